@@ -1,0 +1,83 @@
+"""`wnodes-bait`: the node daemon's entry point."""
+
+import argparse
+import logging
+import platform
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from bait import probe
+from bait.build import Builder
+from bait.engine import Engine
+from bait.hypervisor import Hypervisor
+from bait.images import Cache
+from bait.ledger import Ledger
+from bait.log import set_up
+from bait.server import Server, notify
+from wnodes_lrms import config as configuration
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.slurm import Slurm, read_block_map
+
+_RECONCILE_EVERY = 60.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the bait until it is told to stop; the machines live on without it."""
+    parser = argparse.ArgumentParser(
+        prog="wnodes-bait",
+        description="Turns the batch system's allocations on this node into virtual machines.",
+    )
+    parser.add_argument("--config", type=Path, help="default: $WNODES_CONFIG, /etc/wnodes/…")
+    parser.add_argument(
+        "--node",
+        default=platform.node().split(".")[0],
+        help="this node's name in the LRMS; default: the host name",
+    )
+    options = parser.parse_args()
+    set_up()
+    try:
+        config = configuration.load(configuration.path_in_use(options.config), options.node)
+        return _serve(config, options.node)
+    except WnodesError as error:
+        for line in str(error).splitlines():
+            log.critical("%s", line)
+        return 1
+
+
+def _serve(config: configuration.Config, node: str) -> int:
+    state = Path(config.bait.state_dir)
+    ledger = Ledger(state / "ledger.sqlite")
+    accel = config.machine.accel
+    kvm = probe.kvm_works(state / "kvm.json") if accel == "auto" else accel == "kvm"
+    hypervisor = Hypervisor(config.bait.libvirt_uri, config.cluster, node, config.network)
+    cache = Cache(
+        Path(config.images.cache_dir),
+        config.images.cache_limit,
+        lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+    )
+    builder = Builder(config, node, kvm, hypervisor, cache)
+    engine = Engine(config, ledger, Slurm(node, read_block_map()), builder)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Server(Path(config.bait.socket), engine) as server:
+        threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+        log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
+        notify("READY=1")
+        while not stop.is_set():
+            engine.reconcile()
+            stop.wait(_RECONCILE_EVERY)
+        notify("STOPPING=1")
+        server.shutdown()
+    Path(config.bait.socket).unlink(missing_ok=True)
+    ledger.close()
+    log.info("stopped; the machines live on")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

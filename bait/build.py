@@ -1,0 +1,240 @@
+"""Building one machine: disk, keys, seed, domain. Each step that makes a thing pushes its undo."""
+
+import grp
+import ipaddress
+import os
+import pwd
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from bait import seed
+from bait.hypervisor import MARK, Hypervisor
+from bait.images import Cache, free_mib
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.model import Allocation, Owner
+from wnodes_lrms.resources import render
+from wnodes_lrms.run import run
+
+_CONSOLE_LINES = 3
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the files of a machine are."""
+
+    disks: Path  # on disk: overlay and console log
+    runtime: Path  # best in memory: seed, and the folder that is handed to the job's owner
+
+    @property
+    def disk(self) -> Path:
+        """The overlay on the cached image."""
+        return self.disks / "disk.qcow2"
+
+    @property
+    def console(self) -> Path:
+        """What the guest wrote on its serial console."""
+        return self.disks / "console.log"
+
+    @property
+    def seed(self) -> Path:
+        """The contextualization disk."""
+        return self.runtime / "seed.iso"
+
+    @property
+    def handover(self) -> Path:
+        """The owner's: the key and the host key, and room for his SSH client's socket."""
+        return self.runtime / "job"
+
+    def remove(self) -> None:
+        """Remove all of them; what is gone already is success."""
+        shutil.rmtree(self.runtime, ignore_errors=True)
+        shutil.rmtree(self.disks, ignore_errors=True)
+        for left in (self.runtime, self.disks):
+            if left.exists():
+                raise WnodesError(f"{left} can't be removed")
+
+
+def paths(config: Config, machine: str) -> Paths:
+    """The files of the machine with this id."""
+    return Paths(
+        Path(config.bait.state_dir) / "machines" / machine,
+        Path(config.bait.run_dir) / "machines" / machine,
+    )
+
+
+def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
+    """MiB of the guest: the allocation less QEMU's own part.
+
+    Raises RejectedError if that is less than the image needs.
+    """
+    memory = allocation.memory - overhead
+    if memory < image.min_memory:
+        raise RejectedError(
+            f"the job has {allocation.memory} MiB, of which {overhead} are the hypervisor's: "
+            f"image {image.tag} needs {image.min_memory} for itself; "
+            f"ask for --mem={image.min_memory + overhead}M or more"
+        )
+    return memory
+
+
+def free_address(subnet: ipaddress.IPv4Network, used: set[str]) -> ipaddress.IPv4Address:
+    """The lowest address that no machine has; the first one is the node's. WnodesError if none."""
+    for address in list(subnet.hosts())[1:]:
+        if str(address) not in used:
+            return address
+    raise WnodesError(f"all addresses of {subnet} are taken: give [network] a larger subnet")
+
+
+def owner_of(uid: int, gid: int) -> Owner:
+    """The user as this node knows him. Raises RejectedError for root and for strangers."""
+    if uid == 0 or gid == 0:
+        raise RejectedError("a job of root can't run in a machine: submit it as a user")
+    try:
+        user = pwd.getpwuid(uid)
+        numbers = [gid, *(n for n in os.getgrouplist(user.pw_name, gid) if n not in (gid, 0))]
+        groups = tuple((_group_name(number), number) for number in numbers)
+    except KeyError as error:
+        raise RejectedError(f"this node knows no user with the number {uid}") from error
+    return Owner(user.pw_name, uid, gid, groups, user.pw_dir, user.pw_shell)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"group{gid}"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that decides what a machine will be."""
+
+    id: str
+    allocation: Allocation
+    owner: Owner
+    image: Image
+    memory: int  # MiB of the guest
+    address: ipaddress.IPv4Address
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What stays the same for all machines of a node."""
+
+    config: Config
+    node: str
+    kvm: bool
+    hypervisor: Hypervisor
+    cache: Cache
+
+    def build(self, machine: Blueprint, step: Callable[[str], None]) -> None:
+        """Make and start the machine. On any error nothing of it is left.
+
+        `step` is told what comes next, and may raise to stop. Raises WnodesError.
+        """
+        image = machine.image
+        where = paths(self.config, machine.id)
+        shares = self.config.share.directories if image.trusted else ()
+        with ExitStack() as undo:
+            self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            step("making the disk")
+            self._need_room()
+            undo.callback(where.remove)
+            where.remove()
+            where.disks.mkdir(parents=True, mode=0o711)
+            where.runtime.mkdir(parents=True, mode=0o711)
+            base = str(self.cache.path(image.disk))
+            overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
+            run([*overlay, str(where.disk)], deadline=30)
+            step("making the seed")
+            self._contextualize(where, machine, shares)
+            step("starting the domain")
+            undo.callback(self.hypervisor.destroy, machine.id)
+            self.hypervisor.create(self._domain(where, machine, shares))
+            step("waiting for the guest's SSH server")
+            undo.pop_all()
+
+    def destroy(self, machine: str) -> None:
+        """End the machine and remove all it had; what is gone already is success.
+
+        Raises WnodesError if something could not be removed or libvirt does not answer.
+        """
+        self.hypervisor.destroy(machine)
+        paths(self.config, machine).remove()
+
+    def last_words(self, machine: str) -> str:
+        """The end of the guest's serial console, in one line, for an error message."""
+        try:
+            text = paths(self.config, machine).console.read_text(errors="replace")
+        except OSError:
+            return "nothing"
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        printable = ("".join(c for c in line if c.isprintable()) for line in lines)
+        return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"
+
+    def _need_room(self) -> None:
+        folder = Path(self.config.bait.state_dir)
+        free, needed = free_mib(folder), self.config.machine.min_free_disk
+        if free < needed:
+            raise WnodesError(
+                f"disk full on node {self.node}: {folder} has {free} MiB free, "
+                f"min_free_disk asks for {needed}"
+            )
+
+    def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
+        owner = machine.owner
+        login, host = seed.key_pair(), seed.key_pair()
+        where.handover.mkdir(mode=0o700)
+        handed = {"key": login.private, "known_hosts": f"{machine.address} {host.public}\n"}
+        for name, text in handed.items():
+            file = where.handover / name
+            file.touch(mode=0o600)
+            file.write_text(text)
+            os.chown(file, owner.uid, owner.gid)
+        os.chown(where.handover, owner.uid, owner.gid)
+        guest = seed.Guest(
+            id=machine.id,
+            hostname=f"vm-{machine.allocation.job}",
+            mac=seed.mac_of(machine.address),
+            address=machine.address,
+            subnet=self.config.network.subnet,
+            host_key=host,
+            owner=owner,
+            public_key=login.public,
+            workdir=machine.allocation.workdir,
+            shares=shares,
+        )
+        seed.write(where.seed, seed.files(guest, machine.image.context))
+
+    def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
+        image, allocation = machine.image, machine.allocation
+        return render(
+            "domain.xml.j2",
+            xml=True,
+            mark=MARK,
+            kvm=self.kvm,
+            id=machine.id,
+            name=f"wnodes-{self.config.cluster}-{allocation.job}-{allocation.restart}",
+            cluster=self.config.cluster,
+            node=self.node,
+            job=allocation.job,
+            restart=allocation.restart,
+            image=image,
+            cores=allocation.cores,
+            memory=machine.memory,
+            pins=allocation.cpus if len(allocation.cpus) == allocation.cores else (),
+            kernel=image.kernel and self.cache.path(image.kernel),
+            initrd=image.initrd and self.cache.path(image.initrd),
+            disk=where.disk,
+            seed=where.seed,
+            console=where.console,
+            mac=seed.mac_of(machine.address),
+            address=machine.address,
+            network=self.config.network.name,
+            shares=shares,
+        )

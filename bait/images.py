@@ -1,0 +1,125 @@
+"""A node's cache of image files: fetched once, verified, shared by all machines, evicted by age.
+
+A file is named by its SHA-256, so an image that changes in the catalogue is another file.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wnodes_lrms import source
+from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.run import run
+
+_MIB = 1 << 20
+
+
+class Cache:
+    """The cache folder of one bait."""
+
+    def __init__(self, folder: Path, limit: int, in_use: Callable[[], set[str]]) -> None:
+        """`limit` is in MiB; `in_use` tells the digests that living machines stand on."""
+        self.folder = folder
+        self.limit = limit
+        self._in_use = in_use
+        self._locks: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        for left in folder.glob("*.part"):
+            left.unlink()
+
+    def path(self, part: Part) -> Path:
+        """Where a verified copy of the file is or will be."""
+        return self.folder / part.sha256
+
+    def fetch(self, image: Image, check: Callable[[], None]) -> None:
+        """Have all files of the image in the cache, verified.
+
+        However many callers ask for a file at once, it is fetched once. `check` is called
+        now and then and raises to stop. Raises WnodesError: source unreachable, wrong
+        checksum, disk full, a disk that would read other files.
+        """
+        for part in image.parts:
+            with self._only_one(part.sha256):
+                path = self.path(part)
+                if not path.exists():
+                    self._download(image, part, check)
+                os.utime(path)
+        self._evict()
+
+    def has(self, image: Image) -> bool:
+        """Whether a machine could start from this image without a download."""
+        return all(self.path(part).exists() for part in image.parts)
+
+    def _download(self, image: Image, part: Part, check: Callable[[], None]) -> None:
+        new = self.path(part).with_suffix(".part")
+        digest = hashlib.sha256()
+        try:
+            with new.open("wb") as file:
+                for chunk in source.read(part.source):
+                    check()
+                    digest.update(chunk)
+                    file.write(chunk)
+            if digest.hexdigest() != part.sha256:
+                raise WnodesError(
+                    f"image {image.tag}: {part.source} has the checksum "
+                    f"{digest.hexdigest()[:16]}…, the catalogue says {part.sha256[:16]}…: "
+                    "mend the source or the catalogue"
+                )
+            if part is image.disk:
+                refuse_references(new, image)
+            new.chmod(0o644)
+            new.replace(self.path(part))
+        except OSError as error:
+            raise WnodesError(
+                f"image {image.tag}: {part.source} can't be copied to {self.folder}: "
+                f"{error.strerror}"
+            ) from error
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _evict(self) -> None:
+        with self._guard:
+            used = self._in_use()
+            files = {path: path.stat() for path in self.folder.iterdir() if path.is_file()}
+            size = sum(stat.st_size for stat in files.values())
+            for path in sorted(files, key=lambda path: files[path].st_mtime):
+                if size <= self.limit * _MIB:
+                    break
+                if path.name not in used and not path.suffix:
+                    path.unlink()
+                    size -= files[path].st_size
+
+    @contextmanager
+    def _only_one(self, digest: str) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(digest, threading.Lock())
+        with lock:
+            yield
+
+
+def refuse_references(disk: Path, image: Image) -> None:
+    """Refuse a disk that names other files: QEMU would read those of the node for the guest.
+
+    Raises WnodesError.
+    """
+    info = json.loads(
+        run(
+            ["qemu-img", "info", "--output=json", "-f", image.format, str(disk)],
+            deadline=30.0,
+        )
+    )
+    data = info.get("format-specific", {}).get("data", {})
+    if "backing-filename" in info or "data-file" in data:
+        raise WnodesError(f"image {image.tag}: its disk refers to another file: flatten it first")
+
+
+def free_mib(folder: Path) -> int:
+    """MiB that are free where the folder is."""
+    return shutil.disk_usage(folder).free // _MIB

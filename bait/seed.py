@@ -1,0 +1,131 @@
+"""The seed: the small disk that tells a machine who it is, in the layout of cloud-init's NoCloud.
+
+Source of the layout: cloud-init's documentation, "NoCloud" (volume label cidata; meta-data,
+user-data, network-config) and "Networking config Version 2".
+"""
+
+import io
+import ipaddress
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycdlib
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from wnodes_lrms.model import Owner
+from wnodes_lrms.resources import render
+
+_SMALLEST = 1 << 17  # bytes; on a smaller disk busybox finds no label, for it reads further first
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """An Ed25519 key in OpenSSH's text forms."""
+
+    private: str
+    public: str
+
+
+def key_pair() -> KeyPair:
+    """A new key."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return KeyPair(private.decode(), public.decode())
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a machine has to know of itself."""
+
+    id: str
+    hostname: str
+    mac: str
+    address: ipaddress.IPv4Address
+    subnet: ipaddress.IPv4Network
+    host_key: KeyPair
+    owner: Owner
+    public_key: str
+    workdir: str
+    shares: tuple[str, ...]
+
+
+def mac_of(address: ipaddress.IPv4Address) -> str:
+    """The link address that goes with an address: locally administered, unique as it is."""
+    return "52:54:" + ":".join(f"{byte:02x}" for byte in address.packed)
+
+
+def files(guest: Guest, context: str) -> dict[str, str]:
+    """The texts on the seed, by name. `context` is the image's: script or cloud-init."""
+    cloud_init = context == "cloud-init"
+    script = render(
+        "context.sh.j2",
+        network=not cloud_init,
+        hostname=guest.hostname,
+        address=guest.address,
+        prefix=guest.subnet.prefixlen,
+        gateway=guest.subnet[1],
+        host_key=guest.host_key.private,
+        public_key=guest.public_key,
+        owner=guest.owner,
+        shares=guest.shares,
+        workdir=guest.workdir,
+    )
+    return {
+        "meta-data": json.dumps({"instance-id": guest.id, "local-hostname": guest.hostname}),
+        "user-data": _cloud_config(guest, script) if cloud_init else script,
+        "network-config": json.dumps(_network(guest)),
+    }
+
+
+def _cloud_config(guest: Guest, script: str) -> str:
+    # JSON is YAML. bootcmd runs before cloud-init's own user and SSH modules, and before sshd.
+    config = {
+        "users": [],
+        "disable_root": True,
+        "ssh_pwauth": False,
+        "ssh_keys": {
+            "ed25519_private": guest.host_key.private,
+            "ed25519_public": guest.host_key.public,
+        },
+        "bootcmd": [["sh", "-c", script]],
+    }
+    return "#cloud-config\n" + json.dumps(config)
+
+
+def _network(guest: Guest) -> dict[str, object]:
+    return {
+        "version": 2,
+        "ethernets": {
+            "eth0": {
+                "match": {"macaddress": guest.mac},
+                "set-name": "eth0",
+                "addresses": [f"{guest.address}/{guest.subnet.prefixlen}"],
+                "routes": [{"to": "0.0.0.0/0", "via": str(guest.subnet[1])}],
+                "nameservers": {"addresses": [str(guest.subnet[1])]},
+            }
+        },
+    }
+
+
+def write(path: Path, texts: dict[str, str]) -> None:
+    """Write the texts as an ISO 9660 image with the volume label cidata."""
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, vol_ident="cidata", rock_ridge="1.09")
+    for number, (name, text) in enumerate(texts.items()):
+        data = text.encode()
+        iso.add_fp(io.BytesIO(data), len(data), f"/FILE{number}.;1", rr_name=name)
+    path.touch(mode=0o600)
+    iso.write(str(path))
+    iso.close()
+    if path.stat().st_size < _SMALLEST:
+        os.truncate(path, _SMALLEST)

@@ -1,0 +1,382 @@
+"""wnodes-lrms: runs a job's script inside the job's own machine.
+
+    starter.py SOCKET RETRIES INTERPRETER SCRIPT [ARGUMENT…]
+
+The LRMS starts it in place of the script, as the job's owner: it is the interpreter in the script's
+first line. It asks this node's bait for the machine, carries the script, its environment and its
+declared files there over SSH, connects the standard streams, passes signals on, and ends as the
+script ended. When there is no machine it says why, and has the LRMS requeue or hold the job.
+
+Standard library only: it runs on every node and for every job with a machine.
+"""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+# The bait speaks at least every 5 s while it works on a machine; this is "it hangs".
+SILENCE = 30.0  # seconds
+BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
+TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
+END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
+GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
+
+# TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
+# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
+FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
+TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+
+# The runner: the script leads a process group of its own; how it ended is written down, because
+# an exit code alone can't tell `exit 137` from a death by signal 9. What a shell says when a
+# background job ends is the one portable way to know: nothing or "Done" for an exit, the signal's
+# name otherwise. bash says it of every signal only with job control, which dash and busybox refuse
+# without a terminal.
+RUNNER = """if [ "${{BASH_VERSION-}}" ]; then set -m; lead=; else lead=setsid; fi
+umask {umask}
+cd {workdir} || exit 125
+exec 3<&0 4>&1 5>&2
+script() {{ exec $lead {command}; }}
+script <&3 >&4 2>&5 3<&- 4>&- 5>&- &
+echo $! >{guest}/pid.new
+mv {guest}/pid.new {guest}/pid
+exec 3<&- >{guest}/said 2>&1
+wait $!
+status=$?
+jobs -l
+exec >{guest}/end 2>/dev/null
+case $status:$(cat {guest}/said) in
+?:*|??:*|1[01]?:*|12[0-8]:*|*:|*Done*|*Exit*) echo exit $status ;;
+*) echo signal $((status - 128)) ;;
+esac
+kill -KILL -- -$(cat {guest}/pid)
+exit $status
+"""
+
+JOB = os.environ.get("SLURM_JOB_ID", "?")
+NODE = os.environ.get("SLURMD_NODENAME", "")
+
+
+class NoMachineError(Exception):
+    """The job has no machine, or has lost it; `retry` says whether another try may help."""
+
+    def __init__(self, message: str, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+def say(text: str) -> None:
+    """One line to the user, on the job's standard error."""
+    print(f"wnodes: job {JOB}: {text}", file=sys.stderr, flush=True)
+
+
+def attach(path: str) -> dict[str, Any]:
+    """The bait's description of the machine, once it is ready. Raises NoMachineError."""
+    begun = time.monotonic()
+    told = False
+    while True:
+        try:
+            for answer in answers(path):
+                if answer.get("state") == "ready":
+                    return answer
+                if answer.get("state") == "failed":
+                    raise NoMachineError(answer["message"], answer["retry"])
+                if answer.get("ok") is False:
+                    raise NoMachineError(answer["error"], answer.get("retry", True))
+                if not told and time.monotonic() - begun >= TELL_AFTER - 1:
+                    told = True
+                    say(f"waiting for its machine on node {NODE}: {answer.get('state')}")
+            trouble = "closed the connection"
+        except TimeoutError:
+            raise NoMachineError(
+                f"the bait on node {NODE} does not answer ({path}): it hangs"
+            ) from None
+        except OSError as error:
+            trouble = f"can't be reached at {path}: {error.strerror}"
+        if time.monotonic() - begun > BAIT_AWAY:
+            raise NoMachineError(f"the bait on node {NODE} {trouble}")
+        if not told:
+            told = True
+            say(f"the bait on node {NODE} {trouble}; trying for {BAIT_AWAY:g} s")
+        time.sleep(1)
+
+
+def answers(path: str) -> Iterator[dict[str, Any]]:
+    """What the bait says to a request to attach. Raises OSError, TimeoutError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(SILENCE)
+        link.connect(path)
+        link.sendall(json.dumps({"op": "attach", "job": JOB}).encode() + b"\n")
+        for line in link.makefile():
+            yield json.loads(line)
+
+
+class Guest:
+    """The machine, as reached over one SSH connection that all commands share."""
+
+    def __init__(self, machine: dict[str, Any], user: str) -> None:
+        folder = machine["folder"]
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "30",
+            "ControlPath": f"{folder}/ssh",
+            "GlobalKnownHostsFile": "none",
+            "HostKeyAlgorithms": "ssh-ed25519",
+            "IdentitiesOnly": "yes",
+            "IdentityFile": f"{folder}/key",
+            "KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org",
+            "LogLevel": "ERROR",
+            "ServerAliveCountMax": "10",
+            "ServerAliveInterval": "15",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": f"{folder}/known_hosts",
+        }
+        self.ssh = ["ssh", "-T", "-F", "none"]
+        for name, value in options.items():
+            self.ssh += ["-o", f"{name}={value}"]
+        self.name = f"{user}@{machine['address']}"
+
+    def connect(self, command: str, data: bytes) -> None:
+        """Open the connection, that stays, and run a first command on it. NoMachineError."""
+        done = subprocess.run(
+            [*self.ssh, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command],
+            input=data,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=ignore_signals,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise NoMachineError(f"no SSH session in the machine (ssh ended {done.returncode})")
+
+    def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a command on the open connection."""
+        return subprocess.Popen(
+            [*self.ssh, self.name, command], preexec_fn=ignore_signals, **streams
+        )
+
+    def text(self, command: str) -> str:
+        """The output of a short command; empty if the machine does not answer."""
+        done = self.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        return done.communicate()[0].decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """End the connection; the machine is about to go."""
+        subprocess.run(
+            [*self.ssh, "-O", "exit", self.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+
+
+def ignore_signals() -> None:
+    """In a child: the LRMS signals all processes of a job, and SSH has to outlive that."""
+    for name in FORWARDED:
+        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
+
+
+def bundle(interpreter: str, script: str, arguments: list[str], workdir: str) -> bytes:
+    """A tar of the script and the runner that starts it as it would start on the node."""
+    name = f"{GUEST}/{os.path.basename(script)}"
+    # The kernel gives an interpreter one argument at most: the rest of the line.
+    argv = [*interpreter.split(None, 1), name, *arguments]
+    environment = [f"{key}={value}" for key, value in os.environ.items()]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    runner = RUNNER.format(
+        umask=f"{umask:04o}",
+        workdir=shlex.quote(workdir),
+        command=shlex.join(["env", "-i", *environment, *argv]),
+        guest=GUEST,
+    )
+    with open(script, "rb") as file:
+        files = {os.path.basename(script): file.read(), "run": os.fsencode(runner)}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for member, data in files.items():
+            info = tarfile.TarInfo(member)
+            info.size, info.mode = len(data), 0o700
+            tar.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def declared(variable: str) -> list[str]:
+    """The files that a user declares: paths below the working directory, commas between."""
+    names = [name.strip() for name in os.environ.get(variable, "").split(",")]
+    for name in names:
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise NoMachineError(
+                f"{variable}: «{name}» is not a path below the working directory", retry=False
+            )
+    return [name for name in names if name]
+
+
+def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
+    """Copy declared files into the machine. Raises NoMachineError."""
+    if not names:
+        return
+    packer = subprocess.Popen(
+        ["tar", "-c", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
+    )
+    unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
+    assert packer.stdout  # noqa: S101 (a pipe was asked for)
+    packer.stdout.close()
+    if unpacker.wait() != 0 or packer.wait() != 0:
+        raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def stage_out(guest: Guest, workdir: str, names: list[str]) -> bool:
+    """Copy declared files back, those and no others; whether all came."""
+    if not names:
+        return True
+    words = shlex.join(names)
+    packer = guest.run(
+        f"cd {shlex.quote(workdir)} && tar -c -f - {words}",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    # GNU tar refuses absolute names, "..", and links that would lead out of the folder.
+    unpacker = subprocess.run(
+        ["tar", "-x", "-C", workdir, "--no-same-owner", "-f", "-", "--", *names],
+        stdin=packer.stdout,
+        check=False,
+    )
+    return packer.wait() == 0 and unpacker.returncode == 0
+
+
+class Signals:
+    """Signals that arrive: kept until the script runs, passed on from then."""
+
+    def __init__(self) -> None:
+        self.guest: Guest | None = None
+        self.early: list[str] = []
+        for name in FORWARDED:
+            signal.signal(getattr(signal, f"SIG{name}"), self.arrive)
+
+    def arrive(self, number: int, _frame: object) -> None:
+        name = signal.Signals(number).name.removeprefix("SIG")
+        if self.guest:
+            self.send(name)
+        elif name in TO_ALL:
+            die(number)  # nothing runs yet that could end in an orderly way
+        else:
+            self.early.append(name)
+
+    def open(self, guest: Guest) -> None:
+        """The script is being started in this machine: pass on what arrives, and what has."""
+        self.guest = guest
+        for name in self.early:
+            self.send(name)
+
+    def send(self, name: str) -> None:
+        assert self.guest  # noqa: S101
+        group = "-" if name in TO_ALL else ""
+        self.guest.run(
+            f"n=0; until [ -f {GUEST}/pid ] || [ $n = 50 ]; do sleep 0.1; n=$((n+1)); done; "
+            f"kill -{name} -- {group}$(cat {GUEST}/pid)",
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+def die(number: int) -> NoReturn:
+    """End as a process ends that the signal kills."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # KILL and STOP can't be set, nor need to be
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
+
+
+def give_up(trouble: NoMachineError, retries: int) -> NoReturn:
+    """Say why there is no machine, and have Slurm requeue the job, or hold it with the reason."""
+    say(str(trouble))
+    tries = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    if trouble.retry and tries < retries:
+        say(f"requeued: try {tries + 2} of {retries + 1}")
+        asked = scontrol("requeue", JOB)
+    else:
+        say("held: when the cause is mended, release it with `scontrol release`, or cancel it")
+        scontrol("update", f"JobId={JOB}", f"Comment=wnodes: {trouble}")
+        asked = scontrol("requeuehold", JOB)
+    if asked:
+        time.sleep(END_PATIENCE)
+    sys.exit(1)
+
+
+def scontrol(*arguments: str) -> bool:
+    """Ask Slurm, as the job's owner; whether it agreed. What it says goes to the user."""
+    search = os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/bin"
+    try:
+        done = subprocess.run(
+            ["scontrol", *arguments],
+            env=os.environ | {"PATH": search},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        say(f"scontrol {arguments[0]}: {error}")
+        return False
+    return done.returncode == 0
+
+
+def below(folder: str, shares: list[str]) -> bool:
+    """Whether the folder is in one that the machine shares with the node."""
+    return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)
+
+
+def run_inside(
+    machine: dict[str, Any], signals: Signals, interpreter: str, script: str, arguments: list[str]
+) -> str:
+    """Run the script in the machine; `exit N` or `signal N`. Raises NoMachineError."""
+    import pwd
+
+    workdir = os.getcwd()
+    travel = not below(workdir, machine["shares"])
+    guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
+    wanted, results = declared("WNODES_STAGE_IN"), declared("WNODES_STAGE_OUT")
+    guest.connect(f"tar -x -C {GUEST} -f -", bundle(interpreter, script, arguments, workdir))
+    if travel:
+        stage_in(guest, workdir, wanted)
+    payload = guest.run(f"exec sh {GUEST}/run")
+    signals.open(guest)
+    status = payload.wait()
+    end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
+    if not end:
+        raise NoMachineError("the machine was lost while the job's script ran in it")
+    if travel and not stage_out(guest, workdir, results):
+        say("WNODES_STAGE_OUT: not all files could be copied back")
+        end = "exit 1" if end == "exit 0" else end
+    guest.close()
+    return end
+
+
+def main(path: str, retries: str, interpreter: str, script: str, *arguments: str) -> NoReturn:
+    """See the head of this file."""
+    signals = Signals()
+    try:
+        machine = attach(path.replace("%n", NODE))
+        end = run_inside(machine, signals, interpreter, script, list(arguments))
+    except NoMachineError as trouble:
+        give_up(trouble, int(retries))
+    how, number = end.split()
+    if how == "signal":
+        die(int(number))
+    sys.exit(int(number))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

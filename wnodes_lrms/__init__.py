@@ -1,0 +1,1 @@
+"""The shared core of wnodes-lrms: configuration, images, policy, the LRMS, the `wnodes` command."""

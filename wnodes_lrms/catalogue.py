@@ -1,0 +1,105 @@
+"""The catalogue of images: one TOML file a tag, in a folder that is the same on every node."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from wnodes_lrms.config import TAG, Tag
+from wnodes_lrms.errors import ConfigError, RejectedError
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Source = Annotated[str, StringConstraints(pattern=r"^(/|https?://)\S+$")]
+
+
+class Part(BaseModel):
+    """A file of an image: where it comes from, and the SHA-256 that every copy must have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Source
+    sha256: Digest
+
+
+class Image(BaseModel):
+    """An image as the catalogue has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tag: Tag
+    format: Literal["qcow2", "raw"]
+    disk: Part
+    kernel: Part | None = None
+    initrd: Part | None = None
+    cmdline: str = Field("", description="kernel command line; needs a kernel")
+    context: Literal["script", "cloud-init"] = Field(
+        description="how a machine learns its user, keys and address: see docs/images.md"
+    )
+    trusted: bool = Field(False, description="the site vouches for it: it may see shared folders")
+    min_memory: int = Field(64, gt=0, description="MiB the guest needs at least")
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every file that a node must have before a machine can be made from this image."""
+        return tuple(part for part in (self.disk, self.kernel, self.initrd) if part)
+
+
+def tags(folder: Path) -> list[str]:
+    """The tags in the catalogue, sorted. An absent folder is an empty catalogue."""
+    found = (path.stem for path in folder.glob("*.toml"))
+    return sorted(tag for tag in found if TAG.fullmatch(tag))
+
+
+def images(folder: Path) -> Iterator[Image]:
+    """Every image in the catalogue. Raises ConfigError at the first entry that is wrong."""
+    return (read(folder, tag) for tag in tags(folder))
+
+
+def read(folder: Path, tag: str) -> Image:
+    """The catalogue's entry for a tag.
+
+    Raises RejectedError if there is none, ConfigError with every fault if it is wrong.
+    """
+    if not TAG.fullmatch(tag):
+        raise RejectedError(f"image «{tag}»: a tag has the form <name>_<os>_<arch>")
+    path = folder / f"{tag}.toml"
+    try:
+        entry = tomllib.loads(path.read_text())
+        return Image.model_validate({"tag": tag} | entry)
+    except FileNotFoundError as error:
+        known = ", ".join(tags(folder)) or "none"
+        raise RejectedError(f"image {tag} is not in the catalogue (known: {known})") from error
+    except OSError as error:
+        raise ConfigError(str(path), [f"can't be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"is not TOML: {error}"]) from error
+    except ValidationError as error:
+        raise ConfigError(str(path), faults(error)) from error
+
+
+def write(folder: Path, image: Image) -> Path:
+    """Put an image into the catalogue, in the place of an older entry; returns its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{image.tag}.toml"
+    new = path.with_suffix(".new")
+    new.write_text(tomli_w.dumps(image.model_dump(exclude={"tag"}, exclude_none=True)))
+    new.chmod(0o644)
+    new.replace(path)
+    return path
+
+
+def remove(folder: Path, tag: str) -> None:
+    """Take a tag out of the catalogue. Raises RejectedError if it is not there."""
+    read(folder, tag)
+    (folder / f"{tag}.toml").unlink()
+
+
+def faults(error: ValidationError) -> list[str]:
+    """What pydantic found wrong, a line each, with its place."""
+    return [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    ]

@@ -1,0 +1,36 @@
+"""The errors of wnodes-lrms: one base, and what each kind means for the job that met it."""
+
+
+class WnodesError(Exception):
+    """A fault said in one line: what, where, what to do.
+
+    `retry` tells whether the same request may succeed later or elsewhere; the LRMS then
+    requeues the job. Where it is False, only a person can mend it, and the job is held.
+    """
+
+    retry = True
+
+
+class RejectedError(WnodesError):
+    """The request can't be served as it stands: policy, an unknown tag, too little memory."""
+
+    retry = False
+
+
+class ConfigError(WnodesError):
+    """The configuration is wrong; `faults` names every fault with its place."""
+
+    retry = False
+
+    def __init__(self, where: str, faults: list[str]) -> None:
+        self.where = where
+        self.faults = faults
+        super().__init__("\n".join(f"{where}: {fault}" for fault in faults))
+
+
+class CancelledError(WnodesError):
+    """The job ended while its machine was being made."""
+
+
+class UnknownError(WnodesError):
+    """A source did not answer: nothing follows from that, least of all that something is gone."""

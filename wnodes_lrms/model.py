@@ -1,0 +1,52 @@
+"""The words of the project as values: an allocation, a machine, and the states of its life."""
+
+import uuid
+from dataclasses import dataclass
+from enum import StrEnum
+
+_NAMESPACE = uuid.UUID("4a0d6bd3-8a5c-5f0e-9d5e-3c1f0a4f7a11")
+
+
+class State(StrEnum):
+    """Where a machine is in its life. A machine that is gone has no state: its row is deleted."""
+
+    REQUESTED = "requested"
+    BUILDING = "building"
+    BOOTING = "booting"
+    READY = "ready"
+    FAILED = "failed"
+    ENDING = "ending"
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What the LRMS has granted to a job on this node."""
+
+    job: str
+    restart: int
+    uid: int
+    gid: int
+    account: str
+    partition: str
+    cores: int
+    memory: int  # MiB
+    cpus: tuple[int, ...]  # the node's own CPU numbers, empty where the LRMS does not tell
+    workdir: str
+    tag: str  # empty: the job asks for no machine
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The user a payload runs as, as the node knows him."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[tuple[str, int], ...]  # name and number, the primary group first
+    home: str
+    shell: str
+
+
+def machine_id(cluster: str, job: str, restart: int) -> str:
+    """The machine's UUID. It follows from the job: asked twice, it is still one machine."""
+    return str(uuid.uuid5(_NAMESPACE, f"{cluster}/{job}/{restart}"))

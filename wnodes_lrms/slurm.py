@@ -1,0 +1,145 @@
+"""Slurm: what it says of an allocation. Pure halves take its text; the class runs its commands.
+
+Sources: squeue(1) and scontrol(1) of Slurm 22.05. Fixed-width columns are used because a job's
+name, comment and folder are its user's text and could imitate any `Key=value` listing.
+"""
+
+import contextlib
+import re
+from pathlib import Path
+
+from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.model import Allocation
+from wnodes_lrms.run import run
+
+# Columns that Slurm fills itself stand first: nothing the user writes can move them.
+_COLUMNS = (
+    ("JobID", 20),
+    ("UserID", 12),
+    ("GroupID", 12),
+    ("StateCompact", 12),
+    ("NumNodes", 8),
+    ("NumCPUs", 8),
+    ("RestartCnt", 8),
+    ("Partition", 64),
+    ("tres-alloc", 256),
+    ("NodeList", 256),
+    ("Account", 64),
+    ("AdminComment", 1024),
+    ("WorkDir", 4096),
+)
+_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
+_WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
+_CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
+_LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
+_DEADLINE = 10.0
+
+SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
+
+
+def parse_allocation(listing: str, detail: str, node: str, physical: list[int]) -> Allocation:
+    """The allocation that `squeue -O SQUEUE_FORMAT` and `scontrol -d show job` describe.
+
+    `physical` maps Slurm's CPU numbers to the node's (see `block_map`). Raises UnknownError if
+    the listing has no such job, RejectedError if the job is not on this node alone.
+    """
+    lines = listing.encode("utf-8", "surrogateescape").splitlines()
+    if len(lines) != 1:
+        raise UnknownError("squeue does not list the job")
+    row, at = {}, 0
+    for name, width in _COLUMNS:
+        field = lines[0][at : at + width]
+        row[name] = field.decode("utf-8", "surrogateescape").strip()
+        at += width
+    if row["NumNodes"] != "1" or row["NodeList"] != node:
+        raise RejectedError(
+            f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "
+            f"a machine needs exactly one, here {node}"
+        )
+    wish = _WISH.search(row["AdminComment"])
+    return Allocation(
+        job=row["JobID"],
+        restart=int(row["RestartCnt"]),
+        uid=int(row["UserID"]),
+        gid=int(row["GroupID"]),
+        account="" if row["Account"] == "(null)" else row["Account"],
+        partition=row["Partition"],
+        cores=int(row["NumCPUs"]),
+        memory=parse_memory(row["tres-alloc"]),
+        cpus=parse_cpus(detail, node, physical),
+        workdir=row["WorkDir"],
+        tag=wish.group(1) if wish else "",
+    )
+
+
+def parse_memory(tres: str) -> int:
+    """MiB in a TRES list such as `cpu=1,mem=1.50G,node=1`; RejectedError if it has no memory."""
+    found = re.search(r"(?:^|,)mem=([0-9.]+)([KMGT])", tres)
+    if not found:
+        raise RejectedError(
+            "the job's allocation has no memory of its own: the site must make memory a "
+            "resource (SelectTypeParameters=CR_Core_Memory), or the user must give --mem"
+        )
+    return int(float(found.group(1)) * _UNITS[found.group(2)])
+
+
+def parse_cpus(detail: str, node: str, physical: list[int]) -> tuple[int, ...]:
+    """The node's CPUs of the job, or none where Slurm does not say so beyond doubt."""
+    found = [ids for name, ids in _CPU_IDS.findall(detail) if name == node]
+    if len(found) != 1:  # a second such line could only be the user's text
+        return ()
+    numbers: list[int] = []
+    for part in found[0].split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    if any(number >= len(physical) for number in numbers):
+        return ()
+    return tuple(sorted(physical[number] for number in numbers))
+
+
+def block_map(topology: dict[int, tuple[int, int]]) -> list[int]:
+    """Slurm's CPU numbers → the node's: Slurm counts by socket, core, thread.
+
+    `topology` gives each CPU's (socket, core), as in /sys/devices/system/cpu/cpu*/topology.
+    """
+    return sorted(topology, key=lambda cpu: (*topology[cpu], cpu))
+
+
+def read_block_map() -> list[int]:
+    """`block_map` of this machine. CPUs that do not tell their place are left out."""
+    topology = {}
+    for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"):
+        with contextlib.suppress(OSError, ValueError):
+            socket = int((folder / "physical_package_id").read_text())
+            core = int((folder / "core_id").read_text())
+            topology[int(folder.parent.name[3:])] = (socket, core)
+    return block_map(topology)
+
+
+def parse_states(listing: str) -> dict[str, bool]:
+    """Job number → whether it still holds its allocation, from `squeue -h -o "%A %t"`."""
+    rows = (line.split() for line in listing.splitlines())
+    return {row[0]: row[1] in _LIVE for row in rows if len(row) == 2}
+
+
+class Slurm:
+    """The Slurm of this node, through its own commands."""
+
+    def __init__(self, node: str, physical: list[int]) -> None:
+        self.node = node
+        self.physical = physical
+
+    def allocation(self, job: str) -> Allocation:
+        """What the job was granted. Raises UnknownError if Slurm does not answer that now."""
+        listing = run(
+            ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT], deadline=_DEADLINE, unknown=True
+        )
+        detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
+        return parse_allocation(listing, detail, self.node, self.physical)
+
+    def live_jobs(self) -> set[str]:
+        """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
+        listing = run(
+            ["squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"], deadline=_DEADLINE, unknown=True
+        )
+        return {job for job, live in parse_states(listing).items() if live}
