@@ -37,28 +37,22 @@ GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/co
 FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
 
-# The runner: the script leads a process group of its own; how it ended is written down, because
-# an exit code alone can't tell `exit 137` from a death by signal 9. What a shell says when a
-# background job ends is the one portable way to know: nothing or "Done" for an exit, the signal's
-# name otherwise. bash says it of every signal only with job control, which dash and busybox refuse
-# without a terminal.
-RUNNER = """if [ "${{BASH_VERSION-}}" ]; then set -m; lead=; else lead=setsid; fi
+# What runs in the machine: START becomes the script, the leader of a process group of its own;
+# RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
+# from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
+# a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
+START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} || exit 125
-exec 3<&0 4>&1 5>&2
-script() {{ exec $lead {command}; }}
-script <&3 >&4 2>&5 3<&- 4>&- 5>&- &
-echo $! >{guest}/pid.new
-mv {guest}/pid.new {guest}/pid
-exec 3<&- >{guest}/said 2>&1
-wait $!
+exec {command} >&4 2>&5 4>&- 5>&-
+"""
+RUN = """exec 4>&1 5>&2 2>{guest}/said
+setsid sh {guest}/start
 status=$?
-jobs -l
-exec >{guest}/end 2>/dev/null
-case $status:$(cat {guest}/said) in
-?:*|??:*|1[01]?:*|12[0-8]:*|*:|*Done*|*Exit*) echo exit $status ;;
-*) echo signal $((status - 128)) ;;
-esac
+if [ $status -gt 128 ] && [ -s {guest}/said ]
+then echo signal $((status - 128))
+else echo exit $status
+fi >{guest}/end
 kill -KILL -- -$(cat {guest}/pid)
 exit $status
 """
@@ -187,21 +181,25 @@ def ignore_signals() -> None:
 
 
 def bundle(interpreter: str, script: str, arguments: list[str], workdir: str) -> bytes:
-    """A tar of the script and the runner that starts it as it would start on the node."""
+    """A tar of the script, and of what starts it as it would start on the node."""
     name = f"{GUEST}/{os.path.basename(script)}"
     # The kernel gives an interpreter one argument at most: the rest of the line.
     argv = [*interpreter.split(None, 1), name, *arguments]
     environment = [f"{key}={value}" for key, value in os.environ.items()]
     umask = os.umask(0o077)
     os.umask(umask)
-    runner = RUNNER.format(
+    start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
         command=shlex.join(["env", "-i", *environment, *argv]),
         guest=GUEST,
     )
     with open(script, "rb") as file:
-        files = {os.path.basename(script): file.read(), "run": os.fsencode(runner)}
+        files = {
+            os.path.basename(script): file.read(),
+            "start": os.fsencode(start),
+            "run": RUN.format(guest=GUEST).encode(),
+        }
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, data in files.items():

@@ -101,6 +101,17 @@ class Network(Section):
     )
 
 
+class Hooks(Section):
+    """Where the hooks of the batch system go: the same on all nodes."""
+
+    folder: PathText = Field(
+        "/usr/local/libexec/wnodes", description="prolog, epilog, starter; never a shared folder"
+    )
+    slurm_conf: PathText = Field(
+        "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
+    )
+
+
 class Share(Section):
     """What machines from trusted images see of the node."""
 
@@ -143,6 +154,7 @@ class Config(Section):
     machine: Machine = Machine()
     network: Network = Network()
     share: Share = Share()
+    hooks: Hooks = Hooks()
     default: tuple[Default, ...] = ()
     allow: tuple[Allow, ...] = ()
 

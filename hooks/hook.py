@@ -1,0 +1,114 @@
+"""wnodes-lrms: tell this node's bait that a job's allocation starts or has ended.
+
+    hook.py prepare|release SOCKET
+
+SOCKET is the bait's control socket; %n in it is the node's name as Slurm says it. Run by the prolog
+and epilog guards, as root, for jobs that wish for a machine. One message goes out, one answer is
+read. The exit code is always 0: a prolog or epilog that fails drains the node, and no machine is
+worth that; the starter and the bait's own planner see to a job whose message was lost. Trouble is
+one line with the job's id, on standard error and in syslog.
+
+Standard library only, imported where needed: this is start-up time of every job with a machine.
+"""
+
+import sys
+from os import environ
+
+DEADLINES = {"prepare": 2.0, "release": 10.0}  # seconds, from the connection to the answer's end
+LONGEST_ANSWER = 65536
+
+
+class TroubleError(Exception):
+    """Why the bait did not do as asked, in words for the administrator."""
+
+
+def exchange(path: str, message: bytes, seconds: float) -> bytes:
+    """Send one line to the socket at `path` and return the answer's first line.
+
+    `seconds` bounds the whole exchange, not each step of it. Raises TroubleError."""
+    import socket
+    from time import monotonic, sleep
+
+    end = monotonic() + seconds
+
+    def left() -> float:
+        remaining = end - monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        return remaining
+
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            while True:
+                connection.settimeout(left())
+                try:
+                    connection.connect(path)
+                    break
+                except BlockingIOError:  # many jobs start at once and the backlog is full
+                    sleep(0.02)
+            connection.sendall(message)
+            while b"\n" not in answer and len(answer) < LONGEST_ANSWER:
+                connection.settimeout(left())
+                piece = connection.recv(4096)
+                if not piece:
+                    break
+                answer += piece
+    except TimeoutError:
+        raise TroubleError(f"no answer from the bait at {path} within {seconds:g} s") from None
+    except OSError as error:
+        raise TroubleError(f"no bait at {path}: {error.strerror or error}") from None
+    return answer.partition(b"\n")[0]
+
+
+def tell(act: str, pattern: str) -> None:
+    """Tell the bait of the job in Slurm's environment. Raises TroubleError."""
+    job = environ.get("SLURM_JOB_ID", "")
+    if not (job.isascii() and job.isdigit()):
+        raise TroubleError("SLURM_JOB_ID is no job id: is this run by Slurm?")
+    node = environ.get("SLURMD_NODENAME", "")
+    if "%n" in pattern and not node:
+        raise TroubleError("SLURMD_NODENAME is not set, so the bait's socket is unknown")
+    restart = environ.get("SLURM_JOB_RESTART_COUNT") or "0"
+    if not (restart.isascii() and restart.isdigit()):
+        raise TroubleError("SLURM_JOB_RESTART_COUNT is no number: is this run by Slurm?")
+    message = f'{{"op":"{act}","job":"{job}","restart":{restart}}}\n'.encode()
+    answer = exchange(pattern.replace("%n", node), message, DEADLINES[act])
+    if answer.replace(b" ", b"").startswith(b'{"ok":true'):
+        return
+
+    import json
+
+    try:
+        reply = json.loads(answer)
+    except ValueError:
+        raise TroubleError(f"the bait's answer is not understood: {answer[:80]!r}") from None
+    reply = reply if isinstance(reply, dict) else {}
+    if reply.get("ok") is not True:
+        raise TroubleError(f"the bait refused: {reply.get('error') or repr(answer[:80])}")
+
+
+def report(act: str, trouble: str) -> None:
+    """One line to standard error and to syslog: slurmd keeps only the latter."""
+    line = f"wnodes: job {environ.get('SLURM_JOB_ID', '?')}: {act}: {' '.join(trouble.split())}"
+    import syslog
+
+    syslog.openlog("wnodes-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
+    syslog.syslog(syslog.LOG_ERR, line)
+    print(line, file=sys.stderr)
+
+
+def main(arguments: list[str]) -> None:
+    act = arguments[0] if arguments else ""
+    try:
+        if len(arguments) != 2 or act not in DEADLINES:
+            raise TroubleError("usage: hook.py prepare|release SOCKET")
+        tell(act, arguments[1])
+    except TroubleError as trouble:
+        report(act, str(trouble))
+    except Exception as error:  # whatever it is, the node stays up
+        report(act, f"{type(error).__name__}: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,129 @@
+-- wnodes-lrms: how a job says, in Slurm's own fields, that it runs in a machine.
+--
+-- Text to text, nothing of Slurm is called: the constraint, the administrator's comment, the
+-- script's first line. job_submit.lua decides what to do with it. Works in Lua 5.1 to 5.4.
+
+local FEATURE = "wnodes"       -- the plain node feature that the prolog's guard looks for
+local MARK = "wnodes_image="   -- before the tag, in the job's administrator's comment
+local LONGEST_SHEBANG = 255    -- bytes of a script's first line that the kernel reads
+
+-- Refusals travel as raised tables, to tell them from faults. `code` is a Slurm error, or nil.
+local function refuse(code, ...)
+  error({ code = code, text = string.format(...) })
+end
+
+-- A user's text, fit for a log line.
+local function shown(text)
+  return (tostring(text):sub(1, 100):gsub("%c", "?"))
+end
+
+local wish = { FEATURE = FEATURE, refuse = refuse, shown = shown }
+
+-- A constraint, cut at its top level at & and the comma, which Slurm reads as &.
+-- Returns the terms, and whether | stands at the top level.
+local function split(features)
+  local terms, alternatives, depth, start = {}, false, 0, 1
+  for at = 1, #features + 1 do
+    local char = at > #features and "&" or features:sub(at, at)
+    if char == "(" or char == "[" then
+      depth = depth + 1
+    elseif char == ")" or char == "]" then
+      depth = depth - 1
+    elseif depth == 0 and char == "|" then
+      alternatives = true
+    end
+    if at > #features or (depth == 0 and (char == "&" or char == ",")) then
+      terms[#terms + 1] = features:sub(start, at - 1)
+      start = at + 1
+    end
+  end
+  return terms, alternatives
+end
+
+-- What a constraint says of machines: the tag it names (or nil), whether the word `wnodes` is in
+-- it, and a function that gives the constraint a job in a machine runs with.
+function wish.constraint(features)
+  features = features or ""
+  local tag, named = nil, false
+  for word in features:gmatch("[^&|,*()%[%]%s]+") do
+    local found = word:match("^vm_(.+)$")
+    if found and tag and found ~= tag then
+      refuse(nil, "--constraint names two images, %s and %s; a job runs in one",
+        shown(tag), shown(found))
+    end
+    tag = tag or found
+    named = named or word == FEATURE
+  end
+  if not tag and not named and not features:find("|", 1, true) then
+    return nil, false, function()
+      return features == "" and FEATURE or FEATURE .. "&" .. features
+    end
+  end
+
+  local terms, alternatives = split(features)
+  if tag then
+    local plain = not alternatives
+    for _, term in ipairs(terms) do
+      plain = plain and (term == "vm_" .. tag or not term:find("vm_" .. tag, 1, true))
+    end
+    if not plain then
+      refuse(nil, "--constraint=%s leaves open whether the job runs in a machine: join vm_%s to the"
+        .. " rest by & alone, without |, brackets or *", shown(features), shown(tag))
+    end
+  end
+  return tag, named, function()
+    if alternatives then
+      if features:find("[%(%[]") then
+        refuse(nil, "--constraint=%s cannot be joined with the machine's own constraint: use |"
+          .. " without brackets, or brackets joined by &", shown(features))
+      end
+      return FEATURE .. "&(" .. features .. ")"
+    end
+    local kept = { FEATURE }
+    for _, term in ipairs(terms) do
+      if term ~= FEATURE and not (tag and term == "vm_" .. tag) and term ~= "" then
+        kept[#kept + 1] = term
+      end
+    end
+    return table.concat(kept, "&")
+  end
+end
+
+-- The tag in an administrator's comment.
+function wish.marked(comment)
+  return ((" " .. (comment or "")):match("%s" .. MARK .. "(%S+)"))
+end
+
+function wish.mark(comment, image)
+  local words = {}
+  for word in (comment or ""):gmatch("%S+") do
+    if word:sub(1, #MARK) ~= MARK then
+      words[#words + 1] = word
+    end
+  end
+  words[#words + 1] = MARK .. image
+  return table.concat(words, " ")
+end
+
+-- The script with the starter as its interpreter.
+function wish.wrapped(script, starter)
+  local line, rest = script:match("^([^\n]*)(.*)$")
+  if line:find("\r", 1, true) then
+    refuse(nil, "the script has DOS line ends, and no machine can run it: convert it (dos2unix)")
+  end
+  local interpreter = line:match("^#![ \t]*(.-)[ \t]*$")
+  if not interpreter or interpreter == "" then
+    refuse(nil, "the script's first line must name its interpreter, such as #!/bin/bash")
+  end
+  if interpreter:sub(1, #starter + 1) == starter .. " " then
+    return script -- a job's script, written out by Slurm and submitted again
+  end
+  line = "#!" .. starter .. " " .. interpreter
+  if #line > LONGEST_SHEBANG then
+    refuse(nil, "the script's first line is too long: its interpreter may take %d characters",
+      LONGEST_SHEBANG - #starter - 3)
+  end
+  return line .. rest
+end
+
+return wish

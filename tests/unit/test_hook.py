@@ -1,0 +1,290 @@
+"""hook.py and the guards, run as Slurm runs them, against a real socket."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wnodes_lrms import hookfiles, resources
+from wnodes_lrms.hookset import Site
+from wnodes_lrms.luapolicy import Policy
+
+HOOK = resources.folder("hooks") / "hook.py"
+# What slurmd 22.05 gives a prolog and that matters here; there is no PATH.
+JOB = {
+    "SLURM_JOB_ID": "123",
+    "SLURMD_NODENAME": "hv1",
+    "SLURM_CONF": "/etc/slurm/slurm.conf",
+    "SLURM_SCRIPT_CONTEXT": "prolog_slurmd",
+}
+Answer = Callable[[socket.socket], None]
+
+
+class Bait:
+    """A bait's socket that answers each connection with `answer`."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self.heard: list[bytes] = []
+        self._answer = answer
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(1)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                self.heard.append(connection.recv(4096))
+                self._answer(connection)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def says(*pieces: bytes) -> Answer:
+    def answer(connection: socket.socket) -> None:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(0.01)
+
+    return answer
+
+
+@pytest.fixture
+def bait(tmp_path: Path) -> Iterator[Callable[[Answer], Bait]]:
+    made: list[Bait] = []
+
+    def make(answer: Answer) -> Bait:
+        made.append(Bait(tmp_path / "hv1.sock", answer))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def run(tmp_path: Path, act: str = "prepare", **changes: str | None) -> tuple[str, float]:
+    """Standard error of the hook, which must have ended with 0, and its seconds."""
+    environment = {key: value for key, value in (JOB | changes).items() if value is not None}
+    began = time.monotonic()
+    ran = subprocess.run(
+        ["/usr/bin/python3", "-I", "-S", HOOK, act, f"{tmp_path}/%n.sock"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")
+    return ran.stderr, time.monotonic() - began
+
+
+@pytest.mark.parametrize("act", ["prepare", "release"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(b'{"ok":true,"end":true}\n'),
+        says(b'{"ok": true, "end": true}\n'),
+        says(b'{"end":true,', b'"ok":true}\n'),
+        says(b'{"ok":true}'),
+    ],
+)
+def test_one_line_goes_to_the_nodes_bait(
+    bait: Callable[[Answer], Bait], tmp_path: Path, act: str, answer: Answer
+) -> None:
+    listening = bait(answer)
+    assert run(tmp_path, act)[0] == ""
+    (line,) = listening.heard
+    assert line.endswith(b"\n")
+    assert json.loads(line) == {"op": act, "job": "123", "restart": 0}
+
+
+def test_the_restart_count_of_a_requeued_job_travels(
+    bait: Callable[[Answer], Bait], tmp_path: Path
+) -> None:
+    listening = bait(says(b'{"ok":true}\n'))
+    assert run(tmp_path, SLURM_JOB_RESTART_COUNT="2")[0] == ""
+    assert json.loads(listening.heard[0])["restart"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "trouble"),
+    [
+        (says(b'{"ok":false,"error":"no such\\njob","end":true}\n'), "bait refused: no such job"),
+        (says(b'{"ok":1}\n'), "bait refused: b'{\"ok\":1}'"),
+        (says(b"[]\n"), "bait refused"),
+        (says(b"hello\n"), "answer is not understood: b'hello'"),
+        (says(b""), "answer is not understood: b''"),
+        (says(b'{"ok":false' + b" " * 70000), "answer is not understood"),
+    ],
+)
+def test_trouble_is_one_line_with_the_job(
+    bait: Callable[[Answer], Bait], tmp_path: Path, answer: Answer, trouble: str
+) -> None:
+    bait(answer)
+    said, _ = run(tmp_path)
+    assert said.startswith("wnodes: job 123: prepare: the ")
+    assert trouble in said
+    assert said.count("\n") == 1
+
+
+def test_no_bait_is_said_at_once(tmp_path: Path) -> None:
+    said, seconds = run(tmp_path, "release")
+    assert said.startswith(
+        f"wnodes: job 123: release: no bait at {tmp_path}/hv1.sock: No such file"
+    )
+    assert seconds < 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "trouble"),
+    [
+        ({"SLURMD_NODENAME": None}, "SLURMD_NODENAME is not set"),
+        ({"SLURM_JOB_ID": None}, "no job id"),
+        ({"SLURM_JOB_ID": '1","op":"x'}, "no job id"),
+    ],
+)
+def test_an_environment_that_is_not_slurms(
+    tmp_path: Path, changes: dict[str, str | None], trouble: str
+) -> None:
+    assert trouble in run(tmp_path, "prepare", **changes)[0]
+
+
+def test_wrong_arguments_do_not_fail_the_node(tmp_path: Path) -> None:
+    assert "usage" in run(tmp_path, "prolog")[0]
+
+
+def test_the_deadline_is_for_the_whole_exchange(
+    bait: Callable[[Answer], Bait], tmp_path: Path
+) -> None:
+    """A bait that keeps sending a little, but never a line, does not hold the prolog."""
+
+    def dribble(connection: socket.socket) -> None:
+        try:
+            for _ in range(100):
+                connection.sendall(b" ")
+                time.sleep(0.1)
+        except OSError:
+            pass
+
+    bait(dribble)
+    said, seconds = run(tmp_path)
+    assert "no answer from the bait" in said
+    assert "within 2 s" in said
+    assert 1.9 < seconds < 3.5
+
+
+def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
+    """When many jobs start at once the hook tries again until the bait takes its call."""
+    path = tmp_path / "hv1.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(0)
+        with socket.socket(socket.AF_UNIX) as first:
+            first.connect(str(path))
+            second = socket.socket(socket.AF_UNIX)
+            second.setblocking(False)
+            with second, pytest.raises(BlockingIOError):
+                second.connect(str(path))
+
+            def accept_late() -> None:
+                time.sleep(0.3)
+                listener.accept()[0].close()
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(b'{"ok":true,"end":true}\n')
+
+            late = threading.Thread(target=accept_late)
+            late.start()
+            said, seconds = run(tmp_path)
+            late.join()
+    assert said == ""
+    assert seconds >= 0.3
+
+
+def guard(tmp_path: Path, slurm_conf: str = "") -> Path:
+    """The hooks, installed for a bait at tmp_path/<node>.sock."""
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(slurm_conf)
+    site = Site(conf, f"{tmp_path}/%n.sock", 2, tmp_path / "it's here", os.geteuid())
+    hookfiles.install(site, Policy([]))
+    return site.folder
+
+
+@pytest.mark.parametrize(("name", "act"), [("prolog", "prepare"), ("epilog", "release")])
+def test_the_guard_tells_the_bait_of_a_job_with_a_machine(
+    bait: Callable[[Answer], Bait], tmp_path: Path, name: str, act: str
+) -> None:
+    listening = bait(says(b'{"ok":true,"end":true}\n'))
+    program = guard(tmp_path) / name
+    for constraints in ("wnodes", "wnodes&a", "(a|b)&wnodes"):
+        environment = JOB | {"SLURM_JOB_CONSTRAINTS": constraints}
+        assert subprocess.run([program], env=environment).returncode == 0
+    assert [json.loads(line) for line in listening.heard] == [
+        {"op": act, "job": "123", "restart": 0}
+    ] * 3
+
+
+@pytest.mark.parametrize("constraints", [{}, {"SLURM_JOB_CONSTRAINTS": "a&b"}])
+def test_a_plain_job_starts_no_other_program(tmp_path: Path, constraints: dict[str, str]) -> None:
+    """Its files could all be gone: nothing of them is looked at."""
+    folder = guard(tmp_path)
+    (folder / "hook.py").unlink()
+    for name in ("prolog", "epilog"):
+        ran = subprocess.run([folder / name], env=JOB | constraints, capture_output=True)
+        assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def test_a_hook_that_cannot_run_does_not_drain_the_node(tmp_path: Path) -> None:
+    folder = guard(tmp_path)
+    (folder / "hook.py").write_text("this is no Python")
+    ran = subprocess.run([folder / "prolog"], env=JOB | {"SLURM_JOB_CONSTRAINTS": "wnodes"})
+    assert ran.returncode == 0
+
+
+def test_the_sites_own_prolog_runs_after_ours_and_its_exit_code_is_slurms(
+    bait: Callable[[Answer], Bait], tmp_path: Path
+) -> None:
+    own = tmp_path / "own prolog"
+    own.write_text(f'#!/bin/sh\necho "$0 $# $SLURM_JOB_ID" > "{tmp_path}/ran"\nexit 3\n')
+    own.chmod(0o755)
+    listening = bait(says(b'{"ok":false,"error":"no"}\n'))
+    folder = guard(tmp_path, f'Prolog="{own}"\n')
+    environment = JOB | {"SLURM_JOB_CONSTRAINTS": "wnodes"}
+    assert subprocess.run([folder / "prolog.site"], env=environment).returncode == 3
+    assert (tmp_path / "ran").read_text() == f"{own} 0 123\n"
+    assert len(listening.heard) == 1
+
+
+@pytest.mark.parametrize("name", ["prolog", "epilog", "prolog.site", "starter"])
+def test_what_is_generated_is_sound_shell(tmp_path: Path, name: str) -> None:
+    assert shutil.which("shellcheck"), "the package shellcheck is missing"
+    program = guard(tmp_path, "Prolog=/site's/prolog\n") / name
+    checked = subprocess.run(["shellcheck", program], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_the_starter_passes_on_what_the_kernel_gives_an_interpreter(tmp_path: Path) -> None:
+    """`#!STARTER /bin/bash -l` reaches it as one word, then the script, then its arguments."""
+    folder = guard(tmp_path)
+    (folder / "starter.py").write_text("import sys; print(sys.argv[1:])")
+    # The kernel takes no space in an interpreter's path, as in the folder of these tests.
+    plain = tmp_path / "plain"
+    plain.symlink_to(folder)
+    script = tmp_path / "script"
+    script.write_text(f"#!{plain}/starter /bin/bash -l\n")
+    script.chmod(0o755)
+    ran = subprocess.run([script, "a b", ""], capture_output=True, text=True)
+    assert ran.stdout == f"{[f'{tmp_path}/%n.sock', '2', '/bin/bash -l', str(script), 'a b', '']}\n"

@@ -1,0 +1,34 @@
+"""The `wnodes` command: what administrators type."""
+
+import sys
+
+import typer
+
+from wnodes_lrms.cli import config, hooks, image, job, vm
+from wnodes_lrms.cli.out import error
+from wnodes_lrms.errors import WnodesError
+
+app = typer.Typer(
+    name="wnodes",
+    help="Turns the batch system's jobs into virtual machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(config.app, name="config")
+app.add_typer(hooks.app, name="hooks")
+app.add_typer(image.app, name="image")
+app.add_typer(job.app, name="job")
+app.add_typer(vm.app, name="vm")
+
+
+def main() -> None:
+    """Run the command; a fault is one line a fault on standard error, and exit code 1."""
+    try:
+        app()
+    except WnodesError as fault:
+        error(str(fault))
+        sys.exit(1)
+    except OSError as fault:
+        error(f"{fault.filename}: {fault.strerror}" if fault.filename else str(fault))
+        sys.exit(1)

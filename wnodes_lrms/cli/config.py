@@ -1,0 +1,21 @@
+"""`wnodes config`: is the configuration file right?"""
+
+import typer
+
+from wnodes_lrms import config as configuration
+from wnodes_lrms.cli.out import ConfigFile, line
+
+app = typer.Typer(help="The configuration file.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """The configuration file."""
+
+
+@app.command()
+def check(config: ConfigFile = None) -> None:
+    """Name every fault of the file with its place; exit code 1 if there is one."""
+    path = configuration.path_in_use(config)
+    configuration.load(path)
+    line(f"{path}: no fault found")

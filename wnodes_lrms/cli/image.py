@@ -1,0 +1,121 @@
+"""`wnodes image`: the catalogue of images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from wnodes_lrms import catalogue, hookfiles, source
+from wnodes_lrms import config as configuration
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.cli.hooks import policy_of, site_of
+from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, progress
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import ConfigError
+
+app = typer.Typer(help="The catalogue of images.", no_args_is_help=True)
+Tag = Annotated[str, typer.Argument(help="<name>_<os>_<arch>", metavar="TAG")]
+Digest = Annotated[str | None, typer.Option(help="what the file must have; default: what it has")]
+
+
+@app.command()
+def add(
+    tag: Tag,
+    source: Annotated[str, typer.Option(help="the disk: an absolute path or http(s) URL")],
+    context: Annotated[str, typer.Option(help="script or cloud-init: how the guest is told")],
+    format: Annotated[str, typer.Option(help="qcow2 or raw")] = "qcow2",  # noqa: A002
+    sha256: Digest = None,
+    kernel: Annotated[str | None, typer.Option(help="boot this kernel directly")] = None,
+    kernel_sha256: Digest = None,
+    initrd: Annotated[str | None, typer.Option(help="the kernel's initial RAM disk")] = None,
+    initrd_sha256: Digest = None,
+    cmdline: Annotated[str, typer.Option(help="the kernel's command line")] = "",
+    trusted: Annotated[bool, typer.Option("--trusted", help="may see shared folders")] = False,
+    min_memory: Annotated[int, typer.Option(help="MiB that the guest needs")] = 64,
+    config: ConfigFile = None,
+) -> None:
+    """Put an image into the catalogue, or in the place of an older one.
+
+    Without a checksum the files are read, once, to compute it.
+    """
+    loaded = _load(config)
+    parts = {
+        name: {"source": where, "sha256": digest or _digest(where)}
+        for name, where, digest in (
+            ("disk", source, sha256),
+            ("kernel", kernel, kernel_sha256),
+            ("initrd", initrd, initrd_sha256),
+        )
+        if where
+    }
+    try:
+        image = Image.model_validate(
+            {
+                "tag": tag,
+                "format": format,
+                "context": context,
+                "cmdline": cmdline,
+                "trusted": trusted,
+                "min_memory": min_memory,
+                **parts,
+            }
+        )
+    except ValidationError as error:
+        raise ConfigError(f"image {tag}", catalogue.faults(error)) from error
+    path = catalogue.write(_folder(loaded), image)
+    line(f"{tag}: written to {path}")
+    _tell_submission(loaded)
+
+
+@app.command("list")
+def list_(as_json: Json = False, config: ConfigFile = None) -> None:
+    """List the images."""
+    rows = [_row(image) for image in catalogue.images(_folder(_load(config)))]
+    listing(rows, ("tag", "format", "context", "trusted", "source"), as_json)
+
+
+@app.command()
+def show(tag: Tag, as_json: Json = False, config: ConfigFile = None) -> None:
+    """Show all of an image's entry."""
+    row = _row(catalogue.read(_folder(_load(config)), tag))
+    if as_json:
+        listing([row], (), as_json)
+        return
+    listing([{"key": key, "value": value} for key, value in row.items()], ("key", "value"), False)
+
+
+@app.command()
+def remove(tag: Tag, config: ConfigFile = None) -> None:
+    """Take an image out of the catalogue; machines that run from it live on."""
+    loaded = _load(config)
+    catalogue.remove(_folder(loaded), tag)
+    line(f"{tag}: removed")
+    _tell_submission(loaded)
+
+
+def _load(path: Path | None) -> Config:
+    return configuration.load(configuration.path_in_use(path))
+
+
+def _folder(config: Config) -> Path:
+    return Path(config.images.catalogue)
+
+
+def _digest(where: str) -> str:
+    progress(f"reading {where} for its checksum …")
+    return source.sha256(where)
+
+
+def _row(image: Image) -> dict[str, object]:
+    row: dict[str, object] = {"tag": image.tag, "source": image.disk.source}
+    row["sha256"] = image.disk.sha256
+    for name, part in (("kernel", image.kernel), ("initrd", image.initrd)):
+        row[name] = part and part.source
+    rest = image.model_dump(exclude={"tag", "disk", "kernel", "initrd"})
+    return row | rest
+
+
+def _tell_submission(config: Config) -> None:
+    if hookfiles.write_policy(site_of(config), policy_of(config)):
+        line("the submission hook knows")

@@ -1,0 +1,55 @@
+"""How the command speaks: tables for people, JSON for programs, faults on standard error."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="a list of objects, for programs")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="default: $WNODES_CONFIG, or /etc/wnodes/wnodes.toml"),
+]
+
+# Wide, so that no cell is ever broken: ids and paths are there to be copied and searched for.
+_out = Console(highlight=False, soft_wrap=True, width=1000)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """A fault, for a person, on standard error; a line a fault."""
+    for line in text.splitlines():
+        _err.print(f"wnodes: {line}", markup=False)
+
+
+def progress(text: str) -> None:
+    """What goes on, on standard error, for what may take longer than two seconds."""
+    _err.print(text, markup=False)
+
+
+def line(text: str) -> None:
+    """One line on standard output."""
+    _out.print(text, markup=False)
+
+
+def listing(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_json: bool) -> None:
+    """The rows: all their keys as JSON, or these columns as a table."""
+    if as_json:
+        typer.echo(json.dumps(list(rows), indent=2, default=str))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.upper())
+    for row in rows:
+        table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+    _out.print(table)
+
+
+def utc(seconds: float) -> str:
+    """A time as people and programs both read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

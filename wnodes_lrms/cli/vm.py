@@ -1,0 +1,87 @@
+"""`wnodes vm`: the machines of this node."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wnodes_lrms import config as configuration
+from wnodes_lrms import control
+from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import RejectedError, UnknownError
+
+app = typer.Typer(help="The machines of this node.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="a machine's id, or the beginning of it", metavar="ID")]
+_ANSWER = 10.0  # seconds; ending a machine may take that long
+_SHOWN = ("id", "node", "job", "state", "tag", "cores", "memory", "address", "since")
+
+
+@app.command("list")
+def list_(as_json: Json = False, config: ConfigFile = None) -> None:
+    """List the machines that live now."""
+    rows = list(machines(load(config)))
+    listing(rows, _SHOWN, as_json)
+
+
+@app.command()
+def show(machine: Id, as_json: Json = False, config: ConfigFile = None) -> None:
+    """Show all that is known of a machine."""
+    row = _one(load(config), machine)
+    if as_json:
+        listing([row], (), as_json)
+        return
+    listing([{"key": key, "value": value} for key, value in row.items()], ("key", "value"), False)
+
+
+@app.command()
+def console(machine: Id, config: ConfigFile = None) -> None:
+    """Connect to a machine's serial console; Ctrl-] ends it."""
+    loaded = load(config)
+    row = _one(loaded, machine)
+    argv = ["virsh", "--connect", loaded.bait.libvirt_uri, "console", str(row["id"])]
+    os.execvp(argv[0], argv)  # noqa: S606 (the terminal becomes virsh's)
+
+
+@app.command()
+def destroy(machine: Id, config: ConfigFile = None) -> None:
+    """End a machine at once. Its job hears why, and is held."""
+    loaded = load(config)
+    row = _one(loaded, machine)
+    path = control.sockets(loaded)[row["node"]]
+    control.ask(path, _ANSWER, op="destroy", machine=row["id"])
+    line(f"machine {row['id']} of job {row['job']} is gone")
+
+
+def load(path: Path | None) -> Config:
+    """The configuration, common to all nodes."""
+    return configuration.load(configuration.path_in_use(path))
+
+
+def ask_all(config: Config, **request: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The answers of all baits of this machine, by node.
+
+    Raises UnknownError if there is none or one does not answer.
+    """
+    baits = control.sockets(config)
+    if not baits:
+        raise UnknownError(f"no bait at {config.bait.socket}: is wnodes-bait running?")
+    for node, path in baits.items():
+        yield node, control.ask(path, _ANSWER, **request)
+
+
+def machines(config: Config) -> Iterator[dict[str, Any]]:
+    """The machines of all baits of this machine."""
+    for node, answer in ask_all(config, op="machines"):
+        for row in answer["machines"]:
+            yield row | {"node": node, "since": utc(row["since"])}
+
+
+def _one(config: Config, beginning: str) -> dict[str, Any]:
+    found = [row for row in machines(config) if row["id"].startswith(beginning)]
+    if len(found) != 1:
+        several = ", ".join(row["id"] for row in found) or "none"
+        raise RejectedError(f"machine «{beginning}»: one is needed, found {several}")
+    return found[0]

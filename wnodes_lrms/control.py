@@ -1,0 +1,52 @@
+"""The client's side of a bait's control socket."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import RejectedError, UnknownError
+
+_NODE = "%n"
+
+
+def sockets(config: Config) -> dict[str, Path]:
+    """The baits of this machine: their sockets, by node name (one, but for a site in a box)."""
+    pattern = config.bait.socket
+    if _NODE not in pattern:
+        return {"localhost": Path(pattern)}
+    before, _, after = pattern.partition(_NODE)
+    found = Path("/").glob(pattern.replace(_NODE, "*").lstrip("/"))
+    names = ((str(path).removeprefix(before), path) for path in sorted(found))
+    return {name.split("/")[0].removesuffix(after): path for name, path in names}
+
+
+def ask(path: Path, deadline: float, **request: object) -> dict[str, Any]:
+    """The last answer of the bait at `path`; `deadline` is in seconds of silence.
+
+    Raises UnknownError if it does not answer, RejectedError with its reason if it refuses.
+    """
+    last: dict[str, Any] = {}
+    try:
+        for last in _answers(path, deadline, request):  # noqa: B007 (only the last one counts)
+            pass
+    except TimeoutError as error:
+        raise UnknownError(f"the bait at {path} does not answer within {deadline:g} s") from error
+    except OSError as error:
+        raise UnknownError(
+            f"the bait at {path} can't be reached: {error.strerror}; is wnodes-bait running?"
+        ) from error
+    if not last.get("ok"):
+        raise RejectedError(str(last.get("error", f"the bait at {path} broke off")))
+    return last
+
+
+def _answers(path: Path, deadline: float, request: object) -> Iterator[dict[str, Any]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(deadline)
+        link.connect(str(path))
+        link.sendall(json.dumps(request).encode() + b"\n")
+        for line in link.makefile():
+            yield json.loads(line)

@@ -1,0 +1,69 @@
+"""The policy as the Lua table that job_submit.lua reads: tags, defaults, who may use what."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wnodes_lrms.policy import AllowRule
+from wnodes_lrms.resources import render
+
+
+class DefaultRule(Protocol):
+    """A [[default]] of the configuration: the keys that are set must all fit."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def partition(self) -> str | None: ...
+    @property
+    def account(self) -> str | None: ...
+    @property
+    def qos(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What submission must know: the catalogue's tags, the site's defaults, who may use what."""
+
+    tags: Collection[str]
+    defaults: Sequence[DefaultRule] = ()
+    allow: Sequence[AllowRule] = ()
+
+
+def text(policy: Policy, starter: Path) -> str:
+    """The whole of policy.lua; `starter` becomes the interpreter of jobs with a machine."""
+    return render(
+        "slurm/policy.lua.j2",
+        lua=quote,
+        names=_set,
+        starter=starter,
+        tags=sorted(policy.tags),
+        defaults=[
+            {
+                "image": rule.image,
+                "wanted": [
+                    (key, value)
+                    for key in ("partition", "account", "qos")
+                    if (value := getattr(rule, key)) is not None
+                ],
+            }
+            for rule in policy.defaults
+        ],
+        allow=policy.allow,
+    )
+
+
+def quote(value: object) -> str:
+    """A Lua string literal that means just this value."""
+    plain = {ord("\\"): "\\\\", ord('"'): '\\"'}
+    characters = (
+        plain.get(byte, chr(byte) if 32 <= byte < 127 else f"\\{byte:03d}")
+        for byte in str(value).encode()
+    )
+    return '"' + "".join(characters) + '"'
+
+
+def _set(names: Collection[str]) -> str:
+    inside = ", ".join(f"[{quote(name)}] = true" for name in names)
+    return "{ " + inside + " }" if inside else "{}"
