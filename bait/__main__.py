@@ -8,7 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
-from bait import probe
+from bait import checks, probe
 from bait.build import Builder
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
@@ -20,7 +20,7 @@ from wnodes_lrms import config as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.slurm import Slurm, read_block_map
 
-_RECONCILE_EVERY = 60.0  # seconds
+_RECONCILE_EVERY = 15.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,19 @@ def main() -> int:
         default=platform.node().split(".")[0],
         help="this node's name in the LRMS; default: the host name",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="print what this node has and lacks, as JSON, and end; see also `wnodes doctor`",
+    )
     options = parser.parse_args()
     set_up()
     try:
-        config = configuration.load(configuration.path_in_use(options.config), options.node)
+        path = configuration.path_in_use(options.config)
+        config = configuration.load(path, options.node)
+        if options.check:
+            checks.report(config, path)
+            return 0
         return _serve(config, options.node)
     except WnodesError as error:
         for line in str(error).splitlines():

@@ -152,12 +152,17 @@ class Builder:
             overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
             run([*overlay, str(where.disk)], deadline=30)
             step("making the seed")
-            self._contextualize(where, machine, shares)
+            xml = self.draw(where, machine, shares)
             step("starting the domain")
             undo.callback(self.hypervisor.destroy, machine.id)
-            self.hypervisor.create(self._domain(where, machine, shares))
+            self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
+
+    def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
+        """Write the machine's keys and seed; the domain that goes with them."""
+        self._contextualize(where, machine, shares)
+        return self._domain(where, machine, shares)
 
     def destroy(self, machine: str) -> None:
         """End the machine and remove all it had; what is gone already is success.

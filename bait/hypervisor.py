@@ -17,6 +17,7 @@ from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.resources import render
 
 MARK = "urn:wnodes-lrms:machine:1"
+FILTER = "wnodes-guest"  # see templates/nwfilter.xml.j2
 _KEEPALIVE = (5, 3)  # seconds between probes, probes without answer before the link is given up
 _ARP_RETRY = 100  # ms
 
@@ -92,8 +93,7 @@ class Hypervisor:
 
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""
-        number = self._connect().getLibVersion()
-        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+        return _dotted(self._connect().getLibVersion())
 
     def _is_there(self, machine: str) -> bool:
         return machine in self.domains()
@@ -130,7 +130,8 @@ class Hypervisor:
         after a restart of libvirt."""
         name = self.network.name
         try:
-            link.nwfilterDefineXML(render("nwfilter.xml.j2", xml=True))
+            if link.getType() != "TEST":
+                link.nwfilterDefineXML(render("nwfilter.xml.j2", xml=True))
             if name not in link.listNetworks():
                 values = {"name": name, "subnet": self.network.subnet}
                 link.networkCreateXML(render("network.xml.j2", xml=True, **values))
@@ -145,6 +146,55 @@ class Hypervisor:
             # Not in libvirt's own thread: the callback asks libvirt things.
             machine = domain.UUIDString()
             threading.Thread(target=self._stopped, args=(machine,), daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see of a libvirt without changing anything."""
+
+    version: str
+    networks: frozenset[str]  # active ones
+    filters: frozenset[str] | None  # None: this kind of libvirt has no filters
+    qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
+
+
+def look(uri: str) -> Sight:
+    """Look at a libvirt, over a read-only connection. Raises UnknownError if it is away."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it would print to stderr
+    try:
+        link = libvirt.openReadOnly(uri)
+        number, qemu = link.getLibVersion(), link.getVersion()
+        return Sight(
+            f"libvirt {_dotted(number)}, {link.getType()} {_dotted(qemu)}",
+            frozenset(link.listNetworks()),
+            _filters(link),
+            _qemu_user(link.getCapabilities()),
+        )
+    except libvirt.libvirtError as error:
+        raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
+
+
+def _filters(link: libvirt.virConnect) -> frozenset[str] | None:
+    try:
+        return frozenset(link.listNWFilters())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return None
+        raise
+
+
+def _qemu_user(capabilities: str) -> tuple[int, int] | None:
+    """From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
+    for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
+        label = model.findtext("baselabel") or ""
+        if model.findtext("model") == "dac" and ":" in label:
+            uid, _, gid = label.partition(":")
+            return int(uid), int(gid)
+    return None
+
+
+def _dotted(number: int) -> str:
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def _start_event_loop() -> None:

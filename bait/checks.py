@@ -1,0 +1,196 @@
+"""`wnodes-bait --check`: looks at all that a node needs, and changes nothing.
+
+Only KVM's answer is kept, as the bait itself keeps it. Everything that may hang has a deadline, so
+that one thing that is broken does not hide the others. Files are looked at in
+bait/filechecks.py; what follows from what is seen is in bait/verdicts.py.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar, cast
+
+from bait import filechecks, probe, verdicts
+from bait.hypervisor import look
+from wnodes_lrms.config import Config
+from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
+from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.run import run
+
+_Answer = TypeVar("_Answer")
+
+_SHORT = 10.0  # seconds for one question to libvirt or a program
+_PROGRAMS = {
+    "qemu-img": "install qemu-utils (Debian) or qemu-img (EL)",
+    probe.QEMU: "install qemu-system-x86 (Debian) or qemu-kvm (EL)",
+    "ssh": "install openssh-client (Debian) or openssh-clients (EL)",
+    "tar": "install tar",
+}
+_VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
+
+
+def report(config: Config, config_file: Path) -> None:
+    """Print every check of this node as a list of JSON objects. Raises RejectedError to users.
+
+    `config` is as it holds on the node, read from `config_file`.
+    """
+    if os.geteuid() != 0:
+        raise RejectedError("only root sees all that is to be checked: run it as root")
+    print(json.dumps([asdict(check) for check in checks(config, config_file)], indent=2))
+
+
+def checks(config: Config, config_file: Path) -> Iterator[Check]:
+    """Every check of this node. What goes wrong in one is no reason to leave out the others."""
+    looks: dict[str, Callable[[], Iterable[Check]]] = {
+        "kvm": lambda: [_kvm(config)],
+        "libvirt": lambda: _libvirt(config),
+        "programs": _programs,
+        "shared folders": lambda: _shares(config),
+        "guestfs": lambda: [_guestfs()],
+        "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
+        "images": lambda: filechecks.images(config),
+        "disk space": lambda: filechecks.space(config),
+        "permissions": lambda: filechecks.permissions(config, config_file),
+        "clock": lambda: [verdicts.clock(_clock_state())],
+    }
+    for name, seen in looks.items():
+        try:
+            yield from seen()
+        except (WnodesError, OSError) as error:
+            yield unknown(name, f"can't be looked at: {error}")
+
+
+def bounded(seconds: float, question: Callable[[], _Answer]) -> _Answer:
+    """The answer to a question that may hang. Raises UnknownError if it does, and what it raises.
+
+    A thread that hangs in a C library can't be ended; as a daemon it ends with the process.
+    """
+    said: queue.SimpleQueue[tuple[_Answer | None, BaseException | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            said.put((question(), None))
+        except BaseException as error:
+            said.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer, error = said.get(timeout=seconds)
+    except queue.Empty:
+        raise UnknownError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return cast(_Answer, answer)
+
+
+def _kvm(config: Config) -> Check:
+    accel = config.machine.accel
+    if accel == "tcg":
+        return verdicts.kvm(accel, works=False, why="")
+    kept = Path(config.bait.state_dir) / "kvm.json"
+    if not kept.parent.is_dir():  # no bait has run here yet
+        return verdicts.kvm(accel, *probe.run_guest("kvm"))
+    works = probe.kvm_works(kept)
+    return verdicts.kvm(accel, works, json.loads(kept.read_text())["why"])
+
+
+def _libvirt(config: Config) -> Iterator[Check]:
+    uri = config.bait.libvirt_uri
+    try:
+        sight = bounded(_SHORT, lambda: look(uri))
+    except UnknownError as error:
+        yield fault(
+            "libvirt",
+            str(error),
+            "start it (`systemctl start libvirtd`, or virtqemud and virtnetworkd where it is"
+            " modular), and see libvirt_uri in [bait]",
+        )
+        return
+    yield ok("libvirt", f"{sight.version} at {uri}")
+    yield from verdicts.network(sight, config.network)
+    uid, gid = sight.qemu or (None, None)
+    folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
+    closed = (
+        [] if uid is None or gid is None else filechecks.closed_to(uid, gid, map(Path, folders))
+    )
+    yield verdicts.traversal(uid, closed)
+
+
+def _programs() -> Iterator[Check]:
+    for name, remedy in _PROGRAMS.items():
+        path = shutil.which(name)
+        yield ok(name, path) if path else fault(name, "not found in PATH", remedy)
+
+
+def _shares(config: Config) -> Iterator[Check]:
+    if not config.share.directories:
+        return
+    programs = [program for folder in _VHOST_USER for program in virtiofs_programs(folder)]
+    there = [program for program in programs if os.access(program, os.X_OK)]
+    if there:
+        yield ok("virtiofsd", there[0])
+    else:
+        yield fault(
+            "virtiofsd",
+            "QEMU knows of none, and [share] lists directories",
+            "install qemu-system-common (Debian 12) or virtiofsd, or empty [share] directories",
+        )
+    for directory in config.share.directories:
+        if not Path(directory).is_dir():
+            yield fault(
+                "shared folders",
+                f"{directory} is not there: no machine of a trusted image starts",
+                "mount or make it, or take it out of [share] directories",
+            )
+
+
+def virtiofs_programs(folder: Path) -> Iterator[str]:
+    """The programs that QEMU's own list of vhost-user helpers names for file systems."""
+    for file in sorted(folder.glob("*.json")):
+        try:
+            entry = json.loads(file.read_text())
+            if entry["type"] == "fs":
+                yield str(entry["binary"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # libvirt, too, goes on to the next
+
+
+def _guestfs() -> Check:
+    try:
+        importlib.import_module("guestfs")
+    except ImportError as error:
+        return warning(
+            "guestfs",
+            f"{error}; optional: no kind of image needs it so far",
+            "install python3-guestfs; a virtual environment needs --system-site-packages",
+        )
+    return ok("guestfs", "the binding can be imported")
+
+
+def _sfq_trouble() -> str | None:
+    """What is in the way of an sfq queue, tried where it touches nothing: a network namespace
+    that is gone when tc ends."""
+    try:
+        run(
+            ["unshare", "--net", "--", "tc", "qdisc", "add", "dev", "lo", "root", "sfq"],
+            deadline=_SHORT,
+        )
+    except WnodesError as error:
+        return str(error)
+    return None
+
+
+def _clock_state() -> int:
+    """What adjtimex(2) returns when asked to change nothing; -1 where there is no such call."""
+    try:
+        asked = ctypes.create_string_buffer(1024)  # struct timex, which is smaller, all zero
+        return int(ctypes.CDLL(None).adjtimex(asked))
+    except (OSError, AttributeError):
+        return -1

@@ -1,0 +1,1 @@
+"""Measurements on the site in a box."""

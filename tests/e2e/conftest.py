@@ -1,0 +1,241 @@
+"""The site in a box, as an ordinary user and as its administrator.
+
+`make e2e` brings the site up, runs these tests in its environment and takes it down.
+"""
+
+import json
+import os
+import pwd
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+USER = "griduser"
+IMAGE = "small_debian_x86_64"
+NODES = ("hv1", "hv2")
+FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+
+
+def pytest_configure() -> None:
+    """These tests can't run without the site: say so, once, and how to get it."""
+    if "WNODES_SITE" not in os.environ:
+        pytest.exit("these tests need the site in a box: run `make e2e`", returncode=2)
+
+
+def call(*argv: str, check: bool = True, user: str | None = None, **options: object) -> str:
+    """Standard output of a command, run as root or as a user."""
+    who = ["runuser", "-u", user, "--"] if user else []
+    done = subprocess.run([*who, *argv], capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(argv)}: {done.returncode}: {done.stderr}")
+    return str(done.stdout)
+
+
+def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+
+
+@dataclass
+class Job:
+    """A submitted job and its files."""
+
+    number: str
+    folder: Path
+
+    def show(self) -> str:
+        """What Slurm says of it."""
+        return call("scontrol", "-d", "show", "job", self.number)
+
+    def field(self, name: str) -> str:
+        """One of the fields of `scontrol show job`, up to the line's end for a comment."""
+        pattern = rf"\b{name}=(.*)" if name == "Comment" else rf"\b{name}=(\S*)"
+        found = re.search(pattern, self.show())
+        return found.group(1).strip() if found else ""
+
+    @property
+    def state(self) -> str:
+        """Slurm's word for its state."""
+        return self.field("JobState")
+
+    def wait(self, *states: str, seconds: float = 120) -> "Job":
+        """Wait until it is in one of these states, or has ended."""
+        wanted = set(states) or FINAL
+        wait_until(lambda: self.state in wanted, seconds, f"{wanted}: {self.show()}{self.error}")
+        return self
+
+    @property
+    def output(self) -> str:
+        """Its standard output so far."""
+        return self._read("out")
+
+    @property
+    def error(self) -> str:
+        """Its standard error so far."""
+        return self._read("err")
+
+    @property
+    def exit_code(self) -> str:
+        """Slurm's "exit code:signal"."""
+        return self.field("ExitCode")
+
+    def machines(self) -> list[dict[str, object]]:
+        """Its machines, as the administrator sees them."""
+        return [m for m in machines() if m["job"] == self.number]
+
+    def in_state(self, state: str, seconds: float = 90) -> dict[str, object]:
+        """Wait until its machine is in this state."""
+        wait_until(
+            lambda: any(m["state"] == state for m in self.machines()),
+            seconds,
+            f"machine of job {self.number} {state}",
+        )
+        return self.machines()[0]
+
+    def cancel(self, *options: str) -> None:
+        """scancel, as its owner."""
+        call("scancel", *options, self.number, user=USER)
+
+    def _read(self, suffix: str) -> str:
+        path = self.folder / f"{self.number}.{suffix}"
+        return path.read_text() if path.exists() else ""
+
+
+def machines() -> list[dict[str, object]]:
+    """`wnodes vm list --json`."""
+    found: list[dict[str, object]] = json.loads(call("wnodes", "vm", "list", "--json"))
+    return found
+
+
+@pytest.fixture
+def home() -> Path:
+    """The user's home: seen by machines from trusted images."""
+    return Path(pwd.getpwnam(USER).pw_dir)
+
+
+Submit = Callable[..., Job]
+
+
+@pytest.fixture
+def submit(home: Path) -> Iterator[Submit]:
+    """Submit a script as the ordinary user; what still runs at the end is cancelled."""
+    jobs: list[Job] = []
+
+    def _submit(
+        script: str,
+        *options: str,
+        image: str | None = IMAGE,
+        env: Mapping[str, str] | None = None,
+        folder: Path = home,
+        args: tuple[str, ...] = (),
+        interpreter: str = "/bin/bash",
+    ) -> Job:
+        path = home / f"script-{time.monotonic_ns()}.sh"
+        path.write_text(f"#!{interpreter}\n{script}\n")
+        path.chmod(0o755)
+        wish = {"WNODES_IMAGE": image} if image else {}
+        words = [f"{key}={value}" for key, value in {**wish, **(env or {})}.items()]
+        number = call(
+            *["env", f"--chdir={folder}", *words, "sbatch", "--parsable"],
+            *["--output=%j.out", "--error=%j.err", *options, str(path), *args],
+            user=USER,
+        ).strip()
+        jobs.append(Job(number, folder))
+        return jobs[-1]
+
+    yield _submit
+    for job in jobs:
+        call("scancel", job.number, check=False)
+
+
+def refused(*options: str, image: str | None = None, script: str = "#!/bin/bash\ntrue\n") -> str:
+    """What sbatch says of a job that it must not take."""
+    environment = os.environ | ({"WNODES_IMAGE": image} if image else {})
+    done = subprocess.run(
+        ["runuser", "-u", USER, "--", "sbatch", "--chdir=/", "--output=/dev/null", *options],
+        input=script,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+@dataclass(frozen=True)
+class Daemons:
+    """The site's processes, for the tests that break them."""
+
+    root: Path
+
+    def pid(self, name: str) -> int:
+        """The recorded pid of a part of the site."""
+        parts = json.loads(call(str(SITE), "status", "--json", check=False))
+        return int(next(part["pid"] for part in parts if part["name"] == name))
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """The part hangs while this lasts."""
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def down(self, name: str) -> Iterator[None]:
+        """The part is killed, and brought up again at the end."""
+        os.kill(self.pid(name), signal.SIGKILL)
+        try:
+            yield
+        finally:
+            self.up()
+
+    def up(self) -> None:
+        """Bring up what is down."""
+        call(str(SITE), "up")
+
+
+SITE = Path(__file__).parents[2] / "contrib" / "site" / "site"
+
+
+@pytest.fixture
+def daemons() -> Daemons:
+    """The site's processes."""
+    return Daemons(Path(os.environ["WNODES_SITE"]))
+
+
+def leftovers() -> list[str]:
+    """Whatever of a machine is still on this site, in words."""
+    root = Path(os.environ["WNODES_SITE"])
+    found = [f"ledger row {m['id']} {m['state']}" for m in machines()]
+    found += [f"domain {name}" for name in call("virsh", "list", "--all", "--name").split()]
+    for folder in root.glob("*/hv[12]/machines/*"):
+        found.append(f"files {folder}")
+    for bridge in ("wn-box-hv1", "wn-box-hv2"):
+        taps = Path(f"/sys/class/net/{bridge}/brif")
+        found += [f"tap {tap.name}" for tap in taps.glob("*")]
+    jobs = call("squeue", "--noheader", "--format=%i %t")
+    return found + [f"job {line}" for line in jobs.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """After each test: no job, domain, file, tap or ledger row, and both nodes take jobs."""
+    yield
+    wait_until(lambda: not leftovers(), 60, f"nothing left, but: {leftovers()}")
+    states = call("sinfo", "--noheader", "--Node", "--format=%N %t").split("\n")
+    assert {tuple(s.split()) for s in states if s} == {(node, "idle") for node in NODES}
