@@ -105,13 +105,15 @@ class Engine:
             self._end(row)
 
     def end(self, machine: str) -> None:
-        """End one machine, as `wnodes vm destroy` asks. Raises RejectedError if there is none."""
+        """End one machine, as an administrator asks; its job hears of it and is held.
+
+        Raises RejectedError if there is none.
+        """
         row = self.ledger.get(machine)
         if row is None:
             raise RejectedError(f"no machine {machine} here")
-        if row.state is State.READY:
-            self._fail(row, RejectedError("the machine was destroyed by an administrator"))
-        self._end(row)
+        self._let_go(row)
+        self._fail(row, RejectedError("an administrator has destroyed the machine"))
 
     def reconcile(self) -> list[Action]:
         """Compare ledger, libvirt and LRMS, and do what follows."""
@@ -153,9 +155,9 @@ class Engine:
             self._end(row)
         elif action.act is Act.LOST:
             self._fail(row, WnodesError("the machine has vanished from libvirt"))
-        elif action.act is Act.ADOPT:
+        elif action.act is Act.ADOPT and row.state is State.BOOTING:
             self._work(row, self._watch)
-        else:
+        elif action.act is Act.RESUME and row.state in (State.REQUESTED, State.BUILDING):
             self._work(row, self._make)
 
     def _work(self, row: Row, task: Callable[[Row, Work], None]) -> None:
@@ -176,8 +178,9 @@ class Engine:
                 self._tell()
 
         work.thread = threading.Thread(target=body, name=f"job {row.job}", daemon=True)
-        self._works[row.id] = work
-        work.thread.start()
+        with self._news:
+            if self._works.setdefault(row.id, work) is work:  # never two threads for one machine
+                work.thread.start()
 
     def _make(self, row: Row, work: Work) -> None:
         allocation = self._ask_allocation(row.job, work)
@@ -277,17 +280,22 @@ class Engine:
         self._tell()
 
     def _end(self, row: Row) -> None:
-        work = self._works.get(row.id)
         self.ledger.change(row.id, "ending", state=State.ENDING)
+        self._let_go(row)
+        self.builder.destroy(row.id)
+        self.ledger.forget(row, "gone")
+        log.info("gone", extra=_ids(row.job, row.id))
+        self._tell()
+
+    def _let_go(self, row: Row) -> None:
+        """Have the thread that makes the machine stop; UnknownError if it hangs."""
+        with self._news:
+            work = self._works.get(row.id)
         if work and work.thread:
             work.cancelled.set()
             work.thread.join(_END_PATIENCE)
             if work.thread.is_alive():
                 raise UnknownError(f"machine {row.id} is still being made: libvirt hangs?")
-        self.builder.destroy(row.id)
-        self.ledger.forget(row, "gone")
-        log.info("gone", extra=_ids(row.job, row.id))
-        self._tell()
 
     def _stopped(self, machine: str) -> None:
         row = self.ledger.get(machine)

@@ -18,7 +18,8 @@ from wnodes_lrms.doctor import Check, fault, warning
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.run import run
 
-_SHORT = 10.0  # seconds for a web server to answer
+_WEB = 3.0  # seconds for a web server to answer
+_SHORT = 10.0  # seconds for a program
 _READING = 20.0  # seconds for reading cached files again
 _MIB = 1 << 20
 # Prints those of its arguments that the caller can't pass through.
@@ -62,7 +63,7 @@ def unreachable(where: str) -> str | None:
             with Path(where).open("rb") as file:
                 file.read(1)
             return None
-        answer = httpx.head(where, timeout=_SHORT, follow_redirects=True)
+        answer = httpx.head(where, timeout=_WEB, follow_redirects=True)
         # Some servers give files and refuse to give their heads.
         if answer.is_error and answer.status_code not in (405, 501):
             return f"HTTP {answer.status_code}"

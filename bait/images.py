@@ -18,6 +18,7 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.run import run
 
 _MIB = 1 << 20
+_LOOK = 0.2  # seconds between two looks whether whoever waits is still wanted
 
 
 class Cache:
@@ -46,24 +47,34 @@ class Cache:
         checksum, disk full, a disk that would read other files.
         """
         for part in image.parts:
-            with self._only_one(part.sha256):
-                path = self.path(part)
-                if not path.exists():
+            with self._only_one(part.sha256, check):
+                if not self._touch(part):
                     self._download(image, part, check)
-                os.utime(path)
         self._evict()
 
     def has(self, image: Image) -> bool:
         """Whether a machine could start from this image without a download."""
         return all(self.path(part).exists() for part in image.parts)
 
+    def _touch(self, part: Part) -> bool:
+        """Make the file the youngest; False if it is not there.
+
+        Under the lock of eviction: whoever fetches has said before that the file is in use, so an
+        eviction that begins after this spares it, and one that began before shows here.
+        """
+        with self._guard:
+            try:
+                os.utime(self.path(part))
+            except FileNotFoundError:
+                return False
+            return True
+
     def _download(self, image: Image, part: Part, check: Callable[[], None]) -> None:
         new = self.path(part).with_suffix(".part")
         digest = hashlib.sha256()
         try:
             with new.open("wb") as file:
-                for chunk in source.read(part.source):
-                    check()
+                for chunk in source.read_watched(part.source, check):
                     digest.update(chunk)
                     file.write(chunk)
             if digest.hexdigest() != part.sha256:
@@ -87,7 +98,7 @@ class Cache:
     def _evict(self) -> None:
         with self._guard:
             used = self._in_use()
-            files = {path: path.stat() for path in self.folder.iterdir() if path.is_file()}
+            files = {path: stat for path in self.folder.iterdir() if (stat := _stat(path))}
             size = sum(stat.st_size for stat in files.values())
             for path in sorted(files, key=lambda path: files[path].st_mtime):
                 if size <= self.limit * _MIB:
@@ -97,11 +108,23 @@ class Cache:
                     size -= files[path].st_size
 
     @contextmanager
-    def _only_one(self, digest: str) -> Iterator[None]:
+    def _only_one(self, digest: str, check: Callable[[], None]) -> Iterator[None]:
         with self._guard:
             lock = self._locks.setdefault(digest, threading.Lock())
-        with lock:
+        while not lock.acquire(timeout=_LOOK):
+            check()
+        try:
             yield
+        finally:
+            lock.release()
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None if it is gone: another thread's download may just have got its name."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def refuse_references(disk: Path, image: Image) -> None:

@@ -76,7 +76,7 @@ _HOLES = ", ".join("?" for _ in fields(Row))
 
 
 class Ledger:
-    """The SQLite file. Safe to use from many threads."""
+    """The SQLite file. Safe to use from many threads. Every method raises WnodesError."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, made at the first use. Raises WnodesError if that can't be done."""
@@ -158,13 +158,15 @@ class Ledger:
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise WnodesError(f"ledger: {error}") from error
+            finally:
+                if self._db.in_transaction:  # SQLite itself may have rolled back
+                    self._db.execute("ROLLBACK")
 
     def _row(self, db: sqlite3.Connection, machine: str) -> Row | None:
         found = db.execute(

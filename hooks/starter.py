@@ -336,12 +336,23 @@ def below(folder: str, shares: list[str]) -> bool:
     return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)
 
 
+def loss(path: str) -> NoMachineError:
+    """Why the machine does not answer any more: the bait may know."""
+    time.sleep(1)  # it hears of a machine's end when SSH does, or a moment later
+    try:
+        attach(path)
+    except NoMachineError as known:
+        return known
+    return NoMachineError("the machine was lost while the job's script ran in it")
+
+
 def run_inside(
-    machine: dict[str, Any], signals: Signals, interpreter: str, script: str, arguments: list[str]
+    path: str, signals: Signals, interpreter: str, script: str, arguments: list[str]
 ) -> str:
     """Run the script in the machine; `exit N` or `signal N`. Raises NoMachineError."""
     import pwd
 
+    machine = attach(path)
     workdir = os.getcwd()
     travel = not below(workdir, machine["shares"])
     guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
@@ -354,7 +365,7 @@ def run_inside(
     status = payload.wait()
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
-        raise NoMachineError("the machine was lost while the job's script ran in it")
+        raise loss(path)
     if travel and not stage_out(guest, workdir, results):
         say("WNODES_STAGE_OUT: not all files could be copied back")
         end = "exit 1" if end == "exit 0" else end
@@ -366,8 +377,7 @@ def main(path: str, retries: str, interpreter: str, script: str, *arguments: str
     """See the head of this file."""
     signals = Signals()
     try:
-        machine = attach(path.replace("%n", NODE))
-        end = run_inside(machine, signals, interpreter, script, list(arguments))
+        end = run_inside(path.replace("%n", NODE), signals, interpreter, script, list(arguments))
     except NoMachineError as trouble:
         give_up(trouble, int(retries))
     how, number = end.split()
