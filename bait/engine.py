@@ -195,7 +195,8 @@ class Engine:
         memory = guest_memory(allocation, image, self.config.machine.memory_overhead)
         with self._news:  # two machines must not see the same address free
             address = free_address(
-                self.config.network.subnet, {r.address for r in self.ledger.rows() if r.address}
+                self.config.network.subnet,
+                {r.address for r in self.ledger.rows() if r.address and r.id != row.id},
             )
             self.ledger.change(
                 row.id,

@@ -123,19 +123,19 @@ class Share(Section):
 class Default(Section):
     """The site's own wish: jobs that ask for nothing, match all keys given here, get this image."""
 
-    image: Tag
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
+    image: Tag = Field(description="what such jobs run in")
+    partition: str | None = Field(None, description="only jobs in this partition")
+    account: str | None = Field(None, description="only jobs that charge this account")
+    qos: str | None = Field(None, description="only jobs of this quality of service")
 
 
 class Allow(Section):
     """Who may use an image. An image that no rule names (by tag or "*") is for everybody."""
 
-    image: Annotated[str, AfterValidator(_tag_or_all)]
-    users: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    accounts: tuple[str, ...] = ()
+    image: Annotated[str, AfterValidator(_tag_or_all)] = Field(description='a tag, or "*" for all')
+    users: tuple[str, ...] = Field((), description="these users may")
+    groups: tuple[str, ...] = Field((), description="whoever is in one of these groups may")
+    accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")
 
 
 class Config(Section):

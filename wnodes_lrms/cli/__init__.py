@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from wnodes_lrms.cli import config, hooks, image, job, vm
+from wnodes_lrms.cli import config, doctor, hooks, image, job, vm
 from wnodes_lrms.cli.out import error
 from wnodes_lrms.errors import WnodesError
 
@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(config.app, name="config")
+app.command("doctor")(doctor.examine)
 app.add_typer(hooks.app, name="hooks")
 app.add_typer(image.app, name="image")
 app.add_typer(job.app, name="job")

@@ -1,0 +1,258 @@
+"""What a node's checks see, and what they conclude: on real files, servers and libvirt's own
+test driver."""
+
+import hashlib
+import http.server
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bait import checks, filechecks, verdicts
+from bait.hypervisor import FILTER, Sight, _qemu_user, look
+from bait.verdicts import Copy, Mode, PartSeen
+from wnodes_lrms.catalogue import Part
+from wnodes_lrms.config import Config, Network
+from wnodes_lrms.doctor import Status
+from wnodes_lrms.errors import UnknownError
+from wnodes_lrms.resources import folder
+
+SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), frozenset({FILTER}), (64055, 1))
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="tried as another user, so root is needed")
+
+
+@pytest.mark.parametrize(
+    ("accel", "works", "expected"),
+    [
+        ("auto", True, Status.OK),
+        ("auto", False, Status.WARNING),
+        ("kvm", True, Status.OK),
+        ("kvm", False, Status.FAULT),
+        ("tcg", False, Status.OK),
+    ],
+)
+def test_kvm(accel: str, works: bool, expected: Status) -> None:
+    check = verdicts.kvm(accel, works, "a probe guest hung")
+    assert check.status is expected
+    assert bool(check.remedy) == (expected is not Status.OK)
+
+
+def test_network_and_filter() -> None:
+    def statuses(sight: Sight, name: str = "wnodes") -> list[Status]:
+        return [check.status for check in verdicts.network(sight, Network(name=name))]
+
+    assert statuses(SIGHT) == [Status.OK, Status.OK]
+    assert statuses(SIGHT, "other") == [Status.FAULT, Status.OK]
+    bare = Sight("", frozenset(), frozenset(), None)
+    assert statuses(bare) == [Status.FAULT, Status.FAULT]
+    assert statuses(Sight("", frozenset({"wnodes"}), None, None)) == [Status.OK, Status.UNKNOWN]
+
+
+def test_the_filter_is_the_one_that_machines_name() -> None:
+    for template in ("nwfilter.xml.j2", "domain.xml.j2"):
+        assert f"'{FILTER}'" in (folder("templates") / template).read_text()
+
+
+def test_look_at_a_real_libvirt() -> None:
+    sight = look("test:///default")
+    assert sight.version.startswith("libvirt ")
+    assert "default" in sight.networks
+    assert sight.filters is None  # the test driver has none
+    with pytest.raises(UnknownError, match="does not answer at qemu"):
+        look("qemu:///system?socket=/nowhere/libvirt-sock")
+
+
+def test_the_user_of_qemu_in_real_capabilities() -> None:
+    said = (
+        "<capabilities><host><secmodel><model>none</model><doi>0</doi></secmodel><secmodel>"
+        "<model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+107</baselabel>"
+        "<baselabel type='qemu'>+64055:+107</baselabel></secmodel></host></capabilities>"
+    )
+    assert _qemu_user(said) == (64055, 107)
+    assert _qemu_user("<capabilities><host/></capabilities>") is None
+
+
+def test_a_libvirt_that_hangs_has_a_deadline(tmp_path: Path) -> None:
+    """A socket that takes connections and never answers, as a stopped libvirtd does."""
+    path = str(tmp_path / "libvirt-sock")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        begun = time.monotonic()
+        with pytest.raises(UnknownError, match=r"no answer within 0\.3 s"):
+            checks.bounded(0.3, lambda: look(f"qemu:///system?socket={path}"))
+        assert time.monotonic() - begun < 2
+
+
+def test_bounded_gives_the_answer_or_its_error() -> None:
+    assert checks.bounded(5, lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        checks.bounded(5, lambda: 1 // 0)
+
+
+def test_virtiofs_programs_in_qemu_s_own_list(tmp_path: Path) -> None:
+    entries = {
+        "10-gpu.json": '{"type": "gpu", "binary": "/usr/lib/gpu"}',
+        "40-broken.json": "{",
+        "50-fs.json": '{"description": "x", "type": "fs", "binary": "/usr/lib/qemu/virtiofsd"}',
+    }
+    for name, text in entries.items():
+        (tmp_path / name).write_text(text)
+    assert list(checks.virtiofs_programs(tmp_path)) == ["/usr/lib/qemu/virtiofsd"]
+    assert list(checks.virtiofs_programs(tmp_path / "absent")) == []
+
+
+class _Server(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response({"/image": 200, "/no-head": 405}.get(self.path, 404))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Server) as web:
+        threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{web.server_port}"
+        web.shutdown()
+
+
+def test_sources(tmp_path: Path, server: str) -> None:
+    file = tmp_path / "disk"
+    file.write_text("x")
+    assert filechecks.unreachable(str(file)) is None
+    assert filechecks.unreachable(f"{file}.gone") == "No such file or directory"
+    assert filechecks.unreachable(str(tmp_path)) == "Is a directory"
+    assert filechecks.unreachable(f"{server}/image") is None
+    assert filechecks.unreachable(f"{server}/no-head") is None
+    assert filechecks.unreachable(f"{server}/gone") == "HTTP 404"
+    assert "refused" in (filechecks.unreachable("http://127.0.0.1:1/image") or "")
+
+
+def test_copies(tmp_path: Path) -> None:
+    part = Part(source="/source", sha256=hashlib.sha256(b"right").hexdigest())
+    path, later = tmp_path / part.sha256, time.monotonic() + 60
+    assert filechecks.copy_of(part, path, later) is Copy.ABSENT
+    path.write_bytes(b"right")
+    assert filechecks.copy_of(part, path, later) is Copy.RIGHT
+    assert filechecks.copy_of(part, path, time.monotonic() - 1) is Copy.UNREAD
+    path.write_bytes(b"wrong")
+    assert filechecks.copy_of(part, path, later) is Copy.WRONG
+
+
+@pytest.mark.parametrize(
+    ("trouble", "copy", "expected", "remedy"),
+    [
+        (None, Copy.ABSENT, Status.OK, ""),
+        (None, Copy.RIGHT, Status.OK, ""),
+        (None, Copy.UNREAD, Status.UNKNOWN, "sha256sum /cache/2"),
+        (None, Copy.WRONG, Status.FAULT, "rm /cache/2"),
+        ("HTTP 404", Copy.WRONG, Status.FAULT, "rm /cache/2"),
+        ("HTTP 404", Copy.ABSENT, Status.FAULT, "wnodes image add t"),
+        ("HTTP 404", Copy.RIGHT, Status.WARNING, "bring the file back"),
+    ],
+)
+def test_image(trouble: str | None, copy: Copy, expected: Status, remedy: str) -> None:
+    parts = [
+        PartSeen("/disk", None, Copy.RIGHT, Path("/cache/1")),
+        PartSeen("/kernel", trouble, copy, Path("/cache/2")),
+    ]
+    check = verdicts.image("t", parts)
+    assert check.status is expected
+    assert remedy in check.remedy
+
+
+def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_text("x")
+    digest = hashlib.sha256(b"x").hexdigest()
+    catalogue = tmp_path / "images"
+    catalogue.mkdir()
+    (catalogue / "a_os_x.toml").write_text("format = 'raw'\n")
+    (catalogue / "b_os_x.toml").write_text(
+        f'format = "raw"\ncontext = "script"\n[disk]\nsource = "{tmp_path}/disk"\n'
+        f'sha256 = "{digest}"\n'
+    )
+    config = Config.model_validate(
+        {
+            "cluster": "box",
+            "lrms": "slurm",
+            "images": {"catalogue": str(catalogue), "cache_dir": str(tmp_path / "cache")},
+        }
+    )
+    bad, good = filechecks.images(config)
+    assert (bad.name, bad.status) == ("image a_os_x", Status.FAULT)
+    assert "a_os_x.toml" in bad.remedy
+    assert (good.name, good.status) == ("image b_os_x", Status.OK)
+
+
+def test_room() -> None:
+    assert verdicts.space(Path("/s"), 511, 512).status is Status.FAULT
+    assert verdicts.space(Path("/s"), 512, 512).status is Status.OK
+    assert verdicts.cache_space(Path("/c"), 100, 50, 151).status is Status.WARNING
+    assert verdicts.cache_space(Path("/c"), 100, 50, 150).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("above", "itself", "expected"),
+    [
+        ((0, 0, 0o755), (0, 0, 0o644), None),
+        ((0, 0, 0o775), (0, 0, 0o664), None),  # root's own group
+        ((0, 0, 0o1777), (0, 0, 0o644), None),
+        ((0, 0, 0o777), (0, 0, 0o644), "/a is writable by everybody"),
+        ((0, 50, 0o775), (0, 0, 0o644), "/a is writable by group 50"),
+        ((7, 0, 0o755), (0, 0, 0o644), "/a belongs to uid 7"),
+        ((0, 0, 0o755), (0, 0, 0o1777), "/a/b is writable by everybody"),
+        ((0, 0, 0o755), (1000, 0, 0o644), None),  # the one who asks
+    ],
+)
+def test_who_may_write(
+    above: tuple[int, int, int], itself: tuple[int, int, int], expected: str | None
+) -> None:
+    lineage = [Mode(Path("/a"), *above), Mode(Path("/a/b"), *itself)]
+    assert verdicts.open_to_others(lineage, owner=1000) == expected
+
+
+def test_lineage_of_real_folders(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    file.chmod(0o602)
+    found = filechecks.lineage(file)
+    assert found[0].path == Path("/")
+    assert found[-1].mode & 0o777 == 0o602
+    assert verdicts.open_to_others(found, os.geteuid()) == f"{file} is writable by everybody"
+
+
+@as_root
+def test_folders_that_another_user_can_t_pass() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to others
+        inner = Path(name) / "inner"
+        inner.mkdir(mode=0o711)
+        inner.parent.chmod(0o711)
+        assert filechecks.closed_to(65534, 65534, [inner, inner / "later"]) == []
+        inner.parent.chmod(0o700)
+        found = filechecks.closed_to(65534, 65534, [inner])
+    assert found[0] == inner.parent
+    assert verdicts.traversal(65534, found).status is Status.FAULT
+    assert f"chmod o+x {inner.parent}" in verdicts.traversal(65534, found).remedy
+
+
+def test_socket_clock_sfq() -> None:
+    assert verdicts.control_socket(Path("/s"), 0o140666).status is Status.OK
+    assert verdicts.control_socket(Path("/s"), 0o140600).status is Status.FAULT
+    assert [verdicts.clock(state).status for state in (0, 5, -1)] == [
+        Status.OK,
+        Status.WARNING,
+        Status.UNKNOWN,
+    ]
+    assert verdicts.sfq(None).status is Status.OK
+    missing = verdicts.sfq("unshare: Error: Specified qdisc kind is unknown.")
+    assert missing.status is Status.WARNING
+    assert "modprobe sch_sfq" in missing.remedy
+    assert verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN

@@ -1,0 +1,138 @@
+"""The judgements of `wnodes doctor` about Slurm, on what Slurm 22.05 really says."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from wnodes_lrms import doctor
+from wnodes_lrms.cli import app
+from wnodes_lrms.doctor import Check, Status
+
+CONFIG = """\
+Configuration data as of 2024-05-02T10:11:12
+JobRequeue              = {requeue}
+JobSubmitPlugins        = lua
+PrologFlags             = (null)
+SelectType              = select/cons_tres
+SelectTypeParameters    = {parameters}
+SlurmctldHost[0]        = vm
+
+Slurmctld(primary) at vm is UP
+"""
+NODE = """\
+NodeName=hv1 CoresPerSocket=1
+   CPUAlloc=0 CPUEfctv=2 CPUTot=2 CPULoad=0.52
+   AvailableFeatures={features}
+   ActiveFeatures={features}
+   Gres=(null)
+   NodeAddr=127.0.0.1 NodeHostName=localhost Port=16818 Version=22.05.8
+   RealMemory=4096 AllocMem=0 FreeMem=17013 Sockets=2 Boards=1
+   State={state} ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A
+   Partitions=main,grid
+"""
+REASON = "   Reason=Prolog error [root@2024-05-02T10:00:00]\n"
+
+
+def statuses(checks: list[Check]) -> dict[str, str]:
+    return {check.name: str(check.status) for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "requeue", "expected"),
+    [
+        ("CR_CORE_MEMORY", "1", {"slurm memory": "ok", "slurm requeue": "ok"}),
+        ("CR_CPU_MEMORY", "0", {"slurm memory": "ok", "slurm requeue": "warning"}),
+        ("CR_CORE", "1", {"slurm memory": "fault", "slurm requeue": "ok"}),
+        ("(null)", "1", {"slurm memory": "fault", "slurm requeue": "ok"}),
+    ],
+)
+def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> None:
+    said = CONFIG.format(parameters=parameters, requeue=requeue)
+    assert statuses(doctor.settings(said)) == expected
+
+
+@pytest.mark.parametrize(
+    ("features", "state", "expected"),
+    [
+        ("wnodes", "IDLE", {"slurm feature": "ok", "slurm node": "ok"}),
+        ("big,wnodes", "MIXED+PLANNED", {"slurm feature": "ok", "slurm node": "ok"}),
+        ("wnodes", "IDLE+POWERED_DOWN", {"slurm feature": "ok", "slurm node": "ok"}),
+        ("wnodes", "IDLE+DRAIN", {"slurm feature": "ok", "slurm node": "warning"}),
+        ("wnodes", "IDLE*", {"slurm feature": "ok", "slurm node": "warning"}),
+        ("nowwnodes", "DOWN", {"slurm feature": "fault", "slurm node": "warning"}),
+        ("(null)", "UNKNOWN", {"slurm feature": "fault", "slurm node": "warning"}),
+    ],
+)
+def test_node(features: str, state: str, expected: dict[str, str]) -> None:
+    assert statuses(doctor.node("hv1", NODE.format(features=features, state=state))) == expected
+
+
+def test_a_drained_node_says_why() -> None:
+    _, check = doctor.node("hv1", NODE.format(features="wnodes", state="IDLE+DRAIN") + REASON)
+    assert "Prolog error" in check.seen
+    assert "scontrol update NodeName=hv1 State=RESUME" in check.remedy
+
+
+def test_one_controller_of_two_is_enough() -> None:
+    both = "Slurmctld(primary) at a is {}\nSlurmctld(backup) at b is UP\n"
+    assert doctor.controller(both.format("UP")).status is Status.OK
+    assert doctor.controller(both.format("DOWN")).status is Status.WARNING
+
+
+def test_summary() -> None:
+    checks = [doctor.ok("a", ""), doctor.fault("b", "", ""), doctor.unknown("c", "")]
+    assert doctor.summary(checks) == "1 fault, no warnings, 1 could not be told"
+    assert doctor.summary(checks[:1]) == "no faults, no warnings"
+
+
+def examine(config: Path) -> tuple[int, list[dict[str, str]]]:
+    result = CliRunner().invoke(app, ["doctor", "--json", "--config", str(config)])
+    return result.exit_code, json.loads(result.stdout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="wnodes doctor wants root")
+def test_every_fault_of_the_configuration_is_a_finding(tmp_path: Path) -> None:
+    config = tmp_path / "wnodes.toml"
+    config.write_text('cluster = "box"\nretires = 3\n')
+    code, found = examine(config)
+    assert code == 1
+    assert [row["name"] for row in found] == ["configuration", "configuration"]
+    assert "retires: unknown key" in found[1]["seen"] + found[0]["seen"]
+    assert all(row["status"] == "fault" and row["remedy"] for row in found)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="wnodes doctor wants root")
+def test_a_site_without_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Slurm, no hooks, no bait: each is a finding with a remedy, and the node's own checks,
+    made by the real wnodes-bait, are there all the same."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    scontrol = programs / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'Unable to contact slurm controller' >&2\nexit 1\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    (tmp_path / "slurm.conf").write_text("ClusterName=box\n")
+    config = tmp_path / "wnodes.toml"
+    config.write_text(
+        f'cluster = "box"\nlrms = "slurm"\n'
+        f'[bait]\nsocket = "{tmp_path}/%n.sock"\nstate_dir = "{tmp_path}/%n"\n'
+        f'run_dir = "{tmp_path}/run"\nlibvirt_uri = "test:///default"\n'
+        f'[images]\ncatalogue = "{tmp_path}/images"\ncache_dir = "{tmp_path}/cache"\n'
+        f'[hooks]\nslurm_conf = "{tmp_path}/slurm.conf"\nfolder = "{tmp_path}/hooks"\n'
+        '[machine]\naccel = "tcg"\n'
+    )
+    code, found = examine(config)
+    assert code == 1
+    seen = {row["name"]: row for row in found}
+    for name in ("hooks", "slurm", "bait", "slurm node", "network"):
+        assert seen[name]["status"] == "fault", name
+        assert seen[name]["remedy"], name
+    assert "Unable to contact slurm controller" in seen["slurm"]["seen"]
+    assert seen["libvirt"]["seen"].startswith("libvirt ")
+    assert seen["libvirt"]["status"] == seen["kvm"]["status"] == "ok"
+    assert seen["images"]["status"] == "warning"
+    assert seen["hooks"]["node"] is None
+    assert seen["bait"]["node"] == os.uname().nodename.split(".")[0]
