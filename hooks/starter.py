@@ -53,7 +53,7 @@ if [ $status -gt 128 ] && [ -s {guest}/said ]
 then echo signal $((status - 128))
 else echo exit $status
 fi >{guest}/end
-kill -KILL -- -$(cat {guest}/pid)
+kill -KILL -$(cat {guest}/pid)
 exit $status
 """
 
@@ -146,7 +146,7 @@ class Guest:
             [*self.ssh, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command],
             input=data,
             stdout=subprocess.DEVNULL,
-            preexec_fn=ignore_signals,
+            preexec_fn=block_signals,
             check=False,
         )
         if done.returncode != 0:
@@ -155,7 +155,7 @@ class Guest:
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
         return subprocess.Popen(
-            [*self.ssh, self.name, command], preexec_fn=ignore_signals, **streams
+            [*self.ssh, self.name, command], preexec_fn=block_signals, **streams
         )
 
     def text(self, command: str) -> str:
@@ -174,10 +174,12 @@ class Guest:
         )
 
 
-def ignore_signals() -> None:
-    """In a child: the LRMS signals all processes of a job, and SSH has to outlive that."""
-    for name in FORWARDED:
-        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
+def block_signals() -> None:
+    """In a child: the LRMS signals all processes of a job, and SSH has to outlive that.
+
+    Blocked, not ignored: a multiplexed ssh sets handlers of its own and would end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, f"SIG{name}") for name in FORWARDED})
 
 
 def bundle(interpreter: str, script: str, arguments: list[str], workdir: str) -> bytes:
@@ -240,7 +242,7 @@ def stage_out(guest: Guest, workdir: str, names: list[str]) -> bool:
         return True
     words = shlex.join(names)
     packer = guest.run(
-        f"cd {shlex.quote(workdir)} && tar -c -f - {words}",
+        f"cd {shlex.quote(workdir)} && tar -c -f - -- {words}",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
@@ -282,7 +284,7 @@ class Signals:
         group = "-" if name in TO_ALL else ""
         self.guest.run(
             f"n=0; until [ -f {GUEST}/pid ] || [ $n = 50 ]; do sleep 0.1; n=$((n+1)); done; "
-            f"kill -{name} -- {group}$(cat {GUEST}/pid)",
+            f"kill -{name} {group}$(cat {GUEST}/pid)",
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

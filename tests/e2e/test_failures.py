@@ -28,7 +28,7 @@ def image(tag: str, **changes: object) -> Iterator[str]:
         call("wnodes", "image", "remove", tag)
 
 
-def held(job: Job, *words: str, restarts: int = 2) -> None:
+def held(job: Job, *words: str, restarts: int = 3) -> None:
     """The job was tried so often, then held; its user and its comment have the reason."""
     wait_until(lambda: job.field("Reason") == "JobHeldUser", 180, f"held: {job.show()}{job.error}")
     assert job.field("Restarts") == str(restarts)

@@ -1,0 +1,44 @@
+# All of these do their own set-up on a fresh Debian 12 machine, and can be run again at any time.
+# What runs on the site in a box needs root.
+PYTHON := .venv/bin/python
+ON_SITE := contrib/site/with
+
+.PHONY: help
+help: ## Say what there is to make (this)
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+.PHONY: setup
+setup: ## Packages from the distribution, and the virtual environment in .venv
+	@contrib/setup
+
+.PHONY: demo
+demo: setup ## Bring up a whole site, run a job in a machine of its own, take it down
+	@$(ON_SITE) contrib/site/demo
+
+.PHONY: test
+test: setup lint unit e2e ## Lint, unit tests, and end-to-end tests on the site in a box
+
+.PHONY: lint
+lint: setup ## ruff, mypy --strict, shellcheck
+	@echo "lint: ruff, mypy, shellcheck"
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --check --quiet .
+	@$(PYTHON) -m mypy
+	@grep -rlE --exclude-dir='.?*' --exclude-dir=build --exclude='*.j2' '^#!/bin/(ba)?sh' . .ci/run | xargs shellcheck
+
+.PHONY: unit
+unit: setup ## Tests that need no site
+	@$(PYTHON) -m pytest tests/unit
+
+.PHONY: e2e
+e2e: setup ## Tests as an ordinary user, on the site in a box
+	@$(ON_SITE) $(PYTHON) -m pytest tests/e2e
+
+.PHONY: bench
+bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
+	@$(ON_SITE) $(PYTHON) contrib/bench/bench.py
+
+.PHONY: clean
+clean: ## Remove what was made in this folder; for the site: contrib/site/site down --purge
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

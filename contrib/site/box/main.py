@@ -1,0 +1,200 @@
+"""`site up`, `down`, `status` and `env`."""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+
+from . import libvirt, people, private, product, slurm
+from .errors import SiteError
+from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
+from .part import Part, bring_up, launch, require_alive
+from .process import Processes, wait_until
+from .report import step, table
+
+KEPT = {"cache", "images", "log", "lock"}  # by `down`; all else goes
+
+
+def main() -> int:
+    """Do what the command line says; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="site",
+        description="A whole site on this machine: two Slurm nodes with a bait each, a libvirt, "
+        "an ordinary user, a small image. All of it is in one folder, $WNODES_SITE "
+        "(/var/lib/wnodes-site), and does not touch a Slurm or libvirt that is already here.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("up", help="bring up all that is not up yet")
+    down = commands.add_parser("down", help="end all of it; keeps the built image and the logs")
+    down.add_argument("--purge", action="store_true", help="keep nothing")
+    status = commands.add_parser("status", help="what is up; exit code 1 if anything is down")
+    status.add_argument("--json", action="store_true", help="a list of objects")
+    commands.add_parser("env", help='exports for a shell: eval "$(site env)"')
+    arguments = parser.parse_args()
+    os.umask(0o022)  # users pass through the site's folders
+    try:
+        return _do(arguments, layout())
+    except SiteError as error:
+        print(f"\nsite: {error.text()}", file=sys.stderr)
+        return 1
+
+
+def _do(arguments: argparse.Namespace, site: Layout) -> int:
+    if arguments.command == "env":
+        print(exports(site))
+        return 0
+    if arguments.command == "status":
+        return show_status(site, as_json=arguments.json)
+    if os.geteuid() != 0:
+        raise SiteError(f"`site {arguments.command}` needs root", "run it as root, or with sudo")
+    if arguments.command == "up":
+        site.root.mkdir(parents=True, exist_ok=True)
+        with locked(site):
+            up(site)
+    elif site.root.exists():
+        with locked(site):
+            down(site, purge=arguments.purge)
+    else:
+        print(f"There is no site in {site.root}")
+    return 0
+
+
+def exports(site: Layout) -> str:
+    """Shell text that makes any shell use the site."""
+    lines = [f"export {name}={shlex.quote(v)}" for name, v in site.environment().items()]
+    programs = REPOSITORY / ".venv" / "bin"
+    return "\n".join([*lines, f'export PATH={shlex.quote(str(programs))}:"$PATH"'])
+
+
+def up(site: Layout) -> None:
+    """Bring up what is not up. Raises SiteError; what is up by then stays up, for a look."""
+    product.require_setup()
+    print(f"Bringing up the site in a box in {site.root}", flush=True)
+    memory = Memory(site.root / "state.json")
+    processes = Processes(memory, site.log)
+    if processes.pid(private.NAME) is None:
+        # The first time, or after a crash: of the machine, or of the namespace's keeper only.
+        end_daemons(site, processes)
+        private.prepare(site, memory)
+    with step("user, group, configuration"):
+        people.make(site, memory)
+        libvirt.configure(site, memory)
+        slurm.configure(site, memory)
+        product.configure(site, memory)
+    bring_up(private.part(site, processes), processes)
+    inside = private.enter(processes)
+    bring_up(slurm.munge(site), processes, inside)
+    for part in libvirt.parts(site):
+        bring_up(part, processes, inside)
+    with step("image"):
+        product.build_image(site)
+        product.register_image(site)
+    with step("hooks"):
+        product.install_hooks(site)
+    controller, *nodes = slurm.parts(site)
+    bring_up(controller, processes, inside)
+    for part in product.baits(site):  # all at once: each may first probe KVM for some seconds
+        launch(part, processes, inside)
+    for part in (*product.baits(site), *nodes):
+        bring_up(part, processes, inside)
+    for part in all_parts(site, processes):
+        require_alive(part, processes)
+    print(f'Up. Use it in any shell with: eval "$({REPOSITORY}/contrib/site/site env)"')
+    print(f"A job as an ordinary user: runuser -u {people.USER} -- sbatch …")
+
+
+def down(site: Layout, *, purge: bool) -> None:
+    """End all of it, politely as far as it answers, and leave the machine as `up` found it."""
+    print(f"Taking down the site in a box in {site.root}", flush=True)
+    memory = Memory(site.root / "state.json")
+    processes = Processes(memory, site.log)
+    with step("jobs"):
+        end_jobs(site, processes)
+    with step("Slurm and the baits"):
+        for part in reversed([*product.baits(site), *slurm.parts(site)]):
+            processes.stop(part.name)
+    with step("machines and networks"):
+        end_machines(site, memory, processes)
+    with step("libvirt, munge, stray processes"):
+        end_daemons(site, processes)
+    with step("user, firewall, files"):
+        people.remove(site, memory)
+        libvirt.restore(memory, processes)
+        private.restore(memory)
+        for entry in site.root.iterdir():
+            if entry.name not in KEPT:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    if purge:
+        shutil.rmtree(site.root)
+    else:
+        print(f"Down. Kept in {site.root}: the built image and the logs.")
+
+
+def end_jobs(site: Layout, processes: Processes) -> None:
+    """Cancel every job and wait until Slurm has done with them, for half a minute at most."""
+    if processes.pid("slurmctld") is None or not slurm.controller_answers(site):
+        return
+    wait_until(lambda: not slurm.cancel_all(site), 30, pause=0.5)
+
+
+def end_machines(site: Layout, memory: Memory, processes: Processes) -> None:
+    """End machines and networks; for that a libvirtd that has gone is brought back."""
+    if processes.pid("libvirtd") is None:
+        if not libvirt.left_behind(site, memory):
+            return
+        keeper = private.part(site, processes)
+        launch(keeper, processes)
+        wait_until(keeper.ready, keeper.patience)
+        for part in libvirt.parts(site):
+            launch(part, processes, private.enter(processes))
+            wait_until(part.ready, part.patience)
+    libvirt.destroy_all(site)
+
+
+def end_daemons(site: Layout, processes: Processes) -> None:
+    """Stop every recorded process and whatever else is in the namespace, its keeper last."""
+    keeper, *daemons = all_parts(site, processes)
+    for part in reversed(daemons):
+        processes.stop(part.name)
+    private.clear(processes)
+    processes.stop(keeper.name)
+
+
+def all_parts(site: Layout, processes: Processes) -> list[Part]:
+    """Every process of the site, in the order in which they start."""
+    return [
+        private.part(site, processes),
+        slurm.munge(site),
+        *libvirt.parts(site),
+        *product.baits(site),
+        *slurm.parts(site),
+    ]
+
+
+def show_status(site: Layout, *, as_json: bool) -> int:
+    """Print what is up and what Slurm says of its nodes; 0 if all is well, else 1."""
+    rows = status(site)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        head: dict[str, object] = {"name": "part", "state": "state", "pid": "pid", "log": "log"}
+        print(table([tuple(str(row[key] or "-") for key in head) for row in (head, *rows)]))
+    return 0 if all(row["state"] in ("up", *slurm.IN_SERVICE) for row in rows) else 1
+
+
+def status(site: Layout) -> list[dict[str, object]]:
+    """Each process, up, not ready or down, with its number and its log; then each node's state."""
+    processes = Processes(Memory(site.root / "state.json"), site.log)
+    rows: list[dict[str, object]] = []
+    for part in all_parts(site, processes):
+        pid = processes.pid(part.name)
+        state = "down" if pid is None else "up" if part.ready() else "not ready"
+        rows.append(
+            {"name": part.name, "state": state, "pid": pid, "log": str(processes.log(part.name))}
+        )
+    return rows + [
+        {"name": f"node {node}", "state": slurm.node_state(site, node), "pid": None, "log": None}
+        for node in NODES
+    ]
