@@ -237,5 +237,9 @@ def _nothing_is_left() -> Iterator[None]:
     """After each test: no job, domain, file, tap or ledger row, and both nodes take jobs."""
     yield
     wait_until(lambda: not leftovers(), 60, f"nothing left, but: {leftovers()}")
+    wait_until(_all_idle, 15, "both nodes idle")
+
+
+def _all_idle() -> bool:
     states = call("sinfo", "--noheader", "--Node", "--format=%N %t").split("\n")
-    assert {tuple(s.split()) for s in states if s} == {(node, "idle") for node in NODES}
+    return {tuple(line.split()) for line in states if line} == {(node, "idle") for node in NODES}
