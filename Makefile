@@ -36,7 +36,7 @@ e2e: setup ## Tests as an ordinary user, on the site in a box
 
 .PHONY: bench
 bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
-	@$(ON_SITE) $(PYTHON) contrib/bench/bench.py
+	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
 
 .PHONY: clean
 clean: ## Remove what was made in this folder; for the site: contrib/site/site down --purge

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -152,8 +152,9 @@ class Ledger:
             return [Event(*values) for values in found]
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Close the file; whoever still asks gets a WnodesError."""
+        with self._lock:  # SQLite would crash if another thread were in the middle of something
+            self._db.close()
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -165,8 +166,9 @@ class Ledger:
             except sqlite3.Error as error:
                 raise WnodesError(f"ledger: {error}") from error
             finally:
-                if self._db.in_transaction:  # SQLite itself may have rolled back
-                    self._db.execute("ROLLBACK")
+                with suppress(sqlite3.ProgrammingError):  # closed
+                    if self._db.in_transaction:  # SQLite itself may have rolled back
+                        self._db.execute("ROLLBACK")
 
     def _row(self, db: sqlite3.Connection, machine: str) -> Row | None:
         found = db.execute(

@@ -122,7 +122,7 @@ def write(path: Path, texts: dict[str, str]) -> None:
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, vol_ident="cidata", rock_ridge="1.09")
     for number, (name, text) in enumerate(texts.items()):
-        data = text.encode()
+        data = os.fsencode(text)  # names of folders need not be UTF-8
         iso.add_fp(io.BytesIO(data), len(data), f"/FILE{number}.;1", rr_name=name)
     path.touch(mode=0o600)
     iso.write(str(path))

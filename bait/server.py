@@ -31,7 +31,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
     """Listens on the socket and answers every caller in a thread of its own."""
 
     daemon_threads = True
-    request_queue_size = 128
+    request_queue_size = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
     def __init__(self, path: Path, engine: Engine) -> None:
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
@@ -76,7 +76,7 @@ class _Handler(socketserver.StreamRequestHandler):
             request = json.loads(self.rfile.readline(_LONGEST))
             if not isinstance(request, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter: very many brackets
             yield {"ok": False, "error": "a line with a JSON object is needed", "end": True}
             return
         try:

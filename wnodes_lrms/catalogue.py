@@ -68,6 +68,8 @@ def read(folder: Path, tag: str) -> Image:
     path = folder / f"{tag}.toml"
     try:
         entry = tomllib.loads(path.read_text())
+        if "tag" in entry:
+            raise ConfigError(str(path), ["tag: unknown key: the file's name is the tag"])
         return Image.model_validate({"tag": tag} | entry)
     except FileNotFoundError as error:
         known = ", ".join(tags(folder)) or "none"

@@ -182,6 +182,8 @@ def load(path: Path, node: str | None = None) -> Config:
         faults.append("nodes: a table a node is needed, as [nodes.<name>.network]")
         nodes = {}
     for name, own in nodes.items():
+        if not isinstance(own, dict):
+            faults.append(f"nodes.{name}: a table is needed, as [nodes.{name}.network]")
         common = set(faults)
         prefix = f"nodes.{name}."
         here = _faults(_merge(tables, own), prefix)

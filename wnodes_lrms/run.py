@@ -36,7 +36,8 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     except subprocess.TimeoutExpired as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=1)  # a daemon of its own may hold the pipes open
         raise fault(f"{argv[0]}: no answer within {deadline:g} s") from error
     if process.returncode != 0:
         said = errors.strip() or f"exit status {process.returncode}"

@@ -25,7 +25,7 @@ _COLUMNS = (
     ("tres-alloc", 256),
     ("NodeList", 256),
     ("Account", 64),
-    ("AdminComment", 1024),
+    ("admin_comment", 1024),
     ("WorkDir", 4096),
 )
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
@@ -35,28 +35,24 @@ _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
 _DEADLINE = 10.0
 
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
+_RECORD = sum(width for _name, width in _COLUMNS) + 1  # bytes, with the line's end
 
 
-def parse_allocation(listing: str, detail: str, node: str, physical: list[int]) -> Allocation:
+def parse_allocation(
+    job: str, listing: str, detail: str, node: str, physical: list[int]
+) -> Allocation:
     """The allocation that `squeue -O SQUEUE_FORMAT` and `scontrol -d show job` describe.
 
     `physical` maps Slurm's CPU numbers to the node's (see `block_map`). Raises UnknownError if
     the listing has no such job, RejectedError if the job is not on this node alone.
     """
-    lines = listing.encode("utf-8", "surrogateescape").splitlines()
-    if len(lines) != 1:
-        raise UnknownError("squeue does not list the job")
-    row, at = {}, 0
-    for name, width in _COLUMNS:
-        field = lines[0][at : at + width]
-        row[name] = field.decode("utf-8", "surrogateescape").strip()
-        at += width
+    row = _row(job, listing)
     if row["NumNodes"] != "1" or row["NodeList"] != node:
         raise RejectedError(
             f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "
             f"a machine needs exactly one, here {node}"
         )
-    wish = _WISH.search(row["AdminComment"])
+    wish = _WISH.search(row["admin_comment"])
     return Allocation(
         job=row["JobID"],
         restart=int(row["RestartCnt"]),
@@ -70,6 +66,22 @@ def parse_allocation(listing: str, detail: str, node: str, physical: list[int]) 
         workdir=row["WorkDir"],
         tag=wish.group(1) if wish else "",
     )
+
+
+def _row(job: str, listing: str) -> dict[str, str]:
+    """The columns of one job. The number of an array's last task lists its other tasks too."""
+    data = listing.encode("utf-8", "surrogateescape")
+    if len(data) % _RECORD:
+        raise UnknownError("squeue does not answer in the columns that were asked for")
+    # By size, not by lines: a folder's name may have line ends.
+    for start in range(0, len(data), _RECORD):
+        row, at = {}, start
+        for name, width in _COLUMNS:
+            row[name] = data[at : at + width].decode("utf-8", "surrogateescape").strip()
+            at += width
+        if row["JobID"] == job:
+            return row
+    raise UnknownError("squeue does not list the job")
 
 
 def parse_memory(tres: str) -> int:
@@ -135,7 +147,7 @@ class Slurm:
             ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT], deadline=_DEADLINE, unknown=True
         )
         detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
-        return parse_allocation(listing, detail, self.node, self.physical)
+        return parse_allocation(job, listing, detail, self.node, self.physical)
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

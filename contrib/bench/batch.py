@@ -83,7 +83,10 @@ class _ByHand:
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
         cache.fetch(image, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
-        builder = Builder(CONFIG, NODE, kvm, hypervisor, cache)
+        # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
+        builder = Builder(
+            CONFIG.model_copy(update={"cluster": "bench"}), NODE, kvm, hypervisor, cache
+        )
         address = list(CONFIG.network.subnet.hosts())[-1]
         allocation = Allocation(
             "bench", 0, user.pw_uid, user.pw_gid, "", "main", 1, _MEMORY, (0,), str(HOME), IMAGE

@@ -47,7 +47,7 @@ def machines() -> dict[str, list[float]]:
             update={"state_dir": f"{folder}/state", "run_dir": f"{folder}/run"}
         )
         network = CONFIG.network.model_copy(update={"subnet": _SUBNET})
-        config = CONFIG.model_copy(update={"bait": bait, "network": network})
+        config = CONFIG.model_copy(update={"cluster": "bench", "bait": bait, "network": network})
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network)
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import pytest
 
+from wnodes_lrms import catalogue
+from wnodes_lrms.catalogue import Image
+
 USER = "griduser"
 IMAGE = "small_debian_x86_64"
 NODES = ("hv1", "hv2")
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
 
-def pytest_configure() -> None:
-    """These tests can't run without the site: say so, once, and how to get it."""
-    if "WNODES_SITE" not in os.environ:
-        pytest.exit("these tests need the site in a box: run `make e2e`", returncode=2)
+if "WNODES_SITE" not in os.environ:
+    pytest.exit("these tests need the site in a box: run `make e2e`", returncode=2)
 
 
 def call(*argv: str, check: bool = True, user: str | None = None, **options: object) -> str:
@@ -243,3 +244,18 @@ def _nothing_is_left() -> Iterator[None]:
 def _all_idle() -> bool:
     states = call("sinfo", "--noheader", "--Node", "--format=%N %t").split("\n")
     return {tuple(line.split()) for line in states if line} == {(node, "idle") for node in NODES}
+
+
+CATALOGUE = Path(os.environ.get("WNODES_SITE", "")) / "etc" / "images"
+GOOD = catalogue.read(CATALOGUE, IMAGE)
+
+
+@contextmanager
+def variant(tag: str, **changes: object) -> Iterator[str]:
+    """A variant of the good image in the catalogue while this lasts."""
+    catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag} | changes))
+    call("wnodes", "hooks", "install")
+    try:
+        yield tag
+    finally:
+        call("wnodes", "image", "remove", tag)

@@ -1,36 +1,30 @@
 """When no machine can be had: the user reads why, the job is requeued and then held, and the node
 stays up and takes other jobs."""
 
-import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, Daemons, Job, Submit, call, refused, wait_until
-from wnodes_lrms import catalogue
+from tests.e2e.conftest import (
+    CATALOGUE,
+    GOOD,
+    IMAGE,
+    Daemons,
+    Job,
+    Submit,
+    call,
+    refused,
+    variant,
+    wait_until,
+)
+from wnodes_lrms import catalogue, source
 from wnodes_lrms.catalogue import Image, Part
-
-CATALOGUE = Path(os.environ["WNODES_SITE"]) / "etc" / "images"
-GOOD = catalogue.read(CATALOGUE, IMAGE)
-
-
-@contextmanager
-def image(tag: str, **changes: object) -> Iterator[str]:
-    """A variant of the good image in the catalogue while this lasts."""
-    catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag} | changes))
-    call("wnodes", "hooks", "install")
-    try:
-        yield tag
-    finally:
-        call("wnodes", "image", "remove", tag)
 
 
 def held(job: Job, *words: str, restarts: int = 3) -> None:
     """The job was tried so often, then held; its user and its comment have the reason."""
-    wait_until(lambda: job.field("Reason") == "JobHeldUser", 180, f"held: {job.show()}{job.error}")
+    reason = "job_requeued_in_held_state"
+    wait_until(lambda: job.field("Reason") == reason, 180, f"held: {job.show()}{job.error}")
     assert job.field("Restarts") == str(restarts)
     for word in words:
         assert word in job.error
@@ -73,35 +67,45 @@ def test_an_image_without_a_script_is_refused() -> None:
 
 def test_a_wrong_checksum(submit: Submit) -> None:
     bad = Part(source=GOOD.disk.source, sha256="0" * 64)
-    with image("changed_debian_x86_64", disk=bad) as tag:
+    with variant("changed_debian_x86_64", disk=bad) as tag:
         job = submit("true", image=tag)
         held(job, "checksum", GOOD.disk.source)
         the_node_takes_other_jobs(submit)
-        job.cancel()
+        catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag}))
+        call("scontrol", "release", job.number, user="griduser")
+        assert job.wait().state == "COMPLETED"  # its user can have it run once that is mended
 
 
 def test_a_source_that_cannot_be_reached(submit: Submit) -> None:
     gone = Part(source="http://127.0.0.1:9/gone.qcow2", sha256="1" * 64)
-    with image("gone_debian_x86_64", disk=gone) as tag:
+    with variant("gone_debian_x86_64", disk=gone) as tag:
         job = submit("true", image=tag)
         held(job, "http://127.0.0.1:9/gone.qcow2")
         job.cancel()
 
 
 def test_an_image_that_left_the_catalogue_after_submission(submit: Submit) -> None:
-    with image("leaving_debian_x86_64") as tag:
+    with variant("leaving_debian_x86_64") as tag:
         job = submit("true", "--begin=now+4", image=tag)
     held(job, "leaving_debian_x86_64", "catalogue", restarts=1)
     job.cancel()
 
 
-def test_a_guest_that_never_answers(submit: Submit) -> None:
-    with image(
-        "mute_debian_x86_64", cmdline="console=ttyS0 init=/bin/sh -- -c 'poweroff -f'"
-    ) as tag:
+def test_a_guest_that_stops_while_booting(submit: Submit, daemons: Daemons) -> None:
+    empty = daemons.root / "images" / "empty.raw"
+    empty.write_bytes(bytes(1 << 20))
+    disk = Part(source=str(empty), sha256=source.sha256(str(empty)))
+    with variant("broken_debian_x86_64", disk=disk, format="raw") as tag:
         job = submit("true", image=tag)
-        held(job, "guest")
+        held(job, "stopped while booting", "root disk")
         job.cancel()
+
+
+def test_a_guest_that_never_answers(submit: Submit) -> None:
+    with variant("mute_debian_x86_64", context="cloud-init") as tag:  # it has none: no address
+        job = submit("true", "--no-requeue", image=tag).wait()
+    assert (job.state, job.exit_code) == ("FAILED", "1:0")
+    assert "did not answer" in job.error
 
 
 def test_too_little_memory(submit: Submit) -> None:

@@ -1,0 +1,641 @@
+"""engine.py and build.py on libvirt's test driver: a machine's whole life, and each way it ends.
+
+Real here: libvirt, qemu-img, the seed, the ledger, the sockets. The guest's SSH server is a
+greeting on port 22 of its address, the batch system a table.
+"""
+
+import dataclasses
+import re
+import sqlite3
+import stat
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from bait.build import Blueprint, Builder, free_address, guest_memory, owner_of, paths
+from bait.engine import Engine
+from bait.ledger import Row
+from bait.plan import Act
+from tests.unit.conftest import GUESTS, NOBODY, TAG, Node, Web, eventually, needs_root, settings
+from wnodes_lrms import catalogue, config
+from wnodes_lrms.catalogue import Part
+from wnodes_lrms.config import Allow
+from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.model import State, machine_id
+
+pytestmark = needs_root  # files are given to the job's owner; port 22
+ID = machine_id("box", "7", 0)
+FIRST = f"{GUESTS}.2"
+STEPS = [
+    f"fetching image {TAG}",
+    "making the disk",
+    "making the seed",
+    "starting the domain",
+    "waiting for the guest's SSH server",
+]
+
+
+def state(node: Node, job: str = "7") -> State | None:
+    rows = node.ledger.rows(job)
+    return rows[-1].state if rows else None
+
+
+def reaches(node: Node, wanted: State, job: str = "7") -> Row:
+    eventually(lambda: state(node, job) in (wanted, State.FAILED))
+    (row,) = node.ledger.rows(job)
+    assert row.state is wanted, row.reason
+    return row
+
+
+def last(engine: Engine, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
+    return list(engine.attach(job, uid))[-1]
+
+
+def ready(node: Node, job: str = "7", address: str = FIRST) -> Engine:
+    node.guests.answer(address)
+    node.batch.grant(job)
+    engine = node.engine()
+    engine.prepare(job, 0)
+    reaches(node, State.READY, job)
+    return engine
+
+
+def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.virConnect) -> None:
+    node.guests.answer(FIRST)
+    node.batch.grant("7", cores=2, memory=700)
+    engine = node.engine()
+    engine.prepare("7", 0)
+    answer = last(engine)
+    folder = Path(answer["folder"])
+    assert answer == {
+        "state": "ready",
+        "machine": ID,
+        "image": TAG,
+        "address": FIRST,
+        "folder": str(folder),
+        "shares": [],
+    }
+    # What the owner gets is his and nobody else's.
+    for path, mode in ((folder, 0o700), (folder / "key", 0o600), (folder / "known_hosts", 0o600)):
+        status = path.stat()
+        assert (status.st_uid, status.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
+        assert stat.S_IMODE(status.st_mode) == mode
+    assert (folder / "known_hosts").read_text().startswith(f"{FIRST} ssh-ed25519 ")
+    domain = libvirt_test.lookupByUUIDString(ID)
+    assert domain.name() == "wnodes-box-7-0"
+    assert domain.info()[1] == (700 - 128) * 1024
+    assert domain.info()[3] == 2
+    assert node.hypervisor.domains()[ID].job == "7"
+    engine.release("7")
+    assert node.left() == []
+    assert node.cache.has(node.image)
+    told = [event.what for event in node.ledger.events("7")]
+    assert told[0] == "requested"
+    assert [what for what in told if what in STEPS] == STEPS
+    assert told[-3:] == ["ready", "ending", "gone"]
+
+
+def test_release_again_and_of_nothing_is_success(node: Node) -> None:
+    engine = ready(node)
+    engine.release("7")
+    engine.release("7")
+    engine.release("12345")
+    assert node.left() == []
+
+
+def test_however_often_prepared_it_is_one_machine(node: Node) -> None:
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    engine = node.engine()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _n: engine.prepare("7", 0), range(50)))
+    reaches(node, State.READY)
+    assert len(node.hypervisor.domains()) == 1
+    assert sum(event.what == "requested" for event in node.ledger.events("7")) == 1
+    engine.release("7")
+    assert node.left() == []
+
+
+def test_machines_at_once_have_their_own_address_files_and_domain(node: Node) -> None:
+    jobs = [str(number) for number in range(100, 112)]
+    engine = node.engine()
+    for job in jobs:
+        node.batch.grant(job)
+    for number in range(2, 2 + len(jobs)):
+        node.guests.answer(f"{GUESTS}.{number}")
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(lambda job: engine.prepare(job, 0), jobs))
+        answers = list(pool.map(lambda job: last(engine, job), jobs))
+    assert [answer["state"] for answer in answers] == ["ready"] * len(jobs)
+    assert len({answer["address"] for answer in answers}) == len(jobs)
+    assert len(node.hypervisor.domains()) == len(jobs)
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        list(pool.map(engine.release, jobs))
+    assert node.left() == []
+
+
+def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -> None:
+    node.guests.answer(FIRST)
+    node.batch.grant("7", restart=2)
+    engine = node.engine()
+    assert last(engine)["machine"] == machine_id("box", "7", 2)
+
+
+def test_only_the_owner_may_attach(node: Node) -> None:
+    engine = ready(node)
+    for stranger in (0, 1000, 4242):
+        with pytest.raises(RejectedError, match="not yours"):
+            last(engine, uid=stranger)
+    assert last(engine)["state"] == "ready"
+
+
+def test_a_stranger_can_not_have_a_machine_made_either(node: Node) -> None:
+    node.batch.grant("7")
+    with pytest.raises(RejectedError, match="not yours"):
+        last(node.engine(), uid=4242)
+    assert node.left() == []
+
+
+def test_whoever_waits_hears_of_the_release(node: Node) -> None:
+    node.batch.grant("7")
+    engine = node.engine()
+    engine.prepare("7", 0)
+    reaches(node, State.BOOTING)  # and nobody answers there
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(last, engine)
+        engine.release("7")
+        answer = heard.result(timeout=5)
+    assert (answer["state"], answer["retry"]) == ("failed", False)
+    assert node.left() == []
+
+
+def test_the_greeting_must_be_ssh(node: Node) -> None:
+    node.guests.answer(FIRST, b"220 mail.example.org ESMTP\r\n")
+    node.batch.grant("7")
+    short = node.config.machine.model_copy(update={"ready_timeout": 1})
+    node.config = node.config.model_copy(update={"machine": short})
+    engine = node.engine()
+    engine.prepare("7", 0)
+    answer = last(engine)
+    assert "did not answer on SSH within 1 s; its console said" in answer["message"]
+    assert answer["retry"]
+
+
+# -- what is refused, and what fails --------------------------------------------------------------
+
+
+def failed(node: Node, engine: Engine, job: str = "7") -> dict[str, Any]:
+    """The answer that the starter gets; of the machine nothing may be left but its row."""
+    engine.prepare(job, 0)
+    answer = last(engine, job)
+    assert answer["state"] == "failed"
+    node.let_go()
+    assert node.left() == [f"row {machine_id('box', job, 0)}"]
+    assert node.ledger.rows(job)[0].reason == answer["message"]
+    engine.release(job)
+    assert node.left() == []
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tag": ""}, "a tag has the form"),
+        ({"tag": "other_linux_x86_64"}, "not in the catalogue.*small_linux_x86_64"),
+        ({"tag": "../../etc/passwd"}, "a tag has the form"),
+        ({"memory": 191}, "has 191 MiB.*--mem=192M or more"),
+        ({"uid": 0}, "submit it as a user"),
+        ({"gid": 0}, "submit it as a user"),
+        ({"uid": 4242424}, "knows no user with the number 4242424"),
+        ({"restart": 1}, "now runs restart 1"),
+    ],
+)
+def test_what_can_not_be_is_refused_for_good(
+    node: Node, changes: dict[str, Any], message: str
+) -> None:
+    node.batch.grant("7", **changes)
+    engine = node.engine()
+    engine.prepare("7", 0)
+    eventually(lambda: state(node) is State.FAILED)
+    (row,) = node.ledger.rows("7")
+    assert row.retry is False
+    assert re.search(message, row.reason)
+    node.let_go()
+    assert node.left() == [f"row {ID}"]
+
+
+def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
+    node.batch.grant("7", memory=192)
+    engine = node.engine()
+    engine.prepare("7", 0)
+    assert reaches(node, State.BOOTING).memory == 64
+
+
+@pytest.mark.parametrize(
+    ("rule", "may"),
+    [
+        ({"users": ("nobody",)}, True),
+        ({"users": ("alice",)}, False),
+        ({"groups": ("nogroup",)}, True),
+        ({"accounts": ("grid",)}, True),
+        ({"accounts": ("other",)}, False),
+    ],
+)
+def test_the_sites_rules_hold_here_too(node: Node, rule: dict[str, Any], may: bool) -> None:
+    node.config = node.config.model_copy(update={"allow": (Allow(image=TAG, **rule),)})
+    node.batch.grant("7")
+    engine = node.engine()
+    if may:
+        engine.prepare("7", 0)
+        reaches(node, State.BOOTING)
+        return
+    answer = failed(node, engine)
+    assert "user nobody may not use image" in answer["message"]
+    assert not answer["retry"]
+
+
+def other_image(node: Node, **changes: object) -> None:
+    node.image = node.image.model_copy(update=changes)
+    catalogue.write(node.folder / "images", node.image)
+
+
+def unreachable(node: Node) -> None:
+    other_image(node, disk=Part(source=f"{node.folder}/none", sha256="0" * 64))
+
+
+def wrong_checksum(node: Node) -> None:
+    other_image(node, disk=Part(source=node.image.disk.source, sha256="0" * 64))
+
+
+def full(node: Node) -> None:
+    huge = node.config.machine.model_copy(update={"min_free_disk": 1 << 40})
+    node.config = node.config.model_copy(update={"machine": huge})
+    node.builder = dataclasses.replace(node.builder, config=node.config)
+
+
+def overlay_can_not_be_made(node: Node) -> None:
+    other_image(node, format="raw")
+    node.cache.fetch(node.image, lambda: None)
+    broken = node.cache.path(node.image.disk)
+    broken.unlink()
+    broken.mkdir()
+
+
+def name_is_taken(_node: Node) -> None:
+    link = libvirt.open("test:///default")
+    link.createXML(
+        "<domain type='test'><name>wnodes-box-7-0</name><memory>1024</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (unreachable, "none: No such file or directory"),
+        (wrong_checksum, "checksum"),
+        (full, "disk full on node hv1"),
+        (overlay_can_not_be_made, "qemu-img"),
+        (name_is_taken, "libvirt can't start the machine.*already exists"),
+    ],
+)
+def test_each_failure_is_said_and_leaves_nothing(
+    node: Node, break_it: Callable[[Node], None], message: str
+) -> None:
+    break_it(node)
+    node.batch.grant("7")
+    answer = failed(node, node.engine())
+    assert answer["retry"]
+    assert re.search(message, answer["message"])
+
+
+def test_a_foreign_domain_of_the_same_name_is_left_alone(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    name_is_taken(node)
+    node.batch.grant("7")
+    failed(node, node.engine())
+    assert libvirt_test.lookupByName("wnodes-box-7-0").isActive()
+
+
+def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
+    node.guests.answer(FIRST)
+    engine = node.engine()
+    node.batch.jobs = None
+    engine.prepare("7", 0)
+    threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
+    threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
+    reaches(node, State.READY)
+
+
+# -- cancelled, or broken, at each step -----------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Stopping(Builder):
+    """A builder that calls `at_step` when it comes to the step `where`."""
+
+    where: str = ""
+    at_step: Callable[[Callable[[], None]], None] = lambda step: step()
+
+    def build(self, machine: Blueprint, step: Callable[[str], None]) -> None:
+        def told(what: str) -> None:
+            if what == self.where:
+                self.at_step(lambda: step(what))
+            step(what)
+
+        super().build(machine, told)
+
+
+def stopping(node: Node, where: str, at_step: Callable[[Callable[[], None]], None]) -> Builder:
+    own = {field.name: getattr(node.builder, field.name) for field in dataclasses.fields(Builder)}
+    return Stopping(**own, where=where, at_step=at_step)
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
+    reached = threading.Event()
+
+    def wait_for_cancel(step: Callable[[], None]) -> None:
+        reached.set()
+        for _ in range(500):
+            step()  # raises once the engine has cancelled
+            threading.Event().wait(0.01)
+
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    engine = node.engine(stopping(node, where, wait_for_cancel))
+    engine.prepare("7", 0)
+    assert reached.wait(5)
+    engine.release("7")
+    assert node.left() == []
+    assert [event.what for event in node.ledger.events("7")][-2:] == ["ending", "gone"]
+    # and the node takes the next job, at the same address
+    node.batch.grant("8")
+    plain = node.engine()
+    plain.prepare("8", 0)
+    assert reaches(node, State.READY, "8").address == FIRST
+
+
+def test_released_before_anything_was_begun(node: Node) -> None:
+    engine = node.engine()
+    engine.prepare("7", 0)  # the batch system does not know it yet
+    engine.release("7")
+    assert node.left() == []
+
+
+def test_released_while_booting(node: Node) -> None:
+    node.batch.grant("7")
+    engine = node.engine()
+    engine.prepare("7", 0)
+    reaches(node, State.BOOTING)
+    engine.release("7")
+    assert node.left() == []
+
+
+def test_released_during_a_slow_download(node: Node, web: Web) -> None:
+    data = Path(node.image.disk.source).read_bytes()
+    other_image(node, disk=web.add("/slow", data))
+    web.pause = 1.5
+    node.batch.grant("7")
+    node.batch.grant("8")
+    engine = node.engine()
+    for job in ("7", "8"):
+        engine.prepare(job, 0)
+    eventually(lambda: web.requests["/slow"])
+    with ThreadPoolExecutor(2) as pool:
+        ends = [pool.submit(engine.release, job) for job in ("7", "8")]
+        for end in ends:
+            end.result(timeout=1)
+    assert node.left() == []
+
+
+@pytest.mark.parametrize(
+    "error", [WnodesError("it broke"), RejectedError("it may not be"), OSError(28, "No space")]
+)
+@pytest.mark.parametrize("where", STEPS)
+def test_broken_at_any_step_nothing_is_left(node: Node, where: str, error: Exception) -> None:
+    def break_it(_step: Callable[[], None]) -> None:
+        raise error
+
+    node.batch.grant("7")
+    answer = failed(node, node.engine(stopping(node, where, break_it)))
+    assert answer["retry"] == getattr(error, "retry", True)
+    if isinstance(error, WnodesError):
+        assert answer["message"] == str(error)
+
+
+@pytest.mark.parametrize("where", STEPS)
+def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: str) -> None:
+    allocation = node.batch.grant("7")
+    owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
+    address = free_address(node.config.network.subnet, set())
+    blueprint = Blueprint(ID, allocation, owner, node.image, 256, address)
+
+    def step(what: str) -> None:
+        if what == where:
+            raise CancelledError("cancelled")
+
+    with pytest.raises(CancelledError):
+        node.builder.build(blueprint, step)
+    assert node.left() == []
+    node.builder.build(blueprint, lambda _what: None)
+    assert list(node.hypervisor.domains()) == [ID]
+    node.builder.destroy(ID)
+    node.builder.destroy(ID)
+    assert node.left() == []
+
+
+# -- after a start, and when things vanish --------------------------------------------------------
+
+
+def acts(engine: Engine) -> list[tuple[Act, str]]:
+    return [(action.act, action.job) for action in engine.reconcile()]
+
+
+def test_a_quiet_node_has_nothing_to_do(node: Node) -> None:
+    engine = ready(node)
+    assert acts(engine) == []
+    assert state(node) is State.READY
+
+
+def test_a_new_bait_goes_on_with_what_was_promised(node: Node) -> None:
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    node.ledger.promise(Row(ID, "7", 0, State.REQUESTED, 0.0))
+    engine = node.engine()
+    assert acts(engine) == [(Act.RESUME, "7")]
+    reaches(node, State.READY)
+
+
+def test_a_new_bait_begins_anew_what_was_half_built(node: Node) -> None:
+    """Killed in the middle of building: files and a domain, and a row that says so."""
+    ready(node)
+    (row,) = node.ledger.rows("7")
+    half = paths(node.config, ID).disk
+    half.write_text("half a disk")
+    with sqlite3.connect(node.folder / "state" / "ledger.sqlite") as db:
+        db.execute("UPDATE machine SET state = 'building'")
+    node.hypervisor.destroy(row.id)
+    eventually(lambda: not node.hypervisor.domains())
+    engine = node.engine()
+    assert acts(engine) == [(Act.RESUME, "7")]
+    again = reaches(node, State.READY)
+    assert again.address == row.address
+    assert half.read_bytes()[:4] == b"QFI\xfb"
+    engine.release("7")
+    assert node.left() == []
+
+
+def test_a_new_bait_adopts_what_boots(node: Node) -> None:
+    node.batch.grant("7")
+    engine = node.engine()
+    engine.prepare("7", 0)
+    reaches(node, State.BOOTING)
+    node.let_go()  # the old bait is no more
+    node.guests.answer(FIRST)
+    later = node.engine()
+    assert acts(later) == [(Act.ADOPT, "7")]
+    reaches(node, State.READY)
+
+
+def test_a_new_bait_finishes_what_was_ending(node: Node) -> None:
+    ready(node)
+    node.ledger.change(ID, "ending", state=State.ENDING)
+    assert acts(node.engine()) == [(Act.END, "7")]
+    assert node.left() == []
+
+
+def test_a_domain_of_ours_without_a_row_goes_once_its_job_is_over(node: Node) -> None:
+    ready(node)
+    node.ledger.forget(node.ledger.rows("7")[0], "lost")
+    engine = node.engine()
+    assert acts(engine) == []  # the job lives
+    node.batch.jobs = None
+    assert acts(engine) == []  # nobody knows
+    node.batch.jobs = {}
+    assert acts(engine) == [(Act.DESTROY, "7")]
+    assert node.left() == []
+
+
+def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
+    engine = ready(node)
+    with sqlite3.connect(node.folder / "state" / "ledger.sqlite") as db:
+        db.execute("UPDATE machine SET since = 0")
+    node.batch.jobs = None
+    assert acts(engine) == []
+    assert list(node.hypervisor.domains()) == [ID]
+    node.batch.jobs = {}
+    assert acts(engine) == [(Act.END, "7")]
+    assert node.left() == []
+
+
+def test_a_machine_that_stops_is_told_to_its_job(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    engine = ready(node)
+    libvirt_test.lookupByUUIDString(ID).destroy()
+    eventually(lambda: state(node) is State.FAILED)
+    assert "has stopped" in last(engine)["message"]
+    eventually(lambda: node.left() == [f"row {ID}"])
+
+
+def test_a_guest_that_stops_while_booting_is_told_soon(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    node.batch.grant("7")
+    engine = node.engine()
+    engine.prepare("7", 0)
+    reaches(node, State.BOOTING)
+    paths(node.config, ID).console.write_text("one\ntwo\n\x1b[31mpanic: no root\x07\n")
+    libvirt_test.lookupByUUIDString(ID).destroy()
+    answer = last(engine)
+    assert answer["message"].endswith("its console said: one | two | [31mpanic: no root")
+
+
+def test_an_administrator_ends_a_machine(node: Node) -> None:
+    engine = ready(node)
+    engine.end(ID)
+    assert node.left() == [f"row {ID}"]
+    answer = last(engine)
+    assert "administrator" in answer["message"]
+    assert not answer["retry"]
+    engine.release("7")
+    assert node.left() == []
+    with pytest.raises(RejectedError, match="no machine"):
+        engine.end(ID)
+
+
+def test_a_machine_that_does_not_bear_our_mark_is_never_ended(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    engine = ready(node)
+    before = libvirt_test.lookupByName("test").isActive()
+    engine.release("7")
+    engine.reconcile()
+    assert before
+    assert libvirt_test.lookupByName("test").isActive()
+
+
+# -- the pure parts of build.py -------------------------------------------------------------------
+
+
+def test_addresses_are_given_from_below_and_run_out(tmp_path: Path) -> None:
+    file = tmp_path / "wnodes.toml"
+    file.write_text(settings(tmp_path).replace(f"{GUESTS}.0/24", "10.0.0.0/29"))
+    subnet = config.load(file).network.subnet
+    used: set[str] = set()
+    for last_byte in range(2, 7):
+        address = str(free_address(subnet, used))
+        assert address == f"10.0.0.{last_byte}"
+        used.add(address)
+    with pytest.raises(WnodesError, match="larger subnet"):
+        free_address(subnet, used)
+    assert str(free_address(subnet, used - {"10.0.0.4"})) == "10.0.0.4"
+
+
+def test_the_guests_memory_is_the_allocation_less_the_overhead(node: Node) -> None:
+    for memory, guest in ((512, 384), (192, 64)):
+        assert guest_memory(node.batch.grant("7", memory=memory), node.image, 128) == guest
+
+
+def test_the_owner_has_his_groups_but_never_roots() -> None:
+    owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
+    assert (owner.name, owner.home) == ("nobody", NOBODY.pw_dir)
+    assert owner.groups[0] == ("nogroup", NOBODY.pw_gid)
+    assert owner_of(NOBODY.pw_uid, 54321).groups[0] == ("group54321", 54321)
+    assert all(number != 0 for _name, number in owner_of(NOBODY.pw_uid, 54321).groups)
+
+
+def test_a_folder_that_can_not_be_removed_is_not_success(node: Node) -> None:
+    engine = ready(node)
+    held = paths(node.config, ID).disks / "held"
+    held.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", held], check=True)
+    try:
+        with pytest.raises(WnodesError, match="can't be removed"):
+            engine.release("7")
+        assert state(node) is State.ENDING
+    finally:
+        subprocess.run(["umount", held], check=True)
+    assert acts(engine) == [(Act.END, "7")]
+    assert node.left() == []
+
+
+def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
+    engine = ready(node)
+    away = node.hypervisor
+    link, uri = away._link, away.uri
+    away._link, away.uri = None, "qemu+unix:///system?socket=/nowhere"
+    with pytest.raises(UnknownError, match="libvirt does not answer"):
+        engine.release("7")
+    assert state(node) is State.ENDING
+    away._link, away.uri = link, uri
+    assert acts(engine) == [(Act.END, "7")]
+    assert node.left() == []

@@ -1,0 +1,275 @@
+"""images.py: one download however many ask, nothing unverified, nothing in use evicted."""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bait.images import Cache, free_mib, refuse_references
+from tests.unit.conftest import TAG, Web, eventually, needs_root, part_of
+from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.errors import CancelledError, WnodesError
+
+MIB = 1 << 20
+
+
+def go_on() -> None:
+    pass
+
+
+def image(disk: Part, form: str = "raw", kernel: Part | None = None) -> Image:
+    return Image.model_validate(
+        {"tag": TAG, "format": form, "disk": disk, "kernel": kernel, "context": "script"}
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    return Cache(tmp_path / "cache", 100, set)
+
+
+def names(cache: Cache) -> set[str]:
+    return {path.name for path in cache.folder.iterdir()}
+
+
+def test_twenty_callers_are_one_download(cache: Cache, web: Web) -> None:
+    web.pause = 0.2
+    disk, kernel = web.add("/disk", os.urandom(3 * MIB)), web.add("/kernel", b"kernel" * 1000)
+    start = threading.Barrier(20)
+
+    def ask(_number: int) -> None:
+        start.wait()
+        cache.fetch(image(disk, kernel=kernel), go_on)
+
+    assert not cache.has(image(disk, kernel=kernel))
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(ask, range(20)))
+    assert web.requests == {"/disk": 1, "/kernel": 1}
+    assert cache.path(disk).read_bytes() == web.files["/disk"]
+    assert cache.path(kernel).read_bytes() == web.files["/kernel"]
+    assert cache.path(disk).stat().st_mode & 0o777 == 0o644
+    assert names(cache) == {disk.sha256, kernel.sha256}
+    assert cache.has(image(disk, kernel=kernel))
+
+
+def test_a_second_bait_start_downloads_nothing_and_clears_halves(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", b"x" * MIB)
+    cache.fetch(image(disk), go_on)
+    (cache.folder / f"{'0' * 64}.part").write_text("half of it")
+    again = Cache(cache.folder, 100, set)
+    again.fetch(image(disk), go_on)
+    assert web.requests["/disk"] == 1
+    assert names(cache) == {disk.sha256}
+
+
+def test_an_image_that_changes_in_the_catalogue_is_another_file(cache: Cache, web: Web) -> None:
+    old, new = web.add("/old", b"old"), web.add("/new", b"new")
+    cache.fetch(image(old), go_on)
+    cache.fetch(image(new), go_on)
+    assert names(cache) == {old.sha256, new.sha256}
+
+
+def test_a_wrong_checksum_never_comes_into_the_cache(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", b"as it was")
+    web.files["/disk"] = b"as somebody changed it"
+    with pytest.raises(WnodesError, match=f"{TAG}.*checksum.*{disk.sha256[:16]}") as caught:
+        cache.fetch(image(disk), go_on)
+    assert caught.value.retry
+    assert names(cache) == set()
+    web.files["/disk"] = b"as it was"
+    cache.fetch(image(disk), go_on)
+    assert cache.path(disk).read_bytes() == b"as it was"
+
+
+def test_a_download_broken_off_leaves_nothing_and_may_go_better(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", os.urandom(4 * MIB))
+    web.broken["/disk"] = 3 * MIB
+    with pytest.raises(WnodesError, match="peer closed"):
+        cache.fetch(image(disk), go_on)
+    assert names(cache) == set()
+    web.broken.clear()
+    cache.fetch(image(disk), go_on)
+    assert names(cache) == {disk.sha256}
+
+
+def test_the_next_caller_tries_again_when_the_first_one_failed(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", b"x" * MIB)
+    web.broken["/disk"] = 10
+    web.pause = 0.1
+    start = threading.Barrier(4)
+
+    def ask(_number: int) -> str:
+        start.wait()
+        try:
+            cache.fetch(image(disk), go_on)
+        except WnodesError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(ask, range(4)))
+    assert all("peer closed" in text for text in told)
+    assert names(cache) == set()
+
+
+def test_cancelling_stops_a_download(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", os.urandom(8 * MIB))
+    seen = 0
+
+    def stop_at_the_third() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            raise CancelledError("cancelled")
+
+    with pytest.raises(CancelledError):
+        cache.fetch(image(disk), stop_at_the_third)
+    assert names(cache) == set()
+
+
+def test_cancelling_does_not_wait_for_somebody_elses_download(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", b"x" * MIB)
+    web.pause = 1.5
+    first = threading.Thread(target=cache.fetch, args=(image(disk), go_on))
+    first.start()
+    eventually(lambda: web.requests["/disk"])
+    ended = threading.Event()
+
+    def cancelled() -> None:
+        raise CancelledError("cancelled")
+
+    def ask() -> None:
+        with pytest.raises(CancelledError):
+            cache.fetch(image(disk), cancelled)
+        ended.set()
+
+    threading.Thread(target=ask).start()
+    assert ended.wait(1.0)
+    first.join()
+    assert names(cache) == {disk.sha256}
+
+
+def test_cancelling_does_not_wait_for_a_source_that_stands_still(cache: Cache, web: Web) -> None:
+    disk = web.add("/disk", b"x" * MIB)
+    web.pause = 1.5
+    ended = threading.Event()
+
+    def cancelled() -> None:
+        if web.requests["/disk"]:
+            raise CancelledError("cancelled")
+
+    def ask() -> None:
+        with pytest.raises(CancelledError):
+            cache.fetch(image(disk), cancelled)
+        ended.set()
+
+    threading.Thread(target=ask).start()
+    assert ended.wait(1.0)
+
+
+def qemu_img(*arguments: object) -> None:
+    subprocess.run(["qemu-img", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+
+def with_backing_file(folder: Path) -> Path:
+    (folder / "secret").write_bytes(bytes(MIB))
+    disk = folder / "overlay.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", folder / "secret", disk)
+    return disk
+
+
+def with_data_file(folder: Path) -> Path:
+    disk = folder / "split.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", f"data_file={folder}/data", disk, "1M")
+    return disk
+
+
+def with_a_backing_file_that_is_not_here(folder: Path) -> Path:
+    disk = with_backing_file(folder)
+    (folder / "secret").unlink()
+    return disk
+
+
+@pytest.mark.parametrize(
+    "make", [with_backing_file, with_data_file, with_a_backing_file_that_is_not_here]
+)
+def test_a_disk_that_reads_other_files_is_refused(
+    cache: Cache, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    disk = part_of(make(tmp_path))
+    with pytest.raises(WnodesError, match="refers to another file"):
+        cache.fetch(image(disk, "qcow2"), go_on)
+    assert names(cache) == set()
+
+
+def test_a_raw_disk_is_not_read_as_anything_else(cache: Cache, tmp_path: Path) -> None:
+    """Said to be raw, its guest sees a qcow2 header as bytes: nothing of the node is read."""
+    disk = part_of(with_backing_file(tmp_path))
+    cache.fetch(image(disk, "raw"), go_on)
+    assert names(cache) == {disk.sha256}
+
+
+def test_a_disk_of_another_format_is_refused(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("this is no disk\n" * 100)
+    with pytest.raises(WnodesError, match="qcow2"):
+        cache.fetch(image(part_of(tmp_path / "text"), "qcow2"), go_on)
+    assert names(cache) == set()
+
+
+def test_a_good_disk_is_taken(cache: Cache, disk: Path) -> None:
+    refuse_references(disk, image(part_of(disk), "qcow2"))
+    cache.fetch(image(part_of(disk), "qcow2"), go_on)
+    assert names(cache) == {part_of(disk).sha256}
+
+
+def test_the_least_recently_used_go_first_and_never_one_in_use(tmp_path: Path, web: Web) -> None:
+    used: set[str] = set()
+    cache = Cache(tmp_path / "cache", 4, lambda: used)
+    parts = {name: web.add(f"/{name}", os.urandom(MIB)) for name in "abcdef"}
+    for number, name in enumerate("abcd"):
+        cache.fetch(image(parts[name]), go_on)
+        os.utime(cache.path(parts[name]), (number, number))
+    used.add(parts["a"].sha256)
+    cache.fetch(image(parts["b"]), go_on)  # used again: now the youngest
+    cache.fetch(image(parts["e"]), go_on)
+    assert names(cache) == {parts[name].sha256 for name in "abde"}
+    assert web.requests["/b"] == 1
+    used.update(part.sha256 for part in parts.values())
+    cache.fetch(image(parts["f"]), go_on)  # above the limit, but all are in use
+    assert names(cache) == {parts[name].sha256 for name in "abdef"}
+    used.clear()
+    cache.fetch(image(parts["f"]), go_on)
+    assert parts["f"].sha256 in names(cache)
+    assert len(names(cache)) == 4
+
+
+def test_eviction_and_downloads_at_the_same_time(tmp_path: Path, web: Web) -> None:
+    """Files come, are renamed and go under the eyes of each eviction."""
+    parts = [web.add(f"/{number}", os.urandom(MIB)) for number in range(6)]
+    used: set[str] = set()
+    cache = Cache(tmp_path / "cache", 2, lambda: used)
+
+    def ask(number: int) -> None:
+        cache.fetch(image(parts[number % 6]), go_on)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, range(120)))
+    assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 2 * MIB
+
+
+@needs_root
+def test_a_full_disk_is_said_and_leaves_room_again(small_disk: Path, web: Web) -> None:
+    cache = Cache(small_disk / "cache", 100, set)
+    disk = web.add("/disk", os.urandom(3 * MIB))
+    before = free_mib(small_disk)
+    with pytest.raises(WnodesError, match=f"{small_disk}/cache: No space left"):
+        cache.fetch(image(disk), go_on)
+    assert names(cache) == set()
+    assert free_mib(small_disk) == before
+    small = web.add("/small", os.urandom(MIB))
+    cache.fetch(image(small), go_on)
+    assert names(cache) == {small.sha256}

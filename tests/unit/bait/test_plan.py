@@ -1,0 +1,154 @@
+"""plan.py: every state against every evidence, and what must never follow from any."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bait.hypervisor import Domain
+from bait.ledger import Row
+from bait.plan import Act, Evidence, plan
+from wnodes_lrms.model import State, machine_id
+
+NOW = 1_000_000.0
+GRACE = 60.0
+JOB = "7"
+ID = machine_id("box", JOB, 0)
+
+MADE = (State.REQUESTED, State.BUILDING)
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+
+
+def evidence(
+    *rows: Row,
+    domains: list[Domain] | None = None,
+    live: set[str] | None = None,
+    worked_on: frozenset[str] = frozenset(),
+) -> Evidence:
+    found = None if domains is None else {domain.id: domain for domain in domains}
+    return Evidence(rows, found, live, worked_on, NOW, GRACE)
+
+
+def row(state: State, age: float = 0.0, job: str = JOB, restart: int = 0) -> Row:
+    return Row(machine_id("box", job, restart), job, restart, state, NOW - age)
+
+
+def expected(state: State, domain: str, job: str, old: bool) -> Act | None:
+    """The rule of plan.py, said once more and in another way: the first line that fits."""
+    if state is State.ENDING:
+        return Act.END
+    if job == NO:
+        return Act.END if old else None
+    if state in MADE:
+        return Act.RESUME
+    if state is State.FAILED or domain == UNKNOWN:
+        return None
+    if domain == NO:
+        return Act.LOST
+    return Act.ADOPT if state is State.BOOTING else None
+
+
+@pytest.mark.parametrize(
+    ("state", "domain", "job", "old"),
+    list(product(State, (YES, NO, UNKNOWN), (YES, NO, UNKNOWN), (True, False))),
+)
+def test_every_state_against_every_evidence(state: State, domain: str, job: str, old: bool) -> None:
+    given_row = row(state, age=GRACE if old else GRACE - 0.1)
+    domains = {YES: [Domain(ID, JOB, 0)], NO: [], UNKNOWN: None}[domain]
+    live = {YES: {JOB}, NO: {"8"}, UNKNOWN: None}[job]
+    actions = plan(evidence(given_row, domains=domains, live=live))
+    wanted = expected(state, domain, job, old)
+    assert [(action.act, action.machine, action.job) for action in actions] == (
+        [(wanted, ID, JOB)] if wanted else []
+    )
+    assert all(action.why for action in actions)
+
+
+# The same table's most important lines, by hand: nothing computes what they say.
+@pytest.mark.parametrize(
+    ("state", "domains", "live", "age", "act"),
+    [
+        (State.READY, [], {JOB}, 0, Act.LOST),
+        (State.READY, [Domain(ID, JOB, 0)], {JOB}, 999, None),
+        (State.READY, [Domain(ID, JOB, 0)], set(), 61, Act.END),
+        (State.READY, [Domain(ID, JOB, 0)], set(), 59, None),
+        (State.READY, [], None, 999, Act.LOST),
+        (State.READY, None, None, 999, None),
+        (State.BOOTING, [Domain(ID, JOB, 0)], None, 0, Act.ADOPT),
+        (State.REQUESTED, None, None, 0, Act.RESUME),
+        (State.REQUESTED, [], set(), 61, Act.END),
+        (State.FAILED, [], {JOB}, 999, None),
+        (State.FAILED, [], set(), 61, Act.END),
+        (State.ENDING, None, None, 0, Act.END),
+    ],
+)
+def test_the_lines_that_matter_most(
+    state: State,
+    domains: list[Domain] | None,
+    live: set[str] | None,
+    age: float,
+    act: Act | None,
+) -> None:
+    actions = plan(evidence(row(state, age), domains=domains, live=live))
+    assert [action.act for action in actions] == ([act] if act else [])
+
+
+def test_a_machine_that_a_thread_has_in_hand_is_left_to_it() -> None:
+    for state in State:
+        found = evidence(row(state, 999), domains=[], live=set(), worked_on=frozenset({ID}))
+        assert plan(found) == []
+
+
+def test_a_domain_without_a_row_is_destroyed_once_its_job_is_over() -> None:
+    orphan = Domain(ID, JOB, 0)
+    assert [a.act for a in plan(evidence(domains=[orphan], live=set()))] == [Act.DESTROY]
+    assert plan(evidence(domains=[orphan], live={JOB})) == []
+    assert plan(evidence(domains=[orphan], live=None)) == []
+
+
+def test_the_last_run_of_a_requeued_job_does_not_hide_this_one() -> None:
+    earlier, now = row(State.ENDING, restart=0), row(State.BUILDING, restart=1)
+    actions = plan(evidence(earlier, now, domains=[], live={JOB}))
+    assert [(a.act, a.machine) for a in actions] == [(Act.END, earlier.id), (Act.RESUME, now.id)]
+
+
+jobs = st.sampled_from([str(number) for number in range(6)])
+rows = st.lists(
+    st.builds(row, st.sampled_from(State), st.floats(-10, 1000), jobs, st.integers(0, 1)),
+    unique_by=lambda each: each.id,
+    max_size=6,
+)
+marked = st.lists(
+    st.builds(lambda job, n: Domain(machine_id("box", job, n), job, n), jobs, st.integers(0, 1)),
+    max_size=6,
+)
+
+
+@given(rows, st.none() | marked, st.none() | st.sets(jobs), st.sets(jobs))
+def test_what_never_follows(
+    found: list[Row], domains: list[Domain] | None, live: set[str] | None, busy: set[str]
+) -> None:
+    worked_on = frozenset(machine_id("box", job, 0) for job in busy)
+    actions = plan(evidence(*found, domains=domains, live=live, worked_on=worked_on))
+    known = {each.id: each for each in found}
+    ours = known.keys() | {domain.id for domain in domains or ()}
+    assert len({action.machine for action in actions}) == len(actions)
+    for action in actions:
+        each = known.get(action.machine)
+        assert action.machine in ours
+        assert each is None or action.machine not in worked_on
+        begun = each is not None and each.state is State.ENDING
+        if action.act is Act.END and not begun:
+            assert live is not None
+            assert action.job not in live
+            assert each is not None
+            assert NOW - each.since >= GRACE
+        if action.act is Act.DESTROY:
+            assert live is not None
+            assert action.job not in live
+            assert domains is not None
+            assert each is None
+        if action.act is Act.LOST:
+            assert domains is not None
+            assert live is None or action.job in live

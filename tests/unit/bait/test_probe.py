@@ -1,0 +1,105 @@
+"""probe.py with real QEMU: a guest that boots, one that does not, and a memory of the answer."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from bait import probe
+
+needs_qemu = pytest.mark.skipif(
+    not Path("/usr/bin/qemu-system-x86_64").exists() or probe._kernel() is None,
+    reason="needs QEMU and a kernel in /boot",
+)
+
+
+def qemu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A stand-in for QEMU, where what a real one does can't be had at will."""
+    program = folder / "qemu"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(probe, "QEMU", str(program))
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]:
+    """Have each probe end like that; the list of those that were asked for."""
+    asked: list[str] = []
+
+    def run_guest(accel: str) -> tuple[bool, str]:
+        asked.append(accel)
+        return works, why
+
+    monkeypatch.setattr(probe, "run_guest", run_guest)
+    return asked
+
+
+@needs_qemu
+def test_an_emulated_guest_comes_to_its_end() -> None:
+    assert probe.run_guest("tcg", deadline=30) == (True, "a probe guest ran to its end")
+
+
+@needs_qemu
+def test_the_deadline_ends_a_guest() -> None:
+    began = time.monotonic()
+    works, why = probe.run_guest("tcg", deadline=0.3)
+    assert (works, why) == (False, "a probe guest hung for 0.3 s")
+    assert time.monotonic() - began < 2
+
+
+@needs_qemu
+def test_an_accelerator_that_is_not_there_says_so() -> None:
+    works, why = probe.run_guest("no-such-accelerator")
+    assert not works
+    assert "no-such-accelerator" in why
+
+
+def test_no_qemu_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(probe, "QEMU", str(tmp_path / "none"))
+    monkeypatch.setattr(probe, "_kernel", lambda: tmp_path / "kernel")
+    assert probe.run_guest("tcg") == (False, f"{tmp_path}/none: No such file or directory")
+    monkeypatch.setattr(probe, "_kernel", lambda: None)
+    assert "no kernel" in probe.run_guest("tcg")[1]
+
+
+def test_a_guest_that_ends_early_has_not_worked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(probe, "_kernel", lambda: tmp_path / "kernel")
+    qemu(tmp_path, monkeypatch, "echo 'Booting from ROM..'; exit 1")
+    works, why = probe.run_guest("tcg")
+    assert not works
+    assert why.endswith("ended with 1")
+
+
+def test_the_answer_is_remembered_until_something_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = answers(monkeypatch, True, "it ran")
+    qemu(tmp_path, monkeypatch, "echo QEMU emulator version 7.2")
+    memory = tmp_path / "kvm.json"
+    assert probe.kvm_works(memory)
+    assert probe.kvm_works(memory)
+    assert asked == ["kvm"]
+    assert json.loads(memory.read_text())["why"] == "it ran"
+    qemu(tmp_path, monkeypatch, "echo QEMU emulator version 8.0")
+    assert probe.kvm_works(memory)
+    assert asked == ["kvm", "kvm"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"identity": 1}', "\0"])
+def test_a_memory_that_can_not_be_read_is_asked_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setattr(probe, "run_guest", lambda _accel: (False, "it hung"))
+    memory = tmp_path / "kvm.json"
+    memory.write_text(text)
+    assert not probe.kvm_works(memory)
+    assert json.loads(memory.read_text())["kvm"] is False
+
+
+def test_a_false_answer_is_remembered_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = answers(monkeypatch, False, "it hung")
+    for _ in range(3):
+        assert not probe.kvm_works(tmp_path / "kvm.json")
+    assert asked == ["kvm"]

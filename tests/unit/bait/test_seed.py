@@ -1,0 +1,276 @@
+"""seed.py: the disk that a guest reads, and the script on it, run for real."""
+
+import ipaddress
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from bait import seed
+from bait.seed import Guest
+from wnodes_lrms.model import Owner
+
+SUBNET = ipaddress.IPv4Network("192.168.190.0/24")
+ALICE = Owner(  # noqa: S604 (the shell is a field)
+    name="alice",
+    uid=4001,
+    gid=4100,
+    groups=(("alice", 4100), ("atlas", 4200), ("domain users", 4300)),
+    home="/home/alice",
+    shell="/bin/bash",
+)
+
+
+def guest(
+    owner: Owner = ALICE, workdir: str = "/home/alice/run", shares: tuple[str, ...] = ()
+) -> Guest:
+    address = ipaddress.IPv4Address("192.168.190.7")
+    return Guest(
+        id="42830be1-e63b-5316-ad86-9cf7a3034a5f",
+        hostname="vm-7",
+        mac=seed.mac_of(address),
+        address=address,
+        subnet=SUBNET,
+        host_key=seed.key_pair(),
+        owner=owner,
+        public_key=seed.key_pair().public,
+        workdir=workdir,
+        shares=shares,
+    )
+
+
+def test_keys_are_ones_that_ssh_takes(tmp_path: Path) -> None:
+    pair = seed.key_pair()
+    load_ssh_private_key(pair.private.encode(), None)
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text(pair.private)
+    told = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True)
+    assert told.stdout.split()[:2] == pair.public.split()[:2]
+    assert seed.key_pair() != pair
+
+
+def test_a_mac_is_local_unicast_and_follows_from_the_address() -> None:
+    assert seed.mac_of(ipaddress.IPv4Address("192.168.190.7")) == "52:54:c0:a8:be:07"
+    macs = {seed.mac_of(address) for address in SUBNET}
+    assert len(macs) == 256
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in macs)
+
+
+def read_back(iso: Path, name: str) -> bytes:
+    return subprocess.run(
+        ["isoinfo", "-R", "-i", iso, "-x", f"/{name}"], capture_output=True, check=True
+    ).stdout
+
+
+@pytest.mark.skipif(not shutil.which("isoinfo"), reason="needs isoinfo (genisoimage)")
+def test_the_disk_is_read_by_other_programs(tmp_path: Path) -> None:
+    iso = tmp_path / "seed.iso"
+    texts = seed.files(guest(), "script")
+    seed.write(iso, texts)
+    assert stat.S_IMODE(iso.stat().st_mode) == 0o600  # it has the machine's host key
+    assert iso.stat().st_size >= 1 << 17
+    assert iso.stat().st_size % 512 == 0
+    told = subprocess.run(["isoinfo", "-d", "-i", iso], capture_output=True, text=True).stdout
+    assert "Volume id: cidata" in told
+    assert set(texts) == {"meta-data", "user-data", "network-config"}
+    for name, text in texts.items():
+        assert read_back(iso, name) == text.encode()
+
+
+@pytest.mark.skipif(not shutil.which("isoinfo"), reason="needs isoinfo (genisoimage)")
+def test_folders_names_need_not_be_text(tmp_path: Path) -> None:
+    iso = tmp_path / "seed.iso"
+    seed.write(iso, seed.files(guest(workdir="/home/alice/caf\udce9"), "script"))
+    assert b"/home/alice/caf\xe9'" in read_back(iso, "user-data")
+
+
+@pytest.mark.skipif(not shutil.which("blkid"), reason="needs blkid (util-linux)")
+def test_the_label_is_found(tmp_path: Path) -> None:
+    iso = tmp_path / "seed.iso"
+    seed.write(iso, seed.files(guest(), "script"))
+    told = subprocess.run(["blkid", "-p", iso], capture_output=True, text=True)
+    assert ' LABEL="cidata"' in told.stdout
+
+
+def test_meta_data_and_network_are_the_guests() -> None:
+    texts = seed.files(guest(), "cloud-init")
+    assert json.loads(texts["meta-data"]) == {
+        "instance-id": "42830be1-e63b-5316-ad86-9cf7a3034a5f",
+        "local-hostname": "vm-7",
+    }
+    card = json.loads(texts["network-config"])["ethernets"]["eth0"]
+    assert card["match"] == {"macaddress": "52:54:c0:a8:be:07"}
+    assert card["addresses"] == ["192.168.190.7/24"]
+    assert card["routes"] == [{"to": "0.0.0.0/0", "via": "192.168.190.1"}]
+
+
+def test_cloud_init_gets_the_same_script_without_the_network() -> None:
+    one = guest()
+    text = seed.files(one, "cloud-init")["user-data"]
+    assert text.startswith("#cloud-config\n")
+    told = json.loads(text.removeprefix("#cloud-config\n"))
+    ((shell, option, script),) = told["bootcmd"]
+    assert (shell, option) == ("sh", "-c")
+    assert "ip address" not in script
+    assert "put /etc/passwd" in script
+    assert told["ssh_keys"]["ed25519_private"] == one.host_key.private
+    assert told["disable_root"] is True
+
+
+def owner(name: str, home: str = "/home/alice") -> Owner:
+    return Owner(name, 4001, 4100, ((name, 4100),), home, "/bin/sh")
+
+
+GUESTS = {
+    "plain": guest(),
+    "shared folders": guest(shares=("/home", "/data/it's here")),
+    "spaces": guest(owner("a b", "/home/a b"), "/home/a b/my run"),
+    "quotes": guest(owner("o'neil", "/home/o'neil"), '/home/"q"\'$(touch /run/evil)`id`'),
+    "newline": guest(owner("alice"), "/home/li\nne; touch /run/evil"),
+    "backslash": guest(owner("DOM\\new", "/home/DOM\\new"), "/home/a\\tb"),
+    "bytes": guest(owner("alice"), "/home/caf\udce9"),
+    "dollar": guest(owner("host$", "/home/$HOME"), "/home/${IFS}*"),
+}
+
+
+@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize("context", ["script", "cloud-init"])
+def test_the_script_is_good_shell(tmp_path: Path, name: str, context: str) -> None:
+    text = seed.files(GUESTS[name], context)["user-data"]
+    if context == "cloud-init":
+        text = json.loads(text.partition("\n")[2])["bootcmd"][0][2]
+    script = tmp_path / "script"
+    script.write_bytes(os.fsencode(text))
+    for shell in (["dash"], ["bash"], ["busybox", "sh"]):
+        assert subprocess.run([*shell, "-n", script]).returncode == 0
+    if shutil.which("shellcheck") and name in ("plain", "shared folders"):
+        told = subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True)
+        assert told.stdout == ""
+
+
+# The script as it is, as root, in namespaces of its own: /etc, /run and /home are folders of the
+# test's, the network has one card. Only the mounts of virtiofs are not done, there is none here.
+INSIDE = """
+set -eu
+mount --bind "$1/etc" /etc
+mount --bind "$1/run" /run
+mount --bind "$1/home" /home
+ip link add eth0 type veth peer name other
+hostname before
+"$2" $3 "$1/user-data" >"$1/said" 2>&1 || { cat "$1/said" >&2; exit 1; }
+hostname >"$1/hostname"
+ip -o address show dev eth0 >"$1/address"
+"""
+
+
+class Machine:
+    """What is there after the script has run."""
+
+    def __init__(self, folder: Path, one: Guest, shell: str, sshd_config_d: bool) -> None:
+        self.root = folder
+        for name in ("etc", "run", "home"):
+            (folder / name).mkdir()
+        shutil.copytree("/etc/alternatives", folder / "etc/alternatives", symlinks=True)
+        shutil.copy("/etc/ld.so.cache", folder / "etc")
+        (folder / "etc/passwd").write_text(
+            "root:x:0:0:root:/root:/bin/sh\nubuntu:x:4001:1000::/home/ubuntu:/bin/bash\n"
+            "alice:x:999:999::/nowhere:/bin/false\nother:x:998:998::/:/bin/false\n"
+        )
+        (folder / "etc/group").write_text("root:x:0:\natlas:x:12:\nusers:x:4200:\nother:x:998:\n")
+        (folder / "etc/shadow").write_text("root:*:1::::::\nalice:secret:1::::::\n")
+        (folder / "etc/ssh").mkdir()
+        (folder / "etc/ssh/ssh_host_rsa_key").write_text("of the image's maker")
+        if sshd_config_d:
+            (folder / "etc/ssh/sshd_config.d").mkdir()
+        (folder / "user-data").write_bytes(os.fsencode(seed.files(one, "script")["user-data"]))
+        words = [*shell.split(), ""][:2]
+        done = subprocess.run(
+            ["unshare", "--mount", "--uts", "--net", "sh", "-c", INSIDE, "sh", folder, *words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        assert done.returncode == 0, done.stderr
+
+    def lines(self, name: str) -> list[str]:
+        return (self.root / "etc" / name).read_bytes().decode().split("\n")[:-1]
+
+    def at(self, path: str) -> Path:
+        return self.root / path.lstrip("/")
+
+
+def may_unshare() -> bool:
+    words = "unshare --mount --uts --net ip link add eth0 type veth peer name other"
+    return subprocess.run(words.split(), capture_output=True).returncode == 0
+
+
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or not may_unshare(), reason="needs root and namespaces"
+)
+
+
+@needs_namespaces
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_the_machine_that_the_script_makes(tmp_path: Path, shell: str) -> None:
+    one = guest()
+    made = Machine(tmp_path, one, shell, sshd_config_d=True)
+    assert (tmp_path / "hostname").read_text() == "vm-7\n"
+    assert made.lines("hostname") == ["vm-7"]
+    assert " 192.168.190.7/24 " in (tmp_path / "address").read_text()
+    assert made.lines("resolv.conf") == ["nameserver 192.168.190.1"]
+    # Whoever had his name or number has given way, all others stay.
+    assert made.lines("passwd") == [
+        "root:x:0:0:root:/root:/bin/sh",
+        "other:x:998:998::/:/bin/false",
+        "alice:x:4001:4100::/home/alice:/bin/sh",
+    ]
+    assert made.lines("group") == [
+        "root:x:0:",
+        "other:x:998:",
+        "alice:x:4100:alice",
+        "atlas:x:4200:alice",
+        "domain users:x:4300:alice",
+    ]
+    assert made.lines("shadow") == ["root:*:1::::::", "alice:*:19000:0:99999:7:::"]
+    keys = list(made.at("/etc/ssh").glob("ssh_host*"))
+    assert [key.name for key in keys] == ["ssh_host_ed25519_key"]
+    assert keys[0].read_text() == one.host_key.private
+    assert stat.S_IMODE(keys[0].stat().st_mode) == 0o600
+    assert made.at("/run/wnodes/authorized_keys").read_text() == one.public_key + "\n"
+    for name, mode in (("/run/wnodes/job", 0o700), ("/home/alice", 0o755), (one.workdir, 0o755)):
+        status = made.at(name).stat()
+        assert (status.st_uid, status.st_gid) == (4001, 4100)
+        assert stat.S_IMODE(status.st_mode) == mode
+
+
+@needs_namespaces
+def test_an_ssh_server_that_reads_homes_finds_the_key_elsewhere(tmp_path: Path) -> None:
+    one = guest()
+    made = Machine(tmp_path, one, "busybox sh", sshd_config_d=False)
+    assert made.lines("passwd")[-1] == "alice:x:4001:4100::/run/wnodes/login:/bin/sh"
+    key = made.at("/run/wnodes/login/.ssh/authorized_keys")
+    assert key.read_text() == one.public_key + "\n"
+    assert (key.stat().st_uid, key.parent.stat().st_uid) == (4001, 4001)
+    assert not made.at("/home/alice/.ssh").exists()
+
+
+@needs_namespaces
+@pytest.mark.parametrize("shell", ["dash", "busybox sh"])
+@pytest.mark.parametrize("name", sorted(set(GUESTS) - {"plain", "shared folders"}))
+def test_names_stay_data(tmp_path: Path, name: str, shell: str) -> None:
+    one = GUESTS[name]
+    made = Machine(tmp_path, one, shell, sshd_config_d=True)
+    assert not made.at("/run/evil").exists()
+    user = f"{one.owner.name}:x:4001:4100::{one.owner.home}:/bin/sh"
+    assert made.lines("passwd")[-1] == user
+    assert sum(":4001:" in line for line in made.lines("passwd")) == 1
+    assert made.lines("shadow")[-1].startswith(f"{one.owner.name}:*:")
+    assert made.lines("group")[-1] == f"{one.owner.name}:x:4100:{one.owner.name}"
+    for path in (one.owner.home, one.workdir):
+        assert made.at(path).stat().st_uid == 4001

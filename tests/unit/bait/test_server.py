@@ -1,0 +1,328 @@
+"""server.py over a real socket, by callers that really are other users."""
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bait import server
+from bait.engine import Engine
+from bait.ledger import Row
+from bait.server import Server, notify
+from tests.unit.conftest import GUESTS, NOBODY, Node, eventually, needs_root
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.model import State, machine_id
+
+pytestmark = needs_root
+DAEMON = pwd.getpwnam("daemon")
+ID = machine_id("box", "7", 0)
+
+CALLER = """
+import socket, sys
+link = socket.socket(socket.AF_UNIX)
+link.settimeout(10)
+link.connect(sys.argv[1])
+link.sendall(sys.stdin.buffer.read())
+sys.stdout.buffer.write(link.makefile("rb").read())
+"""
+
+
+class Bait:
+    """A bait's socket, and ways to call it."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.path = path
+        self.engine = engine
+        self.server = Server(path, engine)
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def raw(self, data: bytes) -> list[dict[str, Any]]:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(10)
+            link.connect(str(self.path))
+            link.sendall(data)
+            lines = []
+            with contextlib.suppress(ConnectionResetError):  # not all was read: after the answer
+                for line in link.makefile():
+                    lines.append(json.loads(line))
+            return lines
+
+    def ask(self, **request: object) -> list[dict[str, Any]]:
+        return self.raw(json.dumps(request).encode() + b"\n")
+
+    def ask_as(self, user: pwd.struct_passwd, **request: object) -> list[dict[str, Any]]:
+        """The same from a process of that user."""
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", "-c", CALLER, self.path],
+            input=json.dumps(request).encode() + b"\n",
+            stdout=subprocess.PIPE,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            cwd="/",
+            check=True,
+        )
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def bait(node: Node) -> Iterator[Bait]:
+    # Other users can't come into pytest's own folders.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    bait = Bait(folder / "run" / "bait.sock", node.engine())
+    yield bait
+    bait.server.shutdown()
+    bait.server.server_close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def ready(node: Node, bait: Bait) -> None:
+    node.guests.answer(f"{GUESTS}.2")
+    node.batch.grant("7")
+    assert bait.ask(op="prepare", job="7") == [{"ok": True, "end": True}]
+    eventually(lambda: [row.state for row in node.ledger.rows("7")] == [State.READY])
+
+
+def test_a_jobs_life_over_the_socket(node: Node, bait: Bait) -> None:
+    node.guests.answer(f"{GUESTS}.2")
+    node.batch.grant("7", restart=1)
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    assert bait.ask(op="prepare", job="7", restart=1) == [{"ok": True, "end": True}]
+    *_news, ready, end = bait.ask_as(NOBODY, op="attach", job="7")
+    assert (ready["state"], ready["machine"]) == ("ready", machine_id("box", "7", 1))
+    assert end == {"ok": True, "end": True}
+    (answer,) = bait.ask(op="machines")
+    (machine,) = answer["machines"]
+    assert (machine["job"], machine["restart"], machine["state"]) == ("7", 1, "ready")
+    assert bait.ask(op="release", job="7") == [{"ok": True, "end": True}]
+    assert node.left() == []
+    (answer,) = bait.ask(op="events", job="7")
+    assert [event["what"] for event in answer["events"]][-1] == "gone"
+
+
+@pytest.mark.usefixtures("ready")
+def test_only_the_owner_attaches_whatever_he_says(bait: Bait) -> None:
+    assert bait.ask_as(NOBODY, op="attach", job="7")[-2]["state"] == "ready"
+    for stranger in (
+        bait.ask_as(DAEMON, op="attach", job="7"),
+        bait.ask_as(DAEMON, op="attach", job="7", uid=NOBODY.pw_uid),
+        bait.ask(op="attach", job="7"),  # not even root: the key is the owner's
+    ):
+        (answer,) = stranger
+        assert (answer["ok"], answer["error"]) == (False, "job 7 is not yours")
+        assert answer["retry"] is False
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "prepare", "job": "8"},
+        {"op": "release", "job": "7"},
+        {"op": "destroy", "machine": ID},
+        {"op": "machines"},
+        {"op": "events", "job": "7"},
+        {"op": "ping"},
+        {"op": "nothing"},
+    ],
+    ids=lambda request: str(request["op"]),
+)
+def test_all_else_is_roots(node: Node, bait: Bait, request_: dict[str, object]) -> None:
+    (answer,) = bait.ask_as(NOBODY, **request_)
+    assert answer["ok"] is False
+    assert f"only root may ask for «{request_['op']}»" in answer["error"]
+    assert [row.job for row in node.ledger.rows()] == ["7"]
+    assert list(node.hypervisor.domains()) == [ID]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\n",
+        b"{\n",
+        b"[1]\n",
+        b'"attach"\n',
+        b"null\n",
+        b"\xff\xfe\n",
+        b"NaN\n",
+        b"[" * 4000 + b"\n",
+        b'{"op": "ping", "x": "' + b"x" * 10000 + b'"}\n',
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=lambda data: repr(data[:12]),
+)
+def test_what_is_no_request_gets_one_sentence(bait: Bait, data: bytes) -> None:
+    (answer,) = bait.raw(data)
+    assert answer == {"ok": False, "error": "a line with a JSON object is needed", "end": True}
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"op": None},
+        {"op": ["ping"]},
+        {"op": {"ping": 1}},
+        {"op": "prepare"},
+        {"op": "prepare", "job": 7},
+        {"op": "prepare", "job": ""},
+        {"op": "prepare", "job": "x" * 201},
+        {"op": "prepare", "job": "7\n8"},
+        {"op": "prepare", "job": "7\udcff"},
+        {"op": "prepare", "job": "7", "restart": -1},
+        {"op": "prepare", "job": "7", "restart": "1"},
+        {"op": "release", "job": None},
+        {"op": "attach"},
+        {"op": "destroy", "machine": "../.."},
+        {"op": "destroy", "machine": "no such machine"},
+        {"op": "events"},
+    ],
+    ids=str,
+)
+def test_a_request_that_is_wrong_is_refused_and_does_nothing(
+    node: Node, bait: Bait, request_: dict[str, object]
+) -> None:
+    (answer,) = bait.ask(**request_)
+    assert answer["ok"] is False
+    assert answer["retry"] is False
+    assert node.left() == []
+
+
+def test_a_silent_caller_is_let_go_and_disturbs_nobody(
+    bait: Bait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_PATIENCE", 0.3)
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as slow:
+        for link in (silent, slow):
+            link.settimeout(5)
+            link.connect(str(bait.path))
+        slow.sendall(b'{"op": ')  # and never the rest
+        began = time.monotonic()
+        assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+        assert time.monotonic() - began < 0.25
+        assert silent.recv(100) == b""
+        assert slow.recv(100) == b""
+    eventually(lambda: bait.server.callers[0] == 0)
+
+
+def test_a_caller_that_goes_away_is_forgotten(bait: Bait) -> None:
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.connect(str(bait.path))
+            link.sendall(b'{"op": "machines"}\n')
+    eventually(lambda: bait.server.callers[0] == 0)
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+
+
+@pytest.mark.usefixtures("ready")
+def test_two_hundred_starters_at_once(bait: Bait) -> None:
+    """Each a connection of the job's owner: a child that gave up root opens them all."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY.pw_gid)
+            os.setuid(NOBODY.pw_uid)
+            with ThreadPoolExecutor(200) as pool:
+                told = list(pool.map(lambda _n: bait.ask(op="attach", job="7"), range(200)))
+            os.write(writer, str(sum(one[-2]["state"] == "ready" for one in told)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert answer.read() == "200"
+    os.waitpid(child, 0)
+
+
+def test_two_hundred_wait_while_others_are_served(node: Node, bait: Bait) -> None:
+    # Root as the owner, so that the test itself may attach; were it late, its job would be refused.
+    node.batch.grant("7", uid=0)
+    node.ledger.promise(Row(ID, "7", 0, State.BOOTING, time.time(), uid=0))
+    links = []
+    for _ in range(200):
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(10)
+        link.connect(str(bait.path))
+        link.sendall(b'{"op": "attach", "job": "7"}\n')
+        links.append(link)
+    eventually(lambda: bait.server.callers[0] >= 200)
+    began = time.monotonic()
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    assert time.monotonic() - began < 2
+    node.ledger.forget(node.ledger.rows("7")[0], "gone")
+    for link in links:
+        answer = json.loads(link.makefile().readline())
+        assert answer["state"] == "failed"
+        link.close()
+
+
+def test_one_user_can_not_take_all_connections(bait: Bait, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_PER_USER", 3)
+    code = (
+        "import socket, sys\n"
+        "links = [socket.socket(socket.AF_UNIX) for _ in range(4)]\n"
+        "for link in links: link.settimeout(5); link.connect(sys.argv[1])\n"
+        "print(sum(b'too many' in link.recv(200) for link in links[3:]), flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    greedy = subprocess.Popen(
+        ["/usr/bin/python3", "-I", "-c", code, bait.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=NOBODY.pw_uid,
+        cwd="/",
+    )
+    assert greedy.stdout
+    assert greedy.stdout.readline() == b"1\n"
+    (answer,) = bait.ask_as(DAEMON, op="ping")  # another user is heard
+    assert "only root" in answer["error"]
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    greedy.communicate(timeout=5)
+
+
+def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Bait) -> None:
+    assert bait.path.stat().st_mode & 0o777 == 0o666
+    again = Server(bait.path, bait.engine)  # the first one ended without clean-up
+    threading.Thread(target=again.serve_forever, args=(0.01,), daemon=True).start()
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    again.shutdown()
+    again.server_close()
+    assert node.left() == []
+
+
+def test_a_place_that_can_not_be_taken_says_where(node: Node, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WnodesError, match=f"control socket {tmp_path}/file/bait.sock"):
+        Server(tmp_path / "file" / "bait.sock", node.engine())
+    with pytest.raises(WnodesError, match="too long"):
+        Server(tmp_path / ("x" * 200), node.engine())
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_the_service_manager_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool
+) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify("READY=1")  # there is none: nothing to do
+    address = f"@wnodes-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("\0" + address[1:] if abstract else address)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        notify("READY=1")
+        assert manager.recv(100) == b"READY=1"

@@ -1,0 +1,275 @@
+"""What the unit tests share: a web server that counts, an image, a bait on the test driver."""
+
+import hashlib
+import http.server
+import os
+import pwd
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from bait.build import Builder
+from bait.engine import Engine
+from bait.hypervisor import Hypervisor
+from bait.images import Cache
+from bait.ledger import Ledger
+from wnodes_lrms import catalogue, config
+from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.errors import UnknownError
+from wnodes_lrms.model import Allocation
+
+TAG = "small_linux_x86_64"
+# Loopback's, and of this process alone: other runs of these tests may go on at the same time.
+GUESTS = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 256}"
+NOBODY = pwd.getpwnam("nobody")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--regenerate",
+        action="store_true",
+        help="write the golden files anew, to be read in a diff",
+    )
+
+
+def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+    """Wait for something that other threads do; fail if it does not come."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Web:
+    """A web server that says for each path what the test wants, and counts the requests."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.broken: dict[str, int] = {}  # path: bytes after which the connection ends
+        self.pause = 0.0  # seconds before each answer
+        self.requests: Counter[str] = Counter()
+        web = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.requests[self.path] += 1
+                time.sleep(web.pause)
+                data = web.files.get(self.path)
+                if data is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data[: web.broken.get(self.path, len(data))])
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def add(self, path: str, data: bytes) -> Part:
+        self.files[path] = data
+        return Part(source=self.url + path, sha256=hashlib.sha256(data).hexdigest())
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    web = Web()
+    yield web
+    web.close()
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A qcow2 disk, as qemu-img makes it."""
+    path = tmp_path_factory.mktemp("disk") / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "16M"], check=True)
+    return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with 2 MiB of room: a disk that is soon full."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def part_of(path: Path) -> Part:
+    return Part(source=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+class Batch:
+    """In the place of the batch system: a table of what it has granted. None: it is away."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Allocation] | None = {}
+
+    def grant(self, job: str, /, restart: int = 0, **changes: object) -> Allocation:
+        values: dict[str, object] = {
+            "job": job,
+            "restart": restart,
+            "uid": NOBODY.pw_uid,
+            "gid": NOBODY.pw_gid,
+            "account": "grid",
+            "partition": "main",
+            "cores": 1,
+            "memory": 512,
+            "cpus": (0,),
+            "workdir": "/tmp",
+            "tag": TAG,
+        }
+        assert self.jobs is not None
+        self.jobs[job] = Allocation(**(values | changes))  # type: ignore[arg-type]
+        return self.jobs[job]
+
+    def allocation(self, job: str) -> Allocation:
+        if self.jobs is None or job not in self.jobs:
+            raise UnknownError("the batch system does not answer")
+        return self.jobs[job]
+
+    def live_jobs(self) -> set[str]:
+        if self.jobs is None:
+            raise UnknownError("the batch system does not answer")
+        return set(self.jobs)
+
+
+class Guests:
+    """Guests' SSH servers as far as the bait looks at them: a greeting on port 22 of an address."""
+
+    def __init__(self) -> None:
+        self._listening: list[socket.socket] = []
+
+    def answer(self, address: str, greeting: bytes = b"SSH-2.0-test\r\n") -> None:
+        listener = socket.create_server((address, 22))
+        self._listening.append(listener)
+        threading.Thread(target=self._serve, args=(listener, greeting), daemon=True).start()
+
+    def _serve(self, listener: socket.socket, greeting: bytes) -> None:
+        while True:
+            try:
+                link, _ = listener.accept()
+            except OSError:
+                return
+            with link:
+                link.sendall(greeting)
+
+    def close(self) -> None:
+        for listener in self._listening:
+            listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+
+
+@dataclass
+class Node:
+    """A node with all of its bait, on libvirt's test driver."""
+
+    folder: Path
+    config: config.Config
+    ledger: Ledger
+    hypervisor: Hypervisor
+    cache: Cache
+    builder: Builder
+    image: Image
+    batch: Batch = field(default_factory=Batch)
+    guests: Guests = field(default_factory=Guests)
+    engines: list[Engine] = field(default_factory=list)
+
+    def engine(self, builder: Builder | None = None) -> Engine:
+        """A bait that begins its work, as after a start."""
+        self.engines.append(Engine(self.config, self.ledger, self.batch, builder or self.builder))
+        return self.engines[-1]
+
+    def let_go(self) -> None:
+        """Have all engines drop what they have in hand, as if the bait were killed."""
+        for engine in self.engines:
+            for work in list(engine._works.values()):
+                work.cancelled.set()
+                assert work.thread
+                work.thread.join(10)
+        eventually(lambda: not any("_stopped" in each.name for each in threading.enumerate()))
+
+    def left(self) -> list[str]:
+        """All that there still is of machines, wherever it may be."""
+        names = [str(path) for sub in ("state", "run") for path in self.folder.glob(f"{sub}/*/*")]
+        names += [str(path) for path in self.folder.glob("cache/*.part")]
+        names += [f"row {row.id}" for row in self.ledger.rows()]
+        return names + [f"domain {machine}" for machine in self.hypervisor.domains()]
+
+
+def settings(folder: Path, **machine: object) -> str:
+    """A configuration file for one node whose guests' addresses are loopback's."""
+    lines = "\n".join(f"{key} = {value}" for key, value in machine.items())
+    return f"""
+cluster = "box"
+lrms = "slurm"
+[bait]
+socket = "{folder}/bait.sock"
+state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+libvirt_uri = "test:///default"
+[images]
+catalogue = "{folder}/images"
+cache_dir = "{folder}/cache"
+[machine]
+{lines}
+[network]
+subnet = "{GUESTS}.0/24"
+"""
+
+
+@pytest.fixture
+def libvirt_test() -> Iterator[libvirt.virConnect]:
+    """libvirt's test driver: all connections of this process see one node, with a domain `test`."""
+    link = libvirt.open("test:///default")
+    yield link
+    for domain in link.listAllDomains():
+        if domain.name() != "test":
+            domain.destroy()
+    if "wnodes" in link.listNetworks():
+        link.networkLookupByName("wnodes").destroy()
+
+
+@pytest.fixture
+def node(
+    tmp_path: Path,
+    disk: Path,
+    libvirt_test: libvirt.virConnect,  # noqa: ARG001
+) -> Iterator[Node]:
+    file = tmp_path / "wnodes.toml"
+    file.write_text(settings(tmp_path, min_free_disk=1, ready_timeout=20))
+    settled = config.load(file, "hv1")
+    image = Image(tag=TAG, format="qcow2", disk=part_of(disk), context="script", min_memory=64)
+    catalogue.write(tmp_path / "images", image)
+    ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
+    hypervisor = Hypervisor("test:///default", settled.cluster, "hv1", settled.network)
+    cache = Cache(
+        tmp_path / "cache",
+        settled.images.cache_limit,
+        lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+    )
+    builder = Builder(settled, "hv1", False, hypervisor, cache)
+    node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
+    yield node
+    hypervisor.on_stop(lambda _machine: None)
+    node.let_go()
+    node.guests.close()
+    ledger.close()
