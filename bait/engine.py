@@ -219,6 +219,8 @@ class Engine:
                 self.ledger.record(row.job, row.id, what)
 
         self.builder.build(Blueprint(row.id, allocation, owner, image, memory, address), step)
+        if work.cancelled.is_set():
+            raise CancelledError("cancelled")
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING)
         if booting:
             self._watch(booting, work)
@@ -299,9 +301,12 @@ class Engine:
                 raise UnknownError(f"machine {row.id} is still being made: libvirt hangs?")
 
     def _stopped(self, machine: str) -> None:
-        row = self.ledger.get(machine)
-        if row and row.state is State.READY:
-            self._fail(row, WnodesError("the machine has stopped; " + self._words(row)))
+        try:
+            row = self.ledger.get(machine)
+            if row and row.state is State.READY:
+                self._fail(row, WnodesError("the machine has stopped; " + self._words(row)))
+        except WnodesError as error:  # the next reconciliation sees it too
+            log.warning("stopped: %s", error, extra=_ids("", machine))
 
     def _tell(self) -> None:
         with self._news:

@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from typing import Any, NoReturn
 SILENCE = 30.0  # seconds
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
+LOOK = 10.0  # seconds between two questions whether the machine still lives
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
@@ -338,14 +340,28 @@ def below(folder: str, shares: list[str]) -> bool:
     return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)
 
 
-def loss(path: str) -> NoMachineError:
-    """Why the machine does not answer any more: the bait may know."""
-    time.sleep(1)  # it hears of a machine's end when SSH does, or a moment later
+def failure(path: str) -> NoMachineError | None:
+    """What the bait has against the machine: nothing if it is well, or if the bait is away."""
     try:
-        attach(path)
-    except NoMachineError as known:
-        return known
-    return NoMachineError("the machine was lost while the job's script ran in it")
+        for answer in answers(path):
+            if answer.get("state") == "failed":
+                return NoMachineError(answer["message"], answer["retry"])
+            if answer.get("state") == "ready":
+                return None
+    except (OSError, ValueError):
+        pass  # a bait may be restarted under a running job
+    return None
+
+
+def watch(path: str, payload: subprocess.Popen[bytes], lost: list[NoMachineError]) -> None:
+    """End the session of a machine that has failed: SSH by itself would wait for minutes."""
+    while payload.poll() is None:
+        time.sleep(LOOK)
+        found = failure(path)
+        if found:
+            lost.append(found)
+            payload.kill()
+            return
 
 
 def run_inside(
@@ -364,10 +380,15 @@ def run_inside(
         stage_in(guest, workdir, wanted)
     payload = guest.run(f"exec sh {GUEST}/run")
     signals.open(guest)
+    lost: list[NoMachineError] = []
+    threading.Thread(target=watch, args=(path, payload, lost), daemon=True).start()
     status = payload.wait()
+    if lost:
+        raise lost[0]
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
-        raise loss(path)
+        time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
+        raise failure(path) or NoMachineError("the machine was lost while the script ran in it")
     if travel and not stage_out(guest, workdir, results):
         say("WNODES_STAGE_OUT: not all files could be copied back")
         end = "exit 1" if end == "exit 0" else end

@@ -22,6 +22,12 @@ def _absolute(path: str) -> str:
     return path
 
 
+def _roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
+    if subnet.prefixlen > 30:
+        raise ValueError("a /30 or larger is needed: the node itself takes the first address")
+    return subnet
+
+
 def _tag(tag: str) -> str:
     if not TAG.fullmatch(tag):
         raise ValueError(f"«{tag}» is not of the form <name>_<os>_<arch>, in lower case")
@@ -96,7 +102,7 @@ class Network(Section):
         pattern=r"^[a-z0-9][a-z0-9-]{0,11}$",
         description="name of the libvirt network; its bridge is called wn-<name>",
     )
-    subnet: ipaddress.IPv4Network = Field(
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(_roomy)] = Field(
         ipaddress.IPv4Network("192.168.190.0/24"), description="addresses of the guests"
     )
 
@@ -116,7 +122,9 @@ class Share(Section):
     """What machines from trusted images see of the node."""
 
     directories: tuple[PathText, ...] = Field(
-        (), description="given by virtiofs, same path, to machines whose image is trusted"
+        (),
+        max_length=16,
+        description="given by virtiofs, same path, to machines whose image is trusted",
     )
 
 

@@ -36,7 +36,7 @@ def configure(site: Layout, memory: Memory) -> None:
 
 def build_image(site: Layout) -> None:
     """Build the small image, unless it is there from an earlier time."""
-    if not (site.images / "disk.qcow2").exists():
+    if not (site.images / "cmdline").exists():
         run([str(RECIPE), str(site.images)], timeout=600)
 
 
@@ -46,7 +46,8 @@ def register_image(site: Layout) -> None:
         site,
         *("image", "add", IMAGE, "--format", "qcow2", "--source", f"{site.images}/disk.qcow2"),
         *("--kernel", f"{site.images}/kernel", "--initrd", f"{site.images}/initrd"),
-        *("--cmdline", "console=ttyS0 quiet", "--context", "script", "--trusted"),
+        *("--cmdline", (site.images / "cmdline").read_text().strip()),
+        *("--context", "script", "--trusted"),
     )
 
 
