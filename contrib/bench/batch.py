@@ -15,7 +15,7 @@ from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
 from wnodes_lrms import catalogue
 from wnodes_lrms.model import Allocation
 
-_RUNS = 9
+_RUNS = 7
 _MEMORY = 512  # MiB of the allocation
 _ended: list[float] = []
 
