@@ -4,6 +4,8 @@ import platform
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import IMAGE, Job, Submit, call, machines, wait_until
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -146,19 +148,13 @@ def test_cancelled_while_running(submit: Submit) -> None:
     assert "got TERM" in job.output
 
 
-def test_usr1_reaches_the_script(submit: Submit) -> None:
+@pytest.mark.parametrize("whom", ["--batch", "--full"])
+def test_usr1_reaches_the_script(submit: Submit, whom: str) -> None:
     job = submit("trap 'echo got USR1; exit 5' USR1; echo up; while :; do sleep 0.2; done")
     wait_until(lambda: "up" in job.output, 90, "its script runs")
-    job.cancel("--batch", "--signal=USR1")
+    job.cancel(whom, "--signal=USR1")
     assert job.wait().exit_code == "5:0"
     assert "got USR1" in job.output
-
-
-def test_usr1_to_all_of_the_job_reaches_the_script_too(submit: Submit) -> None:
-    job = submit("trap 'echo got USR1; exit 5' USR1; echo up; while :; do sleep 0.2; done")
-    wait_until(lambda: "up" in job.output, 90, "its script runs")
-    job.cancel("--full", "--signal=USR1")
-    assert job.wait().exit_code == "5:0"
 
 
 def test_death_by_a_signal_passes_through(submit: Submit) -> None:

@@ -10,7 +10,7 @@ from wnodes_lrms import catalogue, hookfiles, source
 from wnodes_lrms import config as configuration
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.cli.hooks import policy_of, site_of
-from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, progress
+from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, progress
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import ConfigError
 
@@ -78,11 +78,7 @@ def list_(as_json: Json = False, config: ConfigFile = None) -> None:
 @app.command()
 def show(tag: Tag, as_json: Json = False, config: ConfigFile = None) -> None:
     """Show all of an image's entry."""
-    row = _row(catalogue.read(_folder(_load(config)), tag))
-    if as_json:
-        listing([row], (), as_json)
-        return
-    listing([{"key": key, "value": value} for key, value in row.items()], ("key", "value"), False)
+    details(_row(catalogue.read(_folder(_load(config)), tag)), as_json)
 
 
 @app.command()

@@ -50,6 +50,14 @@ def listing(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_jso
     _out.print(table)
 
 
+def details(row: Mapping[str, object], as_json: bool) -> None:
+    """All of one row, a line a key; as JSON a list of one object, as every listing."""
+    if as_json:
+        listing([row], (), as_json)
+        return
+    listing([{"key": k, "value": v} for k, v in row.items()], ("key", "value"), as_json)
+
+
 def utc(seconds: float) -> str:
     """A time as people and programs both read it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

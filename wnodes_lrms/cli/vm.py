@@ -9,7 +9,7 @@ import typer
 
 from wnodes_lrms import config as configuration
 from wnodes_lrms import control
-from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
+from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, utc
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 
@@ -29,11 +29,7 @@ def list_(as_json: Json = False, config: ConfigFile = None) -> None:
 @app.command()
 def show(machine: Id, as_json: Json = False, config: ConfigFile = None) -> None:
     """Show all that is known of a machine."""
-    row = _one(load(config), machine)
-    if as_json:
-        listing([row], (), as_json)
-        return
-    listing([{"key": key, "value": value} for key, value in row.items()], ("key", "value"), False)
+    details(_one(load(config), machine), as_json)
 
 
 @app.command()
