@@ -170,6 +170,9 @@ class Engine:
                 log.info("stopped: its job has ended", extra=_ids(row.job, row.id))
             except WnodesError as error:
                 self._fail(row, error)
+            except OSError as error:  # a full disk, mostly
+                where = error.filename or "a file of the machine"
+                self._fail(row, WnodesError(f"{where}: {error.strerror}"))
             except Exception:
                 log.exception("internal fault", extra=_ids(row.job, row.id))
                 self._fail(row, WnodesError("internal fault of the bait, see its log"))

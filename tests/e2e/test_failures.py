@@ -115,18 +115,17 @@ def test_too_little_memory(submit: Submit) -> None:
 
 
 def test_a_full_disk(submit: Submit, daemons: Daemons) -> None:
-    for node in ("hv1", "hv2"):
-        folder = daemons.root / "spool" / node / "machines"
-        folder.mkdir(exist_ok=True)
-        call("mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder))
+    inside = ["nsenter", "--mount", "--target", str(daemons.pid("bait-hv1"))]  # its own mounts
+    folder = daemons.root / "spool" / "hv1" / "machines"
+    folder.mkdir(exist_ok=True)
+    call(*inside, "mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder))
     try:
-        job = submit("true")
+        job = submit("true", "--nodelist=hv1")
         held(job, "space")
         job.cancel()
         wait_until(lambda: not job.machines(), 30, "released")
     finally:
-        for node in ("hv1", "hv2"):
-            call("umount", str(daemons.root / "spool" / node / "machines"))
+        call(*inside, "umount", str(folder))
 
 
 def test_a_job_that_must_not_be_requeued_fails(submit: Submit) -> None:
