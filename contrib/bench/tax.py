@@ -9,7 +9,7 @@ from contrib.bench.site import HOOKS, SLURM_CONF, USER, sh, wait_until
 
 _RUNS = 400
 _JOBS = 200
-_ROUNDS = 3
+_ROUNDS = 7
 # What slurmd gives a prolog of a plain job: enough for the guard, which looks at one variable.
 _PLAIN = {"SLURM_JOB_ID": "1", "SLURM_JOB_UID": "1000", "SLURMD_NODENAME": "hv1"}
 
