@@ -100,7 +100,7 @@ def owner_of(uid: int, gid: int) -> Owner:
         groups = tuple((_group_name(number), number) for number in numbers)
     except KeyError as error:
         raise RejectedError(f"this node knows no user with the number {uid}") from error
-    return Owner(user.pw_name, uid, gid, groups, user.pw_dir, user.pw_shell)
+    return Owner(user.pw_name, uid, gid, groups, user.pw_dir)
 
 
 def _group_name(gid: int) -> str:

@@ -52,10 +52,6 @@ class Cache:
                     self._download(image, part, check)
         self._evict()
 
-    def has(self, image: Image) -> bool:
-        """Whether a machine could start from this image without a download."""
-        return all(self.path(part).exists() for part in image.parts)
-
     def _touch(self, part: Part) -> bool:
         """Make the file the youngest; False if it is not there.
 

@@ -44,7 +44,6 @@ class Owner:
     gid: int
     groups: tuple[tuple[str, int], ...]  # name and number, the primary group first
     home: str
-    shell: str
 
 
 def machine_id(cluster: str, job: str, restart: int) -> str:

@@ -16,13 +16,12 @@ from bait.seed import Guest
 from wnodes_lrms.model import Owner
 
 SUBNET = ipaddress.IPv4Network("192.168.190.0/24")
-ALICE = Owner(  # noqa: S604 (the shell is a field)
+ALICE = Owner(
     name="alice",
     uid=4001,
     gid=4100,
     groups=(("alice", 4100), ("atlas", 4200), ("domain users", 4300)),
     home="/home/alice",
-    shell="/bin/bash",
 )
 
 
@@ -124,7 +123,7 @@ def test_cloud_init_gets_the_same_script_without_the_network() -> None:
 
 
 def owner(name: str, home: str = "/home/alice") -> Owner:
-    return Owner(name, 4001, 4100, ((name, 4100),), home, "/bin/sh")
+    return Owner(name, 4001, 4100, ((name, 4100),), home)
 
 
 GUESTS = {
