@@ -12,7 +12,7 @@ setup: ## Packages from the distribution, and the virtual environment in .venv
 	@contrib/setup
 
 .PHONY: demo
-demo: setup ## Bring up a whole site, run a job in a machine of its own, take it down
+demo: setup ## Bring up a whole site, a job and a cloud user in machines of their own, take it down
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test

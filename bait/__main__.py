@@ -9,18 +9,23 @@ import threading
 from pathlib import Path
 
 from bait import checks, probe
+from bait.api import start
 from bait.build import Builder
+from bait.cloud import Cloud
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.ledger import Ledger
 from bait.log import set_up
+from bait.node import EVERY, Hand, Node
 from bait.server import Server, notify
+from bait.volumes import Directory
+from bait.works import Works
 from wnodes_lrms import config as configuration
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.leases import leases_of
+from wnodes_lrms.model import Kind
 from wnodes_lrms.slurm import Slurm, read_block_map
-
-_RECONCILE_EVERY = 15.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -69,18 +74,26 @@ def _serve(config: configuration.Config, node: str) -> int:
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
     )
     builder = Builder(config, node, kvm, hypervisor, cache)
-    engine = Engine(config, ledger, Slurm(node, read_block_map()), builder)
+    lrms, works = Slurm(node, read_block_map()), Works()
+    engine = Engine(config, ledger, lrms, builder, works)
+    volumes = Directory(Path(config.cloud.volumes))
+    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes)
+    hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
+    machines = Node(ledger, lrms, builder, works, hands, config.cloud.shutdown_time)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Server(Path(config.bait.socket), engine) as server:
+    with Server(Path(config.bait.socket), machines, engine, cloud) as server:
         threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+        api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
         while not stop.is_set():
-            engine.reconcile()
-            stop.wait(_RECONCILE_EVERY)
+            machines.reconcile()
+            stop.wait(EVERY)
         notify("STOPPING=1")
+        if api:
+            api.stop()
         server.shutdown()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bait import seed
+from bait.addresses import mac_of
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
 from wnodes_lrms.catalogue import Image
@@ -21,6 +22,7 @@ from wnodes_lrms.resources import render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
+_PORTS = 4  # free slots of a machine whose devices come and go
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Paths:
         return self.disks / "console.log"
 
     @property
+    def ran(self) -> Path:
+        """There when the domain is started: from then on the disk has its user's work."""
+        return self.disks / "ran"
+
+    @property
+    def memory(self) -> Path:
+        """A hibernated machine's memory."""
+        return self.disks / "memory"
+
+    @property
     def seed(self) -> Path:
         """The contextualization disk."""
         return self.runtime / "seed.iso"
@@ -50,13 +62,20 @@ class Paths:
         """The owner's: the key and the host key, and room for his SSH client's socket."""
         return self.runtime / "job"
 
+    def clear(self) -> None:
+        """Remove what is of no use without the domain; what is gone already is success."""
+        _remove(self.runtime)
+
     def remove(self) -> None:
         """Remove all of them; what is gone already is success."""
-        shutil.rmtree(self.runtime, ignore_errors=True)
-        shutil.rmtree(self.disks, ignore_errors=True)
-        for left in (self.runtime, self.disks):
-            if left.exists():
-                raise WnodesError(f"{left} can't be removed")
+        _remove(self.runtime)
+        _remove(self.disks)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        raise WnodesError(f"{folder} can't be removed")
 
 
 def paths(config: Config, machine: str) -> Paths:
@@ -80,14 +99,6 @@ def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
             f"ask for --mem={image.min_memory + overhead}M or more"
         )
     return memory
-
-
-def free_address(subnet: ipaddress.IPv4Network, used: set[str]) -> ipaddress.IPv4Address:
-    """The lowest address that no machine has; the first one is the node's. WnodesError if none."""
-    for address in list(subnet.hosts())[1:]:
-        if str(address) not in used:
-            return address
-    raise WnodesError(f"all addresses of {subnet} are taken: give [network] a larger subnet")
 
 
 def owner_of(uid: int, gid: int) -> Owner:
@@ -123,6 +134,44 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
+class Card:
+    """A network card, on a network of libvirt's or on a bridge of the node's."""
+
+    mac: str
+    network: str = ""
+    bridge: str = ""
+    address: str | None = None  # the only one that the guest may use; None: any
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A user's volume, as the guest sees it."""
+
+    file: Path
+    device: str
+    serial: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a domain is made of."""
+
+    id: str
+    name: str
+    job: str
+    restart: int
+    image: Image
+    cores: int
+    memory: int  # MiB of the guest
+    cpus: tuple[int, ...]
+    nics: tuple[Card, ...]
+    volumes: tuple[Drive, ...] = ()
+    shares: tuple[str, ...] = ()
+    seeded: bool = True  # has a seed
+    kept: bool = False  # the disk outlives the domain; devices come and go while it runs
+
+
+@dataclass(frozen=True)
 class Builder:
     """What stays the same for all machines of a node."""
 
@@ -143,14 +192,10 @@ class Builder:
         with ExitStack() as undo:
             self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
             step("making the disk")
-            self._need_room()
+            self.need_room()
+            self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
             undo.callback(where.remove)
-            where.remove()
-            where.disks.mkdir(parents=True, mode=0o711)
-            where.runtime.mkdir(parents=True, mode=0o711)
-            base = str(self.cache.path(image.disk))
-            overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
-            run([*overlay, str(where.disk)], deadline=30)
+            self.make_disk(image, where)
             step("making the seed")
             xml = self.draw(where, machine, shares)
             step("starting the domain")
@@ -158,6 +203,15 @@ class Builder:
             self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
+
+    def make_disk(self, image: Image, where: Paths) -> None:
+        """The machine's folders, and in them an empty overlay on the cached image."""
+        where.remove()
+        where.disks.mkdir(parents=True, mode=0o711)
+        where.runtime.mkdir(parents=True, mode=0o711)
+        base = str(self.cache.path(image.disk))
+        overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
+        run([*overlay, str(where.disk)], deadline=30)
 
     def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         """Write the machine's keys and seed; the domain that goes with them."""
@@ -182,7 +236,8 @@ class Builder:
         printable = ("".join(c for c in line if c.isprintable()) for line in lines)
         return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"
 
-    def _need_room(self) -> None:
+    def need_room(self) -> None:
+        """Raises WnodesError if the disk is too full for another machine."""
         folder = Path(self.config.bait.state_dir)
         free, needed = free_mib(folder), self.config.machine.min_free_disk
         if free < needed:
@@ -205,7 +260,7 @@ class Builder:
         guest = seed.Guest(
             id=machine.id,
             hostname=f"vm-{machine.allocation.job}",
-            mac=seed.mac_of(machine.address),
+            mac=mac_of(machine.address),
             address=machine.address,
             subnet=self.config.network.subnet,
             host_key=host,
@@ -217,29 +272,50 @@ class Builder:
         seed.write(where.seed, seed.files(guest, machine.image.context))
 
     def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
-        image, allocation = machine.image, machine.allocation
+        allocation = machine.allocation
+        mac, address = mac_of(machine.address), str(machine.address)
+        return self.domain(
+            where,
+            Hardware(
+                id=machine.id,
+                name=f"{allocation.job}-{allocation.restart}",
+                job=allocation.job,
+                restart=allocation.restart,
+                image=machine.image,
+                cores=allocation.cores,
+                memory=machine.memory,
+                cpus=allocation.cpus,
+                nics=(Card(mac, network=self.config.network.name, address=address),),
+                shares=shares,
+            ),
+        )
+
+    def domain(self, where: Paths, hardware: Hardware) -> str:
+        """The domain's XML."""
+        image = hardware.image
         return render(
             "domain.xml.j2",
             xml=True,
             mark=MARK,
             kvm=self.kvm,
-            id=machine.id,
-            name=f"wnodes-{self.config.cluster}-{allocation.job}-{allocation.restart}",
+            id=hardware.id,
+            name=f"wnodes-{self.config.cluster}-{hardware.name}",
             cluster=self.config.cluster,
             node=self.node,
-            job=allocation.job,
-            restart=allocation.restart,
+            job=hardware.job,
+            restart=hardware.restart,
             image=image,
-            cores=allocation.cores,
-            memory=machine.memory,
-            pins=allocation.cpus if len(allocation.cpus) == allocation.cores else (),
+            cores=hardware.cores,
+            memory=hardware.memory,
+            pins=hardware.cpus if len(hardware.cpus) == hardware.cores else (),
             kernel=image.kernel and self.cache.path(image.kernel),
             initrd=image.initrd and self.cache.path(image.initrd),
             disk=where.disk,
-            seed=where.seed,
+            seed=where.seed if hardware.seeded else None,
             console=where.console,
-            mac=seed.mac_of(machine.address),
-            address=machine.address,
-            network=self.config.network.name,
-            shares=shares,
+            nics=hardware.nics,
+            volumes=hardware.volumes,
+            shares=hardware.shares,
+            kept=hardware.kept,
+            ports=_PORTS if hardware.kept else 0,
         )

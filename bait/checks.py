@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait import filechecks, probe, verdicts
+from bait import apicheck, filechecks, probe, verdicts
 from bait.hypervisor import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -57,6 +57,7 @@ def checks(config: Config, config_file: Path) -> Iterator[Check]:
         "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
         "images": lambda: filechecks.images(config),
         "disk space": lambda: filechecks.space(config),
+        "api": lambda: apicheck.checks(config),
         "permissions": lambda: filechecks.permissions(config, config_file),
         "clock": lambda: [verdicts.clock(_clock_state())],
     }

@@ -4,20 +4,29 @@ A domain is ours if its metadata bear our mark with this cluster and this node. 
 ever listed, changed or destroyed.
 """
 
+import hashlib
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
 
+from bait.addresses import guest_addresses, mac_of
 from wnodes_lrms.config import Network
-from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.resources import render
 
 MARK = "urn:wnodes-lrms:machine:1"
-FILTER = "wnodes-guest"  # see templates/nwfilter.xml.j2
+FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defining is changing
+    "wnodes-guest": "5f9d2b1c-36c4-4b57-9f0a-7f6f5e3f0c11",
+    "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
+}
+_LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _KEEPALIVE = (5, 3)  # seconds between probes, probes without answer before the link is given up
 _ARP_RETRY = 100  # ms
 
@@ -91,9 +100,160 @@ class Hypervisor:
             raise UnknownError(f"libvirt does not tell of machine {machine}: {error}") from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
+    def shutdown(self, machine: str) -> None:
+        """Press the machine's power button (ACPI); one that is gone is success."""
+        with suppress(ConflictError), self._acting(machine) as domain:
+            domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def reboot(self, machine: str) -> None:
+        """Ask the guest to start anew (ACPI)."""
+        with self._acting(machine) as domain:
+            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+
+    def reset(self, machine: str) -> None:
+        """Start the machine anew at once, as a reset button does."""
+        with self._acting(machine) as domain:
+            domain.reset()
+
+    def suspend(self, machine: str) -> None:
+        """Hold the machine's CPUs; it keeps its memory. One that is held already is success."""
+        with self._acting(machine) as domain:
+            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+                domain.suspend()
+
+    def resume(self, machine: str) -> None:
+        """Let the machine's CPUs run again."""
+        with self._acting(machine) as domain:
+            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                domain.resume()
+
+    def save(self, machine: str, file: Path) -> None:
+        """Write the machine's memory to a file and end it. One that is gone is success."""
+        with suppress(ConflictError), self._acting(machine) as domain:
+            domain.save(str(file))
+
+    def backup(self, machine: str, disk: str, file: Path) -> None:
+        """Copy a disk of the running machine, as it is now, into a file that needs no other."""
+        with self._acting(machine) as domain:
+            others = [
+                target.get("dev") or ""
+                for device in _devices(domain)
+                for target in device.iterfind("target")
+                if device.tag == "disk" and target.get("dev") != disk
+            ]
+            xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file)
+            domain.backupBegin(xml, None, 0)
+            while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+                time.sleep(0.2)
+            done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            if not done.get("success", True):
+                raise WnodesError(f"machine {machine}: the copy of its disk failed")
+
+    def restore(self, xml: str, file: Path) -> None:
+        """Start a machine with the memory in the file.
+
+        Its devices are those that the memory knows, in the same places; only what a new lease
+        changes, our mark and the CPUs, is taken from `xml`.
+        """
+        link = self._connect()
+        try:
+            kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+            changed = _with(kept, xml, ("metadata", "cputune"))
+            link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+        except libvirt.libvirtError as error:
+            machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
+            if machine not in self.domains():
+                raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+
+    def attach(self, machine: str, xml: str) -> None:
+        """Plug a device into the running machine."""
+        with self._acting(machine) as domain:
+            domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def detach(self, machine: str, xml: str, is_it: Callable[[ElementTree.Element], bool]) -> None:
+        """Take a device out of the running machine; one that is not there is success.
+
+        `is_it` tells it among the domain's devices. Raises ConflictError if the guest, which has
+        to agree, does not let go.
+        """
+        with self._acting(machine) as domain:
+            deadline = time.monotonic() + _LETTING_GO
+            asked = False
+            while any(is_it(device) for device in _devices(domain)):
+                if not asked:
+                    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                    asked = True
+                if time.monotonic() > deadline:
+                    raise ConflictError("the guest does not let go of the device: is it mounted?")
+                time.sleep(0.1)
+
+    def have_isolated(self, name: str) -> str:
+        """Have an isolated network of this name; what libvirt calls it.
+
+        Guests on it reach each other and nothing else: there is no router and no address.
+        """
+        link = self._connect()
+        network = self._isolated(name)
+        bridge = "wi-" + hashlib.sha256(network.encode()).hexdigest()[:11]
+        try:
+            if network not in link.listNetworks():
+                xml = render("isolated.xml.j2", xml=True, name=network, bridge=bridge)
+                link.networkCreateXML(xml)
+        except libvirt.libvirtError as error:
+            if network not in self._networks():
+                raise WnodesError(f"isolated network {name}: {error}") from error
+        return network
+
+    def drop_isolated(self, keep: Collection[str]) -> None:
+        """Remove the isolated networks that no domain is on, but those named in `keep`."""
+        try:
+            link = self._connect()
+            start, end = self._isolated("*").split("*")
+            spare = {n for n in link.listNetworks() if n.startswith(start) and n.endswith(end)}
+            for domain in link.listAllDomains() if spare else ():
+                spare -= {
+                    source.get("network") or ""
+                    for device in _devices(domain)
+                    for source in device.iterfind("source")
+                }
+            for name in spare - {self._isolated(kept) for kept in keep}:
+                link.networkLookupByName(name).destroy()
+        except (libvirt.libvirtError, UnknownError) as error:  # the next machine's end tries again
+            log.warning("isolated networks: %s", error)
+
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""
         return _dotted(self._connect().getLibVersion())
+
+    @contextmanager
+    def _acting(self, machine: str) -> Iterator[libvirt.virDomain]:
+        """A domain of ours, to act on.
+
+        Raises ConflictError if it does not run, UnknownError if libvirt still does something else
+        with it, WnodesError if it can't.
+        """
+        link = self._connect()
+        try:
+            domain = link.lookupByUUIDString(machine)
+            if self._ours(domain) is None:
+                raise WnodesError(f"domain {machine} does not bear our mark: not touched")
+            yield domain
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
+                raise ConflictError(f"machine {machine} does not run") from error
+            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                raise UnknownError(f"machine {machine}: {error}") from error
+            raise WnodesError(f"machine {machine}: {error}") from error
+
+    def _isolated(self, name: str) -> str:
+        return f"wnodes-{name}@{self.node}"
+
+    def _networks(self) -> list[str]:
+        try:
+            names: list[str] = self._connect().listNetworks()
+        except libvirt.libvirtError as error:
+            raise UnknownError(f"libvirt does not list its networks: {error}") from error
+        return names
 
     def _is_there(self, machine: str) -> bool:
         return machine in self.domains()
@@ -131,9 +291,16 @@ class Hypervisor:
         name = self.network.name
         try:
             if link.getType() != "TEST":
-                link.nwfilterDefineXML(render("nwfilter.xml.j2", xml=True))
+                for filter_, uuid in FILTERS.items():
+                    link.nwfilterDefineXML(
+                        render("nwfilter.xml.j2", xml=True, name=filter_, uuid=uuid)
+                    )
             if name not in link.listNetworks():
-                values = {"name": name, "subnet": self.network.subnet}
+                values = {
+                    "name": name,
+                    "subnet": self.network.subnet,
+                    "hosts": [(mac_of(at), at) for at in guest_addresses(self.network.subnet)],
+                }
                 link.networkCreateXML(render("network.xml.j2", xml=True, **values))
         except libvirt.libvirtError as error:
             raise WnodesError(f"guests' network {name}: {error}") from error
@@ -191,6 +358,20 @@ def _qemu_user(capabilities: str) -> tuple[int, int] | None:
             uid, _, gid = label.partition(":")
             return int(uid), int(gid)
     return None
+
+
+def _with(xml: str, other: str, names: Collection[str]) -> str:
+    """A domain's XML with these elements as they are in the other's."""
+    domain, source = ElementTree.fromstring(xml), ElementTree.fromstring(other)  # noqa: S314
+    for name in names:
+        for element in domain.findall(name):
+            domain.remove(element)
+        domain.extend(source.findall(name))
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314
 
 
 def _dotted(number: int) -> str:

@@ -7,15 +7,17 @@ Every change is on disk before the act that it announces.
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.model import State
+from wnodes_lrms.model import Kind, State
 
-_SCHEMA = """
+# What each version of the file adds; the file's user_version says how many it has had.
+_SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS machine (
     id TEXT PRIMARY KEY,
     job TEXT NOT NULL,
@@ -38,7 +40,27 @@ CREATE TABLE IF NOT EXISTS event (
     what TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS event_job ON event (job);
-"""
+""",
+    """
+ALTER TABLE machine ADD COLUMN kind TEXT NOT NULL DEFAULT 'batch';
+ALTER TABLE machine ADD COLUMN lease TEXT NOT NULL DEFAULT '';
+ALTER TABLE machine ADD COLUMN ends REAL;
+ALTER TABLE machine ADD COLUMN spec TEXT NOT NULL DEFAULT '';
+CREATE TABLE lease (
+    id TEXT PRIMARY KEY,
+    machine TEXT NOT NULL,
+    job TEXT NOT NULL,
+    at REAL NOT NULL,
+    reason TEXT,
+    code INTEGER
+) STRICT;
+CREATE TABLE attached (
+    volume TEXT PRIMARY KEY,
+    machine TEXT NOT NULL,
+    device TEXT NOT NULL
+) STRICT;
+""",
+)
 _EVENTS_KEPT = 90 * 86400.0  # seconds
 
 
@@ -59,6 +81,22 @@ class Row:
     digests: str = ""  # SHA-256 of the cached files in use, space between
     reason: str = ""  # why it failed
     retry: bool = True  # whether that may go better another time
+    kind: Kind = Kind.BATCH
+    lease: str = ""  # cloud: the lease that it runs in, empty without one
+    ends: float | None = None  # cloud: when the lease's walltime is over, seconds since the epoch
+    spec: str = ""  # cloud: the order, as JSON
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An order that was accepted here, and how its lease ended."""
+
+    id: str
+    machine: str
+    job: str
+    at: float  # seconds since the epoch, of the last change
+    reason: str | None = None  # None: it goes on
+    code: int | None = None  # exit code of the lease job
 
 
 @dataclass(frozen=True)
@@ -87,10 +125,17 @@ class Ledger:
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
-            self._db.execute("DELETE FROM event WHERE at < ?", (time.time() - _EVENTS_KEPT,))
+            self._migrate()
+            old = (time.time() - _EVENTS_KEPT,)
+            self._db.execute("DELETE FROM event WHERE at < ?", old)
+            self._db.execute("DELETE FROM lease WHERE at < ? AND reason IS NOT NULL", old)
         except (OSError, sqlite3.Error) as error:
             raise WnodesError(f"ledger {path}: {error}") from error
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(_SCHEMA[version:], start=version + 1):
+            self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
     def promise(self, row: Row) -> bool:
         """Add a machine; False, and no change, if it is there already."""
@@ -105,29 +150,35 @@ class Ledger:
 
     def change(self, machine: str, what: str, **values: object) -> Row | None:
         """Set columns of a row and record why; the row as it is then, None if it is gone."""
-        if "state" in values:
-            values["since"] = time.time()
-        setters = ", ".join(f"{name} = ?" for name in values)
         with self._change() as db:
-            db.execute(
-                f"UPDATE machine SET {setters} WHERE id = ?",  # noqa: S608 (names are ours)
-                (*values.values(), machine),
-            )
-            row = self._row(db, machine)
-            if row:
-                self._record(db, row.job, machine, what)
-            return row
+            return self._set(db, machine, what, values)
+
+    def move(self, row: Row, what: str, being: Collection[State], **values: object) -> Row | None:
+        """The same, if the machine is still in that row's lease and in one of these states.
+
+        None, and no change, if not: somebody else has begun something with it.
+        """
+        with self._change() as db:
+            now = self._row(db, row.id)
+            if now is None or now.lease != row.lease or now.state not in being:
+                return None
+            return self._set(db, row.id, what, values)
 
     def record(self, job: str, machine: str, what: str) -> None:
         """Record that something happened, without a change of the row."""
         with self._change() as db:
             self._record(db, job, machine, what)
 
-    def forget(self, row: Row, what: str) -> None:
-        """Delete the row of a machine that is gone, with all it had, and record that."""
+    def forget(self, row: Row, what: str, code: int = 0) -> None:
+        """Delete the row of a machine that is gone, and record that; its volumes are free again.
+
+        If it was in a lease, `what` has ended that, with this exit code.
+        """
         with self._change() as db:
             if db.execute("DELETE FROM machine WHERE id = ?", (row.id,)).rowcount:
+                db.execute("DELETE FROM attached WHERE machine = ?", (row.id,))
                 self._record(db, row.job, row.id, what)
+            self._close(db, row.lease, what, code)
 
     def get(self, machine: str) -> Row | None:
         """The row of a machine."""
@@ -151,6 +202,93 @@ class Ledger:
             )
             return [Event(*values) for values in found]
 
+    def open_lease(self, row: Row) -> bool:
+        """Let a lease carry a machine: its row is new, or takes the place of the one at rest.
+
+        False, and no change, if the lease's order has been used before.
+        """
+        with self._change() as db:
+            done = db.execute(
+                "INSERT OR IGNORE INTO lease (id, machine, job, at) VALUES (?, ?, ?, ?)",
+                (row.lease, row.id, row.job, time.time()),
+            )
+            if done.rowcount:
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                db.execute(
+                    f"INSERT INTO machine ({_COLUMNS}) VALUES ({_HOLES})",  # noqa: S608
+                    astuple(row),
+                )
+                self._record(db, row.job, row.id, f"order of lease {row.lease} accepted")
+            return bool(done.rowcount)
+
+    def refuse_lease(self, lease: str, machine: str, job: str, reason: str) -> None:
+        """Write down that an order was refused; nothing if it is known already."""
+        with self._change() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO lease VALUES (?, ?, ?, ?, ?, 1)",
+                (lease, machine, job, time.time(), reason),
+            )
+            self._record(db, job, machine, f"order refused: {reason}")
+
+    def rest(self, row: Row, state: State, what: str, code: int) -> None:
+        """The machine has no domain and no lease any more; what ended the lease, and how.
+
+        A machine that is to be removed, or has another lease by now, stays as it is.
+        """
+        with self._change() as db:
+            done = db.execute(
+                "UPDATE machine SET state = ?, since = ?, reason = ?, job = '', lease = '',"
+                " ends = NULL WHERE id = ? AND lease = ? AND state != ?",
+                (state, time.time(), what, row.id, row.lease, State.ENDING),
+            )
+            self._close(db, row.lease, what, code)
+            if done.rowcount:
+                self._record(db, row.job, row.id, f"{state}: {what}")
+
+    def close_lease(self, lease: str, reason: str, code: int) -> None:
+        """Write down how a lease ended; the first word on it stands."""
+        with self._change() as db:
+            self._close(db, lease, reason, code)
+
+    def lease(self, lease: str) -> Lease | None:
+        """A lease whose order was accepted here."""
+        with self._change() as db:
+            found = db.execute("SELECT * FROM lease WHERE id = ?", (lease,)).fetchone()
+            return Lease(*found) if found else None
+
+    def ended_leases(self, most: int) -> list[Lease]:
+        """The leases that ended here last, the newest first."""
+        with self._change() as db:
+            found = db.execute(
+                "SELECT * FROM lease WHERE reason IS NOT NULL ORDER BY at DESC LIMIT ?", (most,)
+            )
+            return [Lease(*values) for values in found]
+
+    def attach(self, volume: str, machine: str, device: str) -> bool:
+        """Give a volume to a machine; False if one has it already."""
+        with self._change() as db:
+            done = db.execute(
+                "INSERT OR IGNORE INTO attached VALUES (?, ?, ?)", (volume, machine, device)
+            )
+            return bool(done.rowcount)
+
+    def detach(self, machine: str, volume: str | None = None) -> None:
+        """Take a volume, or all, from a machine."""
+        with self._change() as db:
+            db.execute(
+                "DELETE FROM attached WHERE machine = ? AND (? IS NULL OR volume = ?)",
+                (machine, volume, volume),
+            )
+
+    def attached(self, machine: str | None = None) -> dict[str, tuple[str, str]]:
+        """Volume → machine and device: all that are given to a machine, or those of one."""
+        with self._change() as db:
+            found = db.execute(
+                "SELECT volume, machine, device FROM attached WHERE ? IS NULL OR machine = ?",
+                (machine, machine),
+            )
+            return {volume: (owner, device) for volume, owner, device in found}
+
     def close(self) -> None:
         """Close the file; whoever still asks gets a WnodesError."""
         with self._lock:  # SQLite would crash if another thread were in the middle of something
@@ -170,12 +308,33 @@ class Ledger:
                     if self._db.in_transaction:  # SQLite itself may have rolled back
                         self._db.execute("ROLLBACK")
 
+    def _set(
+        self, db: sqlite3.Connection, machine: str, what: str, values: dict[str, object]
+    ) -> Row | None:
+        if "state" in values:
+            values["since"] = time.time()
+        setters = ", ".join(f"{name} = ?" for name in values)
+        db.execute(
+            f"UPDATE machine SET {setters} WHERE id = ?",  # noqa: S608 (names are ours)
+            (*values.values(), machine),
+        )
+        row = self._row(db, machine)
+        if row:
+            self._record(db, row.job, machine, what)
+        return row
+
     def _row(self, db: sqlite3.Connection, machine: str) -> Row | None:
         found = db.execute(
             f"SELECT {_COLUMNS} FROM machine WHERE id = ?",  # noqa: S608
             (machine,),
         ).fetchone()
         return _as_row(found) if found else None
+
+    def _close(self, db: sqlite3.Connection, lease: str, reason: str, code: int) -> None:
+        db.execute(
+            "UPDATE lease SET reason = ?, code = ?, at = ? WHERE id = ? AND reason IS NULL",
+            (reason, code, time.time(), lease),
+        )
 
     def _record(self, db: sqlite3.Connection, job: str, machine: str, what: str) -> None:
         db.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (time.time(), job, machine, what))
@@ -185,4 +344,5 @@ def _as_row(values: tuple[object, ...]) -> Row:
     named = dict(zip((field.name for field in fields(Row)), values, strict=True))
     named["state"] = State(str(named["state"]))
     named["retry"] = bool(named["retry"])
+    named["kind"] = Kind(str(named["kind"]))
     return Row(**named)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """What a bait has to do about what it finds: a pure function, from evidence to actions.
 
-Destroying takes two sources that agree: our ledger or a domain's mark names the job, and the LRMS
+Ending takes two sources that agree: our ledger or a domain's mark names the job, and the LRMS
 did answer and does not have it. A source that does not answer (None) changes nothing.
 """
 
@@ -9,7 +9,9 @@ from enum import StrEnum
 
 from bait.hypervisor import Domain
 from bait.ledger import Row
-from wnodes_lrms.model import State
+from wnodes_lrms.model import Kind, State
+
+AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
 
 
 class Act(StrEnum):
@@ -19,6 +21,9 @@ class Act(StrEnum):
     ADOPT = "adopt"  # it boots or runs: go on watching it
     LOST = "lost"  # it should run and does not: tell its job
     END = "end"  # its job is over: remove all it has
+    SHUT_DOWN = "shut down"  # cloud: have the guest shut down, keep the disk
+    HALT = "halt"  # cloud: its lease is over: end it at once, keep the disk
+    HIBERNATE = "hibernate"  # cloud: go on with writing its memory
     DESTROY = "destroy"  # a domain of ours that no ledger row knows, and whose job is over
 
 
@@ -42,6 +47,7 @@ class Evidence:
     worked_on: frozenset[str]  # machines that a thread of this bait has in hand
     now: float  # seconds since the epoch
     grace: float  # seconds that a row must have stood still before its job may count as over
+    notice: float  # seconds before the end of a lease at which its machine is told to shut down
 
 
 def plan(evidence: Evidence) -> list[Action]:
@@ -60,23 +66,56 @@ def plan(evidence: Evidence) -> list[Action]:
 
 
 def _for_row(row: Row, evidence: Evidence) -> Action | None:
-    def act(what: Act, why: str) -> Action:
-        return Action(what, row.id, row.job, why)
-
+    found = None
     if row.id in evidence.worked_on:
         return None
     if row.state is State.ENDING:
-        return act(Act.END, "its end was begun")
-    if evidence.live_jobs is not None and row.job not in evidence.live_jobs:
-        if evidence.now - row.since >= evidence.grace:
-            return act(Act.END, "the LRMS lists no such job here")
-        return None
+        found = (Act.END, "its end was begun")
+    elif row.kind is Kind.CLOUD:
+        found = _for_cloud(row, evidence)
+    else:
+        found = _for_batch(row, evidence)
+    return Action(found[0], row.id, row.job, found[1]) if found else None
+
+
+def _for_batch(row: Row, evidence: Evidence) -> tuple[Act, str] | None:
+    if _job_is_over(row, evidence):
+        return _after_grace(row, evidence, Act.END)
     if row.state in (State.REQUESTED, State.BUILDING):
-        return act(Act.RESUME, "it was promised and not finished")
+        return Act.RESUME, "it was promised and not finished"
     if row.state is State.FAILED or evidence.domains is None:
         return None
     if row.id not in evidence.domains:
-        return act(Act.LOST, "libvirt does not run it any more")
+        return Act.LOST, "libvirt does not run it any more"
     if row.state is State.BOOTING:
-        return act(Act.ADOPT, "it was booting")
+        return Act.ADOPT, "it was booting"
     return None
+
+
+def _for_cloud(row: Row, evidence: Evidence) -> tuple[Act, str] | None:
+    if row.state in AT_REST:
+        return None
+    if row.state is State.STOPPING:
+        act = Act.HALT if _job_is_over(row, evidence) else Act.SHUT_DOWN
+        return act, "its shutdown was begun"
+    if row.state is State.HIBERNATING:
+        return Act.HIBERNATE, "its hibernation was begun"
+    if _job_is_over(row, evidence):
+        return _after_grace(row, evidence, Act.HALT)
+    if row.state in (State.REQUESTED, State.BUILDING):
+        return Act.RESUME, "it was promised and not finished"
+    if evidence.domains is not None and row.id not in evidence.domains:
+        return Act.LOST, "libvirt does not run it any more"
+    if row.ends is not None and evidence.now >= row.ends - evidence.notice:
+        return Act.SHUT_DOWN, "the walltime of its lease is nearly over"
+    return None
+
+
+def _job_is_over(row: Row, evidence: Evidence) -> bool:
+    return evidence.live_jobs is not None and row.job not in evidence.live_jobs
+
+
+def _after_grace(row: Row, evidence: Evidence, act: Act) -> tuple[Act, str] | None:
+    if evidence.now - row.since < evidence.grace:
+        return None
+    return act, "the LRMS lists no such job here"

@@ -59,11 +59,6 @@ class Guest:
     shares: tuple[str, ...]
 
 
-def mac_of(address: ipaddress.IPv4Address) -> str:
-    """The link address that goes with an address: locally administered, unique as it is."""
-    return "52:54:" + ":".join(f"{byte:02x}" for byte in address.packed)
-
-
 def files(guest: Guest, context: str) -> dict[str, str]:
     """The texts on the seed, by name. `context` is the image's: script or cloud-init."""
     cloud_init = context == "cloud-init"

@@ -1,7 +1,7 @@
 """The control socket: a line of JSON in, lines of JSON out. The kernel says who is calling.
 
-Requests: prepare, release (the LRMS's hooks), attach (starters), machines, events, destroy, ping
-(administrators). The last line of an answer has "end": true.
+Requests: prepare, release (the LRMS's hooks), attach (starters), lease, lease-ending (lease jobs),
+machines, events, destroy, ping (administrators). The last line of an answer has "end": true.
 """
 
 import json
@@ -17,10 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bait.cloud import Cloud
 from bait.engine import Engine
+from bait.node import Node
 from wnodes_lrms.errors import RejectedError, WnodesError
 
-_LONGEST = 4096  # bytes of a request
+_LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
 _PATIENCE = 10.0  # seconds for a caller to say what it wants, or to take an answer
 _PER_USER = 512  # connections of one ordinary user at once
 
@@ -33,9 +35,11 @@ class Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, path: Path, node: Node, engine: Engine, cloud: Cloud) -> None:
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
+        self.node = node
         self.engine = engine
+        self.cloud = cloud
         self.callers: Counter[int] = Counter()
         self.guard = threading.Lock()
         try:
@@ -80,7 +84,7 @@ class _Handler(socketserver.StreamRequestHandler):
             yield {"ok": False, "error": "a line with a JSON object is needed", "end": True}
             return
         try:
-            yield from _serve(self.server.engine, request, uid)
+            yield from _serve(self.server, request, uid)
         except WnodesError as error:
             yield {"ok": False, "error": str(error), "retry": error.retry, "end": True}
         except Exception:
@@ -91,11 +95,21 @@ class _Handler(socketserver.StreamRequestHandler):
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
-def _serve(engine: Engine, request: dict[str, Any], uid: int) -> Iterator[dict[str, Any]]:
+def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[str, Any]]:
     done = {"ok": True, "end": True}
     op = request.get("op")
     if op == "attach":
-        yield from engine.attach(_text(request, "job"), uid)
+        yield from server.engine.attach(_text(request, "job"), uid)
+        yield done
+        return
+    if op == "lease":
+        token = request.get("token")
+        if not isinstance(token, str):
+            raise RejectedError("token: a signed order is needed")
+        yield from server.cloud.accept(token, _text(request, "job"), uid)
+        return
+    if op == "lease-ending":
+        server.cloud.ending(_text(request, "job"), uid)
         yield done
         return
     if uid != 0:
@@ -104,16 +118,16 @@ def _serve(engine: Engine, request: dict[str, Any], uid: int) -> Iterator[dict[s
         restart = request.get("restart", 0)
         if not isinstance(restart, int) or restart < 0:
             raise RejectedError("restart: a whole number is needed")
-        engine.prepare(_text(request, "job"), restart)
+        server.engine.prepare(_text(request, "job"), restart)
     elif op == "release":
-        engine.release(_text(request, "job"))
+        server.node.release(_text(request, "job"))
     elif op == "destroy":
-        engine.end(_text(request, "machine"))
+        server.node.end(_text(request, "machine"))
     elif op == "machines":
-        done["machines"] = [asdict(row) for row in engine.ledger.rows()]  # type: ignore[assignment]
+        done["machines"] = [asdict(row) for row in server.node.ledger.rows()]  # type: ignore[assignment]
     elif op == "events":
         done["events"] = [  # type: ignore[assignment]
-            asdict(event) for event in engine.ledger.events(_text(request, "job"))
+            asdict(event) for event in server.node.ledger.events(_text(request, "job"))
         ]
     elif op != "ping":
         raise RejectedError(f"unknown request «{op}»")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.hypervisor import FILTER, Sight
+from bait.hypervisor import FILTERS, Sight
 from wnodes_lrms.config import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
@@ -39,10 +39,10 @@ def network(sight: Sight, wanted: Network) -> list[Check]:
     ]
     if sight.filters is None:
         checks.append(unknown("network filter", "this libvirt has no filters to tell of"))
-    elif FILTER in sight.filters:
-        checks.append(ok("network filter", f"{FILTER} is defined"))
+    elif missing := ", ".join(sorted(FILTERS.keys() - sight.filters)):
+        checks.append(fault("network filter", f"{missing} is not defined in libvirt", remedy))
     else:
-        checks.append(fault("network filter", f"{FILTER} is not defined in libvirt", remedy))
+        checks.append(ok("network filter", f"{', '.join(FILTERS)} are defined"))
     return checks
 
 

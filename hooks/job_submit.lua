@@ -1,5 +1,7 @@
 -- wnodes-lrms: gives a Slurm job that wishes for a machine the starter as its interpreter.
 --
+-- A lease, the job that carries a cloud user's machine, gets the lease program as its script.
+--
 -- A wish is WNODES_IMAGE=<tag> in the environment of a batch job, --constraint=vm_<tag>, or the
 -- site's own default by partition, account or QOS (a [[default]] of the configuration). A job
 -- without a wish passes untouched. What cannot work is refused here, with one sentence to the user.
@@ -130,6 +132,17 @@ local function check_nodes(asked, whose)
   end
 end
 
+-- A lease job gets no starter, image or default of the site's: its machine is a cloud user's. In
+-- exchange it can run nothing but the lease program, which needs an order that a bridge has signed:
+-- to pass for a lease is no way round the machine that the site gives to a user's jobs.
+local function submit_lease(job, policy)
+  if not wish.carries_leases(job.user_name, policy.lease_users) then
+    refuse(slurm.ESLURM_ACCESS_DENIED, "leases do not run as %s: [cloud] accounts names the users",
+      shown(job.user_name))
+  end
+  job.script = "#!" .. policy.lease .. "\n"
+end
+
 -- Slurm's job, made ready for a machine; refuses what cannot work.
 local function submit(job, partitions)
   local script = job.script
@@ -144,6 +157,10 @@ local function submit(job, partitions)
 
   local policy = read_policy()
   if not policy then
+    return
+  end
+  if not constrained and wish.is_lease(job, named) then
+    submit_lease(job, policy)
     return
   end
   local image = asked or constrained

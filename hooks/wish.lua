@@ -1,10 +1,12 @@
 -- wnodes-lrms: how a job says, in Slurm's own fields, that it runs in a machine.
 --
 -- Text to text, nothing of Slurm is called: the constraint, the administrator's comment, the
--- script's first line. job_submit.lua decides what to do with it. Works in Lua 5.1 to 5.4.
+-- script's first line, a lease's name. job_submit.lua decides what to do with it. Works in Lua 5.1
+-- to 5.4.
 
 local FEATURE = "wnodes"       -- the plain node feature that the prolog's guard looks for
 local MARK = "wnodes_image="   -- before the tag, in the job's administrator's comment
+local LEASE = "wnodes-lease-"  -- before the lease's id, in the name of a lease job
 local LONGEST_SHEBANG = 255    -- bytes of a script's first line that the kernel reads
 
 -- Refusals travel as raised tables, to tell them from faults. `code` is a Slurm error, or nil.
@@ -124,6 +126,24 @@ function wish.wrapped(script, starter)
       LONGEST_SHEBANG - #starter - 3)
   end
   return line .. rest
+end
+
+-- Whether a job looks like a lease: the job of a cloud user's machine, that a bait submits. Anybody
+-- can write such a job; job_submit.lua knows who may.
+function wish.is_lease(job, named)
+  return named and job.script and (job.name or ""):sub(1, #LEASE) == LEASE
+    and (job.environment["WNODES_ORDER"] or "") ~= ""
+end
+
+-- Whether leases may run as this user; wnodes_lrms/lease.py has the same rule.
+function wish.carries_leases(user, users)
+  for _, name in ipairs(users) do
+    local stem = name:match("^(.*)%*$")
+    if user and (user == name or (stem and user:sub(1, #stem) == stem)) then
+      return true
+    end
+  end
+  return false
 end
 
 return wish

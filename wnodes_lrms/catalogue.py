@@ -35,7 +35,7 @@ class Image(BaseModel):
     kernel: Part | None = None
     initrd: Part | None = None
     cmdline: str = Field("", description="kernel command line; needs a kernel")
-    context: Literal["script", "cloud-init"] = Field(
+    context: Literal["script", "cloud-init", "guestfs"] = Field(
         description="how a machine learns its user, keys and address: see docs/images.md"
     )
     trusted: bool = Field(False, description="the site vouches for it: it may see shared folders")

@@ -17,6 +17,14 @@ class RejectedError(WnodesError):
     retry = False
 
 
+class AbsentError(RejectedError):
+    """There is no such machine, volume or card here."""
+
+
+class ConflictError(RejectedError):
+    """The machine's state does not allow it, or something else has what is asked for."""
+
+
 class ConfigError(WnodesError):
     """The configuration is wrong; `faults` names every fault with its place."""
 

@@ -19,7 +19,8 @@ from wnodes_lrms.slurmconf import SlurmConf
 
 FOLDER = Path("/usr/local/libexec/wnodes")
 MARK = b"wnodes-lrms"  # stands near the top of every file of ours, and tells them from the site's
-COPIED = ("hook.py", "starter.py", "job_submit.lua", "wish.lua")
+COPIED = ("hook.py", "starter.py", "lease.py", "job_submit.lua", "wish.lua")
+LEASE_PROGRAM = "wnodes-lease"
 ACTS = {"prolog": "prepare", "epilog": "release"}
 _GLOB = set("*?[")
 
@@ -99,6 +100,8 @@ def plan(
         retries=site.retries,
     )
     files.append(File(site.folder / "starter", starter.encode(), 0o755))
+    program = render("slurm/lease.sh.j2", program=site.folder / "lease.py", socket=site.socket)
+    files.append(File(site.folder / LEASE_PROGRAM, program.encode(), 0o755))
     files.append(policy_file(site, policy))
     links: list[Link] = []
     lines: list[str] = []
@@ -151,7 +154,7 @@ def plan(
 
 def policy_file(site: Site, policy: Policy) -> File:
     """The table that job_submit.lua reads at each submission."""
-    text = luapolicy.text(policy, site.folder / "starter")
+    text = luapolicy.text(policy, site.folder / "starter", site.folder / LEASE_PROGRAM)
     return File(site.folder / "policy.lua", text.encode(), 0o644)
 
 

@@ -1,4 +1,4 @@
-"""The policy as the Lua table that job_submit.lua reads: tags, defaults, who may use what."""
+"""The policy as the Lua table that job_submit.lua reads: tags, defaults, who may do what."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,20 +24,25 @@ class DefaultRule(Protocol):
 
 @dataclass(frozen=True)
 class Policy:
-    """What submission must know: the catalogue's tags, the site's defaults, who may use what."""
+    """What submission must know: the catalogue's tags, the site's defaults, who may use what,
+    and the users that leases may run as (a `*` at a name's end stands for any rest)."""
 
     tags: Collection[str]
     defaults: Sequence[DefaultRule] = ()
     allow: Sequence[AllowRule] = ()
+    lease_users: Sequence[str] = ()
 
 
-def text(policy: Policy, starter: Path) -> str:
-    """The whole of policy.lua; `starter` becomes the interpreter of jobs with a machine."""
+def text(policy: Policy, starter: Path, lease: Path) -> str:
+    """The whole of policy.lua; `starter` becomes the interpreter of jobs with a machine, and
+    `lease` is all that a lease job runs."""
     return render(
         "slurm/policy.lua.j2",
         lua=quote,
         names=_set,
         starter=starter,
+        lease=lease,
+        lease_users=policy.lease_users,
         tags=sorted(policy.tags),
         defaults=[
             {

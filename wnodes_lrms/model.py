@@ -14,8 +14,20 @@ class State(StrEnum):
     BUILDING = "building"
     BOOTING = "booting"
     READY = "ready"
+    SUSPENDED = "suspended"  # paused, in its lease
+    STOPPING = "stopping"  # asked to shut down; then STOPPED
+    HIBERNATING = "hibernating"  # its memory is being written; then HIBERNATED
+    STOPPED = "stopped"  # no domain and no lease, its disk is kept
+    HIBERNATED = "hibernated"  # the same, and its memory is kept too
     FAILED = "failed"
     ENDING = "ending"
+
+
+class Kind(StrEnum):
+    """Whose a machine is: a batch job's own, or a cloud user's, in a lease."""
+
+    BATCH = "batch"
+    CLOUD = "cloud"
 
 
 @dataclass(frozen=True)

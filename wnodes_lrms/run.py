@@ -2,11 +2,22 @@
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from wnodes_lrms.errors import UnknownError, WnodesError
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended by itself, and what it said."""
+
+    status: int
+    output: str
+    errors: str
 
 
 def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
@@ -18,6 +29,43 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     `unknown` says that a failure is no answer.
     """
     fault = UnknownError if unknown else WnodesError
+    ended = _ended(argv, deadline, fault, os.environ)
+    if ended.status != 0:
+        said = ended.errors.strip() or f"exit status {ended.status}"
+        raise fault(f"{argv[0]}: {said.splitlines()[-1]}")
+    return ended.output
+
+
+def run_as(
+    user: pwd.struct_passwd,
+    argv: Sequence[str],
+    *,
+    deadline: float,
+    environment: Mapping[str, str],
+) -> Ended:
+    """Run a program to its end as another user, with his groups and this environment alone.
+
+    Otherwise as `run`, but a failure is for the caller to read. Raises UnknownError if the
+    program is missing or takes too long.
+    """
+    return _ended(argv, deadline, UnknownError, environment, user)
+
+
+def identity(user: pwd.struct_passwd) -> dict[str, object]:
+    """What makes subprocess.Popen start a program as this user, in no group but his."""
+    if user.pw_uid == os.geteuid():
+        return {}
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": groups}
+
+
+def _ended(
+    argv: Sequence[str],
+    deadline: float,
+    fault: type[WnodesError],
+    environment: Mapping[str, str],
+    user: pwd.struct_passwd | None = None,
+) -> Ended:
     try:
         process = subprocess.Popen(
             argv,
@@ -27,7 +75,8 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
             start_new_session=True,
             text=True,
             errors="surrogateescape",
-            env=os.environ | {"LC_ALL": "C.UTF-8"},
+            env={**environment, "LC_ALL": "C.UTF-8"},
+            **(identity(user) if user else {}),  # type: ignore[call-overload]
         )
     except OSError as error:
         raise fault(f"{argv[0]}: {error.strerror}") from error
@@ -39,7 +88,4 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=1)  # a daemon of its own may hold the pipes open
         raise fault(f"{argv[0]}: no answer within {deadline:g} s") from error
-    if process.returncode != 0:
-        said = errors.strip() or f"exit status {process.returncode}"
-        raise fault(f"{argv[0]}: {said.splitlines()[-1]}")
-    return output
+    return Ended(process.returncode, output, errors)

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from contrib.bench import batch, driver, tax
+from contrib.bench import batch, driver, occi, tax
 
 Samples = dict[str, list[float]]
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -25,6 +25,7 @@ SECTIONS: dict[str, tuple[Callable[[], Samples], str]] = {
     "start of a machine": (batch.start, "virsh create, ssh"),
     "end of a machine": (batch.end, ""),
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
+    "OCCI, answers of the bridge": (occi.reads, ""),
 }
 
 

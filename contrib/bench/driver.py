@@ -16,6 +16,7 @@ from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.ledger import Ledger
+from bait.works import Works
 from contrib.bench.site import CONFIG, IMAGE, USER
 from wnodes_lrms.model import Allocation, State
 
@@ -52,7 +53,7 @@ def machines() -> dict[str, list[float]]:
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network)
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
         builder = Builder(config, "hv1", False, hypervisor, cache)
-        engine = Engine(config, ledger, _Lrms(folder), builder)
+        engine = Engine(config, ledger, _Lrms(folder), builder, Works())
         _listen()
         before = _memory()
         begun = time.monotonic()
@@ -65,8 +66,8 @@ def machines() -> dict[str, list[float]]:
         made = _MACHINES / (time.monotonic() - begun)
         full = _memory()
         begun = time.monotonic()
-        for number in range(_MACHINES):
-            engine.release(str(number))
+        for row in ledger.rows():
+            engine.release(row)
         ended = _MACHINES / (time.monotonic() - begun)
     return {
         "machines made a second": [made],

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the configuration reference, docs/configuration.md and docs/man/wnodes.toml.5, from
-wnodes_lrms/config.py: its docstrings, descriptions, defaults and limits are the reference.
+wnodes_lrms/config.py and the tables it is made of (sections.py, cloudsections.py): their
+docstrings, descriptions, defaults and limits are the reference.
 
 usage: contrib/docs/reference.py, with the project's own interpreter (.venv/bin/python)
 """
@@ -9,8 +10,9 @@ import json
 import re
 import textwrap
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -27,9 +29,16 @@ PAGES = {
     "configuration.md.j2": "docs/configuration.md",
     "wnodes.toml.5.j2": "docs/man/wnodes.toml.5",
 }
-_CHECKED = {  # what config.py's own validators ask of a text
+_CHECKED = {  # what our own validators ask of a text
     get_args(config.PathText)[1]: "absolute path",
     get_args(config.Tag)[1]: "tag of an image",
+}
+_WORDS = {
+    int: "whole number",
+    str: "text",
+    bool: "true or false",
+    IPv4Network: "IPv4 network",
+    IPv4Address: "IPv4 address",
 }
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -54,21 +63,25 @@ class Table:
 
 
 def tables() -> list[Table]:
-    """All tables of the configuration, in the order of the model."""
-    found = []
-    for name, field in Config.model_fields.items():
+    """All tables of the configuration, in the order of the model, inner ones after their outer."""
+    return [_table("", Config), *_inner(Config, "")]
+
+
+def _inner(model: type[Section], prefix: str) -> Iterator[Table]:
+    for name, field in model.model_fields.items():
         several = _is_list(field.annotation)
-        model = _item(field.annotation) if several else field.annotation
-        if _is_section(model):
-            found.append(_table(f"[[{name}]]" if several else f"[{name}]", model))
-    return [_table("", Config), *found]
+        section = _item(field.annotation) if several else _set(field.annotation)
+        if _is_section(section):
+            path = prefix + name
+            yield _table(f"[[{path}]]" if several else f"[{path}]", section)
+            yield from _inner(section, path + ".")
 
 
 def _table(header: str, model: type[Section]) -> Table:
     keys = (
         Key(name, kind(field.annotation, field.metadata), _default(field), field.description or "")
         for name, field in model.model_fields.items()
-        if not _is_section(field.annotation) and not _is_section(_item(field.annotation))
+        if not _is_section(_set(field.annotation)) and not _is_section(_item(field.annotation))
     )
     return Table(header, " ".join((model.__doc__ or "").split()), tuple(keys))
 
@@ -80,12 +93,11 @@ def kind(annotation: Any, metadata: list[Any]) -> str:
         return kind(inner, more)
     if _is_list(annotation):
         return f"list, each: {kind(_item(annotation), [])}"
-    if get_origin(annotation) in (Union, types.UnionType):
-        return kind(get_args(annotation)[0], metadata)  # the other one is None: not set
+    if _set(annotation) is not annotation:
+        return kind(_set(annotation), metadata)
     if get_origin(annotation) is Literal:
         return " or ".join(_toml(value) for value in get_args(annotation))
-    base = {int: "whole number", str: "text", bool: "true or false", IPv4Network: "IPv4 network"}
-    words = base[annotation]
+    words = _WORDS[annotation]
     for limit in metadata:
         if limit in _CHECKED:
             words = _CHECKED[limit]
@@ -93,6 +105,8 @@ def kind(annotation: Any, metadata: list[Any]) -> str:
             words += f", {limit.ge} or more"
         elif isinstance(limit, annotated_types.Gt):
             words += f", above {limit.gt}"
+        elif isinstance(limit, annotated_types.Le):
+            words += f", at most {limit.le}"
         elif pattern := getattr(limit, "pattern", None):
             words += f" of the form `{pattern}`"
     return words
@@ -107,7 +121,7 @@ def _default(field: FieldInfo) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return str(value) if isinstance(value, int) else json.dumps(str(value))
+    return json.dumps(value if isinstance(value, int) else str(value))
 
 
 def _is_list(annotation: Any) -> bool:
@@ -116,6 +130,12 @@ def _is_list(annotation: Any) -> bool:
 
 def _item(annotation: Any) -> Any:
     return get_args(annotation)[0] if _is_list(annotation) else None
+
+
+def _set(annotation: Any) -> Any:
+    """What a setting is where it is set: the type beside None, if it may be left out."""
+    optional = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation)[0] if optional else annotation
 
 
 def _is_section(annotation: Any) -> TypeGuard[type[Section]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms import catalogue
 from wnodes_lrms.catalogue import Image
 
@@ -210,6 +211,42 @@ class Daemons:
         call(str(SITE), "up")
 
 
+@pytest.fixture(scope="session")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    """The cloud users' SSH key."""
+    return Key.make(tmp_path_factory.mktemp("ssh"))
+
+
+@pytest.fixture
+def alice() -> Iterator[Cloud]:
+    """A cloud user with a VOMS proxy; what she has at the end is deleted."""
+    yield from _user(USERS / "alice" / "vomsproxy.pem")
+
+
+@pytest.fixture
+def bob() -> Iterator[Cloud]:
+    """A cloud user with a plain proxy, who may have less."""
+    yield from _user(USERS / "bob" / "proxy.pem")
+
+
+def _user(proxy: Path) -> Iterator[Cloud]:
+    cloud = Cloud(proxy)
+    yield cloud
+    cloud.delete_all()
+
+
+def leases() -> list[str]:
+    """The numbers of the lease jobs that Slurm has."""
+    lines = call("squeue", "--noheader", "--format=%i %j").splitlines()
+    return [line.split()[0] for line in lines if line.split()[1].startswith("wnodes-lease-")]
+
+
+def the_lease() -> Job:
+    """The only lease job that there is."""
+    wait_until(lambda: len(leases()) == 1, 30, f"one lease, but: {leases()}")
+    return Job(leases()[0], Path("/"))
+
+
 SITE = Path(__file__).parents[2] / "contrib" / "site" / "site"
 
 
@@ -226,9 +263,13 @@ def leftovers() -> list[str]:
     found += [f"domain {name}" for name in call("virsh", "list", "--all", "--name").split()]
     for folder in root.glob("*/hv[12]/machines/*"):
         found.append(f"files {folder}")
+    for pattern in ("spool/volumes/*", "spool/saved/*"):
+        found += [f"files {path}" for path in root.glob(pattern)]
     for bridge in ("wn-box-hv1", "wn-box-hv2"):
         taps = Path(f"/sys/class/net/{bridge}/brif")
         found += [f"tap {tap.name}" for tap in taps.glob("*")]
+    networks = set(call("virsh", "net-list", "--all", "--name").split())
+    found += [f"network {name}" for name in networks - {"box-hv1", "box-hv2"}]
     jobs = call("squeue", "--noheader", "--format=%i %t")
     return found + [f"job {line}" for line in jobs.splitlines()]
 

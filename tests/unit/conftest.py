@@ -17,14 +17,19 @@ import libvirt
 import pytest
 
 from bait.build import Builder
+from bait.cloud import Cloud
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.ledger import Ledger
+from bait.node import Hand
+from bait.node import Node as Machines
+from bait.volumes import Directory
+from bait.works import Works
 from wnodes_lrms import catalogue, config
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.model import Allocation, Kind
 
 TAG = "small_linux_x86_64"
 # Loopback's, and of this process alone: other runs of these tests may go on at the same time.
@@ -178,6 +183,21 @@ class Guests:
             listener.close()
 
 
+class Bait:
+    """What of a bait has machines in hand: all of it but its socket and its API."""
+
+    def __init__(
+        self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
+    ) -> None:
+        self.works = Works()
+        self.engine = Engine(configuration, ledger, batch, builder, self.works)
+        volumes = Directory(Path(configuration.cloud.volumes))
+        self.cloud = Cloud(configuration, builder.node, ledger, batch, builder, self.works, volumes)
+        hands: dict[Kind, Hand] = {Kind.BATCH: self.engine, Kind.CLOUD: self.cloud}
+        time = configuration.cloud.shutdown_time
+        self.node = Machines(ledger, batch, builder, self.works, hands, time)
+
+
 @dataclass
 class Node:
     """A node with all of its bait, on libvirt's test driver."""
@@ -191,17 +211,18 @@ class Node:
     image: Image
     batch: Batch = field(default_factory=Batch)
     guests: Guests = field(default_factory=Guests)
-    engines: list[Engine] = field(default_factory=list)
+    baits: list[Bait] = field(default_factory=list)
 
-    def engine(self, builder: Builder | None = None) -> Engine:
+    def bait(self, builder: Builder | None = None) -> Bait:
         """A bait that begins its work, as after a start."""
-        self.engines.append(Engine(self.config, self.ledger, self.batch, builder or self.builder))
-        return self.engines[-1]
+        made = Bait(self.config, self.ledger, self.batch, builder or self.builder)
+        self.baits.append(made)
+        return made
 
     def let_go(self) -> None:
-        """Have all engines drop what they have in hand, as if the bait were killed."""
-        for engine in self.engines:
-            for work in list(engine._works.values()):
+        """Have all baits drop what they have in hand, as if they were killed."""
+        for bait in self.baits:
+            for work in list(bait.works._works.values()):
                 work.cancelled.set()
                 assert work.thread
                 work.thread.join(10)
@@ -231,6 +252,10 @@ catalogue = "{folder}/images"
 cache_dir = "{folder}/cache"
 [machine]
 {lines}
+[cloud]
+shutdown_time = 1
+volumes = "{folder}/volumes"
+saved = "{folder}/saved"
 [network]
 subnet = "{GUESTS}.0/24"
 """

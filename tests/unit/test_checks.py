@@ -4,6 +4,7 @@ test driver."""
 import hashlib
 import http.server
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bait import checks, filechecks, verdicts
-from bait.hypervisor import FILTER, Sight, _qemu_user, look
+from bait.hypervisor import FILTERS, Sight, _qemu_user, look
 from bait.verdicts import Copy, Mode, PartSeen
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Config, Network
@@ -22,7 +23,7 @@ from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.resources import folder
 
-SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), frozenset({FILTER}), (64055, 1))
+SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), frozenset(FILTERS), (64055, 1))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="tried as another user, so root is needed")
 
 
@@ -53,9 +54,9 @@ def test_network_and_filter() -> None:
     assert statuses(Sight("", frozenset({"wnodes"}), None, None)) == [Status.OK, Status.UNKNOWN]
 
 
-def test_the_filter_is_the_one_that_machines_name() -> None:
-    for template in ("nwfilter.xml.j2", "domain.xml.j2"):
-        assert f"'{FILTER}'" in (folder("templates") / template).read_text()
+def test_the_filters_are_those_that_machines_name() -> None:
+    card = (folder("templates") / "nic.xml.j2").read_text()
+    assert set(re.findall(r"filterref filter='([^']+)'", card)) == set(FILTERS)
 
 
 def test_look_at_a_real_libvirt() -> None:

@@ -98,6 +98,100 @@ user = ["alice"]
     assert "default[2].image: «Small» is not of the form <name>_<os>_<arch>, in lower case" in found
 
 
+BRIDGE = GOOD + '[bridge]\nbaits = ["https://hv1:8445"]\n'
+
+
+def test_a_bridge_is_only_where_the_file_has_one(file: Path) -> None:
+    assert config.load(file).bridge is None
+    file.write_text(
+        BRIDGE
+        + """
+[[bridge.network]]
+name = "private"
+kind = "isolated"
+subnet = "10.1.0.0/24"
+[[bridge.grant]]
+match = "/testvo/*"
+[nodes.hv1.api]
+listen = "127.0.0.1:1"
+"""
+    )
+    bridge = config.load(file, "hv1").bridge
+    assert bridge is not None
+    assert bridge.baits == ("https://hv1:8445",)
+    assert bridge.network[0].subnet == ipaddress.IPv4Network("10.1.0.0/24")
+    assert (bridge.grant[0].machines, bridge.grant[0].images) == (10, ("*",))
+    assert config.load(file, "hv1").api.listen == "127.0.0.1:1"
+    assert config.load(file, "hv2").api.listen == "0.0.0.0:8445"
+
+
+def test_faults_in_inner_tables_are_named_with_their_place(file: Path) -> None:
+    text = (
+        BRIDGE
+        + """
+workers = 0
+colour = "blue"
+[[bridge.network]]
+name = "Public"
+kind = "nat"
+[[bridge.network]]
+name = "private"
+kind = "isolated"
+subnet = "10.0.0.1/24"
+[[bridge.template]]
+name = "small"
+cores = 0
+[[bridge.grant]]
+match = "*"
+[[bridge.grant]]
+match = "/testvo/*"
+walltime = 10
+image = ["a"]
+"""
+    )
+    found = faults(file, text)
+    assert sorted(fault.partition(": ")[0] for fault in found) == [
+        "bridge.colour",
+        "bridge.grant[2].image",
+        "bridge.grant[2].walltime",
+        "bridge.network[1].name",
+        "bridge.network[2].subnet",
+        "bridge.template[1].cores",
+        "bridge.template[1].memory",
+        "bridge.workers",
+    ]
+    assert "bridge.grant[2].image: unknown key" in found
+    assert "bridge.template[1].memory: is missing" in found
+
+
+def test_a_bridge_needs_baits(file: Path) -> None:
+    assert faults(file, GOOD + "[bridge]\n") == ["bridge.baits: is missing"]
+    (fault,) = faults(file, GOOD + "[bridge]\nbaits = []\n")
+    assert fault.startswith("bridge.baits: ")
+
+
+@pytest.mark.parametrize(
+    ("table", "rest"), [("network", 'kind = "nat"'), ("template", "cores = 1\nmemory = 64")]
+)
+def test_a_name_is_given_once(file: Path, table: str, rest: str) -> None:
+    one, two = (f'[[bridge.{table}]]\nname = "{name}"\n{rest}\n' for name in ("one", "two"))
+    file.write_text(BRIDGE + one + two)
+    assert config.load(file).bridge is not None
+    assert faults(file, BRIDGE + one + two + one) == [
+        f"bridge.{table}: the name one is there more than once"
+    ]
+
+
+def test_a_bridged_network_names_its_bridge(file: Path) -> None:
+    text = BRIDGE + '[[bridge.network]]\nname = "lan"\nkind = "bridge"\n'
+    (fault,) = faults(file, text)
+    assert fault.startswith("bridge.network[1]: kind bridge needs `bridge`")
+    file.write_text(text + 'bridge = "br0"\n')
+    bridge = config.load(file).bridge
+    assert bridge is not None
+    assert bridge.network[0].bridge == "br0"
+
+
 def test_what_is_missing_is_named(file: Path) -> None:
     assert sorted(faults(file, "")) == ["cluster: is missing", "lrms: is missing"]
     assert faults(file, GOOD + "[[default]]\n") == ["default[1].image: is missing"]

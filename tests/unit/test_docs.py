@@ -34,6 +34,20 @@ def test_the_reference_has_every_table_and_its_limits() -> None:
     assert (keys[".cluster"].default, keys["[[default]].partition"].default) == ("", "")
 
 
+def test_optional_and_nested_tables_are_in_the_reference() -> None:
+    tables = {table.header: table for table in reference.tables()}
+    inner = ["[[bridge.network]]", "[[bridge.template]]", "[[bridge.grant]]"]
+    headers = list(tables)
+    assert headers[headers.index("[bridge]") + 1 :][:3] == inner
+    assert not {"network", "template", "grant"} & {key.name for key in tables["[bridge]"].keys}
+    keys = {f"{header}.{key.name}": key for header, table in tables.items() for key in table.keys}
+    assert keys["[bridge].workers"].kind == "whole number, 1 or more, at most 64"
+    assert keys["[[bridge.network]].subnet"].kind == "IPv4 network"
+    assert keys["[[bridge.network]].gateway"].kind == "IPv4 address"
+    assert keys["[[bridge.network]].public"].default == "false"
+    assert keys["[cloud].drmaa_library"].kind == "absolute path"
+
+
 def test_text_is_made_safe_for_each_page() -> None:
     assert reference.roff("'a' `b-c` \\ [d]") == "\\&'a' \\fBb\\-c\\fR \\e \\(lBd\\(rB"
     assert reference.prose("One. Two.") == "One.\nTwo."

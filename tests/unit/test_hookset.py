@@ -60,6 +60,7 @@ def test_a_bare_site(site: Site) -> None:
     assert {path.name for path in site.folder.iterdir()} == {
         *COPIED,
         "starter",
+        "wnodes-lease",
         "policy.lua",
         "prolog",
         "epilog",

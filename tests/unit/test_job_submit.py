@@ -17,6 +17,7 @@ import pytest
 
 from wnodes_lrms import hookfiles
 from wnodes_lrms.hookset import Site
+from wnodes_lrms.lease import carries_leases
 from wnodes_lrms.luapolicy import Policy, quote
 from wnodes_lrms.policy import may_use
 
@@ -47,6 +48,7 @@ POLICY = Policy(
     [ALPHA, BETA, GAMMA],
     [Default(BETA, partition="grid"), Default(ALPHA, account="cms", qos="fast")],
     [Allow(GAMMA, users=("alice",))],
+    ("cloud*", "lessee"),
 )
 
 
@@ -279,6 +281,79 @@ def test_a_script_that_slurm_gave_back_is_not_wrapped_twice(slurm: Slurm) -> Non
 def test_a_forged_mark_in_the_comment_goes_and_other_words_stay(slurm: Slurm) -> None:
     outcome = slurm.submit(**wish(admin_comment=f"seen  wnodes_image={GAMMA} by ops"))
     assert outcome["written"]["admin_comment"] == f"seen by ops wnodes_image={ALPHA}"
+
+
+def lease(**job: Any) -> dict[str, Any]:
+    """A lease job, as a bait submits it."""
+    named = {"name": "wnodes-lease-3f0c", "features": "wnodes", "user_name": "cloud001"}
+    return {"env": {"WNODES_ORDER": "a.b.c"}, **named, **job}
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        {},
+        {"partition": "grid"},  # whose jobs the site puts into an image
+        {"account": "cms", "qos": "fast"},
+        {"user_name": "lessee"},
+        {"script": "#!/bin/sh\nexec evil\n"},
+        {"env": {"WNODES_ORDER": "a.b.c", "WNODES_IMAGE": ALPHA}},
+        {"features": "fast&wnodes"},
+    ],
+)
+def test_a_lease_runs_the_lease_program_and_nothing_else(slurm: Slurm, job: dict[str, Any]) -> None:
+    assert slurm.submit(**lease(**job)) == {
+        "code": 0,
+        "said": {},
+        "logged": {},
+        "written": {"script": f"#!{slurm.site.folder}/wnodes-lease\n"},
+    }
+    assert (slurm.site.folder / "wnodes-lease").stat().st_mode & 0o555 == 0o555
+
+
+@pytest.mark.parametrize("user", ["bob", "root", "lessees", "clou", "xcloud001", "", None])
+def test_a_lease_of_another_user_is_refused(slurm: Slurm, user: str | None) -> None:
+    outcome = slurm.submit(**lease(user_name=user))
+    assert (outcome["code"], outcome["written"]) == (DENIED, {})
+    assert "leases do not run as" in outcome["said"][0]
+
+
+@pytest.mark.parametrize(
+    ("job", "becomes"),
+    [
+        ({"name": "wnodes-lease", "partition": "grid"}, "wrapped"),
+        ({"name": None, "partition": "grid"}, "wrapped"),
+        ({"env": {}, "partition": "grid"}, "wrapped"),
+        ({"env": {"WNODES_ORDER": ""}, "partition": "grid"}, "wrapped"),
+        ({"features": None, "partition": "grid"}, "wrapped"),
+        ({"features": f"vm_{BETA}"}, "wrapped"),
+        ({"script": None}, "refused"),
+        ({"name": "other"}, "refused"),
+    ],
+)
+def test_what_only_resembles_a_lease_is_a_job_as_any_other(
+    slurm: Slurm, job: dict[str, Any], becomes: str
+) -> None:
+    outcome = slurm.submit(**lease(**job))
+    if becomes == "refused":
+        assert (outcome["code"], outcome["written"]) == (ERROR, {})
+    else:
+        assert outcome["written"]["script"].startswith(f"#!{slurm.site.folder}/starter ")
+        assert outcome["written"]["admin_comment"] == f"wnodes_image={BETA}"
+
+
+@pytest.mark.parametrize("user", ["cloud", "cloud9", "cloud-x", "clou", "lessee", "lessee2", ".*"])
+def test_lua_and_python_let_leases_run_as_the_same_users(slurm: Slurm, user: str) -> None:
+    allowed = slurm.submit(**lease(user_name=user))["code"] == 0
+    assert allowed == carries_leases(user, POLICY.lease_users)
+    assert allowed == (user in ("cloud", "cloud9", "cloud-x", "lessee"))
+
+
+def test_without_lease_users_there_are_no_leases(
+    site: Site, interpreter: str, tmp_path: Path
+) -> None:
+    hookfiles.install(site, Policy([BETA]))
+    assert Slurm(site, interpreter, tmp_path).submit(**lease())["code"] == DENIED
 
 
 RULES = [

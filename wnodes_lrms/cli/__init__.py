@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from wnodes_lrms.cli import config, doctor, hooks, image, job, vm
+from wnodes_lrms.cli import config, doctor, hooks, image, job, vm, whoami
 from wnodes_lrms.cli.out import error
 from wnodes_lrms.errors import WnodesError
 
@@ -21,6 +21,7 @@ app.add_typer(hooks.app, name="hooks")
 app.add_typer(image.app, name="image")
 app.add_typer(job.app, name="job")
 app.add_typer(vm.app, name="vm")
+app.command("whoami")(whoami.whoami)
 
 
 def main() -> None:

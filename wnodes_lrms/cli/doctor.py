@@ -58,6 +58,10 @@ def _examine(path: Path, only: str | None) -> Iterator[Found]:
     yield "", doctor.ok("configuration", f"{path}: no fault found")
     for check in _site_checks(config):
         yield "", check
+    # The file is the same everywhere; the bridge is where its key is.
+    if config.bridge and Path(config.bridge.order_key).exists():
+        for check in _program_checks("wnodes-bridge", path):
+            yield "bridge", check
     baits = control.sockets(config)
     here = platform.node().split(".")[0]
     # A socket without %n in its path does not tell the node's name.
@@ -119,21 +123,19 @@ def _node_checks(path: Path, name: str) -> Iterator[Check]:
             f"node {name}: {error}",
             "give the node's name in Slurm with --node; see that slurmctld answers",
         )
-    yield from _bait_checks(path, name)
-
-
-def _bait_checks(path: Path, name: str) -> Iterator[Check]:
     progress(f"node {name}: looking at KVM, libvirt, images, disks; up to {_NODE:g} s …")
-    beside = Path(sys.executable).with_name("wnodes-bait")
-    program = str(beside) if beside.exists() else shutil.which(beside.name) or beside.name
+    yield from _program_checks("wnodes-bait", path, "--node", name)
+
+
+def _program_checks(name: str, path: Path, *options: str) -> Iterator[Check]:
+    beside = Path(sys.executable).with_name(name)
+    program = str(beside) if beside.exists() else shutil.which(name) or name
+    argv = [program, "--check", "--config", str(path), *options]
     try:
-        said = run([program, "--check", "--config", str(path), "--node", name], deadline=_NODE)
-        rows = json.loads(said)
+        rows = json.loads(run(argv, deadline=_NODE))
     except (WnodesError, ValueError) as error:
         yield doctor.fault(
-            "node checks",
-            f"can't be made: {error}",
-            f"run `{program} --check --config {path} --node {name}` as root and see",
+            name, f"its checks can't be made: {error}", f"run `{' '.join(argv)}` as root and see"
         )
         return
     for row in rows:
@@ -146,7 +148,7 @@ def _tell(found: list[Found]) -> None:
     for where, check in found:
         if where != place:
             place = where
-            line(f"node {where}" if where else "site")
+            line(where if where == "bridge" else f"node {where}" if where else "site")
         line(f"  {check.status:{_STATUS_WIDTH}}  {check.name:{width}}  {check.seen}")
         if check.remedy:
             line(f"  {'':{_STATUS_WIDTH}}  {'':{width}}  → {check.remedy}")

@@ -29,7 +29,7 @@ def site_of(config: Config) -> Site:
 def policy_of(config: Config) -> Policy:
     """What the submission hook has to know of this configuration and its catalogue."""
     tags = catalogue.tags(Path(config.images.catalogue))
-    return Policy(tags=tags, defaults=config.default, allow=config.allow)
+    return Policy(tags, config.default, config.allow, config.cloud.accounts)
 
 
 @app.command()

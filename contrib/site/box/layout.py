@@ -13,6 +13,8 @@ from .errors import SiteError
 
 NODES = ("hv1", "hv2")
 IMAGE = "small_debian_x86_64"
+DEBIAN_IMAGE = "debian12_linux_x86_64"
+BARE_IMAGE = "bare_debian_x86_64"  # the same disk, prepared by libguestfs and not by a seed
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -51,6 +53,11 @@ class Layout:
     def images(self) -> Path:
         """The built image; kept by `down`."""
         return self.root / "images"
+
+    @property
+    def debian(self) -> Path:
+        """The large image, with cloud-init, if someone has built it: see contrib/images."""
+        return self.images / "debian"
 
     @property
     def home(self) -> Path:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 
-from . import libvirt, people, private, product, slurm
+from . import accounting, bridge, libvirt, people, ports, private, product, slurm
 from .errors import SiteError
 from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
 from .part import Part, bring_up, launch, require_alive
@@ -22,7 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="site",
         description="A whole site on this machine: two Slurm nodes with a bait each, a libvirt, "
-        "an ordinary user, a small image. All of it is in one folder, $WNODES_SITE "
+        "a bridge, a small CA with users, a small image. All of it is in one folder, $WNODES_SITE "
         "(/var/lib/wnodes-site), and does not touch a Slurm or libvirt that is already here.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -63,7 +63,9 @@ def _do(arguments: argparse.Namespace, site: Layout) -> int:
 
 def exports(site: Layout) -> str:
     """Shell text that makes any shell use the site."""
-    lines = [f"export {name}={shlex.quote(v)}" for name, v in site.environment().items()]
+    memory = Memory(site.root / "state.json")
+    variables = site.environment() | bridge.environment(site, memory)
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     programs = REPOSITORY / ".venv" / "bin"
     return "\n".join([*lines, f'export PATH={shlex.quote(str(programs))}:"$PATH"'])
 
@@ -76,33 +78,41 @@ def up(site: Layout) -> None:
     processes = Processes(memory, site.log)
     if processes.pid(private.NAME) is None:
         # The first time, or after a crash: of the machine, or of the namespace's keeper only.
-        end_daemons(site, processes)
+        end_daemons(site, memory, processes)
         private.prepare(site, memory)
-    with step("user, group, configuration"):
+    with step("users, configuration"):
         people.make(site, memory)
+        ports.choose(memory)
         libvirt.configure(site, memory)
         slurm.configure(site, memory)
+        accounting.configure(site, memory)
         product.configure(site, memory)
+    with step("certificates, proxies"):
+        bridge.configure(site)
     bring_up(private.part(site, processes), processes)
     inside = private.enter(processes)
+    launch(accounting.database(site), processes, inside)
     bring_up(slurm.munge(site), processes, inside)
-    for part in libvirt.parts(site):
+    for part in (accounting.database(site), accounting.daemon(site), *libvirt.parts(site)):
         bring_up(part, processes, inside)
-    with step("image"):
+    with step("images"):
         product.build_image(site)
-        product.register_image(site)
+        product.register_images(site)
     with step("hooks"):
         product.install_hooks(site)
     controller, *nodes = slurm.parts(site)
     bring_up(controller, processes, inside)
     for part in product.baits(site):  # all at once: each may first probe KVM for some seconds
         launch(part, processes, inside)
-    for part in (*product.baits(site), *nodes):
+    with step("accounts"):
+        accounting.admit(site)
+    for part in (*product.baits(site), *nodes, bridge.part(site, memory)):
         bring_up(part, processes, inside)
-    for part in all_parts(site, processes):
+    for part in all_parts(site, memory, processes):
         require_alive(part, processes)
     print(f'Up. Use it in any shell with: eval "$({REPOSITORY}/contrib/site/site env)"')
     print(f"A job as an ordinary user: runuser -u {people.USER} -- sbatch …")
+    print("A cloud user: curl --capath $X509_CERT_DIR --cert $X509_USER_PROXY $WNODES_URL/-/")
 
 
 def down(site: Layout, *, purge: bool) -> None:
@@ -110,16 +120,17 @@ def down(site: Layout, *, purge: bool) -> None:
     print(f"Taking down the site in a box in {site.root}", flush=True)
     memory = Memory(site.root / "state.json")
     processes = Processes(memory, site.log)
-    with step("jobs"):
+    with step("bridge, jobs"):
+        processes.stop(bridge.part(site, memory).name)  # first: it would ask for leases again
         end_jobs(site, processes)
     with step("Slurm and the baits"):
         for part in reversed([*product.baits(site), *slurm.parts(site)]):
             processes.stop(part.name)
     with step("machines and networks"):
         end_machines(site, memory, processes)
-    with step("libvirt, munge, stray processes"):
-        end_daemons(site, processes)
-    with step("user, firewall, files"):
+    with step("all other processes"):
+        end_daemons(site, memory, processes)
+    with step("users, firewall, files"):
         people.remove(site, memory)
         libvirt.restore(memory, processes)
         private.restore(memory)
@@ -153,23 +164,26 @@ def end_machines(site: Layout, memory: Memory, processes: Processes) -> None:
     libvirt.destroy_all(site)
 
 
-def end_daemons(site: Layout, processes: Processes) -> None:
+def end_daemons(site: Layout, memory: Memory, processes: Processes) -> None:
     """Stop every recorded process and whatever else is in the namespace, its keeper last."""
-    keeper, *daemons = all_parts(site, processes)
+    keeper, *daemons = all_parts(site, memory, processes)
     for part in reversed(daemons):
         processes.stop(part.name)
     private.clear(processes)
     processes.stop(keeper.name)
 
 
-def all_parts(site: Layout, processes: Processes) -> list[Part]:
+def all_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part]:
     """Every process of the site, in the order in which they start."""
     return [
         private.part(site, processes),
         slurm.munge(site),
+        accounting.database(site),
+        accounting.daemon(site),
         *libvirt.parts(site),
         *product.baits(site),
         *slurm.parts(site),
+        bridge.part(site, memory),
     ]
 
 
@@ -186,9 +200,10 @@ def show_status(site: Layout, *, as_json: bool) -> int:
 
 def status(site: Layout) -> list[dict[str, object]]:
     """Each process, up, not ready or down, with its number and its log; then each node's state."""
-    processes = Processes(Memory(site.root / "state.json"), site.log)
+    memory = Memory(site.root / "state.json")
+    processes = Processes(memory, site.log)
     rows: list[dict[str, object]] = []
-    for part in all_parts(site, processes):
+    for part in all_parts(site, memory, processes):
         pid = processes.pid(part.name)
         state = "down" if pid is None else "up" if part.ready() else "not ready"
         rows.append(

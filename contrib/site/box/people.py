@@ -1,4 +1,4 @@
-"""The ordinary user of the site, and a group that he is in."""
+"""The users of the site: an ordinary one, those that leases run as, the bridge's own."""
 
 import grp
 import pwd
@@ -11,41 +11,53 @@ from .layout import Layout, Memory
 from .process import pids, run, started_at
 
 USER = "griduser"
-GROUP = "gridgroup"
+GROUP = "gridgroup"  # that the ordinary user is in
+CLOUD_USERS = ("clouduser", "cloudpilot")
+BRIDGE = "wnodes-bridge"
+_NOWHERE = ("--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
 
 
 def make(site: Layout, memory: Memory) -> None:
-    """Make both, unless the machine has them already; those stay when the site goes."""
+    """Make all, unless the machine has them already; those stay when the site goes."""
+    site.home.mkdir(parents=True, exist_ok=True)
     if not _known(grp.getgrnam, GROUP):
-        run(["groupadd", GROUP])
         memory.set("made_group", True)
-    if not _known(pwd.getpwnam, USER):
-        home = site.home / USER
-        site.home.mkdir(parents=True, exist_ok=True)
-        run(["useradd", "--create-home", "--home-dir", str(home), "--shell", "/bin/bash", USER])
-        memory.set("made_user", True)
+        run(["groupadd", GROUP])
+    home = str(site.home / USER)
+    _add(memory, USER, "--create-home", "--home-dir", home, "--shell", "/bin/bash")
+    for user in CLOUD_USERS:
+        _add(memory, user, *_NOWHERE)
+    _add(memory, BRIDGE, "--system", "--user-group", *_NOWHERE)
     if USER not in grp.getgrnam(GROUP).gr_mem:
         run(["usermod", "--append", "--groups", GROUP, USER])
 
 
 def home() -> str:
-    """The user's home."""
+    """The ordinary user's home."""
     return pwd.getpwnam(USER).pw_dir
 
 
 def remove(site: Layout, memory: Memory) -> None:
-    """Take away what `make` made, the home too. Raises SiteError if the user is busy."""
-    if memory.get("made_user") and _known(pwd.getpwnam, USER):
-        busy = _processes_of(pwd.getpwnam(USER).pw_uid)
-        if busy:
-            raise SiteError(
-                f"{USER} can't be removed: processes {', '.join(map(str, busy))} are his",
-                "end them, then `site down` again",
-            )
-        run(["userdel", USER])
+    """Take away what `make` made, the home too. Raises SiteError if a user is busy."""
+    for user in memory.get("made_users", []):
+        if _known(pwd.getpwnam, user):
+            busy = _processes_of(pwd.getpwnam(user).pw_uid)
+            if busy:
+                raise SiteError(
+                    f"{user} can't be removed: processes {', '.join(map(str, busy))} are his",
+                    "end them, then `site down` again",
+                )
+            run(["userdel", user])
     if memory.get("made_group") and _known(grp.getgrnam, GROUP):
         run(["groupdel", GROUP])
     shutil.rmtree(site.home, ignore_errors=True)
+
+
+def _add(memory: Memory, user: str, *options: str) -> None:
+    if not _known(pwd.getpwnam, user):
+        # Before it is made: else one that a crash leaves would stay for ever.
+        memory.set("made_users", sorted({*memory.get("made_users", []), user}))
+        run(["useradd", *options, user])
 
 
 def _known(lookup: Callable[[str], object], name: str) -> bool:

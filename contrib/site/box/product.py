@@ -1,12 +1,15 @@
 """The product on the site: its configuration, its image, its hooks, a bait a node."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
 from . import people
 from .errors import SiteError
-from .layout import IMAGE, NODES, REPOSITORY, Layout, Memory
+from .grid import VO, Grid, host_name
+from .layout import BARE_IMAGE, DEBIAN_IMAGE, IMAGE, NODES, REPOSITORY, Layout, Memory
 from .part import Part, listens
+from .ports import port
 from .process import run
 
 TEMPLATE = Path(__file__).parent / "wnodes.toml.in"
@@ -26,12 +29,26 @@ def configure(site: Layout, memory: Memory) -> None:
         slurm_conf=site.slurm_conf,
         homes=Path(people.home()).parent,
         image=IMAGE,
+        grid=Grid(site).root,
+        vo=VO,
+        bridge_dn=host_name("bridge"),
+        bridge_port=port(memory, "bridge"),
+        cloud_users=_texts(people.CLOUD_USERS),
+        baits=_texts(f"https://localhost:{port(memory, f'api-{node}')}" for node in NODES),
     )
-    networks = [
+    own = [
         f'\n[nodes.{node}.network]\nname = "box-{node}"\nsubnet = "{subnet}"\n'
+        f'[nodes.{node}.api]\nlisten = "127.0.0.1:{port(memory, f"api-{node}")}"\n'
         for node, subnet in zip(NODES, memory.get("subnets"), strict=True)
     ]
-    site.wnodes_config.write_text(common + "".join(networks))
+    site.wnodes_config.write_text(common + "".join(own))
+    for folder in (site.spool / "volumes", site.spool / "saved"):
+        folder.mkdir(exist_ok=True)
+
+
+def _texts(values: Iterable[str]) -> str:
+    """As TOML has a list of texts, without the brackets."""
+    return ", ".join(f'"{value}"' for value in values)
 
 
 def build_image(site: Layout) -> None:
@@ -40,14 +57,20 @@ def build_image(site: Layout) -> None:
         run([str(RECIPE), str(site.images)], timeout=600)
 
 
-def register_image(site: Layout) -> None:
-    """Put the small image into the catalogue."""
+def register_images(site: Layout) -> None:
+    """Put the small image into the catalogue, for each way to prepare it; a built large one too."""
+    _register(site, IMAGE, site.images, "script", "--trusted")
+    _register(site, BARE_IMAGE, site.images, "guestfs")
+    if (site.debian / "cmdline").exists():
+        _register(site, DEBIAN_IMAGE, site.debian, "cloud-init", "--trusted")
+
+
+def _register(site: Layout, tag: str, folder: Path, context: str, *options: str) -> None:
     _wnodes(
         site,
-        *("image", "add", IMAGE, "--format", "qcow2", "--source", f"{site.images}/disk.qcow2"),
-        *("--kernel", f"{site.images}/kernel", "--initrd", f"{site.images}/initrd"),
-        *("--cmdline", (site.images / "cmdline").read_text().strip()),
-        *("--context", "script", "--trusted"),
+        *("image", "add", tag, "--format", "qcow2", "--source", f"{folder}/disk.qcow2"),
+        *("--kernel", f"{folder}/kernel", "--initrd", f"{folder}/initrd"),
+        *("--cmdline", (folder / "cmdline").read_text().strip(), "--context", context, *options),
     )
 
 

@@ -1,13 +1,13 @@
 """A Slurm of the site's own: munge, one controller, two nodes on this machine."""
 
 import secrets
-import socket
 from pathlib import Path
 from string import Template
 
 from .errors import SiteError
 from .layout import NODES, Layout, Memory
 from .part import Part
+from .ports import port
 from .process import run, succeeds
 
 IN_SERVICE = ("idle", "mixed", "allocated", "completing")
@@ -15,17 +15,15 @@ TEMPLATE = Path(__file__).parent / "slurm.conf.in"
 
 
 def configure(site: Layout, memory: Memory) -> None:
-    """Write slurm.conf and munge's key, with ports that are free and stay the same."""
-    if memory.get("ports") is None:
-        memory.set("ports", free_ports(1 + len(NODES)))
-    controller, *nodes = memory.get("ports")
+    """Write slurm.conf and munge's key."""
     site.slurm_conf.parent.mkdir(parents=True, exist_ok=True)
     for folder in (site.spool / "slurmctld", *(site.spool / f"slurmd-{n}" for n in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
     text = Template(TEMPLATE.read_text()).substitute(
         munge_socket=site.munge_socket,
-        controller_port=controller,
-        node_ports=",".join(map(str, nodes)),
+        controller_port=port(memory, "slurmctld"),
+        accounting_port=port(memory, "slurmdbd"),
+        node_ports=",".join(str(port(memory, f"slurmd-{node}")) for node in NODES),
         nodes=",".join(NODES),
         hooks=site.hooks,
         run=site.run,
@@ -36,22 +34,6 @@ def configure(site: Layout, memory: Memory) -> None:
     if not key.exists():
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
-
-
-def free_ports(count: int) -> list[int]:
-    """So many TCP ports that nobody listens on now, below those that clients get."""
-    found: list[int] = []
-    for port in range(16817, 32768):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("", port))
-            except OSError:
-                continue
-            found.append(port)
-        if len(found) == count:
-            break
-    return found
 
 
 def munge(site: Layout) -> Part:

@@ -4,13 +4,16 @@ import dataclasses
 import ipaddress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
-from bait.build import Blueprint, owner_of, paths
+from bait.build import Blueprint, Builder, Drive, owner_of, paths
+from bait.cloudbuild import CloudBuilder, Plan
 from bait.hypervisor import MARK, Hypervisor
+from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.config import Bait, Images
@@ -37,9 +40,41 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, tuple[str, ...]]] =
 }
 
 
+NICS: tuple[dict[str, Any], ...] = (
+    {"kind": "nat", "network": "public"},
+    {"kind": "bridge", "network": "lan", "bridge": "br0", "address": "10.0.0.9/24"},
+    {"kind": "isolated", "network": "mine"},
+)
+VOLUMES = tuple(UUID(int=number) for number in (1, 2))
+
+# name: (image, order, CPUs, whether KVM)
+CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] = {
+    "cloud-plain": ({}, {}, (), False),
+    "cloud-devices": ({}, {"nics": NICS, "volumes": VOLUMES, "cores": 2}, (1, 5), True),
+    "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
+}
+EVERY = (*CASES, *CLOUD)
+
+
+def cloud_domain(builder: Builder, image: Image, case: str) -> str:
+    _image, changes, cpus, _kvm = CLOUD[case]
+    cards = [
+        {"id": UUID(int=n), "mac": f"52:54:00:00:00:0{n}"} | nic
+        for n, nic in enumerate(changes.get("nics", ()))
+    ]
+    order = an_order(**(changes | {"nics": cards}))
+    volumes = tuple(
+        Drive(Path(f"/var/lib/wnodes/volumes/{volume}.raw"), f"vd{'cd'[n]}", volume.hex[:20])
+        for n, volume in enumerate(order.volumes)
+    )
+    machine = Plan(order, "7", cpus, image, "192.168.190.7", volumes)
+    made = CloudBuilder(builder)
+    return builder.domain(made.paths(machine.id), made._hardware(machine))
+
+
 def domain(node: Node, case: str, uri: str = "test:///default") -> str:
     """The XML of a machine, on a node whose folders are those of a real one."""
-    image, allocation, kvm, shares = CASES[case]
+    image, allocation, kvm, shares = CASES.get(case) or (CLOUD[case][0], {}, CLOUD[case][3], ())
     config = node.config.model_copy(
         update={
             "bait": Bait(state_dir="/var/lib/wnodes/hv1", run_dir="/run/wnodes/hv1"),
@@ -49,21 +84,23 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
     node.cache.folder = Path(config.images.cache_dir)
     hypervisor = Hypervisor(uri, "box", "hv1", config.network)
     builder = dataclasses.replace(node.builder, config=config, kvm=kvm, hypervisor=hypervisor)
+    whole = Image.model_validate(
+        {"tag": "small_linux_x86_64", "format": "raw", "disk": DISK, "context": "script"} | image
+    )
+    if case in CLOUD:
+        return cloud_domain(builder, whole, case)
     machine = Blueprint(
         ID,
         Batch().grant("7", **allocation),
         owner_of(NOBODY.pw_uid, NOBODY.pw_gid),
-        Image.model_validate(
-            {"tag": "small_linux_x86_64", "format": "raw", "disk": DISK, "context": "script"}
-            | image
-        ),
+        whole,
         384,
         ipaddress.IPv4Address("192.168.190.7"),
     )
     return builder._domain(paths(config, ID), machine, shares)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EVERY)
 def test_golden(node: Node, pytestconfig: pytest.Config, case: str) -> None:
     text, golden = domain(node, case), GOLDEN / f"{case}.xml"
     if pytestconfig.getoption("regenerate"):
@@ -73,10 +110,10 @@ def test_golden(node: Node, pytestconfig: pytest.Config, case: str) -> None:
 
 
 def test_every_golden_file_has_a_test() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(CASES)
+    assert {path.stem for path in GOLDEN.iterdir()} == set(EVERY)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EVERY)
 def test_libvirt_takes_it_by_its_own_schema(
     node: Node, libvirt_test: libvirt.virConnect, case: str
 ) -> None:
@@ -84,7 +121,7 @@ def test_libvirt_takes_it_by_its_own_schema(
     if case == "hostile":  # a job's number is never like that, and libvirt would not take the name
         text = text.replace(text.partition("<name>")[2].partition("</name>")[0], "wnodes-box-x-0")
     made = libvirt_test.createXML(text, libvirt.VIR_DOMAIN_START_VALIDATE)
-    assert made.UUIDString() == ID
+    assert made.UUIDString() == (str(MACHINE) if case in CLOUD else ID)
     with pytest.raises(libvirt.libvirtError, match=r"(?s)schema|extra|element"):
         libvirt_test.createXML(
             text.replace("<vcpu>", "<vcpus>").replace("</vcpu>", "</vcpus>"),
@@ -109,3 +146,11 @@ def test_our_mark_is_found_again(node: Node, libvirt_test: libvirt.virConnect) -
     libvirt_test.createXML(domain(node, "kernel-and-shares"))
     found = node.hypervisor.domains()[ID]
     assert (found.job, found.restart) == ("7", 2)
+
+
+def test_what_a_user_keeps_is_written_to_disk_and_can_hibernate(node: Node) -> None:
+    text = domain(node, "cloud-devices")
+    assert "cache='unsafe'" not in text
+    assert "migratable='on'" in text  # else QEMU refuses to write its memory down
+    assert "cache='unsafe'" in domain(node, "plain")
+    assert "vdb" not in domain(node, "cloud-injected")  # the seed's place stays free

@@ -18,11 +18,21 @@ from typing import Any
 import libvirt
 import pytest
 
-from bait.build import Blueprint, Builder, free_address, guest_memory, owner_of, paths
-from bait.engine import Engine
+from bait.addresses import free_address
+from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.ledger import Row
 from bait.plan import Act
-from tests.unit.conftest import GUESTS, NOBODY, TAG, Node, Web, eventually, needs_root, settings
+from tests.unit.conftest import (
+    GUESTS,
+    NOBODY,
+    TAG,
+    Bait,
+    Node,
+    Web,
+    eventually,
+    needs_root,
+    settings,
+)
 from wnodes_lrms import catalogue, config
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Allow
@@ -53,25 +63,25 @@ def reaches(node: Node, wanted: State, job: str = "7") -> Row:
     return row
 
 
-def last(engine: Engine, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
-    return list(engine.attach(job, uid))[-1]
+def last(bait: Bait, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
+    return list(bait.engine.attach(job, uid))[-1]
 
 
-def ready(node: Node, job: str = "7", address: str = FIRST) -> Engine:
+def ready(node: Node, job: str = "7", address: str = FIRST) -> Bait:
     node.guests.answer(address)
     node.batch.grant(job)
-    engine = node.engine()
-    engine.prepare(job, 0)
+    bait = node.bait()
+    bait.engine.prepare(job, 0)
     reaches(node, State.READY, job)
-    return engine
+    return bait
 
 
 def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.virConnect) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7", cores=2, memory=700)
-    engine = node.engine()
-    engine.prepare("7", 0)
-    answer = last(engine)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
+    answer = last(bait)
     folder = Path(answer["folder"])
     assert answer == {
         "state": "ready",
@@ -92,7 +102,7 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     assert domain.info()[1] == (700 - 128) * 1024
     assert domain.info()[3] == 2
     assert node.hypervisor.domains()[ID].job == "7"
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
     assert all(node.cache.path(part).exists() for part in node.image.parts)
     told = [event.what for event in node.ledger.events("7")]
@@ -102,74 +112,74 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
 
 
 def test_release_again_and_of_nothing_is_success(node: Node) -> None:
-    engine = ready(node)
-    engine.release("7")
-    engine.release("7")
-    engine.release("12345")
+    bait = ready(node)
+    bait.node.release("7")
+    bait.node.release("7")
+    bait.node.release("12345")
     assert node.left() == []
 
 
 def test_however_often_prepared_it_is_one_machine(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7")
-    engine = node.engine()
+    bait = node.bait()
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _n: engine.prepare("7", 0), range(50)))
+        list(pool.map(lambda _n: bait.engine.prepare("7", 0), range(50)))
     reaches(node, State.READY)
     assert len(node.hypervisor.domains()) == 1
     assert sum(event.what == "requested" for event in node.ledger.events("7")) == 1
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
 
 
 def test_machines_at_once_have_their_own_address_files_and_domain(node: Node) -> None:
     jobs = [str(number) for number in range(100, 112)]
-    engine = node.engine()
+    bait = node.bait()
     for job in jobs:
         node.batch.grant(job)
     for number in range(2, 2 + len(jobs)):
         node.guests.answer(f"{GUESTS}.{number}")
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(lambda job: engine.prepare(job, 0), jobs))
-        answers = list(pool.map(lambda job: last(engine, job), jobs))
+        list(pool.map(lambda job: bait.engine.prepare(job, 0), jobs))
+        answers = list(pool.map(lambda job: last(bait, job), jobs))
     assert [answer["state"] for answer in answers] == ["ready"] * len(jobs)
     assert len({answer["address"] for answer in answers}) == len(jobs)
     assert len(node.hypervisor.domains()) == len(jobs)
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(engine.release, jobs))
+        list(pool.map(bait.node.release, jobs))
     assert node.left() == []
 
 
 def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7", restart=2)
-    engine = node.engine()
-    assert last(engine)["machine"] == machine_id("box", "7", 2)
+    bait = node.bait()
+    assert last(bait)["machine"] == machine_id("box", "7", 2)
 
 
 def test_only_the_owner_may_attach(node: Node) -> None:
-    engine = ready(node)
+    bait = ready(node)
     for stranger in (0, 1000, 4242):
         with pytest.raises(RejectedError, match="not yours"):
-            last(engine, uid=stranger)
-    assert last(engine)["state"] == "ready"
+            last(bait, uid=stranger)
+    assert last(bait)["state"] == "ready"
 
 
 def test_a_stranger_can_not_have_a_machine_made_either(node: Node) -> None:
     node.batch.grant("7")
     with pytest.raises(RejectedError, match="not yours"):
-        last(node.engine(), uid=4242)
+        last(node.bait(), uid=4242)
     assert node.left() == []
 
 
 def test_whoever_waits_hears_of_the_release(node: Node) -> None:
     node.batch.grant("7")
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     reaches(node, State.BOOTING)  # and nobody answers there
     with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(last, engine)
-        engine.release("7")
+        heard = pool.submit(last, bait)
+        bait.node.release("7")
         answer = heard.result(timeout=5)
     assert (answer["state"], answer["retry"]) == ("failed", False)
     assert node.left() == []
@@ -180,9 +190,9 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
     node.batch.grant("7")
     short = node.config.machine.model_copy(update={"ready_timeout": 1})
     node.config = node.config.model_copy(update={"machine": short})
-    engine = node.engine()
-    engine.prepare("7", 0)
-    answer = last(engine)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
+    answer = last(bait)
     assert "did not answer on SSH within 1 s; its console said" in answer["message"]
     assert answer["retry"]
 
@@ -190,23 +200,31 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
 # -- what is refused, and what fails --------------------------------------------------------------
 
 
-def failed(node: Node, engine: Engine, job: str = "7") -> dict[str, Any]:
+def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
     """The answer that the starter gets; of the machine nothing may be left but its row."""
-    engine.prepare(job, 0)
-    answer = last(engine, job)
+    bait.engine.prepare(job, 0)
+    answer = last(bait, job)
     assert answer["state"] == "failed"
     node.let_go()
     assert node.left() == [f"row {machine_id('box', job, 0)}"]
     assert node.ledger.rows(job)[0].reason == answer["message"]
-    engine.release(job)
+    bait.node.release(job)
     assert node.left() == []
     return answer
+
+
+def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
+    node.batch.grant("7", tag="")
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
+    eventually(lambda: not node.ledger.rows("7"))
+    assert last(bait)["message"] == "the job has ended"
+    assert node.left() == []
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tag": ""}, "a tag has the form"),
         ({"tag": "other_linux_x86_64"}, "not in the catalogue.*small_linux_x86_64"),
         ({"tag": "../../etc/passwd"}, "a tag has the form"),
         ({"memory": 191}, "has 191 MiB.*--mem=192M or more"),
@@ -220,8 +238,8 @@ def test_what_can_not_be_is_refused_for_good(
     node: Node, changes: dict[str, Any], message: str
 ) -> None:
     node.batch.grant("7", **changes)
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     eventually(lambda: state(node) is State.FAILED)
     (row,) = node.ledger.rows("7")
     assert row.retry is False
@@ -232,8 +250,8 @@ def test_what_can_not_be_is_refused_for_good(
 
 def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
     node.batch.grant("7", memory=192)
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     assert reaches(node, State.BOOTING).memory == 64
 
 
@@ -250,12 +268,12 @@ def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
 def test_the_sites_rules_hold_here_too(node: Node, rule: dict[str, Any], may: bool) -> None:
     node.config = node.config.model_copy(update={"allow": (Allow(image=TAG, **rule),)})
     node.batch.grant("7")
-    engine = node.engine()
+    bait = node.bait()
     if may:
-        engine.prepare("7", 0)
+        bait.engine.prepare("7", 0)
         reaches(node, State.BOOTING)
         return
-    answer = failed(node, engine)
+    answer = failed(node, bait)
     assert "user nobody may not use image" in answer["message"]
     assert not answer["retry"]
 
@@ -310,7 +328,7 @@ def test_each_failure_is_said_and_leaves_nothing(
 ) -> None:
     break_it(node)
     node.batch.grant("7")
-    answer = failed(node, node.engine())
+    answer = failed(node, node.bait())
     assert answer["retry"]
     assert re.search(message, answer["message"])
 
@@ -320,15 +338,15 @@ def test_a_foreign_domain_of_the_same_name_is_left_alone(
 ) -> None:
     name_is_taken(node)
     node.batch.grant("7")
-    failed(node, node.engine())
+    failed(node, node.bait())
     assert libvirt_test.lookupByName("wnodes-box-7-0").isActive()
 
 
 def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
     node.guests.answer(FIRST)
-    engine = node.engine()
+    bait = node.bait()
     node.batch.jobs = None
-    engine.prepare("7", 0)
+    bait.engine.prepare("7", 0)
     threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
     threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
     reaches(node, State.READY)
@@ -370,32 +388,32 @@ def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
 
     node.guests.answer(FIRST)
     node.batch.grant("7")
-    engine = node.engine(stopping(node, where, wait_for_cancel))
-    engine.prepare("7", 0)
+    bait = node.bait(stopping(node, where, wait_for_cancel))
+    bait.engine.prepare("7", 0)
     assert reached.wait(5)
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
     assert [event.what for event in node.ledger.events("7")][-2:] == ["ending", "gone"]
     # and the node takes the next job, at the same address
     node.batch.grant("8")
-    plain = node.engine()
-    plain.prepare("8", 0)
+    plain = node.bait()
+    plain.engine.prepare("8", 0)
     assert reaches(node, State.READY, "8").address == FIRST
 
 
 def test_released_before_anything_was_begun(node: Node) -> None:
-    engine = node.engine()
-    engine.prepare("7", 0)  # the batch system does not know it yet
-    engine.release("7")
+    bait = node.bait()
+    bait.engine.prepare("7", 0)  # the batch system does not know it yet
+    bait.node.release("7")
     assert node.left() == []
 
 
 def test_released_while_booting(node: Node) -> None:
     node.batch.grant("7")
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     reaches(node, State.BOOTING)
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
 
 
@@ -405,12 +423,12 @@ def test_released_during_a_slow_download(node: Node, web: Web) -> None:
     web.pause = 1.5
     node.batch.grant("7")
     node.batch.grant("8")
-    engine = node.engine()
+    bait = node.bait()
     for job in ("7", "8"):
-        engine.prepare(job, 0)
+        bait.engine.prepare(job, 0)
     eventually(lambda: web.requests["/slow"])
     with ThreadPoolExecutor(2) as pool:
-        ends = [pool.submit(engine.release, job) for job in ("7", "8")]
+        ends = [pool.submit(bait.node.release, job) for job in ("7", "8")]
         for end in ends:
             end.result(timeout=1)
     assert node.left() == []
@@ -425,7 +443,7 @@ def test_broken_at_any_step_nothing_is_left(node: Node, where: str, error: Excep
         raise error
 
     node.batch.grant("7")
-    answer = failed(node, node.engine(stopping(node, where, break_it)))
+    answer = failed(node, node.bait(stopping(node, where, break_it)))
     assert answer["retry"] == getattr(error, "retry", True)
     if isinstance(error, WnodesError):
         assert answer["message"] == str(error)
@@ -455,13 +473,13 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
 # -- after a start, and when things vanish --------------------------------------------------------
 
 
-def acts(engine: Engine) -> list[tuple[Act, str]]:
-    return [(action.act, action.job) for action in engine.reconcile()]
+def acts(bait: Bait) -> list[tuple[Act, str]]:
+    return [(action.act, action.job) for action in bait.node.reconcile()]
 
 
 def test_a_quiet_node_has_nothing_to_do(node: Node) -> None:
-    engine = ready(node)
-    assert acts(engine) == []
+    bait = ready(node)
+    assert acts(bait) == []
     assert state(node) is State.READY
 
 
@@ -469,8 +487,8 @@ def test_a_new_bait_goes_on_with_what_was_promised(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7")
     node.ledger.promise(Row(ID, "7", 0, State.REQUESTED, 0.0))
-    engine = node.engine()
-    assert acts(engine) == [(Act.RESUME, "7")]
+    bait = node.bait()
+    assert acts(bait) == [(Act.RESUME, "7")]
     reaches(node, State.READY)
 
 
@@ -484,23 +502,23 @@ def test_a_new_bait_begins_anew_what_was_half_built(node: Node) -> None:
         db.execute("UPDATE machine SET state = 'building'")
     node.hypervisor.destroy(row.id)
     eventually(lambda: not node.hypervisor.domains())
-    engine = node.engine()
-    assert acts(engine) == [(Act.RESUME, "7")]
+    bait = node.bait()
+    assert acts(bait) == [(Act.RESUME, "7")]
     again = reaches(node, State.READY)
     assert again.address == row.address
     assert half.read_bytes()[:4] == b"QFI\xfb"
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
 
 
 def test_a_new_bait_adopts_what_boots(node: Node) -> None:
     node.batch.grant("7")
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     reaches(node, State.BOOTING)
     node.let_go()  # the old bait is no more
     node.guests.answer(FIRST)
-    later = node.engine()
+    later = node.bait()
     assert acts(later) == [(Act.ADOPT, "7")]
     reaches(node, State.READY)
 
@@ -508,77 +526,94 @@ def test_a_new_bait_adopts_what_boots(node: Node) -> None:
 def test_a_new_bait_finishes_what_was_ending(node: Node) -> None:
     ready(node)
     node.ledger.change(ID, "ending", state=State.ENDING)
-    assert acts(node.engine()) == [(Act.END, "7")]
+    assert acts(node.bait()) == [(Act.END, "7")]
     assert node.left() == []
 
 
 def test_a_domain_of_ours_without_a_row_goes_once_its_job_is_over(node: Node) -> None:
     ready(node)
     node.ledger.forget(node.ledger.rows("7")[0], "lost")
-    engine = node.engine()
-    assert acts(engine) == []  # the job lives
+    bait = node.bait()
+    assert acts(bait) == []  # the job lives
     node.batch.jobs = None
-    assert acts(engine) == []  # nobody knows
+    assert acts(bait) == []  # nobody knows
     node.batch.jobs = {}
-    assert acts(engine) == [(Act.DESTROY, "7")]
+    assert acts(bait) == [(Act.DESTROY, "7")]
     assert node.left() == []
 
 
 def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
-    engine = ready(node)
+    bait = ready(node)
     with sqlite3.connect(node.folder / "state" / "ledger.sqlite") as db:
         db.execute("UPDATE machine SET since = 0")
     node.batch.jobs = None
-    assert acts(engine) == []
+    assert acts(bait) == []
     assert list(node.hypervisor.domains()) == [ID]
     node.batch.jobs = {}
-    assert acts(engine) == [(Act.END, "7")]
+    assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
 
 
 def test_a_machine_that_stops_is_told_to_its_job(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
-    engine = ready(node)
+    bait = ready(node)
     libvirt_test.lookupByUUIDString(ID).destroy()
     eventually(lambda: state(node) is State.FAILED)
-    assert "has stopped" in last(engine)["message"]
+    assert "has stopped" in last(bait)["message"]
     eventually(lambda: node.left() == [f"row {ID}"])
+
+
+def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) -> None:
+    bait = ready(node)
+    bait.engine.stopped(node.ledger.rows("7")[0])
+    assert state(node) is State.READY
+
+
+def test_a_new_bait_ends_the_domain_of_a_build_that_was_killed(node: Node) -> None:
+    bait = ready(node)
+    number = node.hypervisor._connect().lookupByUUIDString(ID).ID()
+    node.ledger.change(ID, "as before", state=State.BUILDING)
+    assert acts(node.bait()) == [(Act.RESUME, "7")]
+    reaches(node, State.READY)
+    assert node.hypervisor._connect().lookupByUUIDString(ID).ID() != number  # with the new keys
+    bait.node.release("7")
+    assert node.left() == []
 
 
 def test_a_guest_that_stops_while_booting_is_told_soon(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
     node.batch.grant("7")
-    engine = node.engine()
-    engine.prepare("7", 0)
+    bait = node.bait()
+    bait.engine.prepare("7", 0)
     reaches(node, State.BOOTING)
     paths(node.config, ID).console.write_text("one\ntwo\n\x1b[31mpanic: no root\x07\n")
     libvirt_test.lookupByUUIDString(ID).destroy()
-    answer = last(engine)
+    answer = last(bait)
     assert answer["message"].endswith("its console said: one | two | [31mpanic: no root")
 
 
 def test_an_administrator_ends_a_machine(node: Node) -> None:
-    engine = ready(node)
-    engine.end(ID)
+    bait = ready(node)
+    bait.node.end(ID)
     assert node.left() == [f"row {ID}"]
-    answer = last(engine)
+    answer = last(bait)
     assert "administrator" in answer["message"]
     assert not answer["retry"]
-    engine.release("7")
+    bait.node.release("7")
     assert node.left() == []
     with pytest.raises(RejectedError, match="no machine"):
-        engine.end(ID)
+        bait.node.end(ID)
 
 
 def test_a_machine_that_does_not_bear_our_mark_is_never_ended(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
-    engine = ready(node)
+    bait = ready(node)
     before = libvirt_test.lookupByName("test").isActive()
-    engine.release("7")
-    engine.reconcile()
+    bait.node.release("7")
+    bait.node.reconcile()
     assert before
     assert libvirt_test.lookupByName("test").isActive()
 
@@ -614,28 +649,28 @@ def test_the_owner_has_his_groups_but_never_roots() -> None:
 
 
 def test_a_folder_that_can_not_be_removed_is_not_success(node: Node) -> None:
-    engine = ready(node)
+    bait = ready(node)
     held = paths(node.config, ID).disks / "held"
     held.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", held], check=True)
     try:
         with pytest.raises(WnodesError, match="can't be removed"):
-            engine.release("7")
+            bait.node.release("7")
         assert state(node) is State.ENDING
     finally:
         subprocess.run(["umount", held], check=True)
-    assert acts(engine) == [(Act.END, "7")]
+    assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
 
 
 def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
-    engine = ready(node)
+    bait = ready(node)
     away = node.hypervisor
     link, uri = away._link, away.uri
     away._link, away.uri = None, "qemu+unix:///system?socket=/nowhere"
     with pytest.raises(UnknownError, match="libvirt does not answer"):
-        engine.release("7")
+        bait.node.release("7")
     assert state(node) is State.ENDING
     away._link, away.uri = link, uri
-    assert acts(engine) == [(Act.END, "7")]
+    assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []

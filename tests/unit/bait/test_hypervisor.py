@@ -7,7 +7,7 @@ import libvirt
 import pytest
 
 from bait import hypervisor
-from bait.hypervisor import MARK, Domain, Hypervisor
+from bait.hypervisor import MARK, Domain, Hypervisor, _with
 from tests.unit.conftest import eventually
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
@@ -114,7 +114,10 @@ def test_the_guests_network_is_made_once(
     text = libvirt_test.networkLookupByName("wnodes").XMLDesc()
     assert "<bridge name='wn-wnodes'" in text
     assert "<ip address='192.168.190.1' netmask='255.255.255.0'" in text
-    assert "<dhcp" not in text
+    # Each address is only ever given to the link address that goes with it.
+    assert "<host mac='52:54:c0:a8:be:02' ip='192.168.190.2'/>" in text
+    assert text.count("<host ") == 253
+    assert "<range" not in text
 
 
 def test_a_network_that_went_comes_back_with_the_next_connection(
@@ -222,3 +225,12 @@ def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     assert sight.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
         hypervisor.look("qemu+unix:///system?socket=/no/such/socket")
+
+
+def test_what_a_new_lease_changes_is_put_into_the_saved_description() -> None:
+    kept = "<domain><uuid>x</uuid><metadata><a job='1'/></metadata><devices><d/></devices></domain>"
+    new = "<domain><metadata><a job='2'/></metadata><cputune><p/></cputune><devices/></domain>"
+    assert _with(kept, new, ("metadata", "cputune")) == (
+        '<domain><uuid>x</uuid><devices><d /></devices><metadata><a job="2" /></metadata>'
+        "<cputune><p /></cputune></domain>"
+    )

@@ -1,6 +1,7 @@
 """ledger.py: on disk before the act, one row a promise, and what a killed bait leaves."""
 
 import contextlib
+import dataclasses
 import signal
 import sqlite3
 import subprocess
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bait.ledger import Ledger, Row
+from bait import ledger as module
+from bait.ledger import Lease, Ledger, Row
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.model import State, machine_id
+from wnodes_lrms.model import Kind, State, machine_id
 
 
 def row(job: str = "7", restart: int = 0) -> Row:
@@ -164,7 +166,8 @@ def test_threads_lose_no_change(ledger: Ledger) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from bait.ledger import Ledger, Row
+from bait import ledger as module
+from bait.ledger import Lease, Ledger, Row
 from wnodes_lrms.model import State
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(100000):
@@ -259,3 +262,173 @@ def test_a_full_disk_is_an_error_that_says_so_and_can_pass(small_disk: Path) -> 
     ballast.unlink()
     assert ledger.change(row().id, "building", state=State.BUILDING)
     ledger.close()
+
+
+# -- leases, and what was there before them -------------------------------------------------------
+
+
+def cloud_row(lease: str = "L1", job: str = "7", state: State = State.REQUESTED) -> Row:
+    now = time.time()
+    return Row("m", job, 0, state, now, kind=Kind.CLOUD, lease=lease, ends=now + 60, spec="{}")
+
+
+def test_an_old_file_is_migrated_and_keeps_its_rows(path: Path) -> None:
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(module._SCHEMA[0])
+        assert db.execute("PRAGMA user_version").fetchone() == (0,)  # as it was written then
+        db.execute(
+            "INSERT INTO machine VALUES ('id', '7', 1, 'ready', 123.5, 1000, 'small_linux_x86_64',"
+            " 2, 512, '192.168.190.2', 'aa bb', '', 1)"
+        )
+        db.execute("INSERT INTO event VALUES (?, '7', 'id', 'ready')", (time.time(),))
+    for _ in range(2):  # and once more: it is not done twice
+        ledger = Ledger(path)
+        (old,) = ledger.rows()
+        assert old == Row(
+            id="id",
+            job="7",
+            restart=1,
+            state=State.READY,
+            since=123.5,
+            uid=1000,
+            tag="small_linux_x86_64",
+            cores=2,
+            memory=512,
+            address="192.168.190.2",
+            digests="aa bb",
+        )
+        assert old.kind is Kind.BATCH
+        assert [event.what for event in ledger.events("7")] == ["ready"]
+        assert ledger.ended_leases(9) == []
+        assert ledger.attached() == {}
+        ledger.close()
+
+
+def test_a_migration_that_breaks_leaves_the_file_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SCHEMA", module._SCHEMA[:1])
+    old = sqlite3.connect(":memory:")
+    old.executescript(module._SCHEMA[0])
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        old.backup(db)
+    monkeypatch.setattr(
+        module, "_SCHEMA", (*module._SCHEMA, "CREATE TABLE half (x); DROP TABLE no_such_table;")
+    )
+    with pytest.raises(WnodesError, match="no_such_table"):
+        Ledger(path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
+        assert "machine" in names
+        assert "half" not in names
+
+
+def test_a_lease_is_opened_once(ledger: Ledger) -> None:
+    assert ledger.open_lease(cloud_row())
+    assert not ledger.open_lease(cloud_row(job="8"))
+    assert ledger.get("m") == dataclasses.replace(cloud_row(), since=ANY, ends=ANY)
+    lease = ledger.lease("L1")
+    assert lease
+    assert (lease.machine, lease.job, lease.reason) == ("m", "7", None)
+    assert ledger.lease("L2") is None
+
+
+class _Any(float):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float)
+
+    __hash__ = float.__hash__
+
+
+ANY = _Any()
+
+
+def test_a_new_lease_takes_over_the_row_but_never_another_machines_address(ledger: Ledger) -> None:
+    ledger.open_lease(dataclasses.replace(cloud_row(), address="10.0.0.2"))
+    ledger.rest(ledger.rows()[0], State.STOPPED, "stopped", 0)
+    assert ledger.open_lease(dataclasses.replace(cloud_row("L2", "8"), address="10.0.0.2"))
+    (only,) = ledger.rows()
+    assert (only.job, only.lease, only.address) == ("8", "L2", "10.0.0.2")
+    other = dataclasses.replace(cloud_row("L3", "9"), id="other", address="10.0.0.2")
+    with pytest.raises(WnodesError, match="address"):
+        ledger.open_lease(other)
+    assert ledger.rows() == [only]
+    assert ledger.lease("L3") is None
+
+
+def test_at_rest_it_has_no_lease_and_the_lease_its_outcome(ledger: Ledger) -> None:
+    ledger.open_lease(cloud_row())
+    ledger.rest(ledger.rows()[0], State.STOPPED, "its user has stopped it", 0)
+    (row_,) = ledger.rows()
+    assert (row_.state, row_.job, row_.lease, row_.ends) == (State.STOPPED, "", "", None)
+    assert row_.reason == "its user has stopped it"
+    (ended,) = ledger.ended_leases(9)
+    assert (ended.id, ended.reason, ended.code) == ("L1", "its user has stopped it", 0)
+    ledger.close_lease("L1", "another word", 1)  # the first one stands
+    assert ledger.lease("L1") == ended
+
+
+def test_a_row_that_goes_takes_its_volumes_along_and_ends_its_lease(ledger: Ledger) -> None:
+    ledger.open_lease(cloud_row())
+    assert ledger.attach("v", "m", "vdc")
+    assert not ledger.attach("v", "other", "vdc")
+    ledger.forget(ledger.rows()[0], "it broke", 1)
+    assert ledger.rows() == []
+    assert ledger.attached() == {}
+    lease = ledger.lease("L1")
+    assert lease
+    assert (lease.reason, lease.code) == ("it broke", 1)
+
+
+@pytest.mark.parametrize("what", ["another lease", "another state", "gone"])
+def test_a_step_that_comes_late_is_not_taken(ledger: Ledger, what: str) -> None:
+    ledger.open_lease(cloud_row())
+    (stale,) = ledger.rows()
+    if what == "another lease":
+        ledger.rest(stale, State.STOPPED, "stopped", 0)
+        ledger.open_lease(cloud_row("L2", "8"))
+    elif what == "another state":
+        ledger.change("m", "ending", state=State.ENDING)
+    else:
+        ledger.forget(stale, "gone")
+    before = ledger.rows()
+    assert ledger.move(stale, "running", (State.REQUESTED,), state=State.READY) is None
+    ledger.rest(stale, State.STOPPED, "stopped", 0)
+    assert ledger.rows() == before
+
+
+def test_a_step_that_comes_in_time_is_taken(ledger: Ledger) -> None:
+    ledger.open_lease(cloud_row())
+    (now,) = ledger.rows()
+    moved = ledger.move(now, "running", (State.REQUESTED,), state=State.READY, reason="")
+    assert moved == ledger.get("m")
+    assert moved
+    assert moved.state is State.READY
+
+
+def test_a_refusal_is_an_outcome_but_does_not_end_a_lease(ledger: Ledger) -> None:
+    ledger.refuse_lease("L9", "m", "7", "order refused: too large")
+    assert ledger.rows() == []
+    assert [lease.reason for lease in ledger.ended_leases(9)] == ["order refused: too large"]
+    assert not ledger.open_lease(cloud_row("L9", "8"))
+    ledger.open_lease(cloud_row())
+    ledger.refuse_lease("L1", "m", "8", "order refused: used before")
+    lease = ledger.lease("L1")
+    assert isinstance(lease, Lease)
+    assert lease.reason is None
+
+
+def test_the_outcomes_are_the_newest_and_are_forgotten_in_time(path: Path, ledger: Ledger) -> None:
+    for number in range(5):
+        ledger.refuse_lease(f"L{number}", "m", "7", "no")
+    assert [lease.id for lease in ledger.ended_leases(3)] == ["L4", "L3", "L2"]
+    ledger.open_lease(cloud_row("LIVE"))
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE lease SET at = ?", (time.time() - 91 * 86400,))
+    again = Ledger(path)
+    assert again.ended_leases(9) == []
+    assert again.lease("LIVE")
+    again.close()

@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from bait import seed
+from bait.addresses import mac_of
 from bait.seed import Guest
 from wnodes_lrms.model import Owner
 
@@ -32,7 +33,7 @@ def guest(
     return Guest(
         id="42830be1-e63b-5316-ad86-9cf7a3034a5f",
         hostname="vm-7",
-        mac=seed.mac_of(address),
+        mac=mac_of(address),
         address=address,
         subnet=SUBNET,
         host_key=seed.key_pair(),
@@ -55,8 +56,8 @@ def test_keys_are_ones_that_ssh_takes(tmp_path: Path) -> None:
 
 
 def test_a_mac_is_local_unicast_and_follows_from_the_address() -> None:
-    assert seed.mac_of(ipaddress.IPv4Address("192.168.190.7")) == "52:54:c0:a8:be:07"
-    macs = {seed.mac_of(address) for address in SUBNET}
+    assert mac_of(ipaddress.IPv4Address("192.168.190.7")) == "52:54:c0:a8:be:07"
+    macs = {mac_of(address) for address in SUBNET}
     assert len(macs) == 256
     assert all(int(mac[:2], 16) & 3 == 2 for mac in macs)
 

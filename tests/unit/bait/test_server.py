@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from bait import server
-from bait.engine import Engine
 from bait.ledger import Row
 from bait.server import Server, notify
-from tests.unit.conftest import GUESTS, NOBODY, Node, eventually, needs_root
+from tests.unit.bait.conftest import Site, an_order, token
+from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import State, machine_id
 
@@ -39,13 +39,13 @@ sys.stdout.buffer.write(link.makefile("rb").read())
 """
 
 
-class Bait:
+class Door:
     """A bait's socket, and ways to call it."""
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, path: Path, bait: Bait) -> None:
         self.path = path
-        self.engine = engine
-        self.server = Server(path, engine)
+        self.parts = bait
+        self.server = Server(path, bait.node, bait.engine, bait.cloud)
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def raw(self, data: bytes) -> list[dict[str, Any]]:
@@ -78,11 +78,11 @@ class Bait:
 
 
 @pytest.fixture
-def bait(node: Node) -> Iterator[Bait]:
+def bait(node: Node) -> Iterator[Door]:
     # Other users can't come into pytest's own folders.
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    bait = Bait(folder / "run" / "bait.sock", node.engine())
+    bait = Door(folder / "run" / "bait.sock", node.bait())
     yield bait
     bait.server.shutdown()
     bait.server.server_close()
@@ -90,14 +90,14 @@ def bait(node: Node) -> Iterator[Bait]:
 
 
 @pytest.fixture
-def ready(node: Node, bait: Bait) -> None:
+def ready(node: Node, bait: Door) -> None:
     node.guests.answer(f"{GUESTS}.2")
     node.batch.grant("7")
     assert bait.ask(op="prepare", job="7") == [{"ok": True, "end": True}]
     eventually(lambda: [row.state for row in node.ledger.rows("7")] == [State.READY])
 
 
-def test_a_jobs_life_over_the_socket(node: Node, bait: Bait) -> None:
+def test_a_jobs_life_over_the_socket(node: Node, bait: Door) -> None:
     node.guests.answer(f"{GUESTS}.2")
     node.batch.grant("7", restart=1)
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
@@ -115,7 +115,7 @@ def test_a_jobs_life_over_the_socket(node: Node, bait: Bait) -> None:
 
 
 @pytest.mark.usefixtures("ready")
-def test_only_the_owner_attaches_whatever_he_says(bait: Bait) -> None:
+def test_only_the_owner_attaches_whatever_he_says(bait: Door) -> None:
     assert bait.ask_as(NOBODY, op="attach", job="7")[-2]["state"] == "ready"
     for stranger in (
         bait.ask_as(DAEMON, op="attach", job="7"),
@@ -141,7 +141,7 @@ def test_only_the_owner_attaches_whatever_he_says(bait: Bait) -> None:
     ],
     ids=lambda request: str(request["op"]),
 )
-def test_all_else_is_roots(node: Node, bait: Bait, request_: dict[str, object]) -> None:
+def test_all_else_is_roots(node: Node, bait: Door, request_: dict[str, object]) -> None:
     (answer,) = bait.ask_as(NOBODY, **request_)
     assert answer["ok"] is False
     assert f"only root may ask for «{request_['op']}»" in answer["error"]
@@ -160,12 +160,12 @@ def test_all_else_is_roots(node: Node, bait: Bait, request_: dict[str, object]) 
         b"\xff\xfe\n",
         b"NaN\n",
         b"[" * 4000 + b"\n",
-        b'{"op": "ping", "x": "' + b"x" * 10000 + b'"}\n',
+        b'{"op": "ping", "x": "' + b"x" * 200000 + b'"}\n',
         b"GET / HTTP/1.1\r\n\r\n",
     ],
     ids=lambda data: repr(data[:12]),
 )
-def test_what_is_no_request_gets_one_sentence(bait: Bait, data: bytes) -> None:
+def test_what_is_no_request_gets_one_sentence(bait: Door, data: bytes) -> None:
     (answer,) = bait.raw(data)
     assert answer == {"ok": False, "error": "a line with a JSON object is needed", "end": True}
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
@@ -195,7 +195,7 @@ def test_what_is_no_request_gets_one_sentence(bait: Bait, data: bytes) -> None:
     ids=str,
 )
 def test_a_request_that_is_wrong_is_refused_and_does_nothing(
-    node: Node, bait: Bait, request_: dict[str, object]
+    node: Node, bait: Door, request_: dict[str, object]
 ) -> None:
     (answer,) = bait.ask(**request_)
     assert answer["ok"] is False
@@ -204,7 +204,7 @@ def test_a_request_that_is_wrong_is_refused_and_does_nothing(
 
 
 def test_a_silent_caller_is_let_go_and_disturbs_nobody(
-    bait: Bait, monkeypatch: pytest.MonkeyPatch
+    bait: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_PATIENCE", 0.3)
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as slow:
@@ -220,7 +220,7 @@ def test_a_silent_caller_is_let_go_and_disturbs_nobody(
     eventually(lambda: bait.server.callers[0] == 0)
 
 
-def test_a_caller_that_goes_away_is_forgotten(bait: Bait) -> None:
+def test_a_caller_that_goes_away_is_forgotten(bait: Door) -> None:
     for _ in range(20):
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(bait.path))
@@ -230,7 +230,7 @@ def test_a_caller_that_goes_away_is_forgotten(bait: Bait) -> None:
 
 
 @pytest.mark.usefixtures("ready")
-def test_two_hundred_starters_at_once(bait: Bait) -> None:
+def test_two_hundred_starters_at_once(bait: Door) -> None:
     """Each a connection of the job's owner: a child that gave up root opens them all."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -250,7 +250,7 @@ def test_two_hundred_starters_at_once(bait: Bait) -> None:
     os.waitpid(child, 0)
 
 
-def test_two_hundred_wait_while_others_are_served(node: Node, bait: Bait) -> None:
+def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> None:
     # Root as the owner, so that the test itself may attach; were it late, its job would be refused.
     node.batch.grant("7", uid=0)
     node.ledger.promise(Row(ID, "7", 0, State.BOOTING, time.time(), uid=0))
@@ -272,7 +272,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Bait) -> Non
         link.close()
 
 
-def test_one_user_can_not_take_all_connections(bait: Bait, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_PER_USER", 3)
     code = (
         "import socket, sys\n"
@@ -296,9 +296,11 @@ def test_one_user_can_not_take_all_connections(bait: Bait, monkeypatch: pytest.M
     greedy.communicate(timeout=5)
 
 
-def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Bait) -> None:
+def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Door) -> None:
     assert bait.path.stat().st_mode & 0o777 == 0o666
-    again = Server(bait.path, bait.engine)  # the first one ended without clean-up
+    again = Server(
+        bait.path, bait.parts.node, bait.parts.engine, bait.parts.cloud
+    )  # the first one ended without clean-up
     threading.Thread(target=again.serve_forever, args=(0.01,), daemon=True).start()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     again.shutdown()
@@ -308,10 +310,11 @@ def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Bai
 
 def test_a_place_that_can_not_be_taken_says_where(node: Node, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    parts = node.bait()
     with pytest.raises(WnodesError, match=f"control socket {tmp_path}/file/bait.sock"):
-        Server(tmp_path / "file" / "bait.sock", node.engine())
+        Server(tmp_path / "file" / "bait.sock", parts.node, parts.engine, parts.cloud)
     with pytest.raises(WnodesError, match="too long"):
-        Server(tmp_path / ("x" * 200), node.engine())
+        Server(tmp_path / ("x" * 200), parts.node, parts.engine, parts.cloud)
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -326,3 +329,94 @@ def test_the_service_manager_is_told(
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify("READY=1")
         assert manager.recv(100) == b"READY=1"
+
+
+# -- lease jobs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def door(site: Site) -> Iterator[Door]:
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    door = Door(folder / "bait.sock", site.bait)
+    yield door
+    door.server.shutdown()
+    door.server.server_close()
+    shutil.rmtree(folder)
+
+
+def test_a_lease_jobs_life_over_the_socket(site: Site, door: Door) -> None:
+    order = an_order()
+    site.node.batch.grant("7", tag="")
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(door.ask_as, NOBODY, op="lease", job="7", token=token(order))
+        eventually(lambda: [row.state for row in site.node.ledger.rows("7")] == [State.READY])
+        for stranger in (
+            door.ask_as(DAEMON, op="lease", job="7", token=token(order)),
+            door.ask_as(DAEMON, op="lease-ending", job="7"),
+            door.ask(op="lease", job="7", token=token(order)),
+        ):
+            (answer,) = stranger
+            assert (answer["ok"], answer["error"]) == (False, "job 7 is not yours")
+            assert answer["retry"] is False
+        assert [row.state for row in site.node.ledger.rows("7")] == [State.READY]
+        ending = {"op": "lease-ending", "job": "7"}
+        assert door.ask_as(NOBODY, **ending) == [{"ok": True, "end": True}]
+        *news, last = heard.result(timeout=10)
+    assert last == {"ended": "the batch system has ended its lease", "code": 0, "end": True}
+    assert {line["state"] for line in news} <= {"requested", "building", "ready", "stopping"}
+
+
+def test_root_may_announce_the_end_of_a_lease(site: Site, door: Door) -> None:
+    site.runs()
+    assert door.ask(op="lease-ending", job="7") == [{"ok": True, "end": True}]
+    site.reaches(State.STOPPED)
+
+
+def test_an_order_for_another_account_is_refused_whoever_hands_it_in(
+    site: Site, door: Door
+) -> None:
+    site.node.batch.grant("7", tag="", uid=DAEMON.pw_uid, gid=DAEMON.pw_gid)
+    (answer,) = door.ask_as(DAEMON, op="lease", job="7", token=token(an_order()))
+    assert "for the account nobody, the lease is daemon's" in answer["error"]
+    assert answer["retry"] is False
+    assert site.node.ledger.rows() == []
+
+
+def test_a_lease_job_that_the_batch_system_does_not_tell_of_may_ask_again(
+    site: Site, door: Door
+) -> None:
+    site.node.batch.jobs = None
+    (answer,) = door.ask_as(NOBODY, op="lease", job="7", token=token(an_order()))
+    assert (answer["ok"], answer["retry"]) == (False, True)
+
+
+def test_the_largest_order_is_heard(site: Site, door: Door) -> None:
+    order = an_order(user_data="A" * 49152, ssh_keys=("k" * 1024,) * 16, cores=64)
+    site.node.batch.grant("7", tag="")
+    (answer,) = door.ask_as(NOBODY, op="lease", job="7", token=token(order))
+    assert "it needs 64 cores" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"op": "lease", "job": "7"},
+        {"op": "lease", "job": "7", "token": 7},
+        {"op": "lease", "job": "7", "token": "no token"},
+        {"op": "lease", "job": "7", "token": "\ud800"},
+        {"op": "lease", "job": "", "token": "x"},
+        {"op": "lease", "token": "x"},
+        {"op": "lease-ending"},
+        {"op": "lease-ending", "job": 7},
+    ],
+    ids=str,
+)
+def test_a_lease_job_that_asks_wrongly_is_told(
+    site: Site, door: Door, request_: dict[str, object]
+) -> None:
+    (answer,) = door.ask(**request_)
+    assert answer["ok"] is False
+    assert answer["retry"] is False
+    assert "internal fault" not in answer["error"]
+    assert site.node.ledger.rows() == []

@@ -1,0 +1,131 @@
+"""The part of the bait's HTTPS service that is about leases, and about the bait itself."""
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Response
+
+from bait import apimodels as models
+from bait import metrics
+from bait.lanes import Lane, Recent
+from bait.ports import Cloud
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.hookset import LEASE_PROGRAM
+from wnodes_lrms.lease import Leases, Request
+from wnodes_lrms.order import Order, verify
+
+VERSION = importlib.metadata.version("wnodes-lrms")
+_LISTS = 2, 15.0  # places, seconds
+_SUBMISSIONS = 8, 60.0
+_LOOKS = 4, 5.0
+_LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
+
+log = logging.getLogger(__name__)
+
+
+def lease_request(order: Order, token: str, config: Config) -> Request:
+    """The lease job that an order asks for. It gets the hypervisor's own memory beside the
+    guest's, and the token nowhere but in its environment.
+    """
+    return Request(
+        lease=str(order.lease),
+        user=order.account,
+        account=order.lrms_account,
+        partition=order.partition,
+        walltime=order.walltime,
+        cores=order.cores,
+        memory=order.memory + config.machine.memory_overhead,
+        node=order.node,
+        program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
+        environment={"WNODES_ORDER": token},
+    )
+
+
+def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter:
+    """The routes, for the leases of this LRMS and the bait of this node."""
+    router = APIRouter()
+    submissions, looks = Lane("the batch system", *_SUBMISSIONS), Lane("libvirt", *_LOOKS)
+    listing = Recent(Lane("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
+
+    def submit(token: str) -> tuple[UUID, str]:
+        try:
+            order = verify(token, config.cluster, _keys(config))
+            job = leases.submit(lease_request(order, token, config))
+        except RejectedError:
+            metrics.REFUSED.inc()
+            raise
+        metrics.SUBMITTED.inc()
+        log.info("lease %s of %s %s", order.lease, order.dn, order.fqan, extra={"job": job})
+        return order.lease, job
+
+    @router.post("/leases", status_code=201, response_model=models.Submitted)
+    async def submit_lease(asked: models.Token) -> dict[str, Any]:
+        """Submit a lease job, for any node. Asked again for the same lease, the job is the same."""
+        lease, job = await submissions.call(submit, asked.token)
+        listing.forget()
+        return {"lease": lease, "job": job}
+
+    @router.get("/leases", response_model=models.LeasesShown)
+    async def list_leases() -> dict[str, Any]:
+        """The leases that the LRMS has."""
+        return {"leases": [asdict(lease) for lease in await listing.get()]}
+
+    @router.delete("/leases/{lease}", status_code=204)
+    async def cancel_lease(
+        lease: UUID, job: Annotated[models.JobId | None, Query()] = None
+    ) -> None:
+        """End a lease job; one that is gone is success."""
+        await submissions.call(leases.cancel, str(lease), job or "")
+        listing.forget()
+
+    async def sources() -> dict[str, str]:
+        async def ask(source: str, question: Callable[[], Any]) -> tuple[str, str]:
+            try:
+                await question()
+            except UnknownError:
+                return source, "away"
+            except WnodesError as error:
+                log.warning("%s: %s", source, error)
+            metrics.answered(source)
+            return source, "ok"
+
+        return dict(
+            await asyncio.gather(
+                ask("lrms", listing.get), ask("libvirt", lambda: looks.call(cloud.ping))
+            )
+        )
+
+    @router.get("/state", response_model=models.State)
+    async def state() -> dict[str, Any]:
+        """How this bait is."""
+        machines = await looks.call(cloud.machines)
+        return {
+            "node": node,
+            "version": VERSION,
+            "machines": len(machines),
+            **await sources(),
+        }
+
+    @router.get("/metrics")
+    async def prometheus() -> Response:
+        """The same and more, in Prometheus's text format."""
+        await sources()
+        text = metrics.text(await looks.call(cloud.census))
+        return Response(text, media_type=metrics.MEDIA_TYPE)
+
+    return router
+
+
+def _keys(config: Config) -> list[str]:
+    """The bridges' public keys, read each time: a bridge that gets a new one needs no restart."""
+    try:
+        return [Path(path).read_text() for path in config.api.order_keys]
+    except OSError as error:
+        raise WnodesError(f"[api] order_keys: {error.filename}: {error.strerror}") from error

@@ -1,0 +1,170 @@
+"""The words of the bait's HTTPS service: what comes in, what goes out, as /openapi.json tells."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from wnodes_lrms.config import Tag
+from wnodes_lrms.lease import LeaseState
+
+# Linux takes 128 KiB for one variable of a program's environment, name and all.
+LONGEST_TOKEN = 130000
+JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,99}$")]
+
+
+class Asked(BaseModel):
+    """A request's body. An unknown key is a fault."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Token(Asked):
+    """An order for one machine, signed by a bridge (see wnodes_lrms/order.py)."""
+
+    token: str = Field(min_length=1, max_length=LONGEST_TOKEN, description="a JSON Web Token")
+
+
+class Stop(Asked):
+    """graceful, acpioff: by ACPI, in `[cloud].shutdown_time` seconds; poweroff: at once."""
+
+    method: Literal["graceful", "acpioff", "poweroff"]
+
+
+class Restart(Asked):
+    """graceful: by ACPI; warm: as by a reset button; cold: a new start in the same lease."""
+
+    method: Literal["graceful", "warm", "cold"]
+
+
+class Suspend(Asked):
+    """suspend: held, with its lease; hibernate: memory to disk, the lease is freed."""
+
+    method: Literal["suspend", "hibernate"]
+
+
+class Save(Asked):
+    """The disk becomes an image of its own."""
+
+    tag: Tag
+
+
+class Size(Asked):
+    """The size of a volume."""
+
+    size: int = Field(ge=1, le=65536, description="GiB")
+
+
+class Submitted(BaseModel):
+    """A lease that the LRMS has taken."""
+
+    lease: UUID
+    job: str = Field(description="the LRMS's job id")
+
+
+class LeaseShown(BaseModel):
+    """A lease as the LRMS tells of it."""
+
+    lease: str
+    job: str
+    user: str = Field(description="the local user that it runs as")
+    state: LeaseState
+    node: str = Field(description="empty: none yet, or the LRMS does not tell")
+    reason: str = Field(description="why it waits, or how it ended")
+
+
+class LeasesShown(BaseModel):
+    """The leases that the LRMS has; ended ones may be absent."""
+
+    leases: list[LeaseShown]
+
+
+class NicShown(BaseModel):
+    """A network card of a machine."""
+
+    id: str
+    mac: str
+    address: str = Field(description="empty where the bait does not know it")
+
+
+class Device(BaseModel):
+    """Where a guest sees a volume."""
+
+    device: str = Field(description="as vdc")
+
+
+class VolumeOfMachine(Device):
+    """A volume that is in a machine."""
+
+    id: str
+
+
+class MachineShown(BaseModel):
+    """A machine of a cloud user."""
+
+    id: str
+    lease: str = Field(description="empty: none, its disk is kept here")
+    job: str
+    state: Literal["requested", "building", "running", "suspended", "stopping", "stopped", "failed"]
+    reason: str
+    cores: int
+    memory: int = Field(description="MiB of the guest")
+    image: str
+    since: float = Field(description="of its state, seconds since the epoch")
+    node: str
+    nics: list[NicShown]
+    volumes: list[VolumeOfMachine]
+
+
+class Outcome(BaseModel):
+    """A lease that has ended on this node."""
+
+    lease: str
+    machine: str
+    job: str
+    reason: str
+
+
+class MachinesShown(BaseModel):
+    """The cloud machines of a node, and how its last leases ended, the newest 200."""
+
+    node: str
+    machines: list[MachineShown]
+    outcomes: list[Outcome]
+
+
+class SavedShown(BaseModel):
+    """The images that users have saved."""
+
+    tags: list[str]
+    busy: list[str] = Field(description="being written on this node")
+    failed: dict[str, str] = Field(description="tag: why, on this node")
+
+
+class VolumeShown(BaseModel):
+    """A volume."""
+
+    id: str
+    size: int = Field(description="GiB")
+
+
+class VolumesShown(BaseModel):
+    """All volumes; they are on a folder that the nodes share."""
+
+    volumes: list[VolumeShown]
+
+
+class State(BaseModel):
+    """How this bait is."""
+
+    node: str
+    version: str
+    machines: int = Field(description="of cloud users, those at rest too")
+    lrms: Literal["ok", "away"]
+    libvirt: Literal["ok", "away"]
+
+
+class Fault(BaseModel):
+    """Why a request was not done."""
+
+    error: str = Field(description="one sentence")

@@ -1,0 +1,203 @@
+"""Building a cloud machine: a disk that outlives its domain, and what its user wants in it."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bait import cloudseed, seed
+from bait.addresses import mac_of
+from bait.build import Builder, Card, Drive, Hardware, Paths, paths
+from bait.inject import Wish
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.order import Nic, Order
+from wnodes_lrms.resources import render
+from wnodes_lrms.run import run
+
+_INJECTION = 600.0  # seconds; under emulation the appliance alone takes 26 to 43
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what a cloud machine will be."""
+
+    order: Order
+    job: str
+    cpus: tuple[int, ...]
+    image: Image
+    address: str | None  # on the node's own network
+    volumes: tuple[Drive, ...]
+
+    @property
+    def id(self) -> str:
+        """The machine."""
+        return str(self.order.machine)
+
+
+@dataclass(frozen=True)
+class CloudBuilder:
+    """Makes the cloud machines of a node."""
+
+    common: Builder
+
+    def paths(self, machine: str) -> Paths:
+        """The files of the machine with this id."""
+        return paths(self.common.config, machine)
+
+    def build(self, machine: Plan, step: Callable[[str], None]) -> None:
+        """Start the machine, on the disk that it has or on a new one.
+
+        On any error a new disk is gone again, an old one as it was. `step` is told what comes
+        next, and may raise to stop. Raises WnodesError.
+        """
+        image, hypervisor = machine.image, self.common.hypervisor
+        where = self.paths(machine.id)
+        begun = hypervisor.domains().get(machine.id)
+        if begun and begun.job == machine.job:  # by a bait that was killed before it said so
+            _used(where.memory).unlink(missing_ok=True)
+            return
+        with ExitStack() as undo:
+            self.rest(machine.id)
+            self.common.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            old = where.ran.exists()
+            # A disk goes only once its domain has: destroy() sees to that.
+            undo.callback(self.rest if old else self.common.destroy, machine.id)
+            if not old:
+                step("making the disk")
+                self.common.need_room()
+                self.common.make_disk(image, where)
+                if image.context == "guestfs":
+                    step("writing keys and data into the disk, by libguestfs")
+                    self._inject(machine.order, where)
+            where.runtime.mkdir(parents=True, exist_ok=True, mode=0o711)
+            if image.context != "guestfs":
+                step("making the seed")
+                self._seed(machine, where)
+            step("starting the domain")
+            xml = self.common.domain(where, self._hardware(machine))
+            where.ran.touch()
+            if where.memory.exists():
+                self._wake(xml, where.memory)
+            else:
+                _used(where.memory).unlink(missing_ok=True)
+                hypervisor.create(xml)
+            undo.pop_all()
+
+    def rest(self, machine: str) -> None:
+        """End the domain, and remove all but its disk and memory; success if that is done."""
+        self.common.hypervisor.destroy(machine)
+        self.paths(machine).clear()
+
+    def card(self, nic: Nic, address: str | None) -> Card:
+        """The card on its network, which is made if it is an isolated one that is not there."""
+        if nic.kind == "nat":
+            if address is None:
+                raise WnodesError(f"card {nic.id} has no address on the node's network")
+            return Card(mac_of(address), network=self.common.config.network.name, address=address)
+        only = nic.address.partition("/")[0] if nic.address else None
+        if nic.kind == "bridge":
+            return Card(nic.mac, bridge=nic.bridge, address=only)
+        network = self.common.hypervisor.have_isolated(nic.network)
+        return Card(nic.mac, network=network, address=only)
+
+    def plug(self, machine: str, device: Card | Drive) -> None:
+        """Plug a card or a volume into the running machine."""
+        self.common.hypervisor.attach(machine, _xml(device))
+
+    def unplug(self, machine: str, device: Card | Drive) -> None:
+        """Take it out again. Raises ConflictError if the guest does not let go."""
+        at, value = (
+            ("mac[@address='{}']", device.mac)
+            if isinstance(device, Card)
+            else (
+                "target[@dev='{}']",
+                device.device,
+            )
+        )
+        self.common.hypervisor.detach(
+            machine, _xml(device), lambda element: element.find(at.format(value)) is not None
+        )
+
+    def _wake(self, xml: str, memory: Path) -> None:
+        """Let the machine go on from its memory, which is good once: then the disk changes.
+
+        If nobody can tell whether it went on, it starts without the memory the next time.
+        """
+        used = memory.replace(_used(memory))
+        try:
+            self.common.hypervisor.restore(xml, used)
+        except UnknownError:
+            raise
+        except WnodesError:
+            used.replace(memory)
+            raise
+        used.unlink()
+
+    def _hardware(self, machine: Plan) -> Hardware:
+        order = machine.order
+        return Hardware(
+            id=machine.id,
+            name=machine.id,
+            job=machine.job,
+            restart=0,
+            image=machine.image,
+            cores=order.cores,
+            memory=order.memory,
+            cpus=machine.cpus,
+            nics=tuple(self.card(nic, machine.address) for nic in order.nics),
+            volumes=machine.volumes,
+            seeded=machine.image.context != "guestfs",
+            kept=True,
+        )
+
+    def _seed(self, machine: Plan, where: Paths) -> None:
+        order, subnet = machine.order, self.common.config.network.subnet
+        interfaces = []
+        for nic in order.nics:
+            card = self.card(nic, machine.address)
+            address, gateway = nic.address, nic.gateway
+            if nic.kind == "nat":
+                address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
+            interfaces.append(cloudseed.Interface(card, address, gateway))
+        guest = cloudseed.CloudGuest(
+            id=machine.id,
+            hostname=order.hostname,
+            ssh_keys=order.ssh_keys,
+            user_data=order.user_data,
+            interfaces=tuple(interfaces),
+            host_key=seed.key_pair(),
+        )
+        seed.write(where.seed, cloudseed.files(guest, machine.image.context))
+
+    def _inject(self, order: Order, where: Paths) -> None:
+        wish = Wish(
+            str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
+        )
+        file = where.runtime / "wish"
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(asdict(wish)))
+        try:
+            run([sys.executable, "-m", "bait.inject", str(file)], deadline=_INJECTION)
+        finally:
+            file.unlink()
+
+    def save(self, machine: str, running: bool, target: Path) -> None:
+        """Copy the machine's disk into one file that needs no other. Raises WnodesError."""
+        if running:
+            self.common.hypervisor.backup(machine, "vda", target)
+            return
+        disk = str(self.paths(machine).disk)
+        run(["qemu-img", "convert", "-O", "qcow2", disk, str(target)], deadline=3600)
+
+
+def _used(memory: Path) -> Path:
+    return memory.with_suffix(".used")
+
+
+def _xml(device: Card | Drive) -> str:
+    if isinstance(device, Card):
+        return render("nic.xml.j2", xml=True, nic=device)
+    return render("volume.xml.j2", xml=True, volume=device)

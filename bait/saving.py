@@ -1,0 +1,94 @@
+"""Saving a machine's disk as an image that its user can make others from."""
+
+import hashlib
+import logging
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bait.cloudbuild import CloudBuilder
+from bait.ledger import Ledger, Row
+from bait.plan import AT_REST
+from wnodes_lrms import catalogue
+from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import ConflictError, WnodesError
+from wnodes_lrms.model import State
+from wnodes_lrms.order import Order
+
+log = logging.getLogger(__name__)
+
+
+class Saver:
+    """Writes images into the folder of saved ones, a thread each."""
+
+    def __init__(self, config: Config, ledger: Ledger, builder: CloudBuilder) -> None:
+        self.folder = Path(config.cloud.saved)
+        self.catalogue = Path(config.images.catalogue)
+        self.ledger = ledger
+        self.builder = builder
+        self._busy: dict[str, str] = {}  # tag: machine
+        self._failed: dict[str, str] = {}
+        self._guard = threading.Lock()
+
+    def shown(self) -> dict[str, Any]:
+        """The images that are there, being written, and what became of others."""
+        with self._guard:
+            return {
+                "tags": catalogue.tags(self.folder),
+                "busy": sorted(self._busy),
+                "failed": dict(self._failed),
+            }
+
+    def reads(self, machine: str) -> bool:
+        """Whether the machine's disk is being read: QEMU could not open it."""
+        with self._guard:
+            return machine in self._busy.values()
+
+    def save(self, row: Row, tag: str) -> None:
+        """Begin to write the machine's disk as it is now; a tag that is there is success.
+
+        Raises ConflictError if the machine is in the middle of something.
+        """
+        if row.state not in (*AT_REST, State.READY, State.SUSPENDED):
+            raise ConflictError(f"the machine is {row.state}: its disk can't be saved now")
+        with self._guard:
+            if tag in self._busy or tag in catalogue.tags(self.folder):
+                return
+            self._busy[tag] = row.id
+            self._failed.pop(tag, None)
+        self.ledger.record(row.job, row.id, f"saving its disk as {tag}")
+        threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
+
+    def _write(self, row: Row, tag: str) -> None:
+        disk = self.folder / f"{tag}.qcow2"
+        new = disk.with_suffix(".new")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+            new.unlink(missing_ok=True)
+            self.builder.save(row.id, row.state not in AT_REST, new)
+            new.replace(disk)
+            catalogue.write(self.folder, self._image(row, tag, disk))
+        except (WnodesError, OSError) as error:
+            log.error("%s", error, extra={"job": row.job, "machine": row.id})
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
+            self._failed[tag] = str(error)
+        finally:
+            with self._guard:
+                del self._busy[tag]
+
+    def _image(self, row: Row, tag: str, disk: Path) -> Image:
+        order = Order.model_validate_json(row.spec)
+        base = catalogue.read(self.folder if order.saved else self.catalogue, order.image)
+        with disk.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return base.model_copy(
+            update={
+                "tag": tag,
+                "format": "qcow2",
+                "disk": Part(source=str(disk), sha256=digest),
+                "trusted": False,
+            }
+        )

@@ -1,0 +1,99 @@
+"""The threads that have a machine in hand: one a machine at most, and each can be told to stop."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
+
+_PATIENCE = 8.0  # seconds to wait for a thread to let go of its machine
+
+log = logging.getLogger(__name__)
+
+
+class Work:
+    """A thread that has a machine in hand, and the way to tell it to stop."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def check(self) -> None:
+        """Raises CancelledError if the thread was told to stop."""
+        if self.cancelled.is_set():
+            raise CancelledError("cancelled")
+
+
+class Works:
+    """All such threads of a bait, by machine, and the news that something has changed."""
+
+    def __init__(self) -> None:
+        self.news = threading.Condition()
+        self._works: dict[str, Work] = {}
+
+    def machines(self) -> frozenset[str]:
+        """The machines that a thread has in hand."""
+        with self.news:
+            return frozenset(self._works)
+
+    def start(
+        self,
+        machine: str,
+        job: str,
+        task: Callable[[Work], None],
+        failed: Callable[[WnodesError], None],
+    ) -> bool:
+        """Do the task in a thread; `failed` hears its fault. False: one has the machine already."""
+        work = Work()
+        ids = {"job": job, "machine": machine}
+
+        def body() -> None:
+            try:
+                task(work)
+            except CancelledError:
+                log.info("stopped: it is no longer wanted", extra=ids)
+            except WnodesError as error:
+                failed(error)
+            except OSError as error:  # a full disk, mostly
+                where = error.filename or "a file of the machine"
+                failed(WnodesError(f"{where}: {error.strerror}"))
+            except Exception:
+                log.exception("internal fault", extra=ids)
+                failed(WnodesError("internal fault of the bait, see its log"))
+            finally:
+                with self.news:
+                    del self._works[machine]
+                    self.news.notify_all()
+
+        work.thread = threading.Thread(target=body, name=f"job {job}", daemon=True)
+        with self.news:
+            if self._works.setdefault(machine, work) is not work:
+                return False
+            work.thread.start()
+            return True
+
+    def instead(
+        self,
+        machine: str,
+        job: str,
+        task: Callable[[Work], None],
+        failed: Callable[[WnodesError], None],
+    ) -> None:
+        """The same, in the place of what is being done with it. UnknownError if that hangs."""
+        while not self.start(machine, job, task, failed):
+            self.let_go(machine)
+
+    def let_go(self, machine: str) -> None:
+        """Have the thread of a machine stop, and wait for that. Raises UnknownError if it hangs."""
+        with self.news:
+            work = self._works.get(machine)
+        if work and work.thread and work.thread is not threading.current_thread():
+            work.cancelled.set()
+            work.thread.join(_PATIENCE)
+            if work.thread.is_alive():
+                raise UnknownError(f"machine {machine} is still being made: libvirt hangs?")
+
+    def tell(self) -> None:
+        """Wake all who wait for news."""
+        with self.news:
+            self.news.notify_all()

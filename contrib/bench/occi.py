@@ -1,0 +1,161 @@
+"""What the bridge answers in how long, against pyssf, a plain OCCI server, on the same machine.
+
+The bridge is one of its own, with the site's certificates and a user's VOMS proxy, over TLS; its
+baits are stand-ins in memory, for two thousand machines are more than any one machine bears. pyssf
+speaks plain HTTP, knows no users and keeps all in memory.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import tomli_w
+
+from contrib.bench.load import Credential, get
+from contrib.bench.site import wait_until
+from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from wnodes_lrms import config as configuration
+
+_SECONDS = 8.0  # of each run
+_ROUNDS = 3
+_CONNECTIONS = 4
+_COMPUTE = 'Category: compute; scheme="http://schemas.ogf.org/occi/infrastructure#"\n'
+_SIZE = "X-OCCI-Attribute: occi.compute.cores=1, occi.compute.memory=0.25\n"
+_PYSSF = Path("build/pyssf")
+
+
+def reads() -> dict[str, list[float]]:
+    """Requests a second and the 99th percentile in ms, by number of machines and server."""
+    samples: dict[str, list[float]] = {}
+    who = Credential(os.environ["X509_USER_PROXY"], os.environ["X509_CERT_DIR"])
+    for count in (20, 2000):
+        with _pyssf() as plain, _bridge() as (url, created):
+            _fill_pyssf(plain, count)
+            samples.setdefault(f"POST to 201, ms, up to {count}", []).extend(created(count))
+            for _ in range(_ROUNDS):
+                for name, base, credential in (("pyssf", plain, None), ("bridge", url, who)):
+                    for path in ("/-/", "/compute/"):
+                        run = get(base + path, _SECONDS, _CONNECTIONS, credential)
+                        label = f"{name}, {path} with {count}"
+                        samples.setdefault(f"{label}: GETs a second", []).append(run.rate)
+                        p99 = run.percentile(0.99) * 1000
+                        samples.setdefault(f"{label}: p99, ms", []).append(p99)
+    return samples
+
+
+@contextmanager
+def _bridge() -> Iterator[tuple[str, "_Created"]]:
+    """A bridge on its own database; its URL, and what makes so many machines there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = configuration.path_in_use()
+        tables = tomllib.loads(path.read_text())
+        public = Path(tables["api"]["order_keys"][0]).read_text()
+        baits = [FakeBait("hv1", Lrms(public))]
+        port = _free_port()
+        tables["bridge"] |= {
+            "listen": f"127.0.0.1:{port}",
+            "database": f"sqlite:///{folder}/bridge.sqlite",
+            "baits": [bait.url for bait in baits],
+            "grant": [
+                {"match": "*", "machines": 5000, "cores": 5000, "memory": 5000000, "walltime": 3600}
+            ],
+        }
+        (folder / "wnodes.toml").write_text(tomli_w.dumps(tables))
+        url = os.environ["WNODES_URL"].rpartition(":")[0] + f":{port}"
+        program = Path(sys.executable).parent / "wnodes-bridge"
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [program, "--config", folder / "wnodes.toml"], stdout=log, stderr=log
+            )
+        try:
+            wait_until(lambda: _listens(port), 30)
+            yield url, _Created(url)
+        finally:
+            process.terminate()
+            process.wait(30)
+            for bait in baits:
+                bait.close()
+
+
+class _Created:
+    """Makes machines, one after the other, over one connection."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __call__(self, count: int) -> list[float]:
+        """The time of each answer in ms; returns when all of them run."""
+        import ssl
+
+        context = ssl.create_default_context(capath=os.environ["X509_CERT_DIR"])
+        context.load_cert_chain(os.environ["X509_USER_PROXY"])
+        times = []
+        with httpx.Client(base_url=self.url, verify=context, timeout=60) as client:
+            for _ in range(count):
+                begun = time.monotonic()
+                answer = client.post(
+                    "/compute/", content=_COMPUTE + _SIZE, headers={"Content-Type": "text/plain"}
+                )
+                times.append((time.monotonic() - begun) * 1000)
+                if answer.status_code != 201:
+                    raise RuntimeError(answer.text)
+            wait_until(lambda: self._active(client) == count, 300)
+        return times
+
+    def _active(self, client: httpx.Client) -> int:
+        state = {"X-OCCI-Attribute": 'occi.compute.state="active"', "Accept": "text/uri-list"}
+        return len(client.get("/compute/", headers=state).text.split())
+
+
+@contextmanager
+def _pyssf() -> Iterator[str]:
+    """pyssf on a port of its own; its URL."""
+    python = _PYSSF / "bin" / "python"
+    if not (_PYSSF / "ready").exists():
+        subprocess.run(["/usr/bin/python3", "-m", "venv", _PYSSF], check=True)
+        packages = ["pyssf==0.4.7", "waitress"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        (_PYSSF / "ready").touch()
+    port = _free_port()
+    server = Path(__file__).with_name("pyssf_server.py")
+    process = subprocess.Popen(
+        [python, "-W", "ignore", server, str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: _listens(port), 30)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _fill_pyssf(url: str, count: int) -> None:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for _ in range(count):
+            answer = client.post(
+                "/compute/", content=_COMPUTE, headers={"Content-Type": "text/plain"}
+            )
+            answer.raise_for_status()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,78 @@
+"""The bridge on the site: who is who, its folder, its process, and what its users' shells need."""
+
+import shutil
+
+from . import people
+from .errors import SiteError
+from .grid import Grid
+from .layout import REPOSITORY, Layout, Memory
+from .part import Part
+from .ports import port
+from .process import run, succeeds
+
+PROGRAMS = REPOSITORY / ".venv" / "bin"
+USER = "alice"  # whose credentials `site env` exports
+
+
+def configure(site: Layout) -> None:
+    """Make certificates, maps and proxies, and the bridge's own folder.
+
+    Raises SiteError if the bridge's user can't read the project.
+    """
+    here = ["env", f"--chdir={REPOSITORY / 'contrib' / 'site'}", "PYTHONDONTWRITEBYTECODE=1"]
+    run([*here, str(PROGRAMS / "python"), "-m", "box.identities"], {"WNODES_SITE": str(site.root)})
+    folder = site.spool / "bridge"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    shutil.chown(folder, people.BRIDGE, people.BRIDGE)
+    program = str(PROGRAMS / "wnodes-bridge")
+    if not succeeds([*_as_bridge(), "test", "-r", program]):
+        raise SiteError(
+            f"the user {people.BRIDGE} can't read {program}",
+            f"put the project where every user may read it, as with chmod o+x {REPOSITORY.parent}",
+        )
+
+
+def part(site: Layout, memory: Memory) -> Part:
+    """The OCCI service, as a user of its own that may nothing else."""
+    program = str(PROGRAMS / "wnodes-bridge")
+    return Part(
+        "bridge",
+        [*_as_bridge(), program, "--config", str(site.wnodes_config)],
+        lambda: _answers(site, memory),
+        patience=30,
+    )
+
+
+def environment(site: Layout, memory: Memory) -> dict[str, str]:
+    """What the shell of a grid user needs, in the variables that grid clients know.
+
+    Nothing before `up` has chosen the port.
+    """
+    if port(memory, "bridge") is None:
+        return {}
+    grid = Grid(site)
+    return {
+        "WNODES_URL": _url(memory),
+        "X509_CERT_DIR": str(grid.certificates),
+        "X509_USER_CERT": str(grid.user(USER) / "usercert.pem"),
+        "X509_USER_KEY": str(grid.user(USER) / "userkey.pem"),
+        "X509_USER_PROXY": str(grid.voms_proxy(USER)),
+    }
+
+
+def _url(memory: Memory) -> str:
+    return f"https://localhost:{port(memory, 'bridge')}"
+
+
+def _answers(site: Layout, memory: Memory) -> bool:
+    grid = Grid(site)
+    proxy = str(grid.proxy(USER))
+    trust = ["--capath", str(grid.certificates), "--cert", proxy, "--key", proxy]
+    return succeeds(["curl", "--silent", "--fail", *trust, f"{_url(memory)}/-/"])
+
+
+def _as_bridge() -> list[str]:
+    return [
+        *("setpriv", f"--reuid={people.BRIDGE}", f"--regid={people.BRIDGE}", "--init-groups"),
+        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
+    ]

@@ -1,0 +1,134 @@
+"""wnodes-lrms: the program of a lease job, whose allocation carries a cloud user's machine.
+
+    lease.py SOCKET
+
+The LRMS runs it on the node that it chose, as the account that the lease is charged to. It hands
+the signed order from its environment (WNODES_ORDER) to this node's bait, which makes the machine,
+and stays until the machine has ended: as long as it lives, the allocation does. A signal that
+announces the end of the allocation is told to the bait once, so that the guest can shut down; this
+program then goes on waiting, until the machine has ended or the LRMS kills it.
+
+SOCKET is the bait's control socket; %n in it is the node's name. The exit code is 0 if the machine
+ended as it should; else 1, with the reason on standard error. Standard library only.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+# The bait speaks at least every 5 s; this is "it hangs".
+SILENCE = 30.0  # seconds
+BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
+PAUSE = 1.0  # seconds between two tries
+
+# What LRMSs send some time before KILL: TERM at the end of the walltime, at a cancel, at a
+# preemption; USR1 where the job asked for it (sbatch --signal), USR1 and USR2 with qsub -notify.
+ANNOUNCED = ("TERM", "USR1", "USR2", "XCPU", "INT", "HUP")
+
+JOB = os.environ.get("SLURM_JOB_ID", "")
+NODE = os.environ.get("SLURMD_NODENAME", "")
+
+
+def say(text: str) -> None:
+    """One line on the job's standard error. A signal's handler may cut in, so it is one write."""
+    os.write(2, f"wnodes: job {JOB or '?'}: {' '.join(text.split())}\n".encode())
+
+
+def give_up(reason: str) -> NoReturn:
+    say(reason)
+    sys.exit(1)
+
+
+def answers(path: str, request: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What the bait says to a request. Raises OSError (TimeoutError too), ValueError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        link.settimeout(SILENCE)
+        link.connect(path)
+        link.sendall(json.dumps(request).encode() + b"\n")
+        for line in link.makefile():
+            yield json.loads(line)
+
+
+class Ending:
+    """The end of the allocation, announced by a signal: told to the bait, once."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.begun = False
+        for name in ANNOUNCED:
+            signal.signal(getattr(signal, f"SIG{name}"), self.arrive)
+
+    def arrive(self, number: int, _frame: object) -> None:
+        if not self.begun:
+            self.begun = True
+            say(f"{signal.Signals(number).name}: the lease is ending")
+            # In a thread: the bait's answers go on being read, and it may just be away.
+            threading.Thread(target=self.tell, daemon=True).start()
+
+    def tell(self) -> None:
+        while True:
+            try:
+                for answer in answers(self.path, {"op": "lease-ending", "job": JOB}):
+                    if answer.get("ok") or not answer.get("retry"):
+                        return  # told; or there is no machine that could end
+            except (OSError, ValueError):
+                pass
+            time.sleep(PAUSE)
+
+
+def wait(path: str, order: str, ending: Ending) -> NoReturn:
+    """Hand in the order and stay until the machine has ended; ends this process.
+
+    Until the bait has taken the order, it may be away for BAIT_AWAY. From then on there may be a
+    machine, which needs the allocation and not the bait: only the bait or the LRMS ends the wait.
+    """
+    since = time.monotonic()
+    taken = False
+    told = False
+    while True:
+        try:
+            for answer in answers(path, {"op": "lease", "job": JOB, "token": order}):
+                if "ended" in answer:
+                    if answer.get("code") == 0:
+                        sys.exit(0)
+                    give_up(str(answer["ended"]))
+                if answer.get("ok") is False:
+                    trouble = f"says: {answer.get('error')}"
+                    if not answer.get("retry"):
+                        give_up(str(answer.get("error")))
+                    break
+                taken, told = True, False
+            else:
+                trouble = "closed the connection"
+        except TimeoutError:
+            trouble = f"does not answer at {path}: it hangs"
+        except (OSError, ValueError) as error:
+            trouble = f"can't be reached at {path}: {getattr(error, 'strerror', None) or error}"
+        if not taken and (ending.begun or time.monotonic() - since > BAIT_AWAY):
+            give_up(f"the bait on node {NODE} {trouble}")
+        if not told:
+            told = True
+            say(f"the bait on node {NODE} {trouble}; trying again")
+        time.sleep(PAUSE)
+
+
+def main(pattern: str) -> None:
+    """See the head of this file."""
+    path = pattern.replace("%n", NODE)
+    ending = Ending(path)
+    order = os.environ.pop("WNODES_ORDER", "")
+    if not JOB:
+        give_up("SLURM_JOB_ID is not set: is this run by the batch system?")
+    if not order:
+        give_up("WNODES_ORDER is not set: this is no lease, or its environment was lost")
+    wait(path, order, ending)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

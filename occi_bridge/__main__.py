@@ -1,0 +1,78 @@
+"""`wnodes-bridge`: the OCCI service's entry point."""
+
+import argparse
+import functools
+import logging
+import os
+import platform
+import sys
+import uuid
+from pathlib import Path
+
+from occi_bridge import checks, journal, processes
+from occi_bridge.baits import client_context
+from occi_bridge.database import Database
+from occi_bridge.migrate import migrate
+from occi_bridge.supervisor import Child, supervise
+from wnodes_lrms import config as configuration
+from wnodes_lrms import https
+from wnodes_lrms.errors import ConfigError, WnodesError
+from wnodes_lrms.log import set_up
+
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run the bridge until it is told to stop; the machines live on without it."""
+    parser = argparse.ArgumentParser(
+        prog="wnodes-bridge",
+        description="Gives cloud users machines from the batch system's pool, over OCCI.",
+    )
+    parser.add_argument("--config", type=Path, help="default: $WNODES_CONFIG, /etc/wnodes/…")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="print what this host has and lacks, as JSON, and end; see also `wnodes doctor`",
+    )
+    options = parser.parse_args()
+    set_up()
+    os.umask(0o077)
+    try:
+        path = configuration.path_in_use(options.config)
+        config = configuration.load(path)
+        if config.bridge is None:
+            raise ConfigError(str(path), ["bridge: is missing, and without it there is no service"])
+        if options.check:
+            checks.report(config.bridge)
+        else:
+            _run(config, config.bridge)
+    except WnodesError as error:
+        for line in str(error).splitlines():
+            log.critical("%s", line)
+        return 1
+    return 0
+
+
+def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
+    # What would end every process is found out once, here.
+    processes.order_key(bridge)
+    client_context(bridge.certificate, bridge.key, bridge.ca_dir)
+    migrate(bridge.database)
+    db = Database(bridge.database)
+    journal.expect(db)
+    db.close()
+    sock = https.listener(bridge.listen)
+    wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    children = [
+        Child(f"worker {number}", functools.partial(processes.answer, config, sock, wake))
+        for number in range(1, bridge.workers + 1)
+    ]
+    holder = f"{platform.node()}/{uuid.uuid4()}"
+    children.append(Child("driver", functools.partial(processes.drive, config, wake, holder)))
+    log.info("bridge of %s on %s, %d workers", config.cluster, bridge.listen, bridge.workers)
+    supervise(children)
+    log.info("stopped; the machines live on")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

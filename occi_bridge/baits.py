@@ -1,0 +1,245 @@
+"""The baits' HTTPS API, from the bridge's side: mutual TLS with host certificates, JSON.
+
+Any fault is one of wnodes_lrms.errors. No answer, one that makes no sense, and a bait that does not
+know this bridge (403) are UnknownError: nothing follows from that for anybody's machine.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from occi_bridge.sights import LeasesSeen, Machines, SeenNic, Sight
+from wnodes_lrms.errors import (
+    AbsentError,
+    ConfigError,
+    ConflictError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
+from wnodes_lrms.lease import Lease
+from wnodes_lrms.order import Nic
+
+Reply = TypeVar("Reply")
+
+_ASKING = 3.0  # seconds for a bait to tell what it knows
+_ACTING = 20.0  # seconds for one to act: it may have to wait for the LRMS or libvirt
+_FAULTS: Mapping[int, type[WnodesError]] = {
+    400: RejectedError,
+    404: AbsentError,
+    409: ConflictError,
+    422: RejectedError,
+}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The reply to POST /leases."""
+
+    job: str
+
+
+@dataclass(frozen=True)
+class Leases:
+    """The reply to GET /leases."""
+
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True)
+class Device:
+    """The reply to PUT /machines/{id}/volumes/{vol}."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """The reply to PUT /machines/{id}/nics/{nic}."""
+
+    mac: str
+    address: str | None = None
+
+
+@dataclass(frozen=True)
+class SavedImages:
+    """The reply to GET /saved."""
+
+    tags: tuple[str, ...]
+    busy: tuple[str, ...] = ()
+    failed: Mapping[str, str] | None = None
+
+
+_MACHINES = TypeAdapter(Machines)
+_LEASES = TypeAdapter(Leases)
+_SUBMITTED = TypeAdapter(Submitted)
+_DEVICE = TypeAdapter(Device)
+_CARD = TypeAdapter(Card)
+_SAVED = TypeAdapter(SavedImages)
+
+
+def client_context(certificate: str, key: str, ca_dir: str) -> ssl.SSLContext:
+    """How the bridge shows who it is to baits, and knows them by their host names.
+
+    CRLs count as in tls.server_context: all of a chain, where the folder has any. Raises
+    ConfigError if a file can't be read or does not fit.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(capath=ca_dir)
+        if any(Path(ca_dir).glob("*.r[0-9]")):
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except OSError as error:  # ssl.SSLError too
+        said = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(certificate, [f"can't be used with the key {key}: {said}"]) from error
+    return context
+
+
+class Bait:
+    """One bait, asked over kept-alive connections."""
+
+    def __init__(self, url: str, context: ssl.SSLContext | bool) -> None:
+        """`context` is as client_context() makes it; nothing is connected yet."""
+        self.url = url
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            verify=context,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=16, max_keepalive_connections=4),
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def look(self) -> Sight:
+        """What it has now."""
+        at = time.time()
+        told = _read(_MACHINES, await self._call("GET", "/machines", _ASKING))
+        return Sight(
+            url=self.url,
+            node=told.node,
+            at=at,
+            machines={machine.id: machine for machine in told.machines},
+            outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
+        )
+
+    async def leases(self) -> LeasesSeen:
+        """All lease jobs in the LRMS."""
+        at = time.time()
+        told = _read(_LEASES, await self._call("GET", "/leases", _ACTING))
+        found: dict[str, tuple[Lease, ...]] = {}
+        for lease in told.leases:
+            found[lease.lease] = (*found.get(lease.lease, ()), lease)
+        return LeasesSeen(at, found)
+
+    async def submit(self, token: str) -> str:
+        """Hand in an order; the job's id. One that is there already is success."""
+        reply = await self._call("POST", "/leases", _ACTING, {"token": token})
+        return _read(_SUBMITTED, reply).job
+
+    async def cancel(self, lease: str, job: str) -> None:
+        """End a lease job."""
+        await self._call("DELETE", f"/leases/{lease}", _ACTING, query={"job": job})
+
+    async def do(self, machine: str, verb: str, method: str = "") -> None:
+        """Have it stop, restart, suspend or resume a machine; it begins, and does not wait."""
+        body = {"method": method} if method else None
+        await self._call("POST", f"/machines/{machine}/{verb}", _ACTING, body)
+
+    async def destroy(self, machine: str) -> None:
+        """End a machine and remove all it has; an absent one is success."""
+        await self._call("DELETE", f"/machines/{machine}", _ACTING)
+
+    async def save(self, machine: str, tag: str) -> None:
+        """Begin to make an image of a machine's disk."""
+        await self._call("POST", f"/machines/{machine}/save", _ACTING, {"tag": tag})
+
+    async def saved(self) -> SavedImages:
+        """The images that users have saved, and those being made."""
+        return _read(_SAVED, await self._call("GET", "/saved", _ACTING))
+
+    async def make_volume(self, volume: str, size: int) -> None:
+        """Make a volume of `size` GiB; one that is there already is success."""
+        await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
+
+    async def delete_volume(self, volume: str) -> None:
+        """Delete a volume; an absent one is success."""
+        try:
+            await self._call("DELETE", f"/volumes/{volume}", _ACTING)
+        except AbsentError:
+            return
+
+    async def attach_volume(self, machine: str, volume: str) -> str:
+        """Attach a volume to a machine that runs; the device that it sees."""
+        path = f"/machines/{machine}/volumes/{volume}"
+        return _read(_DEVICE, await self._call("PUT", path, _ACTING)).device
+
+    async def detach_volume(self, machine: str, volume: str) -> None:
+        """Take a volume off a machine that runs; one that is off is success."""
+        await self._detach(f"/machines/{machine}/volumes/{volume}")
+
+    async def attach_nic(self, machine: str, nic: Nic) -> SeenNic:
+        """Give a machine that runs a network card; the card as it then is."""
+        path = f"/machines/{machine}/nics/{nic.id}"
+        body = nic.model_dump(mode="json", exclude_none=True)
+        card = _read(_CARD, await self._call("PUT", path, _ACTING, body))
+        return SeenNic(str(nic.id), card.mac, card.address)
+
+    async def detach_nic(self, machine: str, nic: str) -> None:
+        """Take a network card off a machine that runs; one that is off is success."""
+        await self._detach(f"/machines/{machine}/nics/{nic}")
+
+    async def _detach(self, path: str) -> None:
+        try:
+            await self._call("DELETE", path, _ACTING)
+        except AbsentError:
+            return
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        patience: float,
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        try:
+            async with asyncio.timeout(patience):
+                reply = await self._client.request(
+                    verb, path, json=body, params=query, timeout=None
+                )
+        except TimeoutError as error:
+            raise UnknownError(f"bait {self.url}: no answer within {patience:g} s") from error
+        except (httpx.HTTPError, OSError) as error:
+            raise UnknownError(f"bait {self.url}: {error}") from error
+        if reply.is_success:
+            return reply
+        raise _FAULTS.get(reply.status_code, UnknownError)(_sentence(self.url, reply))
+
+
+def _sentence(url: str, reply: httpx.Response) -> str:
+    try:
+        said = reply.json()["error"]
+    except (ValueError, LookupError, TypeError):
+        said = f"HTTP status {reply.status_code}"
+    return f"bait {url}: {said}" if reply.status_code >= 500 else str(said)
+
+
+def _read(form: TypeAdapter[Reply], reply: httpx.Response) -> Reply:
+    try:
+        return form.validate_json(reply.content)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise UnknownError(
+            f"bait {reply.url}: the answer makes no sense: {place}: {fault['msg']}"
+        ) from error

@@ -1,0 +1,238 @@
+"""The driver: one process among all bridges of a database makes the baits do what users wish.
+
+It watches the baits, writes down what it learns, plans, and carries out. Others stand by and take
+over when the leader's row in the database expires.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from occi_bridge import journal
+from occi_bridge.acts import Actor, name
+from occi_bridge.baits import Bait
+from occi_bridge.database import Database
+from occi_bridge.journal import Rows
+from occi_bridge.learn import learn
+from occi_bridge.plan import Action, plan, unsettled
+from occi_bridge.sights import Sights
+from occi_bridge.watch import SILENT, Watcher
+from occi_bridge.world import Target, World
+from wnodes_lrms.errors import WnodesError
+
+_TERM = 15.0  # seconds that a leader leads without asking again
+_RENEW = 4.0  # seconds between two askings
+_TICK = 1.0  # seconds between two looks for wishes from bridges on other machines
+_BREATH = 0.05  # seconds between two turns, so that many news make few of them
+_AT_ONCE = 8  # requests to one bait at a time
+_PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
+_SHOCK = 10.0  # seconds before something is tried again that failed for a fault of ours
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Hand:
+    """What is being carried out."""
+
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by uid or tag
+    places: dict[str, asyncio.Semaphore] = field(default_factory=dict)  # by bait
+
+
+class Driver:
+    """Leads if it can, and drives while it leads."""
+
+    def __init__(
+        self, holder: str, db: Database, baits: Mapping[str, Bait], actor: Actor
+    ) -> None:
+        """`holder` names the bridge, of which there is one driver at a time: the next one goes on
+        leading at once. `baits` by URL, the same as the actor's."""
+        self._holder = holder
+        self._db = db
+        self._actor = actor
+        self._news = asyncio.Event()
+        self._watchers = [Watcher(bait, db, self._news.set) for bait in baits.values()]
+        self._hand = _Hand(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
+        self._nodes: dict[str, str] = {}
+        self._rows: Rows = {}
+        self._revision = 0  # of the rows
+        self._stale = True  # the rows have to be read, whatever the revision says
+        self._until = 0.0  # leading until then, on the monotonic clock
+
+    @property
+    def leading(self) -> bool:
+        """Whether this driver may act."""
+        return time.monotonic() < self._until
+
+    def wake(self) -> None:
+        """A wish has been written: look now."""
+        self._news.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drive until told to stop; then complete what is being asked, and let another lead."""
+        works = {asyncio.create_task(work()) for work in (self._lead, self._drive, self._tick)}
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *works}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopped, *works):
+                task.cancel()
+        if self._hand.tasks:
+            await asyncio.wait(self._hand.tasks.values(), timeout=_PARTING)
+        with contextlib.suppress(WnodesError):
+            await asyncio.to_thread(journal.step_down, self._db, self._holder)
+        for task in works & done:
+            task.result()  # a fault of ours: let it be seen
+
+    async def _lead(self) -> None:
+        watching: list[asyncio.Task[None]] = []
+        try:
+            while True:
+                before = time.monotonic()
+                if await self._asked():
+                    self._until = before + _TERM - _RENEW
+                if self.leading and not watching:
+                    self._stale = True
+                    log.info("this driver leads")
+                    watching = [asyncio.create_task(each.run()) for each in self._watchers]
+                elif watching and not self.leading:
+                    log.warning("this driver does not lead any more")
+                    _cancel(watching)
+                await asyncio.sleep(_RENEW)
+        finally:
+            _cancel(watching)
+
+    async def _asked(self) -> bool:
+        try:
+            leads = await asyncio.to_thread(journal.lead, self._db, self._holder, _TERM)
+            if leads and not self.leading:
+                urls = list(self._hand.places)
+                self._nodes = await asyncio.to_thread(journal.nodes, self._db, urls)
+            return leads
+        except WnodesError as error:
+            log.warning("can't ask who leads: %s", error)
+            return False
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._news.set()
+
+    async def _drive(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if not self.leading:
+                continue
+            try:
+                await self._turn()
+            except WnodesError as error:
+                log.warning("%s", error)
+                await asyncio.sleep(_TICK)
+            await asyncio.sleep(_BREATH)
+
+    async def _turn(self) -> None:
+        world = await self._look()
+        if not world.sights.baits and not all(each.silent for each in self._watchers):
+            return  # they have only just been asked
+        changes = learn(world)
+        if changes:
+            for change in await asyncio.to_thread(journal.apply, self._db, changes):
+                if change.why:
+                    log.info("%s: %s", name(change.row), change.why)
+            self._stale = True
+            world = await self._look()
+        actions = plan(world)
+        for action in actions:
+            self._begin(action, world.by_uid[action.uid])
+        busy = bool(actions) or bool(self._hand.tasks) or unsettled(world)
+        places = {image.node for image in world.saved}
+        for each in self._watchers:
+            node = each.sight.node if each.sight else ""
+            each.busy, each.saving = busy, node in places
+
+    async def _look(self) -> World:
+        # Whatever is done while the rows are being read still counts as in hand: the rows may
+        # not have it yet.
+        in_hand = frozenset(self._hand.tasks)
+        revision = await asyncio.to_thread(self._db.revision)
+        if self._stale or revision != self._revision:
+            self._stale = False
+            try:
+                self._rows = await asyncio.to_thread(journal.read_all, self._db)
+            except WnodesError:
+                self._stale = True
+                raise
+            self._revision = revision
+        now = time.time()
+        sights = {
+            each.sight.url: each.sight
+            for each in self._watchers
+            if each.sight and now - each.sight.at <= SILENT
+        }
+        self._nodes.update({sight.node: url for url, sight in sights.items()})
+        speaker = self._speaker()
+        return World(
+            now=now,
+            **self._rows,
+            sights=Sights(
+                baits=sights,
+                nodes=self._nodes,
+                leases=speaker.leases if speaker else None,
+                all_answer=len(sights) == len(self._watchers),
+            ),
+            saved_seen={
+                each.sight.node: each.saved for each in self._watchers if each.sight and each.saved
+            },
+            in_hand=in_hand,
+        )
+
+    def _speaker(self) -> Watcher | None:
+        """The bait that is asked for the leases: another one if it can't tell."""
+        now = next((each for each in self._watchers if each.speaks), None)
+        if now and not now.mute and not now.silent:
+            return now
+        able = [each for each in self._watchers if not each.silent and each is not now]
+        if not able:
+            return now
+        index = self._watchers.index(now) if now else -1
+        after = [each for each in able if self._watchers.index(each) > index]
+        if now:
+            now.speaks, now.leases = False, None
+        new = (after or able)[0]
+        new.speaks = True
+        new.poke()
+        return new
+
+    def _begin(self, action: Action, row: Target) -> None:
+        if action.uid not in self._hand.tasks:
+            task = asyncio.create_task(self._carry_out(action, row))
+            self._hand.tasks[action.uid] = task
+
+    async def _carry_out(self, action: Action, row: Target) -> None:
+        try:
+            async with self._hand.places.get(action.bait, contextlib.nullcontext()):
+                if self.leading:
+                    await self._actor.carry_out(action, row)
+        except WnodesError as error:
+            log.warning("%s: %s: %s", name(row), action.asked, error)
+            await asyncio.sleep(_TICK)
+        except Exception:
+            log.exception("%s: %s: internal fault", name(row), action.asked)
+            await asyncio.sleep(_SHOCK)
+        finally:
+            del self._hand.tasks[action.uid]
+            self._stale = True
+            for each in self._watchers:
+                if each.bait.url == action.bait:
+                    each.poke()
+            self._news.set()
+
+
+def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    tasks.clear()

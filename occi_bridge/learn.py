@@ -1,0 +1,192 @@
+"""What the rows have to say after what was seen: a pure function, from a world to changes.
+
+A source that did not answer changes nothing, except that the LRMS's word that a lease is over is
+believed where the bait of its node is silent: the bait would end the machine by itself.
+"""
+
+from dataclasses import dataclass, field
+
+from occi_bridge.rows import Attachment, Compute, Interface, Saved
+from occi_bridge.sights import Machine, Sight
+from occi_bridge.world import LIVE, ON_DISK, World
+from wnodes_lrms.lease import Lease
+
+# Seconds after its submission in which a lease may not be listed yet, and not for being over:
+# where the LRMS has told its job, and where nobody knows whether the order ever reached a bait.
+CONFIRMED_LATELY = 2.0
+SUBMITTED_LATELY = 10.0
+
+
+@dataclass
+class Change:
+    """New values of some columns of a row; `why` is empty where it is nothing to tell of."""
+
+    row: Compute | Interface | Attachment | Saved
+    values: dict[str, object] = field(default_factory=dict)
+    why: str = ""
+
+
+def learn(world: World) -> list[Change]:
+    """The changes, without those that change nothing."""
+    changes = [_compute(row, world) for row in world.computes if row.uid not in world.in_hand]
+    by_uid = {row.uid: row for row in world.computes}
+    for links in (world.interfaces, world.attachments):
+        changes += [
+            _link(link, by_uid[link.compute], world)
+            for link in links
+            if link.uid not in world.in_hand and not link.gone
+        ]
+    changes += [_saved(row, world) for row in world.saved if row.tag not in world.in_hand]
+    for change in changes:
+        change.values = {
+            name: value
+            for name, value in change.values.items()
+            if getattr(change.row, name) != value
+        }
+    return [change for change in changes if change.values]
+
+
+def _compute(row: Compute, world: World) -> Change:
+    change = Change(row)
+    found = world.sighting(row)
+    if found and found[0].at > row.acted:
+        _sighted(change, *found, row)
+    elif not found and row.state and _answers_since(row, world):
+        change.values |= {"state": "", "ran": False, "since": world.now}
+        change.why = f"{row.node} does not have it any more"
+        if not row.lease and not row.gone:
+            _lost(change, row)
+    lease = _listed(row, world)
+    if lease and row.lease:
+        _leased(change, lease, row)
+    why = _over(row, found, lease, world)
+    if row.lease and why is not None:
+        _ended(change, row, why, world)
+    return change
+
+
+def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> None:
+    change.values |= {
+        "state": machine.state,
+        "node": sight.node,
+        "since": machine.since,
+        "ran": row.ran or machine.state in ON_DISK,
+    }
+    if machine.state != row.state:
+        change.why = f"{row.state or 'nothing'} → {machine.state} on {sight.node}"
+        if machine.state == "running":
+            change.values["reason"] = ""
+    if machine.lease and not row.lease and machine.state in LIVE | {"suspended"}:
+        change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
+    elif machine.lease == row.lease and machine.job:
+        change.values["job"] = machine.job
+
+
+def _lost(change: Change, row: Compute) -> None:
+    change.values |= {
+        "desired": "inactive",
+        "fault": True,
+        "reason": f"its disk is no longer on {row.node}",
+        "node": "",
+    }
+
+
+def _answers_since(row: Compute, world: World) -> bool:
+    sight = world.sights.of_node(row.node)
+    return sight is not None and sight.at > row.acted
+
+
+def _listed(row: Compute, world: World) -> Lease | None:
+    """The lease job as the LRMS lists it: the one that we know, where there are two."""
+    jobs = world.sights.leases.leases.get(row.lease, ()) if world.sights.leases else ()
+    return next((job for job in jobs if job.job == row.job), jobs[0] if jobs else None)
+
+
+def _leased(change: Change, lease: Lease, row: Compute) -> None:
+    if lease.state not in ("pending", "running"):
+        return
+    change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
+    if lease.state == "pending" and row.desired == "active":
+        change.values["reason"] = lease.reason
+    if lease.state == "running" and lease.node and not row.state:
+        change.values["node"] = lease.node
+    if lease.state != row.lease_state and not change.why:
+        change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
+
+
+def _over(
+    row: Compute, found: tuple[Sight, Machine] | None, lease: Lease | None, world: World
+) -> str | None:
+    """Why the row's lease is over; None while it is not, or nobody knows."""
+    if row.lease in world.outcomes:
+        return world.outcomes[row.lease]
+    machine = found[1] if found and found[0].at > row.acted else None
+    if machine:
+        if machine.state == "failed" and machine.lease == row.lease:
+            return machine.reason
+        if machine.state in ("stopped", "suspended") and not machine.lease and row.state in LIVE:
+            return machine.reason
+        if machine.lease == row.lease:
+            return None
+    leases = world.sights.leases
+    grace = CONFIRMED_LATELY if row.job else SUBMITTED_LATELY
+    if leases is None or leases.at <= row.lease_at + grace:
+        return None
+    if lease is None:
+        return "the batch system has ended its lease"
+    return lease.reason or "its lease is over" if lease.state == "ended" else None
+
+
+def _ended(change: Change, row: Compute, why: str, world: World) -> None:
+    """The lease is over: what that means for what the user wished."""
+    values = change.values
+    values |= {"lease": "", "job": "", "via": "", "lease_state": "", "tries": 0, "again": 0.0}
+    state = values.get("state", row.state)
+    if state in LIVE and not _answers_since(row, world):
+        state = values["state"] = "stopped" if row.ran else ""
+    change.why = f"lease {row.lease} is over: {why or 'as asked'}"
+    asked = row.act.partition(" ")[0]
+    if row.gone:
+        return
+    if row.desired == "active" and asked not in ("stop", "suspend", "cancel"):
+        fault = state in ("", "failed")
+        values |= {"desired": "inactive", "restart": "", "fault": fault, "reason": why}
+    elif row.desired == "suspended" and state != "suspended":
+        values |= {"desired": "inactive", "reason": why}
+    elif row.desired != "active":
+        values["reason"] = ""
+
+
+def _link(link: Interface | Attachment, row: Compute, world: World) -> Change:
+    """Whether the machine has it, and what the guest sees of it."""
+    change = Change(link)
+    found = world.sighting(row)
+    if found is None or found[0].at <= max(link.acted, row.acted):
+        return change
+    machine = found[1]
+    if isinstance(link, Interface):
+        card = next((nic for nic in machine.nics if nic.id == link.uid), None)
+        change.values["attached"] = card is not None
+        if card:
+            change.values |= {"address": card.address or "", "reason": ""}
+    else:
+        disk = next((each for each in machine.volumes if each.id == link.storage), None)
+        change.values["attached"] = disk is not None
+        if disk:
+            change.values |= {"device": disk.device, "reason": ""}
+    return change
+
+
+def _saved(row: Saved, world: World) -> Change:
+    change = Change(row)
+    seen = world.saved_seen.get(row.node)
+    if row.state != "wanted" or seen is None or row.tag in seen.busy:
+        return change
+    failed = (seen.failed or {}).get(row.tag)
+    if failed is not None:
+        change.values |= {"state": "failed", "reason": failed}
+        change.why = f"image {row.tag} failed: {failed}"
+    elif row.tag in seen.tags:
+        change.values["state"] = "ready"
+        change.why = f"image {row.tag} is saved"
+    return change

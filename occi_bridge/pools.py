@@ -1,0 +1,74 @@
+"""Pool accounts in a gridmapdir, as other grid services keep them (A. McNab's convention).
+
+The folder has an empty file for each account, `atlas001`. An account is given to a user by a hard
+link to its file whose name is the user's DN, in lower case, every other character as %xx; where
+the VO's attributes gave the pool, `:pool` follows. It is his until an administrator removes the
+link, of whose last use the file's time tells.
+"""
+
+import fcntl
+import os
+import re
+import string
+from pathlib import Path
+
+from wnodes_lrms.errors import RejectedError, UnknownError
+
+_PLAIN = frozenset(string.ascii_letters + string.digits)
+
+
+def link_name(dn: str, suffix: str = "") -> str:
+    """The name of the user's link."""
+    encoded = "".join(
+        c.lower() if c in _PLAIN else f"%{byte:02x}" for c in dn for byte in c.encode()
+    )
+    return f"{encoded}:{suffix}" if suffix else encoded
+
+
+def account(folder: str, pool: str, dn: str, *, by_vo: bool) -> str:
+    """The user's account of a pool, such as atlas007 of «atlas»: the one he has, or a free one.
+
+    Raises RejectedError where none is free, UnknownError where the folder can't be used. Other
+    programs may give accounts out at the same time.
+    """
+    place = Path(folder)
+    link = place / link_name(dn, pool if by_vo else "")
+    try:
+        lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # between processes of ours
+            members = _members(place, pool)
+            return _held(link, members) or _take(link, members, pool)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise UnknownError(f"pool accounts in {folder}: {error.strerror}") from error
+
+
+def _members(place: Path, pool: str) -> list[Path]:
+    pattern = re.compile(re.escape(pool) + r"[0-9]+")
+    return sorted(path for path in place.iterdir() if pattern.fullmatch(path.name))
+
+
+def _held(link: Path, members: list[Path]) -> str | None:
+    try:
+        inode = link.stat().st_ino
+    except FileNotFoundError:
+        return None
+    for member in members:
+        if member.stat().st_ino == inode:
+            os.utime(link)
+            return member.name
+    raise RejectedError(f"{link} is a link to no account of this pool")
+
+
+def _take(link: Path, members: list[Path], pool: str) -> str:
+    for member in members:
+        if member.stat().st_nlink > 1:
+            continue
+        os.link(member, link)
+        if member.stat().st_nlink == 2:  # the account's name and this user's: nobody was faster
+            os.utime(link)
+            return member.name
+        link.unlink()
+    raise RejectedError(f"no account of the pool {pool} is free")

@@ -1,0 +1,144 @@
+"""What OpenSSL takes and a grid service must not: the second look at a client's verified chain.
+
+Proxies are told by their ProxyCertInfo (RFC 3820), never by their names. OpenSSL has verified
+signatures, times and CRLs; what a proxy's policy says is for the application.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from occi_bridge.signingpolicy import SigningPolicies
+from wnodes_lrms import names
+from wnodes_lrms.errors import RejectedError
+
+_MOST = 8  # proxies in a chain
+_INHERIT_ALL = "1.3.6.1.5.5.7.21.1"  # RFC 3820, 3.8.2
+_INDEPENDENT = "1.3.6.1.5.5.7.21.2"
+_LIMITED = "1.3.6.1.4.1.3536.1.1.1.9"  # Globus: may move data, may not start anything
+_VOMS_ATTRIBUTES = ObjectIdentifier("1.3.6.1.4.1.8005.100.100.5")
+_CALLED_PROXY = ("proxy", "limited proxy")  # as Globus's first proxies were, before the RFC
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What a chain that may be used says."""
+
+    dn: str  # the end entity's
+    expires: float  # epoch seconds: the first end of any of its certificates
+    attributes: bool  # there are VOMS attributes, to be verified
+
+
+def judge(chain: Sequence[bytes], policies: SigningPolicies) -> Credential:
+    """A verified chain (DER, leaf first, root last) as the credential of a person or host.
+
+    Raises RejectedError, with the reason, for what may not be used here.
+    """
+    certificates = [names.parse(der) for der in chain]
+    proxies = 0
+    while proxies < len(certificates) and names.is_proxy(certificates[proxies]):
+        proxies += 1
+    if proxies > _MOST:
+        raise RejectedError(f"a chain of {proxies} proxies: {_MOST} are the most")
+    if len(certificates) < proxies + 2:
+        raise RejectedError("a chain without a certificate of a person or host, signed by a CA")
+    if any(names.is_proxy(each) for each in certificates[proxies:]):
+        raise RejectedError("a proxy above the certificate of a person or host")
+    for depth, proxy in enumerate(certificates[:proxies]):
+        _judge_proxy(proxy, certificates[depth + 1], depth)
+    own = certificates[proxies]
+    dn = _judge_own(own)
+    for signed, by in zip(certificates[proxies:], certificates[proxies + 1 :], strict=False):
+        name = names.dn_of(signed)
+        policies.require(by.public_bytes(Encoding.DER), names.dn_of(by), name)
+    return Credential(
+        dn=dn,
+        expires=min(each.not_valid_after_utc.timestamp() for each in certificates),
+        attributes=any(
+            extension.oid == _VOMS_ATTRIBUTES
+            for each in certificates[: proxies + 1]
+            for extension in each.extensions
+        ),
+    )
+
+
+def _judge_proxy(proxy: x509.Certificate, issuer: x509.Certificate, below: int) -> None:
+    """One proxy; `below` it are as many others."""
+    name = names.dn_of(proxy)
+    language, longest = _proxy_cert_info(proxy)
+    if language == _LIMITED:
+        raise RejectedError("a limited proxy: it may not start machines; make a full one")
+    if language == _INDEPENDENT:
+        raise RejectedError("an independent proxy: it has none of its owner's rights")
+    if language != _INHERIT_ALL:
+        raise RejectedError(f"a proxy with a policy that is not known here: {language}")
+    if longest is not None and below > longest:
+        raise RejectedError(f"a proxy of a proxy that allows {longest} below itself, not {below}")
+    rdns, above = proxy.subject.rdns, issuer.subject.rdns
+    common = [attribute.oid for attribute in rdns[-1]]
+    if rdns[:-1] != above or common != [NameOID.COMMON_NAME]:
+        raise RejectedError(f"a proxy whose name is not its issuer's and a CN: {name}")
+
+
+def _judge_own(own: x509.Certificate) -> str:
+    dn = names.dn_of(own)
+    if _is_ca(own):
+        raise RejectedError(f"a CA's own certificate: {dn}")
+    last = [str(attribute.value).lower() for attribute in own.subject.rdns[-1]]
+    if any(value in _CALLED_PROXY for value in last):
+        raise RejectedError(f"a certificate that is no proxy but is called one: {dn}")
+    return dn
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _proxy_cert_info(proxy: x509.Certificate) -> tuple[str, int | None]:
+    """The language of the proxy's policy and its pCPathLenConstraint.
+
+    ProxyCertInfo ::= SEQUENCE { pCPathLenConstraint INTEGER OPTIONAL, proxyPolicy SEQUENCE {
+    policyLanguage OBJECT IDENTIFIER, policy OCTET STRING OPTIONAL } }
+    """
+    extension = proxy.extensions.get_extension_for_oid(names.PROXY_CERT_INFO).value
+    try:
+        _, info, _ = _tlv(extension.public_bytes())
+        tag, content, rest = _tlv(info)
+        longest = None
+        if tag == 0x02:
+            longest = int.from_bytes(content, "big", signed=True)
+            _, content, _ = _tlv(rest)
+        tag, language, _ = _tlv(content)
+        if tag != 0x06:
+            raise ValueError
+        return _dotted(language), longest
+    except (ValueError, IndexError):
+        raise RejectedError("a proxy whose ProxyCertInfo can't be read") from None
+
+
+def _tlv(data: bytes) -> tuple[int, bytes, bytes]:
+    """Tag and content of a DER value, and what follows it. Raises ValueError, IndexError."""
+    length, start = data[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        length = int.from_bytes(data[2:start], "big")
+    if len(data) < start + length:
+        raise ValueError
+    return data[0], data[start : start + length], data[start + length :]
+
+
+def _dotted(content: bytes) -> str:
+    numbers, number = [], 0
+    for byte in content:
+        number = number << 7 | byte & 0x7F
+        if not byte & 0x80:
+            numbers.append(number)
+            number = 0
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))

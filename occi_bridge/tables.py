@@ -1,0 +1,217 @@
+"""The bridge's database: what users wish, and what was last known of it.
+
+A row of `entity` and one of its kind's own table make an entity. `uid` is our own name for it, the
+one that baits hear; `id` is the one that users know, NULL from the moment they have deleted it. The
+row itself goes when the baits have confirmed that nothing is left. Times are seconds since the
+epoch.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, default="")
+
+
+def _flag(name: str, default: bool = False) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, default=default)
+
+
+def _time(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False, default=0.0)
+
+
+def _key() -> Column[str]:
+    return Column("uid", String(36), ForeignKey("entity.uid", ondelete="CASCADE"), primary_key=True)
+
+
+def _refers(name: str, to: str) -> Column[str]:
+    return Column(name, String(36), ForeignKey(to), nullable=False, index=True)
+
+
+def _work() -> tuple[Column[str], Column[int], Column[float], Column[float]]:
+    """How the driver gets on with a row: see rows.Driven."""
+    return (
+        _text("act"),  # what was asked of a bait last
+        Column("tries", Integer, nullable=False, default=0),  # how often in vain
+        _time("again"),  # not again before this
+        _time("acted"),  # what was seen before this says nothing
+    )
+
+
+entity = Table(
+    "entity",
+    metadata,
+    Column("uid", String(36), primary_key=True),
+    Column("id", String(64), unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("owner", Text, nullable=False, index=True),  # DN
+    Column("shared", Text, nullable=False, index=True),  # group that sees it; "" for none
+    _time("created"),
+    Column("mixins", JSON, nullable=False),  # ids
+    Column("attributes", JSON, nullable=False),  # those with no column of their own
+)
+
+compute = Table(
+    "compute",
+    metadata,
+    _key(),
+    # What its leases are: from the owner and his grant.
+    _text("fqan"),
+    _text("account"),
+    _text("lrms_account"),
+    _text("partition"),
+    Column("walltime", Integer, nullable=False),  # seconds
+    # What the machine is.
+    _text("image"),  # tag
+    _flag("saved"),  # the image is one that a user saved
+    _text("hostname"),
+    Column("cores", Integer, nullable=False),
+    Column("memory", Integer, nullable=False),  # MiB
+    _text("user_data"),  # base64
+    # What the user wishes.
+    Column("desired", String(16), nullable=False),
+    _text("method"),  # how to stop or suspend
+    _text("restart"),  # how to restart; "" when that is done
+    Column("wish", Integer, nullable=False, default=0),  # counts the user's changes
+    # Its lease in the LRMS.
+    _text("lease"),  # UUID, a new one each try; "" for none
+    _text("job"),
+    _text("via"),  # URL of the bait that was asked for it
+    _text("lease_state"),
+    _time("lease_at"),
+    # What the baits said last.
+    _text("state"),  # "" where no bait has it
+    _text("node"),
+    _time("since"),
+    _text("reason"),
+    _flag("fault"),  # it is in error, until the user starts it again
+    _flag("ran"),  # it has a disk, which is on that node
+    *_work(),
+    CheckConstraint("desired IN ('active', 'inactive', 'suspended')", name="desired"),
+)
+
+network = Table(
+    "network",
+    metadata,
+    _key(),
+    Column("name", String(63), nullable=False, unique=True),  # as the baits know it
+    _text("subnet"),  # "" without addresses
+    _text("gateway"),
+    _flag("up", True),
+)
+
+interface = Table(
+    "interface",
+    metadata,
+    _key(),
+    _refers("compute", "compute.uid"),
+    _text("network"),  # name: of the site's network, or of the user's
+    Column("owned", String(36), ForeignKey("network.uid"), index=True),  # NULL for the site's
+    Column("mac", String(17), nullable=False, unique=True),
+    Column("assigned", String(18)),  # address that we have given; NULL: none
+    _text("gateway"),
+    _text("address"),  # address that it has, as the bait told
+    _flag("attached"),
+    _text("reason"),
+    *_work(),
+    UniqueConstraint("network", "assigned"),
+)
+
+storage = Table(
+    "storage",
+    metadata,
+    _key(),
+    Column("size", Integer, nullable=False),  # GiB
+    _flag("made"),
+    _flag("online", True),  # the user's wish: offline ones can't be linked
+    _text("reason"),
+    *_work(),
+)
+
+attachment = Table(
+    "attachment",
+    metadata,
+    _key(),
+    _refers("compute", "compute.uid"),
+    _refers("storage", "storage.uid"),
+    _text("device"),  # as the bait told
+    _flag("attached"),
+    _text("reason"),
+    *_work(),
+)
+
+saved = Table(
+    "saved",
+    metadata,
+    Column("tag", Text, primary_key=True),
+    Column("owner", Text, nullable=False, index=True),
+    _text("shared"),
+    _text("title"),
+    _text("machine"),  # uid of the compute it is made of
+    _text("node"),
+    Column("state", String(16), nullable=False),  # wanted, ready, failed
+    _text("reason"),
+    _time("created"),
+    *_work(),
+)
+
+mixin = Table(
+    "mixin",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("scheme", Text, primary_key=True),
+    Column("term", Text, primary_key=True),
+    _text("title"),
+    Column("location", Text, nullable=False),
+    _text("parent"),
+    UniqueConstraint("owner", "location"),
+)
+
+bait = Table(
+    "bait",
+    metadata,
+    Column("url", Text, primary_key=True),
+    _text("node"),
+    _time("seen"),  # when it answered last, to within half a minute while it does
+    _flag("silent"),
+)
+
+leader = Table(
+    "leader",
+    metadata,
+    Column("name", String(16), primary_key=True),  # one row: "driver"
+    _text("holder"),
+    _time("until"),
+)
+
+revision = Table(
+    "revision",
+    metadata,
+    Column("name", String(16), primary_key=True),  # one row: "all"
+    Column("number", BigInteger, nullable=False),
+)

@@ -1,0 +1,113 @@
+"""Values of attributes checked: type, form, limits; public keys and user data. Pure."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
+from occi_bridge import schema
+from occi_bridge.model import Attribute
+from occi_bridge.parse_common import path_of, shown
+from occi_bridge.wire import OcciError, Value
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def checked(attribute: Attribute, value: Value) -> Value:
+    """The value as the service keeps it. Raises OcciError 400, which names the attribute."""
+    name = attribute.name
+    if attribute.type == "string":
+        return _string(attribute, value)
+    whole = attribute.type == "integer"
+    if isinstance(value, bool | str) or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        raise OcciError(400, f"{name}: {kind} is needed, not «{shown(value)}»")
+    if attribute.least is not None and value < attribute.least:
+        raise OcciError(400, f"{name}: {value} is less than {attribute.least:g}")
+    if attribute.most is not None and value > attribute.most:
+        raise OcciError(400, f"{name}: {value} is more than {attribute.most:g}")
+    return int(value) if whole else value
+
+
+def _string(attribute: Attribute, value: Value) -> str:
+    name = attribute.name
+    if not isinstance(value, str):
+        raise OcciError(400, f"{name}: text in quotes is needed, not «{shown(value)}»")
+    if name in _SPECIAL:
+        value = _SPECIAL[name](value)
+    if len(value) > attribute.longest:
+        raise OcciError(400, f"{name}: longer than {attribute.longest} characters")
+    if _CONTROL.search(value):
+        raise OcciError(400, f"{name}: control characters are not allowed")
+    if attribute.values and value not in attribute.values:
+        raise OcciError(400, f"{name}: «{shown(value)}» is none of {', '.join(attribute.values)}")
+    if attribute.form and not re.fullmatch(attribute.form, value):
+        raise OcciError(400, f"{name}: «{shown(value)}» is not {attribute.meaning}")
+    return value
+
+
+def _public_key(text: str) -> str:
+    """An OpenSSH public key, on one line. Raises OcciError 400."""
+    key = text.strip()
+    if "PRIVATE KEY" in key:
+        raise OcciError(400, f"{schema.PUBLIC_KEY}: that is a private key; keep it, send the .pub")
+    try:
+        load_ssh_public_key(key.encode())
+    except (ValueError, UnsupportedAlgorithm, TypeError) as error:
+        raise OcciError(
+            400,
+            f"{schema.PUBLIC_KEY}: «{shown(key)}» is not an OpenSSH public key, "
+            "as in ssh-ed25519 AAAA… name",
+        ) from error
+    return key
+
+
+def _user_data(text: str) -> str:
+    """Base64 (RFC 4648) without white space. Raises OcciError 400."""
+    data = "".join(text.split())
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise OcciError(400, f"{schema.USERDATA}: not base64: {error}") from error
+    return data
+
+
+def _source(text: str) -> str:
+    return path_of(text, schema.SOURCE)
+
+
+def _target(text: str) -> str:
+    return path_of(text, schema.TARGET)
+
+
+def _identity(text: str) -> str:
+    return text.removeprefix("urn:uuid:")
+
+
+_SPECIAL = {
+    schema.ID: _identity,
+    schema.PUBLIC_KEY: _public_key,
+    schema.USERDATA: _user_data,
+    schema.SOURCE: _source,
+    schema.TARGET: _target,
+}
+
+
+def same(one: Value | None, other: Value) -> bool:
+    """Whether two values are equal, and of one type: true is not 1, but 2.0 is 2."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def renamed(attributes: Mapping[str, Value], renames: Mapping[str, str]) -> dict[str, Value]:
+    """The attributes under the names that are meant. Raises OcciError 400: one is there twice."""
+    result: dict[str, Value] = {}
+    for name, value in attributes.items():
+        meant = renames.get(name, name)
+        if not meant:
+            continue
+        if not same(result.setdefault(meant, value), value):
+            raise OcciError(400, f"{meant}: given twice, with different values")
+    return result

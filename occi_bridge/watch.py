@@ -1,0 +1,109 @@
+"""Look at one bait again and again; a hung one delays nobody but itself."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from occi_bridge import journal
+from occi_bridge.baits import Bait, SavedImages
+from occi_bridge.database import Database
+from occi_bridge.sights import LeasesSeen, Sight
+from wnodes_lrms.errors import UnknownError, WnodesError
+
+OFTEN = 1.0  # seconds between two looks while something is under way
+SELDOM = 5.0
+SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
+_NOTED = 30.0  # seconds between two notes in the database that a bait still answers
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """What one bait said last, kept fresh by a task of its own."""
+
+    def __init__(self, bait: Bait, db: Database, news: Callable[[], None]) -> None:
+        """`news` is called after each look."""
+        self.bait = bait
+        self._db = db
+        self._news = news
+        self._poked = asyncio.Event()
+        self._noted: tuple[bool, float] | None = None  # silent, when it was written down
+        self._begun = time.time()
+        self.sight: Sight | None = None
+        self.leases: LeasesSeen | None = None
+        self.saved: SavedImages | None = None
+        self.busy = False  # look often
+        self.saving = False  # look at saved images too
+        self.speaks = False  # ask this one for the leases in the LRMS
+        self.mute = False  # it was asked for them, and could not tell
+        self._error = "it has not answered yet"
+
+    def poke(self) -> None:
+        """Look again at once."""
+        self._poked.set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not answered for long."""
+        last = self.sight.at if self.sight else self._begun
+        return time.time() - last > SILENT
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self._poked.clear()
+            await self._look()
+            await self._note()
+            self._news()
+            try:
+                async with asyncio.timeout(OFTEN if self.busy else SELDOM):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        await asyncio.gather(self._machines(), self._images(), self._lease_jobs())
+
+    async def _machines(self) -> None:
+        try:
+            self.sight = await self.bait.look()
+        except WnodesError as error:
+            self._error = str(error)
+
+    async def _images(self) -> None:
+        self.saved = None
+        if self.saving:
+            with contextlib.suppress(WnodesError):
+                self.saved = await self.bait.saved()
+
+    async def _lease_jobs(self) -> None:
+        self.mute = False
+        if self.speaks:
+            try:
+                self.leases = await self.bait.leases()
+            except WnodesError as error:
+                self.mute = True
+                log.warning("no word of leases: %s", error)
+
+    async def _note(self) -> None:
+        silent = self.silent
+        if self.sight is None and not silent:
+            return
+        now = time.time()
+        before, when = self._noted or (None, 0.0)
+        if before == silent and (silent or now - when < _NOTED):
+            return
+        if before is not silent:
+            if silent:
+                log.warning("bait %s is silent: %s", self.bait.url, self._error)
+            elif before is not None:
+                log.info("bait %s answers again", self.bait.url)
+        try:
+            await asyncio.to_thread(
+                journal.told, self._db, self.bait.url, self.sight, silent=silent
+            )
+            self._noted = (silent, now)
+        except UnknownError as error:
+            log.warning("%s", error)

@@ -1,0 +1,94 @@
+"""All that the driver looks at to decide: wishes, what was seen, and what is being done. Values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from occi_bridge.baits import SavedImages
+from occi_bridge.rows import Attachment, Compute, Interface, Network, Saved, Storage
+from occi_bridge.sights import Machine, Sight, Sights
+
+Target = Compute | Interface | Attachment | Storage | Network | Saved
+# The states in which something of a machine runs, or is about to.
+LIVE = frozenset({"requested", "building", "running", "stopping"})
+# The states in which a machine's disk is on its node.
+ON_DISK = frozenset({"running", "suspended", "stopping", "stopped"})
+
+
+@dataclass(frozen=True)
+class World:
+    """The rows of the database, and what the baits said. `now` is in seconds since the epoch."""
+
+    now: float
+    computes: tuple[Compute, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    storages: tuple[Storage, ...] = ()
+    networks: tuple[Network, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    sights: Sights = field(default_factory=Sights)
+    saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
+    in_hand: frozenset[str] = frozenset()  # uids (tags) that something is being done for
+
+    @cached_property
+    def seen(self) -> dict[str, list[tuple[Sight, Machine]]]:
+        """Who said what of each machine, by its uid."""
+        found: dict[str, list[tuple[Sight, Machine]]] = {}
+        for sight in self.sights.baits.values():
+            for machine in sight.machines.values():
+                found.setdefault(machine.id, []).append((sight, machine))
+        return found
+
+    @cached_property
+    def by_uid(self) -> dict[str, Target]:
+        """All rows, by their uid (images by their tag)."""
+        found: dict[str, Target] = {image.tag: image for image in self.saved}
+        for group in (
+            self.computes,
+            self.interfaces,
+            self.attachments,
+            self.storages,
+            self.networks,
+        ):
+            found.update({row.uid: row for row in group})
+        return found
+
+    @cached_property
+    def outcomes(self) -> dict[str, str]:
+        """Why leases ended, as far as baits tell."""
+        return {
+            lease: reason
+            for sight in self.sights.baits.values()
+            for lease, reason in sight.outcomes.items()
+        }
+
+    @cached_property
+    def cards(self) -> dict[str, list[Interface]]:
+        """The network cards of each machine."""
+        found: dict[str, list[Interface]] = {}
+        for card in self.interfaces:
+            found.setdefault(card.compute, []).append(card)
+        return found
+
+    @cached_property
+    def volumes(self) -> dict[str, list[Attachment]]:
+        """The linked volumes of each machine."""
+        found: dict[str, list[Attachment]] = {}
+        for attachment in self.attachments:
+            found.setdefault(attachment.compute, []).append(attachment)
+        return found
+
+    def sighting(self, row: Compute) -> tuple[Sight, Machine] | None:
+        """What is to be believed of a machine: of several sights that under its lease, else the
+        one on its node, else the newest. None where no bait has it."""
+        found = self.seen.get(row.uid)
+        if not found:
+            return None
+        return max(
+            found,
+            key=lambda pair: (
+                bool(row.lease) and pair[1].lease == row.lease,
+                pair[0].node == row.node,
+                pair[1].since,
+            ),
+        )

@@ -1,0 +1,347 @@
+"""A cloud user's machine: asked for over OCCI, logged into with his own key, and all he can do."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import call, leases, machines, the_lease, wait_until
+from tests.e2e.occi import (
+    BARE_IMAGE,
+    CA_DIR,
+    INFRA,
+    OWN,
+    SMALL_IMAGE,
+    URL,
+    Cloud,
+    Key,
+    Machine,
+)
+
+SITE = Path(os.environ["WNODES_SITE"])
+
+
+def interface(network: str, **attributes: object) -> dict[str, object]:
+    """A card on a network, as part of a request for a machine."""
+    kind = f"{INFRA}#networkinterface"
+    target = {"location": network, "kind": f"{INFRA}#network"}
+    return {"kind": kind, "target": target, "attributes": attributes}
+
+
+def public(cloud: Cloud) -> str:
+    """The path of the network that machines get unless they ask for others."""
+    found = cloud.get("/network/")["resources"]
+    return next(
+        f"/network/{net['id']}" for net in found if net.get("title", "").find("way out") > 0
+    )
+
+
+def curl(*arguments: str, **options: str) -> str:
+    """What curl says with the proxy that `site env` names."""
+    proxy = os.environ["X509_USER_PROXY"]
+    trust = ["--capath", CA_DIR, "--cert", proxy, "--key", proxy]
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--max-time", "30", *trust, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        **options,  # type: ignore[call-overload]
+    )
+    return str(done.stdout)
+
+
+def test_the_whole_way_with_curl(alice: Cloud, key: Key) -> None:
+    for interface_path in ("/-/", "/.well-known/org/ogf/occi/-/"):
+        shown = curl(f"{URL}{interface_path}")
+        assert 'small_debian_x86_64; scheme="' in shown
+        assert 'medium; scheme="' in shown
+    request = f"""\
+Category: compute; scheme="{INFRA}#"; class="kind"
+Category: small_debian_x86_64; scheme="{OWN}os_tpl#"; class="mixin"
+Category: medium; scheme="{OWN}resource_tpl#"; class="mixin"
+Category: public_key; scheme="http://schemas.openstack.org/instance/credentials#"; class="mixin"
+X-OCCI-Attribute: occi.core.title="by curl"
+X-OCCI-Attribute: occi.compute.hostname="by-curl"
+X-OCCI-Attribute: org.openstack.credentials.publickey.name="mine"
+X-OCCI-Attribute: org.openstack.credentials.publickey.data="{key.public}"
+"""
+    plain = "Content-Type: text/plain"
+    answer = curl("-i", "-H", plain, "--data-binary", "@-", f"{URL}/compute/", input=request)
+    assert re.match(r"HTTP/1.1 201\b", answer)
+    location = re.search(rf"X-OCCI-Location: ({URL}/compute/\S+)", answer)
+    assert location
+    place = location.group(1)
+    assert curl("-H", "Accept: text/uri-list", f"{URL}/compute/").split() == [place]
+    machine = Machine(alice, place.removeprefix(URL), key).wait("active")
+    assert 'X-OCCI-Attribute: occi.compute.state="active"' in curl(place)
+
+    facts = machine.ssh("nproc; hostname; uname -r; grep MemTotal /proc/meminfo").split()
+    assert facts[:2] == ["2", "by-curl"]
+    assert facts[2] != os.uname().release
+    assert 400 * 1024 < int(facts[4]) <= 512 * 1024
+    job = the_lease()
+    assert (job.field("UserId").split("(")[0], job.field("Account")) == ("cloudpilot", "cloud")
+    assert (job.field("NumCPUs"), job.field("TimeLimit")) == ("2", "02:00:00")
+
+    deleted = curl("-i", "-X", "DELETE", place)
+    assert re.match(r"HTTP/1.1 200\b", deleted)
+    assert re.match(r"HTTP/1.1 404\b", curl("-i", place))
+    wait_until(lambda: not machines() and not leases(), 30, "the machine is gone")
+
+
+def test_accounting_shows_the_leases_wallclock_and_no_cpu(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("timeout 6 sh -c 'while :; do :; done'; true")
+    job = the_lease().number
+    machine.delete()
+    wait_until(lambda: not leases(), 30, "the lease is over")
+    columns = "User,Account,JobName,State,ElapsedRaw,TotalCPU,CPUTimeRAW"
+
+    def record() -> list[str]:
+        return call("sacct", "-X", "-n", "-P", "-j", job, f"--format={columns}").strip().split("|")
+
+    wait_until(lambda: record()[3:4] not in ([], ["RUNNING"]), 20, f"its record: {record()}")
+    user, account, name, _state, elapsed, cpu, charged = record()
+    assert (user, account) == ("cloudpilot", "cloud")
+    assert name.startswith("wnodes-lease-")
+    assert int(elapsed) >= 6
+    assert int(charged) == int(elapsed)  # one core
+    minutes, _, seconds = cpu.rpartition(":")
+    assert (minutes.replace("0", "").replace(":", ""), float(seconds) < 2) == ("", True), cpu
+
+
+def test_stop_frees_the_lease_and_start_finds_the_disk(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("echo kept > /root/kept; sync")
+    where = machines()[0]["node"]
+    for method in ("graceful", "poweroff"):
+        machine.act("stop", method=method)
+        machine.wait("inactive")
+        wait_until(lambda: not leases(), 20, "its lease is freed")
+        assert not call("virsh", "list", "--name").split()
+        machine.act("start")
+        machine.wait("active")
+        assert machine.ssh("cat /root/kept") == "kept\n"
+        assert machines()[0]["node"] == where
+    machine.act("start")  # what is so already is success
+    assert machine.state == "active"
+
+
+def test_restart(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    boots = [machine.boot_id()]
+    job = the_lease().number
+    for method in ("graceful", "warm", "cold"):
+        machine.act("restart", method=method)
+
+        def again() -> bool:
+            done = machine.try_ssh("cat /proc/sys/kernel/random/boot_id")
+            return done.returncode == 0 and done.stdout.strip() not in boots
+
+        wait_until(again, 60, f"another boot after {method}")
+        boots.append(machine.boot_id())
+    machine.wait("active")
+    assert the_lease().number == job
+
+
+def test_suspend_and_hibernate(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    boot = machine.boot_id()
+    machine.ssh("echo in memory > /tmp/word")
+    job = the_lease().number
+
+    machine.act("suspend", method="suspend")
+    machine.wait("suspended")
+    assert machine.try_ssh("true").returncode == 255
+    assert the_lease().number == job
+    machine.act("start")
+    machine.wait("active")
+    assert machine.boot_id() == boot
+
+    machine.act("suspend", method="hibernate")
+    machine.wait("suspended")
+    wait_until(lambda: not leases(), 30, "its lease is freed")
+    machine.act("start")
+    machine.wait("active")
+    assert machine.boot_id() == boot
+    assert machine.ssh("cat /tmp/word") == "in memory\n"
+    assert the_lease().number != job
+
+
+def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("echo saved > /root/saved; sync")
+
+    def templates(cloud: Cloud) -> set[str]:
+        mixins = cloud.get("/-/")["mixins"]
+        return {m["scheme"] + m["term"] for m in mixins if m["scheme"] == f"{OWN}os_tpl#"}
+
+    before = templates(alice)
+    machine.act("save", method="hot", name="mine")
+    wait_until(lambda: templates(alice) - before, 60, "a new os_tpl")
+    (image,) = templates(alice) - before
+    assert image not in templates(bob)
+    machine.delete()
+    try:
+        copy = alice.machine(image, key=key).wait("active")
+        assert copy.ssh("cat /root/saved") == "saved\n"
+        copy.delete()
+    finally:
+        for path in (SITE / "spool" / "saved").iterdir():
+            path.unlink()
+
+
+def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    volume = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+    assert "vdc" not in machine.ssh("cat /proc/partitions")
+
+    def link() -> str:
+        ends = {"occi.core.source": machine.path, "occi.core.target": volume}
+        return alice.create("storagelink", {"attributes": ends})
+
+    def seen(wanted: bool) -> None:
+        wait_until(
+            lambda: (
+                bool(re.search(r"\b1048576 vd[c-z]\b", machine.ssh("cat /proc/partitions")))
+                is wanted
+            ),
+            30,
+            f"the volume is seen: {wanted}",
+        )
+
+    first = link()
+    seen(True)
+    shown = alice.get(first)["attributes"]
+    assert shown["occi.storagelink.state"] == "active"
+    device = str(shown["occi.storagelink.deviceid"])
+    machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
+    assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
+    alice.delete(first)
+    seen(False)
+    link()
+    seen(True)
+    assert "on the volume" in machine.ssh("head -c 20 /dev/vd[c-z]")
+    machine.act("stop", method="poweroff")
+    machine.wait("inactive")
+    machine.act("start")
+    machine.wait("active")
+    seen(True)
+    machine.delete()
+    wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "the volume is free")
+    assert alice.ask("GET", volume).status_code == 404
+
+
+def test_two_machines_on_a_network_of_ones_own(alice: Cloud, key: Key) -> None:
+    network = alice.create(
+        "network",
+        {
+            "mixins": [f"{INFRA}/network#ipnetwork"],
+            "attributes": {"occi.network.address": "10.123.0.0/24"},
+            "title": "mine",
+        },
+    )
+    links = [interface(public(alice)), interface(network)]
+    pair = [alice.machine(key=key, links=links) for _ in range(2)]
+    for machine in pair:
+        machine.wait("active")
+    inner = [machine.address(1) for machine in pair]
+    assert len({*inner}) == 2
+    assert all(address.startswith("10.123.0.") for address in inner)
+    assert len({machine["node"] for machine in machines()}) == 1
+    for machine in pair:
+        machine.ssh("true")
+    assert "1 packets received" in pair[0].ssh(f"ping -c 1 -w 5 {inner[1]}")
+    assert alice.ask("DELETE", network).status_code == 409
+    for machine in pair:
+        machine.delete()
+    wait_until(lambda: alice.ask("DELETE", network).status_code == 200, 20, "network is free")
+
+
+def test_a_card_is_plugged_in_while_the_machine_runs(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    assert "eth1" not in machine.ssh("ls /sys/class/net")
+    found = alice.get("/network/")["resources"]
+    private = next(f"/network/{n['id']}" for n in found if "only" in n.get("title", ""))
+    ends = {"occi.core.source": machine.path, "occi.core.target": private}
+    link = alice.create("networkinterface", {"attributes": ends})
+    wait_until(lambda: "eth1" in machine.ssh("ls /sys/class/net"), 30, "a second card")
+    wait_until(
+        lambda: alice.get(link)["attributes"]["occi.networkinterface.state"] == "active",
+        20,
+        "the link is active",
+    )
+    mac = alice.get(link)["attributes"]["occi.networkinterface.mac"]
+    assert machine.ssh("cat /sys/class/net/eth1/address").strip() == mac
+    alice.delete(link)
+    wait_until(lambda: "eth1" not in machine.ssh("ls /sys/class/net"), 30, "it is gone")
+
+
+def test_user_data_runs(alice: Cloud, key: Key) -> None:
+    script = b'#!/bin/sh\necho "ran as $(id -u)" > /root/marker\n'
+    machine = alice.machine(key=key, data=script).wait("active")
+    assert machine.ssh("cat /root/marker") == "ran as 0\n"
+
+
+def test_an_image_without_a_way_to_be_told_gets_the_key_all_the_same(
+    alice: Cloud, key: Key
+) -> None:
+    machine = alice.machine(BARE_IMAGE, key=key).wait("active", seconds=180)
+    assert machine.ssh("id -u") == "0\n"
+    other = Machine(alice, machine.path, Key(Path("/etc/ssh/none")))
+    assert other.try_ssh("true").returncode == 255
+
+
+def test_nothing_of_the_batch_system_is_in_the_machine(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    slurm_conf = (SITE / "etc" / "slurm" / "slurm.conf").read_text()
+    ports = re.findall(r"(?:SlurmctldPort|AccountingStoragePort)=(\d+)", slurm_conf)
+    words = [*ports, "munge", "slurm", "SLURM", "wnodes-lease", "WNODES_ORDER"]
+    assert len(ports) == 2
+    processes = machine.ssh("ps; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
+    places = "/etc /root /run /var /tmp /home /proc/cmdline /proc/mounts"
+    files = machine.ssh(f"grep -r '' {places} 2>/dev/null; cat /proc/net/tcp; dmesg")
+    seed = machine.ssh("strings /dev/vdb")
+    for word in words:
+        for text in (processes, files, seed):
+            assert word not in text, word
+    munge = (SITE / "etc" / "munge.key").read_bytes()
+    disk = next((SITE / "spool").glob("hv?/machines/*/*.qcow2")).read_bytes()
+    assert munge not in disk
+    assert munge[:16] not in disk
+    assert "virtiofs" not in machine.ssh("cat /proc/mounts")
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"mixins": [SMALL_IMAGE, f"{OWN}os_tpl#nosuch_debian_x86_64"]}, "nosuch"),
+        ({"mixins": [SMALL_IMAGE], "attributes": {"occi.compute.cores": "two"}}, "cores"),
+        ({"mixins": [SMALL_IMAGE], "attributes": {"occi.compute.state": "active"}}, "state"),
+        ({"mixins": [SMALL_IMAGE, BARE_IMAGE]}, "os_tpl"),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_is_made(
+    alice: Cloud, document: dict[str, object], said: str
+) -> None:
+    answer = alice.ask("POST", "/compute/", {"kind": f"{INFRA}#compute", **document})
+    assert answer.status_code == 400
+    assert said in answer.json()["message"]
+    assert alice.locations("/compute/") == []
+    assert not machines()
+
+
+def test_a_key_that_is_none_is_refused(alice: Cloud) -> None:
+    answer = alice.ask(
+        "POST",
+        "/compute/",
+        {
+            "kind": f"{INFRA}#compute",
+            "mixins": [SMALL_IMAGE, f"{INFRA}/credentials#ssh_key"],
+            "attributes": {"occi.credentials.ssh.publickey": "ssh-ed25519 not-a-key"},
+        },
+    )
+    assert answer.status_code == 400
+    assert "occi.credentials.ssh.publickey" in answer.json()["message"]

@@ -1,0 +1,210 @@
+"""What the tests of the cloud way share: orders, a bridge's keys, users' machines on a node."""
+
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, fromstring
+
+import libvirt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bait.cloud import Cloud
+from bait.cloudbuild import CloudBuilder, Plan
+from bait.hypervisor import Hypervisor
+from bait.ledger import Row
+from tests.unit.conftest import NOBODY, TAG, Bait, Node
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.model import State
+from wnodes_lrms.order import Nic, Order, sign
+
+BRIDGE = Ed25519PrivateKey.from_private_bytes(b"bridge's" * 4)  # the same in each import
+MACHINE = uuid.UUID("42830be1-e63b-5316-ad86-9cf7a3034a5f")
+VOLUMES = tuple(uuid.uuid5(MACHINE, f"volume {number}") for number in range(3))
+CARD = uuid.uuid5(MACHINE, "card")
+
+
+def private(key: Ed25519PrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def public(key: Ed25519PrivateKey) -> str:
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+def an_order(**changes: object) -> Order:
+    """An order of a lease of its own."""
+    values: dict[str, object] = {
+        "lease": uuid.uuid4(),
+        "machine": MACHINE,
+        "hostname": "box",
+        "dn": "/C=IT/O=Box/CN=Alice",
+        "account": NOBODY.pw_name,
+        "walltime": 3600,
+        "cores": 1,
+        "memory": 256,
+        "image": TAG,
+        "ssh_keys": ("ssh-ed25519 AAAA alice",),
+        "nics": (Nic(id=CARD, kind="nat", network="public", mac="52:54:00:00:00:01"),),
+    }
+    return Order.model_validate(values | changes)
+
+
+def token(order: Order, cluster: str = "box", age: float = 0.0, life: float = 600.0) -> str:
+    return sign(order, cluster, private(BRIDGE), time.time() - age, life)
+
+
+class TestDriver(Hypervisor):
+    """libvirt's test driver knows neither ACPI, nor devices that come and go, nor a restore with
+    another description.
+
+    `deaf`: the guest does not hear its power button. `plugged`: what was plugged in, by its
+    description, as long as it is in.
+    """
+
+    __test__ = False
+    deaf = False
+    pressed = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.plugged: list[str] = []
+
+    def attach(self, machine: str, xml: str) -> None:
+        assert self.is_running(machine)
+        self.plugged.append(xml)
+
+    def detach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:
+        assert self.is_running(machine)
+        assert is_it(fromstring(xml))  # noqa: S314 (our own)
+        if xml in self.plugged:
+            self.plugged.remove(xml)
+
+    def shutdown(self, machine: str) -> None:
+        self.pressed += 1
+        if not self.deaf:
+            self._connect().lookupByUUIDString(machine).shutdown()
+
+    def restore(self, xml: str, file: Path) -> None:  # noqa: ARG002
+        try:
+            self._connect().restore(str(file))
+        except libvirt.libvirtError as error:
+            raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+
+
+class Site:
+    """A node that obeys a bridge's orders, and the lease jobs that bear them."""
+
+    def __init__(self, node: Node) -> None:
+        keys = node.folder / "bridge.pem"
+        keys.write_text(public(BRIDGE))
+        api = node.config.api.model_copy(update={"order_keys": (str(keys),)})
+        node.config = node.config.model_copy(update={"api": api})
+        self.libvirt = TestDriver("test:///default", "box", "hv1", node.config.network)
+        node.hypervisor = self.libvirt
+        node.builder = replace(node.builder, config=node.config, hypervisor=self.libvirt)
+        self.node = node
+        shutil.copy(node.image.disk.source, node.cache.path(node.image.disk))  # fetched before
+        self.bait = node.bait()
+
+    @property
+    def cloud(self) -> Cloud:
+        return self.bait.cloud
+
+    def restarted(self) -> Bait:
+        """The bait is killed where it stands; what comes then is a new one."""
+        self.node.let_go()
+        self.bait = self.node.bait()
+        return self.bait
+
+    def lease(self, order: Order, job: str = "7", **allocation: object) -> Iterator[dict[str, Any]]:
+        """What the program of a lease job hears that hands the order in."""
+        values: dict[str, Any] = {"tag": ""} | allocation
+        self.node.batch.grant(job, **values)
+        return self.ask(token(order), job)
+
+    def ask(self, text: str, job: str = "7", uid: int = NOBODY.pw_uid) -> Iterator[dict[str, Any]]:
+        return self.cloud.accept(text, job, uid)
+
+    def runs(self, order: Order | None = None, job: str = "7") -> Order:
+        """A machine of that order runs."""
+        order = order or an_order()
+        next(self.lease(order, job))
+        self.reaches(State.READY, str(order.machine))
+        return order
+
+    def row(self, machine: object = MACHINE) -> Row:
+        row = self.node.ledger.get(str(machine))
+        assert row
+        return row
+
+    def reaches(self, state: State | None, machine: object = MACHINE) -> Row | None:
+        """Wait for a state, and that nobody works on the machine; None: for its row to be gone."""
+
+        id_, works = str(machine), self.cloud.works
+        deadline = time.monotonic() + 5
+        with works.news:
+            while True:
+                row = self.node.ledger.get(id_)
+                if (row.state if row else None) is state and id_ not in works.machines():
+                    return row
+                assert time.monotonic() < deadline, f"it is {row and row.state}, not {state}"
+                works.news.wait(0.01)
+
+    def outcome(self, order: Order) -> tuple[str | None, int | None]:
+        """What ended the order's lease, and the exit code of its job."""
+        lease = self.node.ledger.lease(str(order.lease))
+        assert lease
+        return lease.reason, lease.code
+
+    def disk(self, machine: object = MACHINE) -> Path:
+        return self.cloud.builder.paths(str(machine)).disk
+
+    def domains(self) -> list[str]:
+        return list(self.libvirt.domains())
+
+
+@pytest.fixture
+def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A node that obeys orders, and looks at a guest that shuts down often."""
+    monkeypatch.setattr("bait.cloud._LOOK", 0.02)
+    made = Site(node)
+    yield made
+    made.libvirt.on_stop(lambda _machine: None)
+    for name in made.libvirt._networks():
+        if name.startswith("wnodes-"):
+            made.libvirt._connect().networkLookupByName(name).destroy()
+
+
+@dataclass(frozen=True)
+class Interrupted(CloudBuilder):
+    """A builder that calls `at_step` when it comes to the step `where`."""
+
+    where: str = ""
+    at_step: Callable[[Callable[[], None]], None] = lambda step: step()
+
+    def build(self, machine: Plan, step: Callable[[str], None]) -> None:
+        def told(what: str) -> None:
+            if what == self.where:
+                self.at_step(lambda: step(what))
+            step(what)
+
+        super().build(machine, told)
+
+
+def interrupt(site: Site, where: str, at_step: Callable[[Callable[[], None]], None]) -> None:
+    """Have this bait's cloud way call `at_step` at a step of building."""
+    site.cloud.builder = Interrupted(site.node.builder, where, at_step)

@@ -1,0 +1,78 @@
+"""admission.py: an order against the allocation and against what is there, limits included."""
+
+import dataclasses
+import uuid
+from typing import Any
+
+import pytest
+
+from bait.admission import check
+from bait.ledger import Row
+from bait.plan import AT_REST
+from tests.unit.bait.conftest import an_order
+from tests.unit.conftest import NOBODY, TAG, Batch
+from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.order import Nic
+
+ORDER = an_order(cores=2, memory=384)
+OLD = Row(
+    str(ORDER.machine),
+    "",
+    0,
+    State.STOPPED,
+    0.0,
+    tag=TAG,
+    cores=1,
+    memory=256,
+    kind=Kind.CLOUD,
+    spec=an_order().model_dump_json(exclude_defaults=True),
+)
+
+
+def asked(old: Row | None = None, carries: bool = False, **changes: Any) -> None:
+    order = ORDER.model_copy(update=changes.pop("order", {}))
+    values: dict[str, Any] = {"tag": "", "cores": 2} | changes
+    allocation = Batch().grant("7", **values)
+    check(order, allocation, NOBODY.pw_name, "hv1", 128, old, carries)
+
+
+def test_what_fits_exactly_or_with_room_is_taken() -> None:
+    asked()
+    asked(cores=64, memory=99999)
+    asked(order={"node": "hv1", "lrms_account": "grid"})
+    for state in AT_REST - {State.HIBERNATED}:
+        asked(dataclasses.replace(OLD, state=state))  # of another size than before: so be it
+    asked(dataclasses.replace(OLD, state=State.HIBERNATED, cores=2, memory=384))
+
+
+NAT = [Nic(id=uuid.uuid4(), kind="nat", network="n", mac=f"52:54:00:00:00:0{n}") for n in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cores": 1}, "needs 2 cores"),
+        ({"memory": 511}, "512 MiB, the lease has 2 and 511"),
+        ({"order": {"account": "alice"}}, "the account alice, the lease is nobody's"),
+        ({"order": {"lrms_account": "cms"}}, "charges cms, the lease grid"),
+        ({"order": {"lrms_account": "cms"}, "account": ""}, "the lease nobody"),
+        ({"order": {"node": "hv11"}}, "on node hv11, the lease on hv1"),
+        ({"order": {"nics": tuple(NAT)}}, "several cards"),
+        ({"carries": True}, "carries another machine"),
+        ({"tag": TAG}, "carries another machine"),
+        ({"old": dataclasses.replace(OLD, kind=Kind.BATCH, spec="")}, "somebody else's"),
+        ({"old": OLD, "order": {"dn": "/CN=Mallory"}}, "somebody else's"),
+        ({"old": dataclasses.replace(OLD, tag="other_linux_x86_64")}, "from image other"),
+        ({"old": dataclasses.replace(OLD, state=State.HIBERNATED)}, "with 1 cores and 256 MiB"),
+        *(
+            ({"old": dataclasses.replace(OLD, state=state)}, f"is {state} already")
+            for state in State
+            if state not in AT_REST
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(RejectedError, match=message) as told:
+        asked(**arguments)
+    assert str(told.value).startswith("order refused: ")

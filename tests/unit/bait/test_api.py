@@ -1,0 +1,655 @@
+"""The bait's HTTPS service: what it lets in, what it asks of the bait, how it says what is wrong.
+
+Most tests speak to the application itself, told of a certificate as the server tells it; the last
+ones over TLS. In the places of the bait's cloud and of the batch system are classes of this file.
+"""
+
+import asyncio
+import ssl
+import subprocess
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bait import api, apimachines, metrics
+from tests.unit.conftest import settings
+from wnodes_lrms import config
+from wnodes_lrms.errors import (
+    AbsentError,
+    ConflictError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
+from wnodes_lrms.https import CHAIN
+from wnodes_lrms.lease import Lease, Request
+from wnodes_lrms.order import Nic, Order, sign
+
+MACHINE, VOLUME, NIC, LEASE = (str(uuid.UUID(int=number)) for number in range(1, 5))
+BRIDGE = "/DC=org/O=Box/CN=bridge"
+SHOWN: dict[str, Any] = {
+    "id": MACHINE,
+    "lease": LEASE,
+    "job": "7",
+    "state": "running",
+    "reason": "",
+    "cores": 1,
+    "memory": 512,
+    "image": "small_linux_x86_64",
+    "since": 1.5,
+    "node": "hv1",
+    "nics": [{"id": NIC, "mac": "52:54:00:00:00:01", "address": "192.168.190.2"}],
+    "volumes": [],
+}
+
+
+class Volumes:
+    def __init__(self, cloud: "Desk") -> None:
+        self._cloud = cloud
+        self.sizes: dict[str, int] = {}
+
+    def create(self, volume: str, size: int) -> None:
+        self._cloud.note("create", volume, size)
+        self.sizes[volume] = size
+
+    def delete(self, volume: str) -> None:
+        self._cloud.note("delete", volume)
+
+    def list(self) -> dict[str, int]:
+        return self.sizes
+
+
+class Desk:
+    """In the place of bait.cloud.Cloud: notes what it is asked, and may be told to fail."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.fault: Exception | None = None
+        self.stuck: threading.Event | None = None  # acts wait for it, as for a libvirt that hangs
+        self.shown = [SHOWN]
+        self._volumes = Volumes(self)
+
+    @property
+    def volumes(self) -> Volumes:
+        return self._volumes
+
+    def note(self, *call: object) -> None:
+        self.calls.append(call)
+        if self.stuck:
+            self.stuck.wait()
+        if self.fault:
+            raise self.fault
+
+    def machines(self) -> list[dict[str, Any]]:
+        return self.shown
+
+    def machine(self, machine: str) -> dict[str, Any]:
+        self.note("machine", machine)
+        return SHOWN
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
+
+    def stop(self, *call: str) -> None:
+        self.note("stop", *call)
+
+    def restart(self, *call: str) -> None:
+        self.note("restart", *call)
+
+    def suspend(self, *call: str) -> None:
+        self.note("suspend", *call)
+
+    def resume(self, *call: str) -> None:
+        self.note("resume", *call)
+
+    def destroy(self, *call: str) -> None:
+        self.note("destroy", *call)
+
+    def save(self, *call: str) -> None:
+        self.note("save", *call)
+
+    def saved(self) -> dict[str, Any]:
+        return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
+
+    def attach_volume(self, *call: str) -> str:
+        self.note("attach_volume", *call)
+        return "vdc"
+
+    def detach_volume(self, *call: str) -> None:
+        self.note("detach_volume", *call)
+
+    def attach_nic(self, machine: str, nic: Nic) -> dict[str, Any]:
+        self.note("attach_nic", machine, nic)
+        return {"id": str(nic.id), "mac": nic.mac, "address": ""}
+
+    def detach_nic(self, *call: str) -> None:
+        self.note("detach_nic", *call)
+
+    def ping(self) -> None:
+        self.note("ping")
+
+    def census(self) -> Mapping[tuple[str, str], int]:
+        return Counter({("batch", "ready"): 2, ("cloud", "stopped"): 1})
+
+
+class Queue:
+    """In the place of the batch system."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.cancelled: list[tuple[str, str]] = []
+        self.listed = 0
+        self.fault: Exception | None = None
+
+    def submit(self, request: Request) -> str:
+        if self.fault:
+            raise self.fault
+        self.requests.append(request)
+        return "41"
+
+    def cancel(self, lease: str, job: str) -> None:
+        self.cancelled.append((lease, job))
+
+    def list(self) -> Sequence[Lease]:
+        self.listed += 1
+        if self.fault:
+            raise self.fault
+        return [Lease(LEASE, "41", "cloud001", "pending", reason="Priority")]
+
+
+class Client:
+    """Asks an application that runs in one event loop, from whatever thread."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url="https://hv1")
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        asked = self._client.request(method, path, **more)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(10)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def post(self, path: str, json: object) -> httpx.Response:
+        return self.request("POST", path, json=json)
+
+    def put(self, path: str, json: object) -> httpx.Response:
+        return self.request("PUT", path, json=json)
+
+    def delete(self, path: str) -> httpx.Response:
+        return self.request("DELETE", path)
+
+
+@dataclass
+class Site:
+    """A bait's API, with the bridge's key."""
+
+    config: config.Config
+    key: str
+    certificates: dict[str, bytes]
+    cloud: Desk = field(default_factory=Desk)
+    queue: Queue = field(default_factory=Queue)
+    app: ASGIApp | None = None
+
+    def client(self, name: str | None = "bridge") -> Client:
+        """A client with the certificate of that name, or none."""
+        app = self.app = self.app or api.application(self.config, "hv1", self.cloud, self.queue)
+        chain = (self.certificates[name],) if name else ()
+
+        async def told(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {CHAIN: chain}
+            await app(scope, receive, send)
+
+        return Client(told)
+
+    def token(self, cluster: str = "box", life: float = 60, **changes: object) -> str:
+        values: dict[str, Any] = {
+            "lease": LEASE,
+            "machine": MACHINE,
+            "hostname": "m1",
+            "dn": "/DC=org/O=Box/CN=Alice",
+            "account": "cloud001",
+            "lrms_account": "atlas",
+            "partition": "main",
+            "walltime": 3600,
+            "cores": 2,
+            "memory": 1024,
+            "node": "hv2",
+            "image": "small_linux_x86_64",
+        }
+        return sign(Order(**(values | changes)), cluster, self.key, time.time(), life)
+
+
+def openssl(*arguments: object, folder: Path) -> None:
+    command = ["openssl", *map(str, arguments)]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CA of its own, and the certificates of a host, a bridge and somebody else."""
+    folder = tmp_path_factory.mktemp("pki")
+    (folder / "ca").mkdir()
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    to = ("-days", "2", "-keyout")
+    openssl(*new, *to, "ca.key", "-out", "ca/ca.pem", "-subj", "/DC=org/O=Box/CN=CA", folder=folder)
+    for name in ("host", "bridge", "other"):
+        openssl(
+            *new,
+            *(*to, f"{name}.key", "-out", f"{name}.pem", "-subj", f"/DC=org/O=Box/CN={name}"),
+            *("-CA", "ca/ca.pem", "-CAkey", "ca.key"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+            folder=folder,
+        )
+    openssl("rehash", "ca", folder=folder)
+    return folder
+
+
+def new_key() -> tuple[str, str]:
+    """A private key and its public half, as PEM texts."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()
+
+
+@pytest.fixture
+def site(tmp_path: Path, pki: Path) -> Site:
+    """A service of the test's own."""
+    return make_site(tmp_path, pki)
+
+
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory, pki: Path) -> Site:
+    return make_site(tmp_path_factory.mktemp("site"), pki)
+
+
+@pytest.fixture
+def shared(common: Site) -> Site:
+    """One service for the large tables, whose bait has forgotten the last test."""
+    common.cloud.__init__()  # type: ignore[misc]
+    common.queue.__init__()  # type: ignore[misc]
+    return common
+
+
+def make_site(tmp_path: Path, pki: Path) -> Site:
+    private, public = new_key()
+    (tmp_path / "order.pub").write_text(public)
+    file = tmp_path / "wnodes.toml"
+    file.write_text(
+        settings(tmp_path, memory_overhead=100)
+        + f"""
+[api]
+listen = "127.0.0.1:0"
+certificate = "{pki}/host.pem"
+key = "{pki}/host.key"
+ca_dir = "{pki}/ca"
+clients = ["{BRIDGE}"]
+order_keys = ["{tmp_path}/order.pub"]
+"""
+    )
+    certificates = {
+        name: ssl.PEM_cert_to_DER_cert((pki / f"{name}.pem").read_text())
+        for name in ("bridge", "other")
+    }
+    return Site(config.load(file, "hv1"), private, certificates)
+
+
+# Who is let in, and what is not understood
+
+
+@pytest.mark.parametrize("path", ["/machines", "/leases", "/openapi.json", "/metrics", "/nothing"])
+@pytest.mark.parametrize("name", ["other", None])
+def test_only_clients_of_the_configuration_are_let_in(
+    shared: Site, name: str | None, path: str
+) -> None:
+    answer = shared.client(name).get(path)
+    assert answer.status_code == 403
+    who = "/DC=org/O=Box/CN=other" if name else "a client without certificate"
+    assert answer.json() == {"error": f"{who} is not among the clients of this bait"}
+    assert shared.client("bridge").get("/machines").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "names"),
+    [
+        ("POST", "/leases", b"{", 400, "JSON"),
+        ("POST", "/leases", b"[]", 400, "body"),
+        ("POST", "/leases", b"{}", 400, "token"),
+        ("POST", "/leases", b'{"token": 1}', 400, "token"),
+        ("POST", "/leases", b'{"token": "a", "more": 1}', 400, "more"),
+        ("POST", "/leases", b'{"token": "' + b"a" * 130001 + b'"}', 400, "token"),
+        ("POST", "/leases", b'{"token": "' + b"a" * 300000 + b'"}', 413, "bytes"),
+        ("DELETE", "/leases/1", None, 400, "lease"),
+        ("DELETE", f"/leases/{LEASE}?job=1%20-u%20root", None, 400, "job"),
+        ("GET", "/machines/../etc", None, 404, "Not Found"),
+        ("GET", "/machines/12", None, 400, "machine"),
+        ("POST", f"/machines/{MACHINE}/stop", b'{"method": "kindly"}', 400, "method"),
+        ("POST", f"/machines/{MACHINE}/stop", None, 400, "body"),
+        ("POST", f"/machines/{MACHINE}/save", b'{"tag": "../a"}', 400, "tag"),
+        ("PUT", f"/volumes/{VOLUME}", b'{"size": 0}', 400, "size"),
+        ("PUT", f"/volumes/{VOLUME}", b'{"size": 1e99}', 400, "size"),
+        ("PUT", f"/machines/{MACHINE}/nics/{NIC}", b'{"id": 3}', 400, "id"),
+        ("PATCH", "/machines", None, 405, "Method"),
+        ("GET", "/nothing", None, 404, "Not Found"),
+    ],
+)
+def test_what_is_malformed_is_said_by_name(
+    shared: Site, method: str, path: str, body: bytes | None, status: int, names: str
+) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = shared.client().request(method, path, content=body, headers=headers)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert names in answer.json()["error"]
+    assert not shared.cloud.calls
+    assert not shared.queue.requests
+
+
+def test_the_description_tells_of_every_answer(site: Site) -> None:
+    described = site.client().get("/openapi.json").json()
+    operations = [
+        (path, method, operation)
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+    ]
+    assert len(operations) == 21
+    for path, method, operation in operations:
+        assert operation["description"], (path, method)
+        assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
+    fault = described["paths"]["/leases"]["post"]["responses"]["422"]
+    schema = fault["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/Fault"}
+    assert described["components"]["schemas"]["Size"]["properties"]["size"]["description"] == "GiB"
+
+
+# Leases
+
+
+def test_an_order_becomes_a_lease_job(site: Site) -> None:
+    token = site.token()
+    before = metrics.SUBMITTED._value.get()
+    for _ in range(2):
+        answer = site.client().post("/leases", json={"token": token})
+        assert (answer.status_code, answer.json()) == (201, {"lease": LEASE, "job": "41"})
+    assert metrics.SUBMITTED._value.get() == before + 2
+    assert site.queue.requests == 2 * [
+        Request(
+            lease=LEASE,
+            user="cloud001",
+            account="atlas",
+            partition="main",
+            walltime=3600,
+            cores=2,
+            memory=1124,
+            node="hv2",
+            program="/usr/local/libexec/wnodes/wnodes-lease",
+            environment={"WNODES_ORDER": token},
+        )
+    ]
+
+
+BAD_ORDERS: dict[str, Callable[[Site], str]] = {
+    "another cluster": lambda site: site.token("other"),
+    "expired": lambda site: site.token(life=-1),
+    "another key": lambda site: replace(site, key=new_key()[0]).token(),
+    "changed": lambda site: site.token()[:-10] + "aaaaaaaaaa",
+    "no token": lambda _: "a.b.c",
+}
+
+
+@pytest.mark.parametrize("what", BAD_ORDERS)
+def test_an_order_that_is_no_good_is_refused_with_the_reason(site: Site, what: str) -> None:
+    before = metrics.REFUSED._value.get()
+    answer = site.client().post("/leases", json={"token": BAD_ORDERS[what](site)})
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("order refused: ")
+    assert metrics.REFUSED._value.get() == before + 1
+    assert not site.queue.requests
+
+
+def test_a_new_key_of_a_bridge_holds_at_once(site: Site) -> None:
+    private, public = new_key()
+    Path(site.config.api.order_keys[0]).write_text(public)
+    assert site.client().post("/leases", json={"token": site.token()}).status_code == 422
+    site.key = private
+    assert site.client().post("/leases", json={"token": site.token()}).status_code == 201
+
+
+def test_a_key_that_cannot_be_read_is_the_baits_own_fault(site: Site) -> None:
+    Path(site.config.api.order_keys[0]).unlink()
+    answer = site.client().post("/leases", json={"token": site.token()})
+    assert answer.status_code == 500
+    assert answer.json()["error"].startswith("[api] order_keys: ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(RejectedError("Slurm refuses: no\nsuch account"), 422), (UnknownError("away"), 503)],
+)
+def test_what_the_batch_system_says_is_passed_on(
+    site: Site, fault: WnodesError, status: int
+) -> None:
+    site.queue.fault = fault
+    answer = site.client().post("/leases", json={"token": site.token()})
+    assert answer.status_code == status
+    assert answer.json() == {"error": " ".join(str(fault).split())}
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_leases_are_listed_and_cancelled(site: Site) -> None:
+    client = site.client()
+    shown = {"lease": LEASE, "job": "41", "user": "cloud001", "state": "pending"}
+    expected = {"leases": [{**shown, "node": "", "reason": "Priority"}]}
+    assert [client.get("/leases").json() for _ in range(5)] == [expected] * 5
+    assert site.queue.listed == 1  # who asks often gets one answer
+    assert client.delete(f"/leases/{LEASE}?job=41[7].pbs-1").status_code == 204
+    assert client.delete(f"/leases/{LEASE.upper()}").status_code == 204
+    assert site.queue.cancelled == [(LEASE, "41[7].pbs-1"), (LEASE, "")]
+    client.get("/leases")
+    assert site.queue.listed == 2
+
+
+# Machines
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "call", "status"),
+    [
+        ("POST", "stop", {"method": "acpioff"}, ("stop", MACHINE, "acpioff"), 202),
+        ("POST", "restart", {"method": "cold"}, ("restart", MACHINE, "cold"), 202),
+        ("POST", "suspend", {"method": "hibernate"}, ("suspend", MACHINE, "hibernate"), 202),
+        ("POST", "resume", None, ("resume", MACHINE), 202),
+        ("POST", "save", {"tag": "my_linux_x86_64"}, ("save", MACHINE, "my_linux_x86_64"), 202),
+        ("DELETE", "", None, ("destroy", MACHINE), 202),
+        ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME), 200),
+        ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
+        ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
+        ("GET", "", None, ("machine", MACHINE), 200),
+    ],
+)
+class TestActs:
+    def test_each_is_asked_of_the_machine(
+        self,
+        shared: Site,
+        method: str,
+        path: str,
+        body: object,
+        call: tuple[str, ...],
+        status: int,
+    ) -> None:
+        answer = shared.client().request(
+            method, f"/machines/{MACHINE}/{path}".rstrip("/"), json=body
+        )
+        assert answer.status_code == status
+        assert shared.cloud.calls == [call]
+
+    def test_faults_are_told_by_their_kind(
+        self, shared: Site, method: str, path: str, body: object, call: tuple[str, ...], status: int
+    ) -> None:
+        del call, status
+        client = shared.client()
+        for fault, code in (
+            (ConflictError("not now"), 409),
+            (RejectedError("never"), 422),
+            (UnknownError("libvirt is away"), 503),
+            (WnodesError("broken"), 500),
+            (AbsentError("no machine here"), 204 if method == "DELETE" else 404),
+        ):
+            shared.cloud.fault = fault
+            answer = client.request(method, f"/machines/{MACHINE}/{path}".rstrip("/"), json=body)
+            assert answer.status_code == code
+            assert answer.text == "" or answer.json() == {"error": str(fault)}
+            assert (answer.text == "") == (code == 204)
+
+
+def test_an_internal_fault_tells_nothing_of_the_inside(site: Site) -> None:
+    site.cloud.fault = RuntimeError("secret")
+    answer = site.client().get(f"/machines/{MACHINE}")
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "internal fault of the bait, see its log"}
+
+
+def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
+    assert site.client().get("/machines").json() == {
+        "node": "hv1",
+        "machines": [SHOWN],
+        "outcomes": site.cloud.outcomes(),
+    }
+    assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
+
+
+def test_a_card_is_plugged_in_and_its_addresses_told(site: Site) -> None:
+    card = {"id": NIC, "kind": "isolated", "network": "lan", "mac": "52:54:00:00:00:02"}
+    client, path = site.client(), f"/machines/{MACHINE}/nics/{NIC}"
+    assert client.put(path, json=card).json() == {"id": NIC, "mac": card["mac"], "address": ""}
+    assert site.cloud.calls == [("attach_nic", MACHINE, Nic.model_validate(card))]
+    wrong = client.put(path, json={**card, "id": VOLUME})
+    assert (wrong.status_code, len(site.cloud.calls)) == (400, 1)
+
+
+def test_volumes(site: Site) -> None:
+    client, path = site.client(), f"/volumes/{VOLUME}"
+    assert [client.put(path, json={"size": 3}).status_code for _ in range(2)] == [201, 201]
+    assert client.get("/volumes").json() == {"volumes": [{"id": VOLUME, "size": 3}]}
+    site.cloud.shown = [{**SHOWN, "volumes": [{"id": VOLUME, "device": "vdc"}]}]
+    refused = client.delete(path)
+    assert refused.status_code == 409
+    assert MACHINE in refused.json()["error"]
+    site.cloud.shown = [SHOWN]
+    assert client.delete(path).status_code == 204
+    assert site.cloud.calls[-1] == ("delete", VOLUME)
+
+
+def test_saved_images(site: Site) -> None:
+    assert site.client().get("/saved").json() == site.cloud.saved()
+
+
+def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apimachines, "_ACTS", (1, 0.3))
+    site.cloud.stuck = threading.Event()
+    client = site.client()
+    waits: list[httpx.Response] = []
+
+    def stop() -> None:
+        path = f"/machines/{MACHINE}/stop"
+        waits.append(client.post(path, json={"method": "poweroff"}))
+
+    threads = [threading.Thread(target=stop) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    assert [client.get("/machines").status_code for _ in range(20)] == [200] * 20
+    assert time.monotonic() - began < 0.3
+    for thread in threads:
+        thread.join()
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in waits] == [
+        (503, "5")
+    ] * 5
+    assert "libvirt does not answer" in waits[0].json()["error"]
+    assert len(site.cloud.calls) == 1
+    site.cloud.stuck.set()
+
+
+# The bait itself
+
+
+@pytest.mark.parametrize("lrms", ["ok", "away"])
+@pytest.mark.parametrize("libvirt", ["ok", "away"])
+def test_the_state_tells_who_does_not_answer(site: Site, lrms: str, libvirt: str) -> None:
+    site.queue.fault = UnknownError("away") if lrms == "away" else None
+    site.cloud.fault = UnknownError("away") if libvirt == "away" else None
+    state = site.client().get("/state").json()
+    assert state.pop("version")
+    assert state == {"node": "hv1", "machines": 1, "lrms": lrms, "libvirt": libvirt}
+
+
+def test_prometheus_can_read_the_metrics(site: Site) -> None:
+    site.client().post("/leases", json={"token": site.token()})
+    metrics.BUILD.labels("cloud").observe(3)
+    answer = site.client().get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    lines = answer.text.splitlines()
+    assert 'wnodes_machines{kind="batch",state="ready"} 2.0' in lines
+    assert 'wnodes_machines{kind="cloud",state="stopped"} 1.0' in lines
+    assert any(line.startswith("wnodes_leases_submitted_total ") for line in lines)
+    assert 'wnodes_build_seconds_count{kind="cloud"} 1.0' in lines
+    for source in ("lrms", "libvirt"):
+        name = f'wnodes_last_answer_timestamp_seconds{{source="{source}"}} '
+        (line,) = [line for line in lines if line.startswith(name)]
+        assert abs(float(line.split()[1]) - time.time()) < 5
+
+
+# Over TLS
+
+
+@pytest.fixture
+def served(site: Site) -> Iterator[str]:
+    """The service's URL, while it runs as in a bait."""
+    handle = api.start(site.config, "hv1", site.cloud, site.queue)
+    port = handle._server._sock.getsockname()[1]
+    yield f"https://localhost:{port}"
+    handle.stop()
+    assert not handle._thread.is_alive()
+
+
+def context(pki: Path, name: str | None) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=str(pki / "ca/ca.pem"))
+    if name:
+        made.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
+    return made
+
+
+def test_a_bridge_speaks_to_it_by_mutual_tls(site: Site, served: str, pki: Path) -> None:
+    with httpx.Client(base_url=served, verify=context(pki, "bridge")) as client:
+        assert client.get("/machines").json()["machines"] == [SHOWN]
+        assert client.post("/leases", json={"token": site.token()}).status_code == 201
+    with httpx.Client(base_url=served, verify=context(pki, "other")) as client:
+        assert client.get("/machines").status_code == 403
+    with (
+        httpx.Client(base_url=served, verify=context(pki, None)) as client,
+        pytest.raises(httpx.TransportError),
+    ):
+        client.get("/machines")

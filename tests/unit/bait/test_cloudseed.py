@@ -1,0 +1,89 @@
+"""cloudseed.py: what a user finds in his machine, whatever he wrote into his keys and data."""
+
+import base64
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bait import seed
+from bait.build import Card
+from bait.cloudseed import CloudGuest, Interface, files
+
+HOST_KEY = seed.key_pair()
+STATIC = Interface(Card("52:54:00:00:00:01"), "10.0.0.5/24", "10.0.0.1")
+CLOSED = Interface(Card("52:54:00:00:00:02"), "10.1.0.5/16", None)
+DHCP = Interface(Card("52:54:00:00:00:03"), None, None)
+EVIL = "ssh-ed25519 AAAA '\"$(touch evil)`touch evil`"
+
+
+def guest(data: bytes = b"", keys: tuple[str, ...] = (EVIL, "ssh-rsa B b")) -> CloudGuest:
+    text = base64.b64encode(data).decode()
+    return CloudGuest("id", "box", keys, text, (STATIC, CLOSED, DHCP), HOST_KEY)
+
+
+def test_cloud_init_gets_keys_name_and_cards() -> None:
+    told = files(guest(), "cloud-init")
+    assert json.loads(told["meta-data"]) == {
+        "instance-id": "id",
+        "local-hostname": "box",
+        "public-keys": [EVIL, "ssh-rsa B b"],
+    }
+    network = json.loads(told["network-config"])
+    assert network["version"] == 2
+    cards: dict[str, Any] = network["ethernets"]
+    assert cards["eth0"]["match"] == {"macaddress": "52:54:00:00:00:01"}
+    assert cards["eth0"]["addresses"] == ["10.0.0.5/24"]
+    assert cards["eth0"]["routes"] == [{"to": "0.0.0.0/0", "via": "10.0.0.1"}]
+    assert cards["eth1"]["addresses"] == ["10.1.0.5/16"]
+    assert "routes" not in cards["eth1"]
+    assert cards["eth2"]["dhcp4"] is True
+    assert told["user-data"].startswith("#cloud-config\n")
+    assert HOST_KEY.private not in "".join(told.values())  # it makes its own
+
+
+@pytest.mark.parametrize("data", [b"#cloud-config\n{}\n", b"\x1f\x8b\x08\xff", bytes(range(256))])
+def test_cloud_init_gets_the_users_data_byte_by_byte(tmp_path: Path, data: bytes) -> None:
+    iso = tmp_path / "seed.iso"
+    seed.write(iso, files(guest(data), "cloud-init"))
+    assert data in iso.read_bytes()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"#!/bin/sh\necho 'it'\"'\"'s' $(id)\n",
+        b"#cloud-config\n{}\n",
+        b"#!/bin/sh\nKEYS\n",
+    ],
+)
+def test_the_script_is_good_shell(tmp_path: Path, shell: str, data: bytes) -> None:
+    script = tmp_path / "script"
+    script.write_text(files(guest(data), "script")["user-data"])
+    assert subprocess.run([*shell.split(), "-n", script]).returncode == 0
+
+
+def test_keys_and_data_stay_data(tmp_path: Path) -> None:
+    """The part of the script that writes them, with its folders moved into the test's."""
+    data = b"#!/bin/sh\necho \"it's $0\" '$(x)' > done\n"
+    text = files(guest(data), "script")["user-data"]
+    part = text[text.index("mkdir -p /root/.ssh") :]
+    for place in ("/root", "/var/lib"):
+        part = part.replace(place, f"{tmp_path}{place}")
+    part = part.replace("touch $done", ":")
+    done = subprocess.run(["sh", "-eu", "-c", part], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    keys = (tmp_path / "root/.ssh/authorized_keys").read_text()
+    assert keys.splitlines() == [EVIL, "ssh-rsa B b"]
+    assert (tmp_path / "var/lib/wnodes-user/data").read_bytes() == data
+    assert (tmp_path / "done").read_text().endswith("data $(x)\n")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_only_a_script_is_run_by_a_script() -> None:
+    assert "wnodes-user" not in files(guest(b"#cloud-config\n{}\n"), "script")["user-data"]
+    assert "wnodes-user" in files(guest(b"#!/bin/sh\n"), "script")["user-data"]

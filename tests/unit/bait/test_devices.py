@@ -1,0 +1,244 @@
+"""devices.py: who has which volume and address, while machines come, go and start again."""
+
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pytest_mock import MockerFixture
+
+from bait.hypervisor import Hypervisor
+from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
+from tests.unit.conftest import GUESTS, needs_root
+from wnodes_lrms.errors import AbsentError, ConflictError, WnodesError
+from wnodes_lrms.model import State
+from wnodes_lrms.order import Nic, Order
+
+pytestmark = needs_root
+ID = str(MACHINE)
+OTHER = str(uuid.uuid5(MACHINE, "other"))
+ONE, TWO, THREE = (str(volume) for volume in VOLUMES)
+LAN = Nic(
+    id=uuid.uuid5(MACHINE, "lan"),
+    kind="bridge",
+    network="lan",
+    bridge="br0",
+    mac="52:54:00:00:00:02",
+    address="10.0.0.9/24",
+)
+
+
+@pytest.fixture
+def pool(site: Site) -> Site:
+    for volume in VOLUMES:
+        site.cloud.volumes.create(str(volume), 1)
+    return site
+
+
+def attached(site: Site, machine: str = ID) -> dict[str, str]:
+    return {each["id"]: each["device"] for each in site.cloud.machine(machine)["volumes"]}
+
+
+def spec(site: Site) -> Order:
+    return Order.model_validate_json(site.row().spec)
+
+
+def test_volumes_of_an_order_are_in_the_machine(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:2]))
+    assert attached(pool) == {ONE: "vdc", TWO: "vdd"}
+    text = pool.libvirt._connect().lookupByUUIDString(ID).XMLDesc()
+    for volume in (ONE, TWO):
+        assert f"{pool.node.folder}/volumes/{volume}.raw" in text
+        assert f"<serial>{volume.replace('-', '')[:20]}</serial>" in text
+
+
+def test_a_volume_plugged_in_and_taken_out(pool: Site) -> None:
+    pool.runs()
+    for _ in range(2):
+        assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+    assert pool.cloud.attach_volume(ID, TWO) == "vdd"
+    assert len(pool.libvirt.plugged) == 2
+    for _ in range(2):
+        pool.cloud.detach_volume(ID, ONE)
+    assert attached(pool) == {TWO: "vdd"}
+    assert len(pool.libvirt.plugged) == 1
+    assert pool.cloud.attach_volume(ID, THREE) == "vdc"
+
+
+def test_a_volume_is_one_machines(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.runs(an_order(machine=OTHER), "8")
+    with pytest.raises(ConflictError, match="another machine's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    with pytest.raises(ConflictError):  # at rest it has it still
+        pool.cloud.attach_volume(OTHER, ONE)
+    pool.cloud.detach_volume(ID, ONE)
+    assert pool.cloud.attach_volume(OTHER, ONE) == "vdc"
+    told = list(pool.lease(an_order(volumes=VOLUMES[:1]), "9"))
+    assert "another machine's" in told[-1]["ended"]
+    pool.cloud.destroy(OTHER)
+    pool.reaches(None, OTHER)
+    pool.runs(an_order(volumes=VOLUMES[:1]), "10")  # free with its machine's end
+
+
+def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: Site) -> None:
+    pool.runs()
+    pool.runs(an_order(machine=OTHER), "8")
+    start = threading.Barrier(12)
+
+    def attach(number: int) -> str:
+        start.wait()
+        try:
+            return pool.cloud.attach_volume((ID, OTHER)[number % 2], str(VOLUMES[number % 3]))
+        except ConflictError:
+            return ""
+
+    with ThreadPoolExecutor(12) as workers:
+        list(workers.map(attach, range(12)))
+    here, there = attached(pool), attached(pool, OTHER)
+    assert sorted([*here, *there]) == sorted((ONE, TWO, THREE))
+    assert len(set(here.values())) == len(here)
+    assert len(set(there.values())) == len(there)
+
+
+def test_a_volume_that_is_not_there_or_is_not_taken_leaves_nothing(
+    pool: Site, mocker: MockerFixture
+) -> None:
+    pool.runs()
+    with pytest.raises(AbsentError, match="there is no volume"):
+        pool.cloud.attach_volume(ID, str(uuid.uuid4()))
+    mocker.patch.object(pool.libvirt, "attach", side_effect=WnodesError("no free slot"))
+    with pytest.raises(WnodesError, match="no free slot"):
+        pool.cloud.attach_volume(ID, ONE)
+    assert attached(pool) == {}
+    assert spec(pool).volumes == ()
+
+
+def test_a_guest_that_does_not_let_go_keeps_its_volume(pool: Site, mocker: MockerFixture) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    mocker.patch.object(pool.libvirt, "detach", side_effect=ConflictError("is it mounted?"))
+    with pytest.raises(ConflictError, match="mounted"):
+        pool.cloud.detach_volume(ID, ONE)
+    assert attached(pool) == {ONE: "vdc"}
+    assert spec(pool).volumes == VOLUMES[:1]
+
+
+def test_a_cold_restart_has_what_was_plugged_in_by_the_same_names(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.cloud.attach_volume(ID, TWO)
+    pool.cloud.attach_volume(ID, THREE)
+    pool.cloud.detach_volume(ID, ONE)
+    pool.cloud.restart(ID, "cold")
+    pool.reaches(State.READY)
+    assert attached(pool) == {TWO: "vdd", THREE: "vde"}
+    text = pool.libvirt._connect().lookupByUUIDString(ID).XMLDesc()
+    assert ONE not in text
+    assert TWO in text
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+
+
+def test_a_new_order_says_which_volumes_there_are(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:2]))
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    pool.runs(an_order(volumes=VOLUMES[1:]), "8")
+    assert attached(pool) == {TWO: "vdd", THREE: "vdc"}
+
+
+def test_there_are_no_more_than_24_volumes(pool: Site) -> None:
+    for number in range(24):
+        pool.node.ledger.attach(str(number), ID, f"vd{chr(ord('c') + number)}")
+    pool.runs()  # those that the order does not name are freed
+    assert attached(pool) == {}
+    for number in range(24):
+        pool.node.ledger.attach(str(number), ID, f"vd{chr(ord('c') + number)}")
+    with pytest.raises(ConflictError, match="has 24 volumes"):
+        pool.cloud.attach_volume(ID, ONE)
+
+
+@pytest.mark.parametrize(
+    "state", [State.REQUESTED, State.BUILDING, State.STOPPING, State.HIBERNATING, State.HIBERNATED]
+)
+def test_nothing_is_taken_from_a_machine_in_between(pool: Site, state: State) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.node.ledger.change(ID, "as a test wants it", state=state)
+    with pytest.raises(ConflictError, match=str(state)):
+        pool.cloud.detach_volume(ID, ONE)
+    with pytest.raises(ConflictError, match=str(state)):
+        pool.cloud.detach_nic(ID, str(CARD))
+    with pytest.raises(ConflictError, match=str(state)):
+        pool.cloud.attach_volume(ID, TWO)
+    assert attached(pool) == {ONE: "vdc"}
+    assert len(spec(pool).nics) == 1
+
+
+def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
+    site.runs()
+    shown = {"id": str(LAN.id), "mac": LAN.mac, "address": "10.0.0.9"}
+    for _ in range(2):
+        assert site.cloud.attach_nic(ID, LAN) == shown
+    (text,) = site.libvirt.plugged
+    assert "<source bridge='br0'/>" in text
+    assert "<parameter name='IP' value='10.0.0.9'/>" in text
+    assert site.cloud.machine(ID)["nics"][1] == shown
+    for _ in range(2):
+        site.cloud.detach_nic(ID, str(LAN.id))
+    assert site.libvirt.plugged == []
+    assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def test_a_machine_has_one_card_on_the_nodes_own_network(site: Site) -> None:
+    site.runs(an_order(nics=()))
+    assert site.row().address is None
+    nat = Nic(id=uuid.uuid4(), kind="nat", network="public", mac="52:54:00:00:00:03")
+    assert site.cloud.attach_nic(ID, nat)["address"] == f"{GUESTS}.2"
+    with pytest.raises(ConflictError, match="has a card"):
+        site.cloud.attach_nic(ID, nat.model_copy(update={"id": uuid.uuid4()}))
+    site.runs(an_order(machine=OTHER), "8")
+    assert site.row(OTHER).address == f"{GUESTS}.3"
+    site.cloud.suspend(ID, "suspend")
+    with pytest.raises(ConflictError, match="not running"):
+        site.cloud.attach_nic(ID, LAN)
+
+
+def test_an_isolated_network_lives_as_long_as_who_is_on_it(site: Site) -> None:
+    site.runs()
+    name = "wnodes-mine@hv1"
+    nic = LAN.model_copy(update={"kind": "isolated", "network": "mine", "bridge": ""})
+    site.cloud.attach_nic(ID, nic)
+    assert name in site.libvirt._networks()
+    site.libvirt.drop_isolated({"mine"})
+    assert name in site.libvirt._networks()
+    site.cloud.restart(ID, "cold")
+    site.reaches(State.READY)
+    site.libvirt.drop_isolated(())  # its domain is on it
+    assert name in site.libvirt._networks()
+    site.cloud.stop(ID, "poweroff")
+    site.reaches(State.STOPPED)
+    assert name not in site.libvirt._networks()
+
+
+def test_devices_that_come_at_once_are_all_kept(site: Site) -> None:
+    site.runs()
+    cards = [
+        LAN.model_copy(update={"id": uuid.uuid4(), "mac": f"52:54:00:00:01:{n:02x}"})
+        for n in range(8)
+    ]
+    with ThreadPoolExecutor(8) as workers:
+        list(workers.map(lambda card: site.cloud.attach_nic(ID, card), cards))
+    assert {nic.id for nic in spec(site).nics} == {CARD, *(card.id for card in cards)}
+
+
+def test_a_real_libvirt_that_can_not_plug_says_so(site: Site, mocker: MockerFixture) -> None:
+    site.runs()
+
+    def real(machine: str, xml: str) -> Any:
+        return Hypervisor.attach(site.libvirt, machine, xml)
+
+    mocker.patch.object(site.libvirt, "attach", real)  # the test driver has no such thing
+    with pytest.raises(WnodesError, match="not supported"):
+        site.cloud.attach_nic(ID, LAN)
+    assert [nic.id for nic in spec(site).nics] == [CARD]

@@ -1,0 +1,143 @@
+"""saving.py: a disk becomes an image that others are made from. Disks at rest: qemu-img is real."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from tests.unit.bait.conftest import MACHINE, Site, an_order
+from tests.unit.conftest import eventually, needs_root
+from wnodes_lrms import catalogue
+from wnodes_lrms.errors import ConflictError
+from wnodes_lrms.model import State
+
+pytestmark = needs_root
+ID = str(MACHINE)
+TAG = "mine_linux_x86_64"
+
+
+@pytest.fixture
+def stopped(site: Site) -> Site:
+    site.runs()
+    site.cloud.stop(ID, "poweroff")
+    site.reaches(State.STOPPED)
+    return site
+
+
+def folder(site: Site) -> Path:
+    return Path(site.cloud.config.cloud.saved)
+
+
+def done(site: Site) -> dict[str, object]:
+    eventually(lambda: not site.cloud.saved()["busy"])
+    return site.cloud.saved()
+
+
+def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
+    stopped.cloud.save(ID, TAG)
+    assert done(stopped) == {"tags": [TAG], "busy": [], "failed": {}}
+    image = catalogue.read(folder(stopped), TAG)
+    assert (image.format, image.trusted, image.context) == ("qcow2", False, "script")
+    told = subprocess.run(
+        ["qemu-img", "info", "--output=json", image.disk.source], capture_output=True, check=True
+    )
+    assert "backing-filename" not in json.loads(told.stdout)
+    assert sorted(path.name for path in folder(stopped).iterdir()) == [
+        f"{TAG}.qcow2",
+        f"{TAG}.toml",
+    ]
+
+
+def test_machines_are_made_from_it(stopped: Site) -> None:
+    stopped.cloud.save(ID, TAG)
+    done(stopped)
+    stopped.cloud.destroy(ID)
+    stopped.reaches(None)
+    stopped.runs(an_order(image=TAG, saved=True), "8")
+    stopped.cloud.stop(ID, "poweroff")
+    stopped.reaches(State.STOPPED)
+    stopped.cloud.save(ID, "again_linux_x86_64")  # whose base is a saved one too
+    assert done(stopped)["tags"] == ["again_linux_x86_64", TAG]
+
+
+def test_a_tag_that_is_there_or_on_its_way_is_success(stopped: Site, mocker: MockerFixture) -> None:
+    save, go_on = stopped.cloud.builder.save, threading.Event()
+    begun: list[str] = []
+
+    def slow(machine: str, running: bool, target: Path) -> None:
+        begun.append(machine)
+        assert go_on.wait(5)
+        save(machine, running, target)
+
+    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=slow)
+    for _ in range(3):
+        stopped.cloud.save(ID, TAG)
+    assert stopped.cloud.saved()["busy"] == [TAG]
+    go_on.set()
+    done(stopped)
+    stopped.cloud.save(ID, TAG)
+    assert begun == [ID]
+
+
+def test_a_start_waits_until_its_disk_is_read(stopped: Site, mocker: MockerFixture) -> None:
+    go_on = threading.Event()
+    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=lambda *_: go_on.wait(5))
+    stopped.cloud.save(ID, TAG)
+    next(stopped.lease(an_order(), "8"))
+    eventually(lambda: stopped.row().state is State.BUILDING)
+    go_on.wait(0.1)
+    assert stopped.domains() == []
+    go_on.set()
+    stopped.reaches(State.READY)
+
+
+def test_a_machine_in_the_middle_of_something_is_not_saved(stopped: Site) -> None:
+    for state in (State.REQUESTED, State.BUILDING, State.STOPPING, State.HIBERNATING, State.ENDING):
+        stopped.node.ledger.change(ID, "as a test wants it", state=state)
+        with pytest.raises(ConflictError, match=str(state)):
+            stopped.cloud.save(ID, TAG)
+    assert stopped.cloud.saved()["busy"] == []
+
+
+def full(_site: Site, mocker: MockerFixture) -> None:
+    def fill(_builder: object, _machine: str, _running: bool, target: Path) -> None:
+        target.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    mocker.patch("bait.cloudbuild.CloudBuilder.save", fill)
+
+
+def no_folder(site: Site, _mocker: MockerFixture) -> None:
+    folder(site).write_text("")
+
+
+def no_disk(site: Site, _mocker: MockerFixture) -> None:
+    site.disk().unlink()
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [(full, "No space"), (no_folder, "File exists|Not a directory"), (no_disk, "qemu-img")],
+)
+def test_what_fails_is_said_leaves_nothing_and_can_be_tried_again(
+    stopped: Site,
+    mocker: MockerFixture,
+    break_it: Callable[[Site, MockerFixture], None],
+    message: str,
+) -> None:
+    break_it(stopped, mocker)
+    stopped.cloud.save(ID, TAG)
+    told = done(stopped)
+    assert isinstance(told["failed"], dict)
+    assert any(part in told["failed"][TAG] for part in message.split("|"))
+    assert told["tags"] == []
+    if folder(stopped).is_dir():
+        assert list(folder(stopped).iterdir()) == []
+    if break_it is full:
+        mocker.stopall()
+        stopped.cloud.save(ID, TAG)
+        assert done(stopped) == {"tags": [TAG], "busy": [], "failed": {}}

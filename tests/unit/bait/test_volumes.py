@@ -1,0 +1,70 @@
+"""volumes.py: a folder of sparse files."""
+
+import stat
+import uuid
+from pathlib import Path
+
+import pytest
+
+from bait.volumes import Directory
+from wnodes_lrms.errors import AbsentError, WnodesError
+
+ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
+
+
+def test_made_listed_and_removed(tmp_path: Path) -> None:
+    pool = Directory(tmp_path / "volumes")
+    assert pool.list() == {}
+    pool.create(ONE, 2)
+    pool.create(TWO, 3000)
+    assert pool.list() == {ONE: 2, TWO: 3000}
+    status = pool.path(ONE).stat()
+    assert status.st_size == 2 << 30
+    assert status.st_blocks == 0  # it takes room as it fills
+    assert stat.S_IMODE(status.st_mode) == 0o600
+    pool.delete(ONE)
+    pool.delete(ONE)
+    assert pool.list() == {TWO: 3000}
+    with pytest.raises(AbsentError, match=ONE):
+        pool.path(ONE)
+
+
+def test_made_again_it_keeps_what_is_in_it(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+    with pool.path(ONE).open("r+b") as file:
+        file.write(b"a user's work")
+    pool.create(ONE, 1)
+    pool.create(ONE, 5)
+    assert pool.list() == {ONE: 1}
+    assert pool.path(ONE).open("rb").read(13) == b"a user's work"
+
+
+def test_what_a_killed_bait_left_is_no_volume(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    (tmp_path / f"{ONE}.new").write_text("half")
+    assert pool.list() == {}
+    pool.create(ONE, 1)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{ONE}.raw"]
+
+
+def test_what_is_no_id_is_no_path(tmp_path: Path) -> None:
+    for name in ("../x", "", f"{ONE}/.."):
+        with pytest.raises(ValueError, match="badly formed"):
+            Directory(tmp_path).create(name, 1)
+
+
+def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    pool = Directory(tmp_path / "file")
+    with pytest.raises(WnodesError, match=f"volume {ONE}: {tmp_path}/file"):
+        pool.create(ONE, 1)
+    with pytest.raises(WnodesError, match=f"volume {ONE}: {tmp_path}/file"):
+        pool.delete(ONE)
+
+
+def test_a_volume_larger_than_the_file_system_can_have(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    with pytest.raises(WnodesError, match=ONE):
+        pool.create(ONE, 1 << 32)
+    assert pool.list() == {}

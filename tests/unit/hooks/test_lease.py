@@ -1,0 +1,283 @@
+"""lease.py as the LRMS runs it: a process of its own, before a real UNIX socket.
+
+The bait's side is a server that answers as a test says; the end-to-end tests have the real one.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.conftest import eventually
+
+PROGRAM = Path(__file__).parents[3] / "hooks" / "lease.py"
+Answers = Callable[[dict[str, Any]], Iterator[Any]]
+
+
+class Bait:
+    """A control socket: each request is noted, and answered by the test's function."""
+
+    def __init__(self, path: Path, answers: Answers) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self._answers = answers
+        self._links: list[socket.socket] = []
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                link, _ = self._listener.accept()
+            except OSError:
+                return
+            self._links.append(link)
+            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        with link, link.makefile() as stream, contextlib.suppress(OSError):
+            request = json.loads(stream.readline())
+            self.requests.append(request)
+            for answer in self._answers(request):
+                link.sendall(json.dumps(answer).encode() + b"\n")
+
+    def ops(self) -> list[str]:
+        return [request["op"] for request in self.requests]
+
+    def stop(self) -> None:
+        """As when the bait is killed."""
+        for link in (self._listener, *self._links):
+            with contextlib.suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+class Site:
+    """A node with room for a bait, and the lease programs that run there."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "hv1").mkdir()
+        self.path = folder / "hv1" / "bait.sock"
+        self.pattern = f"{folder}/%n/bait.sock"
+        self.ended = threading.Event()  # the machine of `carry`
+        self.baits: list[Bait] = []
+        self.programs: list[subprocess.Popen[str]] = []
+
+    def bait(self, answers: Answers) -> Bait:
+        self.baits.append(Bait(self.path, answers))
+        return self.baits[-1]
+
+    def carry(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A machine that runs until the test, or an announced end, ends it."""
+        if request["op"] == "lease-ending":
+            self.ended.set()
+            yield {"ok": True, "end": True}
+            return
+        yield {"state": "building"}
+        while not self.ended.wait(0.05):
+            yield {"state": "running"}
+        yield {"ended": "shut down", "code": 0, "end": True}
+
+    def start(self, patience: float = 60, **environment: str) -> subprocess.Popen[str]:
+        """The program; `patience` shortens its waits, which are a minute in the file."""
+        code = (
+            f"import runpy, sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
+            f"lease.BAIT_AWAY = {patience}; lease.SILENCE = {min(patience, 30)};"
+            "lease.PAUSE = 0.05; lease.main(sys.argv[1])"
+        )
+        known = {"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "hv1", "WNODES_ORDER": "a.b.c"}
+        self.programs.append(
+            subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", code, self.pattern],
+                env=known | environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return self.programs[-1]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.ended.set()
+    for program in site.programs:
+        program.kill()
+        program.communicate()
+    for bait in site.baits:
+        bait.stop()
+
+
+def end_of(program: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit code and standard error; nothing ever goes to standard output."""
+    output, errors = program.communicate(timeout=5)
+    assert output == ""
+    return program.returncode, errors
+
+
+def test_the_order_is_handed_in_and_the_program_stays_as_long_as_the_machine(site: Site) -> None:
+    bait = site.bait(site.carry)
+    program = site.start()
+    eventually(lambda: bait.requests)
+    time.sleep(0.2)
+    assert program.poll() is None
+    site.ended.set()
+    assert end_of(program) == (0, "")
+    assert bait.requests == [{"op": "lease", "job": "77", "token": "a.b.c"}]
+
+
+def test_the_installed_form_runs_without_site_packages(site: Site) -> None:
+    bait = site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", PROGRAM, site.pattern],
+        env={"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "hv1", "WNODES_ORDER": "x" * 90000},
+        capture_output=True,
+        timeout=10,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bait.requests[0]["token"] == "x" * 90000
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"ended": "the disk is full", "code": 1, "end": True}, "the disk is full"),
+        ({"ok": False, "error": "order refused: used", "retry": False, "end": True}, "used"),
+    ],
+)
+def test_a_bad_end_is_told_with_the_job(site: Site, answer: dict[str, Any], reason: str) -> None:
+    site.bait(lambda _: iter([{"state": "building"}, answer]))
+    code, errors = end_of(site.start())
+    assert code == 1
+    assert errors.startswith("wnodes: job 77: ")
+    assert reason in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_bait_that_can_do_it_later_is_asked_again(site: Site) -> None:
+    said = iter([{"ok": False, "error": "libvirt is away", "retry": True, "end": True}])
+
+    bait = site.bait(lambda _: iter([next(said, {"ended": "shut down", "code": 0, "end": True})]))
+    code, errors = end_of(site.start())
+    assert (code, bait.ops()) == (0, ["lease", "lease"])
+    assert errors == "wnodes: job 77: the bait on node hv1 says: libvirt is away; trying again\n"
+
+
+def test_a_bait_that_comes_back_is_asked_again_with_the_same_order(site: Site) -> None:
+    first = site.bait(site.carry)
+    program = site.start(patience=0.3)
+    eventually(lambda: first.requests)
+    time.sleep(0.1)
+    first.stop()
+    time.sleep(0.6)  # longer than the patience for a bait that has not taken the order
+    assert program.poll() is None
+    second = site.bait(site.carry)
+    eventually(lambda: second.requests)
+    site.ended.set()
+    code, errors = end_of(program)
+    assert (code, second.requests) == (0, first.requests)
+    assert errors.count("trying again") == 1
+
+
+@pytest.mark.parametrize("why", ["no socket", "nobody listens", "silent", "closes"])
+def test_without_a_bait_the_lease_ends_after_a_while(site: Site, why: str) -> None:
+    if why == "nobody listens":
+        site.bait(site.carry).stop()
+    elif why == "silent":
+        site.bait(lambda _: iter(threading.Event().wait, True))
+    elif why == "closes":
+        site.bait(lambda _: iter(()))
+    began = time.monotonic()
+    code, errors = end_of(site.start(patience=0.2))
+    assert code == 1
+    assert 0.2 <= time.monotonic() - began < 3
+    *before, last = errors.splitlines()
+    assert [line.endswith("trying again") for line in before] == [True] * (why != "silent")
+    assert last.startswith("wnodes: job 77: the bait on node hv1 ")
+
+
+def test_an_announced_end_is_told_once_and_the_wait_goes_on(site: Site) -> None:
+    def answers(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if request["op"] == "lease-ending":
+            yield {"ok": True, "end": True}
+            return
+        yield from site.carry(request)
+
+    bait = site.bait(answers)
+    names = ["TERM", "USR1", "USR2", "XCPU", "INT", "HUP"]
+    programs = {name: site.start(SLURM_JOB_ID=name) for name in names}
+    eventually(lambda: len(bait.requests) == len(names))
+    for number in ("self", "self", "TERM", "USR1"):
+        for name, program in programs.items():
+            program.send_signal(getattr(signal, "SIG" + (name if number == "self" else number)))
+        time.sleep(0.1)
+    told = [request["job"] for request in bait.requests if request["op"] == "lease-ending"]
+    assert sorted(told) == sorted(names)
+    assert {program.poll() for program in programs.values()} == {None}
+    site.ended.set()  # the guests have shut down
+    for name, program in programs.items():
+        said = f"wnodes: job {name}: SIG{name}: the lease is ending\n"
+        assert end_of(program) == (0, said)
+
+
+def test_an_end_announced_while_the_bait_is_away_is_told_when_it_is_back(site: Site) -> None:
+    first = site.bait(site.carry)
+    program = site.start()
+    eventually(lambda: first.requests)
+    time.sleep(0.1)
+    first.stop()
+    program.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    assert program.poll() is None
+    second = site.bait(site.carry)
+    assert end_of(program)[0] == 0
+    assert sorted(second.ops()) == ["lease", "lease-ending"]
+
+
+def test_a_lease_that_ends_before_its_order_is_taken_makes_no_machine(site: Site) -> None:
+    program = site.start()
+    time.sleep(0.3)
+    assert program.poll() is None
+    program.send_signal(signal.SIGTERM)
+    assert end_of(program)[0] == 1
+
+
+def test_the_order_is_not_in_the_programs_environment_any_more(site: Site) -> None:
+    site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
+    code = (
+        f"import sys, os; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
+        "lease.wait = lambda path, order, ending: print(order, os.environ.get('WNODES_ORDER'));"
+        "lease.main(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, site.pattern],
+        env={"SLURM_JOB_ID": "77", "WNODES_ORDER": "a.b.c"},
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    assert done.stdout == "a.b.c None\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"), [("WNODES_ORDER", "WNODES_ORDER"), ("SLURM_JOB_ID", "SLURM_JOB_ID")]
+)
+def test_what_is_missing_is_said(site: Site, missing: str, says: str) -> None:
+    code, errors = end_of(site.start(60, **{missing: ""}))
+    assert code == 1
+    assert says in errors
+    assert os.linesep not in errors.rstrip("\n")

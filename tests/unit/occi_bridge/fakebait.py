@@ -1,0 +1,267 @@
+"""Baits in memory behind real HTTP, and an LRMS that they share: what the driver talks to in tests.
+
+They have the API that bait/api.py has. A test reaches into them from outside: it makes them silent
+or slow, ends leases, and reads what they were asked.
+"""
+
+import asyncio
+import itertools
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.https import CHAIN, listener, serve
+from wnodes_lrms.names import dn_of
+from wnodes_lrms.order import Order, verify
+
+CLUSTER = "box"
+Json = dict[str, Any]
+
+
+@dataclass
+class Lrms:
+    """The lease jobs of all nodes. `auto`: each is placed at once, and its machine runs."""
+
+    key: str  # public, of the bridge
+    auto: bool = True
+    away: bool = False
+    jobs: dict[str, Json] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)  # by job
+    volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
+    asked: list[str] = field(default_factory=list)  # changes, of all baits
+    baits: list["FakeBait"] = field(default_factory=list)
+    refuse: str = ""  # why orders are refused
+    fail: str = ""  # why machines can't start
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def submit(self, token: str) -> str:
+        order = verify(token, CLUSTER, [self.key])
+        if self.refuse:
+            raise RejectedError(self.refuse)
+        lease = str(order.lease)
+        for job, there in self.jobs.items():
+            if there["lease"] == lease:
+                return job
+        job = str(next(self._numbers))
+        self.jobs[job] = {
+            "lease": lease,
+            "job": job,
+            "user": order.account,
+            "state": "pending",
+            "node": "",
+            "reason": "Priority",
+        }
+        self.orders[job] = order
+        if self.auto:
+            self.place(job)
+        return job
+
+    def place(self, job: str, node: str = "", state: str = "running") -> None:
+        """Give a job its allocation, and let the bait there start its machine."""
+        order = self.orders[job]
+        wanted = order.node or node
+        bait = next(each for each in self.baits if wanted in ("", each.node))
+        self.jobs[job] |= {"state": "running", "node": bait.node, "reason": ""}
+        if self.fail:
+            bait.outcomes.append({"lease": str(order.lease), "reason": self.fail})
+            del self.jobs[job]
+            return
+        bait.begin(order, job, state)
+
+    def end(self, job: str, reason: str) -> None:
+        """What walltime, scancel or preemption do to a lease."""
+        node = self.jobs.pop(job)["node"]
+        for bait in self.baits:
+            if bait.node == node:
+                bait.over(str(self.orders[job].machine), reason)
+
+
+class FakeBait:
+    """One node's bait, on a port of its own."""
+
+    def __init__(self, node: str, lrms: Lrms, tls: tuple[str, str, str] | None = None) -> None:
+        """`tls`: certificate, key and folder of CAs, for HTTPS as the real ones have it."""
+        self.node = node
+        self.begin_anew(lrms)
+        sock = listener("127.0.0.1:0")
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
+        self.peers: set[str] = set()  # names of those who called
+        if tls:
+            self._server = serve(self._app(), "", *tls, proxies=False, require=True, sock=sock)
+        else:
+            config = uvicorn.Config(self._app(), log_level="critical", lifespan="off")
+            self._server = uvicorn.Server(config)
+        sockets = None if tls else [sock]
+        self._thread = threading.Thread(target=self._server.run, args=(sockets,), daemon=True)
+        self._thread.start()
+
+    def begin_anew(self, lrms: Lrms) -> None:
+        """As a bait that has never been asked anything."""
+        self.lrms = lrms
+        self.machines: dict[str, Json] = {}
+        self.outcomes: list[Json] = []
+        self.saved: Json = {"tags": [], "busy": [], "failed": {}}
+        self.asked: list[str] = []  # changes
+        self.silent = False
+        self.delay = 0.0  # seconds before each answer
+        self.polite = False  # a guest takes its time to shut down
+        lrms.baits.append(self)
+
+    def close(self) -> None:
+        self._server.should_exit = self._server.force_exit = True
+        self._thread.join(0.5)
+
+    def begin(self, order: Order, job: str, state: str) -> None:
+        machine = str(order.machine)
+        self.machines[machine] = {
+            "id": machine,
+            "lease": str(order.lease),
+            "job": job,
+            "state": state,
+            "reason": "",
+            "cores": order.cores,
+            "memory": order.memory,
+            "image": order.image,
+            "since": 1.0,
+            "node": self.node,
+            "nics": [
+                {"id": str(nic.id), "mac": nic.mac, "address": nic.address or "10.0.0.9/24"}
+                for nic in order.nics
+            ],
+            "volumes": [{"id": str(each), "device": "vdb"} for each in order.volumes],
+        }
+
+    def over(self, machine: str, reason: str, state: str = "stopped") -> None:
+        """The lease of a machine is over; its disk stays."""
+        there = self.machines[machine]
+        self.outcomes.append({"lease": there["lease"], "reason": reason})
+        self.lrms.jobs.pop(there["job"], None)
+        there.update(state=state, lease="", job="", reason=reason)
+
+    def _app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/leases", self._leases, methods=["GET", "POST"]),
+                Route("/leases/{lease}", self._cancel, methods=["DELETE"]),
+                Route("/machines", self._list, methods=["GET"]),
+                Route("/machines/{id}", self._machine, methods=["DELETE"]),
+                Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
+                Route("/machines/{id}/nics/{link}", self._link, methods=["PUT", "DELETE"]),
+                Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
+                Route("/volumes/{id}", self._volume, methods=["PUT", "DELETE"]),
+                Route("/saved", self._saved, methods=["GET"]),
+            ],
+        )
+
+    async def _answers(self, request: Request) -> None:
+        while self.silent:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(self.delay)
+        chain = request.scope["extensions"].get(CHAIN) if request.scope.get("extensions") else None
+        if chain:
+            self.peers.add(dn_of(chain[0]))
+        if request.method != "GET":
+            for asked in (self.asked, self.lrms.asked):
+                asked.append(f"{request.method} {request.url.path}")
+
+    async def _leases(self, request: Request) -> Response:
+        await self._answers(request)
+        if self.lrms.away:
+            return _fault(503, "the batch system does not answer")
+        if request.method == "GET":
+            return JSONResponse({"leases": list(self.lrms.jobs.values())})
+        try:
+            job = self.lrms.submit((await request.json())["token"])
+        except RejectedError as error:
+            return _fault(422, str(error))
+        return JSONResponse(
+            {"lease": self.lrms.jobs.get(job, {}).get("lease", ""), "job": job}, 201
+        )
+
+    async def _cancel(self, request: Request) -> Response:
+        await self._answers(request)
+        job = request.query_params["job"]
+        if job in self.lrms.jobs:
+            if self.lrms.jobs[job]["state"] == "running":
+                self.lrms.end(job, "cancelled")
+            else:
+                del self.lrms.jobs[job]
+        return Response(status_code=204)
+
+    async def _list(self, request: Request) -> Response:
+        await self._answers(request)
+        machines = list(self.machines.values())
+        return JSONResponse({"node": self.node, "machines": machines, "outcomes": self.outcomes})
+
+    async def _machine(self, request: Request) -> Response:
+        await self._answers(request)
+        there = self.machines.pop(request.path_params["id"], None)
+        if there:
+            self.lrms.jobs.pop(there["job"], None)
+            self.outcomes.append({"lease": there["lease"], "reason": "destroyed"})
+        return Response(status_code=202 if there else 204)
+
+    async def _do(self, request: Request) -> Response:
+        await self._answers(request)
+        machine, verb = request.path_params["id"], request.path_params["verb"]
+        there = self.machines.get(machine)
+        if there is None:
+            return _fault(404, "there is no such machine here")
+        body = await request.body()
+        wish = (await request.json()) if body else {}
+        for asked in (self.asked, self.lrms.asked):
+            asked[-1] += f" {wish.get('method', wish.get('tag', ''))}".rstrip()
+        if verb == "save":
+            self.saved["busy"].append(wish["tag"])
+        elif verb == "resume":
+            there["state"] = "running"
+        elif wish["method"] == "suspend":
+            there["state"] = "suspended"
+        elif wish["method"] == "hibernate":
+            self.over(machine, "hibernated", "suspended")
+        elif verb == "stop" and self.polite and wish["method"] != "poweroff":
+            there["state"] = "stopping"
+        elif verb == "stop":
+            self.over(machine, "stopped")
+        return Response(status_code=202)
+
+    async def _link(self, request: Request) -> Response:
+        await self._answers(request)
+        machine = self.machines.get(request.path_params["id"])
+        link = request.path_params["link"]
+        if machine is None or machine["state"] != "running":
+            return _fault(409, "the machine does not run")
+        which = "volumes" if "/volumes/" in request.url.path else "nics"
+        if request.method == "DELETE":
+            machine[which] = [each for each in machine[which] if each["id"] != link]
+            return Response(status_code=204)
+        if which == "nics":
+            mac = (await request.json())["mac"]
+            machine[which].append({"id": link, "mac": mac, "address": "10.0.0.10/24"})
+            return JSONResponse({"mac": mac, "address": "10.0.0.10/24"})
+        machine[which].append({"id": link, "device": "vdc"})
+        return JSONResponse({"device": "vdc"})
+
+    async def _volume(self, request: Request) -> Response:
+        await self._answers(request)
+        volume = request.path_params["id"]
+        if request.method == "PUT":
+            self.lrms.volumes[volume] = (await request.json())["size"]
+            return Response(status_code=201)
+        self.lrms.volumes.pop(volume, None)
+        return Response(status_code=204)
+
+    async def _saved(self, request: Request) -> Response:
+        await self._answers(request)
+        return JSONResponse(self.saved)
+
+
+def _fault(status: int, said: str) -> Response:
+    return JSONResponse({"error": said}, status)

@@ -1,0 +1,493 @@
+"""The driver against baits behind real HTTP: what it brings about, and what it survives."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from occi_bridge import acts, driver, journal, learn, schema, tables, watch
+from occi_bridge.baits import Bait
+from occi_bridge.database import Database
+from occi_bridge.journal import read_all
+from occi_bridge.validate import Changes, New
+from occi_bridge.wire import Entity
+from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.household import (
+    ANNA,
+    RESTART,
+    SAVE,
+    START,
+    STOP,
+    SUSPEND,
+    Household,
+    person,
+    until,
+)
+from wnodes_lrms.errors import RejectedError, UnknownError
+
+pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+pytestmark = pytest.mark.anyio
+
+ANNAS = person(ANNA)
+STATE = "occi.compute.state"
+MESSAGE = "occi.compute.state.message"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of real life, made short."""
+    for module, name, seconds in (
+        (watch, "OFTEN", 0.05),
+        (watch, "SELDOM", 0.1),
+        (driver, "_RENEW", 0.2),
+        (driver, "_BREATH", 0.01),
+        (acts, "_CEILING", 0.2),
+        (learn, "CONFIRMED_LATELY", 0.2),
+        (learn, "SUBMITTED_LATELY", 0.5),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+
+
+class Scene:
+    """A bridge with SQLite, and baits on hv1 and hv2."""
+
+    def __init__(self, house: Household, baits: list[FakeBait]) -> None:
+        self.house = house
+        self.hv1, self.hv2 = baits
+        self.lrms = self.hv1.lrms
+        house.heard()
+
+    def entity(self, made: Entity) -> Entity:
+        return self.house.service.entity(ANNAS, made.path)
+
+    def act(self, made: Entity, action: str, method: str = "") -> None:
+        self.house.service.act(ANNAS, made.path, action, {"method": method} if method else {})
+
+    async def state(self, made: Entity, wanted: str, within: float = 5.0) -> Entity:
+        await until(lambda: self.entity(made).attributes[STATE] == wanted, within)
+        return self.entity(made)
+
+    async def forgotten(self) -> None:
+        await until(lambda: not any(read_all(self.house.db).values()))
+
+    def machine(self, made: Entity) -> dict[str, Any]:
+        return self.hv1.machines[self.house.row(made).uid]
+
+
+@pytest.fixture
+def scene(
+    file_url: str, make_house: Callable[..., Household], baits: list[FakeBait]
+) -> Scene:
+    return Scene(make_house(file_url, *baits), baits)
+
+
+async def test_a_life(scene: Scene) -> None:
+    """Made, stopped, started where its disk is, restarted, suspended, deleted."""
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS, occi__credentials__ssh__publickey="ssh-ed25519 AAAA")
+        active = await scene.state(made, "active")
+        [card] = active.links
+        assert card.attributes["occi.networkinterface.address"] == "10.0.0.9"
+        assert card.attributes["occi.networkinterface.state"] == "active"
+        [order] = scene.lrms.orders.values()
+        assert (order.dn, order.account, order.node) == (ANNA, "cloud01", "")
+        assert order.ssh_keys == ("ssh-ed25519 AAAA",)
+        scene.act(made, RESTART, "cold")
+        await until(lambda: not scene.house.row(made).restart)
+        scene.act(made, SUSPEND, "suspend")
+        await scene.state(made, "suspended")
+        scene.act(made, START)
+        await scene.state(made, "active")
+        scene.act(made, SUSPEND, "hibernate")
+        await scene.state(made, "suspended")
+        assert scene.lrms.jobs == {}
+        scene.act(made, START)
+        await scene.state(made, "active")
+        scene.act(made, STOP, "graceful")
+        stopped = await scene.state(made, "inactive")
+        assert MESSAGE not in stopped.attributes
+        assert scene.lrms.jobs == {}
+        scene.act(made, START)
+        await scene.state(made, "active")
+        assert [each.node for each in scene.lrms.orders.values()] == ["", "hv1", "hv1"]
+        assert len({each.lease for each in scene.lrms.orders.values()}) == 3
+        scene.house.service.delete(ANNAS, made.path)
+        await scene.forgotten()
+    assert (scene.hv1.machines, scene.lrms.jobs) == ({}, {})
+    machine = str(order.machine)
+    assert scene.lrms.asked == [
+        "POST /leases",
+        f"POST /machines/{machine}/restart cold",
+        f"POST /machines/{machine}/suspend suspend",
+        f"POST /machines/{machine}/resume",
+        f"POST /machines/{machine}/suspend hibernate",
+        "POST /leases",
+        f"POST /machines/{machine}/stop graceful",
+        "POST /leases",
+        f"DELETE /machines/{machine}",
+    ]
+
+
+async def test_volumes_and_cards_while_it_runs_and_before(scene: Scene) -> None:
+    async with scene.house.driving():
+        disk = scene.house.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        first = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        made = scene.house.create(ANNAS, links=[first])
+        await scene.state(made, "active")
+        assert list(scene.lrms.volumes.values()) == [2]
+        [link] = [each for each in scene.entity(made).links if each.kind == schema.STORAGELINK]
+        assert link.attributes["occi.storagelink.deviceid"] == "/dev/vdb"
+        scene.house.service.delete(ANNAS, link.path)
+        await until(lambda: not scene.machine(made)["volumes"])
+        scene.house.service.update(ANNAS, made.path, Changes(links=(first,)))
+        card = New(schema.NETWORKINTERFACE, (), {schema.TARGET: "/network/private"})
+        changed = scene.house.service.update(ANNAS, made.path, Changes(links=(card,)))
+        await until(
+            lambda: all(
+                "active" in each.attributes.values() for each in scene.entity(made).links
+            )
+        )
+        assert len(scene.machine(made)["volumes"]) == 1
+        assert len(scene.machine(made)["nics"]) == 2
+        second = next(each for each in changed.links if each.path.startswith("/networkinterface")
+                      and each.attributes[schema.TARGET] == "/network/private")  # fmt: skip
+        scene.house.service.delete(ANNAS, second.path)
+        await until(lambda: len(scene.machine(made)["nics"]) == 1)
+        scene.house.service.delete(ANNAS, made.path)
+        scene.house.service.delete(ANNAS, disk.path)
+        await scene.forgotten()
+    assert scene.lrms.volumes == {}
+
+
+async def test_an_image_is_saved(scene: Scene) -> None:
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        scene.house.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
+        await until(lambda: scene.hv1.saved["busy"])
+        [tag] = scene.hv1.saved["busy"]
+        scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
+
+        def templates() -> list[str]:
+            model = scene.house.service.model(ANNAS)
+            return [mixin.title for mixin in model.mixins.values() if mixin.saved]
+
+        await until(lambda: templates() == ["web"])
+        scene.house.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
+        await until(lambda: scene.hv1.saved["busy"])
+        scene.hv1.saved = {"tags": [], "busy": [], "failed": {scene.hv1.saved["busy"][0]: "full"}}
+        await until(lambda: not read_all(scene.house.db)["saved"])
+        assert templates() == ["web"]
+
+
+async def test_machines_of_one_network_meet(scene: Scene) -> None:
+    async with scene.house.driving():
+        scene.lrms.auto = False
+        net = scene.house.create(ANNAS, schema.NETWORK, occi__network__address="10.5.0.0/24")
+        link = New(schema.NETWORKINTERFACE, (), {schema.TARGET: net.path})
+        one = scene.house.create(ANNAS, links=[link])
+        two = scene.house.create(ANNAS, links=[link])
+        await until(lambda: len(scene.lrms.jobs) == 1)
+        waiting = "waiting for another machine of its network to get a node"
+        await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
+        scene.lrms.place("1", "hv2")
+        await until(lambda: len(scene.lrms.jobs) == 2)
+        assert scene.lrms.orders["2"].node == "hv2"
+        assert [nic.kind for nic in scene.lrms.orders["2"].nics] == ["isolated"]
+        scene.lrms.place("2")
+        for made in (one, two):
+            await scene.state(made, "active")
+        for path in (one.path, two.path, net.path):
+            scene.house.service.delete(ANNAS, path)
+        await scene.forgotten()
+
+
+# What ends machines, or does not let them start.
+
+
+async def test_a_lease_that_ends(scene: Scene) -> None:
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        scene.lrms.end("1", "its lease ended: walltime")
+        over = await scene.state(made, "inactive", 7)
+        assert over.attributes[MESSAGE] == "its lease ended: walltime"
+        scene.act(made, START)
+        await scene.state(made, "active")
+
+
+async def test_starts_that_fail(scene: Scene) -> None:
+    scene.lrms.refuse = "order refused: the account is not known"
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        failed = await scene.state(made, "error")
+        assert failed.attributes[MESSAGE] == "order refused: the account is not known"
+        scene.lrms.refuse, scene.lrms.fail = "", "image small: wrong checksum"
+        scene.act(made, START)
+        await until(lambda: "checksum" in str(scene.entity(made).attributes.get(MESSAGE)))
+        assert scene.entity(made).attributes[STATE] == "error"
+        scene.lrms.fail = ""
+        scene.act(made, START)
+        await scene.state(made, "active")
+    assert len({each.lease for each in scene.lrms.orders.values()}) == 2
+
+
+async def test_a_pending_lease_is_told_and_cancelled(scene: Scene) -> None:
+    scene.lrms.auto = False
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        text = "waiting for the batch system: Priority"
+        await until(lambda: scene.entity(made).attributes.get(MESSAGE) == text)
+        scene.act(made, STOP, "graceful")
+        await until(lambda: not scene.lrms.jobs)
+        await until(lambda: not scene.house.row(made).lease)
+        scene.act(made, START)
+        await until(lambda: scene.lrms.jobs)
+        scene.house.service.delete(ANNAS, made.path)
+        await scene.forgotten()
+    assert scene.lrms.jobs == {}
+
+
+async def test_an_lrms_that_is_away_only_delays(scene: Scene) -> None:
+    async with scene.house.driving():
+        runs = scene.house.create(ANNAS)
+        await scene.state(runs, "active")
+        scene.lrms.away = True
+        waits = scene.house.create(ANNAS)
+        await until(lambda: scene.house.row(waits).tries)
+        assert scene.entity(waits).attributes[STATE] == "inactive"
+        assert scene.entity(runs).attributes[STATE] == "active"
+        scene.lrms.away = False
+        await scene.state(waits, "active")
+    assert len(scene.lrms.jobs) == 2
+
+
+# Silent and slow baits.
+
+
+async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
+    scene.hv1.silent = True
+    async with scene.house.driving():
+        begun = time.monotonic()
+        made = scene.house.create(ANNAS)
+        await until(lambda: scene.house.row(made).state == "", 1)
+        scene.lrms.baits.reverse()  # the LRMS places it on the node that answers
+        await scene.state(made, "active")
+        assert time.monotonic() - begun < 2
+        assert scene.hv1.asked == []
+    scene.hv1.silent = False
+
+
+async def test_what_a_slow_bait_did_is_not_done_twice(scene: Scene) -> None:
+    async with scene.house.driving():
+        await until(lambda: journal.nodes(scene.house.db, scene.house.urls))
+        scene.hv1.delay = scene.hv2.delay = 0.15
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        scene.house.service.delete(ANNAS, made.path)
+        await scene.forgotten()
+    assert len(scene.lrms.orders) == 1
+
+
+async def test_silence_changes_nothing(scene: Scene) -> None:
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        scene.hv1.silent = True
+        scene.act(made, STOP, "graceful")
+        await asyncio.sleep(0.3)
+        assert scene.entity(made).attributes[STATE] == "active"
+        scene.hv1.silent = False
+        await scene.state(made, "inactive", 8)
+
+
+async def test_rows_read_while_something_is_done_are_not_believed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that takes long to give what it had when it was asked."""
+
+    def slow(db: Database) -> journal.Rows:
+        rows = read_all(db)
+        time.sleep(0.1)
+        return rows
+
+    monkeypatch.setattr(journal, "read_all", slow)
+    async with scene.house.driving():
+        machines = [scene.house.create(ANNAS) for _ in range(3)]
+        for made in machines:
+            await scene.state(made, "active")
+    assert len(scene.lrms.orders) == 3
+
+
+# The death of drivers.
+
+
+class Mortal(Database):
+    """A database whose user is killed just before his nth write."""
+
+    def __init__(self, url: str, left: int) -> None:
+        super().__init__(url)
+        self.left = left
+        self.dead = threading.Event()
+        self.buried = threading.Event()
+
+    def write(self, work: Any, *, seen: bool = True) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            self.dead.set()
+            self.buried.wait(10)
+            raise UnknownError("dead")
+        return super().write(work, seen=seen)
+
+
+async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) -> bool:
+    """Run a driver until it is killed before that write; False if all was done before."""
+    db = Mortal(f"sqlite:///{scene.house.db._url.database}", writes)
+    mortal = scene.house.new_driver(db)
+    task = asyncio.create_task(mortal.run(asyncio.Event()))
+    deadline = time.monotonic() + 5
+    while not db.dead.is_set() and not settled():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    died = db.dead.is_set()
+    db.left = -1
+    for each in (task, *mortal._hand.tasks.values()):
+        each.cancel()
+    db.buried.set()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    db.close()
+    return died
+
+
+async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene) -> None:
+    """Whatever it had done, the next one makes one machine of it, and leaves nothing."""
+    writes = 0
+    while await one_death(scene, writes):
+        writes += 1
+    assert writes > 8
+
+
+async def one_death(scene: Scene, writes: int) -> bool:
+    house = scene.house
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    made = house.create(ANNAS, links=[New(schema.STORAGELINK, (), {schema.TARGET: disk.path})])
+    row = house.row(made)
+    died = await dies_before(scene, writes, lambda: house.row(made).state == "running")
+    house.db.write(lambda link: link.execute(sa.update(tables.leader).values(until=0.0)))
+    async with house.driving():
+        await scene.state(made, "active")
+        assert [job["lease"] for job in scene.lrms.jobs.values()] == [house.row(made).lease]
+        assert list(scene.hv1.machines) == [row.uid]
+        assert len(scene.hv1.machines[row.uid]["volumes"]) == 1
+        house.service.delete(ANNAS, made.path)
+        house.service.delete(ANNAS, disk.path)
+        await scene.forgotten()
+    assert (scene.hv1.machines, scene.lrms.volumes, scene.lrms.jobs) == ({}, {}, {})
+    return died
+
+
+async def test_an_order_whose_answer_was_lost_stays_one_lease(scene: Scene) -> None:
+    """The bait took it, the driver never heard so."""
+    made = scene.house.create(ANNAS)
+
+    class Deaf(Bait):
+        async def submit(self, token: str) -> str:
+            await super().submit(token)
+            raise UnknownError("the connection broke")
+
+    scene.house.bait = Deaf
+    async with scene.house.driving():
+        await scene.state(made, "active")
+        assert scene.house.row(made).job == "1"
+    assert len(scene.lrms.orders) == 1
+
+
+# Who leads.
+
+
+async def test_one_leads_and_the_other_takes_over(
+    url: str, make_house: Callable[..., Household], baits: list[FakeBait]
+) -> None:
+    one, two = make_house(url, *baits), make_house(url, *baits)
+    one.heard()
+    async with two.driving() as second:
+        async with one.driving() as first:
+            await until(lambda: first.leading or second.leading)
+            for _ in range(6):
+                assert first.leading + second.leading == 1
+                await asyncio.sleep(0.05)
+            made = one.create(ANNAS)
+            scene = Scene(one, baits)
+            await scene.state(made, "active")
+        await until(lambda: second.leading, 6)
+        scene.act(made, STOP, "poweroff")
+        await scene.state(made, "inactive")
+    lrms: Lrms = baits[0].lrms
+    assert len(lrms.orders) == 1
+
+
+def test_only_one_of_many_becomes_the_leader(db: Database, url: str) -> None:
+    others = [Database(url) for _ in range(4)]
+    for number in range(10):
+        go = threading.Barrier(4)
+        won: list[str] = []
+
+        def run(database: Database, holder: str, go: Any = go, won: Any = won) -> None:
+            go.wait()
+            if journal.lead(database, holder, 60.0):
+                won.append(holder)
+
+        threads = [
+            threading.Thread(target=run, args=(each, f"{number}-{index}"))
+            for index, each in enumerate(others)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert not journal.lead(db, "late", 60.0)
+        assert journal.lead(db, won[0], 60.0)
+        journal.step_down(db, won[0])
+    for each in others:
+        each.close()
+
+
+def test_a_leader_that_is_gone_is_followed_when_its_term_is_over(db: Database) -> None:
+    assert journal.lead(db, "first", 0.1)
+    assert not journal.lead(db, "second", 60.0)
+    time.sleep(0.12)
+    assert journal.lead(db, "second", 60.0)
+    assert not journal.lead(db, "first", 60.0)
+
+
+# The client of the baits' API.
+
+
+async def test_what_baits_say_wrongly(baits: list[FakeBait]) -> None:
+    fake = baits[0]
+    bait = Bait(fake.url, context=False)
+    with pytest.raises(RejectedError, match="order refused"):
+        await bait.submit("nonsense")
+    fake.lrms.away = True
+    with pytest.raises(UnknownError, match=f"bait {fake.url}: the batch system does not answer"):
+        await bait.leases()
+    fake.machines["x"] = {"id": "x", "state": "on fire"}
+    with pytest.raises(UnknownError, match="the answer makes no sense: machines.0.state"):
+        await bait.look()
+    await bait.close()
+    nobody = Bait("http://127.0.0.1:9", context=False)
+    with pytest.raises(UnknownError, match="bait http://127.0.0.1:9"):
+        await nobody.look()
+    await nobody.close()

@@ -1,0 +1,238 @@
+"""learn.py: what rows come to say, by what was seen, and by what was not."""
+
+from typing import Any
+
+import pytest
+
+from occi_bridge.baits import SavedImages
+from occi_bridge.learn import CONFIRMED_LATELY, SUBMITTED_LATELY, learn
+from occi_bridge.rows import Saved
+from occi_bridge.sights import SeenNic, SeenVolume
+from occi_bridge.world import World
+from tests.unit.occi_bridge.worlds import (
+    CARD,
+    HV1,
+    LEASE,
+    NOW,
+    UID,
+    VOLUME,
+    card,
+    link,
+    listed,
+    machine,
+    row,
+    sight,
+    world,
+)
+
+RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True, "act": "submit"}
+OVER: dict[str, Any] = {"lease": "", "job": "", "via": "", "lease_state": ""}
+NO_LEASE = listed()
+
+
+def learned(made: World) -> dict[str, object]:
+    """The new values of the one row that changes."""
+    changes = learn(made)
+    assert len(changes) <= 1
+    return changes[0].values if changes else {}
+
+
+def test_what_is_seen() -> None:
+    seen = machine("running", since=5.0)
+    assert learned(world(row(leased=True), seen=sight(seen))) == {
+        "state": "running",
+        "since": 5.0,
+        "ran": True,
+    }
+    assert learned(world(row(**RUNS, since=5.0), seen=sight(seen))) == {}
+
+
+def test_what_was_seen_before_the_last_act_says_nothing() -> None:
+    assert learned(world(row(leased=True, acted=NOW), seen=sight(machine("running")))) == {}
+
+
+def test_of_two_sights_the_one_under_the_lease_counts() -> None:
+    both = (sight(machine("failed")), sight(machine("running"), node="hv2"))
+    assert learned(world(row(leased=True, node=""), seen=both))["node"] == "hv2"
+
+
+def test_a_machine_that_runs_under_a_lease_unknown_to_us_is_taken_up() -> None:
+    """As after a database was put back from a backup."""
+    values = learned(world(row(desired="inactive"), seen=sight(machine("running"))))
+    assert (values["lease"], values["job"], values["state"]) == (LEASE, "7", "running")
+
+
+# A lease in the LRMS.
+
+
+def test_a_pending_lease_tells_why_it_waits() -> None:
+    waits = row(leased=True, lease_state="", node="", job="")
+    values = learned(world(waits, leases=listed("pending", reason="Priority")))
+    assert values == {"lease_state": "pending", "job": "7", "reason": "Priority"}
+
+
+def test_a_running_lease_tells_the_node() -> None:
+    waits = row(leased=True, lease_state="pending", node="")
+    values = learned(world(waits, leases=listed("running")))
+    assert values == {"lease_state": "running", "node": "hv1"}
+
+
+@pytest.mark.parametrize(
+    ("job", "age", "over"),
+    [
+        ("7", CONFIRMED_LATELY - 0.1, False),
+        ("7", CONFIRMED_LATELY + 0.1, True),
+        ("", SUBMITTED_LATELY - 0.1, False),
+        ("", SUBMITTED_LATELY + 0.1, True),
+    ],
+)
+def test_a_lease_that_is_not_listed_is_over_after_a_while(job: str, age: float, over: bool) -> None:
+    submitted = row(leased=True, job=job, node="", lease_at=NOW - age)
+    assert ("lease" in learned(world(submitted, leases=NO_LEASE))) == over
+
+
+def test_an_lrms_that_does_not_answer_ends_nothing() -> None:
+    assert learned(world(row(leased=True), leases=None)) == {}
+    assert learned(world(row(**RUNS), leases=None)) == {}
+
+
+def test_a_machine_that_lives_under_its_lease_outweighs_the_list() -> None:
+    """The bait ends it by itself if the lease is over; the next sight tells."""
+    runs = world(row(**RUNS), seen=sight(machine("running")), leases=NO_LEASE)
+    assert "lease" not in learned(runs)
+
+
+# A lease is over: what becomes of the wish.
+
+
+def test_a_guest_that_powers_itself_off() -> None:
+    seen = machine("stopped", reason="the guest shut down")
+    values = learned(world(row(**RUNS), seen=sight(seen)))
+    assert values | OVER == values
+    assert values["desired"] == "inactive"
+    assert values["reason"] == "the guest shut down"
+    assert values["state"] == "stopped"
+    assert "fault" not in values
+
+
+def test_a_start_that_fails_is_an_error_with_its_reason() -> None:
+    submitted = row(leased=True, node="")
+    values = learned(world(submitted, seen=sight(over="no space left")))
+    assert values["fault"] is True
+    assert (values["desired"], values["reason"]) == ("inactive", "no space left")
+    seen = sight(machine("failed", lease=LEASE, reason="no space left"))
+    values = learned(world(submitted, seen=seen))
+    assert (values["fault"], values["reason"], values["state"]) == (True, "no space left", "failed")
+
+
+def test_an_old_disk_does_not_end_a_new_lease() -> None:
+    """The bait still lists the machine as stopped, or as failed, from the time before."""
+    for state in ("stopped", "suspended", "failed"):
+        again = row(leased=True, lease_state="pending", state=state, ran=True)
+        seen = sight(machine(state, lease="", job=""))
+        assert learned(world(again, seen=seen, leases=listed("pending"))) == {}
+
+
+@pytest.mark.parametrize("state", ["building", "running", "stopping"])
+def test_stopped_as_asked(state: str) -> None:
+    asked = row(**(RUNS | {"desired": "inactive", "state": state, "reason": "x"}))
+    values = learned(world(asked, seen=sight(machine("stopped"))))
+    assert values | OVER == values
+    assert values["reason"] == ""
+    assert "desired" not in values
+
+
+@pytest.mark.parametrize("act", ["stop graceful", "suspend hibernate", "cancel 7"])
+def test_started_again_before_the_stop_was_over(act: str) -> None:
+    values = learned(world(row(**(RUNS | {"act": act})), seen=sight(machine("stopped"))))
+    assert values["lease"] == ""
+    assert "desired" not in values
+
+
+def test_hibernated_as_asked() -> None:
+    asked = row(**(RUNS | {"desired": "suspended"}))
+    values = learned(world(asked, seen=sight(machine("suspended", lease=""))))
+    assert (values["lease"], values["state"]) == ("", "suspended")
+    assert "desired" not in values
+
+
+def test_a_lease_that_ends_while_its_machine_is_paused() -> None:
+    paused = row(**(RUNS | {"desired": "suspended", "state": "suspended"}))
+    seen = sight(machine("stopped"), over="walltime")
+    values = learned(world(paused, seen=seen))
+    assert (values["desired"], values["reason"]) == ("inactive", "walltime")
+
+
+def test_the_lrms_ends_a_lease_on_a_node_whose_bait_is_silent() -> None:
+    values = learned(world(row(**RUNS), leases=NO_LEASE, silent=True))
+    assert (values["state"], values["desired"]) == ("stopped", "inactive")
+    assert "fault" not in values
+    never_ran = row(leased=True, state="building")
+    assert learned(world(never_ran, leases=NO_LEASE, silent=True))["fault"] is True
+
+
+def test_a_deleted_machine_loses_its_lease_and_nothing_else() -> None:
+    gone = row(**(RUNS | {"id": None}))
+    values = learned(world(gone, seen=sight(over="destroyed")))
+    assert values | OVER == values
+    assert "desired" not in values
+
+
+# A machine that its node no longer has.
+
+
+def test_a_lost_disk_is_an_error() -> None:
+    stopped = row(desired="inactive", state="stopped", ran=True, node="hv1")
+    values = learned(world(stopped, seen=sight()))
+    assert (values["state"], values["ran"], values["fault"]) == ("", False, True)
+    assert values["reason"] == "its disk is no longer on hv1"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_but_not_while_that_node_is_silent(silent: bool) -> None:
+    stopped = row(desired="inactive", state="stopped", ran=True, node="hv1")
+    assert learned(world(stopped, seen=sight(node="hv2"), silent=silent)) == {}
+
+
+# Links.
+
+
+def test_links_of_a_machine_that_runs() -> None:
+    seen = machine(
+        "running",
+        nics=(SeenNic(CARD, "52:54:00:00:00:01", "10.0.0.5/24"),),
+        volumes=(SeenVolume(VOLUME, "vdc"),),
+    )
+    runs = row(**RUNS)
+    made = world(runs, seen=sight(seen), interfaces=(card(),), attachments=(link(),))
+    first, second = learn(made)
+    assert first.values == {"attached": True, "address": "10.0.0.5/24"}
+    assert second.values == {"attached": True, "device": "vdc"}
+    without = world(runs, seen=sight(machine("running")), interfaces=(card(attached=True),))
+    assert learned(without) == {"attached": False}
+    before = world(runs, seen=sight(seen, at=NOW - 1), interfaces=(card(acted=NOW),))
+    assert learned(before) == {}
+
+
+# Saved images.
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (SavedImages(tags=()), {}),
+        (SavedImages(tags=("a",), busy=("a",)), {}),
+        (SavedImages(tags=("a",)), {"state": "ready"}),
+        (SavedImages(tags=(), failed={"a": "full"}), {"state": "failed", "reason": "full"}),
+    ],
+)
+def test_saved_images(seen: SavedImages, expected: dict[str, object]) -> None:
+    image = Saved(tag="a", owner="/CN=Anna", machine=UID, node="hv1")
+    assert learned(world(saved=(image,), saved_seen={"hv1": seen})) == expected
+    assert learned(world(saved=(image,), saved_seen={"hv2": seen})) == {}
+
+
+def test_nothing_is_learned_of_what_is_in_hand() -> None:
+    made = world(row(leased=True), seen=sight(machine("running")), in_hand=frozenset({UID}))
+    assert learned(made) == {}
+    assert HV1 in made.sights.baits

@@ -1,0 +1,346 @@
+"""plan.py: wishes against evidence, and what must never follow from any."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from occi_bridge.baits import SavedImages
+from occi_bridge.plan import Act, Action, plan, unsettled
+from occi_bridge.rows import Compute, Network, Saved
+from occi_bridge.sights import Sight
+from occi_bridge.world import World
+from tests.unit.occi_bridge.worlds import (
+    CARD,
+    COMMON,
+    HV1,
+    LEASE,
+    LINK,
+    NOW,
+    UID,
+    VOLUME,
+    card,
+    link,
+    listed,
+    machine,
+    row,
+    sight,
+    volume,
+    world,
+)
+
+NET = "55555555-0000-4000-8000-000000000000"
+
+
+def asked(made: World) -> list[str]:
+    """The plan, as «act detail» of each action; all of it has reasons."""
+    actions = plan(made)
+    assert all(action.why for action in actions)
+    return [action.asked for action in actions]
+
+
+RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True}
+PAUSED: dict[str, Any] = {"leased": True, "state": "suspended", "ran": True}
+NOWHERE = sight()
+
+
+@pytest.mark.parametrize(
+    ("wish", "seen", "expected"),
+    [
+        # Wanted, and nothing there yet.
+        ({}, NOWHERE, "submit"),
+        ({"lease": LEASE, "via": HV1}, NOWHERE, "submit"),  # nobody knows whether it got there
+        ({"leased": True, "lease_state": "pending", "node": ""}, NOWHERE, None),
+        ({"leased": True}, NOWHERE, None),
+        ({"leased": True, "state": "building"}, sight(machine("building")), None),
+        # A disk decides where it goes; a failed start is cleared away first.
+        ({"state": "stopped", "node": "hv1", "ran": True}, sight(machine("stopped")), "submit hv1"),
+        ({"state": "stopped", "node": "hv2", "ran": True}, NOWHERE, "submit hv2"),
+        ({"state": "suspended", "node": "hv1", "ran": True}, NOWHERE, "submit hv1"),
+        ({"state": "failed", "node": "hv1"}, sight(machine("failed")), "destroy hv1"),
+        ({"state": "failed", "node": "hv1", "ran": True}, sight(machine("failed")), "submit hv1"),
+        # It runs.
+        (RUNS, sight(machine("running")), None),
+        (RUNS | {"restart": "cold"}, sight(machine("running")), "restart cold"),
+        (RUNS | {"restart": "cold"}, (), None),
+        (PAUSED, sight(machine("suspended")), "resume"),
+        # It is to stop.
+        (RUNS | {"desired": "inactive", "method": "graceful"}, sight(machine("running")),
+         "stop graceful"),
+        (RUNS | {"desired": "inactive", "method": "graceful"}, (), None),
+        (RUNS | {"desired": "inactive", "method": "graceful", "state": "stopping",
+                 "act": "stop graceful"}, sight(machine("stopping")), None),
+        (RUNS | {"desired": "inactive", "method": "poweroff", "state": "stopping",
+                 "act": "stop graceful"}, sight(machine("stopping")), "stop poweroff"),
+        (PAUSED | {"desired": "inactive", "method": "poweroff"}, sight(machine("suspended")),
+         "stop poweroff"),
+        ({"desired": "inactive", "leased": True, "lease_state": "pending", "node": ""}, NOWHERE,
+         "cancel 7"),
+        ({"desired": "inactive", "leased": True, "lease_state": "pending", "node": "hv2",
+          "ran": True, "state": "stopped"}, NOWHERE, "cancel 7"),
+        ({"desired": "inactive", "leased": True, "state": "building"}, sight(machine("building")),
+         "cancel 7"),
+        ({"desired": "inactive", "leased": True, "state": "building"}, (), None),
+        ({"desired": "inactive", "lease": LEASE}, NOWHERE, None),
+        ({"desired": "inactive", "state": "stopped"}, sight(machine("stopped")), None),
+        # It is to sleep.
+        (RUNS | {"desired": "suspended", "method": "hibernate"}, sight(machine("running")),
+         "suspend hibernate"),
+        (PAUSED | {"desired": "suspended"}, sight(machine("suspended")), None),
+        ({"desired": "suspended", "leased": True, "state": "building"}, sight(machine("building")),
+         None),
+        # It is deleted.
+        (RUNS | {"id": None}, sight(machine("running")), "destroy hv1"),
+        (RUNS | {"id": None}, (), None),
+        ({"id": None, "leased": True}, NOWHERE, "cancel 7"),
+        ({"id": None, "lease": LEASE}, NOWHERE, None),
+        ({"id": None}, (), "forget"),  # it was never asked for
+        ({"id": None, "lease_at": 1.0}, NOWHERE, "forget"),
+        ({"id": None, "lease_at": 1.0}, (), "forget"),
+        ({"id": None, "lease_at": 1.0, "node": "hv1"}, NOWHERE, "forget"),
+        ({"id": None, "lease_at": 1.0, "node": "hv2"}, NOWHERE, None),
+        ({"id": None, "lease_at": 1.0, "node": "hv1", "acted": NOW + 1}, NOWHERE, None),
+        ({"id": None, "lease_at": 1.0, "node": "hv3"}, NOWHERE, "forget"),  # the site took it away
+        ({"id": None, "lease_at": 1.0, "node": "hv1"}, sight(machine("stopped")), "destroy hv1"),
+    ],
+)  # fmt: skip
+def test_one_machine(
+    wish: dict[str, Any], seen: Sight | tuple[Sight, ...], expected: str | None
+) -> None:
+    assert asked(world(row(**wish), seen=seen)) == ([expected] if expected else [])
+
+
+def test_silence_of_one_node_keeps_a_deleted_machine_that_may_be_there() -> None:
+    gone = row(id=None, lease_at=1.0)
+    assert asked(world(gone, seen=NOWHERE, silent=True)) == []
+    assert asked(world(gone, seen=NOWHERE)) == ["forget"]
+
+
+def test_a_deleted_machine_is_destroyed_wherever_it_is() -> None:
+    both = (sight(machine("failed")), sight(machine("running"), node="hv2"))
+    assert sorted(asked(world(row(id=None, **RUNS), seen=both))) == ["destroy hv1", "destroy hv2"]
+
+
+def test_the_bait_that_was_asked_is_asked_again_while_it_answers() -> None:
+    doubtful = row(lease=LEASE, via="https://hv2:8445")
+    both = (sight(), sight(node="hv2"))
+    assert plan(world(doubtful, seen=both))[0].bait == "https://hv2:8445"
+    assert plan(world(doubtful, seen=both[0]))[0].bait == HV1
+
+
+def test_a_second_job_for_one_lease_is_cancelled() -> None:
+    runs = row(**RUNS)
+    two = world(runs, seen=sight(machine("running")), leases=listed("running", "pending"))
+    assert asked(two) == ["cancel 8"]
+    ended = world(runs, seen=sight(machine("running")), leases=listed("running", "ended"))
+    assert asked(ended) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "due"),
+    [
+        ({"act": "submit", "again": NOW + 1}, False),
+        ({"act": "submit", "again": NOW}, True),
+        ({"act": "stop graceful", "again": NOW + 1}, True),
+    ],
+)
+def test_the_same_is_asked_again_only_after_its_pause(changes: dict[str, Any], due: bool) -> None:
+    assert asked(world(row(**changes), seen=NOWHERE)) == (["submit"] if due else [])
+
+
+def test_nothing_is_planned_for_what_is_in_hand() -> None:
+    assert asked(world(row(), seen=NOWHERE, in_hand=frozenset({UID}))) == []
+
+
+def test_waiting_is_told_once() -> None:
+    assert plan(world(row())) == [Action(Act.TELL, UID, "no bait answers")]
+    assert plan(world(row(reason="no bait answers"))) == []
+
+
+# Links.
+
+
+@pytest.mark.parametrize(
+    ("wish", "changes", "expected"),
+    [
+        (RUNS, {}, ["plug"]),
+        (RUNS, {"attached": True}, []),
+        (RUNS, {"acted": NOW}, []),
+        (RUNS, {"id": None, "attached": True}, ["unplug"]),
+        ({"leased": True, "state": "building"}, {"id": None}, []),
+        ({"state": "stopped", "desired": "inactive"}, {"id": None}, ["forget"]),
+        ({"state": "stopped", "desired": "inactive"}, {}, []),
+        (RUNS | {"id": None}, {"id": None}, ["destroy hv1"]),
+    ],
+)
+def test_links(wish: dict[str, Any], changes: dict[str, Any], expected: list[str]) -> None:
+    state = wish["state"]
+    made = world(row(**wish), seen=sight(machine(state)), interfaces=(card(**changes),))
+    assert asked(made) == expected
+    words = {"plug": "attach", "unplug": "detach"}
+    made = world(
+        row(**wish),
+        seen=sight(machine(state)),
+        attachments=(link(**changes),),
+        storages=(volume(),),
+    )
+    assert asked(made) == [words.get(word, word) for word in expected]
+
+
+def test_a_volume_goes_to_one_machine_at_a_time() -> None:
+    other = row(uid="x", id=None, **(RUNS | {"lease": "other"}))
+    leaving = link(uid="y", id=None, compute="x")
+    there = replace(machine("running"), id="x", lease="other")
+    made = world(
+        row(**RUNS),
+        other,
+        seen=sight(machine("running"), there),
+        attachments=(leaving, link()),
+        storages=(volume(),),
+    )
+    assert asked(made) == ["destroy hv1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "linked", "expected"),
+    [
+        ({"made": False}, (), ["make 1"]),
+        ({"made": True}, (), []),
+        ({"id": None, "made": False}, (), ["forget"]),
+        ({"id": None, "made": False, "act": "make 1"}, (), ["delete"]),
+        ({"id": None, "act": "make 1"}, (link(id=None),), []),
+    ],
+)
+def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: list[str]) -> None:
+    idle = row(desired="inactive", leased=True)
+    made = world(
+        idle, seen=NOWHERE, storages=(volume(**changes),), attachments=linked,
+        in_hand=frozenset({UID}),
+    )  # fmt: skip
+    assert asked(made) == expected
+
+
+def test_a_machine_waits_for_its_volumes() -> None:
+    def waits(made: bool) -> World:
+        return world(
+            row(),
+            seen=NOWHERE,
+            attachments=(link(),),
+            storages=(volume(made=made, act="make 1", again=NOW + 1),),
+        )
+
+    assert asked(waits(made=False)) == ["tell"]
+    assert asked(waits(made=True)) == ["submit"]
+
+
+def test_saved_images() -> None:
+    image = Saved(tag="a_saved_x86_64", owner="/CN=Anna", machine=UID, node="hv1")
+
+    def planned(**changes: Any) -> list[str]:
+        return asked(world(seen=NOWHERE, saved=(image,), **changes))
+
+    assert planned() == [f"save {UID}"]
+    busy = SavedImages(tags=(), busy=(image.tag,))
+    assert planned(saved_seen={"hv1": busy}) == []
+    assert planned(saved_seen={"hv2": busy}) == [f"save {UID}"]
+
+
+# Machines that share a user's network.
+
+
+def on_net(uid: str, **changes: Any) -> tuple[Compute, Any]:
+    return row(uid=uid, id=uid, **changes), card(
+        uid=f"card-{uid}", compute=uid, network="u-5555555500", owned=NET
+    )
+
+
+def shared(*pairs: tuple[Compute, Any]) -> World:
+    net = Network(**(COMMON | {"uid": NET, "id": NET, "name": "u-5555555500"}))  # type: ignore[arg-type]
+    return world(
+        *(pair[0] for pair in pairs),
+        seen=(sight(), sight(node="hv2")),
+        interfaces=tuple(pair[1] for pair in pairs),
+        networks=(net,),
+    )
+
+
+def test_the_first_machine_decides_the_node_of_its_network() -> None:
+    both = shared(on_net("a"), on_net("b"))
+    assert [(action.act, action.uid) for action in plan(both)] == [
+        (Act.SUBMIT, "a"),
+        (Act.TELL, "b"),
+    ]
+    pending = on_net("a", leased=True, lease_state="pending", node="")
+    assert [action.act for action in plan(shared(pending, on_net("b")))] == [Act.TELL]
+    placed = on_net("a", leased=True, node="hv2")
+    assert asked(shared(placed, on_net("b"))) == ["submit hv2"]
+    stopped = on_net("a", desired="inactive", state="stopped", node="hv2", ran=True)
+    assert asked(shared(stopped, on_net("b"))) == ["submit hv2"]
+
+
+def test_a_disk_elsewhere_is_said() -> None:
+    there = on_net("a", leased=True, node="hv2")
+    here = on_net("b", state="stopped", node="hv1", ran=True)
+    [told] = plan(shared(there, here))
+    assert (told.act, told.why) == (Act.TELL, "its disk is on hv1, network u-5555555500 is on hv2")
+
+
+def test_a_network_is_forgotten_after_its_last_card() -> None:
+    net = Network(**(COMMON | {"uid": NET, "id": None, "name": "u-5555555500"}))  # type: ignore[arg-type]
+    leaving = card(id=None, owned=NET)
+    runs = row(**RUNS)
+    there = sight(machine("running"))
+    used = world(runs, seen=there, interfaces=(leaving,), networks=(net,))
+    assert asked(used) == ["unplug"]
+    assert asked(world(seen=there, networks=(net,))) == ["forget"]
+
+
+# What holds for every world.
+
+
+def any_row() -> st.SearchStrategy[Compute]:
+    return st.builds(
+        row,
+        id=st.sampled_from([UID, None]),
+        desired=st.sampled_from(["active", "inactive", "suspended"]),
+        leased=st.booleans(),
+        state=st.sampled_from(
+            ["", "requested", "building", "running", "suspended", "stopping", "stopped", "failed"]
+        ),
+        ran=st.booleans(),
+        fault=st.booleans(),
+        act=st.sampled_from(["", "stop graceful", "submit", "cancel 7"]),
+        restart=st.sampled_from(["", "cold"]),
+        lease_at=st.sampled_from([0.0, 1.0]),
+    )
+
+
+@given(any_row())
+def test_nothing_is_asked_of_the_silent(some: Compute) -> None:
+    """Without any word of a bait all that can follow is a word to the user."""
+    some.lease_at = 1.0
+    made = world(some, silent=True)
+    assert {action.act for action in plan(made)} <= {Act.TELL}
+
+
+@given(any_row(), st.booleans())
+def test_a_machine_that_its_user_wants_is_never_destroyed(some: Compute, here: bool) -> None:
+    """Only a failed start, of which there is no disk, may go without its owner's word."""
+    state = some.state or "running"
+    made = world(some, seen=sight(machine(state)) if here else NOWHERE)
+    destroyed = [action for action in plan(made) if action.act is Act.DESTROY]
+    assert not destroyed or some.gone or (not some.ran and state == "failed")
+
+
+@given(any_row())
+def test_whatever_is_planned_counts_as_unsettled(some: Compute) -> None:
+    """So baits are asked often as long as anything is to be done."""
+    made = world(some, seen=sight(machine(some.state)) if some.state else NOWHERE)
+    acts = {action.act for action in plan(made)} - {Act.TELL}
+    assert not acts or unsettled(made)
+
+
+def test_ids() -> None:
+    assert len({UID, CARD, LINK, VOLUME, LEASE, NET}) == 6

@@ -1,0 +1,637 @@
+"""The service on SQLite and on PostgreSQL: what users make, see, change and may not."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sqlalchemy as sa
+
+from occi_bridge import journal, schema
+from occi_bridge.database import Database
+from occi_bridge.journal import read_all
+from occi_bridge.validate import Changes, New
+from occi_bridge.wire import Definition, Entity, OcciError
+from tests.unit.occi_bridge.household import (
+    ANNA,
+    BOB,
+    OS_TPL,
+    RESTART,
+    SAVE,
+    START,
+    STOP,
+    SUSPEND,
+    Household,
+    person,
+)
+
+pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+
+ANNAS = person(ANNA)
+BOBS = person(BOB)
+STATE = "occi.compute.state"
+MESSAGE = "occi.compute.state.message"
+DOWN = f"{schema.INFRA}/network/action#down"
+OFFLINE = f"{schema.INFRA}/storage/action#offline"
+MINE = "http://example.org/mine#web"
+
+
+@pytest.fixture
+def house(url: str, make_house: Callable[..., Household]) -> Household:
+    made = make_house(url)
+    made.heard()
+    return made
+
+
+@contextlib.contextmanager
+def refused(status: int, *words: str) -> Iterator[None]:
+    with pytest.raises(OcciError) as caught:
+        yield
+    assert caught.value.status == status, caught.value.message
+    for word in words:
+        assert word in caught.value.message
+
+
+def put(house: Household, entity: Entity, **values: object) -> None:
+    """Have the driver have written this into a machine's row."""
+    row = house.row(entity)
+    house.db.write(lambda link: journal.set_columns(link, row, values))
+
+
+def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
+    return New(kind, (), {schema.TARGET: target, **more})
+
+
+# Making.
+
+
+def test_a_machine_with_nothing_said(house: Household) -> None:
+    made = house.service.create(ANNAS, New(schema.COMPUTE))
+    assert made.attributes[STATE] == "inactive"
+    assert made.attributes[MESSAGE] == "waiting for a lease"
+    assert made.attributes[schema.CORES] == 1
+    assert made.attributes[schema.MEMORY] == 0.5
+    assert made.mixins == (OS_TPL,)  # the first image that runs in that memory
+    [card] = made.links
+    assert card.attributes[schema.TARGET] == "/network/public"
+    assert house.service.entity(ANNAS, made.path) == made
+    assert house.service.entity(ANNAS, card.path) == card
+    row = house.row(made)
+    assert (row.account, row.walltime, row.desired) == ("cloud01", 86400, "active")
+
+
+def test_a_machine_with_everything(house: Household) -> None:
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+    net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
+    links = [
+        link_to(net.path),
+        link_to("/network/private"),
+        link_to(disk.path, schema.STORAGELINK),
+    ]
+    made = house.create(
+        ANNAS,
+        links=links,
+        occi__core__id="my-own",
+        occi__core__title="Web 1",
+        occi__compute__hostname="Web 1",
+        occi__compute__cores=2,
+        occi__compute__memory=0.75,
+        occi__credentials__ssh__publickey="ssh-ed25519 AAAA",
+        occi__compute__userdata="ZGF0YQ==",
+    )
+    assert made.path == "/compute/my-own"
+    assert made.attributes["occi.compute.hostname"] == "web-1"
+    assert made.attributes["occi.core.title"] == "Web 1"
+    assert made.attributes[schema.PUBLIC_KEY] == "ssh-ed25519 AAAA"
+    assert schema.USERDATA not in made.attributes
+    assert disk.attributes["occi.storage.size"] == 2
+    first, second, third = made.links
+    assert first.attributes[schema.TARGET] == net.path
+    assert first.attributes["occi.networkinterface.address"] == "10.9.0.1"
+    assert second.attributes["occi.networkinterface.address"] == "10.1.0.2"
+    assert second.attributes["occi.networkinterface.gateway"] == "10.1.0.1"
+    assert second.attributes["occi.networkinterface.interface"] == "eth1"
+    assert third.attributes[schema.TARGET] == disk.path
+    assert house.row(made).uid != "my-own"
+
+
+def test_what_cant_be_made(house: Household) -> None:
+    house.create(ANNAS, occi__core__id="taken")
+    with refused(409, "occi.core.id", "taken"):
+        house.create(BOBS, occi__core__id="taken")
+    with refused(409, "occi.core.id"):
+        house.create(ANNAS, schema.NETWORK, occi__core__id="public")
+    with refused(404, "/network/none"):
+        house.create(ANNAS, links=[link_to("/network/none")])
+    with refused(400, "occi.compute.memory", "2 GiB"):
+        big = OS_TPL.replace("small", "big")
+        house.service.create(ANNAS, New(schema.COMPUTE, (big,), {schema.MEMORY: 1}))
+    for address in ("10.0.0.0/31", "10.0.0.0/4", "1.2.3", "300.0.0.0/24"):
+        with refused(400, "occi.network.address"):
+            house.create(ANNAS, schema.NETWORK, occi__network__address=address)
+    with refused(400, "occi.network.gateway"):
+        house.create(
+            ANNAS,
+            schema.NETWORK,
+            occi__network__address="10.0.0.0/24",
+            occi__network__gateway="10.0.1.1",
+        )
+    assert len(house.service.locations(ANNAS, schema.COMPUTE)) == 1
+    assert house.service.locations(ANNAS, schema.NETWORK) == ["/network/public", "/network/private"]
+
+
+def test_cards_with_an_address_and_a_mac_of_ones_own(house: Household) -> None:
+    mac, address = "occi.networkinterface.mac", "occi.networkinterface.address"
+
+    def card(target: str, **given: str) -> Entity:
+        names = {"mac": mac, "address": address}
+        wish = {names[name]: value for name, value in given.items()}
+        return house.create(ANNAS, links=[link_to(target, **wish)]).links[0]
+
+    made = card("/network/private", address="10.1.0.5", mac="52:54:00:AA:00:01")
+    assert (made.attributes[address], made.attributes[mac]) == ("10.1.0.5", "52:54:00:aa:00:01")
+    for wrong in ("10.1.0.5", "10.1.0.1", "10.1.0.0", "10.1.0.7", "10.2.0.1"):
+        with refused(409, wrong):
+            card("/network/private", address=wrong)
+    with refused(409, "by itself"):
+        card("/network/public", address="10.1.0.6")
+    with refused(409, mac):
+        card("/network/public", mac="52:54:00:aa:00:01")
+    with refused(400, mac):
+        card("/network/public", mac="00:54:00:aa:00:01")
+
+
+def test_a_network_runs_out_of_addresses(house: Household) -> None:
+    for _ in range(5):
+        house.create(ANNAS, links=[link_to("/network/private")])
+    with refused(409, "all addresses of 10.1.0.0/29 are taken"):
+        house.create(ANNAS, links=[link_to("/network/private")])
+    house.service.delete(ANNAS, house.service.locations(ANNAS, schema.COMPUTE)[0])
+    with refused(409, "taken"):  # it is given out again when its machine is really gone
+        house.create(ANNAS, links=[link_to("/network/private")])
+
+
+# Quota.
+
+
+def test_quota_is_said(house: Household) -> None:
+    poor = person(machines=2, cores=3, memory=2048, storage=2)
+    house.create(poor, occi__compute__cores=2)
+    with refused(403, "quota of cores: 2 used, 2 asked, 3 allowed"):
+        house.create(poor, occi__compute__cores=2)
+    with refused(403, "quota of memory: 512 MiB used, 1843 asked, 2048 allowed"):
+        house.create(poor, occi__compute__memory=1.8)
+    second = house.create(poor)
+    with refused(403, "quota of machines"):
+        house.create(poor)
+    house.service.delete(poor, second.path)
+    house.create(poor)
+    house.create(poor, schema.STORAGE, occi__storage__size=2)
+    with refused(403, "quota of storage"):
+        house.create(poor, schema.STORAGE, occi__storage__size=0.1)
+    assert house.service.usage(poor)["cores"] == {"used": 3, "allowed": 3}
+    house.create(person(BOB, machines=1))
+
+
+def test_two_bridges_at_once_keep_the_quota(
+    url: str, make_house: Callable[..., Household]
+) -> None:
+    houses = [make_house(url), make_house(url)]
+    houses[0].heard()
+    limited = person(machines=5)
+    go = threading.Barrier(8)
+
+    def one(number: int) -> bool:
+        go.wait()
+        try:
+            houses[number % 2].create(limited)
+        except OcciError as error:
+            assert error.status == 403
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(one, range(8)))
+    assert sum(made) == 5
+    assert len(houses[0].service.locations(limited, schema.COMPUTE)) == 5
+
+
+def test_two_bridges_at_once_never_give_an_address_twice(
+    url: str, make_house: Callable[..., Household]
+) -> None:
+    houses = [make_house(url), make_house(url)]
+    houses[0].heard()
+    go = threading.Barrier(5)
+
+    def one(number: int) -> str:
+        go.wait()
+        user = person(f"/CN={number}")  # each is alone with his quota
+        made = houses[number % 2].create(user, links=[link_to("/network/private")])
+        return str(made.links[0].attributes["occi.networkinterface.address"])
+
+    with ThreadPoolExecutor(5) as pool:
+        assert sorted(pool.map(one, range(5))) == [f"10.1.0.{last}" for last in range(2, 7)]
+
+
+# Seeing.
+
+
+def test_each_sees_his_own(house: Household) -> None:
+    mine = house.create(ANNAS)
+    house.create(BOBS)
+    assert house.service.locations(ANNAS, schema.COMPUTE) == [mine.path]
+    assert [entity.path for entity in house.service.entities(ANNAS, schema.COMPUTE)] == [mine.path]
+    for do in (
+        lambda: house.service.entity(BOBS, mine.path),
+        lambda: house.service.delete(BOBS, mine.path),
+        lambda: house.service.act(BOBS, mine.path, STOP, {}),
+        lambda: house.service.update(BOBS, mine.path, Changes({"occi.core.title": "x"})),
+        lambda: house.service.entity(BOBS, mine.links[0].path),
+        lambda: house.create(BOBS, schema.STORAGELINK, occi__core__source=mine.path),
+    ):
+        with refused(404):
+            do()
+    assert house.service.entity(ANNAS, mine.path) == mine
+
+
+def test_a_group_shares_where_the_policy_says_so(house: Household) -> None:
+    anna = person(ANNA, "/vo/team", share=True)
+    bob = person(BOB, "/vo/team", share=True)
+    made = house.create(anna)
+    assert house.service.entity(bob, made.path) == made
+    house.service.act(bob, made.path, STOP, {"method": "graceful"})
+    assert house.row(made).desired == "inactive"
+    alone = house.create(person(BOB, "/vo/team"))
+    for other in (
+        person("/CN=Carl", "/vo/other", share=True),
+        person("/CN=Carl", "/vo/team"),
+        person("/CN=Carl", "", share=True),
+    ):
+        assert house.service.locations(other, schema.COMPUTE) == []
+    assert house.service.locations(anna, schema.COMPUTE) == [made.path]
+    assert house.service.locations(bob, schema.COMPUTE) == [made.path, alone.path]
+    assert house.service.usage(bob)["machines"]["used"] == 1
+
+
+def test_order_and_categories(house: Household) -> None:
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    first = house.create(ANNAS, links=[link_to(disk.path, schema.STORAGELINK)])
+    net = house.create(ANNAS, schema.NETWORK)
+    second = house.create(ANNAS, mixins=())
+    service = house.service
+    machines = [first.path, second.path]
+    assert service.locations(ANNAS, schema.COMPUTE) == machines
+    assert service.locations(ANNAS, OS_TPL) == machines
+    sites = ["/network/public", "/network/private"]
+    cards = [first.links[0].path, second.links[0].path]
+    assert service.locations(ANNAS, schema.NETWORKINTERFACE) == cards
+    assert service.locations(ANNAS, schema.STORAGELINK) == [first.links[1].path]
+    assert service.locations(ANNAS, None)[:3] == [*sites, disk.path]
+    for category in (None, OS_TPL, *(kind.id for kind in service.model(ANNAS).kinds.values())):
+        kind = service.model(ANNAS).kinds.get(category or "")
+        if kind and kind.abstract:
+            continue
+        found = [entity.path for entity in service.entities(ANNAS, category)]
+        assert found == list(service.locations(ANNAS, category))
+    assert service.entity(ANNAS, net.path) == net
+    narrow = person(networks=("private",))
+    assert service.locations(narrow, schema.NETWORK) == ["/network/private", net.path]
+    with refused(404):
+        service.entity(narrow, "/network/public")
+
+
+def test_the_model_is_the_users(house: Household) -> None:
+    narrow = person(images=("big_linux_x86_64",))
+    templates = [mixin.value for mixin in house.service.model(narrow).mixins.values() if mixin.value]
+    assert templates == ["big_linux_x86_64", "small"]
+    assert OS_TPL in house.service.model(ANNAS).mixins
+
+
+def test_states_and_messages(house: Household) -> None:
+    made = house.create(ANNAS)
+
+    def seen(**values: object) -> tuple[object, object]:
+        put(house, made, **values)
+        entity = house.service.entity(ANNAS, made.path)
+        return entity.attributes[STATE], entity.attributes.get(MESSAGE)
+
+    assert seen(lease="x", lease_state="pending", reason="Priority") == (
+        "inactive", "waiting for the batch system: Priority",
+    )  # fmt: skip
+    assert seen(lease_state="running", node="hv1") == ("inactive", "its lease has begun on hv1")
+    assert seen(state="building") == ("inactive", "being made on hv1")
+    assert seen(state="running", reason="", ran=True) == ("active", None)
+    assert seen(desired="inactive") == ("active", "shutting down")
+    assert seen(state="stopped", lease="", reason="walltime") == ("inactive", "walltime")
+    assert seen(state="suspended", desired="suspended", reason="") == ("suspended", None)
+    assert seen(state="failed", desired="inactive", fault=True, reason="full") == ("error", "full")
+
+
+def test_how_fresh_a_state_is(house: Household) -> None:
+    made = house.create(ANNAS)
+    put(house, made, state="running", node="hv1", lease="x")
+    assert schema.OBSERVED_TIME in house.service.entity(ANNAS, made.path).attributes
+    house.heard(ago=20.0)
+    entity = house.service.entity(ANNAS, made.path)
+    assert entity.attributes[STATE] == "active"
+    when = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 20))
+    assert str(entity.attributes[MESSAGE]).startswith(f"as of {when}")
+    assert str(entity.attributes[MESSAGE]).endswith("hv1 has not answered since")
+
+
+# Changing.
+
+
+def test_attributes_and_mixins(house: Household) -> None:
+    made = house.create(ANNAS, occi__core__title="one", occi__compute__share=5)
+    house.service.add_mixin(ANNAS, Definition("web", MINE.rpartition("web")[0], location="/web/"))
+    changed = house.service.update(
+        ANNAS, made.path, Changes({"occi.core.title": "two", "occi.compute.share": ""}, (MINE,))
+    )
+    assert changed.attributes["occi.core.title"] == "two"
+    assert "occi.compute.share" not in changed.attributes
+    assert changed.mixins == (OS_TPL, MINE)
+    put_back = house.service.replace(
+        ANNAS,
+        made.path,
+        New(schema.COMPUTE, (OS_TPL,), {"occi.core.summary": "three", schema.CORES: 1}),
+    )
+    assert put_back.attributes["occi.core.summary"] == "three"
+    assert "occi.core.title" not in put_back.attributes
+    assert put_back.mixins == (OS_TPL,)
+    assert put_back.links == made.links
+
+
+def test_a_size_changes_only_while_stopped(house: Household) -> None:
+    made = house.create(ANNAS)
+    bigger = Changes({schema.CORES: 2, schema.MEMORY: 1.0})
+    with refused(409, "stopped"):
+        house.service.update(ANNAS, made.path, bigger)
+    put(house, made, desired="inactive", state="stopped")
+    changed = house.service.update(ANNAS, made.path, bigger)
+    assert (changed.attributes[schema.CORES], changed.attributes[schema.MEMORY]) == (2, 1.0)
+    with refused(403, "quota of cores: 2 used, 99 asked"):
+        house.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    with refused(409, "keeps its size"):
+        house.service.update(ANNAS, disk.path, Changes({"occi.storage.size": 2}))
+
+
+def test_links_come_and_go(house: Household) -> None:
+    made = house.create(ANNAS)
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    link = house.create(
+        ANNAS, schema.STORAGELINK, occi__core__source=made.path, occi__core__target=disk.path
+    )
+    assert link.attributes[schema.SOURCE] == made.path
+    assert link in house.service.entity(ANNAS, made.path).links
+    other = house.create(ANNAS)
+    with refused(409, "linked to a machine already"):
+        house.create(
+            ANNAS, schema.STORAGELINK, occi__core__source=other.path, occi__core__target=disk.path
+        )
+    with refused(409, "unlink it first"):
+        house.service.delete(ANNAS, disk.path)
+    with refused(409, "unlink it first"):
+        house.service.act(ANNAS, disk.path, OFFLINE, {})
+    house.service.delete(ANNAS, link.path)
+    with refused(404):
+        house.service.entity(ANNAS, link.path)
+    assert house.service.entity(ANNAS, made.path).links == made.links
+    house.service.delete(ANNAS, disk.path)
+    with refused(404):
+        house.service.entity(ANNAS, disk.path)
+
+
+def test_links_of_a_machine_that_sleeps_stay(house: Household) -> None:
+    made = house.create(ANNAS)
+    put(house, made, desired="suspended", state="suspended", node="hv1", ran=True)
+    with refused(409, "hibernated"):
+        house.service.update(ANNAS, made.path, Changes(links=(link_to("/network/private"),)))
+    with refused(409, "suspended"):
+        house.service.delete(ANNAS, made.links[0].path)
+
+
+def test_networks_of_users(house: Household) -> None:
+    net = house.create(ANNAS, schema.NETWORK)
+    made = house.create(ANNAS, links=[link_to(net.path)])
+    for do in (
+        lambda: house.service.delete(ANNAS, net.path),
+        lambda: house.service.act(ANNAS, net.path, DOWN, {}),
+    ):
+        with refused(409, "machines on it"):
+            do()
+    with refused(403, "the site's"):
+        house.service.act(ANNAS, "/network/public", DOWN, {})
+    with refused(403, "the site's"):
+        house.service.delete(ANNAS, "/network/public")
+    house.service.delete(ANNAS, made.path)
+    down = house.service.act(ANNAS, net.path, DOWN, {})
+    assert down.attributes["occi.network.state"] == "inactive"
+    with refused(409, "is down"):
+        house.create(ANNAS, links=[link_to(net.path)])
+    house.service.delete(ANNAS, net.path)
+
+
+def test_machines_on_two_nodes_cant_share_a_network(house: Household) -> None:
+    net = house.create(ANNAS, schema.NETWORK)
+    first, second = house.create(ANNAS, links=[link_to(net.path)]), house.create(ANNAS)
+    put(house, first, state="running", node="hv1", lease="x", ran=True)
+    put(house, second, state="stopped", node="hv2", ran=True)
+    with refused(409, "hv2", "hv1"):
+        house.service.update(ANNAS, second.path, Changes(links=(link_to(net.path),)))
+
+
+# Acting.
+
+
+def test_actions_are_wishes(house: Household) -> None:
+    made = house.create(ANNAS)
+    act = house.service.act
+    for action in (RESTART, SUSPEND):
+        with refused(409, "does not run"):
+            act(ANNAS, made.path, action, {"method": "graceful"})
+    with refused(409, "saved"):
+        act(ANNAS, made.path, SAVE, {})
+    put(house, made, state="running", node="hv1", lease="x", ran=True)
+
+    def wish() -> tuple[str, str, str]:
+        row = house.row(made)
+        return row.desired, row.method, row.restart
+
+    act(ANNAS, made.path, START, {})
+    assert house.row(made).wish == 0
+    act(ANNAS, made.path, RESTART, {"method": "cold"})
+    assert wish() == ("active", "", "cold")
+    act(ANNAS, made.path, SUSPEND, {"method": "hibernate"})
+    assert wish() == ("suspended", "hibernate", "")
+    put(house, made, state="suspended", lease="")
+    with refused(409, "hibernated"):
+        act(ANNAS, made.path, STOP, {"method": "graceful"})
+    act(ANNAS, made.path, START, {})
+    assert wish()[0] == "active"
+    put(house, made, state="failed", desired="inactive", fault=True)
+    assert act(ANNAS, made.path, START, {}).attributes[STATE] == "inactive"
+
+
+def test_a_saved_image_is_its_owners(house: Household) -> None:
+    made = house.create(ANNAS)
+    put(house, made, state="stopped", node="hv1", ran=True)
+    house.service.act(ANNAS, made.path, SAVE, {"name": "My Web"})
+    [image] = read_all(house.db)["saved"]
+    assert image.tag.startswith("my-web-")
+    assert image.tag.endswith("_saved_x86_64")
+    assert (image.machine, image.node) == (house.row(made).uid, "hv1")
+
+    def saved_of(user: object) -> list[str]:
+        model = house.service.model(user)  # type: ignore[arg-type]
+        return [mixin.id for mixin in model.mixins.values() if mixin.saved]
+
+    assert saved_of(ANNAS) == []
+    house.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
+    [template] = saved_of(ANNAS)
+    assert saved_of(BOBS) == []
+    again = house.service.create(ANNAS, New(schema.COMPUTE, (template,)))
+    row = house.row(again)
+    assert (row.image, row.saved) == (image.tag, True)
+
+
+# Mixins of users.
+
+
+def test_mixins_of_users(house: Household) -> None:
+    definition = Definition("web", MINE.rpartition("web")[0], "Web", "/web/")
+    house.service.add_mixin(ANNAS, definition)
+    with refused(409):
+        house.service.add_mixin(ANNAS, definition)
+    house.service.add_mixin(BOBS, definition)
+    assert house.service.model(ANNAS).mixins[MINE].user
+    one, two = house.create(ANNAS), house.create(ANNAS)
+    service = house.service
+    service.tag(ANNAS, MINE, [one.path], "add")
+    assert service.locations(ANNAS, MINE) == [one.path]
+    service.tag(ANNAS, MINE, [two.path], "set")
+    assert service.locations(ANNAS, MINE) == [two.path]
+    with refused(404):
+        service.tag(ANNAS, MINE, [one.path, "/compute/none"], "add")
+    service.tag(ANNAS, MINE, [one.path, two.path], "add")
+    service.tag(ANNAS, MINE, [two.path], "remove")
+    assert service.locations(ANNAS, MINE) == [one.path]
+    service.remove_mixin(ANNAS, MINE)
+    assert MINE not in service.model(ANNAS).mixins
+    assert service.entity(ANNAS, one.path).mixins == (OS_TPL,)
+    with refused(404):
+        service.remove_mixin(ANNAS, MINE)
+    assert MINE in service.model(BOBS).mixins
+
+
+# Deleting, and what stays.
+
+
+def test_deleted_is_gone_at_once_and_its_name_free(house: Household) -> None:
+    made = house.create(ANNAS, occi__core__id="web")
+    house.service.delete(ANNAS, made.path)
+    for path in (made.path, made.links[0].path):
+        with refused(404):
+            house.service.entity(ANNAS, path)
+    assert house.service.locations(ANNAS, None) == ["/network/public", "/network/private"]
+    [row] = read_all(house.db)["computes"]
+    assert row.gone
+    assert house.create(ANNAS, occi__core__id="web").path == "/compute/web"
+
+
+# When things are away.
+
+
+def test_changes_wait_for_some_bait_and_reading_does_not(house: Household) -> None:
+    made = house.create(ANNAS)
+    house.heard(ago=29.0)
+    house.create(ANNAS)
+    house.heard(ago=31.0)
+    for do in (
+        lambda: house.create(ANNAS),
+        lambda: house.service.delete(ANNAS, made.path),
+        lambda: house.service.act(ANNAS, made.path, STOP, {}),
+    ):
+        with pytest.raises(OcciError) as caught:
+            do()
+        assert (caught.value.status, caught.value.retry_after) == (503, 30)
+    assert house.service.entity(ANNAS, made.path).path == made.path
+    assert len(house.service.locations(ANNAS, schema.COMPUTE)) == 2
+    house.create(ANNAS, schema.NETWORK)
+    house.service.update(ANNAS, made.path, Changes({"occi.core.title": "x"}))
+
+
+def test_a_bridge_without_a_driver_for_long_takes_no_changes(house: Household) -> None:
+    journal.lead(house.db, "nobody", -31.0)
+    with refused(503):
+        house.create(ANNAS)
+    journal.expect(house.db)
+    house.create(ANNAS)
+
+
+def test_a_database_that_is_away_is_said(tmp_path: object, make_house: Callable[..., Household]) -> None:
+    house = make_house(f"sqlite:///{tmp_path}/nowhere/bridge.sqlite")
+    with refused(503, "database"):
+        house.service.locations(ANNAS, None)
+    assert house.db.revision() != house.db.revision()
+
+
+# The revision.
+
+
+def test_revision(house: Household, url: str) -> None:
+    before = house.service.revision()
+    assert house.service.revision() == before
+    made = house.create(ANNAS)
+    after = house.service.revision()
+    assert after != before
+    other = Database(url)
+    row = house.row(made)
+    other.write(lambda link: journal.set_columns(link, row, {"tries": 1}), seen=False)
+    assert house.service.revision() == after
+    journal.apply(other, [])
+    other.write(lambda link: journal.set_columns(link, row, {"state": "running"}))
+    assert house.service.revision() != after
+    other.close()
+
+
+def test_the_catalogue_counts_too(file_url: str, make_house: Callable[..., Household]) -> None:
+    house = make_house(file_url)
+    before = house.service.revision()
+    (house.site._folder / "small_linux_x86_64.toml").unlink()
+    house.site._looked = 0.0
+    assert house.service.revision() != before
+    assert OS_TPL not in house.service.model(ANNAS).mixins
+
+
+def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
+    db = Database(file_url)
+    db.revision()
+    times = []
+    for _ in range(50):
+        begun = time.perf_counter()
+        db.revision()
+        times.append(time.perf_counter() - begun)
+    db.close()
+    assert sorted(times)[25] < 50e-6
+
+
+def test_lists_are_few_queries(house: Household) -> None:
+    """However many machines there are."""
+    for _ in range(3):
+        house.create(ANNAS)
+    asked: list[str] = []
+    sa.event.listen(
+        house.db._engine,
+        "before_cursor_execute",
+        lambda *arguments: asked.append(str(arguments[2])),
+    )
+    house.service.locations(ANNAS, schema.COMPUTE)
+    selects = [text for text in asked if text.startswith("SELECT")]
+    assert len(selects) == 1
+    asked.clear()
+    assert len(house.service.entities(ANNAS, schema.COMPUTE)) == 3
+    assert len([text for text in asked if text.startswith("SELECT")]) == 4

@@ -1,0 +1,219 @@
+"""identity.py: decisions, for how long they hold, and what the log has of them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from contrib.site.box.ca import proxy, voms_proxy, write_lsc
+from occi_bridge import identity, signingpolicy
+from occi_bridge.identity import Authenticator, DeniedError, User
+from tests.unit import ca
+from tests.unit.ca import BASE, VO, Grid, read_bundle
+from wnodes_lrms.config import Grant
+from wnodes_lrms.errors import ConfigError
+
+common, grid = ca.common, ca.grid
+ADDRESS = "192.0.2.7"
+Result = TypeVar("Result")
+
+
+@pytest.fixture(autouse=True)
+def look_always(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(identity, "_LOOK", 0.0)
+    caplog.set_level(logging.INFO)
+
+
+def within(grid: Grid, scene: Callable[[Authenticator], Awaitable[Result]]) -> Result:
+    """The scene with an authenticator in an event loop of its own."""
+
+    async def whole() -> Result:
+        authenticator = Authenticator(grid.bridge)
+        try:
+            return await scene(authenticator)
+        finally:
+            await authenticator.close()
+
+    return asyncio.run(whole())
+
+
+async def refusal(authenticator: Authenticator, chain: tuple[bytes, ...]) -> str:
+    with pytest.raises(DeniedError) as caught:
+        await authenticator.user(chain, ADDRESS)
+    return caught.value.reason
+
+
+def test_a_user(grid: Grid) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+    user = within(grid, lambda a: a.user(grid.chain(grid.alice), ADDRESS))
+    assert (user.key, user.group, user.account) == (f"{BASE}/CN=Alice", "", "alice")
+    assert user.grant == grid.bridge.grant[1]
+    assert User("/CN=x", ("/vo/Role=a", "/vo"), "x", Grant(match="*")).group == "/vo/Role=a"
+
+
+def test_statuses(grid: Grid) -> None:
+    async def scene(authenticator: Authenticator) -> list[int]:
+        found = []
+        for chain in ((), grid.chain(grid.alice), (b"nonsense",)):
+            with pytest.raises(DeniedError) as caught:
+                await authenticator.user(chain, ADDRESS)
+            found.append(caught.value.status)
+        return found
+
+    assert within(grid, scene) == [401, 403, 403]
+
+
+def test_each_decision_is_one_line_and_once_for_an_address(
+    grid: Grid, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+    (grid.folder / "ban_users.db").write_text(f"{BASE}/CN=Bob\n")
+    bob = grid.chain(grid.user("Bob"))
+
+    async def scene(authenticator: Authenticator) -> None:
+        for address in (ADDRESS, ADDRESS, "192.0.2.8"):
+            await authenticator.user(grid.chain(grid.alice), address)
+        for _ in range(2):
+            await refusal(authenticator, bob)
+
+    within(grid, scene)
+    told = [record.getMessage() for record in caplog.records if "address=" in record.getMessage()]
+    allowed = f'allowed: dn="{BASE}/CN=Alice" fqans="" address={{}} account=alice grant="*"'
+    assert told[:2] == [allowed.format(ADDRESS), allowed.format("192.0.2.8")]
+    assert told[2].startswith(
+        f'refused: dn="{BASE}/CN=Bob" fqans="" address={ADDRESS} status=403 reason="banned'
+    )
+    assert len(told) == 3
+
+
+def test_files_are_read_again_when_they_change(grid: Grid) -> None:
+    alice = grid.chain(grid.alice)
+
+    async def scene(authenticator: Authenticator) -> None:
+        assert "no local account" in await refusal(authenticator, alice)
+        grid.map(f'"{BASE}/CN=Alice" first')
+        assert (await authenticator.user(alice, ADDRESS)).account == "first"
+        grid.map(f'"{BASE}/CN=Alice" second')
+        assert (await authenticator.user(alice, ADDRESS)).account == "second"
+        (grid.folder / "ban_users.db").write_text(f'"{BASE}/CN=Alice"\n')
+        assert "banned" in await refusal(authenticator, alice)
+        (grid.folder / "ban_users.db").write_text("")
+        assert (await authenticator.user(alice, ADDRESS)).account == "second"
+        grid.authority.install(grid.certificates, subjects=["/C=DE/*"])
+        assert "signing policy" in await refusal(authenticator, alice)
+
+    within(grid, scene)
+
+
+def test_a_server_that_is_no_longer_trusted(grid: Grid) -> None:
+    voms_proxy(grid.alice, grid.server, VO, [f"/{VO}"], grid.folder / "voms.pem")
+    chain = grid.chain(read_bundle(grid.folder / "voms.pem"))
+    (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
+
+    async def scene(authenticator: Authenticator) -> None:
+        assert (await authenticator.user(chain, ADDRESS)).fqans == (f"/{VO}",)
+        write_lsc(grid.vomsdir, VO, "voms.example", grid.host)
+        assert "signature" in await refusal(authenticator, chain)
+        write_lsc(grid.vomsdir, VO, "voms.example", grid.server)
+        assert (await authenticator.user(chain, ADDRESS)).account == "member"
+
+    within(grid, scene)
+
+
+def test_a_verdict_needs_no_verifier_again(grid: Grid) -> None:
+    voms_proxy(grid.alice, grid.server, VO, [f"/{VO}"], grid.folder / "voms.pem")
+    chain = grid.chain(read_bundle(grid.folder / "voms.pem"))
+    (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
+
+    async def scene(authenticator: Authenticator) -> None:
+        await authenticator.user(chain, ADDRESS)
+        await authenticator.close()
+        for _ in range(100):
+            await authenticator.user(chain, ADDRESS)
+        assert authenticator._verifier._process is None
+        authenticator._verifier._argv[0] = "/bin/false"
+        (grid.folder / "ban_users.db").touch()
+        with pytest.raises(DeniedError) as caught:
+            await authenticator.user(chain, ADDRESS)
+        assert (caught.value.status, caught.value.dn) == (503, f"{BASE}/CN=Alice")
+
+    within(grid, scene)
+
+
+def test_a_connection_may_outlive_its_proxy(grid: Grid) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+
+    async def scene(authenticator: Authenticator) -> None:
+        short = proxy(grid.alice, key=grid.key, life=(-60, 1))
+        end = short.certificate.not_valid_after_utc.timestamp()
+        assert (await authenticator.user(grid.chain(short), ADDRESS)).account == "alice"
+        await asyncio.sleep(end - time.time() + 0.01)
+        assert "expired" in await refusal(authenticator, grid.chain(short))
+
+    within(grid, scene)
+
+
+def test_a_grant_that_means_nobody(grid: Grid) -> None:
+    for match in ("vo", "/vo/*/x", ""):
+        bridge = grid.bridge.model_copy(update={"grant": (Grant(match=match),)})
+        with pytest.raises(ConfigError, match=r"bridge\.grant: match"):
+            Authenticator(bridge)
+
+
+POLICY = """# of the site
+access_id_CA   X509    '/C=IT/O=Box/Email=ca@box/CN=Box CA'
+pos_rights     globus  CA:sign
+cond_subjects  globus  '"/C=IT/O=Box/*" "/C=IT/O=B?x+x"'
+
+access_id_CA   X509    "/C=DE/CN=Other"
+pos_rights     globus  CA:sign
+cond_subjects  globus  '/C=DE/*'
+access_id_CA   X509    /C=FR/CN=None
+cond_subjects  globus  '"/*"'
+"""
+
+
+def test_a_signing_policy() -> None:
+    policy = signingpolicy.parse(POLICY)
+
+    def may(ca_name: str, name: str) -> bool:
+        return any(pattern.fullmatch(name) for pattern in policy[ca_name])
+
+    box = "/C=IT/O=Box/emailAddress=ca@box/CN=Box CA"
+    assert set(policy) == {box, "/C=DE/CN=Other", "/C=FR/CN=None"}
+    assert [may(box, name) for name in ("/C=IT/O=Box/CN=x", "/C=IT/O=Box", "/C=IT/O=Bax+x")] == [
+        True,
+        False,
+        True,
+    ]
+    assert may("/C=DE/CN=Other", "/C=DE/CN=x")
+    assert not may("/C=FR/CN=None", "/C=FR/CN=x")  # it has no right to sign
+
+
+@pytest.mark.parametrize(
+    "text", ["access_id_CA", "pos_rights globus CA:sign", "access_id_CA X509 'x", "\0"]
+)
+def test_a_broken_signing_policy(text: str) -> None:
+    with pytest.raises(ValueError, match="line 1"):
+        signingpolicy.parse(text)
+
+
+def test_a_folder_of_policies_that_is_gone(tmp_path: Path) -> None:
+    policies = signingpolicy.SigningPolicies(str(tmp_path / "no"))
+    policies.renew()
+    policies.require(b"ca", "/CN=CA", "/CN=x")
+
+
+def test_the_first_to_come_wait_for_the_files(grid: Grid) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+    grid.authority.install(grid.certificates, subjects=["/C=DE/*"])
+
+    async def scene(authenticator: Authenticator) -> list[str]:
+        chain = grid.chain(grid.alice)
+        return await asyncio.gather(*(refusal(authenticator, chain) for _ in range(5)))
+
+    assert all("signing policy" in reason for reason in within(grid, scene))

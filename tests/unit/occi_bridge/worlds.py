@@ -1,0 +1,75 @@
+"""Worlds for the tests of planner and learner: one machine, and what was seen of it."""
+
+from typing import Any
+
+from occi_bridge.rows import Attachment, Compute, Interface, Storage
+from occi_bridge.sights import LeasesSeen, Machine, Sight, Sights
+from occi_bridge.world import World
+from wnodes_lrms.lease import Lease
+
+NOW = 1_000_000.0
+UID, CARD, LINK, VOLUME = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "1234")
+LEASE = "99999999-0000-4000-8000-000000000000"
+COMMON = {"owner": "/CN=Anna", "shared": "", "created": 1.0, "mixins": [], "attributes": {}}
+HV1, HV2 = "https://hv1:8445", "https://hv2:8445"
+
+
+def row(**changes: Any) -> Compute:
+    """A machine that is to run; `leased` gives it a lease that the LRMS runs as job 7."""
+    if changes.pop("leased", False):
+        lease = {"lease": LEASE, "job": "7", "via": HV1, "lease_state": "running"}
+        changes = lease | {"lease_at": NOW - 100, "node": "hv1"} | changes
+    values = {"uid": UID, "id": UID, "account": "cloud01", "walltime": 3600, "hostname": "vm"}
+    size = {"image": "small_linux_x86_64", "cores": 1, "memory": 512}
+    return Compute(**(COMMON | values | size | changes))
+
+
+def card(**changes: Any) -> Interface:
+    values = {"uid": CARD, "id": CARD, "compute": UID, "network": "public", "owned": None}
+    return Interface(**(COMMON | values | {"mac": "52:54:00:00:00:01"} | changes))
+
+
+def link(**changes: Any) -> Attachment:
+    values = {"uid": LINK, "id": LINK, "compute": UID, "storage": VOLUME}
+    return Attachment(**(COMMON | values | changes))
+
+
+def volume(**changes: Any) -> Storage:
+    return Storage(**(COMMON | {"uid": VOLUME, "id": VOLUME, "size": 1, "made": True} | changes))
+
+
+def machine(state: str, **changes: Any) -> Machine:
+    """The machine as its bait has it: under its lease where it lives."""
+    over = state in ("stopped", "failed")
+    values = {"id": UID, "lease": "" if over else LEASE, "job": "" if over else "7"}
+    return Machine(state=state, **(values | changes))
+
+
+def sight(*machines: Machine, node: str = "hv1", at: float = NOW, **outcomes: str) -> Sight:
+    """What a node's bait says; `over` is why the lease ended there."""
+    ended = {LEASE: outcomes["over"]} if "over" in outcomes else {}
+    return Sight(f"https://{node}:8445", node, at, {each.id: each for each in machines}, ended)
+
+
+def listed(*states: str, at: float = NOW, reason: str = "") -> LeasesSeen:
+    """What the LRMS says of the lease: its job 7, and if there are more, 8 and so on."""
+    jobs = tuple(
+        Lease(LEASE, str(7 + n), "cloud01", state, "hv1" if state == "running" else "", reason)  # type: ignore[arg-type]
+        for n, state in enumerate(states)
+    )
+    return LeasesSeen(at, {LEASE: jobs} if jobs else {})
+
+
+def world(
+    *rows: Compute,
+    seen: Sight | tuple[Sight, ...] = (),
+    leases: LeasesSeen | None = None,
+    silent: bool = False,
+    **more: Any,
+) -> World:
+    """`silent`: there is another bait, on hv2, that does not answer."""
+    sights = (seen,) if isinstance(seen, Sight) else seen
+    nodes = {"hv1": HV1, "hv2": HV2}
+    baits = {each.url: each for each in sights}
+    around = Sights(baits, nodes, leases, all_answer=not silent)
+    return World(now=NOW, computes=rows, sights=around, **more)

@@ -1,0 +1,324 @@
+"""https.py and tls.py over real connections: what a client can hold, and files that change."""
+
+import contextlib
+import json
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from contrib.site.box.ca import Credential, proxy
+from tests.unit import ca
+from tests.unit.ca import BASE, Grid, Service
+from tests.unit.conftest import eventually
+from wnodes_lrms import https, names, tls
+from wnodes_lrms.errors import ConfigError, WnodesError
+
+DAY = 86400.0
+common, grid = ca.common, ca.grid
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """Tells who asks; /large has an answer that nobody can have at once."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        return
+    chain = scope["extensions"][https.CHAIN]
+    told = {"names": [names.dn_of(each) for each in chain], "address": scope["client"][0]}
+    body = json.dumps(told).encode() if scope["path"] != "/large" else bytes(64 << 20)
+    length = str(len(body)).encode()
+    head = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]}
+    await send(head)
+    await send({"type": "http.response.body", "body": body})
+
+
+@contextlib.contextmanager
+def serving(grid: Grid, **options: Any) -> Iterator[Service]:
+    service = Service(app, grid, **options)
+    yield service
+    service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(common: Grid) -> Iterator[Service]:
+    with serving(common) as service:
+        yield service
+
+
+def raw(service: Service, credential: Credential | None = None) -> ssl.SSLSocket:
+    """A connection after its handshake."""
+    plain = socket.create_connection(("127.0.0.1", service.port), timeout=5)
+    return service.context(credential).wrap_socket(plain, server_hostname="localhost")
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the other end closes; waits for that."""
+    try:
+        while connection.recv(65536):
+            pass
+    except (ConnectionResetError, ssl.SSLEOFError):
+        pass
+    return True
+
+
+def test_the_chain_is_the_verified_one(service: Service) -> None:
+    alice = service.grid.alice
+    mine = proxy(alice, key=service.grid.key)
+    told = service.ask(mine)["names"]
+    assert told == [mine.dn, f"{BASE}/CN=Alice", f"{BASE}/CN=Box CA"]
+    padded = Credential(mine.certificate, mine.key, (*mine.issuers, service.grid.host.certificate))
+    assert service.ask(padded)["names"] == told
+    assert service.ask(None)["names"] == []
+
+
+def test_curl_with_a_proxy(service: Service, tmp_path: Path) -> None:
+    proxy(service.grid.alice, key=service.grid.key).write_bundle(tmp_path / "proxy.pem")
+    url = f"https://localhost:{service.port}/"
+    trust = ["--capath", str(service.grid.certificates), "--cert", str(tmp_path / "proxy.pem")]
+    for version in ("1.2", "1.3"):
+        argv = ["curl", "--silent", "--show-error", "--tls-max", version, *trust, url, url]
+        done = subprocess.run(argv, capture_output=True, check=True, text=True)
+        assert done.stdout.count(f"{BASE}/CN=Alice/CN=") == 2
+
+
+def test_a_resumed_session_has_its_chain(service: Service) -> None:
+    context = service.context(service.grid.alice)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    session, told = None, []
+    for _ in range(2):
+        plain = socket.create_connection(("127.0.0.1", service.port), timeout=5)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as link:
+            resumed, session = link.session_reused, link.session
+            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            told.append(link.makefile().read().splitlines()[-1])
+    assert resumed
+    assert told[0] == told[1]
+    assert f"{BASE}/CN=Alice" in told[1]
+
+
+def test_no_session_of_tls_13_is_resumed(service: Service) -> None:
+    with raw(service, service.grid.alice) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert link.recv(1000)
+        assert link.session is None or not link.session.has_ticket
+
+
+def test_connections_are_kept(service: Service) -> None:
+    with contextlib.closing(service.connect(service.grid.alice)) as connection:
+        for _ in range(3):
+            connection.request("GET", "/")
+            assert connection.getresponse().read()
+            port = connection.sock.getsockname()[1]
+        assert port == connection.sock.getsockname()[1]
+        assert len(service.server.server_state.connections) == 1
+
+
+def test_the_address_is_the_peers(service: Service) -> None:
+    with contextlib.closing(service.connect(None)) as connection:
+        connection.request("GET", "/", headers={"X-Forwarded-For": "9.9.9.9"})
+        assert json.load(connection.getresponse())["address"] == "127.0.0.1"
+
+
+def test_silent_clients_hold_nobody_up_and_are_dropped(
+    common: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "_HANDSHAKE", 0.3)
+    with serving(common) as service, contextlib.ExitStack() as stack:
+        silent = [socket.create_connection(("127.0.0.1", service.port), 5) for _ in range(100)]
+        for number, each in enumerate(silent):
+            stack.enter_context(each)
+            each.sendall(b"\x16\x03\x01" if number % 2 else b"")  # how a handshake begins
+        begin = time.monotonic()
+        assert service.ask(common.alice)["names"]
+        assert time.monotonic() - begin < 0.3
+        assert all(ends(each) for each in silent)
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(
+    common: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "_REQUEST", 0.2)
+    begun = (b"", b"GET / HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
+    with serving(common) as service:
+        links = [raw(service) for _ in begun]
+        for link, said in zip(links, begun, strict=True):
+            link.sendall(said)
+        for link in links:
+            with link:
+                assert ends(link)
+        eventually(lambda: not service.server.server_state.connections)
+
+
+def test_an_answer_that_is_not_taken_is_dropped(
+    common: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "_UNREAD", 0.3)
+    with serving(common) as service, raw(service) as link:
+        link.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: service.server.server_state.connections)
+        eventually(lambda: not service.server.server_state.connections, 10)
+
+
+def test_heads_that_are_too_large(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(https, "_HEAD", 5000)
+    for head in (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 6000 + b"\r\n\r\n", b"G" * 6000):
+        with raw(service) as link:
+            link.sendall(head)
+            assert link.recv(100).startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+            assert ends(link)
+    with raw(service) as link, contextlib.suppress(ConnectionError):
+        link.sendall(b"GET / HTTP/1.1\r\nX: ")
+        for _ in range(100):
+            link.sendall(b"x" * 100)
+            time.sleep(0.001)
+        assert link.recv(100).startswith(b"HTTP/1.1 431 ")
+    with contextlib.closing(service.connect(None)) as connection:
+        connection.request("POST", "/", b"x" * 100_000, {"X": "x" * 4000})
+        assert connection.getresponse().status == 200
+
+
+@pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\xff" + b"x" * 300])
+def test_what_is_no_tls(service: Service, said: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as plain:
+        plain.sendall(said)
+        assert ends(plain)
+    assert service.ask(None) == {"names": [], "address": "127.0.0.1"}
+
+
+def test_only_certificates_and_no_proxies(common: Grid) -> None:
+    with serving(common, proxies=False, require=True) as service:
+        assert service.ask(common.alice)["names"][0] == f"{BASE}/CN=Alice"
+        for refused in (None, proxy(common.alice, key=common.key)):
+            with pytest.raises(OSError, match=r"alert|reset|required"):
+                service.ask(refused)
+
+
+def test_it_ends_at_once_whoever_is_connected(common: Grid) -> None:
+    with serving(common, require=True) as service, raw(service, common.alice) as idle:
+        with contextlib.closing(service.connect(common.alice)) as kept:
+            kept.request("GET", "/")
+            assert kept.getresponse().read()
+            begin = time.monotonic()
+            service.stop()
+            assert time.monotonic() - begin < 1.0
+        assert ends(idle)
+
+
+def test_several_servers_share_a_socket(common: Grid) -> None:
+    with serving(common) as first:
+        shared = first.server._sock.dup()
+        second = https.serve(
+            app, "", *_own(common), common.bridge.ca_dir, proxies=True, require=False, sock=shared
+        )
+        assert second._sock.getsockname() == first.server._sock.getsockname()
+
+
+def _own(grid: Grid) -> tuple[str, str]:
+    return grid.bridge.certificate, grid.bridge.key
+
+
+def refused(service: Service, credential: Credential) -> bool:
+    try:
+        service.ask(credential)
+    except OSError:
+        return True
+    return False
+
+
+def test_a_new_crl_holds_at_once_also_for_who_is_connected(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "_LOOK", 0.02)
+    with serving(grid) as service, contextlib.closing(service.connect(grid.alice)) as kept:
+        kept.request("GET", "/")
+        assert kept.getresponse().read()
+        assert not refused(service, grid.alice)
+        grid.authority.revoke(grid.alice)
+        grid.authority.install(grid.certificates)
+        eventually(lambda: refused(service, grid.alice))
+        assert ends(kept.sock)
+        assert service.ask(grid.user("Bob"))["names"][0] == f"{BASE}/CN=Bob"
+
+
+def test_a_new_host_certificate_is_taken_and_a_broken_one_is_not(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(https, "_LOOK", 0.02)
+
+    def serial(service: Service) -> int:
+        with raw(service) as link:
+            return int(link.getpeercert()["serialNumber"], 16)  # type: ignore[index,arg-type]
+
+    with serving(grid) as service:
+        assert serial(service) == grid.host.certificate.serial_number
+        fresh = grid.authority.issue(f"{BASE}/CN=localhost", hosts=("localhost",), key=grid.key)
+        fresh.write(Path(grid.bridge.certificate), Path(grid.bridge.key))
+        eventually(lambda: serial(service) == fresh.certificate.serial_number)
+        Path(grid.bridge.certificate).write_text("nonsense")
+        eventually(lambda: "going on with what was there" in caplog.text)
+        assert serial(service) == fresh.certificate.serial_number
+
+
+def test_a_folder_without_any_crl(grid: Grid, caplog: pytest.LogCaptureFixture) -> None:
+    for crl in grid.certificates.glob("*.r0"):
+        crl.unlink()
+    grid.authority.revoke(grid.alice)
+    with serving(grid) as service:
+        assert service.ask(grid.alice)["names"][0] == f"{BASE}/CN=Alice"
+    assert "has no CRL at all" in caplog.text
+
+
+def fault(grid: Grid) -> str:
+    with pytest.raises(ConfigError) as caught:
+        tls.server_context(*_own(grid), grid.bridge.ca_dir, proxies=True, require=False)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text.replace(str(grid.folder), "…")
+
+
+def test_own_files_that_can_not_be_used(grid: Grid) -> None:
+    certificate, key = (Path(path) for path in _own(grid))
+    good = certificate.read_bytes()
+    certificate.unlink()
+    assert fault(grid) == "…/hostcert.pem: can't be read: No such file or directory"
+    certificate.write_text("-----BEGIN NONSENSE")
+    assert fault(grid) == "…/hostcert.pem: is not a certificate in PEM form"
+    grid.alice.write(certificate, grid.folder / "other.pem")
+    assert fault(grid).endswith("can't be used with the key …/hostkey.pem: KEY_VALUES_MISMATCH")
+    old = grid.authority.issue(
+        f"{BASE}/CN=localhost", hosts=("x",), key=grid.key, life=(-2 * DAY, -DAY)
+    )
+    old.write(certificate, key)
+    assert "…/hostcert.pem: expired at 2" in fault(grid)
+    grid.host.write(certificate, key)
+    assert certificate.read_bytes() == good
+    argv = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", str(key)]
+    subprocess.run([*argv, "-out", str(key)], check=True, capture_output=True)
+    assert "the key is encrypted" in fault(grid)
+    key.unlink()
+    assert fault(grid) == "…/hostkey.pem: can't be read: No such file or directory"
+    grid.host.write(certificate, key)
+    for file in grid.certificates.iterdir():
+        file.unlink()
+    assert fault(grid).startswith("…/certificates: has no CA certificate")
+    grid.certificates.rmdir()
+    assert fault(grid) == "…/certificates: can't be read: No such file or directory"
+
+
+def test_an_address_that_can_not_be_had(service: Service) -> None:
+    for listen, said in (
+        (f"127.0.0.1:{service.port}", "Address already in use"),
+        ("127.0.0.1:99999", "port must be 0-65535"),
+        ("192.0.2.1:1", "Cannot assign requested address"),
+    ):
+        with pytest.raises(WnodesError, match=said) as caught:
+            https.listener(listen)
+        assert listen in str(caught.value)
+    with contextlib.closing(https.listener("[::1]:0")) as sock:
+        assert sock.family == socket.AF_INET6

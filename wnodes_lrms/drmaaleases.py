@@ -1,0 +1,163 @@
+"""Leases through the site's DRMAA library, one worker process a user.
+
+DRMAA can't list jobs by name, so the leases that were submitted here are kept in a small file. Only
+those are listed: each bait tells of its own.
+"""
+
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from wnodes_lrms.drmaanative import native
+from wnodes_lrms.drmaaworker import Worker
+from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.lease import Lease, LeaseState, Request, account_of
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lease (
+    id TEXT PRIMARY KEY,
+    user TEXT NOT NULL,
+    job TEXT NOT NULL,
+    ended REAL
+) STRICT;
+"""
+_TOLD = 3600.0  # seconds that a lease is listed after its end
+_KEPT = 90 * 86400.0  # seconds that it is known, so that it is not submitted again
+_SUBMISSION = 30.0  # seconds
+_DEADLINE = 15.0
+# Said by libraries that have no code of their own for it.
+_NO_ANSWER = ("communicat", "connect", "contact", "timed out", "temporar", "try later")
+
+
+class Register:
+    """Which lease is which job: the SQLite file. Every method raises WnodesError."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            path.chmod(0o600)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise WnodesError(f"leases {path}: {error}") from error
+        self._do("DELETE FROM lease WHERE ended < ?", time.time() - _KEPT)
+
+    def add(self, lease: str, user: str, job: str) -> None:
+        """A lease was submitted."""
+        self._do("INSERT OR REPLACE INTO lease (id, user, job) VALUES (?, ?, ?)", lease, user, job)
+
+    def find(self, lease: str) -> tuple[str, str] | None:
+        """User and job of a lease."""
+        found = self._do("SELECT user, job FROM lease WHERE id = ?", lease)
+        return (found[0][0], found[0][1]) if found else None
+
+    def end(self, lease: str) -> None:
+        """A lease has ended."""
+        self._do("UPDATE lease SET ended = ? WHERE id = ?", time.time(), lease)
+
+    def listed(self) -> Sequence[tuple[Lease, bool]]:
+        """The leases to tell of, and whether each is over for certain."""
+        rows = self._do(
+            "SELECT id, job, user, ended FROM lease"
+            " WHERE ended IS NULL OR ended > ? ORDER BY rowid",
+            time.time() - _TOLD,
+        )
+        return [
+            (Lease(lease, job, user, "unknown" if ended is None else "ended"), ended is not None)
+            for lease, job, user, ended in rows
+        ]
+
+    def _do(self, statement: str, *values: object) -> list[tuple[str, ...]]:
+        with self._lock:
+            try:
+                return self._db.execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise WnodesError(f"leases {self._path}: {error}") from error
+
+
+class DrmaaLeases:
+    """The leases that this bait has submitted through DRMAA. Safe to use from many threads."""
+
+    def __init__(self, library: str, accounts: Sequence[str], path: Path) -> None:
+        """`library`: path of libdrmaa; `accounts`: users that leases may run as."""
+        self.library = library
+        self.accounts = accounts
+        self.register = Register(path)
+        self._workers: dict[str, Worker] = {}
+        self._lock = threading.Lock()
+        self._drms = ""
+
+    def submit(self, request: Request) -> str:
+        """See Leases. A lease that was submitted here once is not submitted again."""
+        account_of(request.user, self.accounts)
+        worker = self._worker(request.user)
+        with worker.lock:
+            known = self.register.find(request.lease)
+            if known:
+                return known[1]
+            self._drms = self._drms or worker.ask(_DEADLINE, op="system")["drms"]
+            try:
+                reply = worker.ask(
+                    _SUBMISSION,
+                    op="submit",
+                    name=request.name,
+                    program=request.program,
+                    environment=dict(request.environment),
+                    native=native(self._drms, request),
+                )
+            except UnknownError as error:
+                raise _judged(error) from error
+            self.register.add(request.lease, request.user, reply["job"])
+            return str(reply["job"])
+
+    def cancel(self, lease: str, job: str) -> None:  # noqa: ARG002 (the register knows the job)
+        """See Leases. A lease that another bait has submitted is not known here."""
+        known = self.register.find(lease)
+        if known:
+            user, mine = known
+            account_of(user, self.accounts)
+            self._worker(user).ask(_DEADLINE, op="cancel", job=mine)
+
+    def list(self) -> Sequence[Lease]:
+        """See Leases: those that were submitted here."""
+        listed = self.register.listed()
+        jobs: dict[str, list[str]] = defaultdict(list)
+        for lease, over in listed:
+            if not over:
+                jobs[lease.user].append(lease.job)
+        states: dict[tuple[str, str], LeaseState] = {}
+        faults: list[UnknownError] = []
+        for user, mine in jobs.items():
+            try:
+                reply = self._worker(user).ask(_DEADLINE, op="states", jobs=mine)
+                states |= {(user, job): state for job, state in reply["states"].items()}
+            except UnknownError as error:
+                faults.append(error)
+        if faults and not states:
+            raise faults[0]
+        found = []
+        for lease, over in listed:
+            state = lease.state if over else states.get((lease.user, lease.job), "unknown")
+            if state == "ended" and not over:
+                self.register.end(lease.lease)
+            found.append(Lease(lease.lease, lease.job, lease.user, state))
+        return found
+
+    def _worker(self, user: str) -> Worker:
+        with self._lock:
+            return self._workers.setdefault(user, Worker(self.library, user))
+
+
+def _judged(error: UnknownError) -> WnodesError:
+    """Whether the LRMS has refused, where the library has but one code for all."""
+    said = str(error)
+    if "InternalException" in said and not any(word in said.lower() for word in _NO_ANSWER):
+        return RejectedError(said)
+    return error

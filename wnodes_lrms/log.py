@@ -1,0 +1,36 @@
+"""Log lines for the journal: a priority that it understands, and the ids that people grep for."""
+
+import logging
+import sys
+
+_PRIORITY = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+_CHATTY = ("alembic", "httpx")
+
+
+class _Format(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        for key in ("machine", "job"):
+            value = getattr(record, key, None)
+            if value:
+                text = f"{key}={value} {text}"
+        if not sys.stderr.isatty():
+            # sd-daemon(3): each line of a text with more of them needs its own prefix
+            prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
+            text = "\n".join(prefix + line for line in text.splitlines())
+        return text
+
+
+def set_up() -> None:
+    """Send all log records to standard error, where the journal or a file takes them."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Format("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

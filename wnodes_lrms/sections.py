@@ -1,0 +1,145 @@
+"""The tables of the configuration file, and what their settings may be.
+
+Docstrings, descriptions, defaults and limits are also the reference manual
+(contrib/docs/reference.py writes it). Those of the cloud way are in cloudsections.py.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+TAG = re.compile(r"[a-z0-9][a-z0-9.-]*_[a-z0-9.-]+_[a-z0-9_]+")
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or any(c.isspace() for c in path):
+        raise ValueError("an absolute path without spaces is needed")
+    return path
+
+
+def roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
+    """The subnet itself. Raises ValueError where it has no room for the node and a guest."""
+    if subnet.prefixlen > 30:
+        raise ValueError("a /30 or larger is needed: the node itself takes the first address")
+    return subnet
+
+
+def _tag(tag: str) -> str:
+    if not TAG.fullmatch(tag):
+        raise ValueError(f"«{tag}» is not of the form <name>_<os>_<arch>, in lower case")
+    return tag
+
+
+def _tag_or_all(tag: str) -> str:
+    return tag if tag == "*" else _tag(tag)
+
+
+PathText = Annotated[str, AfterValidator(_absolute)]
+Tag = Annotated[str, AfterValidator(_tag)]
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown key is a fault; nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Bait(Section):
+    """The daemon on each node. In the paths, %n stands for the node's name in the LRMS."""
+
+    socket: PathText = Field(
+        "/run/wnodes/%n/bait.sock", description="control socket, for hooks, starters and `wnodes`"
+    )
+    state_dir: PathText = Field(
+        "/var/lib/wnodes/%n", description="ledger and machines' disks; room for every overlay"
+    )
+    run_dir: PathText = Field(
+        "/run/wnodes/%n", description="keys and seeds of the machines that live now; best a tmpfs"
+    )
+    libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the machines")
+
+
+class Images(Section):
+    """The catalogue of images, and each node's cache of them."""
+
+    catalogue: PathText = Field(
+        "/etc/wnodes/images", description="one `<tag>.toml` an image, the same on all nodes"
+    )
+    cache_dir: PathText = Field("/var/cache/wnodes/%n", description="verified copies")
+    cache_limit: int = Field(
+        51200,
+        gt=0,
+        description="MiB; above it the images used least recently go, never one in use",
+    )
+
+
+class Machine(Section):
+    """How a machine is made from an allocation."""
+
+    memory_overhead: int = Field(
+        128, ge=0, description="MiB of each allocation that are QEMU's own, not the guest's"
+    )
+    min_free_disk: int = Field(
+        512, ge=0, description="MiB that must be free in state_dir before a machine is made"
+    )
+    ready_timeout: int = Field(
+        300, gt=0, description="seconds from start to an SSH answer; then the machine has failed"
+    )
+    accel: Literal["auto", "kvm", "tcg"] = Field(
+        "auto", description="auto: KVM if a probe guest really ran in it, emulation otherwise"
+    )
+
+
+class Network(Section):
+    """The network of a node's guests: a libvirt network that the bait makes, with NAT."""
+
+    name: str = Field(
+        "wnodes",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,11}$",
+        description="name of the libvirt network; its bridge is called wn-<name>",
+    )
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] = Field(
+        ipaddress.IPv4Network("192.168.190.0/24"), description="addresses of the guests"
+    )
+
+
+class Hooks(Section):
+    """Where the hooks of the batch system go: the same on all nodes."""
+
+    folder: PathText = Field(
+        "/usr/local/libexec/wnodes", description="prolog, epilog, starter; never a shared folder"
+    )
+    slurm_conf: PathText = Field(
+        "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
+    )
+
+
+class Share(Section):
+    """What machines from trusted images see of the node."""
+
+    directories: tuple[PathText, ...] = Field(
+        (),
+        max_length=16,
+        description="given by virtiofs, same path, to machines whose image is trusted",
+    )
+
+
+class Default(Section):
+    """The site's own wish: jobs that ask for nothing, match all keys given here, get this image."""
+
+    image: Tag = Field(description="what such jobs run in")
+    partition: str | None = Field(None, description="only jobs in this partition")
+    account: str | None = Field(None, description="only jobs that charge this account")
+    qos: str | None = Field(None, description="only jobs of this quality of service")
+
+
+class Allow(Section):
+    """Who may use an image. An image that no rule names (by tag or "*") is for everybody."""
+
+    image: Annotated[str, AfterValidator(_tag_or_all)] = Field(description='a tag, or "*" for all')
+    users: tuple[str, ...] = Field((), description="these users may")
+    groups: tuple[str, ...] = Field((), description="whoever is in one of these groups may")
+    accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")
