@@ -16,7 +16,7 @@ demo: setup ## Bring up a whole site, a job and a cloud user in machines of thei
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit e2e ## Lint, unit tests, and end-to-end tests on the site in a box
+test: setup lint unit fuzz e2e ## Lint, unit tests, a minute of fuzzing, end-to-end tests on the site in a box
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck
@@ -29,6 +29,10 @@ lint: setup ## ruff, mypy --strict, shellcheck
 .PHONY: unit
 unit: setup ## Tests that need no site
 	@$(PYTHON) -m pytest tests/unit
+
+.PHONY: fuzz
+fuzz: setup ## Requests of all kinds, over HTTP, for a minute
+	@$(PYTHON) -m pytest tests/unit/occi_bridge/test_fuzz.py --hypothesis-profile=minute
 
 .PHONY: e2e
 e2e: setup ## Tests as an ordinary user, on the site in a box

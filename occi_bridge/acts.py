@@ -127,7 +127,8 @@ class Actor:
         if row.network not in nets:
             raise RejectedError(f"the site has no network {row.network} any more")
         card = await bait.attach_nic(row.compute, nets[row.network].nic(row))
-        return {"attached": True, "address": card.address or "", "reason": ""}
+        address = card.address or ""
+        return {"attached": True, "address": address, "seen_mac": card.mac, "reason": ""}
 
     async def _ask_for_volume(self, action: Action, row: Attachment, bait: Bait) -> Values | None:
         if action.act is Act.DETACH:

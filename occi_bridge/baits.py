@@ -30,7 +30,8 @@ from wnodes_lrms.order import Nic
 Reply = TypeVar("Reply")
 
 _ASKING = 3.0  # seconds for a bait to tell what it knows
-_ACTING = 20.0  # seconds for one to act: it may have to wait for the LRMS or libvirt
+_LISTING = 16.0  # seconds for one to ask the LRMS, which may have much to tell
+_ACTING = 65.0  # seconds for one to act: it gives the LRMS and libvirt a minute themselves
 _FAULTS: Mapping[int, type[WnodesError]] = {
     400: RejectedError,
     404: AbsentError,
@@ -135,7 +136,7 @@ class Bait:
     async def leases(self) -> LeasesSeen:
         """All lease jobs in the LRMS."""
         at = time.time()
-        told = _read(_LEASES, await self._call("GET", "/leases", _ACTING))
+        told = _read(_LEASES, await self._call("GET", "/leases", _LISTING))
         found: dict[str, tuple[Lease, ...]] = {}
         for lease in told.leases:
             found[lease.lease] = (*found.get(lease.lease, ()), lease)

@@ -9,7 +9,8 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge import rows, schema, tables
 from occi_bridge.desk import Desk
-from occi_bridge.making import check_image, check_quota, hostname, make_link, stored
+from occi_bridge.linking import make_link, stored
+from occi_bridge.making import check_image, check_quota, hostname
 from occi_bridge.networks import Net
 from occi_bridge.quota import Amount
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage

@@ -6,7 +6,6 @@ change that users may see moves the revision on, in the same transaction.
 """
 
 import json
-import logging
 import sqlite3
 import threading
 import time
@@ -27,9 +26,8 @@ Result = TypeVar("Result")
 
 _BUSY = 10.0  # seconds that a writer waits for others
 _ATTEMPTS = 5
+_ROLLED_BACK = "40"  # SQLSTATEs of a transaction that was in another one's way, or a deadlock's
 _LOST = (sqlite3.Error, psycopg.Error, OSError)
-
-log = logging.getLogger(__name__)
 
 
 def engine(url: str) -> Engine:
@@ -182,7 +180,8 @@ def _faults() -> Iterator[None]:
     except IntegrityError:
         raise
     except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.TransactionRollback):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state.startswith(_ROLLED_BACK):
             raise _BetweenError from error
         raise UnknownError(f"database: {_said(error)}") from error
     except SQLAlchemyError as error:

@@ -45,9 +45,7 @@ class _Hand:
 class Driver:
     """Leads if it can, and drives while it leads."""
 
-    def __init__(
-        self, holder: str, db: Database, baits: Mapping[str, Bait], actor: Actor
-    ) -> None:
+    def __init__(self, holder: str, db: Database, baits: Mapping[str, Bait], actor: Actor) -> None:
         """`holder` names the bridge, of which there is one driver at a time: the next one goes on
         leading at once. `baits` by URL, the same as the actor's."""
         self._holder = holder
@@ -61,6 +59,7 @@ class Driver:
         self._revision = 0  # of the rows
         self._stale = True  # the rows have to be read, whatever the revision says
         self._until = 0.0  # leading until then, on the monotonic clock
+        self._asking: asyncio.Task[bool] | None = None  # who leads
 
     @property
     def leading(self) -> bool:
@@ -80,8 +79,9 @@ class Driver:
         finally:
             for task in (stopped, *works):
                 task.cancel()
-        if self._hand.tasks:
-            await asyncio.wait(self._hand.tasks.values(), timeout=_PARTING)
+        left = [*self._hand.tasks.values(), *([self._asking] if self._asking else [])]
+        if left:  # also so that nobody becomes the leader after he has stepped down
+            await asyncio.wait(left, timeout=_PARTING)
         with contextlib.suppress(WnodesError):
             await asyncio.to_thread(journal.step_down, self._db, self._holder)
         for task in works & done:
@@ -92,7 +92,8 @@ class Driver:
         try:
             while True:
                 before = time.monotonic()
-                if await self._asked():
+                self._asking = asyncio.create_task(self._ask())
+                if await asyncio.shield(self._asking):
                     self._until = before + _TERM - _RENEW
                 if self.leading and not watching:
                     self._stale = True
@@ -105,7 +106,7 @@ class Driver:
         finally:
             _cancel(watching)
 
-    async def _asked(self) -> bool:
+    async def _ask(self) -> bool:
         try:
             leads = await asyncio.to_thread(journal.lead, self._db, self._holder, _TERM)
             if leads and not self.leading:

@@ -13,7 +13,7 @@ from wnodes_lrms.lease import Lease
 
 # Seconds after its submission in which a lease may not be listed yet, and not for being over:
 # where the LRMS has told its job, and where nobody knows whether the order ever reached a bait.
-CONFIRMED_LATELY = 2.0
+CONFIRMED_LATELY = 5.0
 SUBMITTED_LATELY = 10.0
 
 
@@ -76,6 +76,8 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
         change.why = f"{row.state or 'nothing'} → {machine.state} on {sight.node}"
         if machine.state == "running":
             change.values["reason"] = ""
+    if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
+        change.values |= {"desired": "active", "reason": machine.reason}  # it could not be
     if machine.lease and not row.lease and machine.state in LIVE | {"suspended"}:
         change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
     elif machine.lease == row.lease and machine.job:
@@ -168,7 +170,7 @@ def _link(link: Interface | Attachment, row: Compute, world: World) -> Change:
         card = next((nic for nic in machine.nics if nic.id == link.uid), None)
         change.values["attached"] = card is not None
         if card:
-            change.values |= {"address": card.address or "", "reason": ""}
+            change.values |= {"address": card.address or "", "seen_mac": card.mac, "reason": ""}
     else:
         disk = next((each for each in machine.volumes if each.id == link.storage), None)
         change.values["attached"] = disk is not None

@@ -21,12 +21,13 @@ class Kind:
 
     addresses: bool  # the bridge gives them; otherwise the node's bait, or the guest asks
     one_node: bool  # a user's machines on it can only meet on one node
+    once: bool  # a machine has one card at most on all networks of this kind
 
 
 KINDS = {
-    "nat": Kind(addresses=False, one_node=False),
-    "bridge": Kind(addresses=True, one_node=False),
-    "isolated": Kind(addresses=True, one_node=True),
+    "nat": Kind(addresses=False, one_node=False, once=True),
+    "bridge": Kind(addresses=True, one_node=False, once=False),
+    "isolated": Kind(addresses=True, one_node=True, once=False),
 }
 
 

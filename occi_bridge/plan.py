@@ -171,17 +171,6 @@ def _active(row: Compute, world: World, sites: siting.Sites) -> Iterator[Action]
 
 
 def _submitted(row: Compute, world: World, sites: siting.Sites) -> Iterator[Action]:
-    left = next(
-        (
-            sight
-            for sight, machine in world.seen.get(row.uid, [])
-            if machine.state == "failed" and not row.ran and not row.lease
-        ),
-        None,
-    )
-    if left:
-        yield Action(Act.DESTROY, row.uid, "left from a start that failed", left.url, left.node)
-        return
     site = sites.of(row)
     bait = siting.any_bait(world.sights, row.via)
     if site.wait or not bait:
@@ -197,14 +186,16 @@ def _inactive(row: Compute, world: World) -> Iterator[Action]:
     if not row.lease:
         return
     sight = _of_its_lease(row, world)
-    if sight is None or row.state in ("", "requested", "building", "stopped", "failed"):
+    if sight is None:
         pending = row.lease_state == "pending"
         if pending or not row.node or world.sights.of_node(row.node):
             yield from _cancelled(row, world, "its user stopped it before it ran")
         return
-    pressed = row.act.partition(" ")[0] == Act.STOP and row.method != "poweroff"
+    making = row.state in ("requested", "building")  # there is no guest to be asked
+    method = "poweroff" if making else row.method
+    pressed = row.act.partition(" ")[0] == Act.STOP and method != "poweroff"
     if row.state != "stopping" or not pressed:
-        yield Action(Act.STOP, row.uid, "its user stopped it", sight.url, row.method)
+        yield Action(Act.STOP, row.uid, "its user stopped it", sight.url, method)
 
 
 def _suspended(row: Compute, world: World) -> Iterator[Action]:
@@ -232,12 +223,16 @@ def _volume(link: Attachment, row: Compute, world: World) -> Iterator[Action]:
 def _linked(
     link: Interface | Attachment, row: Compute, world: World, join: Act, part: Act
 ) -> Iterator[Action]:
-    """A running machine is changed at once; any other gets its links with the next order."""
+    """A running machine is changed at once, one at rest only forgets what it had; it gets its
+    links with the next order, which is on its way while it has a lease and does not run."""
     if row.gone:
         return  # its links go with it
     sight = _of_its_lease(row, world)
-    if link.gone and not row.lease:
-        yield Action(Act.FORGET, link.uid, "its owner deleted it and the machine does not run")
+    at_rest = world.sights.of_node(row.node) if row.state and not row.lease else None
+    if link.gone and at_rest:
+        yield Action(part, link.uid, "its owner deleted it", at_rest.url)
+    elif link.gone and not row.lease and not row.state:
+        yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the machine")
     elif sight and row.state == "running":
         if link.gone:
             yield Action(part, link.uid, "its owner deleted it", sight.url)

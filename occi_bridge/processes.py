@@ -56,8 +56,10 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
 
 
 def drive(config: Config, wake: int, holder: str) -> None:
-    """The driver of the bridge that `holder` names, until SIGTERM, or until its certificates have changed: then it has to be
-    started anew."""
+    """The driver of the bridge that `holder` names, until SIGTERM.
+
+    It also ends when its certificates have changed, to be started anew.
+    """
     asyncio.run(_drive(config, wake, holder))
 
 

@@ -96,6 +96,7 @@ class Interface(Driven):
     assigned: str | None = None
     gateway: str = ""
     address: str = ""
+    seen_mac: str = ""
     attached: bool = False
     reason: str = ""
 

@@ -170,15 +170,6 @@ class BridgeService:
 
         self._write(user, work)
 
-    def usage(self, user: User) -> dict[str, dict[str, int]]:
-        """What a user has of each quota and how much he may have."""
-        with self._desk(user) as desk:
-            used = desk.used(user.key)
-        return {
-            name: {"used": getattr(used, name), "allowed": getattr(user.grant, name)}
-            for name in ("machines", "cores", "memory", "storage")
-        }
-
     @contextmanager
     def _desk(self, user: User) -> Iterator[Desk]:
         with _away(), self._db.reading() as link:

@@ -136,6 +136,7 @@ interface = Table(
     Column("assigned", String(18)),  # address that we have given; NULL: none
     _text("gateway"),
     _text("address"),  # address that it has, as the bait told
+    _text("seen_mac"),  # on a network of kind nat the bait gives that too
     _flag("attached"),
     _text("reason"),
     *_work(),

@@ -126,7 +126,7 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
         **_link(card, row, on),
         "occi.networkinterface.interface": f"eth{number}",
         **_named(card, "occi.networkinterface."),
-        "occi.networkinterface.mac": card.mac,
+        "occi.networkinterface.mac": card.seen_mac or card.mac,
         **_link_state("occi.networkinterface", card, row),
     }
     mixins: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ Target = Compute | Interface | Attachment | Storage | Network | Saved
 # The states in which something of a machine runs, or is about to.
 LIVE = frozenset({"requested", "building", "running", "stopping"})
 # The states in which a machine's disk is on its node.
-ON_DISK = frozenset({"running", "suspended", "stopping", "stopped"})
+ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def start() -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {"virsh create, ssh": [], "job to payload's first line": []}
     with tempfile.TemporaryDirectory(dir=CONFIG.bait.state_dir) as folder:
         Path(folder).chmod(0o711)
-        by_hand = _ByHand(Path(folder))
+        by_hand = ByHand(Path(folder))
         for _ in range(_RUNS):
             samples["virsh create, ssh"].append(by_hand.start())
             total, parts = _job()
@@ -71,7 +71,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-class _ByHand:
+class ByHand:
     """The same domain, from the same overlay and seed, with qemu-img, virsh and ssh."""
 
     def __init__(self, folder: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from contrib.bench import batch, driver, occi, tax
+from contrib.bench import batch, cloud, driver, occi, tax
 
 Samples = dict[str, list[float]]
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -24,6 +24,7 @@ SECTIONS: dict[str, tuple[Callable[[], Samples], str]] = {
     "200 plain jobs": (tax.throughput, "hooks /bin/true"),
     "start of a machine": (batch.start, "virsh create, ssh"),
     "end of a machine": (batch.end, ""),
+    "start of a cloud machine": (cloud.start, "virsh create, ssh"),
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
     "OCCI, answers of the bridge": (occi.reads, ""),
 }

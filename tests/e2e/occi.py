@@ -193,11 +193,13 @@ class Machine:
         """Delete it."""
         self.cloud.delete(self.path)
 
-    def try_ssh(self, command: str, address: str = "") -> subprocess.CompletedProcess[str]:
+    def try_ssh(
+        self, command: str, *options: str, address: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """A command in the machine, as root, with the user's own key and nothing else."""
         assert self.key
         known = self.key.path.with_name(f"known_hosts-{self.id}")
-        argv = ["ssh", "-F", "none", "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
+        argv = ["ssh", *options, "-F", "none", "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
         argv += [
             "-o",
             "BatchMode=yes",

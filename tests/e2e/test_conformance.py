@@ -20,7 +20,7 @@ def pocci() -> str:
         subprocess.run(
             ["/usr/bin/python3", "-m", "venv", "--system-site-packages", FOLDER], check=True
         )
-        pip = [FOLDER / "bin" / "pip", "install", "--quiet"]
+        pip = [str(FOLDER / "bin" / "pip"), "install", "--quiet"]
         subprocess.run([*pip, "setuptools<58", "wheel"], check=True)
         subprocess.run([*pip, "--no-build-isolation", "pocci==1.0.2"], check=True)
         for module in FOLDER.glob("lib/python3*/site-packages/pOCCI/*.py"):

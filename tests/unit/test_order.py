@@ -2,8 +2,8 @@
 
 import base64
 import time
-import uuid
 from typing import Any
+from uuid import UUID
 
 import jwt
 import pytest
@@ -18,11 +18,11 @@ from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic, Order, lease_named_in, sign, verify
 
 BRIDGE, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-LEASE = uuid.uuid4()
-CARD = {"id": uuid.uuid4(), "kind": "bridge", "network": "lan", "mac": "52:54:00:aa:bb:cc"}
+LEASE = UUID(int=1)
+CARD = {"id": UUID(int=2), "kind": "bridge", "network": "lan", "mac": "52:54:00:aa:bb:cc"}
 VALUES: dict[str, Any] = {
     "lease": LEASE,
-    "machine": uuid.uuid4(),
+    "machine": UUID(int=3),
     "hostname": "box",
     "dn": "/C=IT/O=Box/CN=Zoë «Z» O'Hara",
     "account": "cloud01",
@@ -82,7 +82,7 @@ def test_what_is_signed_comes_back() -> None:
         ssh_keys=("ssh-ed25519 AAAA one", "ssh-rsa BBBB two"),
         user_data=base64.b64encode(bytes(range(256))).decode(),
         nics=(CARD | {"bridge": "br0", "address": "10.0.0.5/24", "gateway": "10.0.0.1"},),
-        volumes=(uuid.uuid4(),),
+        volumes=(UUID(int=4),),
     )
     for order in (full, an_order()):
         text = token(order)
@@ -119,7 +119,7 @@ RSA = rsa.generate_private_key(65537, 2048)
         (raw(iat=None), [public(BRIDGE)], "iat"),
         (raw(jti=None), [public(BRIDGE)], "jti"),
         (raw(iat=int(time.time()) + 600), [public(BRIDGE)], "not yet valid"),
-        (raw(jti=str(uuid.uuid4())), [public(BRIDGE)], "another lease"),
+        (raw(jti=str(UUID(int=5))), [public(BRIDGE)], "another lease"),
         (raw(order=None), [public(BRIDGE)], "refused"),
         (raw(order=[1]), [public(BRIDGE)], "refused"),
         (raw(order={"lease": str(LEASE)}), [public(BRIDGE)], "machine: Field required"),

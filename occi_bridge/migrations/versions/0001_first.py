@@ -179,6 +179,7 @@ def upgrade() -> None:
         sa.Column("assigned", sa.String(length=18), nullable=True),
         sa.Column("gateway", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("seen_mac", sa.Text(), nullable=False),
         sa.Column("attached", sa.Boolean(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("act", sa.Text(), nullable=False),

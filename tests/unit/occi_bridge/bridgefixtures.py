@@ -67,7 +67,7 @@ def _url(folder: Path, name: str) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest) -> str:
     """A database with all tables, of either kind."""
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres_url"))
@@ -75,7 +75,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture(scope="session")
-def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Database]]:
+def databases() -> Iterator[Callable[[str], Database]]:
     """The same database for all tests that ask with one URL: what SQLAlchemy has compiled stays."""
     made: dict[str, Database] = {}
 
@@ -130,9 +130,7 @@ def make_house(
     """Makes a bridge; a further one with the same URL is another bridge on that database."""
     part = part_of(disk)
     for tag, memory in (("small_linux_x86_64", 64), ("big_linux_x86_64", 2048)):
-        image = Image(
-            tag=tag, format="qcow2", disk=part, context="cloud-init", min_memory=memory
-        )
+        image = Image(tag=tag, format="qcow2", disk=part, context="cloud-init", min_memory=memory)
         catalogue.write(tmp_path / "images", image)
     made: list[Household] = []
 

@@ -93,6 +93,7 @@ class FakeBait:
         sock = listener("127.0.0.1:0")
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
         self.peers: set[str] = set()  # names of those who called
+        self._server: uvicorn.Server
         if tls:
             self._server = serve(self._app(), "", *tls, proxies=False, require=True, sock=sock)
         else:
@@ -236,7 +237,8 @@ class FakeBait:
         await self._answers(request)
         machine = self.machines.get(request.path_params["id"])
         link = request.path_params["link"]
-        if machine is None or machine["state"] != "running":
+        states = ("running",) if request.method == "PUT" else ("running", "stopped")
+        if machine is None or machine["state"] not in states:
             return _fault(409, "the machine does not run")
         which = "volumes" if "/volumes/" in request.url.path else "nics"
         if request.method == "DELETE":

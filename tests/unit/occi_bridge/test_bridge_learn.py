@@ -156,6 +156,14 @@ def test_hibernated_as_asked() -> None:
     assert "desired" not in values
 
 
+def test_a_machine_that_could_not_be_hibernated_goes_on() -> None:
+    asked = row(**(RUNS | {"desired": "suspended", "act": "suspend hibernate"}))
+    values = learned(world(asked, seen=sight(machine("running", reason="no room"))))
+    assert (values["desired"], values["reason"]) == ("active", "no room")
+    before = row(**(RUNS | {"desired": "suspended"}))
+    assert learned(world(before, seen=sight(machine("running", reason="no room")))) == {}
+
+
 def test_a_lease_that_ends_while_its_machine_is_paused() -> None:
     paused = row(**(RUNS | {"desired": "suspended", "state": "suspended"}))
     seen = sight(machine("stopped"), over="walltime")
@@ -206,7 +214,11 @@ def test_links_of_a_machine_that_runs() -> None:
     runs = row(**RUNS)
     made = world(runs, seen=sight(seen), interfaces=(card(),), attachments=(link(),))
     first, second = learn(made)
-    assert first.values == {"attached": True, "address": "10.0.0.5/24"}
+    assert first.values == {
+        "attached": True,
+        "address": "10.0.0.5/24",
+        "seen_mac": "52:54:00:00:00:01",
+    }
     assert second.values == {"attached": True, "device": "vdc"}
     without = world(runs, seen=sight(machine("running")), interfaces=(card(attached=True),))
     assert learned(without) == {"attached": False}

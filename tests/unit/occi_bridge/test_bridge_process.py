@@ -117,7 +117,7 @@ ban_file = "{folder}/bans"
 @pytest.fixture
 def running(tmp_path: Path, make_house: Callable[..., Household]) -> Iterator[Running]:
     for path in [tmp_path, *tmp_path.parents[:2]]:
-        path.chmod(0o755)
+        path.chmod(path.stat().st_mode | 0o055)
     running = Running(tmp_path, make_house)
     for path in [tmp_path, *tmp_path.rglob("*")]:
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
@@ -158,8 +158,6 @@ def test_whole(running: Running) -> None:
     assert running.stop() == 0
     assert not alive(last)
     assert "internal fault" not in running.log.read_text()
-
-
 
 
 def test_what_cant_be_is_said_in_one_line(tmp_path: Path) -> None:

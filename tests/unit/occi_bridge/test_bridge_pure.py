@@ -28,7 +28,11 @@ GRANT = Grant(match="*", machines=2, cores=4, memory=4096, storage=10)
             Amount(1, 1, 97),
             "quota of memory: 4000 MiB used, 97 asked, 4096 allowed",
         ),
-        (Amount(storage=10), Amount(storage=1), "quota of storage: 10 GiB used, 1 asked, 10 allowed"),
+        (
+            Amount(storage=10),
+            Amount(storage=1),
+            "quota of storage: 10 GiB used, 1 asked, 10 allowed",
+        ),
         (Amount(machines=9), Amount(storage=1), None),  # it was lowered: other things still fit
         (Amount(cores=9), Amount(cores=-1), None),
     ],

@@ -10,7 +10,13 @@ from wnodes_lrms.lease import Lease
 NOW = 1_000_000.0
 UID, CARD, LINK, VOLUME = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "1234")
 LEASE = "99999999-0000-4000-8000-000000000000"
-COMMON = {"owner": "/CN=Anna", "shared": "", "created": 1.0, "mixins": [], "attributes": {}}
+COMMON: dict[str, Any] = {
+    "owner": "/CN=Anna",
+    "shared": "",
+    "created": 1.0,
+    "mixins": [],
+    "attributes": {},
+}
 HV1, HV2 = "https://hv1:8445", "https://hv2:8445"
 
 
@@ -19,7 +25,13 @@ def row(**changes: Any) -> Compute:
     if changes.pop("leased", False):
         lease = {"lease": LEASE, "job": "7", "via": HV1, "lease_state": "running"}
         changes = lease | {"lease_at": NOW - 100, "node": "hv1"} | changes
-    values = {"uid": UID, "id": UID, "account": "cloud01", "walltime": 3600, "hostname": "vm"}
+    values: dict[str, Any] = {
+        "uid": UID,
+        "id": UID,
+        "account": "cloud01",
+        "walltime": 3600,
+        "hostname": "vm",
+    }
     size = {"image": "small_linux_x86_64", "cores": 1, "memory": 512}
     return Compute(**(COMMON | values | size | changes))
 
@@ -38,7 +50,7 @@ def volume(**changes: Any) -> Storage:
     return Storage(**(COMMON | {"uid": VOLUME, "id": VOLUME, "size": 1, "made": True} | changes))
 
 
-def machine(state: str, **changes: Any) -> Machine:
+def machine(state: Any, **changes: Any) -> Machine:
     """The machine as its bait has it: under its lease where it lives."""
     over = state in ("stopped", "failed")
     values = {"id": UID, "lease": "" if over else LEASE, "job": "" if over else "7"}

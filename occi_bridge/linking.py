@@ -1,0 +1,178 @@
+"""Link machines to networks and volumes, in one transaction; and what every new row has."""
+
+import ipaddress
+import re
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from occi_bridge import networks, rows, schema, tables
+from occi_bridge.desk import Desk
+from occi_bridge.networks import KINDS, Net
+from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
+from occi_bridge.siting import placed
+from occi_bridge.validate import New
+from occi_bridge.wire import OcciError, Value
+
+_MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
+_APART = {  # attributes that have a column, or that only the baits can know
+    schema.ID,
+    schema.SOURCE,
+    schema.TARGET,
+    schema.CORES,
+    schema.MEMORY,
+    schema.USERDATA,
+    "occi.compute.hostname",
+    "occi.storage.size",
+    "occi.network.address",
+    "occi.network.gateway",
+    "occi.network.allocation",
+    "occi.networkinterface.mac",
+    "occi.networkinterface.address",
+    "occi.networkinterface.gateway",
+    "occi.networkinterface.allocation",
+}
+
+
+def columns(desk: Desk, new: New) -> dict[str, object]:
+    """What every new row has. Raises OcciError 409 where the id is taken."""
+    uid = str(uuid.uuid4())
+    name = str(new.attributes.get(schema.ID) or uid)
+    of = tables.entity.c
+    if name != uid and desk.link.execute(sa.select(of.uid).where(of.id == name)).first():
+        raise OcciError(409, f"{schema.ID}: {name} is taken")
+    return {
+        "uid": uid,
+        "id": name,
+        "owner": desk.user.key,
+        "shared": desk.shared,
+        "created": time.time(),
+        "mixins": list(new.mixins),
+        "attributes": stored(new.attributes),
+    }
+
+
+def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    """Those attributes that have no column of their own."""
+    return {name: value for name, value in attributes.items() if name not in _APART}
+
+
+def make_link(desk: Desk, machine: Compute, new: New) -> Row:
+    """Link a machine to a network or a volume. Raises OcciError."""
+    if machine.state == "suspended" and not machine.lease:
+        raise OcciError(409, "the machine is hibernated: start it before its links are changed")
+    target = desk.find(str(new.attributes[schema.TARGET]))
+    if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
+        return interface(desk, machine, target, new)
+    if new.kind == schema.STORAGELINK and isinstance(target, Storage):
+        return _attachment(desk, machine, target, new)
+    raise OcciError(400, f"{schema.TARGET}: this kind of link can't go there")
+
+
+def _attachment(desk: Desk, machine: Compute, volume: Storage, new: New) -> Attachment:
+    if not volume.online:
+        raise OcciError(409, f"/storage/{volume.id} is offline")
+    desk.db.lock(desk.link, f"volume {volume.uid}")
+    column = tables.attachment.c.storage
+    there = tables.entity.c.id.is_not(None)
+    if rows.read(desk.link, Attachment, there, column == volume.uid):
+        raise OcciError(409, f"/storage/{volume.id} is linked to a machine already")
+    row = Attachment(
+        **_of_machine(desk, machine, new),  # type: ignore[arg-type]
+        storage=volume.uid,
+    )
+    rows.insert(desk.link, row)
+    return row
+
+
+def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Interface:
+    net = networks.of_user(on) if isinstance(on, Network) else on
+    if isinstance(on, Network) and not on.up:
+        raise OcciError(409, f"/network/{on.id} is down")
+    desk.db.lock(desk.link, f"network {net.name}")
+    _check_once(desk, machine, net)
+    _check_node(desk, machine, net)
+    mac = str(new.attributes.get("occi.networkinterface.mac", "")).lower()
+    row = Interface(
+        **_of_machine(desk, machine, new),  # type: ignore[arg-type]
+        network=net.name,
+        owned=net.owned,
+        mac=_mac(desk, mac),
+        assigned=_address(desk, net, new),
+        gateway=str(net.gateway or ""),
+    )
+    rows.insert(desk.link, row)
+    return row
+
+
+def _of_machine(desk: Desk, machine: Compute, new: New) -> dict[str, object]:
+    """The columns of a link: whoever makes it, it is its machine's."""
+    owner = {"owner": machine.owner, "shared": machine.shared, "compute": machine.uid}
+    return columns(desk, new) | owner
+
+
+def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
+    if not KINDS[net.kind].once:
+        return
+    there = tables.entity.c.id.is_not(None)
+    for card in rows.read(desk.link, Interface, there, tables.interface.c.compute == machine.uid):
+        other = desk.site.nets.get(card.network)
+        if other and other.kind == net.kind:
+            raise OcciError(409, f"the machine is on /network/{other.name} already: once is all")
+
+
+def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
+    """A machine that can't leave its node can't meet those that can't leave another."""
+    if not (net.owned and KINDS[net.kind].one_node and placed(machine)):
+        return
+    on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
+    there = tables.entity.c.id.is_not(None)
+    for other in rows.read(desk.link, Compute, there, tables.compute.c.uid.in_(on)):
+        if placed(other) and placed(other) != machine.node:
+            raise OcciError(
+                409, f"the machine is on {machine.node}, those of this network on {other.node}"
+            )
+
+
+def _mac(desk: Desk, wish: str) -> str:
+    column = tables.interface.c.mac
+    name = "occi.networkinterface.mac"
+    if wish and not _MAC.fullmatch(wish):
+        raise OcciError(400, f"{name}: 52:54:00 has to be its beginning")
+    while True:
+        mac = wish or "52:54:00:" + secrets.token_bytes(3).hex(":")
+        if not desk.link.execute(sa.select(column).where(column == mac)).first():
+            return mac
+        if wish:
+            raise OcciError(409, f"{name}: {wish} is taken")
+
+
+def _address(desk: Desk, net: Net, new: New) -> str | None:
+    """An address of the network that no card has, the one wished for if there is a wish."""
+    name = "occi.networkinterface.address"
+    wish = str(new.attributes.get(name, "")).partition("/")[0]
+    table = tables.interface.c
+    query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
+    taken = set(desk.link.execute(query).scalars())
+    if not wish:
+        try:
+            return net.free_address(taken)
+        except LookupError as error:
+            raise OcciError(409, str(error)) from error
+    if net.subnet is None or not KINDS[net.kind].addresses:
+        raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
+    address = f"{wish}/{net.subnet.prefixlen}"
+    ends = (net.subnet.network_address, net.subnet.broadcast_address, net.gateway)
+    if ip_of(name, wish) not in net.subnet or ip_of(name, wish) in ends or address in taken:
+        raise OcciError(409, f"{name}: {wish} is taken, or not one of {net.subnet}")
+    return address
+
+
+def ip_of(name: str, text: str) -> ipaddress.IPv4Address:
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError as error:
+        raise OcciError(400, f"{name}: {error}") from error

@@ -1,0 +1,168 @@
+"""The tables, how they come to be, and transactions, on SQLite and on PostgreSQL."""
+
+import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
+
+from occi_bridge import database, tables
+from occi_bridge.database import Database
+from occi_bridge.migrate import migrate
+from wnodes_lrms.errors import UnknownError, WnodesError
+
+pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+
+
+def test_the_steps_lead_to_the_tables_of_the_code(url: str) -> None:
+    engine = database.engine(url)
+    with engine.connect() as link:
+        context = MigrationContext.configure(link, opts={"compare_type": True})
+        assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_many_bridges_may_start_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/new/bridge.sqlite"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(migrate, [url] * 4))
+    file = tmp_path / "new" / "bridge.sqlite"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    db = Database(url)
+    with db.reading() as link:
+        assert link.execute(sa.select(tables.leader.c.name)).scalars().all() == ["driver"]
+    db.close()
+
+
+def test_a_database_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/bridge.sqlite"
+    migrate(url)
+    engine = database.engine(url)
+    with engine.begin() as link:
+        link.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(WnodesError, match="of a later release"):
+        migrate(url)
+
+
+def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    with pytest.raises(WnodesError) as caught:
+        migrate("postgresql+psycopg://bridge:secret@127.0.0.1:9/bridge")
+    assert "postgresql+psycopg://bridge:***@127.0.0.1:9/bridge" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def add(db: Database, owner: str, url: str) -> Callable[[], None]:
+    def work(link: sa.Connection) -> None:
+        db.lock(link, "owner")
+        count = link.execute(sa.select(sa.func.count()).select_from(tables.bait)).scalar_one()
+        threading.Event().wait(0.01)
+        link.execute(sa.insert(tables.bait).values(url=url, node=f"{owner}{count}"))
+
+    return lambda: db.write(work)
+
+
+def test_whoever_holds_a_lock_counts_alone(db: Database) -> None:
+    with ThreadPoolExecutor(5) as pool:
+        for each in [pool.submit(add(db, "n", str(number))) for number in range(5)]:
+            each.result()
+    with db.reading() as link:
+        nodes = set(link.execute(sa.select(tables.bait.c.node)).scalars())
+    assert nodes == {f"n{number}" for number in range(5)}
+
+
+def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
+    before = db.revision()
+
+    def work(link: sa.Connection) -> None:
+        link.execute(sa.insert(tables.bait).values(url="x"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        db.write(work)
+    with db.reading() as link:
+        assert not link.execute(sa.select(tables.bait)).all()
+    assert db.revision() == before
+
+
+def test_what_can_never_go_well_is_not_tried_for_ever(db: Database) -> None:
+    tries = []
+
+    def work(link: sa.Connection) -> None:
+        tries.append(1)
+        for _ in range(2):
+            link.execute(sa.insert(tables.bait).values(url="x"))
+
+    with pytest.raises(IntegrityError):
+        db.write(work)
+    assert len(tries) == 5
+
+
+def test_two_that_wait_for_each_other_both_come_through(db: Database) -> None:
+    """PostgreSQL ends one of them, which is then done anew; on SQLite they never meet."""
+    met = threading.Barrier(2)
+
+    def crossing(first: str, second: str) -> Callable[[sa.Connection], None]:
+        again: list[int] = []
+
+        def work(link: sa.Connection) -> None:
+            db.lock(link, first)
+            if not again and not db.sqlite:
+                again.append(1)
+                met.wait(5)
+            db.lock(link, second)
+
+        return work
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(db.write, crossing(*each)) for each in (("a", "b"), ("b", "a"))]
+        for each in both:
+            each.result()
+
+
+def test_reading_sees_one_state(db: Database) -> None:
+    def insert(link: sa.Connection) -> None:
+        link.execute(sa.insert(tables.bait).values(url="x"))
+
+    with db.reading() as link:
+        assert not link.execute(sa.select(tables.bait)).all()
+        db.write(insert)
+        assert not link.execute(sa.select(tables.bait)).all()
+
+
+def test_a_database_that_was_restarted_is_found_again(
+    postgres_url: str,
+) -> None:
+    db = Database(postgres_url)
+    first = db.revision()
+    with db.reading() as link:
+        link.execute(sa.select(tables.bait)).all()
+    engine = database.engine(postgres_url)
+    with engine.begin() as link:
+        link.execute(
+            sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+        )
+    engine.dispose()
+    assert db.revision() < 0
+    assert db.revision() == first
+    with db.reading() as link:
+        assert link.execute(sa.select(tables.bait)).all() == []
+    db.close()
+
+
+def test_no_database_is_unknown(tmp_path: Path) -> None:
+    db = Database(f"sqlite:///{tmp_path}/none/bridge.sqlite")
+    with pytest.raises(UnknownError, match="database: unable to open database file"), db.reading():
+        pass
+    db.close()
