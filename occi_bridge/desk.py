@@ -67,7 +67,10 @@ class Desk:
         return rows.read(self.link, Compute, tables.entity.c.uid == uid)[0]
 
     def locations(self, kind: type[Row] | None) -> list[str]:
-        """The paths of all there is of a kind, or of all; the site's networks first."""
+        """The paths of all there is of a kind, or of all; the site's networks last.
+
+        Who takes the first network that he sees should get one of his own, if he has made any.
+        """
         of = tables.entity.c
         where = [self.visible(), of.id.is_not(None)]
         if kind:
@@ -76,9 +79,8 @@ class Desk:
             sa.select(of.kind, of.id).where(*where).order_by(of.created, of.uid)
         )
         nets = self.site.granted(self.user.grant) if kind in (None, Network) else []
-        return [f"/network/{net.name}" for net in nets] + [
-            view.PATHS[_BY_NAME[row.kind]] + row.id for row in found
-        ]
+        own = [view.PATHS[_BY_NAME[row.kind]] + row.id for row in found]
+        return own + [f"/network/{net.name}" for net in nets]
 
     def entities(self, kind: type[Row] | None) -> list[Entity]:
         """All there is of a kind, or of all, whole; in the order of locations()."""
@@ -138,7 +140,7 @@ class Desk:
     def _of_kind(self, kind: type[Row]) -> list[Entity]:
         if kind is Network:
             nets = [view.site_network(net) for net in self.site.granted(self.user.grant)]
-            return nets + [view.network(row) for row in self.read(Network)]
+            return [view.network(row) for row in self.read(Network)] + nets
         if kind is Storage:
             return [view.storage(row) for row in self.read(Storage)]
         machines = self.read(Compute)

@@ -57,6 +57,11 @@ def _compute(row: Compute, world: World) -> Change:
         if not row.lease and not row.gone:
             _lost(change, row)
     lease = _listed(row, world)
+    if found and found[0].at > row.acted and _under_another(row, found[1], lease, world):
+        machine = found[1]
+        change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
+        change.why = f"taken up under lease {machine.lease}"
+        return change
     if lease and row.lease:
         _leased(change, lease, row)
     why = _over(row, found, lease, world)
@@ -78,10 +83,19 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
             change.values["reason"] = ""
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
         change.values |= {"desired": "active", "reason": machine.reason}  # it could not be
-    if machine.lease and not row.lease and machine.state in LIVE | {"suspended"}:
-        change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
-    elif machine.lease == row.lease and machine.job:
+    if machine.lease == row.lease and machine.job:
         change.values["job"] = machine.job
+
+
+def _under_another(row: Compute, machine: Machine, own: Lease | None, world: World) -> bool:
+    """Whether it lives under a lease that the row does not know, and the row's own is none: the
+    database was put back from a backup, or the LRMS was not right about a lease."""
+    return (
+        machine.lease not in ("", row.lease, *world.outcomes)
+        and machine.state in LIVE | {"suspended"}
+        and (not row.lease or world.sights.leases is not None)
+        and (own is None or own.state == "ended")
+    )
 
 
 def _lost(change: Change, row: Compute) -> None:

@@ -187,8 +187,9 @@ def _inactive(row: Compute, world: World) -> Iterator[Action]:
         return
     sight = _of_its_lease(row, world)
     if sight is None:
-        pending = row.lease_state == "pending"
-        if pending or not row.node or world.sights.of_node(row.node):
+        there = world.sights.of_node(row.node)
+        absent = not row.node or (there is not None and there.at > row.acted)
+        if absent or row.lease_state == "pending":
             yield from _cancelled(row, world, "its user stopped it before it ran")
         return
     making = row.state in ("requested", "building")  # there is no guest to be asked
@@ -205,9 +206,11 @@ def _suspended(row: Compute, world: World) -> Iterator[Action]:
 
 
 def _of_its_lease(row: Compute, world: World) -> Sight | None:
-    """The sight in which the machine lives under its lease."""
+    """The sight in which the machine lives under its lease, if its row has learned from that."""
     found = world.sighting(row)
-    return found[0] if found and row.lease and found[1].lease == row.lease else None
+    if not found or not row.lease or found[1].lease != row.lease or found[0].at <= row.acted:
+        return None
+    return found[0]
 
 
 def _card(card: Interface, row: Compute, world: World) -> Iterator[Action]:

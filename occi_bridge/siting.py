@@ -58,9 +58,12 @@ class Sites:
                     name = self._one_node[net]
                     return Site(wait=f"its disk is on {node}, network {name} is on {there}")
                 node = node or there
-            if not node and (
-                net in self._going or any(other.lease and not placed(other) for other in others)
-            ):
+            # What is in hand may have got its lease since its row was read.
+            going = any(
+                (other.lease or other.uid in self._world.in_hand) and not placed(other)
+                for other in others
+            )
+            if not node and (going or net in self._going):
                 return Site(wait="waiting for another machine of its network to get a node")
         if not node and not row.lease:
             self._going.update(net for net in shared if net)

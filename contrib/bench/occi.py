@@ -128,7 +128,7 @@ def _pyssf() -> Iterator[str]:
     port = _free_port()
     server = Path(__file__).with_name("pyssf_server.py")
     process = subprocess.Popen(
-        [python, "-W", "ignore", server, str(port)],
+        [python, "-P", "-W", "ignore", server, str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

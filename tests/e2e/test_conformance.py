@@ -9,8 +9,13 @@ import pytest
 from tests.e2e.occi import URL, Cloud
 
 FOLDER = Path("build/pocci")
-# Not among them: CORE/CREATE/001, for which the suite asks for an architecture that OCCI has not.
-MAKES = "INFRA/CREATE/004,CORE/CREATE/006,INFRA/CREATE/002,INFRA/CREATE/005"
+# What a part of the suite needs to be there, and the part; it takes the first volume that it sees,
+# which must not be linked yet. Not among them: CORE/CREATE/001, which asks for an architecture
+# that OCCI has not. An empty list is all that the suite does by itself.
+PARTS = (
+    ("INFRA/CREATE/002", "INFRA/CREATE/005"),
+    ("INFRA/CREATE/004,CORE/CREATE/006,INFRA/CREATE/002", ""),
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +39,10 @@ def pocci() -> str:
 @pytest.mark.parametrize("media", ["text/plain", "text/occi"])
 def test_what_the_suite_demands(alice: Cloud, pocci: str, media: str) -> None:
     common = [pocci, "-a", "x509", "-e", URL, "-m", media, "-f", "plain"]
-    for tests in (["-t", MAKES], []):
-        done = subprocess.run([*common, *tests], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "FAIL" not in done.stdout
-    alice.delete_all()
+    for part in PARTS:
+        for tests in part:
+            argv = [*common, *(["-t", tests] if tests else [])]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "FAIL" not in done.stdout
+        alice.delete_all()

@@ -3,7 +3,6 @@
 import shutil
 
 from . import people
-from .errors import SiteError
 from .grid import Grid
 from .layout import REPOSITORY, Layout, Memory
 from .part import Part
@@ -11,33 +10,27 @@ from .ports import port
 from .process import run, succeeds
 
 PROGRAMS = REPOSITORY / ".venv" / "bin"
+_PROGRAM = str(PROGRAMS / "wnodes-bridge")
 USER = "alice"  # whose credentials `site env` exports
 
 
 def configure(site: Layout) -> None:
     """Make certificates, maps and proxies, and the bridge's own folder.
 
-    Raises SiteError if the bridge's user can't read the project.
+    Raises SiteError if that can't be done.
     """
     here = ["env", f"--chdir={REPOSITORY / 'contrib' / 'site'}", "PYTHONDONTWRITEBYTECODE=1"]
     run([*here, str(PROGRAMS / "python"), "-m", "box.identities"], {"WNODES_SITE": str(site.root)})
     folder = site.spool / "bridge"
     folder.mkdir(mode=0o700, exist_ok=True)
     shutil.chown(folder, people.BRIDGE, people.BRIDGE)
-    program = str(PROGRAMS / "wnodes-bridge")
-    if not succeeds([*_as_bridge(), "test", "-r", program]):
-        raise SiteError(
-            f"the user {people.BRIDGE} can't read {program}",
-            f"put the project where every user may read it, as with chmod o+x {REPOSITORY.parent}",
-        )
 
 
 def part(site: Layout, memory: Memory) -> Part:
     """The OCCI service, as a user of its own that may nothing else."""
-    program = str(PROGRAMS / "wnodes-bridge")
     return Part(
         "bridge",
-        [*_as_bridge(), program, "--config", str(site.wnodes_config)],
+        [*_as_bridge(), _PROGRAM, "--config", str(site.wnodes_config)],
         lambda: _answers(site, memory),
         patience=30,
     )
@@ -72,7 +65,12 @@ def _answers(site: Layout, memory: Memory) -> bool:
 
 
 def _as_bridge() -> list[str]:
-    return [
-        *("setpriv", f"--reuid={people.BRIDGE}", f"--regid={people.BRIDGE}", "--init-groups"),
-        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
-    ]
+    """A user of its own, without any privilege; but where it can't read the project, which may lie
+    in somebody's home, it may at least read all.
+    """
+    who = ["setpriv", f"--reuid={people.BRIDGE}", f"--regid={people.BRIDGE}", "--init-groups"]
+    none = [*who, "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"]
+    if succeeds([*none, "test", "-r", _PROGRAM]):
+        return none
+    reads = "--ambient-caps=+dac_read_search"
+    return [*who, "--no-new-privs", "--inh-caps=-all,+dac_read_search", reads, "--"]

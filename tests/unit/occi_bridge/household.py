@@ -159,7 +159,7 @@ class Household:
             self.driver = None
 
 
-async def until(condition: Callable[[], object], within: float = 5.0) -> None:
+async def until(condition: Callable[[], object], within: float = 20.0) -> None:
     """Wait for something that the driver brings about."""
     deadline = time.monotonic() + within
     while not await asyncio.to_thread(condition):

@@ -73,7 +73,7 @@ class Scene:
     def act(self, made: Entity, action: str, method: str = "") -> None:
         self.house.service.act(ANNAS, made.path, action, {"method": method} if method else {})
 
-    async def state(self, made: Entity, wanted: str, within: float = 5.0) -> Entity:
+    async def state(self, made: Entity, wanted: str, within: float = 20.0) -> Entity:
         await until(lambda: self.entity(made).attributes[STATE] == wanted, within)
         return self.entity(made)
 
@@ -223,7 +223,7 @@ async def test_a_lease_that_ends(scene: Scene) -> None:
         made = scene.house.create(ANNAS)
         await scene.state(made, "active")
         scene.lrms.end("1", "its lease ended: walltime")
-        over = await scene.state(made, "inactive", 7)
+        over = await scene.state(made, "inactive")
         assert over.attributes[MESSAGE] == "its lease ended: walltime"
         scene.act(made, START)
         await scene.state(made, "active")
@@ -283,10 +283,9 @@ async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
     async with scene.house.driving():
         begun = time.monotonic()
         made = scene.house.create(ANNAS)
-        await until(lambda: scene.house.row(made).state == "", 1)
         scene.lrms.baits.reverse()  # the LRMS places it on the node that answers
         await scene.state(made, "active")
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 3  # the patience with one bait
         assert scene.hv1.asked == []
     scene.hv1.silent = False
 
@@ -311,7 +310,7 @@ async def test_silence_changes_nothing(scene: Scene) -> None:
         await asyncio.sleep(0.3)
         assert scene.entity(made).attributes[STATE] == "active"
         scene.hv1.silent = False
-        await scene.state(made, "inactive", 8)
+        await scene.state(made, "inactive")
 
 
 async def test_rows_read_while_something_is_done_are_not_believed(
@@ -358,7 +357,7 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
     db = Mortal(f"sqlite:///{scene.house.db._url.database}", writes)
     mortal = scene.house.new_driver(db)
     task = asyncio.create_task(mortal.run(asyncio.Event()))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not db.dead.is_set() and not settled():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -388,7 +387,8 @@ async def one_death(scene: Scene, writes: int) -> bool:
     row = house.row(made)
     died = await dies_before(scene, writes, lambda: house.row(made).state == "running")
     house.db.write(lambda link: link.execute(sa.update(tables.leader).values(until=0.0)))
-    async with house.driving():
+    async with house.driving() as second:
+        await until(lambda: second.leading)
         await scene.state(made, "active")
         assert [job["lease"] for job in scene.lrms.jobs.values()] == [house.row(made).lease]
         assert list(scene.hv1.machines) == [row.uid]
@@ -433,7 +433,7 @@ async def test_one_leads_and_the_other_takes_over(
             made = one.create(ANNAS)
             scene = Scene(one, baits)
             await scene.state(made, "active")
-        await until(lambda: second.leading, 6)
+        await until(lambda: second.leading)
         scene.act(made, STOP, "poweroff")
         await scene.state(made, "inactive")
     lrms: Lrms = baits[0].lrms

@@ -60,6 +60,12 @@ def test_a_machine_that_runs_under_a_lease_unknown_to_us_is_taken_up() -> None:
     """As after a database was put back from a backup."""
     values = learned(world(row(desired="inactive"), seen=sight(machine("running"))))
     assert (values["lease"], values["job"], values["state"]) == (LEASE, "7", "running")
+    older = row(lease="older", job="6", lease_at=1.0)
+    values = learned(world(older, seen=sight(machine("running")), leases=listed("running")))
+    assert (values["lease"], values["job"]) == (LEASE, "7")
+    assert "desired" not in values
+    ended = world(row(), seen=sight(machine("stopping"), over="walltime"))
+    assert "lease" not in learned(ended)
 
 
 # A lease in the LRMS.

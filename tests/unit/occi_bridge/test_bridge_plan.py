@@ -65,6 +65,7 @@ NOWHERE = sight()
         (RUNS | {"restart": "cold"}, sight(machine("running")), "restart cold"),
         (RUNS | {"restart": "cold"}, (), None),
         (PAUSED, sight(machine("suspended")), "resume"),
+        (PAUSED | {"acted": NOW}, sight(machine("running")), None),  # asked before the last act
         # It is to stop.
         (RUNS | {"desired": "inactive", "method": "graceful"}, sight(machine("running")),
          "stop graceful"),
@@ -83,6 +84,7 @@ NOWHERE = sight()
          "stop poweroff"),
         ({"desired": "inactive", "leased": True, "state": "building"}, (), None),
         ({"desired": "inactive", "leased": True}, NOWHERE, "cancel 7"),
+        ({"desired": "inactive", "leased": True, "acted": NOW}, NOWHERE, None),
         ({"desired": "inactive", "lease": LEASE}, NOWHERE, None),
         ({"desired": "inactive", "state": "stopped"}, sight(machine("stopped")), None),
         # It is to sleep.
@@ -276,6 +278,8 @@ def test_the_first_machine_decides_the_node_of_its_network() -> None:
     ]
     pending = on_net("a", leased=True, lease_state="pending", node="")
     assert [action.act for action in plan(shared(pending, on_net("b")))] == [Act.TELL]
+    in_hand = replace(shared(on_net("a"), on_net("b")), in_hand=frozenset({"a"}))
+    assert [(action.act, action.uid) for action in plan(in_hand)] == [(Act.TELL, "b")]
     placed = on_net("a", leased=True, node="hv2")
     assert asked(shared(placed, on_net("b"))) == ["submit hv2"]
     stopped = on_net("a", desired="inactive", state="stopped", node="hv2", ran=True)
