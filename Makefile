@@ -28,7 +28,7 @@ lint: setup ## ruff, mypy --strict, shellcheck
 
 .PHONY: unit
 unit: setup ## Tests that need no site
-	@$(PYTHON) -m pytest tests/unit
+	@$(PYTHON) -m pytest tests/unit --numprocesses=4 --dist=loadfile
 
 .PHONY: fuzz
 fuzz: setup ## Requests of all kinds, over HTTP, for a minute

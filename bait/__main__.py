@@ -16,7 +16,6 @@ from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.ledger import Ledger
-from bait.log import set_up
 from bait.node import EVERY, Hand, Node
 from bait.server import Server, notify
 from bait.volumes import Directory
@@ -24,6 +23,7 @@ from bait.works import Works
 from wnodes_lrms import config as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.leases import leases_of
+from wnodes_lrms.log import set_up
 from wnodes_lrms.model import Kind
 from wnodes_lrms.slurm import Slurm, read_block_map
 

@@ -171,6 +171,12 @@ def _suspend(desk: Desk, row: Compute, method: str) -> None:
 def _save(desk: Desk, row: Compute, title: str) -> None:
     if not row.node or row.state not in ("running", "stopped"):
         raise OcciError(409, "only a machine that runs, or has run and is stopped, can be saved")
+    saved = tables.saved.c
+    own = sa.and_(saved.owner == desk.user.key, saved.state != "failed")
+    count = desk.link.execute(sa.select(sa.func.count()).where(own)).scalar_one()
+    allowed = desk.user.grant.machines
+    if count >= allowed:
+        raise OcciError(403, f"quota of saved images: {count} used, 1 asked, {allowed} allowed")
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "image"
     now = time.time()
     architecture = row.image.split("_", 2)[2]  # of <name>_<os>_<arch>

@@ -1,6 +1,7 @@
 """GET /whoami: how the service sees the client, and why it lets him do nothing if so."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +12,7 @@ from starlette.routing import Route
 from occi_bridge.identity import DeniedError, User
 from occi_bridge.ports import Authenticator
 from occi_bridge.quota import Amount
+from occi_bridge.wire import OcciError
 from wnodes_lrms.https import CHAIN
 
 PATH = "/whoami"
@@ -33,7 +35,10 @@ def route(authenticator: Authenticator, used: Callable[[User], Amount] | None = 
             seen |= {"dn": error.dn, "fqans": error.fqans, "refused": error.reason}
             return JSONResponse(seen, 200 if chain else error.status)
         grant = user.grant.model_dump()
-        has = asdict(await run_in_threadpool(used, user)) if used else {}
+        has = {}
+        if used:
+            with suppress(OcciError):  # the database is away: who he is can be told all the same
+                has = asdict(await run_in_threadpool(used, user))
         limits = [name for name in asdict(Amount()) if name in grant]
         seen |= {"dn": user.dn, "fqans": user.fqans, "account": user.account}
         seen["quota"] = {

@@ -136,7 +136,7 @@ class Library:
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     folder = tmp_path / "library"
     folder.mkdir()
-    for each in folder.parents[:3]:
+    for each in folder.parents[:4]:
         each.chmod(each.stat().st_mode | 0o055)
     folder.chmod(0o777)
     monkeypatch.setattr(drmaaworker, "_PROGRAM", (sys.executable, str(STAND_IN)))

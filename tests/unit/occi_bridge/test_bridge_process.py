@@ -116,7 +116,7 @@ ban_file = "{folder}/bans"
 
 @pytest.fixture
 def running(tmp_path: Path, make_house: Callable[..., Household]) -> Iterator[Running]:
-    for path in [tmp_path, *tmp_path.parents[:2]]:
+    for path in [tmp_path, *tmp_path.parents[:3]]:
         path.chmod(path.stat().st_mode | 0o055)
     running = Running(tmp_path, make_house)
     for path in [tmp_path, *tmp_path.rglob("*")]:
