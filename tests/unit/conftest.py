@@ -36,6 +36,11 @@ TAG = "small_linux_x86_64"
 GUESTS = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 256}"
 NOBODY = pwd.getpwnam("nobody")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+# What runs the product as another user; not possible below a closed home.
+needs_open_project = pytest.mark.skipif(
+    not all(folder.stat().st_mode & 0o001 for folder in Path(__file__).resolve().parents),
+    reason="the project lies where other users can't read it",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

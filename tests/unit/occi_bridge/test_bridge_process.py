@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from contrib.site.box.ca import Authority
-from tests.unit.conftest import NOBODY, eventually, needs_root
+from tests.unit.conftest import NOBODY, eventually, needs_open_project, needs_root
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import ANNA, Household, keys
 from wnodes_lrms.https import listener
@@ -137,6 +137,7 @@ def alive(pids: set[int]) -> list[str]:
 
 
 @needs_root
+@needs_open_project
 def test_whole(running: Running) -> None:
     """From a user's TLS to a bait's and back, whatever is killed."""
     parent = running.start()

@@ -12,7 +12,7 @@ import pytest
 
 from occi_bridge import confine
 from tests.unit import ca
-from tests.unit.conftest import NOBODY, needs_root
+from tests.unit.conftest import NOBODY, needs_open_project, needs_root
 
 LANDLOCK = confine._libc.syscall(444, None, 0, 1)
 
@@ -69,6 +69,7 @@ def tried(folder: Path, confined: bool) -> dict[str, bool]:
 
 
 @needs_root
+@needs_open_project
 @pytest.mark.skipif(LANDLOCK < 6, reason="this kernel's Landlock can't do all of it")
 def test_little_is_left() -> None:
     with ca.shared_folder() as folder:
