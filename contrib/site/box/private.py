@@ -9,13 +9,14 @@ process of the site, and no other, by its namespace.
 import contextlib
 import functools
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import SiteError
-from .layout import Layout, Memory
+from .layout import REPOSITORY, Layout, Memory
 from .part import Part
 from .process import Processes, pids, succeeds, this_boot, wait_until
 
@@ -53,16 +54,35 @@ def prepare(site: Layout, memory: Memory) -> None:
 def part(site: Layout, processes: Processes) -> Part:
     """The process that keeps the namespace. Mounts made on the machine later are seen in it."""
     covers = {**bindings(site), **({} if _kvm_open_to_qemu() else {_no_kvm(site): KVM})}
-    binds = " && ".join(f"mount --bind {own} {over}" for own, over in covers.items())
+    binds = [f"mount --bind {own} {over}" for own, over in covers.items()]
+    script = " && ".join([*binds, *_open_project(site), "exec sleep infinity"])
     return Part(
         name=NAME,
         argv=[
             *("unshare", "--mount", "--propagation", "slave", "--"),
-            *("sh", "-c", f"{binds} && exec sleep infinity"),
+            *("sh", "-c", script),
         ],
         ready=lambda: _comm(processes.pid(NAME)) == "sleep",
         remedy="this needs root and a machine that may make namespaces: a container often may not",
     )
+
+
+def _open_project(site: Layout) -> list[str]:
+    """What makes a project below a closed home readable for the bridge's user, in the namespace
+    only: instead of all that is in that home there is the project alone.
+    """
+    folders = [REPOSITORY, *REPOSITORY.parents]
+    closed = [folder for folder in folders if not folder.stat().st_mode & 0o001]
+    if not closed:
+        return []
+    kept, project = site.run / "project", shlex.quote(str(REPOSITORY))
+    kept.mkdir(exist_ok=True)
+    return [
+        f"mount --bind {project} {kept}",
+        f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(closed[-1]))}",
+        f"mkdir -p {project}",
+        f"mount --bind {kept} {project}",
+    ]
 
 
 def enter(processes: Processes) -> Sequence[str]:
