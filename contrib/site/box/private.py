@@ -76,8 +76,8 @@ def _open_project(site: Layout) -> list[str]:
     if not closed:
         return []
     kept, project = site.run / "project", shlex.quote(str(REPOSITORY))
-    kept.mkdir(exist_ok=True)
     return [
+        f"mkdir -p {kept}",
         f"mount --bind {project} {kept}",
         f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(closed[-1]))}",
         f"mkdir -p {project}",
