@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Response
 from bait import apimodels as models
 from bait.lanes import Lane
 from bait.ports import Cloud
+from wnodes_lrms.config import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 
@@ -95,6 +96,11 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
     async def saved() -> dict[str, Any]:
         """The images that users have saved, at this site; what is being saved on this node."""
         return await lists.call(cloud.saved)
+
+    @router.delete("/saved/{tag}", status_code=204)
+    async def delete_saved(tag: Tag) -> None:
+        """Remove an image that a user has saved; one that is gone is success."""
+        await lists.call(cloud.delete_saved, tag)
 
     @router.get("/volumes", response_model=models.VolumesShown)
     async def volumes() -> dict[str, Any]:

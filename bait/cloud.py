@@ -257,6 +257,10 @@ class Cloud:
         """Begin to save its disk as an image."""
         self.saver.save(self._row(machine), tag)
 
+    def delete_saved(self, tag: str) -> None:
+        """Remove an image that a user has saved; one that is gone is success."""
+        self.saver.delete(tag)
+
     def saved(self) -> dict[str, Any]:
         """The images that users have saved."""
         return self.saver.shown()

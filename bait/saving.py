@@ -13,7 +13,7 @@ from bait.plan import AT_REST
 from wnodes_lrms import catalogue
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.config import Config
-from wnodes_lrms.errors import ConflictError, WnodesError
+from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
 
@@ -60,6 +60,22 @@ class Saver:
             self._failed.pop(tag, None)
         self.ledger.record(row.job, row.id, f"saving its disk as {tag}")
         threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
+
+    def delete(self, tag: str) -> None:
+        """Remove an image; one that is gone is success. Disks that stand on it keep their copy.
+
+        Raises ConflictError while it is being written.
+        """
+        with self._guard:
+            if tag in self._busy:
+                raise ConflictError(f"image {tag} is just being written")
+            self._failed.pop(tag, None)
+        with suppress(RejectedError):
+            catalogue.remove(self.folder, tag)
+        try:
+            (self.folder / f"{tag}.qcow2").unlink(missing_ok=True)
+        except OSError as error:
+            raise WnodesError(f"image {tag}: {self.folder}: {error.strerror}") from error
 
     def _write(self, row: Row, tag: str) -> None:
         disk = self.folder / f"{tag}.qcow2"

@@ -93,6 +93,11 @@ class Actor:
             return await self._ask_for_card(action, row, bait)
         if isinstance(row, Attachment):
             return await self._ask_for_volume(action, row, bait)
+        if isinstance(row, Saved) and action.act is Act.UNSAVE:
+            await bait.delete_saved(row.tag)
+            await asyncio.to_thread(journal.forget_image, self._db, row)
+            log.info("%s: deleted", name(row))
+            return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
         elif action.act is Act.MAKE:

@@ -168,6 +168,10 @@ class Bait:
         """The images that users have saved, and those being made."""
         return _read(_SAVED, await self._call("GET", "/saved", _ACTING))
 
+    async def delete_saved(self, tag: str) -> None:
+        """Remove an image that a user has saved; an absent one is success."""
+        await self._call("DELETE", f"/saved/{tag}", _ACTING)
+
     async def make_volume(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB; one that is there already is success."""
         await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})

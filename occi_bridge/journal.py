@@ -34,7 +34,7 @@ def read_all(db: Database) -> Rows:
     with db.reading() as link:
         images = link.execute(
             sa.select(*(tables.saved.c[field.name] for field in fields(Saved)))
-            .where(tables.saved.c.state == "wanted")
+            .where(tables.saved.c.state.in_(("wanted", "gone")))
             .order_by(tables.saved.c.created)
         )
         return {
@@ -94,6 +94,13 @@ def forget(db: Database, row: Row) -> None:
         rows.remove(link, row)
 
     db.write(work)
+
+
+def forget_image(db: Database, image: Saved) -> None:
+    """Take out the row of a saved image that is gone."""
+    db.write(
+        lambda link: link.execute(sa.delete(tables.saved).where(tables.saved.c.tag == image.tag))
+    )
 
 
 def lead(db: Database, holder: str, life: float) -> bool:

@@ -25,6 +25,7 @@ class Act(StrEnum):
     RESUME = "resume"
     DESTROY = "destroy"  # a machine, with its disk
     SAVE = "save"  # an image of a machine
+    UNSAVE = "unsave"  # remove it
     PLUG = "plug"  # a network card into a running machine
     UNPLUG = "unplug"
     ATTACH = "attach"  # a volume to a running machine
@@ -40,7 +41,7 @@ class Action:
     """One line of the plan. `bait` is the URL of the one that is to be asked, `detail` how."""
 
     act: Act
-    uid: str  # of the row that it is for; the tag for SAVE
+    uid: str  # of the row that it is for; the tag for SAVE and UNSAVE
     why: str
     bait: str = ""
     detail: str = ""
@@ -86,7 +87,7 @@ def unsettled(world: World) -> bool:
             for link in links
         )
         or any(row.gone or not row.made for row in world.storages)
-        or any(image.state == "wanted" for image in world.saved)
+        or bool(world.saved)
     )
 
 
@@ -254,6 +255,10 @@ def _storage(row: Storage, world: World) -> Iterator[Action]:
 
 
 def _image(image: Saved, world: World) -> Iterator[Action]:
+    if image.state == "gone":
+        if bait := siting.any_bait(world.sights):
+            yield Action(Act.UNSAVE, image.tag, "its owner deleted it", bait)
+        return
     seen = world.saved_seen.get(image.node)
     if image.state != "wanted" or (seen and image.tag in (*seen.busy, *seen.tags)):
         return

@@ -149,7 +149,16 @@ class BridgeService:
         self._write(user, work)
 
     def remove_mixin(self, user: User, mixin: str) -> None:
+        named = self.model(user).mixins.get(mixin)
+
         def work(desk: Desk) -> None:
+            if named and named.saved:
+                image = tables.saved.c
+                mine = (image.owner == user.key, image.tag == named.value, image.state == "ready")
+                changed = sa.update(tables.saved).where(*mine).values(state="gone")
+                if not desk.link.execute(changed).rowcount:
+                    raise OcciError(403, f"{mixin} is not yours")
+                return
             table = tables.mixin.c
             own = (table.owner == user.key, table.scheme.concat(table.term) == mixin)
             if not desk.link.execute(sa.delete(tables.mixin).where(*own)).rowcount:

@@ -175,7 +175,7 @@ saved = Table(
     _text("title"),
     _text("machine"),  # uid of the compute it is made of
     _text("node"),
-    Column("state", String(16), nullable=False),  # wanted, ready, failed
+    Column("state", String(16), nullable=False),  # wanted, ready, failed, gone
     _text("reason"),
     _time("created"),
     *_work(),

@@ -43,7 +43,7 @@ def removed(model: Model, body: Body) -> list[str]:
         found = model.find(name)
         if not found:
             raise OcciError(400, f"category «{shown(name)}» is not known here")
-        if not isinstance(found, Mixin) or not found.user:
+        if not isinstance(found, Mixin) or not (found.user or found.saved):
             raise OcciError(403, f"{found.id} is the service's own and can't be removed")
     return list(body.categories)
 

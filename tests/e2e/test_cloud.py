@@ -184,13 +184,16 @@ def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Ke
     (image,) = templates(alice) - before
     assert image not in templates(bob)
     machine.delete()
-    try:
-        copy = alice.machine(image, key=key).wait("active")
-        assert copy.ssh("cat /root/saved") == "saved\n"
-        copy.delete()
-    finally:
-        for path in (SITE / "spool" / "saved").iterdir():
-            path.unlink()
+    copy = alice.machine(image, key=key).wait("active")
+    assert copy.ssh("cat /root/saved") == "saved\n"
+    definition = {"scheme": f"{OWN}os_tpl#", "term": image.partition("#")[2]}
+    assert bob.ask("DELETE", "/-/", {"mixins": [definition]}).status_code == 400
+    assert alice.ask("DELETE", "/-/", {"mixins": [definition]}).status_code == 200
+    assert image not in templates(alice)
+    wait_until(lambda: not list((SITE / "spool" / "saved").iterdir()), 30, "no saved image")
+    copy.act("restart", method="cold")  # its disk stands on the node's own copy
+    assert copy.ssh("cat /root/saved") == "saved\n"
+    copy.delete()
 
 
 def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) -> None:

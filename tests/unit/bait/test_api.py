@@ -124,6 +124,9 @@ class Desk:
     def save(self, *call: str) -> None:
         self.note("save", *call)
 
+    def delete_saved(self, *call: str) -> None:
+        self.note("delete_saved", *call)
+
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
 
@@ -373,7 +376,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 21
+    assert len(operations) == 22
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -563,6 +566,9 @@ def test_volumes(site: Site) -> None:
 
 def test_saved_images(site: Site) -> None:
     assert site.client().get("/saved").json() == site.cloud.saved()
+    assert site.client().delete("/saved/mine_linux_x86_64").status_code == 204
+    assert site.client().delete("/saved/..%2Fetc").status_code in (400, 404)
+    assert site.cloud.calls == [("delete_saved", "mine_linux_x86_64")]
 
 
 def test_a_libvirt_that_hangs_holds_only_those_who_need_it(

@@ -52,6 +52,27 @@ def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
     ]
 
 
+def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
+    stopped.cloud.save(ID, TAG)
+    done(stopped)
+    for _ in range(2):
+        stopped.cloud.delete_saved(TAG)
+        assert list(folder(stopped).iterdir()) == []
+    assert done(stopped)["tags"] == []
+    stopped.cloud.save(ID, TAG)
+    assert done(stopped)["tags"] == [TAG]
+
+
+def test_what_is_being_written_is_not_deleted(stopped: Site, mocker: MockerFixture) -> None:
+    go = threading.Event()
+    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=lambda *_: go.wait(5))
+    stopped.cloud.save(ID, TAG)
+    with pytest.raises(ConflictError, match="just being written"):
+        stopped.cloud.delete_saved(TAG)
+    go.set()
+    done(stopped)
+
+
 def test_machines_are_made_from_it(stopped: Site) -> None:
     stopped.cloud.save(ID, TAG)
     done(stopped)

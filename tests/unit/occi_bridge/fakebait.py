@@ -158,6 +158,7 @@ class FakeBait:
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
                 Route("/volumes/{id}", self._volume, methods=["PUT", "DELETE"]),
                 Route("/saved", self._saved, methods=["GET"]),
+                Route("/saved/{tag}", self._unsave, methods=["DELETE"]),
             ],
         )
 
@@ -263,6 +264,12 @@ class FakeBait:
     async def _saved(self, request: Request) -> Response:
         await self._answers(request)
         return JSONResponse(self.saved)
+
+    async def _unsave(self, request: Request) -> Response:
+        await self._answers(request)
+        tags = [tag for tag in self.saved["tags"] if tag != request.path_params["tag"]]
+        self.saved = self.saved | {"tags": tags}
+        return Response(status_code=204)
 
 
 def _fault(status: int, said: str) -> Response:

@@ -192,6 +192,13 @@ async def test_an_image_is_saved(scene: Scene) -> None:
         scene.hv1.saved = {"tags": [], "busy": [], "failed": {scene.hv1.saved["busy"][0]: "full"}}
         await until(lambda: not read_all(scene.house.db)["saved"])
         assert templates() == ["web"]
+        scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
+        service = scene.house.service
+        [template] = [mixin.id for mixin in service.model(ANNAS).mixins.values() if mixin.saved]
+        service.remove_mixin(ANNAS, template)
+        assert templates() == []
+        await until(lambda: not scene.hv1.saved["tags"] or not scene.hv2.saved["tags"])
+        await until(lambda: not read_all(scene.house.db)["saved"])
 
 
 async def test_machines_of_one_network_meet(scene: Scene) -> None:

@@ -249,6 +249,8 @@ def test_saved_images() -> None:
     busy = SavedImages(tags=(), busy=(image.tag,))
     assert planned(saved_seen={"hv1": busy}) == []
     assert planned(saved_seen={"hv2": busy}) == [f"save {UID}"]
+    image = replace(image, state="gone")
+    assert planned(saved_seen={"hv1": busy}) == ["unsave"]
 
 
 # Machines that share a user's network.

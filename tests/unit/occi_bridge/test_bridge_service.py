@@ -506,9 +506,16 @@ def test_a_saved_image_is_its_owners(house: Household) -> None:
     house.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
     [template] = saved_of(ANNAS)
     assert saved_of(BOBS) == []
+    with refused(403, "quota of saved images: 1 used, 1 asked, 1 allowed"):
+        house.service.act(person(machines=1), made.path, SAVE, {"name": "another"})
     again = house.service.create(ANNAS, New(schema.COMPUTE, (template,)))
     row = house.row(again)
     assert (row.image, row.saved) == (image.tag, True)
+    with refused(404):
+        house.service.remove_mixin(BOBS, template)
+    house.service.remove_mixin(ANNAS, template)
+    assert saved_of(ANNAS) == []
+    assert [gone.state for gone in read_all(house.db)["saved"]] == ["gone"]
 
 
 # Mixins of users.
