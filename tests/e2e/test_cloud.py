@@ -191,7 +191,10 @@ def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Ke
     assert alice.ask("DELETE", "/-/", {"mixins": [definition]}).status_code == 200
     assert image not in templates(alice)
     wait_until(lambda: not list((SITE / "spool" / "saved").iterdir()), 30, "no saved image")
-    copy.act("restart", method="cold")  # its disk stands on the node's own copy
+    copy.act("stop", method="poweroff")
+    copy.wait("inactive")
+    copy.act("start")  # its disk stands on the node's own copy
+    copy.wait("active")
     assert copy.ssh("cat /root/saved") == "saved\n"
     copy.delete()
 
