@@ -342,10 +342,15 @@ class Cloud:
             work.cancelled.wait(_LOOK)
             work.check()
 
+        said = ""
+
         def step(what: str) -> None:
+            nonlocal said
             work.check()
-            log.info("%s", what, extra=_ids(row.job, row.id))
-            self.ledger.record(row.job, row.id, what)
+            if what != said:
+                said = what
+                log.info("%s", what, extra=_ids(row.job, row.id))
+                self.ledger.record(row.job, row.id, what)
 
         drives = self.devices.take_volumes(order)
         self.builder.build(

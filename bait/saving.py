@@ -62,7 +62,9 @@ class Saver:
         threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
 
     def delete(self, tag: str) -> None:
-        """Remove an image; one that is gone is success. Disks that stand on it keep their copy.
+        """Remove an image; one that is gone is success.
+
+        Whether there are machines that stand on it is the bridge's to know.
 
         Raises ConflictError while it is being written.
         """

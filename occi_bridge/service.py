@@ -153,6 +153,9 @@ class BridgeService:
 
         def work(desk: Desk) -> None:
             if named and named.saved:
+                stands = (tables.compute.c.image == named.value, tables.compute.c.saved)
+                if desk.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
+                    raise OcciError(409, f"{mixin}: there are machines made from it: delete them")
                 image = tables.saved.c
                 mine = (image.owner == user.key, image.tag == named.value, image.state == "ready")
                 changed = sa.update(tables.saved).where(*mine).values(state="gone")
