@@ -86,8 +86,8 @@ def run(guest: Path, path: str, **more: Any) -> subprocess.CompletedProcess[byte
 
 
 def command(guest: Path) -> list[str]:
-    # These tests may run in the background of a shell, where both are ignored.
-    clean = ["/usr/bin/env", "--default-signal=INT,QUIT"]
+    # These tests may run in the background, or under nohup, where these are ignored.
+    clean = ["/usr/bin/env", "--default-signal=HUP,INT,QUIT"]
     return [*clean, "/bin/sh", "-c", f"exec sh {guest}/run"]
 
 
