@@ -342,19 +342,13 @@ class Cloud:
             work.cancelled.wait(_LOOK)
             work.check()
 
-        said = ""
-
         def step(what: str) -> None:
-            nonlocal said
-            work.check()
-            if what != said:
-                said = what
-                log.info("%s", what, extra=_ids(row.job, row.id))
-                self.ledger.record(row.job, row.id, what)
+            log.info("%s", what, extra=_ids(row.job, row.id))
+            self.ledger.record(row.job, row.id, what)
 
         drives = self.devices.take_volumes(order)
         self.builder.build(
-            Plan(order, row.job, allocation.cpus, image, building.address, drives), step
+            Plan(order, row.job, allocation.cpus, image, building.address, drives), work.steps(step)
         )
         self.ledger.move(row, "running", _MAKING, state=State.READY, reason="")
         log.info("running", extra=_ids(row.job, row.id))

@@ -143,17 +143,14 @@ class Engine:
                 address=str(address),
                 digests=" ".join(part.sha256 for part in image.parts),
             )
-        said = ""
 
         def step(what: str) -> None:
-            nonlocal said
-            work.check()
-            if what != said:
-                said = what
-                log.info("%s", what, extra=_ids(row.job, row.id))
-                self.ledger.record(row.job, row.id, what)
+            log.info("%s", what, extra=_ids(row.job, row.id))
+            self.ledger.record(row.job, row.id, what)
 
-        self.builder.build(Blueprint(row.id, allocation, owner, image, memory, address), step)
+        self.builder.build(
+            Blueprint(row.id, allocation, owner, image, memory, address), work.steps(step)
+        )
         work.check()
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING)
         if booting:

@@ -23,6 +23,22 @@ class Work:
         if self.cancelled.is_set():
             raise CancelledError("cancelled")
 
+    def steps(self, say: Callable[[str], None]) -> Callable[[str], None]:
+        """What hears of each next step: it says each once.
+
+        It raises CancelledError if the thread was told to stop.
+        """
+        last = ""
+
+        def step(what: str) -> None:
+            nonlocal last
+            self.check()
+            if what != last:
+                last = what
+                say(what)
+
+        return step
+
 
 class Works:
     """All such threads of a bait, by machine, and the news that something has changed."""
