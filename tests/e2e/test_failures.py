@@ -102,7 +102,8 @@ def test_a_guest_that_stops_while_booting(submit: Submit, daemons: Daemons) -> N
 
 
 def test_a_guest_that_never_answers(submit: Submit) -> None:
-    with variant("mute_debian_x86_64", context="cloud-init") as tag:  # it has none: no address
+    silent = "console=ttyS0 rdinit=/bin/sh"  # a shell that waits for its console, and no more
+    with variant("mute_debian_x86_64", cmdline=silent) as tag:
         job = submit("true", "--no-requeue", image=tag).wait()
     assert (job.state, job.exit_code) == ("FAILED", "1:0")
     assert "did not answer" in job.error
