@@ -5,7 +5,6 @@ import importlib.metadata
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -19,7 +18,7 @@ from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lease import Leases, Request
-from wnodes_lrms.order import Order, verify
+from wnodes_lrms.order import Order, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")
 _LISTS = 2, 15.0  # places, seconds
@@ -56,7 +55,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
     def submit(token: str) -> tuple[UUID, str]:
         try:
-            order = verify(token, config.cluster, _keys(config))
+            order = verify(token, config.cluster, public_keys(config.api.order_keys))
             job = leases.submit(lease_request(order, token, config))
         except RejectedError:
             metrics.REFUSED.inc()
@@ -121,11 +120,3 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
         return Response(text, media_type=metrics.MEDIA_TYPE)
 
     return router
-
-
-def _keys(config: Config) -> list[str]:
-    """The bridges' public keys, read each time: a bridge that gets a new one needs no restart."""
-    try:
-        return [Path(path).read_text() for path in config.api.order_keys]
-    except OSError as error:
-        raise WnodesError(f"[api] order_keys: {error.filename}: {error.strerror}") from error

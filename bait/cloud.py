@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bait import metrics
 from bait.admission import check
 from bait.build import Builder, owner_of
 from bait.cloudbuild import CloudBuilder, Plan
@@ -34,7 +35,7 @@ from wnodes_lrms.errors import (
     WnodesError,
 )
 from wnodes_lrms.model import Allocation, Kind, State
-from wnodes_lrms.order import Nic, Order, lease_named_in, verify
+from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
 from wnodes_lrms.policy import may_use
 
 _NEWS = 5.0  # seconds after which a waiting lease job hears that the bait lives
@@ -87,7 +88,11 @@ class Cloud:
         """
         known = self.ledger.lease(lease_named_in(token))
         if known is None or known.job != job:
-            self._admit(verify(token, self.config.cluster, self._order_keys()), job, uid)
+            self._admit(
+                verify(token, self.config.cluster, public_keys(self.config.api.order_keys)),
+                job,
+                uid,
+            )
         elif self.lrms.allocation(job).uid != uid:
             raise RejectedError(f"job {job} is not yours")
         known = self.ledger.lease(lease_named_in(token))
@@ -110,12 +115,6 @@ class Cloud:
                 raise RejectedError(f"job {job} is not yours")
             if row.state is not State.HIBERNATING:  # that is its quickest end
                 self._halt(row, True, "the batch system has ended its lease")
-
-    def _order_keys(self) -> list[str]:
-        try:
-            return [Path(key).read_text() for key in self.config.api.order_keys]
-        except OSError as error:
-            raise WnodesError(f"[api] order_keys: {error.filename}: {error.strerror}") from error
 
     def _admit(self, order: Order, job: str, uid: int) -> None:
         allocation = self.lrms.allocation(job)
@@ -352,6 +351,7 @@ class Cloud:
         )
         self.ledger.move(row, "running", _MAKING, state=State.READY, reason="")
         log.info("running", extra=_ids(row.job, row.id))
+        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
         self.works.tell()
 
     def _image(self, order: Order) -> Image:

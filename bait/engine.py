@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bait import metrics
 from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.ledger import Ledger, Row
@@ -155,6 +156,7 @@ class Engine:
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING)
         if booting:
             self._watch(booting, work)
+            metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
 
     def _rows(self, job: str) -> list[Row]:
         return [row for row in self.ledger.rows(job) if row.kind is Kind.BATCH]

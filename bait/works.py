@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
@@ -16,6 +17,7 @@ class Work:
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
+        self.began = time.monotonic()
         self.thread: threading.Thread | None = None
 
     def check(self) -> None:

@@ -7,7 +7,8 @@ LRMS has placed it; each is good for one machine, once.
 
 import base64
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from wnodes_lrms.config import Tag
-from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.errors import RejectedError, WnodesError
 
 _ALGORITHM = "EdDSA"
 _AUDIENCE = "wnodes-lrms:"
@@ -127,6 +128,17 @@ def lease_named_in(token: str) -> str:
         return str(UUID(jwt.decode(token, options={"verify_signature": False})["jti"]))
     except (jwt.InvalidTokenError, KeyError, ValueError, AttributeError, RecursionError) as error:
         raise RejectedError("order refused: it is no token") from error
+
+
+def public_keys(files: Iterable[str]) -> list[str]:
+    """The bridges' keys, read each time: a bridge that gets a new one needs no restart.
+
+    Raises WnodesError if one can't be read.
+    """
+    try:
+        return [Path(file).read_text() for file in files]
+    except OSError as error:
+        raise WnodesError(f"[api] order_keys: {error.filename}: {error.strerror}") from error
 
 
 def verify(token: str, cluster: str, keys: Collection[str]) -> Order:

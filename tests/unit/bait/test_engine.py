@@ -18,6 +18,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from bait import metrics
 from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.ledger import Row
@@ -674,3 +675,12 @@ def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
     away._link, away.uri = link, uri
     assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
+
+
+def test_how_long_a_machine_took_is_measured(node: Node) -> None:
+    def count() -> float | None:
+        return metrics.REGISTRY.get_sample_value("wnodes_build_seconds_count", {"kind": "batch"})
+
+    before = count() or 0
+    ready(node)
+    eventually(lambda: count() == before + 1)
