@@ -42,6 +42,20 @@ e2e: setup ## Tests as an ordinary user, on the site in a box
 bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
 	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
 
+# The figures come last, after the site has gone.
+define prove
+@mkdir -p build && rm -f build/$(1).json
+@$(ON_SITE) $(PYTHON) -m $(2); code=$$?; cat build/$(1).json; exit $$code
+endef
+
+.PHONY: chaos
+chaos: setup ## Kill each process at each step of a machine's life; figures in build/chaos.json
+	$(call prove,chaos,tests.chaos)
+
+.PHONY: soak
+soak: setup ## Short jobs and cloud machines for SOAK_MINUTES (30): does anything grow?
+	$(call prove,soak,tests.chaos.soak)
+
 .PHONY: clean
 clean: ## Remove what was made in this folder; for the site: contrib/site/site down --purge
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,10 +8,11 @@ import sys
 import threading
 from pathlib import Path
 
-from bait import checks, probe
+from bait import checks, metrics, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
+from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
@@ -65,9 +66,12 @@ def main() -> int:
 def _serve(config: configuration.Config, node: str) -> int:
     state = Path(config.bait.state_dir)
     ledger = Ledger(state / "ledger.sqlite")
+    ledger.on_move = metrics.moved
     accel = config.machine.accel
     kvm = probe.kvm_works(state / "kvm.json") if accel == "auto" else accel == "kvm"
-    hypervisor = Hypervisor(config.bait.libvirt_uri, config.cluster, node, config.network)
+    hypervisor = Hypervisor(
+        config.bait.libvirt_uri, config.cluster, node, config.network, state / "machines"
+    )
     cache = Cache(
         Path(config.images.cache_dir),
         config.images.cache_limit,
@@ -75,11 +79,12 @@ def _serve(config: configuration.Config, node: str) -> int:
     )
     builder = Builder(config, node, kvm, hypervisor, cache)
     lrms, works = Slurm(node, read_block_map()), Works()
-    engine = Engine(config, ledger, lrms, builder, works)
+    drain = Drain(ledger, lrms)
+    engine = Engine(config, ledger, lrms, builder, works, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes)
+    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes, drain)
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
-    machines = Node(ledger, lrms, builder, works, hands, config.cloud.shutdown_time)
+    machines = Node(config, ledger, lrms, builder, works, hands, drain)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -89,8 +94,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
         while not stop.is_set():
-            machines.reconcile()
-            stop.wait(EVERY)
+            stop.wait(_look_after(machines))
         notify("STOPPING=1")
         if api:
             api.stop()
@@ -99,6 +103,17 @@ def _serve(config: configuration.Config, node: str) -> int:
     ledger.close()
     log.info("stopped; the machines live on")
     return 0
+
+
+def _look_after(machines: Node) -> float:
+    """Do what there is to do; seconds until there may be more."""
+    try:
+        machines.drain.keep()
+        waits = [line.wait for line in machines.reconcile() if line.wait]
+    except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
+        log.error("nothing can be written down, so nothing is done: %s", error)
+        return EVERY
+    return min([EVERY, *waits])
 
 
 if __name__ == "__main__":

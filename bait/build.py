@@ -181,10 +181,13 @@ class Builder:
     hypervisor: Hypervisor
     cache: Cache
 
-    def build(self, machine: Blueprint, step: Callable[[str], None]) -> None:
+    def build(
+        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
         """Make and start the machine. On any error nothing of it is left.
 
-        `step` is told what comes next, and may raise to stop. Raises WnodesError.
+        `step` is told what comes next, `starting` is called just before libvirt is asked for the
+        domain; both may raise to stop. Raises WnodesError.
         """
         image = machine.image
         where = paths(self.config, machine.id)
@@ -198,7 +201,7 @@ class Builder:
             self.make_disk(image, where)
             step("making the seed")
             xml = self.draw(where, machine, shares)
-            step("starting the domain")
+            starting()
             undo.callback(self.hypervisor.destroy, machine.id)
             self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")

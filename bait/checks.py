@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait import apicheck, filechecks, probe, verdicts
+from bait import adoption, apicheck, filechecks, probe, verdicts
 from bait.hypervisor import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -57,6 +57,7 @@ def checks(config: Config, config_file: Path) -> Iterator[Check]:
         "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
         "images": lambda: filechecks.images(config),
         "disk space": lambda: filechecks.space(config),
+        "charge": lambda: _charge(config),
         "api": lambda: apicheck.checks(config),
         "permissions": lambda: filechecks.permissions(config, config_file),
         "clock": lambda: [verdicts.clock(_clock_state())],
@@ -161,6 +162,12 @@ def virtiofs_programs(folder: Path) -> Iterator[str]:
                 yield str(entry["binary"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # libvirt, too, goes on to the next
+
+
+def _charge(config: Config) -> Iterator[Check]:
+    if config.machine.charge == "cgroup":
+        found = adoption.hierarchies(adoption.MOUNTS.read_text())
+        yield verdicts.charge(adoption.missing(found))
 
 
 def _guestfs() -> Check:

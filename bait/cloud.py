@@ -18,9 +18,10 @@ from bait.admission import check
 from bait.build import Builder, owner_of
 from bait.cloudbuild import CloudBuilder, Plan
 from bait.devices import Devices
+from bait.drain import Drain
 from bait.ledger import Ledger, Row
 from bait.lrms import Lrms, ask_allocation
-from bait.plan import AT_REST, Act, Action
+from bait.plan import AT_REST, MAKING, Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
 from bait.works import Work, Works
@@ -29,6 +30,7 @@ from wnodes_lrms.catalogue import Image
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import (
     AbsentError,
+    CancelledError,
     ConflictError,
     RejectedError,
     UnknownError,
@@ -43,13 +45,13 @@ _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power 
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
 _SHOWN = {
     State.READY: "running",
+    State.STARTING: "building",
     State.HIBERNATED: "suspended",
     State.HIBERNATING: "stopping",
     State.ENDING: "stopping",
 }
 _RUNS = (State.READY, State.SUSPENDED)
-_MAKING = (State.REQUESTED, State.BUILDING)
-_IN_LEASE = (*_MAKING, *_RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
+_IN_LEASE = (*MAKING, *_RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class Cloud:
         builder: Builder,
         works: Works,
         volumes: Pool,
+        drain: Drain,
     ) -> None:
         self.config = config
         self.node = node
@@ -76,6 +79,7 @@ class Cloud:
         self.saver = Saver(config, ledger, self.builder)
         self.works = works
         self.volumes = volumes
+        self.drain = drain
         self._admission = threading.Lock()  # two orders must not see the same machine at rest
 
     # What lease jobs ask
@@ -84,10 +88,13 @@ class Cloud:
         """Take a lease job's order, and tell it how its machine is until that has ended.
 
         Asked again by the same job, it goes on telling. Raises RejectedError if the order is no
-        good or does not fit the job's allocation, UnknownError if the LRMS does not answer.
+        good or does not fit the job's allocation, UnknownError if the LRMS does not answer,
+        WnodesError if the node is drained.
         """
         known = self.ledger.lease(lease_named_in(token))
         if known is None or known.job != job:
+            if refusal := self.drain.refusal():
+                raise WnodesError(refusal)
             self._admit(
                 verify(token, self.config.cluster, public_keys(self.config.api.order_keys)),
                 job,
@@ -97,6 +104,7 @@ class Cloud:
             raise RejectedError(f"job {job} is not yours")
         known = self.ledger.lease(lease_named_in(token))
         while known and known.reason is None:
+            self.works.heard.note(job)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
                 self.ledger.close_lease(known.id, "the machine has ended", 0)
@@ -138,7 +146,9 @@ class Cloud:
     def _open(self, order: Order, job: str, allocation: Allocation) -> Row:
         machine = str(order.machine)
         owner = owner_of(allocation.uid, allocation.gid)
-        old, carries = self.ledger.get(machine), bool(self.ledger.rows(job))
+        # Not the row that the lease job's own prolog made: if it is still there, it goes by itself.
+        carries = any(row.kind is Kind.CLOUD for row in self.ledger.rows(job))
+        old = self.ledger.get(machine)
         overhead = self.config.machine.memory_overhead
         check(order, allocation, owner.name, self.node, overhead, old, carries)
         row = Row(
@@ -277,9 +287,13 @@ class Cloud:
         elif action.act is Act.LOST:
             self.stopped(row)
         elif action.act is Act.SHUT_DOWN:
-            self._halt(row, True, row.reason or "the walltime of its lease is over")
+            self._halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
             self._halt(row, False, row.reason or "its lease is over")
+        elif action.act is Act.SWEEP:
+            self.builder.rest(row.id)
+        elif action.act is Act.WAKE:
+            self.builder.common.hypervisor.resume(row.id)
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its machine does not run any more when this returns."""
@@ -313,6 +327,9 @@ class Cloud:
     # The work itself
 
     def _make(self, row: Row, work: Work) -> None:
+        if row.state is State.STARTING and self.builder.begun(row.id, row.job):
+            self._runs(row, work)  # a bait started it, and was killed before it said so
+            return
         order = Order.model_validate_json(row.spec)
         allocation = ask_allocation(self.lrms, row.job, work.cancelled)
         image = self._image(order)
@@ -331,7 +348,7 @@ class Cloud:
             row,
             order,
             f"building from {image.tag}: {order.cores} cores, {order.memory} MiB",
-            _MAKING,
+            MAKING,
             state=State.BUILDING,
             digests=" ".join(needed),
         )
@@ -345,11 +362,18 @@ class Cloud:
             log.info("%s", what, extra=_ids(row.job, row.id))
             self.ledger.record(row.job, row.id, what)
 
+        def starting() -> None:
+            work.check()
+            if not self.ledger.move(row, "starting the domain", MAKING, state=State.STARTING):
+                raise CancelledError("cancelled")
+
         drives = self.devices.take_volumes(order)
-        self.builder.build(
-            Plan(order, row.job, allocation.cpus, image, building.address, drives), work.steps(step)
-        )
-        self.ledger.move(row, "running", _MAKING, state=State.READY, reason="")
+        plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
+        self.builder.build(plan, work.steps(step), starting)
+        self._runs(row, work)
+
+    def _runs(self, row: Row, work: Work) -> None:
+        self.ledger.move(row, "running", MAKING, state=State.READY, reason="")
         log.info("running", extra=_ids(row.job, row.id))
         metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
         self.works.tell()
@@ -441,7 +465,7 @@ class Cloud:
     def _fail(self, row: Row, error: WnodesError) -> None:
         log.error("failed: %s", error, extra=_ids(row.job, row.id))
         now = self.ledger.get(row.id)
-        if now is None or now.state not in _MAKING or isinstance(error, UnknownError):
+        if now is None or now.state not in MAKING or isinstance(error, UnknownError):
             return  # reconciliation goes on with what was begun
         reason = str(error).replace("\n", "; ")
         if self.builder.paths(row.id).ran.exists():

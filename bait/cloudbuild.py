@@ -47,18 +47,16 @@ class CloudBuilder:
         """The files of the machine with this id."""
         return paths(self.common.config, machine)
 
-    def build(self, machine: Plan, step: Callable[[str], None]) -> None:
+    def build(
+        self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
         """Start the machine, on the disk that it has or on a new one.
 
         On any error a new disk is gone again, an old one as it was. `step` is told what comes
-        next, and may raise to stop. Raises WnodesError.
+        next, `starting` is called just before libvirt is asked for the domain; both may raise to
+        stop. Raises WnodesError.
         """
-        image, hypervisor = machine.image, self.common.hypervisor
-        where = self.paths(machine.id)
-        begun = hypervisor.domains().get(machine.id)
-        if begun and begun.job == machine.job:  # by a bait that was killed before it said so
-            _used(where.memory).unlink(missing_ok=True)
-            return
+        image, where = machine.image, self.paths(machine.id)
         with ExitStack() as undo:
             self.rest(machine.id)
             self.common.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
@@ -76,15 +74,23 @@ class CloudBuilder:
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
-            step("starting the domain")
             xml = self.common.domain(where, self._hardware(machine))
+            starting()
             where.ran.touch()
             if where.memory.exists():
                 self._wake(xml, where.memory)
             else:
                 _used(where.memory).unlink(missing_ok=True)
-                hypervisor.create(xml)
+                self.common.hypervisor.create(xml)
             undo.pop_all()
+
+    def begun(self, machine: str, job: str) -> bool:
+        """Whether the machine's domain runs already, in the allocation of this job."""
+        domain = self.common.hypervisor.domains().get(machine)
+        if domain is None or domain.job != job:
+            return False
+        _used(self.paths(machine).memory).unlink(missing_ok=True)
+        return True
 
     def rest(self, machine: str) -> None:
         """End the domain, and remove all but its disk and memory; success if that is done."""

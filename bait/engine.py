@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bait import metrics
+from bait import adoption, metrics
 from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
+from bait.drain import Drain
 from bait.ledger import Ledger, Row
 from bait.lrms import Lrms, ask_allocation
-from bait.plan import Act, Action
+from bait.plan import MAKING, Act, Action
 from bait.works import Work, Works
 from wnodes_lrms import catalogue
 from wnodes_lrms.config import Config
@@ -22,6 +23,7 @@ from wnodes_lrms.policy import may_use
 
 _POLL = 0.05  # seconds between two looks at a booting guest
 _LOOK = 1.0  # seconds between two looks at its domain
+_STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
 _NEWS = 5.0  # seconds after which a waiting starter hears that the bait lives
 
 log = logging.getLogger(__name__)
@@ -31,16 +33,28 @@ class Engine:
     """The machines of one node's batch jobs. Its methods are called from many threads."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, lrms: Lrms, builder: Builder, works: Works
+        self,
+        config: Config,
+        ledger: Ledger,
+        lrms: Lrms,
+        builder: Builder,
+        works: Works,
+        drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.lrms = lrms
         self.builder = builder
         self.works = works
+        self.drain = drain
 
     def prepare(self, job: str, restart: int) -> None:
-        """Begin a machine for the job; one that is begun already is success."""
+        """Begin a machine for the job; one that is begun already is success.
+
+        Raises WnodesError if the node is drained.
+        """
+        if refusal := self.drain.refusal():
+            raise WnodesError(refusal)
         machine = machine_id(self.config.cluster, job, restart)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
         if self.ledger.promise(row):
@@ -59,6 +73,7 @@ class Engine:
             self.prepare(job, allocation.restart)
         told = time.monotonic()
         while True:
+            self.works.heard.note(job)
             rows = self._rows(job)
             if not rows:
                 yield {"state": "failed", "message": "the job has ended", "retry": False}
@@ -86,6 +101,8 @@ class Engine:
         self.ledger.change(row.id, "ending", state=State.ENDING)
         self.works.let_go(row.id)
         self.builder.destroy(row.id)
+        if self.config.machine.charge == "cgroup" and row.uid is not None:
+            adoption.clear(self.builder.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
         log.info("gone", extra=_ids(row.job, row.id))
         self.works.tell()
@@ -101,9 +118,15 @@ class Engine:
             self.release(row)
         elif action.act is Act.LOST:
             self._fail(row, WnodesError("the machine has vanished from libvirt"))
-        elif action.act is Act.ADOPT and row.state is State.BOOTING:
-            self._work(row, self._watch)
-        elif action.act is Act.RESUME and row.state in (State.REQUESTED, State.BUILDING):
+        elif action.act is Act.EVICT:
+            self._fail(row, WnodesError(self.drain.refusal() or action.why))
+        elif action.act is Act.SWEEP:
+            self.builder.destroy(row.id)
+        elif action.act is Act.WAKE:
+            self.builder.hypervisor.resume(row.id)
+        elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
+            self._work(row, self._adopt)
+        elif action.act is Act.RESUME and row.state in MAKING:
             self._work(row, self._make)
 
     def stopped(self, row: Row) -> None:
@@ -135,7 +158,7 @@ class Engine:
                 self.config.network.subnet,
                 {r.address for r in self.ledger.rows() if r.address and r.id != row.id},
             )
-            self.ledger.change(
+            building = self.ledger.change(
                 row.id,
                 f"building from {image.tag}: {allocation.cores} cores, {memory} MiB, {address}",
                 state=State.BUILDING,
@@ -145,18 +168,42 @@ class Engine:
                 digests=" ".join(part.sha256 for part in image.parts),
             )
 
+        if building is None:
+            return
+
         def step(what: str) -> None:
             log.info("%s", what, extra=_ids(row.job, row.id))
             self.ledger.record(row.job, row.id, what)
 
-        self.builder.build(
-            Blueprint(row.id, allocation, owner, image, memory, address), work.steps(step)
-        )
+        def starting() -> None:
+            work.check()
+            if not self.ledger.change(row.id, "starting the domain", state=State.STARTING):
+                raise CancelledError("cancelled")
+
+        blueprint = Blueprint(row.id, allocation, owner, image, memory, address)
+        self.builder.build(blueprint, work.steps(step), starting)
         work.check()
+        self._adopt(row, work)
+        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
+
+    def _adopt(self, row: Row, work: Work) -> None:
+        """Its domain is there: go on from that."""
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING)
         if booting:
+            self._charge(booting)
             self._watch(booting, work)
-            metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
+
+    def _charge(self, row: Row) -> None:
+        """Have the batch system count what QEMU uses as the job's. It runs without that, too."""
+        pid = self.builder.hypervisor.pid(row.id)
+        if self.config.machine.charge == "none" or pid is None or row.uid is None:
+            return
+        try:
+            what = adoption.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
+        except WnodesError as error:
+            what = f"not charged to its job: {error}"
+            log.warning("%s", what, extra=_ids(row.job, row.id))
+        self.ledger.record(row.job, row.id, what)
 
     def _rows(self, job: str) -> list[Row]:
         return [row for row in self.ledger.rows(job) if row.kind is Kind.BATCH]
@@ -193,14 +240,17 @@ class Engine:
             "address": row.address,
             "folder": str(paths(self.config, row.id).handover),
             "shares": list(self.config.share.directories if image.trusted else ()),
+            "shutdown": self.drain.by(),
         }
 
     def _fail(self, row: Row, error: WnodesError) -> None:
         log.error("failed: %s", error, extra=_ids(row.job, row.id))
         reason = str(error).replace("\n", "; ")
-        self.ledger.change(
+        failed = self.ledger.change(
             row.id, f"failed: {reason}", state=State.FAILED, reason=reason, retry=error.retry
         )
+        if failed is None:
+            return  # its job has ended meanwhile, and so does all that it had
         try:
             self.builder.destroy(row.id)
         except WnodesError as left:

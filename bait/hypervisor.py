@@ -1,4 +1,4 @@
-"""The only module that touches libvirt: the guests' network, and the domains that are ours.
+"""What libvirt is asked and told: the guests' network, and the domains that are ours.
 
 A domain is ours if its metadata bear our mark with this cluster and this node. Nothing else is
 ever listed, changed or destroyed.
@@ -8,15 +8,18 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 
 from bait.addresses import guest_addresses, mac_of
+from bait.libvirtlink import Links, be_quiet
+from bait.qemu import Processes
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.resources import render
@@ -27,7 +30,7 @@ FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defini
     "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
 }
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
-_KEEPALIVE = (5, 3)  # seconds between probes, probes without answer before the link is given up
+_DYING = 1.0  # seconds for a process to go that libvirt has just ended
 _ARP_RETRY = 100  # ms
 
 log = logging.getLogger(__name__)
@@ -40,20 +43,21 @@ class Domain:
     id: str
     job: str
     restart: int
+    stuck: bool = False  # QEMU holds it because its disk could not be written
 
 
 class Hypervisor:
     """One libvirt, as one bait sees it. Every method raises UnknownError if libvirt is away."""
 
-    def __init__(self, uri: str, cluster: str, node: str, network: Network) -> None:
+    def __init__(self, uri: str, cluster: str, node: str, network: Network, machines: Path) -> None:
+        """`machines` is the folder of the machines' folders of files."""
         self.uri = uri
+        self.processes = Processes(machines)
         self.cluster = cluster
         self.node = node
         self.network = network
-        self._lock = threading.Lock()
-        self._link: libvirt.virConnect | None = None
+        self._links = Links(uri, self._begin)
         self._stopped: Callable[[str], None] = lambda _machine: None
-        _start_event_loop()
 
     def on_stop(self, callback: Callable[[str], None]) -> None:
         """Have `callback(machine id)` called, in another thread, when any domain stops."""
@@ -61,25 +65,30 @@ class Hypervisor:
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
-        link = self._connect()
-        try:
-            link.createXML(xml)
-        except libvirt.libvirtError as error:
-            machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
-            if machine not in self.domains():
-                raise WnodesError(f"libvirt can't start the machine: {error}") from error
+        with self._links.own() as link:
+            try:
+                link.createXML(xml)
+            except libvirt.libvirtError as error:
+                machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
+                if machine not in self.domains():
+                    raise WnodesError(f"libvirt can't start the machine: {error}") from error
 
     def destroy(self, machine: str) -> None:
-        """End a domain of ours at once; one that is gone is success."""
-        link = self._connect()
-        try:
-            domain = link.lookupByUUIDString(machine)
-            if self._ours(domain) is None:
-                raise WnodesError(f"domain {machine} does not bear our mark: not touched")
-            domain.destroy()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
-                raise UnknownError(f"libvirt can't end machine {machine}: {error}") from error
+        """End a domain of ours at once; one that is gone is success.
+
+        A process of it that libvirt has lost sight of is ended, too.
+        """
+        with self._links.own() as link:
+            try:
+                domain = link.lookupByUUIDString(machine)
+                if self._ours(domain) is None:
+                    raise WnodesError(f"domain {machine} does not bear our mark: not touched")
+                domain.destroy()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
+                    raise UnknownError(f"libvirt can't end machine {machine}: {error}") from error
+        if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
+            raise UnknownError(f"the QEMU process of machine {machine} does not end")
 
     def domains(self) -> dict[str, Domain]:
         """The running domains that are ours, by machine id."""
@@ -89,14 +98,32 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             raise UnknownError(f"libvirt does not list its domains: {error}") from error
 
+    def pid(self, machine: str) -> int | None:
+        """The number of the machine's process; None if there is none."""
+        return self.processes.of(machine)
+
+    def traffic(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        """Machine → card → bytes that it has received and sent. No guest is asked for it."""
+        link = self._connect()
+        try:
+            found = link.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_INTERFACE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+                return {}
+            raise UnknownError(f"libvirt does not tell of traffic: {error}") from error
+        return {domain.UUIDString(): _cards(stats) for domain, stats in found}
+
     def is_running(self, machine: str) -> bool:
-        """Whether the domain is there and has neither stopped nor crashed."""
+        """Whether the domain is there and has neither stopped nor crashed.
+
+        Gone is what libvirt does not know and no process runs.
+        """
         try:
             domain = self._connect().lookupByUUIDString(machine)
             state, _reason = domain.state()
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return False
+                return not self.processes.wait_for_end(machine, _DYING)
             raise UnknownError(f"libvirt does not tell of machine {machine}: {error}") from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
@@ -155,15 +182,15 @@ class Hypervisor:
         Its devices are those that the memory knows, in the same places; only what a new lease
         changes, our mark and the CPUs, is taken from `xml`.
         """
-        link = self._connect()
-        try:
-            kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
-            changed = _with(kept, xml, ("metadata", "cputune"))
-            link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
-        except libvirt.libvirtError as error:
-            machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
-            if machine not in self.domains():
-                raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+        with self._links.own() as link:
+            try:
+                kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+                changed = _with(kept, xml, ("metadata", "cputune"))
+                link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+            except libvirt.libvirtError as error:
+                machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
+                if machine not in self.domains():
+                    raise WnodesError(f"libvirt can't restore the machine: {error}") from error
 
     def attach(self, machine: str, xml: str) -> None:
         """Plug a device into the running machine."""
@@ -232,18 +259,19 @@ class Hypervisor:
         Raises ConflictError if it does not run, UnknownError if libvirt still does something else
         with it, WnodesError if it can't.
         """
-        link = self._connect()
-        try:
-            domain = link.lookupByUUIDString(machine)
-            if self._ours(domain) is None:
-                raise WnodesError(f"domain {machine} does not bear our mark: not touched")
-            yield domain
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
-                raise ConflictError(f"machine {machine} does not run") from error
-            if error.get_error_code() == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                raise UnknownError(f"machine {machine}: {error}") from error
-            raise WnodesError(f"machine {machine}: {error}") from error
+        with self._links.own() as link:
+            try:
+                domain = link.lookupByUUIDString(machine)
+                if self._ours(domain) is None:
+                    raise WnodesError(f"domain {machine} does not bear our mark: not touched")
+                yield domain
+            except libvirt.libvirtError as error:
+                code = error.get_error_code()
+                if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
+                    raise ConflictError(f"machine {machine} does not run") from error
+                if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                    raise UnknownError(f"machine {machine}: {error}") from error
+                raise WnodesError(f"machine {machine}: {error}") from error
 
     def _isolated(self, name: str) -> str:
         return f"wnodes-{name}@{self.node}"
@@ -266,24 +294,21 @@ class Hypervisor:
         mark = ElementTree.fromstring(text)  # noqa: S314 (kept by libvirt, written by root)
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
-        return Domain(domain.UUIDString(), mark.get("job") or "", int(mark.get("restart") or "0"))
+        job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
+        return Domain(domain.UUIDString(), job, restart, _is_stuck(domain))
 
     def _connect(self) -> libvirt.virConnect:
-        with self._lock:
-            if self._link is not None and self._link.isAlive():
-                return self._link
-            try:
-                link = libvirt.open(self.uri)
-                if link.getType() != "TEST":
-                    link.setKeepAlive(*_KEEPALIVE)
-                link.domainEventRegisterAny(
-                    None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None
-                )
-            except libvirt.libvirtError as error:
-                raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
-            self._have_network(link)
-            self._link = link
-            return link
+        return self._links.shared()
+
+    def _begin(self, link: libvirt.virConnect) -> None:
+        """With a new connection: have libvirt tell of domains that stop, and the network there."""
+        try:
+            link.domainEventRegisterAny(
+                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None
+            )
+        except libvirt.libvirtError as error:
+            raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
+        self._have_network(link)
 
     def _have_network(self, link: libvirt.virConnect) -> None:
         """Have the guests' network and their filter there: once a connection, that is also
@@ -327,7 +352,7 @@ class Sight:
 
 def look(uri: str) -> Sight:
     """Look at a libvirt, over a read-only connection. Raises UnknownError if it is away."""
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it would print to stderr
+    be_quiet()
     try:
         link = libvirt.openReadOnly(uri)
         number, qemu = link.getLibVersion(), link.getVersion()
@@ -374,22 +399,29 @@ def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314
 
 
+def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """From the keys `net.count`, `net.<n>.name`, `net.<n>.rx.bytes`, `net.<n>.tx.bytes`."""
+    numbers = range(int(stats.get("net.count", 0)))
+    return {
+        str(stats[f"net.{n}.name"]): (
+            int(stats[f"net.{n}.rx.bytes"]),
+            int(stats[f"net.{n}.tx.bytes"]),
+        )
+        for n in numbers
+        if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
+    }
+
+
+def _is_stuck(domain: libvirt.virDomain) -> bool:
+    try:
+        state, reason = domain.state()
+    except libvirt.libvirtError:
+        return False  # gone since it was listed
+    return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+
+
 def _dotted(number: int) -> str:
     return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _start_event_loop() -> None:
-    """libvirt's events and keep-alives need a loop that somebody runs, once in a process."""
-    if any(thread.name == "libvirt-events" for thread in threading.enumerate()):
-        return
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)  # it would print to stderr
-    libvirt.virEventRegisterDefaultImpl()
-
-    def loop() -> None:
-        while True:
-            libvirt.virEventRunDefaultImpl()
-
-    threading.Thread(target=loop, name="libvirt-events", daemon=True).start()
 
 
 def _hurry_neighbours(bridge: str) -> None:

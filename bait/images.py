@@ -5,6 +5,7 @@ A file is named by its SHA-256, so an image that changes in the catalogue is ano
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -19,6 +20,8 @@ from wnodes_lrms.run import run
 
 _MIB = 1 << 20
 _LOOK = 0.2  # seconds between two looks whether whoever waits is still wanted
+
+log = logging.getLogger(__name__)
 
 
 class Cache:
@@ -48,22 +51,45 @@ class Cache:
         """
         for part in image.parts:
             with self._only_one(part.sha256, check):
-                if not self._touch(part):
+                if not self._is_here(part, check):
                     self._download(image, part, check)
         self._evict()
 
-    def _touch(self, part: Part) -> bool:
-        """Make the file the youngest; False if it is not there.
+    def _is_here(self, part: Part, check: Callable[[], None]) -> bool:
+        """Whether a good copy is here; it is the youngest then. One that is damaged is removed.
+
+        A file that has not been written to since it was verified is as it was then: that costs a
+        look at its inode. Any other is verified again.
+        """
+        path = self.path(part)
+        if self._touch(path):
+            return True
+        try:
+            stamp, digest = _stamp(path), hashlib.sha256()
+            for chunk in source.read_watched(str(path), check):
+                digest.update(chunk)
+        except (FileNotFoundError, WnodesError):
+            return False
+        if digest.hexdigest() == part.sha256:
+            _seen(path).write_text(stamp)
+            return self._touch(path)
+        log.warning("the copy of %s is damaged (%s): it is fetched again", part.source, path)
+        path.unlink(missing_ok=True)
+        return False
+
+    def _touch(self, path: Path) -> bool:
+        """Make a verified file the youngest; False if it is not there, or was written to.
 
         Under the lock of eviction: whoever fetches has said before that the file is in use, so an
         eviction that begins after this spares it, and one that began before shows here.
         """
         with self._guard:
             try:
-                os.utime(self.path(part))
+                good = _seen(path).read_text() == _stamp(path)
+                os.utime(_seen(path))
             except FileNotFoundError:
                 return False
-            return True
+            return good
 
     def _download(self, image: Image, part: Part, check: Callable[[], None]) -> None:
         new = self.path(part).with_suffix(".part")
@@ -83,6 +109,7 @@ class Cache:
                 refuse_references(new, image)
             new.chmod(0o644)
             new.replace(self.path(part))
+            _seen(self.path(part)).write_text(_stamp(self.path(part)))
         except OSError as error:
             raise WnodesError(
                 f"image {image.tag}: {part.source} can't be copied to {self.folder}: "
@@ -95,12 +122,14 @@ class Cache:
         with self._guard:
             used = self._in_use()
             files = {path: stat for path in self.folder.iterdir() if (stat := _stat(path))}
-            size = sum(stat.st_size for stat in files.values())
-            for path in sorted(files, key=lambda path: files[path].st_mtime):
+            size = sum(stat.st_size for path, stat in files.items() if path.suffix != ".seen")
+            ages = {path: files.get(_seen(path), stat).st_mtime for path, stat in files.items()}
+            for path in sorted(files, key=lambda path: ages[path]):
                 if size <= self.limit * _MIB:
                     break
                 if path.name not in used and not path.suffix:
                     path.unlink()
+                    _seen(path).unlink(missing_ok=True)
                     size -= files[path].st_size
 
     @contextmanager
@@ -113,6 +142,17 @@ class Cache:
             yield
         finally:
             lock.release()
+
+
+def _seen(path: Path) -> Path:
+    """Beside a verified file: what that was like then. It is as young as the file's last use."""
+    return path.with_suffix(".seen")
+
+
+def _stamp(path: Path) -> str:
+    """What changes when a file is written to. Not its ctime: libvirt gives it to QEMU and back."""
+    stat = path.stat()
+    return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
 
 
 def _stat(path: Path) -> os.stat_result | None:

@@ -13,6 +13,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bait.ledger import Moved
+
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
@@ -32,6 +34,12 @@ REFUSED = Counter(
     "Orders that were refused, by this bait or by the batch system.",
     registry=REGISTRY,
 )
+_MOVES = Counter(
+    "wnodes_moves",
+    "Changes of machines' states; an empty one is that of a machine without a row.",
+    ["kind", "old", "new"],
+    registry=REGISTRY,
+)
 _MACHINES = Gauge("wnodes_machines", "Machines of this node.", ["kind", "state"], registry=REGISTRY)
 _ANSWERED = Gauge(
     "wnodes_last_answer_timestamp_seconds",
@@ -44,6 +52,11 @@ _ANSWERED = Gauge(
 def answered(source: str) -> None:
     """The batch system (lrms) or libvirt has given an answer."""
     _ANSWERED.labels(source).set(time.time())
+
+
+def moved(move: Moved) -> None:
+    """A machine's state has changed."""
+    _MOVES.labels(move.kind, move.old or "", move.new or "").inc()
 
 
 def text(machines: Mapping[tuple[str, str], int]) -> bytes:

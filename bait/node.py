@@ -1,23 +1,37 @@
 """All machines of a node: what concerns any of them goes to who has its kind in hand.
 
-Reconciliation gathers what ledger, libvirt and LRMS say, plans, and has the plan carried out.
+Reconciliation gathers what ledger, libvirt, LRMS and kernel say, plans, and has the plan carried
+out: each action in a thread of its own, so that one that hangs keeps no other waiting.
 """
 
+import json
 import logging
+import re
+import threading
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from bait.build import Builder
+from bait.build import Builder, paths
+from bait.drain import Drain
 from bait.ledger import Ledger, Row
 from bait.lrms import Lrms
-from bait.plan import Act, Action, Evidence, plan
+from bait.plan import Act, Action, Evidence, grounds, plan
+from bait.sources import Source
+from bait.usage import Load
 from bait.works import Works
-from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import AbsentError, WnodesError
 from wnodes_lrms.model import Kind
+from wnodes_lrms.run import run
 
 EVERY = 15.0  # seconds
-_GRACE = 60.0  # seconds, see plan.Evidence
+_AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
+_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
+_GIB = 1 << 30
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +52,42 @@ class Hand(Protocol):
         """The machine's domain has stopped by itself."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of the plan."""
+
+    action: Action
+    wait: float  # seconds until it may be acted on
+    grounds: dict[str, str]  # what each source says
+
+
 class Node:
     """The machines of one node, of both kinds."""
 
     def __init__(
         self,
+        config: Config,
         ledger: Ledger,
         lrms: Lrms,
         builder: Builder,
         works: Works,
         hands: dict[Kind, Hand],
-        shutdown_time: float,
+        drain: Drain,
     ) -> None:
+        self.config = config
         self.ledger = ledger
-        self.lrms = lrms
         self.builder = builder
         self.works = works
         self.hands = hands
-        self.notice = shutdown_time + EVERY
+        self.drain = drain
+        self.notice = config.cloud.shutdown_time + EVERY
+        self._jobs = Source("lrms", lrms.live_jobs)
+        self._domains = Source("libvirt", builder.hypervisor.domains)
+        self._looking = threading.Lock()  # one look at a time
+        self._doubts: dict[tuple[Act, str], float] = {}  # since when each has stood, monotonic
+        self._said: dict[tuple[Act, str], str] = {}
+        self._acting: dict[str, threading.Thread] = {}
+        self._sizes: dict[str, int] = {}
         builder.hypervisor.on_stop(self._stopped)
 
     def release(self, job: str) -> None:
@@ -81,40 +113,125 @@ class Node:
         except WnodesError as error:  # the next reconciliation sees it too
             log.warning("stopped: %s", error, extra={"job": "", "machine": machine})
 
-    def reconcile(self) -> list[Action]:
-        """Compare ledger, libvirt and LRMS, and do what follows."""
-        actions = plan(self._evidence())
-        for action in actions:
-            ids = {"job": action.job, "machine": action.machine}
-            log.info("%s: %s", action.act, action.why, extra=ids)
-            try:
-                self._carry_out(action)
-            except WnodesError as error:
-                log.warning("%s: %s", action.act, error, extra=ids)
-        return actions
+    def look(self) -> list[Line]:
+        """The plan as it is now, with what it rests on. Nothing is done."""
+        with self._looking:
+            return self._lines(self._evidence())
+
+    def reconcile(self) -> list[Line]:
+        """Compare what the sources say, and do what follows; returns the plan."""
+        with self._looking:
+            evidence = self._evidence()
+            lines = self._lines(evidence)
+            self._remember(lines)
+            due = [line.action for line in lines if not line.wait]
+            threads = [self._begin(action) for action in due if action.act is not Act.REPORT]
+        self._tick(evidence)
+        deadline = time.monotonic() + _AT_ONCE
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return lines
+
+    def _lines(self, evidence: Evidence) -> list[Line]:
+        now = time.monotonic()
+        return [
+            Line(
+                action,
+                max(0.0, self._since(action, now) + self.config.bait.grace - now)
+                if action.doubtful
+                else 0.0,
+                grounds(action.machine, action.job, evidence),
+            )
+            for action in plan(evidence)
+        ]
+
+    def _since(self, action: Action, now: float) -> float:
+        return self._doubts.get((action.act, action.machine), now)
+
+    def _remember(self, lines: Sequence[Line]) -> None:
+        """A doubt that did not stand in this plan is over; what is new is said, once."""
+        now = time.monotonic()
+        doubtful = [line.action for line in lines if line.action.doubtful]
+        self._doubts = {
+            (action.act, action.machine): self._since(action, now) for action in doubtful
+        }
+        said = {}
+        for line in lines:
+            action, stage = line.action, "in doubt" if line.wait else "due"
+            key, words = (action.act, action.machine), f"{stage} {action.why}"
+            said[key] = words
+            if self._said.get(key) != words:
+                ids = {"job": action.job, "machine": action.machine}
+                when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
+                log.info("%s%s: %s", action.act, when, action.why, extra=ids)
+        self._said = said
+
+    def _begin(self, action: Action) -> threading.Thread:
+        thread = threading.Thread(target=self._carry_out, args=(action,), daemon=True)
+        self._acting[action.machine] = thread
+        thread.start()
+        return thread
 
     def _carry_out(self, action: Action) -> None:
-        if action.act is Act.DESTROY:
-            self.ledger.record(action.job, action.machine, f"destroyed: {action.why}")
-            self.builder.destroy(action.machine)
-        elif row := self.ledger.get(action.machine):
-            self.hands[row.kind].carry_out(action, row)
+        try:
+            row = self.ledger.get(action.machine)
+            if action.act is Act.DESTROY and row is None:  # none has come meanwhile
+                self.ledger.record(action.job, action.machine, f"destroyed: {action.why}")
+                self.builder.destroy(action.machine)
+            elif row and action.act is not Act.DESTROY:
+                self.hands[row.kind].carry_out(action, row)
+        except WnodesError as error:
+            ids = {"job": action.job, "machine": action.machine}
+            log.warning("%s: %s", action.act, error, extra=ids)
 
     def _evidence(self) -> Evidence:
-        def ask(question: Callable[[], Any]) -> Any:
-            try:
-                return question()
-            except UnknownError as error:
-                log.warning("no answer, so nothing follows: %s", error)
-                return None
-
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
+        live_jobs, domains = self._jobs.look(), self._domains.look()
+        rows = tuple(self.ledger.rows())
+        self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
         return Evidence(
-            live_jobs=ask(self.lrms.live_jobs),
-            domains=ask(self.builder.hypervisor.domains),
-            rows=tuple(self.ledger.rows()),
-            worked_on=self.works.machines(),
+            live_jobs=live_jobs,
+            domains=domains,
+            rows=rows,
+            heard=self.works.heard.within(_HEARD),
+            processes=self.builder.hypervisor.processes.running(),
+            folders=self._folders(),
+            worked_on=self.works.machines() | self._acting.keys(),
             now=time.time(),
-            grace=_GRACE,
             notice=self.notice,
+            drain_by=self.drain.by(),
         )
+
+    def _folders(self) -> dict[str, bool]:
+        """Machines that have files here, and whether these have a disk that a guest wrote on."""
+        found: dict[str, bool] = {}
+        for parent in (self.config.bait.state_dir, self.config.bait.run_dir):
+            for folder in Path(parent, "machines").glob("*"):
+                if _ID.fullmatch(folder.name):
+                    found[folder.name] = paths(self.config, folder.name).ran.exists()
+        return found
+
+    def _tick(self, evidence: Evidence) -> None:
+        """Bring the journal of usage up to date, for what was just seen running."""
+        try:
+            traffic = self.builder.hypervisor.traffic() if evidence.domains else {}
+            self.ledger.tick(
+                {
+                    machine: Load(self._size(machine), traffic.get(machine, {}))
+                    for machine in evidence.domains or {}
+                }
+            )
+        except WnodesError as error:  # the next one catches up
+            log.debug("usage: %s", error)
+
+    def _size(self, machine: str) -> int:
+        """GiB that the machine's disk can hold, asked once; 0: not known."""
+        if machine not in self._sizes:
+            disk = str(paths(self.config, machine).disk)
+            argv = ["qemu-img", "info", "--force-share", "--output=json", disk]
+            try:
+                size = int(json.loads(run(argv, deadline=10))["virtual-size"])
+            except (WnodesError, ValueError, KeyError):
+                return 0
+            self._sizes[machine] = -(-size // _GIB)
+        return self._sizes[machine]

@@ -1,7 +1,7 @@
 """The control socket: a line of JSON in, lines of JSON out. The kernel says who is calling.
 
-Requests: prepare, release (the LRMS's hooks), attach (starters), lease, lease-ending (lease jobs),
-machines, events, destroy, ping (administrators). The last line of an answer has "end": true.
+Requests: attach (starters), lease, lease-ending (lease jobs), and what root may ask for, the LRMS's
+hooks and administrators: bait/operations.py. The last line of an answer has "end": true.
 """
 
 import json
@@ -13,13 +13,13 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bait.cloud import Cloud
 from bait.engine import Engine
 from bait.node import Node
+from bait.operations import OPERATIONS, text
 from wnodes_lrms.errors import RejectedError, WnodesError
 
 _LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
@@ -99,46 +99,25 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     done = {"ok": True, "end": True}
     op = request.get("op")
     if op == "attach":
-        yield from server.engine.attach(_text(request, "job"), uid)
+        yield from server.engine.attach(text(request, "job"), uid)
         yield done
         return
     if op == "lease":
         token = request.get("token")
         if not isinstance(token, str):
             raise RejectedError("token: a signed order is needed")
-        yield from server.cloud.accept(token, _text(request, "job"), uid)
+        yield from server.cloud.accept(token, text(request, "job"), uid)
         return
     if op == "lease-ending":
-        server.cloud.ending(_text(request, "job"), uid)
+        server.cloud.ending(text(request, "job"), uid)
         yield done
         return
     if uid != 0:
         raise RejectedError(f"only root may ask for «{op}»")
-    if op == "prepare":
-        restart = request.get("restart", 0)
-        if not isinstance(restart, int) or restart < 0:
-            raise RejectedError("restart: a whole number is needed")
-        server.engine.prepare(_text(request, "job"), restart)
-    elif op == "release":
-        server.node.release(_text(request, "job"))
-    elif op == "destroy":
-        server.node.end(_text(request, "machine"))
-    elif op == "machines":
-        done["machines"] = [asdict(row) for row in server.node.ledger.rows()]  # type: ignore[assignment]
-    elif op == "events":
-        done["events"] = [  # type: ignore[assignment]
-            asdict(event) for event in server.node.ledger.events(_text(request, "job"))
-        ]
-    elif op != "ping":
+    operation = OPERATIONS.get(op) if isinstance(op, str) else None
+    if operation is None:
         raise RejectedError(f"unknown request «{op}»")
-    yield done
-
-
-def _text(request: dict[str, Any], key: str) -> str:
-    value = request.get(key)
-    if not isinstance(value, str) or not value or len(value) > 200 or not value.isprintable():
-        raise RejectedError(f"{key}: a short text is needed")
-    return value
+    yield operation(server.node, server.engine, request) | done
 
 
 def _peer_uid(connection: socket.socket) -> int:

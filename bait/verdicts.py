@@ -182,6 +182,18 @@ def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
     return ok("qemu access", f"uid {uid} comes through to disks, seeds and images")
 
 
+def charge(trouble: str | None) -> Check:
+    """`trouble` is what keeps machines from being charged to their jobs on this node."""
+    if trouble is None:
+        return ok("charge", "the control groups that Slurm reads are cgroup v1's")
+    return warning(
+        "charge",
+        f"machines' CPU time and memory are not charged to their jobs: {trouble}",
+        "start the kernel with cgroup v1 (systemd.unified_cgroup_hierarchy=0), or set"
+        " charge = 'none' in [machine]",
+    )
+
+
 def clock(state: int) -> Check:
     """The kernel's word on its own clock, as adjtimex(2) returns it."""
     if state == _TIME_ERROR:

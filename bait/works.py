@@ -42,11 +42,29 @@ class Work:
         return step
 
 
+class Heard:
+    """Of which jobs a process on this node has spoken, and when last: these jobs live."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def note(self, job: str) -> None:
+        """A process of the job speaks to the bait."""
+        self._last[job] = time.monotonic()
+
+    def within(self, seconds: float) -> frozenset[str]:
+        """The jobs that were heard in this time; the others are forgotten."""
+        after = time.monotonic() - seconds
+        self._last = {job: at for job, at in self._last.copy().items() if at >= after}
+        return frozenset(self._last)
+
+
 class Works:
     """All such threads of a bait, by machine, and the news that something has changed."""
 
     def __init__(self) -> None:
         self.news = threading.Condition()
+        self.heard = Heard()
         self._works: dict[str, Work] = {}
 
     def machines(self) -> frozenset[str]:

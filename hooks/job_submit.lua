@@ -134,13 +134,15 @@ end
 
 -- A lease job gets no starter, image or default of the site's: its machine is a cloud user's. In
 -- exchange it can run nothing but the lease program, which needs an order that a bridge has signed:
--- to pass for a lease is no way round the machine that the site gives to a user's jobs.
-local function submit_lease(job, policy)
+-- to pass for a lease is no way round the machine that the site gives to a user's jobs. Its mark in
+-- the administrator's comment, which only this file and administrators write, is for the accounting.
+local function submit_lease(job, lease, policy)
   if not wish.carries_leases(job.user_name, policy.lease_users) then
     refuse(slurm.ESLURM_ACCESS_DENIED, "leases do not run as %s: [cloud] accounts names the users",
       shown(job.user_name))
   end
   job.script = "#!" .. policy.lease .. "\n"
+  job.admin_comment = wish.mark_lease(job.admin_comment, lease)
 end
 
 -- Slurm's job, made ready for a machine; refuses what cannot work.
@@ -159,8 +161,9 @@ local function submit(job, partitions)
   if not policy then
     return
   end
-  if not constrained and wish.is_lease(job, named) then
-    submit_lease(job, policy)
+  local lease = not constrained and wish.lease(job, named)
+  if lease then
+    submit_lease(job, lease, policy)
     return
   end
   local image = asked or constrained
@@ -174,6 +177,9 @@ local function submit(job, partitions)
     if named then
       refuse(nil, "--constraint=%s needs an image: set WNODES_IMAGE=<tag>, or use"
         .. " --constraint=vm_<tag>", wish.FEATURE)
+    end
+    if job.admin_comment ~= wish.unmarked(job.admin_comment) then
+      job.admin_comment = wish.unmarked(job.admin_comment)
     end
     return
   end
@@ -200,17 +206,23 @@ local function submit(job, partitions)
   local new_script, new_features = wish.wrapped(script, policy.starter), constraint()
   job.script = new_script
   job.features = new_features
-  job.admin_comment = wish.mark(job.admin_comment, image)
+  job.admin_comment = wish.mark(job.admin_comment, image,
+    asked and "environment" or constrained and "constraint" or "default")
   job.max_nodes = 1
 end
 
 -- `scontrol update`: a job with a machine keeps its image, its feature and its one node; a job
--- without one cannot get it, or slip into a partition that gives one, after its submission.
+-- without one cannot get it, or slip into a partition that gives one, after its submission. A lease
+-- keeps its mark.
 local function modify(job, record, partitions, uid)
+  local lease = wish.marked_lease(record.admin_comment)
+  if lease and job.admin_comment then
+    job.admin_comment = wish.mark_lease(job.admin_comment, lease)
+  end
   local image, features = wish.marked(record.admin_comment), job.features
   if image then
     if job.admin_comment and not wish.marked(job.admin_comment) then
-      job.admin_comment = wish.mark(job.admin_comment, image)
+      job.admin_comment = wish.mark(job.admin_comment, image, wish.named_by(record.admin_comment))
     end
     if features then
       local tag, _, constraint = wish.constraint(features)

@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 # The bait speaks at least every 5 s; this is "it hangs".
 SILENCE = 30.0  # seconds
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
-PAUSE = 1.0  # seconds between two tries
+PAUSE = 1.0  # seconds between two tries at first; it grows to
+CEILING = 10.0  # seconds
 
 # What LRMSs send some time before KILL: TERM at the end of the walltime, at a cancel, at a
 # preemption; USR1 where the job asked for it (sbatch --signal), USR1 and USR2 with qsub -notify.
@@ -91,6 +92,7 @@ def wait(path: str, order: str, ending: Ending) -> NoReturn:
     since = time.monotonic()
     taken = False
     told = False
+    pause = PAUSE
     while True:
         try:
             for answer in answers(path, {"op": "lease", "job": JOB, "token": order}):
@@ -103,7 +105,7 @@ def wait(path: str, order: str, ending: Ending) -> NoReturn:
                     if not answer.get("retry"):
                         give_up(str(answer.get("error")))
                     break
-                taken, told = True, False
+                taken, told, pause = True, False, PAUSE
             else:
                 trouble = "closed the connection"
         except TimeoutError:
@@ -115,7 +117,8 @@ def wait(path: str, order: str, ending: Ending) -> NoReturn:
         if not told:
             told = True
             say(f"the bait on node {NODE} {trouble}; trying again")
-        time.sleep(PAUSE)
+        time.sleep(pause)
+        pause = min(2 * pause, CEILING)
 
 
 def main(pattern: str) -> None:

@@ -34,6 +34,12 @@ LOOK = 10.0  # seconds between two questions whether the machine still lives
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
+# What a machine and a job are told about themselves, a file each: Machine/Job Features, the HEP
+# Software Foundation's HSF-TN-2016-02. Only what is known for certain is there.
+CORES = ("machinefeatures/total_cpu", "jobfeatures/allocated_cpu")
+SHUTDOWN = ("machinefeatures/shutdowntime", "jobfeatures/shutdowntime_job")
+STARTED = int(time.time())  # seconds since the epoch
+
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
 FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
@@ -184,12 +190,53 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, f"SIG{name}") for name in FORWARDED})
 
 
-def bundle(interpreter: str, script: str, arguments: list[str], workdir: str) -> bytes:
-    """A tar of the script, and of what starts it as it would start on the node."""
+def features(machine: dict[str, Any]) -> dict[str, str]:
+    """The files of Machine/Job Features, and what they say, from the bait's description."""
+    said = {"jobfeatures/job_id": JOB, "jobfeatures/jobstart_secs": STARTED}
+    if "cores" in machine:
+        said |= dict.fromkeys(CORES, machine["cores"])
+    if "memory" in machine:
+        said["jobfeatures/max_rss_bytes"] = machine["memory"] * 1024**2
+    if machine.get("shutdown"):
+        said |= dict.fromkeys(SHUTDOWN, int(machine["shutdown"]))
+    return {name: f"{value}\n" for name, value in said.items()}
+
+
+def announce(guest: Guest, shutdown: float | None) -> bool:
+    """Tell the machine when it is to be shut down (seconds since the epoch), or that it isn't.
+
+    Whether that was done. A file's name never stands for half of its content.
+    """
+    files = [f"{GUEST}/{name}" for name in SHUTDOWN]
+    if shutdown:
+        words = [f"mkdir -p {GUEST}/machinefeatures {GUEST}/jobfeatures"]
+        words += [f"echo {int(shutdown)} >{file}.new && mv {file}.new {file}" for file in files]
+    else:
+        words = [f"rm -f {file}" for file in files]
+    telling = guest.run(" && ".join(words), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return telling.wait(LOOK) == 0
+    except subprocess.TimeoutExpired:  # whether the machine is lost is for others to find out
+        telling.kill()
+        return False
+
+
+def bundle(
+    interpreter: str,
+    script: str,
+    arguments: list[str],
+    workdir: str,
+    more: dict[str, str],
+) -> bytes:
+    """A tar of the script, of what starts it as it would start on the node, and of more files."""
     name = f"{GUEST}/{os.path.basename(script)}"
     # The kernel gives an interpreter one argument at most: the rest of the line.
     argv = [*interpreter.split(None, 1), name, *arguments]
-    environment = [f"{key}={value}" for key, value in os.environ.items()]
+    folders = {
+        "MACHINEFEATURES": f"{GUEST}/machinefeatures",
+        "JOBFEATURES": f"{GUEST}/jobfeatures",
+    }
+    environment = [f"{key}={value}" for key, value in (os.environ | folders).items()]
     umask = os.umask(0o077)
     os.umask(umask)
     start = START.format(
@@ -203,6 +250,7 @@ def bundle(interpreter: str, script: str, arguments: list[str], workdir: str) ->
             os.path.basename(script): file.read(),
             "start": os.fsencode(start),
             "run": RUN.format(guest=GUEST).encode(),
+            **{name: text.encode() for name, text in more.items()},
         }
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -340,28 +388,45 @@ def below(folder: str, shares: list[str]) -> bool:
     return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)
 
 
-def failure(path: str) -> NoMachineError | None:
-    """What the bait has against the machine: nothing if it is well, or if the bait is away."""
+def look(path: str) -> dict[str, Any]:
+    """What the bait says of a machine that was ready; nothing if the bait is away."""
     try:
         for answer in answers(path):
-            if answer.get("state") == "failed":
-                return NoMachineError(answer["message"], answer["retry"])
-            if answer.get("state") == "ready":
-                return None
+            if answer.get("state") in ("failed", "ready"):
+                return answer
     except (OSError, ValueError):
         pass  # a bait may be restarted under a running job
-    return None
+    return {}
 
 
-def watch(path: str, payload: subprocess.Popen[bytes], lost: list[NoMachineError]) -> None:
-    """End the session of a machine that has failed: SSH by itself would wait for minutes."""
+def failure(answer: dict[str, Any]) -> NoMachineError | None:
+    """What the bait has against the machine: nothing if it is well, or if the bait is away."""
+    failed = answer.get("state") == "failed"
+    return NoMachineError(answer["message"], answer["retry"]) if failed else None
+
+
+def watch(
+    path: str,
+    guest: Guest,
+    shutdown: float | None,
+    payload: subprocess.Popen[bytes],
+    lost: list[NoMachineError],
+) -> None:
+    """End the session of a machine that has failed: SSH by itself would wait for minutes.
+
+    And tell the machine when the time of its shutdown is set, changed or taken back.
+    """
     while payload.poll() is None:
         time.sleep(LOOK)
-        found = failure(path)
+        answer = look(path)
+        found = failure(answer)
         if found:
             lost.append(found)
             payload.kill()
             return
+        wanted = answer.get("shutdown") if answer else shutdown
+        if wanted != shutdown and announce(guest, wanted):
+            shutdown = wanted
 
 
 def run_inside(
@@ -375,20 +440,24 @@ def run_inside(
     travel = not below(workdir, machine["shares"])
     guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
     wanted, results = declared("WNODES_STAGE_IN"), declared("WNODES_STAGE_OUT")
-    guest.connect(f"tar -x -C {GUEST} -f -", bundle(interpreter, script, arguments, workdir))
+    packed = bundle(interpreter, script, arguments, workdir, features(machine))
+    guest.connect(f"tar -x -C {GUEST} -f -", packed)
     if travel:
         stage_in(guest, workdir, wanted)
     payload = guest.run(f"exec sh {GUEST}/run")
     signals.open(guest)
     lost: list[NoMachineError] = []
-    threading.Thread(target=watch, args=(path, payload, lost), daemon=True).start()
+    watched = (path, guest, machine.get("shutdown"), payload, lost)
+    threading.Thread(target=watch, args=watched, daemon=True).start()
     status = payload.wait()
     if lost:
         raise lost[0]
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
-        raise failure(path) or NoMachineError("the machine was lost while the script ran in it")
+        raise failure(look(path)) or NoMachineError(
+            "the machine was lost while the script ran in it"
+        )
     if travel and not stage_out(guest, workdir, results):
         say("WNODES_STAGE_OUT: not all files could be copied back")
         end = "exit 1" if end == "exit 0" else end

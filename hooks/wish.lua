@@ -6,6 +6,8 @@
 
 local FEATURE = "wnodes"       -- the plain node feature that the prolog's guard looks for
 local MARK = "wnodes_image="   -- before the tag, in the job's administrator's comment
+local BY = "wnodes_by="         -- before what named the tag, in the same place
+local LEASE_MARK = "wnodes_lease="  -- before the lease's id, in the same place
 local LEASE = "wnodes-lease-"  -- before the lease's id, in the name of a lease job
 local LONGEST_SHEBANG = 255    -- bytes of a script's first line that the kernel reads
 
@@ -96,15 +98,43 @@ function wish.marked(comment)
   return ((" " .. (comment or "")):match("%s" .. MARK .. "(%S+)"))
 end
 
-function wish.mark(comment, image)
+-- The id of a lease in an administrator's comment.
+function wish.marked_lease(comment)
+  return ((" " .. (comment or "")):match("%s" .. LEASE_MARK .. "(%S+)"))
+end
+
+-- The comment with one mark of ours, or none, and the other words that it had.
+local function with_mark(comment, mark)
   local words = {}
   for word in (comment or ""):gmatch("%S+") do
-    if word:sub(1, #MARK) ~= MARK then
+    if word:sub(1, #MARK) ~= MARK and word:sub(1, #BY) ~= BY
+      and word:sub(1, #LEASE_MARK) ~= LEASE_MARK then
       words[#words + 1] = word
     end
   end
-  words[#words + 1] = MARK .. image
+  words[#words + 1] = mark
   return table.concat(words, " ")
+end
+
+-- What named the tag: "environment", "constraint" or "default"; nil if the comment has no such word.
+function wish.named_by(comment)
+  return ((" " .. (comment or "")):match("%s" .. BY .. "(%S+)"))
+end
+
+function wish.mark(comment, image, by)
+  return with_mark(comment, MARK .. image .. (by and " " .. BY .. by or ""))
+end
+
+function wish.mark_lease(comment, lease)
+  return with_mark(comment, LEASE_MARK .. lease)
+end
+
+-- The comment of a job that is neither in a machine nor a lease: marks in it are somebody's own.
+function wish.unmarked(comment)
+  if wish.marked(comment) or wish.marked_lease(comment) then
+    return with_mark(comment)
+  end
+  return comment
 end
 
 -- The script with the starter as its interpreter.
@@ -128,11 +158,14 @@ function wish.wrapped(script, starter)
   return line .. rest
 end
 
--- Whether a job looks like a lease: the job of a cloud user's machine, that a bait submits. Anybody
--- can write such a job; job_submit.lua knows who may.
-function wish.is_lease(job, named)
-  return named and job.script and (job.name or ""):sub(1, #LEASE) == LEASE
-    and (job.environment["WNODES_ORDER"] or "") ~= ""
+-- The lease's id if a job looks like a lease: the job of a cloud user's machine, that a bait submits.
+-- Anybody can write such a job; job_submit.lua knows who may.
+function wish.lease(job, named)
+  local name = job.name or ""
+  if named and job.script and name:sub(1, #LEASE) == LEASE
+    and (job.environment["WNODES_ORDER"] or "") ~= "" then
+    return (name:sub(#LEASE + 1):match("^[%w-]+$"))
+  end
 end
 
 -- Whether leases may run as this user; wnodes_lrms/lease.py has the same rule.

@@ -56,6 +56,23 @@ class Cloud(Section):
     )
 
 
+class Accounting(Section):
+    """What of the cloud machines' wallclock is published to APEL, see accounting.md."""
+
+    site: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$",
+        description="the site's name in GOCDB; without it nothing is published",
+    )
+    service: str = Field(
+        "", pattern=r"^[ -~]{0,255}$", description="name of this cloud, where the site has several"
+    )
+    queue: PathText = Field(
+        "/var/spool/apel/outgoing",
+        description="folder that APEL's SSM sends from; it must be there, and be SSM's",
+    )
+
+
 class CloudNetwork(Section):
     """A network that cloud users see and link to."""
 

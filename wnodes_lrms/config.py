@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from wnodes_lrms.cloudsections import Api, Bridge, Cloud, CloudNetwork, Grant, Template
+from wnodes_lrms.cloudsections import Accounting, Api, Bridge, Cloud, CloudNetwork, Grant, Template
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.sections import (
     NODE_NAME,
@@ -27,6 +27,7 @@ from wnodes_lrms.sections import (
 
 __all__ = [
     "TAG",
+    "Accounting",
     "Allow",
     "Api",
     "Bait",
@@ -71,6 +72,7 @@ class Config(Section):
     hooks: Hooks = Hooks()
     api: Api = Api()
     cloud: Cloud = Cloud()
+    accounting: Accounting = Accounting()
     bridge: Bridge | None = None
     default: tuple[Default, ...] = ()
     allow: tuple[Allow, ...] = ()

@@ -92,6 +92,37 @@ def settings(said: str) -> list[Check]:
     ]
 
 
+def charge(said: str) -> Check:
+    """Whether Slurm, by `scontrol show config`, meters jobs by control groups with a step for what
+    is none of its own. Asked where [machine] charge = "cgroup".
+    """
+    values = dict(_SETTING.findall(said))
+    gather, flags = values.get("JobAcctGatherType", ""), values.get("PrologFlags", "")
+    seen = f"JobAcctGatherType={gather}, PrologFlags={flags}"
+    if gather == "jobacct_gather/cgroup" and "contain" in flags.lower().split(","):
+        return ok("slurm charge", seen)
+    return warning(
+        "slurm charge",
+        f"{seen}: machines can't be charged to their jobs",
+        "set JobAcctGatherType=jobacct_gather/cgroup, ProctrackType=proctrack/cgroup and"
+        " PrologFlags=Contain in slurm.conf and restart slurmctld and slurmd, or charge = 'none'"
+        " in [machine]",
+    )
+
+
+def publishing(site: str | None, queue: str, there: bool) -> Check:
+    """Whether the wallclock of cloud machines finds its way to APEL: is its queue there?"""
+    if site is None:
+        return ok("accounting", "recorded here, not published: [accounting] site is not set")
+    if there:
+        return ok("accounting", f"published as {site}, by {queue}")
+    return warning(
+        "accounting",
+        f"{queue} is no folder: nothing can be published, nothing is lost",
+        "install APEL's SSM, or set queue in [accounting] to the folder that it sends from",
+    )
+
+
 def node(name: str, said: str) -> list[Check]:
     """What `scontrol show node NAME` says: does Slurm send it jobs, and jobs with machines?"""
     words = dict(_WORD.findall(said))

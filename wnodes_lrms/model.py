@@ -12,6 +12,7 @@ class State(StrEnum):
 
     REQUESTED = "requested"
     BUILDING = "building"
+    STARTING = "starting"  # all is there but the domain, which libvirt is about to be asked for
     BOOTING = "booting"
     READY = "ready"
     SUSPENDED = "suspended"  # paused, in its lease
@@ -45,6 +46,7 @@ class Allocation:
     cpus: tuple[int, ...]  # the node's own CPU numbers, empty where the LRMS does not tell
     workdir: str
     tag: str  # empty: the job asks for no machine
+    by: str = ""  # what named the tag: environment, constraint, default; empty: not told
 
 
 @dataclass(frozen=True)

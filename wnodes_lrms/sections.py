@@ -60,6 +60,12 @@ class Bait(Section):
         "/run/wnodes/%n", description="keys and seeds of the machines that live now; best a tmpfs"
     )
     libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the machines")
+    grace: int = Field(
+        60,
+        ge=1,
+        description="seconds for which the batch system must say that a job is not here, and "
+        "nothing be heard of that job, before its machine is ended; an epilog is obeyed at once",
+    )
 
 
 class Images(Section):
@@ -90,6 +96,12 @@ class Machine(Section):
     )
     accel: Literal["auto", "kvm", "tcg"] = Field(
         "auto", description="auto: KVM if a probe guest really ran in it, emulation otherwise"
+    )
+    charge: Literal["none", "cgroup"] = Field(
+        "none",
+        description="cgroup: QEMU is put into its batch job's control groups (v1), so that its CPU"
+        " time and memory are the job's in Slurm's accounting; what that needs is in"
+        " docs/accounting.md. Cloud machines never are",
     )
 
 

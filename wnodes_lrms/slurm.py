@@ -30,7 +30,12 @@ _COLUMNS = (
 )
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
+_BY = re.compile(r"(?:^|\s)wnodes_by=(\S+)")
 _CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
+_NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
+# Slurm adds who gave the reason, and when.
+_NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
+_OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
 _DEADLINE = 10.0
 
@@ -52,7 +57,7 @@ def parse_allocation(
             f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "
             f"a machine needs exactly one, here {node}"
         )
-    wish = _WISH.search(row["admin_comment"])
+    wish, by = _WISH.search(row["admin_comment"]), _BY.search(row["admin_comment"])
     return Allocation(
         job=row["JobID"],
         restart=int(row["RestartCnt"]),
@@ -65,6 +70,7 @@ def parse_allocation(
         cpus=parse_cpus(detail, node, physical),
         workdir=row["WorkDir"],
         tag=wish.group(1) if wish else "",
+        by=by.group(1) if by else "",
     )
 
 
@@ -134,6 +140,19 @@ def parse_states(listing: str) -> dict[str, bool]:
     return {row[0]: row[1] in _LIVE for row in rows if len(row) == 2}
 
 
+def parse_drain(node: str) -> str | None:
+    """Why a node is drained, None if it is not, from `scontrol show node NAME`.
+
+    Raises UnknownError if that is no description of a node.
+    """
+    state, reason = _NODE_STATE.search(node), _NODE_REASON.search(node)
+    if not state:
+        raise UnknownError("scontrol does not tell the node's state")
+    if "DRAIN" not in re.findall(r"\w+", state[1]):
+        return None
+    return reason[1] if reason else ""
+
+
 class Slurm:
     """The Slurm of this node, through its own commands."""
 
@@ -155,3 +174,38 @@ class Slurm:
             ["squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"], deadline=_DEADLINE, unknown=True
         )
         return {job for job, live in parse_states(listing).items() if live}
+
+    def drain(self, reason: str) -> str:
+        """Have Slurm send no more jobs here; whose drain it is if it was not for us to ask that.
+
+        A drain that somebody else has set stays as it is, and its reason is returned; else that
+        is empty. Raises UnknownError.
+        """
+        found, wanted = self._drained(), f"{_OURS}{reason}"
+        if found is not None and not found.startswith(_OURS):
+            return found or "no reason given"
+        if found != wanted:
+            self._update("State=DRAIN", f"Reason={wanted}")
+        return ""
+
+    def resume(self) -> str:
+        """Have Slurm send jobs here again; why it does not if somebody else has drained the node.
+
+        Only a drain whose reason is ours is lifted. Raises UnknownError.
+        """
+        found = self._drained()
+        if found is None:
+            return ""
+        if not found.startswith(_OURS):
+            return found or "no reason given"
+        # Not RESUME, which would also take a node back that is DOWN for a reason of its own.
+        self._update("State=UNDRAIN")
+        return ""
+
+    def _drained(self) -> str | None:
+        argv = ["scontrol", "show", "node", self.node]
+        return parse_drain(run(argv, deadline=_DEADLINE, unknown=True))
+
+    def _update(self, *changes: str) -> None:
+        argv = ["scontrol", "update", f"NodeName={self.node}", *changes]
+        run(argv, deadline=_DEADLINE, unknown=True)

@@ -79,7 +79,8 @@ class ByHand:
 
         user = pwd.getpwnam(USER)
         image = catalogue.read(Path(CONFIG.images.catalogue), IMAGE)
-        hypervisor = Hypervisor(CONFIG.bait.libvirt_uri, "bench", NODE, CONFIG.network)
+        machines = Path(CONFIG.bait.state_dir) / "machines"
+        hypervisor = Hypervisor(CONFIG.bait.libvirt_uri, "bench", NODE, CONFIG.network, machines)
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
         cache.fetch(image, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]

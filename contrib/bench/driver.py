@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from bait.build import Builder
+from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
@@ -40,6 +41,12 @@ class _Lrms:
     def live_jobs(self) -> set[str]:
         return {str(number) for number in range(_MACHINES)}
 
+    def drain(self, reason: str) -> str:  # noqa: ARG002
+        return ""
+
+    def resume(self) -> str:
+        return ""
+
 
 def machines() -> dict[str, list[float]]:
     """Machines made and ended a second, and the process's memory in MiB before and with them."""
@@ -50,10 +57,11 @@ def machines() -> dict[str, list[float]]:
         network = CONFIG.network.model_copy(update={"subnet": _SUBNET})
         config = CONFIG.model_copy(update={"cluster": "bench", "bait": bait, "network": network})
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
-        hypervisor = Hypervisor("test:///default", "bench", "hv1", network)
+        hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
         builder = Builder(config, "hv1", False, hypervisor, cache)
-        engine = Engine(config, ledger, _Lrms(folder), builder, Works())
+        lrms = _Lrms(folder)
+        engine = Engine(config, ledger, lrms, builder, Works(), Drain(ledger, lrms))
         _listen()
         before = _memory()
         begun = time.monotonic()

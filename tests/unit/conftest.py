@@ -18,6 +18,7 @@ import pytest
 
 from bait.build import Builder
 from bait.cloud import Cloud
+from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
@@ -127,11 +128,31 @@ def part_of(path: Path) -> Part:
     return Part(source=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def put(ledger: Ledger, machine: str, **values: object) -> None:
+    """Have the ledger say this of a machine, however it came to that."""
+    with ledger.store.change() as db:
+        for name, value in values.items():
+            db.execute(f"UPDATE machine SET {name} = ? WHERE id = ?", (value, machine))  # noqa: S608
+
+
+def ripen(bait: "Bait") -> None:
+    """Let the time of grace pass for all that is in doubt."""
+    bait.node._doubts = dict.fromkeys(bait.node._doubts, float("-inf"))
+    bait.works.heard._last.clear()
+
+
+def answers_again(bait: "Bait") -> None:
+    """The batch system, which was away, is asked again at once."""
+    bait.node._jobs._since = None
+
+
 class Batch:
     """In the place of the batch system: a table of what it has granted. None: it is away."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Allocation] | None = {}
+        self.drained: str | None = None  # why no job is sent here
+        self.others = ""  # somebody else's drain
 
     def grant(self, job: str, /, restart: int = 0, **changes: object) -> Allocation:
         values: dict[str, object] = {
@@ -160,6 +181,18 @@ class Batch:
         if self.jobs is None:
             raise UnknownError("the batch system does not answer")
         return set(self.jobs)
+
+    def drain(self, reason: str) -> str:
+        if self.jobs is None:
+            raise UnknownError("the batch system does not answer")
+        self.drained = self.drained if self.others else reason
+        return self.others
+
+    def resume(self) -> str:
+        if self.jobs is None:
+            raise UnknownError("the batch system does not answer")
+        self.drained = None
+        return self.others
 
 
 class Guests:
@@ -195,12 +228,13 @@ class Bait:
         self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
     ) -> None:
         self.works = Works()
-        self.engine = Engine(configuration, ledger, batch, builder, self.works)
+        self.drain = Drain(ledger, batch)
+        made = (configuration, ledger, batch, builder, self.works)
+        self.engine = Engine(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
-        self.cloud = Cloud(configuration, builder.node, ledger, batch, builder, self.works, volumes)
+        self.cloud = Cloud(configuration, builder.node, *made[1:], volumes, self.drain)
         hands: dict[Kind, Hand] = {Kind.BATCH: self.engine, Kind.CLOUD: self.cloud}
-        time = configuration.cloud.shutdown_time
-        self.node = Machines(ledger, batch, builder, self.works, hands, time)
+        self.node = Machines(*made, hands, self.drain)
 
 
 @dataclass
@@ -290,7 +324,9 @@ def node(
     image = Image(tag=TAG, format="qcow2", disk=part_of(disk), context="script", min_memory=64)
     catalogue.write(tmp_path / "images", image)
     ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
-    hypervisor = Hypervisor("test:///default", settled.cluster, "hv1", settled.network)
+    hypervisor = Hypervisor(
+        "test:///default", settled.cluster, "hv1", settled.network, tmp_path / "state" / "machines"
+    )
     cache = Cache(
         tmp_path / "cache",
         settled.images.cache_limit,

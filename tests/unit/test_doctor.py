@@ -55,6 +55,22 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("gather", "flags", "status"),
+    [
+        ("jobacct_gather/cgroup", "Alloc,Contain", Status.OK),
+        ("jobacct_gather/cgroup", "(null)", Status.WARNING),
+        ("jobacct_gather/linux", "Alloc,Contain,X11", Status.WARNING),
+    ],
+)
+def test_charge(gather: str, flags: str, status: Status) -> None:
+    check = doctor.charge(
+        f"JobAcctGatherType       = {gather}\nPrologFlags             = {flags}\n"
+    )
+    assert check.status is status
+    assert flags in check.seen
+
+
+@pytest.mark.parametrize(
     ("features", "state", "expected"),
     [
         ("wnodes", "IDLE", {"slurm feature": "ok", "slurm node": "ok"}),
@@ -68,6 +84,14 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
 )
 def test_node(features: str, state: str, expected: dict[str, str]) -> None:
     assert statuses(doctor.node("hv1", NODE.format(features=features, state=state))) == expected
+
+
+@pytest.mark.parametrize(
+    ("site", "there", "status"),
+    [(None, False, "ok"), ("BOX", True, "ok"), ("BOX", False, "warning")],
+)
+def test_publishing(site: str | None, there: bool, status: str) -> None:
+    assert doctor.publishing(site, "/var/spool/apel/outgoing", there).status == status
 
 
 def test_a_drained_node_says_why() -> None:

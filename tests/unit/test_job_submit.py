@@ -149,6 +149,7 @@ def starter_line(site: Site) -> str:
     ],
 )
 def test_a_wish_gives_the_job_a_machine(slurm: Slurm, wish: dict[str, Any], features: str) -> None:
+    by = "environment" if "env" in wish else "constraint"
     assert slurm.submit(**wish) == {
         "code": 0,
         "said": {},
@@ -156,7 +157,7 @@ def test_a_wish_gives_the_job_a_machine(slurm: Slurm, wish: dict[str, Any], feat
         "written": {
             "script": starter_line(slurm.site),
             "features": features,
-            "admin_comment": f"wnodes_image={ALPHA}",
+            "admin_comment": f"wnodes_image={ALPHA} wnodes_by={by}",
             "max_nodes": 1,
         },
     }
@@ -239,7 +240,9 @@ def test_what_cannot_work_is_refused_with_a_sentence(
 def test_the_sites_default_is_the_first_rule_that_fits_and_yields_to_the_user(
     slurm: Slurm, job: dict[str, Any], image: str
 ) -> None:
-    assert slurm.submit(**job)["written"]["admin_comment"] == f"wnodes_image={image}"
+    by = "environment" if "env" in job else "default"
+    comment = slurm.submit(**job)["written"]["admin_comment"]
+    assert comment == f"wnodes_image={image} wnodes_by={by}"
 
 
 def test_a_rule_for_the_default_partition_holds_where_none_is_named(
@@ -279,8 +282,9 @@ def test_a_script_that_slurm_gave_back_is_not_wrapped_twice(slurm: Slurm) -> Non
 
 
 def test_a_forged_mark_in_the_comment_goes_and_other_words_stay(slurm: Slurm) -> None:
-    outcome = slurm.submit(**wish(admin_comment=f"seen  wnodes_image={GAMMA} by ops"))
-    assert outcome["written"]["admin_comment"] == f"seen by ops wnodes_image={ALPHA}"
+    outcome = slurm.submit(**wish(admin_comment=f"seen  wnodes_image={GAMMA} wnodes_by=x by ops"))
+    written = outcome["written"]["admin_comment"]
+    assert written == f"seen by ops wnodes_image={ALPHA} wnodes_by=constraint"
 
 
 def lease(**job: Any) -> dict[str, Any]:
@@ -306,9 +310,39 @@ def test_a_lease_runs_the_lease_program_and_nothing_else(slurm: Slurm, job: dict
         "code": 0,
         "said": {},
         "logged": {},
-        "written": {"script": f"#!{slurm.site.folder}/wnodes-lease\n"},
+        "written": {
+            "script": f"#!{slurm.site.folder}/wnodes-lease\n",
+            "admin_comment": "wnodes_lease=3f0c",
+        },
     }
     assert (slurm.site.folder / "wnodes-lease").stat().st_mode & 0o555 == 0o555
+
+
+@pytest.mark.parametrize(
+    ("job", "comment"),
+    [
+        ({}, ""),
+        ({"partition": "grid"}, f"wnodes_image={BETA} wnodes_by=default"),
+        (lease(), "wnodes_lease=3f0c"),
+    ],
+)
+def test_marks_tell_what_a_job_is_whatever_its_comment_said_before(
+    slurm: Slurm, job: dict[str, Any], comment: str
+) -> None:
+    forged = f"wnodes_lease=1234 seen wnodes_image={GAMMA}"
+    written = slurm.submit(**job, admin_comment=forged)["written"]["admin_comment"]
+    assert written == f"seen {comment}".strip()
+    assert (
+        slurm.submit(**job, admin_comment="seen")["written"].get("admin_comment", "seen")
+        == f"seen {comment}".strip()
+    )
+
+
+def test_a_lease_keeps_its_mark(slurm: Slurm) -> None:
+    record = {"admin_comment": "wnodes_lease=3f0c"}
+    change = slurm.modify(record, uid=0, admin_comment="by ops")
+    assert (change["code"], change["written"]) == (0, {"admin_comment": "by ops wnodes_lease=3f0c"})
+    assert slurm.modify(record, name="other")["written"] == {}
 
 
 @pytest.mark.parametrize("user", ["bob", "root", "lessees", "clou", "xcloud001", "", None])
@@ -322,6 +356,7 @@ def test_a_lease_of_another_user_is_refused(slurm: Slurm, user: str | None) -> N
     ("job", "becomes"),
     [
         ({"name": "wnodes-lease", "partition": "grid"}, "wrapped"),
+        ({"name": "wnodes-lease-a b", "partition": "grid"}, "wrapped"),
         ({"name": None, "partition": "grid"}, "wrapped"),
         ({"env": {}, "partition": "grid"}, "wrapped"),
         ({"env": {"WNODES_ORDER": ""}, "partition": "grid"}, "wrapped"),
@@ -339,7 +374,7 @@ def test_what_only_resembles_a_lease_is_a_job_as_any_other(
         assert (outcome["code"], outcome["written"]) == (ERROR, {})
     else:
         assert outcome["written"]["script"].startswith(f"#!{slurm.site.folder}/starter ")
-        assert outcome["written"]["admin_comment"] == f"wnodes_image={BETA}"
+        assert f"wnodes_image={BETA} " in outcome["written"]["admin_comment"]
 
 
 @pytest.mark.parametrize("user", ["cloud", "cloud9", "cloud-x", "clou", "lessee", "lessee2", ".*"])
@@ -431,7 +466,8 @@ def test_a_user_name_never_reaches_the_shell_as_code(
         assert outcome["logged"] == {}  # no command was run at all
 
 
-MARKED = {"admin_comment": f"wnodes_image={ALPHA}", "features": "wnodes&a"}
+MARKS = f"wnodes_image={ALPHA} wnodes_by=default"
+MARKED = {"admin_comment": MARKS, "features": "wnodes&a"}
 
 
 @pytest.mark.parametrize(
@@ -440,7 +476,7 @@ MARKED = {"admin_comment": f"wnodes_image={ALPHA}", "features": "wnodes&a"}
         ({"features": ""}, {"features": "wnodes"}),
         ({"features": "b"}, {"features": "wnodes&b"}),
         ({"features": f"vm_{ALPHA}&b"}, {"features": "wnodes&b"}),
-        ({"admin_comment": "held"}, {"admin_comment": f"held wnodes_image={ALPHA}"}),
+        ({"admin_comment": "held"}, {"admin_comment": f"held {MARKS}"}),
         ({"admin_comment": f"wnodes_image={BETA}"}, {}),
         ({"min_nodes": 1}, {}),
         ({"partition": "grid"}, {}),
@@ -507,7 +543,7 @@ def composed(site: Site, interpreter: str, tmp_path: Path) -> Slurm:
 def test_the_sites_own_functions_come_first_and_their_word_holds(composed: Slurm) -> None:
     refused = composed.submit(name="no", features="vm_nope")
     assert (refused["code"], refused["said"]) == (2050, ["site says no"])
-    assert composed.submit(name="grid")["written"]["admin_comment"] == f"wnodes_image={BETA}"
+    assert f"wnodes_image={BETA} " in composed.submit(name="grid")["written"]["admin_comment"]
     assert composed.submit(name="nothing")["code"] == 0
     assert composed.modify({})["code"] == 2051
 

@@ -13,6 +13,7 @@ from wnodes_lrms.slurm import (
     block_map,
     parse_allocation,
     parse_cpus,
+    parse_drain,
     parse_memory,
     parse_states,
     read_block_map,
@@ -50,6 +51,16 @@ def test_a_plain_job() -> None:
         workdir="/tmp",
         tag="small_linux_x86_64",
     )
+
+
+def test_what_named_the_image() -> None:
+    listing, word = recorded("plain", "squeue"), " wnodes_by=constraint"
+    mark = "wnodes_image=small_linux_x86_64"
+    listing = listing.replace(mark + " " * len(word), mark + word)
+    found = parse_allocation(
+        listing.split()[0], listing, recorded("plain", "scontrol"), "hv1", PHYSICAL
+    )
+    assert (found.tag, found.by) == ("small_linux_x86_64", "constraint")
 
 
 def test_cores_memory_a_cpu_and_a_wish_among_other_words() -> None:
@@ -286,3 +297,71 @@ def test_a_slurm_that_fails_is_unknown_never_empty(recorded_slurm: Path, script:
         Slurm("hv1", []).live_jobs()
     with pytest.raises(UnknownError, match="squeue"):
         Slurm("hv1", []).allocation("7")
+
+
+NODE = "NodeName=hv1 Arch=x86_64\n   State={} ThreadsPerCore=1 TmpDisk=0\n{}   Partitions=main\n"
+REASON = "   Reason={} [root@2026-11-23T00:04:44]\n"
+DRAINS = [
+    ("IDLE", "", None),
+    ("MIXED", "", None),
+    ("IDLE+NOT_RESPONDING", "", None),
+    ("DOWN", REASON.format("broken"), None),
+    ("IDLE+DRAIN", REASON.format("wnodes: new kernel"), "wnodes: new kernel"),
+    ("MIXED+DRAIN", REASON.format('a [b] c=d, "e"'), 'a [b] c=d, "e"'),
+    ("DOWN+DRAIN+NOT_RESPONDING", "   Reason=x\n", "x"),
+    ("IDLE*+DRAIN", "", ""),
+]
+
+
+@pytest.mark.parametrize(("state", "reason", "drained"), DRAINS)
+def test_whether_a_node_is_drained(state: str, reason: str, drained: str | None) -> None:
+    assert parse_drain(NODE.format(state, reason)) == drained
+
+
+def test_a_node_that_is_not_described_is_unknown() -> None:
+    with pytest.raises(UnknownError):
+        parse_drain("Node hv1 not found\n")
+
+
+OURS, OTHERS = (REASON.format(words) for words in ("wnodes: new kernel", "bad disk"))
+ASKED = [
+    ("drain", "IDLE", "", "", ["State=DRAIN Reason=wnodes: new kernel"]),
+    ("drain", "MIXED+DRAIN", OURS, "", []),
+    (
+        "drain",
+        "IDLE+DRAIN",
+        REASON.format("wnodes: x"),
+        "",
+        ["State=DRAIN Reason=wnodes: new kernel"],
+    ),
+    ("drain", "IDLE+DRAIN", OTHERS, "bad disk", []),
+    ("drain", "IDLE+DRAIN", "", "no reason given", []),
+    ("resume", "IDLE", "", "", []),
+    ("resume", "MIXED+DRAIN", OURS, "", ["State=UNDRAIN"]),
+    ("resume", "IDLE+DRAIN", OTHERS, "bad disk", []),
+]
+
+
+@pytest.mark.parametrize(("act", "state", "reason", "others", "updates"), ASKED)
+def test_only_our_own_drains_are_touched(
+    recorded_slurm: Path, act: str, state: str, reason: str, others: str, updates: list[str]
+) -> None:
+    asked = f'printf "%s\\n" "$*" >>{recorded_slurm}/asked'
+    (recorded_slurm / "node").write_text(NODE.format(state, reason))
+    fake_command(recorded_slurm, "scontrol", f"{asked}\ncat {recorded_slurm}/node")
+    slurm = Slurm("hv1", [])
+    assert (slurm.drain("new kernel") if act == "drain" else slurm.resume()) == others
+    assert (recorded_slurm / "asked").read_text().splitlines() == [
+        "show node hv1",
+        *(f"update NodeName=hv1 {update}" for update in updates),
+    ]
+
+
+def test_a_drain_that_slurm_does_not_take_is_unknown(recorded_slurm: Path) -> None:
+    fake_command(
+        recorded_slurm, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1"
+    )
+    with pytest.raises(UnknownError, match="scontrol"):
+        Slurm("hv1", []).drain("new kernel")
+    with pytest.raises(UnknownError, match="scontrol"):
+        Slurm("hv1", []).resume()

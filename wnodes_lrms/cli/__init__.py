@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from wnodes_lrms.cli import config, doctor, hooks, image, job, vm, whoami
+from wnodes_lrms.cli import accounting, config, doctor, gc, hooks, host, image, job, vm, whoami, why
 from wnodes_lrms.cli.out import error
 from wnodes_lrms.errors import WnodesError
 
@@ -15,13 +15,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(accounting.app, name="accounting")
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.examine)
+app.command("gc")(gc.gc)
 app.add_typer(hooks.app, name="hooks")
+app.add_typer(host.app, name="host")
 app.add_typer(image.app, name="image")
 app.add_typer(job.app, name="job")
 app.add_typer(vm.app, name="vm")
 app.command("whoami")(whoami.whoami)
+app.command("why")(why.why)
 
 
 def main() -> None:

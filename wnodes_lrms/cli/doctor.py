@@ -75,7 +75,10 @@ def _site_checks(config: Config) -> Iterator[Check]:
     yield from _hooks(config)
     try:
         yield doctor.controller(run(["scontrol", "ping"], deadline=_LRMS))
-        yield from doctor.settings(run(["scontrol", "show", "config"], deadline=_LRMS))
+        said = run(["scontrol", "show", "config"], deadline=_LRMS)
+        yield from doctor.settings(said)
+        if config.machine.charge == "cgroup":
+            yield doctor.charge(said)
     except WnodesError as error:
         yield doctor.fault(
             "slurm",
@@ -123,6 +126,9 @@ def _node_checks(path: Path, name: str) -> Iterator[Check]:
             f"node {name}: {error}",
             "give the node's name in Slurm with --node; see that slurmctld answers",
         )
+    if config.api.clients:
+        queue = config.accounting.queue
+        yield doctor.publishing(config.accounting.site, queue, Path(queue).is_dir())
     progress(f"node {name}: looking at KVM, libvirt, images, disks; up to {_NODE:g} s …")
     yield from _program_checks("wnodes-bait", path, "--node", name)
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 
-from . import accounting, bridge, libvirt, people, ports, private, product, slurm
+from . import accounting, bridge, cgroups, libvirt, people, ports, private, product, slurm
 from .errors import SiteError
 from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
 from .part import Part, bring_up, launch, require_alive
@@ -79,6 +79,7 @@ def up(site: Layout) -> None:
     if processes.pid(private.NAME) is None:
         # The first time, or after a crash: of the machine, or of the namespace's keeper only.
         end_daemons(site, memory, processes)
+        cgroups.clear()
         private.prepare(site, memory)
     with step("users, configuration"):
         people.make(site, memory)
@@ -132,6 +133,7 @@ def down(site: Layout, *, purge: bool) -> None:
         end_daemons(site, memory, processes)
     with step("users, firewall, files"):
         people.remove(site, memory)
+        cgroups.clear()
         libvirt.restore(memory, processes)
         private.restore(memory)
         for entry in site.root.iterdir():

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
-from . import people
+from . import cgroups, people
 from .errors import SiteError
 from .grid import VO, Grid, host_name
 from .layout import BARE_IMAGE, DEBIAN_IMAGE, IMAGE, NODES, REPOSITORY, Layout, Memory
@@ -29,6 +29,7 @@ def configure(site: Layout, memory: Memory) -> None:
         slurm_conf=site.slurm_conf,
         homes=Path(people.home()).parent,
         image=IMAGE,
+        charge="cgroup" if cgroups.usable() else "none",
         grid=Grid(site).root,
         vo=VO,
         bridge_dn=host_name("bridge"),
@@ -42,8 +43,8 @@ def configure(site: Layout, memory: Memory) -> None:
         for node, subnet in zip(NODES, memory.get("subnets"), strict=True)
     ]
     site.wnodes_config.write_text(common + "".join(own))
-    for folder in (site.spool / "volumes", site.spool / "saved"):
-        folder.mkdir(exist_ok=True)
+    for name in ("volumes", "saved", "apel"):
+        (site.spool / name).mkdir(exist_ok=True)
 
 
 def _texts(values: Iterable[str]) -> str:

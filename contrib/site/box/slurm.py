@@ -4,13 +4,15 @@ import secrets
 from pathlib import Path
 from string import Template
 
+from . import cgroups
 from .errors import SiteError
 from .layout import NODES, Layout, Memory
 from .part import Part
 from .ports import port
 from .process import run, succeeds
 
-IN_SERVICE = ("idle", "mixed", "allocated", "completing")
+# A node that an administrator drains is as it should be.
+IN_SERVICE = ("idle", "mixed", "allocated", "completing", "draining", "drained")
 TEMPLATE = Path(__file__).parent / "slurm.conf.in"
 
 
@@ -28,8 +30,11 @@ def configure(site: Layout, memory: Memory) -> None:
         hooks=site.hooks,
         run=site.run,
         spool=site.spool,
+        metering=cgroups.metering(),
     )
     site.slurm_conf.write_text(text)
+    if cgroups.usable():
+        site.slurm_conf.with_name("cgroup.conf").write_text(cgroups.CONFIGURATION)
     key = _munge_key(site)
     if not key.exists():
         key.touch(mode=0o600)

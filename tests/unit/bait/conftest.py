@@ -113,7 +113,9 @@ class Site:
         keys.write_text(public(BRIDGE))
         api = node.config.api.model_copy(update={"order_keys": (str(keys),)})
         node.config = node.config.model_copy(update={"api": api})
-        self.libvirt = TestDriver("test:///default", "box", "hv1", node.config.network)
+        self.libvirt = TestDriver(
+            "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
+        )
         node.hypervisor = self.libvirt
         node.builder = replace(node.builder, config=node.config, hypervisor=self.libvirt)
         self.node = node
@@ -196,13 +198,20 @@ class Interrupted(CloudBuilder):
     where: str = ""
     at_step: Callable[[Callable[[], None]], None] = lambda step: step()
 
-    def build(self, machine: Plan, step: Callable[[str], None]) -> None:
+    def build(
+        self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
         def told(what: str) -> None:
             if what == self.where:
                 self.at_step(lambda: step(what))
             step(what)
 
-        super().build(machine, told)
+        def begins() -> None:
+            if self.where == "starting the domain":
+                self.at_step(starting)
+            starting()
+
+        super().build(machine, told, begins)
 
 
 def interrupt(site: Site, where: str, at_step: Callable[[Callable[[], None]], None]) -> None:

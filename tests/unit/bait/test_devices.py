@@ -10,7 +10,7 @@ from pytest_mock import MockerFixture
 
 from bait.hypervisor import Hypervisor
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
-from tests.unit.conftest import GUESTS, needs_root
+from tests.unit.conftest import GUESTS, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, WnodesError
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order
@@ -164,7 +164,7 @@ def test_there_are_no_more_than_24_volumes(pool: Site) -> None:
 )
 def test_nothing_is_taken_from_a_machine_in_between(pool: Site, state: State) -> None:
     pool.runs(an_order(volumes=VOLUMES[:1]))
-    pool.node.ledger.change(ID, "as a test wants it", state=state)
+    put(pool.node.ledger, ID, state=state)
     with pytest.raises(ConflictError, match=str(state)):
         pool.cloud.detach_volume(ID, ONE)
     with pytest.raises(ConflictError, match=str(state)):

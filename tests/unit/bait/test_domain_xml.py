@@ -82,7 +82,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         }
     )
     node.cache.folder = Path(config.images.cache_dir)
-    hypervisor = Hypervisor(uri, "box", "hv1", config.network)
+    hypervisor = Hypervisor(uri, "box", "hv1", config.network, Path("/nowhere"))
     builder = dataclasses.replace(node.builder, config=config, kvm=kvm, hypervisor=hypervisor)
     whole = Image.model_validate(
         {"tag": "small_linux_x86_64", "format": "raw", "disk": DISK, "context": "script"} | image

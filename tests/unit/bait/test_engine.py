@@ -30,8 +30,11 @@ from tests.unit.conftest import (
     Bait,
     Node,
     Web,
+    answers_again,
     eventually,
     needs_root,
+    put,
+    ripen,
     settings,
 )
 from wnodes_lrms import catalogue, config
@@ -91,6 +94,7 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
         "address": FIRST,
         "folder": str(folder),
         "shares": [],
+        "shutdown": None,
     }
     # What the owner gets is his and nobody else's.
     for path, mode in ((folder, 0o700), (folder / "key", 0o600), (folder / "known_hosts", 0o600)):
@@ -320,7 +324,7 @@ def name_is_taken(_node: Node) -> None:
         (unreachable, "none: No such file or directory"),
         (wrong_checksum, "checksum"),
         (full, "disk full on node hv1"),
-        (overlay_can_not_be_made, "qemu-img"),
+        (overlay_can_not_be_made, "can.t be copied"),
         (name_is_taken, "libvirt can't start the machine.*already exists"),
     ],
 )
@@ -363,13 +367,20 @@ class Stopping(Builder):
     where: str = ""
     at_step: Callable[[Callable[[], None]], None] = lambda step: step()
 
-    def build(self, machine: Blueprint, step: Callable[[str], None]) -> None:
+    def build(
+        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
         def told(what: str) -> None:
             if what == self.where:
                 self.at_step(lambda: step(what))
             step(what)
 
-        super().build(machine, told)
+        def begins() -> None:
+            if self.where == "starting the domain":
+                self.at_step(starting)
+            starting()
+
+        super().build(machine, told, begins)
 
 
 def stopping(node: Node, where: str, at_step: Callable[[Callable[[], None]], None]) -> Builder:
@@ -462,9 +473,9 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
             raise CancelledError("cancelled")
 
     with pytest.raises(CancelledError):
-        node.builder.build(blueprint, step)
+        node.builder.build(blueprint, step, lambda: step("starting the domain"))
     assert node.left() == []
-    node.builder.build(blueprint, lambda _what: None)
+    node.builder.build(blueprint, lambda _what: None, lambda: None)
     assert list(node.hypervisor.domains()) == [ID]
     node.builder.destroy(ID)
     node.builder.destroy(ID)
@@ -475,7 +486,8 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
 
 
 def acts(bait: Bait) -> list[tuple[Act, str]]:
-    return [(action.act, action.job) for action in bait.node.reconcile()]
+    lines = bait.node.reconcile()
+    return [(line.action.act, line.action.job) for line in lines if not line.wait]
 
 
 def test_a_quiet_node_has_nothing_to_do(node: Node) -> None:
@@ -533,24 +545,37 @@ def test_a_new_bait_finishes_what_was_ending(node: Node) -> None:
 
 def test_a_domain_of_ours_without_a_row_goes_once_its_job_is_over(node: Node) -> None:
     ready(node)
-    node.ledger.forget(node.ledger.rows("7")[0], "lost")
+    with node.ledger.store.change() as db:
+        db.execute("DELETE FROM machine")
     bait = node.bait()
-    assert acts(bait) == []  # the job lives
+    assert acts(bait) == [(Act.REPORT, "7")]  # the job lives
     node.batch.jobs = None
     assert acts(bait) == []  # nobody knows
     node.batch.jobs = {}
+    answers_again(bait)
+    assert acts(bait) == []  # not at once
+    ripen(bait)
     assert acts(bait) == [(Act.DESTROY, "7")]
     assert node.left() == []
 
 
 def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
     bait = ready(node)
-    with sqlite3.connect(node.folder / "state" / "ledger.sqlite") as db:
-        db.execute("UPDATE machine SET since = 0")
+    node.batch.jobs = {}
+    assert acts(bait) == []  # not at once
     node.batch.jobs = None
     assert acts(bait) == []
-    assert list(node.hypervisor.domains()) == [ID]
+    ripen(bait)
     node.batch.jobs = {}
+    answers_again(bait)
+    assert acts(bait) == []  # the doubt has begun anew
+    assert list(node.hypervisor.domains()) == [ID]
+    ripen(bait)
+    bait.works.heard.note("7")
+    assert acts(bait) == [(Act.REPORT, "7")]  # its own process says otherwise
+    bait.works.heard._last.clear()
+    assert acts(bait) == []
+    ripen(bait)
     assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
 
@@ -574,10 +599,32 @@ def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) ->
 def test_a_new_bait_ends_the_domain_of_a_build_that_was_killed(node: Node) -> None:
     bait = ready(node)
     number = node.hypervisor._connect().lookupByUUIDString(ID).ID()
-    node.ledger.change(ID, "as before", state=State.BUILDING)
+    put(node.ledger, ID, state=State.BUILDING)
     assert acts(node.bait()) == [(Act.RESUME, "7")]
     reaches(node, State.READY)
     assert node.hypervisor._connect().lookupByUUIDString(ID).ID() != number  # with the new keys
+    bait.node.release("7")
+    assert node.left() == []
+
+
+def test_a_new_bait_goes_on_with_the_domain_that_was_just_started(node: Node) -> None:
+    bait = ready(node)
+    number = node.hypervisor._connect().lookupByUUIDString(ID).ID()
+    put(node.ledger, ID, state=State.STARTING)
+    assert acts(node.bait()) == [(Act.ADOPT, "7")]
+    reaches(node, State.READY)
+    assert node.hypervisor._connect().lookupByUUIDString(ID).ID() == number
+    bait.node.release("7")
+    assert node.left() == []
+
+
+def test_a_new_bait_makes_the_machine_anew_whose_start_was_never_asked_for(node: Node) -> None:
+    bait = ready(node)
+    node.hypervisor.on_stop(lambda _machine: None)
+    node.hypervisor.destroy(ID)
+    put(node.ledger, ID, state=State.STARTING)
+    assert acts(node.bait()) == [(Act.RESUME, "7")]
+    reaches(node, State.READY)
     bait.node.release("7")
     assert node.left() == []
 
@@ -667,12 +714,12 @@ def test_a_folder_that_can_not_be_removed_is_not_success(node: Node) -> None:
 def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
     bait = ready(node)
     away = node.hypervisor
-    link, uri = away._link, away.uri
-    away._link, away.uri = None, "qemu+unix:///system?socket=/nowhere"
+    link, uri = away._links._shared, away.uri
+    away._links._shared, away._links.uri = None, "qemu+unix:///system?socket=/nowhere"
     with pytest.raises(UnknownError, match="libvirt does not answer"):
         bait.node.release("7")
     assert state(node) is State.ENDING
-    away._link, away.uri = link, uri
+    away._links._shared, away._links.uri = link, uri
     assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
 

@@ -1,19 +1,24 @@
 """hypervisor.py on libvirt's test driver: what is ours, and that nothing else is touched."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import libvirt
 import pytest
+from pytest_mock import MockerFixture
 
 from bait import hypervisor
-from bait.hypervisor import MARK, Domain, Hypervisor, _with
+from bait.hypervisor import MARK, Domain, Hypervisor, _cards, _with
+from tests.unit.bait.processes import QEMU, Process, guest, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.model import machine_id
 
 URI = "test:///default"
+NOWHERE = Path("/nowhere")
 ID = machine_id("box", "7", 0)
 
 
@@ -31,7 +36,7 @@ def xml(
 
 @pytest.fixture
 def ours(libvirt_test: libvirt.virConnect) -> Iterator[Hypervisor]:  # noqa: ARG001
-    one = Hypervisor(URI, "box", "hv1", Network())
+    one = Hypervisor(URI, "box", "hv1", Network(), NOWHERE)
     yield one
     one.on_stop(lambda _machine: None)
 
@@ -90,7 +95,7 @@ def test_the_nodes_of_one_libvirt_see_their_own(
     ours: Hypervisor,
     libvirt_test: libvirt.virConnect,  # noqa: ARG001
 ) -> None:
-    other = Hypervisor(URI, "box", "hv2", Network())
+    other = Hypervisor(URI, "box", "hv2", Network(), NOWHERE)
     second = machine_id("box", "8", 0)
     ours.create(xml())
     other.create(xml(second, "wnodes-box-8-0", node="hv2", job="8"))
@@ -109,7 +114,7 @@ def test_the_guests_network_is_made_once(
     ours: Hypervisor, libvirt_test: libvirt.virConnect
 ) -> None:
     ours.domains()
-    Hypervisor(URI, "box", "hv2", Network()).domains()
+    Hypervisor(URI, "box", "hv2", Network(), NOWHERE).domains()
     assert libvirt_test.listNetworks().count("wnodes") == 1
     text = libvirt_test.networkLookupByName("wnodes").XMLDesc()
     assert "<bridge name='wn-wnodes'" in text
@@ -126,7 +131,7 @@ def test_a_network_that_went_comes_back_with_the_next_connection(
     ours.domains()
     libvirt_test.networkLookupByName("wnodes").destroy()
     assert "wnodes" not in libvirt_test.listNetworks()
-    Hypervisor(URI, "box", "hv1", Network()).domains()
+    Hypervisor(URI, "box", "hv1", Network(), NOWHERE).domains()
     assert "wnodes" in libvirt_test.listNetworks()
 
 
@@ -180,17 +185,18 @@ def test_a_pause_is_no_stop(ours: Hypervisor, libvirt_test: libvirt.virConnect) 
     ],
 )
 def test_a_libvirt_that_is_away_is_unknown(ask: Callable[[Hypervisor], object]) -> None:
-    away = Hypervisor("qemu+unix:///system?socket=/no/such/socket", "box", "hv1", Network())
+    uri = "qemu+unix:///system?socket=/no/such/socket"
+    away = Hypervisor(uri, "box", "hv1", Network(), NOWHERE)
     with pytest.raises(UnknownError, match="libvirt does not answer at qemu"):
         ask(away)
 
 
 def test_a_connection_that_broke_is_made_anew(ours: Hypervisor) -> None:
     ours.create(xml())
-    assert ours._link is not None
-    link, ours._link = ours._link, None
+    assert ours._links._shared is not None
+    link, ours._links._shared = ours._links._shared, None
     assert list(ours.domains()) == [ID]
-    assert ours._link is not link
+    assert ours._links._shared is not link
 
 
 def test_threads_share_one_connection(ours: Hypervisor) -> None:
@@ -225,6 +231,76 @@ def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     assert sight.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
         hypervisor.look("qemu+unix:///system?socket=/no/such/socket")
+
+
+@pytest.fixture
+def out_of_sight(
+    libvirt_test: libvirt.virConnect,  # noqa: ARG001
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Hypervisor, Process]]:
+    """A libvirt that does not know a machine of ours, and the process of that machine."""
+    monkeypatch.setattr(hypervisor, "_DYING", 0.1)
+    process = started(QEMU, *guest(ID, tmp_path))
+    yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process
+    process.kill()
+    process.communicate()
+
+
+def test_a_machine_that_libvirt_lost_sight_of_runs_and_can_be_ended(
+    out_of_sight: tuple[Hypervisor, Process],
+) -> None:
+    one, process = out_of_sight
+    assert one.domains() == {}
+    assert one.is_running(ID)
+    assert one.pid(ID) == process.pid
+    one.destroy(ID)
+    assert process.wait(5) == -signal.SIGKILL
+    assert not one.is_running(ID)
+    assert one.pid(ID) is None
+
+
+def test_another_sites_machine_of_the_same_id_is_not_touched(
+    out_of_sight: tuple[Hypervisor, Process],
+) -> None:
+    _, process = out_of_sight
+    other = Hypervisor(URI, "box", "hv1", Network(), NOWHERE)
+    assert not other.is_running(ID)
+    assert other.pid(ID) is None
+    other.destroy(ID)
+    assert process.poll() is None
+
+
+def test_a_process_that_does_not_end_is_no_end(
+    out_of_sight: tuple[Hypervisor, Process], mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = out_of_sight
+    monkeypatch.setattr("bait.qemu._LETTING_GO", 0.1)
+    mocker.patch("signal.pidfd_send_signal")
+    with pytest.raises(UnknownError, match="does not end"):
+        one.destroy(ID)
+
+
+def test_traffic_of_a_libvirt_that_does_not_count_it(ours: Hypervisor) -> None:
+    ours.create(xml())
+    assert ours.traffic().get(ID, {}) == {}
+
+
+def test_what_the_cards_carried() -> None:
+    """As getAllDomainStats has it; a card that it can't look at has a name alone."""
+    stats = {
+        "net.count": 3,
+        "net.0.name": "vnet0",
+        "net.0.rx.bytes": 100,
+        "net.0.rx.pkts": 3,
+        "net.0.tx.bytes": 10,
+        "net.1.name": "vnet1",
+        "net.2.name": "vnet2",
+        "net.2.rx.bytes": 0,
+        "net.2.tx.bytes": 0,
+    }
+    assert _cards(stats) == {"vnet0": (100, 10), "vnet2": (0, 0)}
+    assert _cards({}) == {}
 
 
 def test_what_a_new_lease_changes_is_put_into_the_saved_description() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bait.images import Cache, free_mib, refuse_references
 from tests.unit.conftest import TAG, Web, eventually, needs_root, part_of
+from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import CancelledError, WnodesError
 
@@ -33,7 +34,26 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def names(cache: Cache) -> set[str]:
-    return {path.name for path in cache.folder.iterdir()}
+    return {path.name for path in cache.folder.iterdir() if path.suffix != ".seen"}
+
+
+def test_a_copy_that_was_written_to_is_fetched_again(cache: Cache, web: Web) -> None:
+    part = web.add("/a", os.urandom(MIB))
+    cache.fetch(image(part), go_on)
+    with cache.path(part).open("r+b") as file:
+        file.write(b"damaged")
+    cache.fetch(image(part), go_on)
+    assert source.sha256(str(cache.path(part))) == part.sha256
+    assert web.requests["/a"] == 2
+
+
+def test_a_copy_that_was_only_touched_is_verified_and_kept(cache: Cache, web: Web) -> None:
+    part = web.add("/a", os.urandom(MIB))
+    cache.fetch(image(part), go_on)
+    os.utime(cache.path(part))
+    for _ in range(2):
+        cache.fetch(image(part), go_on)
+    assert web.requests["/a"] == 1
 
 
 def test_twenty_callers_are_one_download(cache: Cache, web: Web) -> None:
@@ -232,7 +252,7 @@ def test_the_least_recently_used_go_first_and_never_one_in_use(tmp_path: Path, w
     parts = {name: web.add(f"/{name}", os.urandom(MIB)) for name in "abcdef"}
     for number, name in enumerate("abcd"):
         cache.fetch(image(parts[name]), go_on)
-        os.utime(cache.path(parts[name]), (number, number))
+        os.utime(cache.path(parts[name]).with_suffix(".seen"), (number, number))
     used.add(parts["a"].sha256)
     cache.fetch(image(parts["b"]), go_on)  # used again: now the youngest
     cache.fetch(image(parts["e"]), go_on)
@@ -258,7 +278,7 @@ def test_eviction_and_downloads_at_the_same_time(tmp_path: Path, web: Web) -> No
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(ask, range(120)))
-    assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 2 * MIB
+    assert sum(path.stat().st_size for path in cache.folder.iterdir() if not path.suffix) <= 2 * MIB
 
 
 @needs_root

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bait import ledger as module
-from bait.ledger import Lease, Ledger, Row
+from bait import store
+from bait.ledger import Lease, Ledger, Moved, Row
+from bait.usage import Clock
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
@@ -46,8 +47,8 @@ def on_disk(path: Path) -> list[tuple[str, str]]:
 def test_each_change_is_on_disk_when_its_call_returns(path: Path, ledger: Ledger) -> None:
     ledger.promise(row())
     assert on_disk(path) == [("7", "requested")]
-    ledger.change(row().id, "building", state=State.BUILDING)
-    assert on_disk(path) == [("7", "building")]
+    ledger.change(row().id, "ending", state=State.ENDING)
+    assert on_disk(path) == [("7", "ending")]
     ledger.forget(row(), "gone")
     assert on_disk(path) == []
 
@@ -166,8 +167,7 @@ def test_threads_lose_no_change(ledger: Ledger) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from bait import ledger as module
-from bait.ledger import Lease, Ledger, Row
+from bait.ledger import Ledger, Row
 from wnodes_lrms.model import State
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(100000):
@@ -272,16 +272,59 @@ def cloud_row(lease: str = "L1", job: str = "7", state: State = State.REQUESTED)
     return Row("m", job, 0, state, now, kind=Kind.CLOUD, lease=lease, ends=now + 60, spec="{}")
 
 
-def test_an_old_file_is_migrated_and_keeps_its_rows(path: Path) -> None:
+def at_rest(ledger: Ledger, why: str) -> None:
+    """The only machine is stopped, by the way that leads there."""
+    assert ledger.change("m", "stopping", state=State.STOPPING)
+    ledger.rest(ledger.rows()[0], State.STOPPED, why, 0)
+
+
+# What the versions 1 and 2 of the file were made by. These texts never change.
+VERSIONS = (
+    """
+CREATE TABLE machine (id TEXT PRIMARY KEY, job TEXT NOT NULL, restart INTEGER NOT NULL,
+    state TEXT NOT NULL, since REAL NOT NULL, uid INTEGER, tag TEXT NOT NULL,
+    cores INTEGER NOT NULL, memory INTEGER NOT NULL, address TEXT UNIQUE, digests TEXT NOT NULL,
+    reason TEXT NOT NULL, retry INTEGER NOT NULL) STRICT;
+CREATE TABLE event (at REAL NOT NULL, job TEXT NOT NULL, machine TEXT NOT NULL,
+    what TEXT NOT NULL) STRICT;
+CREATE INDEX event_job ON event (job);
+PRAGMA user_version = 1;
+""",
+    """
+ALTER TABLE machine ADD COLUMN kind TEXT NOT NULL DEFAULT 'batch';
+ALTER TABLE machine ADD COLUMN lease TEXT NOT NULL DEFAULT '';
+ALTER TABLE machine ADD COLUMN ends REAL;
+ALTER TABLE machine ADD COLUMN spec TEXT NOT NULL DEFAULT '';
+CREATE TABLE lease (id TEXT PRIMARY KEY, machine TEXT NOT NULL, job TEXT NOT NULL,
+    at REAL NOT NULL, reason TEXT, code INTEGER) STRICT;
+CREATE TABLE attached (volume TEXT PRIMARY KEY, machine TEXT NOT NULL,
+    device TEXT NOT NULL) STRICT;
+PRAGMA user_version = 2;
+""",
+)
+BATCH = (
+    "INSERT INTO machine VALUES ('id', '7', 1, 'ready', 123.5, 1000, 'small_linux_x86_64',"
+    " 2, 512, '192.168.190.2', 'aa bb', '', 1)"
+)
+
+
+def written_by(path: Path, version: int, *statements: str, mark: bool = True) -> None:
+    """A file as that version of the bait has left it."""
     path.parent.mkdir()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.executescript(module._SCHEMA[0])
-        assert db.execute("PRAGMA user_version").fetchone() == (0,)  # as it was written then
-        db.execute(
-            "INSERT INTO machine VALUES ('id', '7', 1, 'ready', 123.5, 1000, 'small_linux_x86_64',"
-            " 2, 512, '192.168.190.2', 'aa bb', '', 1)"
-        )
-        db.execute("INSERT INTO event VALUES (?, '7', 'id', 'ready')", (time.time(),))
+        for script in VERSIONS[:version]:
+            db.executescript(script)
+            for statement in statements if script is VERSIONS[0] else ():
+                db.execute(statement)
+        if not mark:
+            db.execute("PRAGMA user_version = 0")
+
+
+@pytest.mark.parametrize(("version", "mark"), [(1, False), (1, True), (2, True)])
+def test_an_old_file_is_migrated_and_keeps_its_rows(path: Path, version: int, mark: bool) -> None:
+    """The very first one did not say its version."""
+    event = "INSERT INTO event VALUES (CAST(strftime('%s') AS REAL), '7', 'id', 'ready')"
+    written_by(path, version, BATCH, event, mark=mark)
     for _ in range(2):  # and once more: it is not done twice
         ledger = Ledger(path)
         (old,) = ledger.rows()
@@ -302,21 +345,77 @@ def test_an_old_file_is_migrated_and_keeps_its_rows(path: Path) -> None:
         assert [event.what for event in ledger.events("7")] == ["ready"]
         assert ledger.ended_leases(9) == []
         assert ledger.attached() == {}
+        assert ledger.note("drain") is None
+        assert len(ledger.usages()) == 1
         ledger.close()
+
+
+def test_leases_and_volumes_of_an_old_file_are_kept(path: Path) -> None:
+    written_by(path, 2)
+    now = time.time()
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("INSERT INTO lease VALUES ('L1', 'm', '7', ?, 'stopped', 0)", (now,))
+        db.execute("INSERT INTO lease VALUES ('L2', 'm', '8', ?, NULL, NULL)", (now,))
+        db.execute("INSERT INTO attached VALUES ('v', 'm', 'vdc')")
+    ledger = Ledger(path)
+    assert ledger.leases_of("m") == [
+        Lease("L1", "m", "7", now, "stopped", 0),
+        Lease("L2", "m", "8", now),
+    ]
+    assert ledger.attached() == {"v": ("m", "vdc")}
+    ledger.close()
+
+
+def test_what_runs_while_the_bait_is_brought_up_to_date_is_counted(path: Path) -> None:
+    """From the last change of its state, which is all that the old file knows."""
+    written_by(path, 2)
+    since = time.time() - 100
+    states = [*State]
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        for state in states:
+            db.execute(
+                "INSERT INTO machine (id, job, restart, state, since, uid, tag, cores, memory,"
+                " digests, reason, retry, kind, lease, spec) VALUES (?, '7', 0, ?, ?, 1000, 'tag',"
+                " 2, 512, '', '', 1, 'cloud', ?, ?)",
+                (
+                    *(f"of {state}", state, since, f"lease {state}"),
+                    '{"dn": "/CN=Alice", "fqan": "/box"}' if state is State.READY else "",
+                ),
+            )
+        db.execute(
+            "INSERT INTO machine VALUES ('b', '8', 1, 'ready', ?, 1000, 'tag', 4, 512, NULL, '',"
+            " '', 1, 'batch', '', NULL, '')",
+            (since,),
+        )
+    ledger = Ledger(path)
+    found = {usage.id: usage for usage in ledger.usages()}
+    runs = {State.BOOTING, State.READY, State.SUSPENDED, State.STOPPING, State.HIBERNATING}
+    assert found.keys() == {"b"} | {f"lease {state}" for state in runs}
+    for id_, usage in found.items():
+        held = id_ == "lease suspended"
+        assert usage.clock is (Clock.HELD if held else Clock.RUNS)
+        counted, other = (usage.held, usage.wall) if held else (usage.wall, usage.held)
+        assert counted >= 99
+        assert other == 0
+        assert usage.began == since
+        assert usage.ended is None
+    assert (found["b"].kind, found["b"].dn, found["b"].cores) == (Kind.BATCH, "", 4)
+    assert (found["lease ready"].dn, found["lease ready"].fqan) == ("/CN=Alice", "/box")
+    before = found["b"].wall
+    assert ledger.change("b", "ending", state=State.ENDING)
+    (closed,) = (usage for usage in ledger.usages() if usage.id == "b")
+    assert closed.clock is Clock.CLOSED
+    assert closed.wall == before  # of the seconds between nobody knows
+    assert closed.ended == since + before
+    ledger.close()
 
 
 def test_a_migration_that_breaks_leaves_the_file_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SCHEMA", module._SCHEMA[:1])
-    old = sqlite3.connect(":memory:")
-    old.executescript(module._SCHEMA[0])
-    path.parent.mkdir()
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        old.backup(db)
-    monkeypatch.setattr(
-        module, "_SCHEMA", (*module._SCHEMA, "CREATE TABLE half (x); DROP TABLE no_such_table;")
-    )
+    written_by(path, 1)
+    broken = "CREATE TABLE half (x); DROP TABLE no_such_table;"
+    monkeypatch.setattr(store, "_SCHEMA", (store._SCHEMA[0], broken))
     with pytest.raises(WnodesError, match="no_such_table"):
         Ledger(path)
     with contextlib.closing(sqlite3.connect(path)) as db:
@@ -324,6 +423,18 @@ def test_a_migration_that_breaks_leaves_the_file_as_it_was(
         names = [name for (name,) in db.execute("SELECT name FROM sqlite_master")]
         assert "machine" in names
         assert "half" not in names
+
+
+def test_an_old_and_a_new_file_end_up_with_the_same_tables(tmp_path: Path) -> None:
+    def tables(path: Path) -> dict[str, list[tuple[object, ...]]]:
+        Ledger(path).close()
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            names = [n for (n,) in db.execute("SELECT name FROM sqlite_master ORDER BY name")]
+            return {name: db.execute(f"PRAGMA table_info('{name}')").fetchall() for name in names}
+
+    new, old = tmp_path / "new" / "file", tmp_path / "old" / "file"
+    written_by(old, 2)
+    assert tables(old) == tables(new)
 
 
 def test_a_lease_is_opened_once(ledger: Ledger) -> None:
@@ -348,7 +459,7 @@ ANY = _Any()
 
 def test_a_new_lease_takes_over_the_row_but_never_another_machines_address(ledger: Ledger) -> None:
     ledger.open_lease(dataclasses.replace(cloud_row(), address="10.0.0.2"))
-    ledger.rest(ledger.rows()[0], State.STOPPED, "stopped", 0)
+    at_rest(ledger, "stopped")
     assert ledger.open_lease(dataclasses.replace(cloud_row("L2", "8"), address="10.0.0.2"))
     (only,) = ledger.rows()
     assert (only.job, only.lease, only.address) == ("8", "L2", "10.0.0.2")
@@ -361,7 +472,7 @@ def test_a_new_lease_takes_over_the_row_but_never_another_machines_address(ledge
 
 def test_at_rest_it_has_no_lease_and_the_lease_its_outcome(ledger: Ledger) -> None:
     ledger.open_lease(cloud_row())
-    ledger.rest(ledger.rows()[0], State.STOPPED, "its user has stopped it", 0)
+    at_rest(ledger, "its user has stopped it")
     (row_,) = ledger.rows()
     assert (row_.state, row_.job, row_.lease, row_.ends) == (State.STOPPED, "", "", None)
     assert row_.reason == "its user has stopped it"
@@ -388,25 +499,27 @@ def test_a_step_that_comes_late_is_not_taken(ledger: Ledger, what: str) -> None:
     ledger.open_lease(cloud_row())
     (stale,) = ledger.rows()
     if what == "another lease":
-        ledger.rest(stale, State.STOPPED, "stopped", 0)
+        at_rest(ledger, "stopped")
         ledger.open_lease(cloud_row("L2", "8"))
     elif what == "another state":
         ledger.change("m", "ending", state=State.ENDING)
     else:
         ledger.forget(stale, "gone")
     before = ledger.rows()
-    assert ledger.move(stale, "running", (State.REQUESTED,), state=State.READY) is None
+    assert ledger.move(stale, "building", (State.REQUESTED,), state=State.BUILDING) is None
     ledger.rest(stale, State.STOPPED, "stopped", 0)
+    if what != "another state":  # what is to be removed may be removed by whoever was about to
+        ledger.forget(stale, "gone")
     assert ledger.rows() == before
 
 
 def test_a_step_that_comes_in_time_is_taken(ledger: Ledger) -> None:
     ledger.open_lease(cloud_row())
     (now,) = ledger.rows()
-    moved = ledger.move(now, "running", (State.REQUESTED,), state=State.READY, reason="")
+    moved = ledger.move(now, "building", (State.REQUESTED,), state=State.BUILDING, reason="")
     assert moved == ledger.get("m")
     assert moved
-    assert moved.state is State.READY
+    assert moved.state is State.BUILDING
 
 
 def test_a_refusal_is_an_outcome_but_does_not_end_a_lease(ledger: Ledger) -> None:
@@ -431,4 +544,113 @@ def test_the_outcomes_are_the_newest_and_are_forgotten_in_time(path: Path, ledge
     again = Ledger(path)
     assert again.ended_leases(9) == []
     assert again.lease("LIVE")
+    again.close()
+
+
+# -- notes, moves, and what happened ---------------------------------------------------------------
+
+
+def test_notes(path: Path, ledger: Ledger) -> None:
+    assert ledger.note("drain") is None
+    ledger.set_note("drain", "yes")
+    ledger.set_note("other", "")
+    ledger.set_note("drain", "no; it's «odd»")
+    assert ledger.note("drain") == "no; it's «odd»"
+    again = Ledger(path)
+    assert again.note("drain") == "no; it's «odd»"
+    again.close()
+    ledger.set_note("drain", None)
+    ledger.set_note("drain", None)
+    assert ledger.note("drain") is None
+    assert ledger.note("other") == ""
+
+
+def test_events_are_asked_for_by_job_or_by_machine(ledger: Ledger) -> None:
+    ledger.promise(row())
+    ledger.promise(row(restart=1))
+    ledger.record("7", row().id, "seen")
+    ledger.record("", row().id, "with no job")
+    assert [event.what for event in ledger.events("7")] == ["requested", "requested", "seen"]
+    told = [event.what for event in ledger.events(row().id)]
+    assert told == ["requested", "seen", "with no job"]
+    assert [event.what for event in ledger.events(row(restart=1).id)] == ["requested"]
+    assert ledger.events("nobody's") == []
+
+
+def test_who_hears_of_a_move_can_ask_the_ledger_from_any_thread(ledger: Ledger) -> None:
+    heard: list[tuple[Moved, State | None]] = []
+
+    def hear(moved: Moved) -> None:
+        found: list[Row | None] = []
+        asker = threading.Thread(target=lambda: found.append(ledger.get(moved.machine)))
+        asker.start()
+        asker.join(5)
+        heard.append((moved, found[0].state if found[0] else None))
+
+    ledger.on_move = hear
+    ledger.promise(row())
+    ledger.promise(row())
+    ledger.change(row().id, "read", uid=1)
+    ledger.change(row().id, "ending", state=State.ENDING)
+    ledger.change(row().id, "ending", state=State.ENDING)
+    ledger.forget(row(), "gone")
+    ledger.forget(row(), "gone")
+    moves = [(None, State.REQUESTED), (State.REQUESTED, State.ENDING), (State.ENDING, None)]
+    expected = [Moved(Kind.BATCH, old, new, row().id, "7") for old, new in moves]
+    assert [moved for moved, _ in heard] == expected
+    assert [state for _, state in heard] == [State.REQUESTED, State.ENDING, None]
+
+
+def test_who_does_not_bear_to_hear_of_a_move_does_not_undo_it(path: Path, ledger: Ledger) -> None:
+    def die(_moved: Moved) -> None:
+        raise SystemExit
+
+    ledger.promise(row())
+    ledger.on_move = die
+    with pytest.raises(SystemExit):
+        ledger.change(row().id, "building", state=State.BUILDING)
+    assert on_disk(path) == [("7", "building")]
+    ledger.on_move = lambda _moved: None
+    assert ledger.change(row().id, "starting", state=State.STARTING)  # and nothing is locked
+
+
+def test_a_late_word_on_one_lease_does_not_touch_the_next(ledger: Ledger) -> None:
+    ledger.open_lease(cloud_row())
+    (first,) = ledger.rows()
+    at_rest(ledger, "stopped")
+    ledger.open_lease(cloud_row("L2", "8"))
+    (second,) = ledger.rows()
+    ledger.forget(first, "its first start failed", 1)
+    ledger.rest(first, State.FAILED, "its first start failed", 1)
+    assert ledger.rows() == [second]
+    lease = ledger.lease("L2")
+    assert lease
+    assert lease.reason is None
+    assert not ledger.open_lease(cloud_row("L3", "9"))  # it is being made for another
+    assert ledger.lease("L3") is None
+
+
+def test_a_transaction_that_its_caller_breaks_off_leaves_nothing(ledger: Ledger) -> None:
+    def half() -> None:
+        with ledger.store.change() as db:
+            db.execute("INSERT INTO note VALUES ('half', 'done')")
+            raise KeyError("half")
+
+    with pytest.raises(KeyError):
+        half()
+    assert ledger.note("half") is None
+    ledger.set_note("half", "whole")
+
+
+def test_messages_that_were_sent_are_forgotten_in_time(path: Path, ledger: Ledger) -> None:
+    old, new = time.time() - 91 * 86400, time.time() - 89 * 86400
+    with ledger.store.change() as db:
+        for at, state in ((old, "sent"), (old, "written"), (old, "handing"), (new, "sent")):
+            db.execute(
+                "INSERT INTO message (at, text, state) VALUES (?, ?, ?)", (at, "text", state)
+            )
+    again = Ledger(path)
+    with again.store.change() as db:
+        kept = [state for (state,) in db.execute("SELECT state FROM message ORDER BY number")]
+    assert kept == ["written", "handing", "sent"]
     again.close()

@@ -10,7 +10,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.unit.bait.conftest import MACHINE, Site, an_order
-from tests.unit.conftest import eventually, needs_root
+from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms import catalogue
 from wnodes_lrms.errors import ConflictError
 from wnodes_lrms.model import State
@@ -118,7 +118,7 @@ def test_a_start_waits_until_its_disk_is_read(stopped: Site, mocker: MockerFixtu
 
 def test_a_machine_in_the_middle_of_something_is_not_saved(stopped: Site) -> None:
     for state in (State.REQUESTED, State.BUILDING, State.STOPPING, State.HIBERNATING, State.ENDING):
-        stopped.node.ledger.change(ID, "as a test wants it", state=state)
+        put(stopped.node.ledger, ID, state=state)
         with pytest.raises(ConflictError, match=str(state)):
             stopped.cloud.save(ID, TAG)
     assert stopped.cloud.saved()["busy"] == []

@@ -58,7 +58,7 @@ def bundled(
     code = (
         "import sys; from hooks import starter; starter.GUEST = sys.argv[1];"
         "sys.stdout.buffer.write("
-        "starter.bundle(sys.argv[2], sys.argv[3], sys.argv[5:], sys.argv[4]))"
+        "starter.bundle(sys.argv[2], sys.argv[3], sys.argv[5:], sys.argv[4], {}))"
     )
     fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
     words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
@@ -128,7 +128,7 @@ def test_how_a_script_ends_is_known(
     guest.mkdir()
     (tmp_path / "script").write_text(f"ulimit -c 0\n{script}\n")
     monkeypatch.setattr(starter, "GUEST", str(guest))
-    unpack(starter.bundle("/bin/sh", str(tmp_path / "script"), [], "/"), guest)
+    unpack(starter.bundle("/bin/sh", str(tmp_path / "script"), [], "/", {}), guest)
     done = run(guest, programs(tmp_path / "bin", shell))
     assert (guest / "end").read_text() == f"{end}\n"
     how, number = end.split()
@@ -215,6 +215,8 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     found = eval(environment)  # noqa: S307
     wanted = {os.fsencode(key): os.fsencode(value) for key, value in HOSTILE.items()}
     wanted[b"PYTHONPATH"] = os.fsencode(ROOT)
+    for kind in ("machine", "job"):
+        wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
     found.pop(b"LC_CTYPE", None)  # Python's own, on both sides
     assert found == wanted
 
@@ -342,6 +344,9 @@ class Bait:
                 self.heard.append(json.loads(link.recv(4096)))
                 link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in self._lines))
 
+    def now_says(self, *lines: object) -> None:
+        self._lines = list(lines)
+
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -380,7 +385,7 @@ class Stage:
         (self.folder / "script").write_text(script)
         code = (
             "import sys; from hooks import starter;"
-            f"starter.GUEST = {str(self.guest)!r}; starter.END_PATIENCE = 0.2;"
+            f"starter.GUEST = {str(self.guest)!r}; starter.END_PATIENCE = 0.2; starter.LOOK = 0.2;"
             "starter.SILENCE = 0.5; starter.BAIT_AWAY = 0.5;"
             "starter.main(*sys.argv[1:])"
         )
@@ -543,6 +548,60 @@ def test_the_connection_trusts_one_key_and_reads_no_settings(stage: Stage) -> No
         "BatchMode=yes",
     ):
         assert wanted in log
+
+
+# -- Machine/Job Features -------------------------------------------------------------------------
+
+
+def test_what_a_machine_is_told_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "JOB", "7")
+    said = starter.features({"cores": 2, "memory": 384, "shutdown": None})
+    assert said == {
+        "machinefeatures/total_cpu": "2\n",
+        "jobfeatures/allocated_cpu": "2\n",
+        "jobfeatures/job_id": "7\n",
+        "jobfeatures/jobstart_secs": f"{starter.STARTED}\n",
+        "jobfeatures/max_rss_bytes": "402653184\n",
+    }
+    drained = starter.features({"cores": 2, "memory": 384, "shutdown": 1800000000.7})
+    assert {name: drained[name] for name in drained.keys() - said.keys()} == {
+        "machinefeatures/shutdowntime": "1800000000\n",
+        "jobfeatures/shutdowntime_job": "1800000000\n",
+    }
+    # A bait of an earlier version says less.
+    assert set(starter.features({})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
+
+
+def test_a_script_finds_what_its_machine_was_told(stage: Stage) -> None:
+    stage.environment["MACHINEFEATURES"] = "/etc/machinefeatures"  # the node's own mean nothing
+    stage.says(stage.ready | {"cores": 3, "memory": 512, "shutdown": 1800000000.0})
+    code, out, _errors = stage.run(
+        'cat "$MACHINEFEATURES"/total_cpu "$JOBFEATURES"/max_rss_bytes "$JOBFEATURES"/job_id;'
+        'cat "$MACHINEFEATURES"/shutdowntime "$JOBFEATURES"/shutdowntime_job'
+    )
+    assert code == 0
+    assert out.split() == ["3", "536870912", "7", "1800000000", "1800000000"]
+    log = (stage.folder / "ssh.log").read_text().splitlines()
+    # The files travel with the script: the start of a job has no more sessions for their sake.
+    assert len([line for line in log if " -O exit " not in line]) == 2
+
+
+def test_a_running_script_hears_of_its_shutdown_and_that_it_is_off(stage: Stage) -> None:
+    stage.says(stage.ready | {"shutdown": None})
+    process = stage.start(
+        'f="$MACHINEFEATURES/shutdowntime"; j="$JOBFEATURES/shutdowntime_job"\n'
+        "[ -e $f ] || echo none\n"
+        "until [ -s $f ] && [ -s $j ]; do sleep 0.05; done; cat $f $j\n"
+        "until ! [ -e $f ] && ! [ -e $j ]; do sleep 0.05; done; echo gone"
+    )
+    assert process.stdout
+    assert stage.bait
+    assert process.stdout.readline() == "none\n"
+    stage.bait.now_says(stage.ready | {"shutdown": 1800000000.5})
+    assert [process.stdout.readline() for _ in range(2)] == ["1800000000\n"] * 2
+    stage.bait.now_says(stage.ready | {"shutdown": None})
+    out, _errors = process.communicate(timeout=10)
+    assert (process.returncode, out) == (0, "gone\n")
 
 
 # -- declared files, between two folders ----------------------------------------------------------

@@ -1,0 +1,111 @@
+"""What root may ask of a bait on its control socket: a function for each operation."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from time import time
+from typing import Any
+
+from bait.engine import Engine
+from bait.node import Node
+from bait.publishing import publish
+from bait.why import Rules, why
+from wnodes_lrms.errors import RejectedError
+
+Request = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def text(request: Request, key: str) -> str:
+    """A short text of the request. Raises RejectedError if there is none."""
+    value = request.get(key)
+    if not isinstance(value, str) or not value or len(value) > 200 or not value.isprintable():
+        raise RejectedError(f"{key}: a short text is needed")
+    return value
+
+
+def _seconds(request: Request, key: str) -> float | None:
+    value = request.get(key)
+    if value is not None and not isinstance(value, int | float):
+        raise RejectedError(f"{key}: seconds since the epoch are needed")
+    return value
+
+
+def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
+    restart = request.get("restart", 0)
+    if not isinstance(restart, int) or restart < 0:
+        raise RejectedError("restart: a whole number is needed")
+    engine.prepare(text(request, "job"), restart)
+    return {}
+
+
+def _release(node: Node, _engine: Engine, request: Request) -> Answer:
+    node.release(text(request, "job"))
+    return {}
+
+
+def _destroy(node: Node, _engine: Engine, request: Request) -> Answer:
+    node.end(text(request, "machine"))
+    return {}
+
+
+def _machines(node: Node, _engine: Engine, _request: Request) -> Answer:
+    return {"machines": [asdict(row) for row in node.ledger.rows()]}
+
+
+def _events(node: Node, _engine: Engine, request: Request) -> Answer:
+    return {"events": [asdict(event) for event in node.ledger.events(text(request, "job"))]}
+
+
+def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
+    lines = node.look() if request.get("dry") else node.reconcile()
+    return {"plan": [asdict(line) for line in lines]}
+
+
+def _why(node: Node, _engine: Engine, request: Request) -> Answer:
+    drain = node.drain
+    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by())
+    return {"why": why(node.ledger, text(request, "name"), time(), rules)}
+
+
+def _usages(node: Node, _engine: Engine, request: Request) -> Answer:
+    since = _seconds(request, "since") or 0.0
+    return {"usages": [asdict(usage) for usage in node.ledger.usages(since=since)]}
+
+
+def _publish(node: Node, _engine: Engine, _request: Request) -> Answer:
+    return {"messages": publish(node.ledger, node.config, node.builder.node)}
+
+
+def _drain(node: Node, _engine: Engine, request: Request) -> Answer:
+    node.drain.begin(_seconds(request, "by"), text(request, "reason"))
+    return {}
+
+
+def _resume(node: Node, _engine: Engine, _request: Request) -> Answer:
+    node.drain.resume()
+    return {}
+
+
+def _host(node: Node, _engine: Engine, _request: Request) -> Answer:
+    return {"host": node.drain.shown()}
+
+
+def _ping(_node: Node, _engine: Engine, _request: Request) -> Answer:
+    return {}
+
+
+OPERATIONS: dict[str, Callable[[Node, Engine, Request], Answer]] = {
+    "prepare": _prepare,
+    "release": _release,
+    "destroy": _destroy,
+    "machines": _machines,
+    "events": _events,
+    "gc": _gc,
+    "why": _why,
+    "usages": _usages,
+    "publish": _publish,
+    "drain": _drain,
+    "resume": _resume,
+    "host": _host,
+    "ping": _ping,
+}

@@ -1,0 +1,508 @@
+"""node.py: what is in doubt waits, what hangs keeps nobody, and each thing is said once."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pytest_mock import MockerFixture
+
+from bait import node as module
+from bait.build import paths
+from bait.drain import Draining
+from bait.hypervisor import MARK
+from bait.ledger import Row
+from bait.node import Line
+from bait.plan import Act, Action
+from bait.works import Work
+from tests.unit.bait.processes import QEMU, guest, started
+from tests.unit.conftest import Bait, Node, answers_again, eventually
+from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError
+from wnodes_lrms.model import Kind, State, machine_id
+
+CLUSTER = uuid.uuid4().hex
+ID = machine_id(CLUSTER, "7", 0)
+OTHER = machine_id(CLUSTER, "8", 0)
+
+
+class Time:
+    """The clocks that the node looks at; they go on when the test says so."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+    def time(self) -> float:
+        return 1_700_000_000.0 + self.at
+
+
+@dataclass
+class Recorder:
+    """In the place of who has machines in hand: writes down what it is told to do."""
+
+    done: list[tuple[Act, str]] = field(default_factory=list)
+    hangs: dict[str, threading.Event] = field(default_factory=dict)
+    faults: dict[str, WnodesError] = field(default_factory=dict)
+
+    def carry_out(self, action: Action, row: Row) -> None:
+        assert action.machine == row.id
+        self.done.append((action.act, row.id))
+        if row.id in self.hangs:
+            self.hangs[row.id].wait(10)
+        if row.id in self.faults:
+            raise self.faults[row.id]
+
+    def release(self, row: Row) -> None:
+        self.done.append((Act.END, row.id))
+
+    def end(self, row: Row) -> None:
+        self.done.append((Act.END, row.id))
+
+    def stopped(self, row: Row) -> None:
+        raise WnodesError(f"{row.id} can't be seen to")
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    monkeypatch.setattr(module, "_AT_ONCE", 10.0)
+    made = Recorder()
+    yield made
+    for event in made.hangs.values():
+        event.set()
+
+
+@pytest.fixture
+def bait(node: Node, hand: Recorder, time: Time) -> Bait:  # noqa: ARG001
+    made = node.bait()
+    made.node.hands = {Kind.BATCH: hand, Kind.CLOUD: hand}
+    return made
+
+
+def domain(node: Node, machine: str = ID, job: str = "7") -> None:
+    mark = f"<m:machine xmlns:m='{MARK}' cluster='box' node='hv1' job='{job}' restart='0'/>"
+    node.hypervisor.create(
+        f"<domain type='test'><name>{machine}</name><uuid>{machine}</uuid>"
+        f"<metadata>{mark}</metadata><memory>1024</memory><os><type>hvm</type></os></domain>"
+    )
+
+
+def machine(node: Node, job: str = "7", runs: bool = True, state: State = State.READY) -> str:
+    """A batch machine, and its domain."""
+    id_ = machine_id(CLUSTER, job, 0)
+    assert node.ledger.promise(Row(id_, job, 0, state, 0.0))
+    if runs:
+        domain(node, id_, job)
+    return id_
+
+
+def plans(lines: list[Line]) -> list[tuple[Act, float]]:
+    return [(line.action.act, line.wait) for line in lines]
+
+
+def words(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == module.__name__]
+
+
+# -- doubts ----------------------------------------------------------------------------------------
+
+
+def test_what_is_in_doubt_is_done_when_it_has_stood_for_the_time_of_grace(
+    node: Node, bait: Bait, hand: Recorder, time: Time
+) -> None:
+    machine(node)
+    assert plans(bait.node.reconcile()) == [(Act.END, 60.0)]
+    time.at += 30
+    assert plans(bait.node.reconcile()) == [(Act.END, 30.0)]
+    time.at += 29
+    assert plans(bait.node.reconcile()) == [(Act.END, 1.0)]
+    assert hand.done == []
+    time.at += 1
+    assert plans(bait.node.reconcile()) == [(Act.END, 0.0)]
+    assert hand.done == [(Act.END, ID)]
+
+
+def test_what_is_not_in_doubt_is_done_at_once(node: Node, bait: Bait, hand: Recorder) -> None:
+    node.batch.grant("7")
+    machine(node, runs=False)
+    assert plans(bait.node.reconcile()) == [(Act.LOST, 0.0)]
+    assert hand.done == [(Act.LOST, ID)]
+
+
+def test_the_time_of_grace_is_the_sites(node: Node, bait: Bait, hand: Recorder, time: Time) -> None:
+    settings = bait.node.config.bait.model_copy(update={"grace": 5})
+    bait.node.config = bait.node.config.model_copy(update={"bait": settings})
+    machine(node)
+    bait.node.reconcile()
+    time.at += 5
+    bait.node.reconcile()
+    assert hand.done == [(Act.END, ID)]
+
+
+@pytest.mark.parametrize(
+    "meanwhile", ["the batch system is away", "the job is listed", "the job is heard", "in hand"]
+)
+def test_a_doubt_that_did_not_stand_begins_anew(
+    node: Node, bait: Bait, hand: Recorder, time: Time, meanwhile: str
+) -> None:
+    machine(node)
+    bait.node.reconcile()
+    time.at += 59
+    let_go = threading.Event()
+    if meanwhile == "the batch system is away":
+        node.batch.jobs = None
+    elif meanwhile == "the job is listed":
+        node.batch.grant("7")
+    elif meanwhile == "the job is heard":
+        bait.works.heard.note("7")
+    else:
+
+        def work(_work: Work) -> None:
+            let_go.wait(5)
+
+        bait.works.start(ID, "7", work, lambda _error: None)
+    assert (Act.END, 1.0) not in plans(bait.node.reconcile())
+    node.batch.jobs = {}
+    answers_again(bait)
+    bait.works.heard._last.clear()
+    let_go.set()
+    eventually(lambda: not bait.works.machines())
+    time.at += 59
+    assert plans(bait.node.reconcile()) == [(Act.END, 60.0)]
+    time.at += 59
+    assert plans(bait.node.reconcile()) == [(Act.END, 1.0)]
+    assert hand.done == []
+
+
+def test_each_machine_has_a_doubt_of_its_own(
+    node: Node, bait: Bait, hand: Recorder, time: Time
+) -> None:
+    machine(node)
+    bait.node.reconcile()
+    time.at += 40
+    machine(node, "8")
+    assert plans(bait.node.reconcile()) == [(Act.END, 20.0), (Act.END, 60.0)]
+    time.at += 20
+    bait.node.reconcile()
+    assert hand.done == [(Act.END, ID)]
+
+
+def test_a_look_does_nothing_and_begins_no_doubt(
+    node: Node, bait: Bait, hand: Recorder, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    machine(node)
+    machine(node, "8", runs=False)
+    node.batch.grant("8")
+    for _ in range(3):
+        assert plans(bait.node.look()) == [(Act.END, 60.0), (Act.LOST, 0.0)]
+        time.at += 100
+    assert hand.done == []
+    assert words(caplog) == []
+    assert plans(bait.node.reconcile())[0] == (Act.END, 60.0)
+    time.at += 10
+    assert plans(bait.node.look())[0] == (Act.END, 50.0)
+
+
+def test_a_new_bait_has_its_own_doubts(node: Node, bait: Bait, hand: Recorder, time: Time) -> None:
+    machine(node)
+    bait.node.reconcile()
+    time.at += 60
+    again = node.bait()
+    again.node.hands = {Kind.BATCH: hand, Kind.CLOUD: hand}
+    assert plans(again.node.reconcile()) == [(Act.END, 60.0)]
+
+
+def test_what_is_due_and_could_not_be_done_is_done_at_the_next_look(
+    node: Node, bait: Bait, hand: Recorder, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(node)
+    hand.faults[ID] = WnodesError("libvirt says no")
+    bait.node.reconcile()
+    time.at += 60
+    bait.node.reconcile()
+    assert "end: libvirt says no" in words(caplog)
+    hand.faults.clear()
+    time.at += 15
+    bait.node.reconcile()
+    assert hand.done == [(Act.END, ID)] * 2
+
+
+def test_each_line_says_what_it_rests_on(node: Node, bait: Bait) -> None:
+    machine(node)
+    (line,) = bait.node.look()
+    assert (line.action.machine, line.action.job) == (ID, "7")
+    assert line.grounds["LRMS"] == "lists no such job here"
+    assert line.grounds["libvirt"] == "lists its domain"
+    assert line.grounds["files"] == "none"
+
+
+# -- actions that hang -----------------------------------------------------------------------------
+
+
+def test_an_action_that_hangs_keeps_no_other_waiting_and_is_not_begun_again(
+    node: Node, bait: Bait, hand: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in ("7", "8"):
+        node.batch.grant(job)
+        machine(node, job, runs=False)
+    hand.hangs[ID] = threading.Event()
+    monkeypatch.setattr(module, "_AT_ONCE", 0.05)
+    assert plans(bait.node.reconcile()) == [(Act.LOST, 0.0), (Act.LOST, 0.0)]
+    eventually(lambda: len(hand.done) == 2)
+    eventually(lambda: not bait.node._acting[OTHER].is_alive())
+    for _ in range(3):
+        (line,) = bait.node.reconcile()  # the first is in hand
+        assert line.action.machine == OTHER
+        eventually(lambda: not bait.node._acting[OTHER].is_alive())
+    eventually(lambda: hand.done.count((Act.LOST, OTHER)) == 4)
+    assert hand.done.count((Act.LOST, ID)) == 1
+    hand.hangs.pop(ID).set()
+    eventually(lambda: not bait.node._acting[ID].is_alive())
+    bait.node.reconcile()
+    eventually(lambda: hand.done.count((Act.LOST, ID)) == 2)
+
+
+def test_many_who_reconcile_at_once_do_it_once(
+    node: Node, bait: Bait, hand: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.batch.grant("7")
+    machine(node, runs=False)
+    hand.hangs[ID] = threading.Event()
+    monkeypatch.setattr(module, "_AT_ONCE", 0.05)
+    threads = [threading.Thread(target=bait.node.reconcile) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    eventually(lambda: hand.done)
+    assert hand.done == [(Act.LOST, ID)]
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def test_a_line_for_each_change_and_none_for_what_stays(
+    node: Node, bait: Bait, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    machine(node)
+    for _ in range(4):
+        bait.node.reconcile()
+        time.at += 15
+    doubt = "end in 60 s, unless it changes: the LRMS lists no such job here"
+    assert words(caplog) == [doubt]
+    for _ in range(3):
+        bait.node.reconcile()
+    due = "end: the LRMS lists no such job here"
+    assert words(caplog) == [doubt, due]
+    node.batch.grant("7")
+    bait.node.reconcile()
+    node.batch.jobs = {}
+    bait.node.reconcile()
+    assert words(caplog) == [doubt, due, doubt]
+    record = caplog.records[-1]
+    assert (record.__dict__["job"], record.__dict__["machine"]) == ("7", ID)
+
+
+def test_a_report_is_said_once_and_nothing_is_done(
+    node: Node, bait: Bait, hand: Recorder, time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    machine(node)
+    for _ in range(5):
+        bait.works.heard.note("7")
+        assert plans(bait.node.reconcile()) == [(Act.REPORT, 0.0)]
+        time.at += 1000
+    assert len(words(caplog)) == 1
+    assert hand.done == []
+    assert bait.node._acting == {}
+
+
+# -- strangers -------------------------------------------------------------------------------------
+
+
+def folder(node: Node, id_: str, precious: bool = False, runtime: bool = False) -> Path:
+    where = paths(node.config, id_)
+    made = where.runtime if runtime else where.disks
+    made.mkdir(parents=True)
+    (made / "file").touch()
+    if precious:
+        where.ran.touch()
+    return made
+
+
+@pytest.mark.parametrize("runtime", [True, False])
+def test_files_that_nobody_knows_go_in_time(
+    node: Node, bait: Bait, time: Time, runtime: bool
+) -> None:
+    stranger = folder(node, ID, runtime=runtime)
+    assert plans(bait.node.reconcile()) == [(Act.DESTROY, 60.0)]
+    time.at += 60
+    bait.node.reconcile()
+    assert not stranger.exists()
+    assert bait.node.reconcile() == []
+    assert [event.what for event in node.ledger.events(ID)] == [
+        "destroyed: files that no ledger row knows"
+    ]
+
+
+def test_a_users_disk_is_never_removed(node: Node, bait: Bait, time: Time) -> None:
+    stranger = folder(node, ID, precious=True)
+    folder(node, ID, runtime=True)
+    for _ in range(3):
+        assert plans(bait.node.reconcile()) == [(Act.REPORT, 0.0)]
+        time.at += 1000
+    assert (stranger / "file").exists()
+
+
+def test_files_in_use_by_a_process_that_libvirt_does_not_know_stay(
+    node: Node, bait: Bait, time: Time
+) -> None:
+    id_ = str(uuid.uuid4())
+    stranger = folder(node, id_)
+    qemu = started(QEMU, *guest(id_, stranger.parent))
+    try:
+        for _ in range(2):
+            assert plans(bait.node.reconcile()) == [(Act.REPORT, 0.0)]
+            time.at += 1000
+        assert stranger.exists()
+        assert qemu.poll() is None
+    finally:
+        qemu.communicate()
+
+
+def test_what_is_no_machines_folder_is_nobodys_business(node: Node, bait: Bait, time: Time) -> None:
+    parent = folder(node, "lost+found").parent
+    folder(node, ID.upper())
+    (parent / "README").touch()
+    for _ in range(2):
+        assert bait.node.reconcile() == []
+        time.at += 1000
+    assert len(list(parent.iterdir())) == 3
+
+
+def test_a_domain_that_nobody_knows_goes_in_time_with_its_files(
+    node: Node, bait: Bait, time: Time
+) -> None:
+    domain(node)
+    stranger = folder(node, ID, precious=True)
+    assert plans(bait.node.reconcile()) == [(Act.DESTROY, 60.0)]
+    assert list(node.hypervisor.domains()) == [ID]
+    time.at += 60
+    bait.node.reconcile()
+    assert node.hypervisor.domains() == {}
+    assert not stranger.exists()
+
+
+def test_one_that_is_promised_while_the_stranger_is_looked_at_stays(
+    node: Node, bait: Bait, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = folder(node, ID)
+    bait.node.reconcile()
+    time.at += 60
+    # It comes when the rows have been read, and before anything is done.
+    monkeypatch.setattr(bait.drain, "by", lambda: [machine(node, runs=False)].clear())
+    assert plans(bait.node.reconcile()) == [(Act.DESTROY, 0.0)]
+    assert stranger.exists()
+
+
+# -- usage -----------------------------------------------------------------------------------------
+
+
+def begin(node: Node, *jobs: str) -> None:
+    """Machines that have been started, each with a usage."""
+    for job in jobs:
+        node.batch.grant(job)
+        machine(node, job, state=State.BUILDING)
+        for state in (State.STARTING, State.BOOTING, State.READY):
+            node.ledger.change(machine_id(CLUSTER, job, 0), "on", state=state)
+
+
+def test_what_libvirt_lists_is_brought_up_to_date(node: Node, bait: Bait, disk: Path) -> None:
+    begin(node, "7", "8")
+    where = paths(node.config, ID)
+    where.disks.mkdir(parents=True)
+    where.disk.write_bytes(disk.read_bytes())
+    before = {usage.machine: usage for usage in node.ledger.usages()}
+    bait.node.reconcile()
+    after = {usage.machine: usage for usage in node.ledger.usages()}
+    assert all(after[id_].at > before[id_].at for id_ in (ID, OTHER))
+    assert (after[ID].disk, after[OTHER].disk) == (1, 0)  # a GiB that is begun is one
+    where.disk.unlink()  # its size is known by now
+    bait.node.reconcile()
+    assert {usage.machine: usage.disk for usage in node.ledger.usages()} == {ID: 1, OTHER: 0}
+
+
+def test_a_disk_that_tells_no_size(node: Node, bait: Bait) -> None:
+    begin(node, "7")
+    where = paths(node.config, ID)
+    where.disks.mkdir(parents=True)
+    where.disk.symlink_to(where.disk)
+    bait.node.reconcile()
+    assert [usage.disk for usage in node.ledger.usages()] == [0]
+
+
+def test_nothing_is_counted_of_what_nobody_sees(
+    node: Node, bait: Bait, mocker: MockerFixture
+) -> None:
+    begin(node, "7")
+    node.hypervisor.on_stop(lambda _machine: None)
+    before = node.ledger.usages()
+    traffic = mocker.patch.object(node.hypervisor, "traffic", side_effect=UnknownError("away"))
+    bait.node.reconcile()
+    assert traffic.call_count == 1
+    assert node.ledger.usages() == before
+    traffic.side_effect = None
+    node.hypervisor.destroy(ID)
+    bait.node.reconcile()
+    assert node.ledger.usages() == before
+
+
+# -- what is asked of it ---------------------------------------------------------------------------
+
+
+def test_a_jobs_machines_are_released_by_who_has_them_in_hand(
+    node: Node, bait: Bait, hand: Recorder
+) -> None:
+    machine(node)
+    machine(node, "8")
+    bait.node.release("7")
+    bait.node.release("nobody's")
+    assert hand.done == [(Act.END, ID)]
+    bait.node.end(OTHER)
+    assert hand.done == [(Act.END, ID), (Act.END, OTHER)]
+    with pytest.raises(AbsentError, match="no machine"):
+        bait.node.end("nobody's")
+
+
+def test_a_stop_that_nobody_can_see_to_is_said(
+    node: Node, bait: Bait, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine(node, runs=False)
+    bait.node._stopped("nobody's")
+    assert words(caplog) == []
+    bait.node._stopped(ID)
+    assert words(caplog) == [f"stopped: {ID} can't be seen to"]
+
+
+def test_a_drain_reaches_the_plan(node: Node, bait: Bait, hand: Recorder, time: Time) -> None:
+    node.batch.grant("7")
+    machine(node)
+    assert bait.node.look() == []
+    bait.drain._now = Draining(time.time(), time.time() + 100, "cooling")
+    assert bait.node.look() == []
+    time.at += 100
+    bait.node.reconcile()
+    assert hand.done == [(Act.EVICT, ID)]

@@ -1,0 +1,257 @@
+"""why.py on a real ledger: what it says of jobs and machines in every state."""
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bait.ledger import Ledger, Row
+from bait.life import MOVES
+from bait.why import Rules, why
+from tests.unit.bait.conftest import an_order
+from wnodes_lrms.cli.why import sentences
+from wnodes_lrms.errors import AbsentError, RejectedError
+from wnodes_lrms.model import Kind, State, machine_id
+from wnodes_lrms.order import Order
+
+NOW = time.time()
+RULES = Rules(notice=70.0, retries=2, drained=None, drain_by=None)
+BATCH = machine_id("box", "12", 0)
+TAG = "small_linux_x86_64"
+LIFE = (State.BUILDING, State.STARTING, State.BOOTING, State.READY)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger.sqlite")
+    yield made
+    made.close()
+
+
+def job(ledger: Ledger, *states: State, restart: int = 0, **facts: object) -> Row:
+    """Job 12 has a machine, that has come so far."""
+    row = Row(machine_id("box", "12", restart), "12", restart, State.REQUESTED, NOW)
+    ledger.promise(row)
+    known = {"uid": 1001, "tag": TAG, "cores": 2, "memory": 384, "address": "127.0.0.2"}
+    ledger.change(row.id, "allocation read", **(known | facts))
+    for state in states:
+        ledger.change(row.id, str(state), state=state)
+    now = ledger.get(row.id)
+    assert now
+    return now
+
+
+def lease(ledger: Ledger, *states: State, job: str = "20", **changes: object) -> tuple[Row, Order]:
+    """A cloud user has a machine in a lease, that has come so far."""
+    order = an_order(image=TAG, **changes)
+    row = Row(
+        str(order.machine),
+        job,
+        0,
+        State.REQUESTED,
+        NOW,
+        uid=1002,
+        tag=TAG,
+        cores=order.cores,
+        memory=order.memory,
+        kind=Kind.CLOUD,
+        lease=str(order.lease),
+        ends=NOW + order.walltime,
+        spec=order.model_dump_json(exclude_defaults=True),
+    )
+    assert ledger.open_lease(row)
+    for state in states:
+        ledger.change(row.id, str(state), state=state)
+    now = ledger.get(row.id)
+    assert now
+    return now, order
+
+
+def told(ledger: Ledger, name: str, rules: Rules = RULES, now: float = NOW) -> dict[str, Any]:
+    said = why(ledger, name, now, rules)
+    for title in ("asked", "stands", "next", "history"):
+        assert said[title], title
+    assert "None" not in "\n".join(sentences(said | {"node": "hv1", "name": name}))
+    return said
+
+
+def test_a_job_that_runs(ledger: Ledger) -> None:
+    job(ledger, *LIFE)
+    said = told(ledger, "12")
+    assert (said["machine"], said["job"], said["state"]) == (BATCH, "12", "ready")
+    assert said["asked"] == [f"job 12 of uid 1001 asked for a machine from image {TAG}"]
+    assert said["decided"] == [
+        "the batch system's allocation gives it 2 cores and, less what the hypervisor needs,"
+        " 384 MiB"
+    ]
+    assert said["stands"][0].startswith(f"machine {BATCH} runs at 127.0.0.2, since ")
+    assert said["next"] == [
+        "when job 12 ends: its epilog has the machine and all that it has removed",
+        "when the batch system does not list job 12 any more: the machine and all that it has are"
+        " removed, after [bait] grace",
+        "when its domain and its process are gone: it counts as lost, and whoever waits for it"
+        " hears that",
+    ]
+    assert [event["what"] for event in said["history"]][:2] == ["requested", "allocation read"]
+
+
+def test_the_beginning_of_a_machines_id_is_enough(ledger: Ledger) -> None:
+    job(ledger, *LIFE)
+    assert told(ledger, BATCH[:8]) == told(ledger, BATCH) | {"name": BATCH[:8]}
+
+
+def test_an_unknown_name(ledger: Ledger) -> None:
+    job(ledger)
+    for name in ("13", "nonsense", "ffffffff", BATCH + "0", "' OR 1"):
+        with pytest.raises(AbsentError, match="nothing is known"):
+            why(ledger, name, NOW, RULES)
+
+
+def test_a_beginning_that_several_have(ledger: Ledger) -> None:
+    for end in "12":
+        ledger.promise(Row(f"abcd{end}", end, 0, State.REQUESTED, NOW))
+    with pytest.raises(RejectedError, match="abcd1, abcd2"):
+        why(ledger, "abcd", NOW, RULES)
+
+
+def test_a_job_that_is_only_announced(ledger: Ledger) -> None:
+    ledger.promise(Row(BATCH, "12", 0, State.REQUESTED, NOW))
+    said = told(ledger, "12")
+    assert "not in the ledger" in said["asked"][0]
+    assert said["next"][0] == "it goes on being made: it was promised and not finished"
+
+
+@pytest.mark.parametrize(
+    ("retry", "restart", "next_"),
+    [
+        (True, 0, "its job is requeued: try 2 of 3"),
+        (True, 1, "its job is requeued: try 3 of 3"),
+        (True, 2, "its job is held: once that is mended, `scontrol release 12` lets it try again"),
+        (False, 0, "its job is held: once that is mended, `scontrol release 12` lets it try again"),
+    ],
+)
+def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, next_: str) -> None:
+    row = job(ledger, State.BUILDING, restart=restart)
+    ledger.change(row.id, "failed: no room", state=State.FAILED, reason="no room", retry=retry)
+    said = told(ledger, "12")
+    assert "no room" in said["decided"]
+    assert ("another try may help" in said["decided"]) is retry
+    assert said["next"][0] == next_
+    assert any("the machine and all that it has are removed" in text for text in said["next"])
+
+
+def test_the_last_try_of_a_job_is_told(ledger: Ledger) -> None:
+    first = job(ledger, State.BUILDING, State.FAILED)
+    ledger.change(first.id, "ending", state=State.ENDING)
+    ledger.forget(first, "gone")
+    job(ledger, *LIFE, restart=1)
+    said = told(ledger, "12")
+    assert (said["machine"], said["state"]) == (machine_id("box", "12", 1), "ready")
+    assert {event["machine"] for event in said["history"]} == {first.id, said["machine"]}
+
+
+def test_a_job_that_is_over(ledger: Ledger) -> None:
+    row = job(ledger, *LIFE)
+    ledger.change(row.id, "ending", state=State.ENDING)
+    ledger.forget(row, "gone")
+    for name in ("12", BATCH, BATCH[:6]):
+        said = told(ledger, name)
+        assert (said["state"], said["next"]) == ("gone", ["nothing: it is over"])
+        assert said["asked"] == [f"job 12 of uid 1001 asked for a machine from image {TAG}"]
+        assert "ran for 0 s; ended at " in said["stands"][1]
+
+
+def test_a_machine_that_never_ran(ledger: Ledger) -> None:
+    row = job(ledger)
+    ledger.forget(row, "asks for no machine")
+    assert told(ledger, "12")["stands"] == [
+        f"machine {BATCH} is gone, and never ran in this allocation"
+    ]
+
+
+def test_a_cloud_machine_that_runs(ledger: Ledger) -> None:
+    row, order = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    for name in (row.id, "20", str(order.lease), row.id[:8]):
+        said = told(ledger, name)
+        assert (said["machine"], said["lease"], said["job"]) == (row.id, str(order.lease), "20")
+        assert said["asked"] == [
+            f"/C=IT/O=Box/CN=Alice ordered a machine from image {TAG}: 1 core, 256 MiB,"
+            " for 3600 s at a time"
+        ]
+        assert said["decided"][0] == f"lease {order.lease} is job 20 of the batch system"
+        over, lost, ends = said["next"]
+        assert "the machine is ended at once, and its disk is kept" in over
+        assert "counts as lost" in lost
+        assert ends.startswith("at 20")
+        assert "the guest is told to shut down" in ends
+
+
+def test_a_lease_that_is_nearly_over(ledger: Ledger) -> None:
+    row, _ = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    assert row.ends
+    said = told(ledger, row.id, now=row.ends - 60)
+    assert said["next"][0].startswith("the guest is told to shut down")
+
+
+def test_a_machine_at_rest_and_its_earlier_lease(ledger: Ledger) -> None:
+    row, order = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    ledger.change(row.id, "stopping", state=State.STOPPING)
+    ledger.rest(row, State.STOPPED, "its user has stopped it", 0)
+    said = told(ledger, row.id)
+    assert said["state"] == "stopped"
+    assert said["next"] == [
+        "it starts when its user asks for that, here, where its disk is, by a new lease"
+    ]
+    assert any("exit code 0: its user has stopped it" in text for text in said["decided"])
+    drained = told(ledger, row.id, Rules(70.0, 2, "the node is drained: x", None))
+    assert "the node is drained: x" in drained["decided"]
+    assert "`wnodes host resume`" in drained["next"][1]
+
+    _, again = lease(ledger, State.BUILDING, State.STARTING, State.READY, job="21")
+    assert told(ledger, row.id)["lease"] == str(again.lease)
+    for name in (str(order.lease), "20"):
+        earlier = told(ledger, name)
+        assert (earlier["job"], earlier["state"]) == ("20", "gone")
+        assert "is gone from this allocation" in earlier["stands"][0]
+
+
+def test_an_order_that_was_refused(ledger: Ledger) -> None:
+    refused, machine = str(uuid.uuid4()), str(uuid.uuid4())
+    # The prolog of a lease's job makes a row that goes again.
+    job_row = Row("0" * 8, "30", 0, State.REQUESTED, NOW)
+    ledger.promise(job_row)
+    ledger.refuse_lease(refused, machine, "30", "order refused: it is for another cluster")
+    ledger.forget(job_row, "asks for no machine")
+    for name in (refused, machine, "30"):
+        said = told(ledger, name)
+        assert (said["machine"], said["lease"], said["job"]) == (machine, refused, "30")
+        assert said["decided"][1].endswith("exit code 1: order refused: it is for another cluster")
+        assert said["next"] == ["nothing: it is over"]
+
+
+def test_a_node_that_is_drained_by_a_time(ledger: Ledger) -> None:
+    rules = Rules(70.0, 2, "the node is drained: new kernel", NOW + 1000)
+    job(ledger, *LIFE)
+    said = told(ledger, "12", rules)
+    assert "the node is drained: new kernel" in said["decided"]
+    assert any("ended and its job is requeued" in text for text in said["next"])
+    row, _ = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    told_of = told(ledger, row.id, rules)["next"]
+    assert len([text for text in told_of if "told to shut down" in text]) == 2
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_there_is_a_word_for_every_state(ledger: Ledger, kind: Kind) -> None:
+    """Whatever the table of lives allows; states are set past it, in the file."""
+    row = job(ledger, *LIFE) if kind is Kind.BATCH else lease(ledger, State.BUILDING)[0]
+    states = {new for _, new in MOVES[kind] if new}
+    for state in sorted(states):
+        with ledger.store.change() as db:
+            db.execute("UPDATE machine SET state = ?", (state,))
+        said = told(ledger, row.id)
+        assert said["state"] == state
+        told(ledger, row.id, Rules(70.0, 2, "drained", NOW + 1000))
+        told(ledger, row.id, Rules(70.0, 2, "drained", NOW - 1000))
