@@ -6,9 +6,10 @@ import platform
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
-from bait import checks, metrics, probe
+from bait import checks, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
@@ -66,7 +67,6 @@ def main() -> int:
 def _serve(config: configuration.Config, node: str) -> int:
     state = Path(config.bait.state_dir)
     ledger = Ledger(state / "ledger.sqlite")
-    ledger.on_move = metrics.moved
     accel = config.machine.accel
     kvm = probe.kvm_works(state / "kvm.json") if accel == "auto" else accel == "kvm"
     hypervisor = Hypervisor(
@@ -85,6 +85,7 @@ def _serve(config: configuration.Config, node: str) -> int:
     cloud = Cloud(config, node, ledger, lrms, builder, works, volumes, drain)
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
     machines = Node(config, ledger, lrms, builder, works, hands, drain)
+    ledger.on_move = machines.moved
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -113,6 +114,9 @@ def _look_after(machines: Node) -> float:
     except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
         log.error("nothing can be written down, so nothing is done: %s", error)
         return EVERY
+    by = machines.drain.by()
+    if by is not None and by > time.time():
+        waits.append(by - time.time())
     return min([EVERY, *waits])
 
 

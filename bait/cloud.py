@@ -409,13 +409,17 @@ class Cloud:
     def _rest(self, row: Row, why: str) -> None:
         self.builder.rest(row.id)
         if self.builder.paths(row.id).ran.exists():
-            self.ledger.rest(row, State.STOPPED, why, 0)
+            self.ledger.rest(row, self._at_rest(row), why, 0)
         else:
             self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
             self.ledger.forget(row, why)
         log.info("stopped: %s", why, extra=_ids(row.job, row.id))
         self.works.tell()
         self._drop_networks()
+
+    def _at_rest(self, row: Row) -> State:
+        """Memory that was written to its end is kept, whatever came in between."""
+        return State.HIBERNATED if self.builder.paths(row.id).memory.exists() else State.STOPPED
 
     def _hibernate(self, row: Row, _work: Work) -> None:
         hypervisor, where = self.builder.common.hypervisor, self.builder.paths(row.id)
@@ -434,8 +438,7 @@ class Cloud:
         if new.exists():
             new.replace(where.memory)
         self.builder.rest(row.id)
-        state = State.HIBERNATED if where.memory.exists() else State.STOPPED
-        self.ledger.rest(row, state, "its user has suspended it", 0)
+        self.ledger.rest(row, self._at_rest(row), "its user has suspended it", 0)
         self.works.tell()
         self._drop_networks()
 

@@ -53,9 +53,9 @@ class Engine:
 
         Raises WnodesError if the node is drained.
         """
-        if refusal := self.drain.refusal():
-            raise WnodesError(refusal)
         machine = machine_id(self.config.cluster, job, restart)
+        if (refusal := self.drain.refusal()) and self.ledger.get(machine) is None:
+            raise WnodesError(refusal)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
         if self.ledger.promise(row):
             self._work(row, self._make)
@@ -147,7 +147,13 @@ class Engine:
             self.ledger.forget(row, "asks for no machine")  # a lease: its process speaks for itself
             return
         owner = owner_of(allocation.uid, allocation.gid)
-        self.ledger.change(row.id, "allocation read", uid=owner.uid, tag=allocation.tag)
+        by = f", named by {allocation.by}" if allocation.by else ""
+        self.ledger.change(
+            row.id,
+            f"allocation read: image {allocation.tag}{by}",
+            uid=owner.uid,
+            tag=allocation.tag,
+        )
         image = catalogue.read(_catalogue(self.config), allocation.tag)
         groups = [name for name, _number in owner.groups]
         if not may_use(self.config.allow, image.tag, owner.name, groups, allocation.account):
@@ -241,6 +247,8 @@ class Engine:
             "folder": str(paths(self.config, row.id).handover),
             "shares": list(self.config.share.directories if image.trusted else ()),
             "shutdown": self.drain.by(),
+            "cores": row.cores,
+            "memory": row.memory,
         }
 
     def _fail(self, row: Row, error: WnodesError) -> None:

@@ -8,7 +8,7 @@ allows and in no other way; with it, in the same transaction, goes the journal o
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from bait import clock, usage
@@ -276,6 +276,12 @@ class Ledger:
         """Bring the usages of the machines that were just seen running up to date."""
         with self.store.change() as db:
             usage.tick(db, loads, clock.now())
+
+    def stop_clock(self, machine: str, ago: float) -> None:
+        """The machine has gone by itself; its last sign of life was so many seconds ago."""
+        now = clock.now()
+        with self.store.change() as db:
+            usage.stop(db, machine, replace(now, utc=now.utc - ago, ticks=now.ticks - ago))
 
     def usages(self, kind: Kind | None = None, since: float = 0.0) -> list[Usage]:
         """The usages that are open or ended after `since` (epoch), the oldest first."""

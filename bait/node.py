@@ -9,14 +9,15 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from bait import metrics
 from bait.build import Builder, paths
 from bait.drain import Drain
-from bait.ledger import Ledger, Row
+from bait.ledger import Ledger, Moved, Row
 from bait.lrms import Lrms
 from bait.plan import Act, Action, Evidence, grounds, plan
 from bait.sources import Source
@@ -24,13 +25,14 @@ from bait.usage import Load
 from bait.works import Works
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
-from wnodes_lrms.model import Kind
+from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run
 
 EVERY = 15.0  # seconds
 _AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
 _HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
 _GIB = 1 << 30
+_WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 log = logging.getLogger(__name__)
@@ -161,9 +163,8 @@ class Node:
             key, words = (action.act, action.machine), f"{stage} {action.why}"
             said[key] = words
             if self._said.get(key) != words:
-                ids = {"job": action.job, "machine": action.machine}
                 when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
-                log.info("%s%s: %s", action.act, when, action.why, extra=ids)
+                log.info("%s%s: %s", action.act, when, action.why, extra=_ids(action))
         self._said = said
 
     def _begin(self, action: Action) -> threading.Thread:
@@ -179,10 +180,13 @@ class Node:
                 self.ledger.record(action.job, action.machine, f"destroyed: {action.why}")
                 self.builder.destroy(action.machine)
             elif row and action.act is not Act.DESTROY:
+                if action.act is Act.LOST:
+                    self.ledger.stop_clock(row.id, self._last_sign(row.id))
                 self.hands[row.kind].carry_out(action, row)
         except WnodesError as error:
-            ids = {"job": action.job, "machine": action.machine}
-            log.warning("%s: %s", action.act, error, extra=ids)
+            log.warning("%s: %s", action.act, error, extra=_ids(action))
+        except Exception:
+            log.exception("%s: internal fault", action.act, extra=_ids(action))
 
     def _evidence(self) -> Evidence:
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
@@ -211,16 +215,30 @@ class Node:
                     found[folder.name] = paths(self.config, folder.name).ran.exists()
         return found
 
+    def _last_sign(self, machine: str) -> float:
+        """Seconds since the machine wrote on its disk or its console; 0 if it has neither."""
+        where = paths(self.config, machine)
+        written = [file.stat().st_mtime for file in (where.disk, where.console) if file.exists()]
+        return max(0.0, time.time() - max(written)) if written else 0.0
+
+    def moved(self, move: Moved) -> None:
+        """A machine's state has changed: weigh it where the next tick may be too late."""
+        metrics.moved(move)
+        if move.kind is Kind.CLOUD and move.new in _WEIGHED:
+            self._weigh([move.machine])
+
     def _tick(self, evidence: Evidence) -> None:
         """Bring the journal of usage up to date, for what was just seen running."""
+        if evidence.domains:
+            self._sizes = {
+                id_: size for id_, size in self._sizes.items() if id_ in evidence.domains
+            }
+            self._weigh(evidence.domains)
+
+    def _weigh(self, machines: Iterable[str]) -> None:
         try:
-            traffic = self.builder.hypervisor.traffic() if evidence.domains else {}
-            self.ledger.tick(
-                {
-                    machine: Load(self._size(machine), traffic.get(machine, {}))
-                    for machine in evidence.domains or {}
-                }
-            )
+            traffic = self.builder.hypervisor.traffic()
+            self.ledger.tick({id_: Load(self._size(id_), traffic.get(id_, {})) for id_ in machines})
         except WnodesError as error:  # the next one catches up
             log.debug("usage: %s", error)
 
@@ -235,3 +253,7 @@ class Node:
                 return 0
             self._sizes[machine] = -(-size // _GIB)
         return self._sizes[machine]
+
+
+def _ids(action: Action) -> dict[str, str]:
+    return {"job": action.job, "machine": action.machine}

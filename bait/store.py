@@ -89,7 +89,6 @@ CREATE TABLE message (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     at REAL NOT NULL,
     text TEXT NOT NULL,
-    touched INTEGER,
     state TEXT NOT NULL
 ) STRICT;
 -- What runs while the bait is brought up to date is counted, too.
@@ -156,7 +155,7 @@ class Store:
             "event WHERE at < ?",
             "lease WHERE at < ? AND reason IS NOT NULL",
             # What was never sent is a user's debt: it waits for a site that publishes.
-            "usage WHERE ended < ? AND (kind = 'batch' OR sent >= wall + held)",
+            "usage WHERE ended < ? AND (kind = 'batch' OR sent >= ended)",
             "message WHERE at < ? AND state = 'sent'",
         ):
             self._db.execute(f"DELETE FROM {condition}", (before,))  # noqa: S608 (ours)

@@ -51,7 +51,7 @@ class Usage:
     disk: int = 0  # GiB that its disks can hold; 0: not known
     inbound: int = 0  # bytes that its cards received
     outbound: int = 0  # bytes that they sent
-    sent: float | None = None  # wall + held when it was last put into a message
+    sent: float | None = None  # wall + held when last put into a message; its end once that was
     message: int | None = None  # that message
 
 
@@ -102,6 +102,12 @@ def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Mo
         _close(db, machine)
 
 
+def stop(db: sqlite3.Connection, machine: str, at: Moment) -> None:
+    """The machine was last seen alive then: what comes until its usage is closed does not count."""
+    _bring_up_to_date(db, machine, at)
+    _turn(db, machine, Clock.CLOSED)
+
+
 def tick(db: sqlite3.Connection, loads: Mapping[str, Load], at: Moment) -> None:
     """Bring the usages of machines that were seen alive up to date, with their traffic."""
     for machine, load in loads.items():
@@ -138,7 +144,11 @@ def _open(db: sqlite3.Connection, subject: Subject, at: Moment) -> None:
 
 
 def _turn(db: sqlite3.Connection, machine: str, clock: Clock) -> None:
-    db.execute("UPDATE usage SET clock = ? WHERE machine = ? AND ended IS NULL", (clock, machine))
+    """Count something else from now on, unless it was stopped."""
+    db.execute(
+        "UPDATE usage SET clock = ? WHERE machine = ? AND ended IS NULL AND clock != ?",
+        (clock, machine, Clock.CLOSED),
+    )
 
 
 def _close(db: sqlite3.Connection, machine: str) -> None:
@@ -156,6 +166,8 @@ def _bring_up_to_date(db: sqlite3.Connection, machine: str, at: Moment) -> None:
         (machine,),
     ).fetchall()
     for number, clock, boot, ticks in found:
+        if clock == Clock.CLOSED:
+            continue
         column = "held" if clock == Clock.HELD else "wall"
         db.execute(
             f"UPDATE usage SET {column} = {column} + ?, at = ?, boot = ?, ticks = ?"  # noqa: S608

@@ -143,7 +143,9 @@ def node(name: str, said: str) -> list[Check]:
         warning(
             "slurm node",
             f"node {name} is {state}{why}",
-            f"mend the cause, then `scontrol update NodeName={name} State=RESUME`",
+            "`wnodes host resume`"
+            if why.lstrip(" :(").startswith("wnodes:")
+            else f"mend the cause, then `scontrol update NodeName={name} State=RESUME`",
         )
         if away
         else ok("slurm node", f"node {name} is {state}"),

@@ -6,6 +6,7 @@ last; () for a client without certificate. What slow, silent or greedy clients c
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import resource
@@ -14,6 +15,7 @@ import ssl
 from asyncio import TimerHandle
 from typing import Any
 
+import tenacity
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -29,6 +31,7 @@ _IDLE = 60  # seconds between two requests
 _PARTING = 5  # seconds for the requests at hand when the service stops
 _HEAD = 262144  # bytes of request line and headers; user data may come in one
 _BACKLOG = 2048
+_LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
 _LOOK = 5.0  # seconds between two looks at certificates and CRLs
 
 log = logging.getLogger(__name__)
@@ -219,13 +222,20 @@ def serve(
 def listener(listen: str) -> socket.socket:
     """A listening socket on address:port; an IPv6 address is in brackets.
 
-    Raises WnodesError where it can't be had.
+    A service that was killed may hold its port for a moment more: that is waited for. Raises
+    WnodesError where it can't be had.
     """
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda e: getattr(e, "errno", 0) == errno.EADDRINUSE),
+        stop=tenacity.stop_after_delay(_LETTING_GO),
+        wait=tenacity.wait_fixed(0.1),
+        reraise=True,
+    )
     try:
-        return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        return again(socket.create_server, (host, int(port)), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise WnodesError(f"can't listen on {listen}: {said}") from error

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -311,7 +312,8 @@ def test_own_files_that_can_not_be_used(grid: Grid) -> None:
     assert fault(grid) == "…/certificates: can't be read: No such file or directory"
 
 
-def test_an_address_that_can_not_be_had(service: Service) -> None:
+def test_an_address_that_can_not_be_had(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(https, "_LETTING_GO", 0.3)
     for listen, said in (
         (f"127.0.0.1:{service.port}", "Address already in use"),
         ("127.0.0.1:99999", "port must be 0-65535"),
@@ -322,3 +324,10 @@ def test_an_address_that_can_not_be_had(service: Service) -> None:
         assert listen in str(caught.value)
     with contextlib.closing(https.listener("[::1]:0")) as sock:
         assert sock.family == socket.AF_INET6
+
+
+def test_an_address_that_is_just_being_freed() -> None:
+    old = https.listener("127.0.0.1:0")
+    listen = f"127.0.0.1:{old.getsockname()[1]}"
+    threading.Timer(0.3, old.close).start()
+    https.listener(listen).close()

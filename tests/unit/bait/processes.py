@@ -25,3 +25,15 @@ def guest(machine: str, folder: Path) -> tuple[str, ...]:
     """The options of a machine whose files are in its folder below that one."""
     disk = f'{{"driver":"file","filename":"{folder}/{machine}/disk.qcow2","node-name":"disk"}}'
     return ("-name", "guest=wnodes-box-7-0", "-uuid", machine, "-blockdev", disk, "-nographic")
+
+
+def lives(process: Process) -> bool:
+    """Whether nobody has killed it, however lately; it ends then."""
+    process.communicate(b"\n")
+    return process.returncode == 0
+
+
+def end(process: Process) -> None:
+    """End it, whatever has become of it."""
+    with process:
+        process.kill()

@@ -95,6 +95,8 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
         "folder": str(folder),
         "shares": [],
         "shutdown": None,
+        "cores": 2,
+        "memory": 700 - 128,
     }
     # What the owner gets is his and nobody else's.
     for path, mode in ((folder, 0o700), (folder / "key", 0o600), (folder / "known_hosts", 0o600)):

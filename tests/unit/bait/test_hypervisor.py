@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 
 from bait import hypervisor
 from bait.hypervisor import MARK, Domain, Hypervisor, _cards, _with
-from tests.unit.bait.processes import QEMU, Process, guest, started
+from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
@@ -243,8 +243,7 @@ def out_of_sight(
     monkeypatch.setattr(hypervisor, "_DYING", 0.1)
     process = started(QEMU, *guest(ID, tmp_path))
     yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process
-    process.kill()
-    process.communicate()
+    end(process)
 
 
 def test_a_machine_that_libvirt_lost_sight_of_runs_and_can_be_ended(
@@ -268,7 +267,7 @@ def test_another_sites_machine_of_the_same_id_is_not_touched(
     assert not other.is_running(ID)
     assert other.pid(ID) is None
     other.destroy(ID)
-    assert process.poll() is None
+    assert lives(process)
 
 
 def test_a_process_that_does_not_end_is_no_end(

@@ -186,6 +186,7 @@ def test_what_was_said_survives_a_kill(path: Path) -> None:
             break
     writer.send_signal(signal.SIGKILL)
     said = [int(line) for line in writer.stdout if line.endswith("\n")]
+    writer.stdout.close()
     writer.wait()
     ledger = Ledger(path)
     kept = [int(each.job) for each in ledger.rows()]

@@ -17,8 +17,9 @@ from bait.hypervisor import MARK
 from bait.ledger import Row
 from bait.node import Line
 from bait.plan import Act, Action
+from bait.usage import Clock, Load
 from bait.works import Work
-from tests.unit.bait.processes import QEMU, guest, started
+from tests.unit.bait.processes import QEMU, end, guest, lives, started
 from tests.unit.conftest import Bait, Node, answers_again, eventually
 from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
@@ -378,9 +379,9 @@ def test_files_in_use_by_a_process_that_libvirt_does_not_know_stay(
             assert plans(bait.node.reconcile()) == [(Act.REPORT, 0.0)]
             time.at += 1000
         assert stranger.exists()
-        assert qemu.poll() is None
+        assert lives(qemu)
     finally:
-        qemu.communicate()
+        end(qemu)
 
 
 def test_what_is_no_machines_folder_is_nobodys_business(node: Node, bait: Bait, time: Time) -> None:
@@ -464,10 +465,18 @@ def test_nothing_is_counted_of_what_nobody_sees(
     bait.node.reconcile()
     assert traffic.call_count == 1
     assert node.ledger.usages() == before
-    traffic.side_effect = None
+
+
+def test_what_died_unseen_is_counted_to_its_last_sign_of_life(node: Node, bait: Bait) -> None:
+    begin(node, "7")
+    node.hypervisor.on_stop(lambda _machine: None)
     node.hypervisor.destroy(ID)
     bait.node.reconcile()
-    assert node.ledger.usages() == before
+    (usage,) = node.ledger.usages()
+    assert (usage.clock, usage.ended) == (Clock.CLOSED, None)
+    node.ledger.tick({ID: Load(0, {})})
+    (later,) = node.ledger.usages()
+    assert later.wall == usage.wall
 
 
 # -- what is asked of it ---------------------------------------------------------------------------

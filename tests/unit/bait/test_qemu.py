@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 
 from bait import qemu
 from bait.qemu import Processes
-from tests.unit.bait.processes import QEMU, Process, guest, started
+from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 
 Start = Callable[..., Process]
 
@@ -26,8 +26,7 @@ def start() -> Iterator[Start]:
 
     yield one
     for process in running:
-        process.kill()
-        process.communicate()
+        end(process)
 
 
 @pytest.fixture
@@ -90,7 +89,7 @@ def test_what_is_no_process_of_the_machine(
     assert processes.of(machine) is None
     assert machine not in processes.running()
     assert processes.kill(machine)
-    assert process.poll() is None
+    assert lives(process)
 
 
 def test_one_who_speaks_of_qemu_is_none(
@@ -99,7 +98,7 @@ def test_one_who_speaks_of_qemu_is_none(
     process = start("/usr/bin/grep", QEMU, *guest(machine, folder))
     assert processes.of(machine) is None
     assert processes.kill(machine)
-    assert process.poll() is None
+    assert lives(process)
 
 
 def test_it_is_killed_and_no_other_one(
@@ -113,8 +112,8 @@ def test_it_is_killed_and_no_other_one(
     ]
     assert processes.kill(machine)
     assert process.wait() == -signal.SIGKILL
-    assert [other.poll() for other in others] == [None, None, None]
     assert processes.kill(machine)  # once more: success
+    assert all(lives(other) for other in others)
 
 
 def test_one_that_is_dead_and_not_reaped_has_no_process(
@@ -143,8 +142,8 @@ def test_one_that_does_not_die_is_said(
     sent = mocker.patch("signal.pidfd_send_signal")
     assert not processes.kill(machine)
     assert sent.call_count == 1
-    assert process.poll() is None
     assert not processes.wait_for_end(machine, 0)
+    assert lives(process)
 
 
 def test_its_number_may_be_another_processs_by_then(
@@ -156,7 +155,7 @@ def test_its_number_may_be_another_processs_by_then(
     look = processes.of
     monkeypatch.setattr(processes, "of", lambda id_: answers.pop() if answers else look(id_))
     assert processes.kill(machine)
-    assert innocent.poll() is None
+    assert lives(innocent)
 
 
 def test_one_that_ends_as_it_is_killed_is_gone(

@@ -28,8 +28,8 @@ NOTHING = Load(0, {})
 class Time:
     """The clocks of a node: what the calendar says can be set, the time since boot can't."""
 
-    def __init__(self) -> None:
-        self.moment = Moment(BEGAN, "first boot", 500.0)
+    def __init__(self, began: float = BEGAN) -> None:
+        self.moment = Moment(began, "first boot", 500.0)
 
     def now(self) -> Moment:
         return self.moment
@@ -419,7 +419,7 @@ def test_what_was_never_sent_is_kept_and_the_rest_goes_in_time(path: Path, ledge
     ledger.tick({})
     with ledger.store.change() as db:
         db.execute("UPDATE usage SET wall = 100, ended = began + 100 WHERE id != 'open'")
-        db.execute("UPDATE usage SET sent = 100 WHERE id = 'sent'")
+        db.execute("UPDATE usage SET sent = ended WHERE id = 'sent'")
         db.execute("UPDATE usage SET sent = 99 WHERE id = 'not all sent'")
     ledger.close()
     again = Ledger(path)
@@ -473,7 +473,8 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.patch = pytest.MonkeyPatch()
-        self.time = Time()
+        # About now: what has ended long ago is forgotten when the file is opened.
+        self.time = Time(float(int(clock.now().utc)))
         self.patch.setattr(clock, "now", self.time.now)
         self.subjects = [Subject(kind, f"{kind}") for kind in Kind]
         self.all: list[Known] = []
