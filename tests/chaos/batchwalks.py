@@ -1,0 +1,128 @@
+"""What users and administrators do with a batch job's machine, so that it makes each move."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.chaos.site import bait_of, end
+from tests.chaos.stage import Stage
+from tests.chaos.wire import Seen
+from tests.e2e.conftest import CATALOGUE, GOOD, call
+from wnodes_lrms import catalogue
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.model import State
+
+LEAVING = "leaving_debian_x86_64"  # an image that is taken out of the catalogue, and put back
+CHANGED = "changed_debian_x86_64"  # one with a wrong checksum
+
+
+def image(tag: str, **changes: object) -> None:
+    """Put a variant of the good image into the catalogue."""
+    catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag} | changes))
+
+
+def take_out(tag: str) -> None:
+    """Take an image out of the catalogue; the list that Slurm has of them stays."""
+    (CATALOGUE / f"{tag}.toml").unlink(missing_ok=True)
+
+
+def wrong() -> dict[str, object]:
+    """What makes an image one that can't be fetched."""
+    return {"disk": GOOD.disk.model_copy(update={"sha256": "0" * 64})}
+
+
+def spoil(stage: Stage, seen: Seen) -> None:
+    """Take a machine's seed away: libvirt can't start it."""
+    folder = Path(stage.config.bait.run_dir.replace("%n", seen.node))
+    stage.box.seen(folder / "machines" / seen.machine / "seed.iso").unlink()
+
+
+def runs(stage: Stage) -> None:
+    """A job runs to its end."""
+    stage.submit().completes()
+
+
+def cancelled(state: State, stage: Stage) -> None:
+    """A job is cancelled when its machine comes into a state."""
+    job = stage.submit("sleep 600; echo ran")
+
+    def cancel(seen: Seen) -> None:
+        job.cancel()
+        stage.hold(seen)
+
+    stage.at(state, cancel)
+    stage.wait(lambda: not stage.case.orders or job.is_over, "begun")
+    job.cancelled()
+
+
+def image_leaves(stage: Stage) -> None:
+    """The image leaves the catalogue when the job has just begun: it is held."""
+    image(LEAVING)
+    stage.at(State.REQUESTED, lambda _seen: take_out(LEAVING))
+    job = stage.submit(image=LEAVING)
+    stage.wait(lambda: job.state in ("HELD", "FAILED", "COMPLETED"), lambda: f"held: {job.state}")
+    job.cancelled()
+    image(LEAVING)
+
+
+def image_changed(stage: Stage) -> None:
+    """An image is not what the catalogue says, until somebody mends that."""
+    image(CHANGED, **wrong())
+    stage.at(State.FAILED, lambda _seen: image(CHANGED), old=State.BUILDING)
+    stage.submit(image=CHANGED).completes()
+
+
+def does_not_start(stage: Stage) -> None:
+    """libvirt can't start the machine; the job is requeued, and gets one that it can."""
+    stage.at(State.STARTING, partial(spoil, stage))
+    stage.submit().completes()
+
+
+def guest_dies(state: State, stage: Stage) -> None:
+    """The guest dies; the job is requeued, and gets another one."""
+
+    def die(seen: Seen) -> None:
+        stage.case.was_hurt()
+        end(stage.box.qemu_of(seen.machine))
+        stage.hold(seen)
+
+    stage.at(state, die)
+    stage.submit("sleep 5; echo ran").completes()
+
+
+def destroyed(stage: Stage) -> None:
+    """An administrator ends the machine; the job is held, and its user cancels it."""
+    job = stage.submit("sleep 600; echo ran")
+
+    def destroy(seen: Seen) -> None:
+        call("wnodes", "vm", "destroy", seen.machine)
+
+    stage.at(State.READY, destroy)
+    ends = ("HELD", "FAILED", "CANCELLED")
+    stage.wait(lambda: job.state in ends or stage.case.hurts, lambda: f"held: {job.state}")
+    job.cancelled()
+
+
+def bait_dies_starting(stage: Stage) -> None:
+    """The bait dies when nobody knows whether libvirt was asked."""
+    stage.at(State.STARTING, lambda seen: stage.box.again(bait_of(seen.node)))
+    stage.submit().completes()
+
+
+WALKS: dict[str, Callable[[Stage], None]] = {
+    "batch: runs": runs,
+    **{
+        f"batch: cancelled while {state}": partial(cancelled, state)
+        for state in (
+            *(State.REQUESTED, State.BUILDING, State.STARTING, State.BOOTING, State.READY),
+        )
+    },
+    "batch: its image leaves": image_leaves,
+    "batch: its image is wrong": image_changed,
+    "batch: does not start": does_not_start,
+    "batch: guest dies while booting": partial(guest_dies, State.BOOTING),
+    "batch: guest dies": partial(guest_dies, State.READY),
+    "batch: destroyed by an administrator": destroyed,
+    "batch: bait dies while starting": bait_dies_starting,
+}
+TAGS: dict[str, dict[str, object]] = {LEAVING: {}, CHANGED: wrong()}

@@ -1,0 +1,239 @@
+"""What cloud users and administrators do with a machine, so that it makes each move."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tests.chaos.batchwalks import CHANGED, LEAVING, image, spoil, take_out, wrong
+from tests.chaos.site import bait_of, end
+from tests.chaos.stage import CloudMachine, Stage, retried
+from tests.chaos.wire import Seen
+from tests.e2e.conftest import call
+from wnodes_lrms.model import State
+
+_MAKING = (State.REQUESTED, State.BUILDING, State.STARTING)
+
+
+def life(stage: Stage) -> None:
+    """A machine is used in all ways, keeps its disk, and is deleted."""
+    mine = stage.create().is_("active")
+    stage.wait(lambda: mine.machine.ssh("echo kept >/root/kept; sync") == "", "takes logins")
+    mine.act("suspend", method="suspend")
+    mine.is_("suspended").act("start")
+    mine.is_("active").act("stop", method="poweroff")
+    mine.is_("inactive").act("start")
+    mine.is_("active").act("suspend", method="hibernate")
+    mine.is_("suspended").act("start")
+    mine.is_("active").act("restart", method="cold")
+    stage.wait(
+        lambda: (
+            stage.case.hurts
+            or any(
+                at.seen.old is State.READY and at.seen.new is State.BUILDING for at in mine.moves()
+            )
+        ),
+        "begun anew",
+    )
+    mine.is_("active")
+    stage.wait(lambda: mine.machine.ssh("cat /root/kept") == "kept\n", "its disk was kept")
+    mine.act("stop")
+    mine.is_("inactive").delete()
+
+
+def stopped(state: State, stage: Stage) -> None:
+    """Its lease is cancelled when it comes into a state for the first time; nothing is kept."""
+    mine = stage.create(excused=True)
+    reach(stage, mine, state, partial(_cancel, stage, mine))
+    mine.delete()
+
+
+def deleted(state: State, stage: Stage) -> None:
+    """It is deleted when it comes into a state."""
+    mine = stage.create(excused=True)
+    reach(stage, mine, state, mine.delete_now)
+    mine.delete()
+
+
+def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], None]) -> None:
+    """Have a machine come into a state, and something done there."""
+    if state in (*_MAKING, State.READY):
+        stage.at(state, act)
+    else:
+        mine.is_("active")
+        stage.at(state, act)
+        if state is State.FAILED:
+            mine.act("stop", method="poweroff")
+            mine.is_("inactive")
+            stage.at(State.STARTING, partial(spoil, stage))
+            mine.act("start")
+        elif state in (State.STOPPING, State.STOPPED):
+            mine.act("stop", method="poweroff")
+        else:
+            mine.act("suspend", method="suspend" if state is State.SUSPENDED else "hibernate")
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts, lambda: f"{state}: {mine.describe()}"
+    )
+    stage.case.orders.clear()
+
+
+def suspended_hibernates(stage: Stage) -> None:
+    """A suspended machine is hibernated, by the API that the bridge uses."""
+    mine = stage.create().is_("active")
+    mine.act("suspend", method="suspend")
+    mine.is_("suspended")
+    mine.act("suspend", method="hibernate")
+    mine.rests()
+    mine.delete()
+
+
+def memory_cannot_be_written(stage: Stage) -> None:
+    """A machine that can't be hibernated goes on."""
+    mine = stage.create(excused=True).is_("active")
+
+    def block(seen: Seen) -> None:
+        folder = stage.box.disk(seen.node) / "machines" / seen.machine / "memory.new"
+        folder.mkdir()
+        stage.at(State.READY, lambda _seen: folder.rmdir(), old=State.HIBERNATING)
+
+    stage.at(State.HIBERNATING, block)
+    mine.act("suspend", method="hibernate")
+    stage.wait(lambda: not stage.case.orders or stage.case.hurts, "goes on")
+    mine.delete()
+
+
+def lease_ends_hibernating(stage: Stage) -> None:
+    """Its lease is cancelled when its memory is written, and the bait has not said so yet."""
+    mine = stage.create(excused=True).is_("active")
+
+    def save(seen: Seen) -> None:
+        folder = Path(stage.config.bait.state_dir.replace("%n", seen.node))
+        call("virsh", "save", seen.machine, str(folder / "machines" / seen.machine / "memory"))
+        _cancel(stage, mine, seen)
+
+    stage.at(State.HIBERNATING, save)
+    mine.act("suspend", method="hibernate")
+    mine.rests()
+    mine.delete()
+
+
+def dies_hibernating(stage: Stage) -> None:
+    """It dies before its memory is written: its disk is kept."""
+    mine = stage.create(excused=True).is_("active")
+
+    def die(seen: Seen) -> None:
+        stage.case.was_hurt()
+        end(stage.box.qemu_of(seen.machine))
+
+    stage.at(State.HIBERNATING, die)
+    mine.act("suspend", method="hibernate")
+    mine.rests()
+    mine.delete()
+
+
+def first_start_fails(state: State, stage: Stage) -> None:
+    """A machine that was never there can't be made: it is inactive, and can be tried again."""
+    tag = _break(stage, state)
+    mine = stage.create(image=tag, excused=True)
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts, lambda: f"fails: {mine.describe()}"
+    )
+    mine.is_("active")
+    mine.delete()
+
+
+def later_start_fails(state: State, stage: Stage) -> None:
+    """A machine that has a disk can't be started, is told why, and starts once that is mended."""
+    image(LEAVING)
+    image(CHANGED)
+    mine = stage.create(image=_TAGS[state], excused=True).is_("active")
+    mine.act("stop", method="poweroff")
+    mine.is_("inactive")
+    _break(stage, state)
+    mine.act("start")
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts, lambda: f"fails: {mine.describe()}"
+    )
+    mine.is_("active")
+    mine.delete()
+
+
+_TAGS = {
+    State.REQUESTED: LEAVING,
+    State.BUILDING: CHANGED,
+    State.STARTING: "small_debian_x86_64",
+}
+
+
+def _break(stage: Stage, state: State) -> str:
+    """Have the next start fail in this state, and all be well after that; the image to use."""
+    if state is State.REQUESTED:
+        image(LEAVING)
+        stage.at(state, lambda _seen: take_out(LEAVING))
+        _mend_at_the_end(stage, state, LEAVING)
+    elif state is State.BUILDING:
+        image(CHANGED, **wrong())
+        _mend_at_the_end(stage, state, CHANGED)
+    else:
+        stage.at(state, partial(spoil, stage))
+    return _TAGS[state]
+
+
+def _mend_at_the_end(stage: Stage, state: State, tag: str) -> None:
+    def mend(_seen: Seen) -> None:
+        image(tag)
+        stage.case.orders.clear()
+
+    for new in (None, State.FAILED):
+        stage.at(new, mend, state)
+
+
+def bait_dies_starting(stage: Stage) -> None:
+    """The bait dies when nobody knows whether libvirt was asked."""
+    stage.at(State.STARTING, lambda seen: stage.box.again(bait_of(seen.node)))
+    stage.create().is_("active").delete()
+
+
+def _cancel(stage: Stage, mine: CloudMachine, seen: Seen) -> None:
+    stage.case.was_hurt()
+    mine.cancel_lease()
+    stage.hold(seen)
+
+
+def published(stage: Stage) -> None:
+    """Its usage is published while it runs and when it has ended, by a bait that dies of that."""
+    mine = stage.create().is_("active")
+    publish()
+    mine.act("stop", method="poweroff")
+    mine.is_("inactive")
+    publish()
+    mine.delete()
+    publish()
+
+
+def publish() -> None:
+    """`wnodes accounting publish`, until it is done."""
+    retried(lambda: call("wnodes", "accounting", "publish"))
+
+
+WALKS: dict[str, Callable[[Stage], None]] = {
+    "cloud: life": life,
+    **{
+        f"cloud: lease cancelled while {state}": partial(stopped, state)
+        for state in (*_MAKING, State.READY, State.SUSPENDED, State.HIBERNATING)
+    },
+    **{
+        f"cloud: deleted while {state}": partial(deleted, state)
+        for state in (
+            *(*_MAKING, State.READY, State.SUSPENDED, State.STOPPING, State.STOPPED),
+            *(State.HIBERNATING, State.HIBERNATED, State.FAILED),
+        )
+    },
+    **{f"cloud: first start fails while {s}": partial(first_start_fails, s) for s in _MAKING},
+    **{f"cloud: later start fails while {s}": partial(later_start_fails, s) for s in _MAKING},
+    "cloud: published": published,
+    "cloud: hibernated while suspended": suspended_hibernates,
+    "cloud: its memory can't be written": memory_cannot_be_written,
+    "cloud: lease ends when it hibernates": lease_ends_hibernating,
+    "cloud: dies while it hibernates": dies_hibernating,
+    "cloud: bait dies while starting": bait_dies_starting,
+}

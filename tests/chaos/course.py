@@ -1,0 +1,151 @@
+"""The course of a run: which walk is made next, several at once, until no fault is left to come."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from tests.chaos.faults import HURT, Move, Plan
+from tests.chaos.jobs import Queue
+from tests.chaos.referee import Case, Referee
+from tests.chaos.report import Report
+from tests.chaos.site import Box
+from tests.chaos.stage import Stage, Violation, tolerant
+from tests.e2e.conftest import call
+from tests.e2e.occi import USERS, Cloud, Key
+from wnodes_lrms.config import Config
+from wnodes_lrms.model import Kind, State
+
+Walk = Callable[[Stage], None]
+_AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines
+_BARREN = 3  # runs of a walk in which no fault found its place: then it is not made again
+# Walks that change images which others use.
+_ALONE = ("image", "fails while requested", "fails while building")
+
+
+@dataclass
+class Course:
+    """One run of the harness on a site that is up and watched."""
+
+    walks: Mapping[str, Walk]
+    plan: Plan
+    report: Report
+    box: Box
+    referee: Referee
+    config: Config
+    key: Key
+    passed: dict[str, set[Move]] = field(default_factory=dict)  # the moves of each walk, by now
+    barren: Counter[str] = field(default_factory=Counter)
+    running: Counter[str] = field(default_factory=Counter)
+    _guard: threading.Condition = field(default_factory=threading.Condition)
+    _queue: Queue = field(default_factory=Queue)
+
+    def run(self, seconds: float, once: bool) -> None:
+        """Make walks until all faults are injected, or no walk finds a place for one more.
+
+        seconds: begin none after this time; once: make each walk once.
+        """
+        until = time.monotonic() + seconds
+        threads: list[threading.Thread] = []
+        while time.monotonic() < until:
+            with self._guard:
+                name = self._next(once)
+                if name is None and not self.running.total():
+                    break
+                if name is None:
+                    self._guard.wait(1)
+                    continue
+                self.running[name] += 1
+                self.passed.setdefault(name, set())
+            thread = threading.Thread(target=self._walk, args=(name,), daemon=True)
+            threads.append(thread)
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _next(self, once: bool) -> str | None:
+        """The walk with the most faults still to come on its way; those never made come first."""
+        kinds = Counter(name.split(":")[0] for name in self.running.elements())
+        alone = any(_alone(name) for name in self.running.elements())
+        free = [
+            name
+            for name in self.walks
+            if kinds[name.split(":")[0]] < _AT_ONCE[name.split(":")[0]]
+            and not (alone and _alone(name))
+        ]
+        new = [name for name in free if name not in self.passed]
+        if new:
+            return new[0]
+        if once or any(name not in self.passed for name in self.walks):
+            return None
+        left = self.plan.left()
+        for name in self.running.elements():  # these may take one each
+            for move in self.passed[name]:
+                left[move] = left.get(move, 0) - 1
+        scores = {
+            name: sum(left.get(move, 0) > 0 for move in self.passed[name])
+            + (name.endswith("published") and bool(self.plan.messages))
+            for name in free
+            if self.barren[name] < _BARREN
+        }
+        best = max(scores, key=lambda name: scores[name], default=None)
+        return best if best and scores[best] > 0 else None
+
+    def _walk(self, name: str) -> None:
+        case = Case(name)
+        stage = Stage(case, self.box, self.referee, self._queue, self.config, self.key)
+        began, fault = time.monotonic(), ""
+        try:
+            self.walks[name](stage)
+        except Violation as error:
+            fault = str(error)
+        except Exception as error:
+            fault = f"the walk itself failed: {error!r}"
+        moves = [at for at in self.referee.moves if self.referee.case_of(at.seen) is case]
+        lost = _lost(case, [at.seen.step for at in moves])
+        with self._guard:
+            self.report.walks += 1
+            if fault:
+                self.report.failed += 1
+                steps = ", ".join(f"{at.seen.step} ({at.seen.job})" for at in moves[-8:])
+                ids = ", ".join(sorted({f"{at.seen.node} {at.seen.machine}" for at in moves}))
+                faults = ", ".join(case.faults) or "no fault"
+                self.report.violations.append(f"{name}: {fault} [{ids}; {steps}; {faults}]")
+                self.report.fatal.update(case.faults)
+            self.report.lost_machines += [f"{name}: {line}" for line in lost]
+            self.passed[name] |= {(at.seen.kind, at.seen.old, at.seen.new) for at in moves}
+            self.barren[name] = 0 if case.faults else self.barren[name] + 1
+            self.running[name] -= 1
+            if not self.running[name]:
+                del self.running[name]
+            self._guard.notify_all()
+        took = time.monotonic() - began
+        self.report.say(
+            f"{'FAILED' if fault else 'ok    '} {name} ({took:.0f} s, "
+            f"{len(case.faults)} faults; {sum(self.plan.left().values())} to come)"
+            + (f": {fault}" if fault else "")
+        )
+        if fault:
+            self._clean(name, case)
+
+    def _clean(self, name: str, case: Case) -> None:
+        user = Cloud(USERS / "alice" / "vomsproxy.pem")
+        for known in self.referee.names_of(case):
+            if name.startswith("batch"):
+                tolerant(partial(call, "scancel", known, check=False))
+            else:
+                tolerant(partial(user.ask, "DELETE", f"/compute/{known}"))
+
+
+def _alone(name: str) -> bool:
+    return any(word in name for word in _ALONE)
+
+
+def _lost(case: Case, steps: list[str]) -> list[str]:
+    """Machines that ran, and ended though nothing was done that may end them."""
+    if case.hurts or set(case.faults) & HURT or case.name.endswith("by an administrator"):
+        return []
+    lost = f"{Kind.BATCH} {State.READY} → {State.FAILED}"
+    return [f"{lost}, after {case.faults}"] if lost in steps else []

@@ -1,0 +1,128 @@
+"""Things beside ours that are none of ours: made before the first fault, looked at after the last.
+
+Domains without our mark and with the mark of another cluster or node, a network, plain jobs,
+files and folders where ours are.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+from contrib.site.box.layout import NODES
+from tests.chaos.site import Box
+from tests.e2e.conftest import USER, call, wait_until
+from wnodes_lrms.config import Config
+
+_MARK = "urn:wnodes-lrms:machine:1"
+_DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>{metadata}
+<memory unit='MiB'>4</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os>
+<devices><controller type='usb' model='none'/><memballoon model='none'/></devices></domain>
+"""
+_MARKED = """<metadata><w:machine xmlns:w='{mark}' cluster='{cluster}' node='{node}' job='1'
+restart='0' image='x'/></metadata>"""
+_NETWORK = "<network><name>{name}</name><bridge name='{bridge}'/></network>"
+_NETWORKS = {"strangers": "wi-strangers", "wnodes-private@hv9": "wi-hv9"}
+_CGROUPS = Path("/sys/fs/cgroup")
+_NOTE = "nobody's but ours\n"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What was put there."""
+
+    domains: dict[str, str]  # UUID → name
+    processes: dict[str, int]  # UUID → QEMU's number
+    jobs: tuple[str, ...]
+    files: tuple[Path, ...]
+    cgroups: frozenset[Path]  # those of the above, and those that an earlier site has left
+
+    def touched(self, box: Box) -> list[str]:
+        """What is not as it was, in words."""
+        found = []
+        there = call("virsh", "list", "--uuid", "--state-paused").split()
+        for uuid, name in self.domains.items():
+            if uuid not in there or self.processes[uuid] not in set(box.having(uuid)):
+                found.append(f"domain {name} is not there, paused, in the same process")
+        networks = call("virsh", "net-list", "--name").split()
+        found += [f"network {name} is gone" for name in _NETWORKS if name not in networks]
+        for job in self.jobs:
+            if not _runs(job):
+                found.append(f"plain job {job} does not run any more")
+        for file in self.files:
+            if not file.is_file() or file.read_text() != _NOTE:
+                found.append(f"file {file} is gone or changed")
+        return found
+
+
+@contextmanager
+def strangers(box: Box, config: Config) -> Iterator[Foreign]:
+    """They are there while this lasts."""
+    marks = {"unmarked": "", "other-cluster": ("strangers", "hv1"), "other-node": ("box", "hv9")}
+    domains, running = {}, {}
+    for name, mark in marks.items():
+        uuid = str(uuid4())
+        metadata = mark and _MARKED.format(mark=_MARK, cluster=mark[0], node=mark[1])
+        _virsh("create", _DOMAIN.format(name=name, uuid=uuid, metadata=metadata), "--paused")
+        domains[uuid] = name
+        running[uuid] = next(box.having("qemu-system", uuid))
+    for name, bridge in _NETWORKS.items():
+        _virsh("net-create", _NETWORK.format(name=name, bridge=bridge))
+    jobs = tuple(_plain_job(node) for node in NODES)
+    files = tuple(path for node in NODES for path in _files(box, config, node))
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_NOTE)
+    try:
+        for job in jobs:
+            wait_until(partial(_runs, job), 30, f"plain job {job} runs")
+        yield Foreign(domains, running, jobs, files, frozenset(cgroups()))
+    finally:
+        for uuid in domains:
+            call("virsh", "destroy", uuid, check=False)
+        for name in _NETWORKS:
+            call("virsh", "net-destroy", name, check=False)
+        call("scancel", *jobs, check=False)
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
+            with suppress(OSError):
+                file.parent.rmdir()
+
+
+def cgroups() -> set[Path]:
+    """The control groups of jobs and machines that there are."""
+    return {p for word in ("job_*", "*qemu*") for p in _CGROUPS.rglob(word) if p.is_dir()}
+
+
+def _runs(job: str) -> bool:
+    return "RUNNING" in call("squeue", "--noheader", f"--jobs={job}", "--format=%T", check=False)
+
+
+def _plain_job(node: str) -> str:
+    return call(
+        *("sbatch", "--parsable", "--chdir=/", "--output=/dev/null", f"--nodelist={node}"),
+        *("--mem=64", "--time=120", "--no-requeue", "--wrap=sleep 7200"),
+        user=USER,
+    ).strip()
+
+
+def _files(box: Box, config: Config, node: str) -> Iterator[Path]:
+    for folder in (config.bait.state_dir, config.bait.run_dir):
+        path = box.seen(Path(folder.replace("%n", node)))
+        yield path / "strangers" / "note"
+        yield path / "machines" / "strangers" / "note"
+        yield path / "machines" / "note"
+
+
+def _virsh(command: str, xml: str, *options: str) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
+        file.write(xml)
+        file.flush()
+        subprocess.run(
+            ["virsh", "--quiet", command, file.name, *options], check=True, capture_output=True
+        )

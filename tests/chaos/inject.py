@@ -1,0 +1,126 @@
+"""Doing the faults, one at a time where they hit all machines of the site."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from contrib.site.box.process import wait_until
+from tests.chaos.faults import Fault
+from tests.chaos.site import Box, bait_of, end, stopped
+from tests.chaos.wire import Seen
+from wnodes_lrms.config import Config
+from wnodes_lrms.model import Kind, State
+
+_AWAY = 1.0  # seconds that a killed daemon is down
+_HUNG = 5.0  # seconds that a frozen one hangs
+_FULL = 2.0  # seconds that a disk is full
+
+
+class NothingThereError(Exception):
+    """There is no such process, or file, at this move."""
+
+
+class Injector:
+    """Breaks things, and mends what an administrator or a unit's restart would mend."""
+
+    def __init__(self, box: Box, config: Config) -> None:
+        self._box = box
+        self._config = config
+        self.one = threading.Lock()  # at a time
+        self._acts: dict[Fault, Callable[[Seen], None]] = {
+            Fault.COMMIT: self._bait,
+            Fault.BAIT: self._bait,
+            Fault.PUBLISHER: self._bait,
+            Fault.LIBVIRTD: lambda _seen: box.again("libvirtd", _AWAY),
+            Fault.BRIDGE: lambda _seen: box.again("bridge", _AWAY),
+            Fault.QEMU: self._qemu,
+            Fault.STARTER: lambda seen: self._payload(seen.job, "starter.py"),
+            Fault.LEASE: lambda seen: self._payload(seen.job, "lease.py"),
+            Fault.DISK: self._disk,
+            Fault.IMAGE: self._image,
+            Fault.CONTROLLER: lambda _seen: self._freeze("slurmctld"),
+            Fault.HUNG_LIBVIRTD: lambda _seen: self._freeze("libvirtd"),
+            Fault.HUNG_QEMU: self._hung_qemu,
+        }
+
+    def inject(self, fault: Fault, seen: Seen) -> None:
+        """Do it, and return when what was broken is back. Raises NothingThereError."""
+        self._acts[fault](seen)
+
+    def unfit(self, seen: Seen, building: int, hurts: int, owned: bool) -> set[Fault]:
+        """The faults that would prove nothing at this move, or hurt what must not be hurt.
+
+        building: machines that are being made on that node; owned: a walk expects it.
+        """
+        unfit: set[Fault] = set()
+        if hurts or not owned:
+            unfit |= {Fault.QEMU, Fault.STARTER, Fault.LEASE}
+            unfit |= {Fault.DISK} if hurts else set()
+        # A machine whose image is in place already, and not yet open, would run on the wrong one.
+        if building or seen.new is State.STARTING:
+            unfit.add(Fault.IMAGE)
+        if not self._box.qemu_of(seen.machine):
+            unfit.add(Fault.HUNG_QEMU)
+        if seen.kind is Kind.BATCH and not owned:
+            unfit.add(Fault.STARTER)
+        return unfit
+
+    def _bait(self, seen: Seen) -> None:
+        self._box.again(bait_of(seen.node))
+
+    def _qemu(self, seen: Seen) -> None:
+        end(_there(self._box.qemu_of(seen.machine)))
+
+    def _hung_qemu(self, seen: Seen) -> None:
+        with stopped(_there(self._box.qemu_of(seen.machine))):
+            time.sleep(_HUNG)
+
+    def _payload(self, job: str, program: str) -> None:
+        # The job's prolog may go on.
+        wait_until(lambda: self._box.payload_of(job, program) > 0, 3, pause=0.2)
+        end(_there(self._box.payload_of(job, program)))
+
+    def _freeze(self, name: str) -> None:
+        with self._box.frozen(name):
+            time.sleep(_HUNG)
+
+    def _disk(self, seen: Seen) -> None:
+        self._box.fill(seen.node)
+        try:
+            time.sleep(_FULL)
+        finally:
+            self._box.drain(seen.node)
+
+    def _image(self, seen: Seen) -> None:
+        """Another file takes the place of each, one byte in it changed: its size, its time and
+        its name are as before. Machines that run have the old one open."""
+        files = cached(self._config, seen.node)
+        _there(len(files))
+        for file in files:
+            corrupt(file)
+
+
+def cached(config: Config, node: str) -> list[Path]:
+    """The image files in a node's cache."""
+    folder = Path(config.images.cache_dir.replace("%n", node))
+    return [path for path in folder.glob("*") if not path.suffix and path.is_file()]
+
+
+def corrupt(file: Path) -> None:
+    """Change a byte in the middle."""
+    was = file.stat()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    new = file.with_suffix(".chaos")
+    new.write_bytes(content)
+    new.chmod(was.st_mode)
+    os.utime(new, ns=(was.st_atime_ns, was.st_mtime_ns))
+    new.replace(file)
+
+
+def _there(number: int) -> int:
+    if not number:
+        raise NothingThereError
+    return number

@@ -1,0 +1,212 @@
+"""Hears of every move, does what the walks have ordered at it, and injects what is due."""
+
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos.faults import HURT, Fault, Plan
+from tests.chaos.inject import Injector, NothingThereError
+from tests.chaos.wire import At, Seen, heard
+from wnodes_lrms.model import State
+
+_BEING_MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
+
+
+@dataclass
+class Order:
+    """What a walk wants done at a move of its machine."""
+
+    old: State | str | None
+    new: State | None
+    act: Callable[[Seen], None]
+
+    def fits(self, seen: Seen) -> bool:
+        """Whether this is the move; "any" stands for each state."""
+        return seen.new == self.new and self.old in ("any", seen.old)
+
+
+@dataclass
+class Case:
+    """A machine, or a job, that a walk looks after, and what has happened to it."""
+
+    name: str
+    orders: list[Order] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    hurt: float = 0.0  # when it was last hurt (monotonic)
+    hurts: int = 0
+    trouble: list[str] = field(default_factory=list)
+
+    def was_hurt(self) -> None:
+        """Something was done that it need not survive."""
+        self.hurts += 1
+        self.hurt = time.monotonic()
+
+
+class Referee:
+    """The harness's end of the socket."""
+
+    def __init__(self, path: Path, plan: Plan, injector: Injector) -> None:
+        self.plan = plan
+        self._injector = injector
+        self.moves: list[At] = []
+        self.news = threading.Condition()
+        self.states: dict[str, tuple[str, State]] = {}  # machine → node, state
+        self._cases: dict[str, Case] = {}  # by job number, or by machine
+        self._naming = threading.Lock()
+        self.faulty: list[str] = []  # what the harness itself could not do
+        self.log: Callable[[str], None] = lambda _text: None
+        referee = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                line = self.rfile.readline().decode()
+                if line and referee._hear(heard(line), self._alive):
+                    self.wfile.write(b"go\n")
+
+            def _alive(self) -> bool:
+                self.connection.settimeout(0.01)
+                try:
+                    return bool(self.connection.recv(1))  # it says no more: only its end is heard
+                except TimeoutError:
+                    return True
+                except OSError:
+                    return False
+                finally:
+                    self.connection.settimeout(None)
+
+        class Listener(socketserver.ThreadingUnixStreamServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, *_: object) -> None:
+                """The bait was killed while it waited."""
+
+        path.unlink(missing_ok=True)
+        self._server = Listener(str(path), Handler)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """It hears while this lasts."""
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+
+    @contextmanager
+    def naming(self, case: Case) -> Iterator[Callable[[str], None]]:
+        """Give the case a job's number or a machine's id before any of its moves is judged."""
+        with self._naming:
+            yield lambda name: self._cases.__setitem__(name, case)
+
+    def knows(self, name: str) -> bool:
+        """Whether this is the job or the machine of a walk."""
+        return name in self._cases
+
+    def case_of(self, seen: Seen) -> Case | None:
+        """The walk's case to which a move belongs."""
+        return self._cases.get(seen.job) or self._cases.get(seen.machine)
+
+    def names_of(self, case: Case) -> list[str]:
+        """Its jobs, or its machines."""
+        return [name for name, known in self._cases.items() if known is case]
+
+    def of(self, machine: str) -> list[At]:
+        """The moves of a machine, or of a job's machines."""
+        with self.news:
+            return [at for at in self.moves if machine in (at.seen.machine, at.seen.job)]
+
+    def wait(self, true: Callable[[], object], seconds: float) -> bool:
+        """Wait for something that comes with a move."""
+        with self.news:
+            return bool(self.news.wait_for(true, seconds))
+
+    def _hear(self, seen: Seen, alive: Callable[[], bool]) -> bool:
+        """Whether the bait may go on; False if it was killed."""
+        if seen.message:
+            return self._hear_of_message(seen)
+        with self._naming:
+            case = self.case_of(seen)
+        if seen.done:
+            self._note(seen)
+            self._obey(seen, case)
+        with self.news:
+            building = [
+                state
+                for machine, (node, state) in self.states.items()
+                if node == seen.node and machine != seen.machine and state in _BEING_MADE
+            ]
+        unfit = self._injector.unfit(
+            seen, len(building), case.hurts if case else 0, case is not None
+        )
+        fault = self.plan.take(seen, unfit)
+        return fault is None or self._inject(fault, seen, case, alive)
+
+    def _hear_of_message(self, seen: Seen) -> bool:
+        if not self.plan.take_message(seen):
+            return True
+        with self._injector.one:
+            self.log(f"{Fault.PUBLISHER} at {seen.step} ({seen.node})")
+            self._injector.inject(Fault.PUBLISHER, seen)
+        return False
+
+    def _note(self, seen: Seen) -> None:
+        with self.news:
+            self.moves.append(At(seen, time.monotonic()))
+            if seen.new is None:
+                self.states.pop(seen.machine, None)
+            else:
+                self.states[seen.machine] = (seen.node, seen.new)
+            self.news.notify_all()
+
+    def _obey(self, seen: Seen, case: Case | None) -> None:
+        for order in list(case.orders) if case else []:
+            if case and order.fits(seen):
+                case.orders.remove(order)
+                try:
+                    order.act(seen)
+                except Exception as error:  # the walk says it, not the bait's thread
+                    case.trouble.append(f"at {seen.step}: {error!r}")
+
+    def _inject(
+        self, fault: Fault, seen: Seen, case: Case | None, alive: Callable[[], bool]
+    ) -> bool:
+        kills = fault in (Fault.BAIT, Fault.COMMIT)
+        with self._injector.one:
+            if not alive():  # another fault was quicker
+                self.plan.give_back(seen, fault, absent=False)
+                return False
+            began = time.monotonic()
+            if case and fault in HURT:
+                case.was_hurt()
+            if fault is Fault.DISK:
+                self._hurt_all_on(seen.node)
+            try:
+                self._injector.inject(fault, seen)
+            except (AssertionError, OSError) as error:
+                self.faulty.append(f"{fault} at {seen.step} could not be done or mended: {error}")
+                return not kills
+            except NothingThereError:
+                self.plan.give_back(seen, fault, absent=True)
+                if case and fault in HURT:
+                    case.hurts -= 1
+                return True
+            took = time.monotonic() - began
+            where = f"{seen.node}, job {seen.job}, {seen.machine}"
+            self.log(f"{fault} at {seen.step} ({where}), {took:.1f} s")
+            if case:
+                case.faults.append(fault)
+        return not kills
+
+    def _hurt_all_on(self, node: str) -> None:
+        with self.news:
+            here = [machine for machine, (at, _) in self.states.items() if at == node]
+            jobs = [at.seen.job for at in self.moves if at.seen.machine in here]
+        for case in {id(c): c for n in (*here, *jobs) if (c := self._cases.get(n))}.values():
+            case.was_hurt()

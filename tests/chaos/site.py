@@ -1,0 +1,239 @@
+"""The site in a box as the harness uses it: its processes, to break and to mend, and its nodes'
+disks, which can be filled up.
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import tomli_w
+
+from contrib.site.box import main, private
+from contrib.site.box.layout import NODES, REPOSITORY, Memory, layout
+from contrib.site.box.part import Part, launch
+from contrib.site.box.process import Processes, started_at, wait_until
+from tests.chaos.wire import VARIABLE
+
+_GRACE = 20  # seconds, in place of the default
+# Of each node, by Slurm's word: walks wait more than they compute, and a plain job has one.
+_CORES = 4
+_RESTART = 2.0  # seconds after which a part that has ended is started once more
+_DISK = "6g"  # of each node's state folder while the harness runs
+
+
+class Box:
+    """One site that is up. Its methods are called from many threads."""
+
+    def __init__(self) -> None:
+        self.site = layout()
+        self.socket = self.site.run / "chaos.sock"
+        self.config = self.site.etc / "chaos.toml"
+        self.queue = self.site.spool / "chaos-apel"
+        memory = Memory(self.site.root / "state.json")
+        self.processes = Processes(memory, self.site.log)
+        parts = main.all_parts(self.site, memory, self.processes)
+        self.parts = {part.name: part for part in parts}
+        self._plain = {name: self.parts[name] for name in map(bait_of, NODES)}
+        self._guard = threading.RLock()  # the site's record of its processes is one file
+
+    # Processes
+
+    def pid(self, name: str) -> int:
+        """The number of a part's process; 0 if it is down."""
+        with self._guard:
+            return self.processes.pid(name) or 0
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait until it is gone."""
+        pid = self.pid(name)
+        if pid:
+            end(pid)
+
+    def start(self, name: str, wait: bool = True) -> None:
+        """Start a part that is down, again and again as its unit would, until it answers."""
+        part = self.parts[name]
+        end = time.monotonic() + part.patience
+        while True:
+            with self._guard:
+                launch(part, self.processes, private.enter(self.processes))
+            if not wait or wait_until(part.ready, _RESTART, pause=0.1):
+                return
+            if time.monotonic() > end:
+                raise AssertionError(f"{name} is not ready: see {self.processes.log(name)}")
+
+    def again(self, name: str, pause: float = 0.0) -> None:
+        """Kill a part and start it again after a pause, in seconds."""
+        self.kill(name)
+        time.sleep(pause)
+        self.start(name)
+
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """The part hangs while this lasts."""
+        with stopped(self.pid(name)):
+            yield
+
+    def having(self, *words: str) -> Iterator[int]:
+        """The site's processes with all these words in their command lines, the oldest first.
+
+        No others: another site may run on this machine, with jobs of the same numbers.
+        """
+        for pid in sorted(private.members(self.processes)):
+            with suppress(OSError):
+                line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if line and all(word in line for word in words) and started_at(pid):
+                    yield pid
+
+    def qemu_of(self, machine: str) -> int:
+        """The QEMU process of a machine; 0 if it has none."""
+        return next(self.having("qemu-system", machine), 0)
+
+    def payload_of(self, job: str, program: str) -> int:
+        """The process of a job that runs one of our programs (starter.py, lease.py); 0 without."""
+        wanted = f"SLURM_JOB_ID={job}".encode()
+        for pid in self.having(program):
+            with suppress(OSError):
+                if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    return pid
+        return 0
+
+    # Nodes
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """The baits run under watch, each with its state on a disk of its own, while this lasts."""
+        state = [self.site.spool / node for node in NODES]
+        self.queue.mkdir(exist_ok=True)
+        self.config.write_text(self._configuration())
+        for node in NODES:
+            self.processes.stop(bait_of(node))
+        conf = self.site.slurm_conf.read_text()
+        try:
+            self._slurm(conf.replace("CPUs=2 ", f"CPUs={_CORES} "))
+            for folder in state:
+                self._inside("mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=711", "t", folder)
+            for node in NODES:
+                self.parts[bait_of(node)] = self._under_watch(self._plain[bait_of(node)])
+                self.start(bait_of(node), wait=False)
+            for node in NODES:
+                self.start(bait_of(node))
+            yield
+        finally:
+            for node in NODES:
+                with suppress(Exception):
+                    self.processes.stop(bait_of(node))
+            for folder in state:
+                self._inside("umount", "--lazy", folder, check=False)
+            self.parts |= self._plain
+            self._slurm(conf)
+            for node in NODES:
+                self.start(bait_of(node))
+
+    def _slurm(self, conf: str) -> None:
+        """Start Slurm anew with another configuration."""
+        parts = ("slurmctld", *(f"slurmd-{node}" for node in NODES))
+        for name in reversed(parts):
+            self.processes.stop(name)
+        self.site.slurm_conf.write_text(conf)
+        for name in parts:
+            self.start(name)
+
+    def disk(self, node: str) -> Path:
+        """A node's state folder, from outside of the site's namespace."""
+        return self.seen(self.site.spool / node)
+
+    def seen(self, path: Path) -> Path:
+        """A path inside the site's namespace, from outside."""
+        return Path(f"/proc/{self.pid(private.NAME)}/root{path}")
+
+    def rows(self) -> dict[str, str]:
+        """The machines in both nodes' ledgers, read past the baits, and their states."""
+        found: dict[str, str] = {}
+        for node in NODES:
+            with closing(self.ledger(node)) as db:
+                found |= dict(db.execute("SELECT id, state FROM machine"))
+        return found
+
+    def ledger(self, node: str) -> sqlite3.Connection:
+        """A node's ledger, to be read only."""
+        return sqlite3.connect(f"file:{self.disk(node)}/ledger.sqlite?mode=ro", uri=True)
+
+    def fill(self, node: str) -> None:
+        """Leave no room on a node's disk."""
+        for _ in range(20):
+            there = os.statvfs(self.disk(node))
+            used = (there.f_blocks - there.f_bfree) * there.f_frsize
+            if self._resize(node, str(max(used, 4096))):
+                return
+        raise AssertionError(f"the disk of {node} can't be filled")
+
+    def drain(self, node: str) -> None:
+        """Take away what filled it."""
+        assert self._resize(node, _DISK)
+
+    def _resize(self, node: str, size: str) -> bool:
+        folder = self.site.spool / node
+        return self._inside("mount", "-o", f"remount,size={size}", folder, check=False)
+
+    def _inside(self, *argv: str | Path, check: bool = True) -> bool:
+        with self._guard:
+            prefix: Sequence[str] = private.enter(self.processes)
+        words = [*prefix, *map(str, argv)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0 or not check, f"{' '.join(words)}: {done.stderr}"
+        return done.returncode == 0
+
+    def _configuration(self) -> str:
+        """The site's, with a short time of grace, and a queue of the harness's own."""
+        values = tomllib.loads(self.site.wnodes_config.read_text())
+        values["bait"]["grace"] = _GRACE
+        values["accounting"] = {"site": "CHAOS", "queue": str(self.queue)}
+        return tomli_w.dumps(values)
+
+    def _under_watch(self, part: Part) -> Part:
+        environment = {VARIABLE: str(self.socket), "PYTHONPATH": str(REPOSITORY)}
+        argv = [*(sys.executable, "-m", "tests.chaos.bait"), *("--config", str(self.config))]
+        argv += part.argv[part.argv.index("--node") :]
+        return replace(part, argv=argv, env={**part.env, **environment})
+
+
+def bait_of(node: str) -> str:
+    """The name of a node's bait among the site's processes."""
+    return f"bait-{node}"
+
+
+def end(pid: int) -> None:
+    """SIGKILL a process, and wait until it is gone; one that is gone already is success."""
+    born = started_at(pid)
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: born is None or (started_at(pid) != born and _threads(pid) < 2), 10)
+
+
+def _threads(pid: int) -> int:
+    """How many a process has: the others may outlive the first, with all that is open."""
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process hangs while this lasts."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,291 @@
+"""What a walk has at hand: users, their jobs and machines, and patience with a site that breaks.
+
+Whatever a fault may not hurt must come out right; what it may hurt is asked for again.
+"""
+
+import pwd
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from tests.chaos.faults import Fault
+from tests.chaos.jobs import Queue
+from tests.chaos.referee import Case, Order, Referee
+from tests.chaos.site import Box
+from tests.chaos.wire import At, Seen
+from tests.e2e.conftest import FINAL, IMAGE, USER, Job, call
+from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
+from wnodes_lrms.config import Config
+from wnodes_lrms.model import State
+
+_LONG = 180.0  # seconds: a queue, several faults, a bait's grace time
+_HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
+
+
+# What a part of the site that is away looks like from outside.
+AWAY = (
+    *(AssertionError, KeyError, OSError),
+    *(httpx.HTTPError, sqlite3.Error, subprocess.SubprocessError),
+)
+Answer = TypeVar("Answer")
+
+
+class ForgivenError(Exception):
+    """What was asked is refused, and may be."""
+
+
+class Violation(AssertionError):  # noqa: N818 - a verdict, not an error of the program
+    """Something that must hold does not."""
+
+
+@dataclass
+class Stage:
+    """One run of a walk."""
+
+    case: Case
+    box: Box
+    referee: Referee
+    queue: Queue
+    config: Config
+    key: Key
+
+    def at(
+        self, new: State | None, act: Callable[[Seen], None], old: State | str | None = "any"
+    ) -> None:
+        """Have something done at the next such move, before what follows from it."""
+        self.case.orders.append(Order(old, new, act))
+
+    def hold(self, seen: Seen, seconds: float = 6.0) -> None:
+        """Wait, at a move, for the next move of the same machine."""
+        count = len(self.referee.of(seen.machine))
+        self.referee.wait(lambda: len(self.referee.of(seen.machine)) > count, seconds)
+
+    def wait(
+        self, true: Callable[[], object], what: str | Callable[[], str], seconds: float = _LONG
+    ) -> None:
+        """Wait for what must come true. Raises Violation, with what it was."""
+        end = time.monotonic() + seconds
+        while not tolerant(true):
+            if self.case.trouble:
+                raise Violation("; ".join(self.case.trouble))
+            if time.monotonic() > end:
+                said = what if isinstance(what, str) else tolerant(what)
+                raise Violation(f"not within {seconds:.0f} s: {said}")
+            time.sleep(0.3)
+
+    def gone(self, name: str) -> None:
+        """Nothing is left of a machine, or of the machines of a job."""
+        ids = {at.seen.machine for at in self.referee.of(name)}
+        self.wait(
+            lambda: not ids & self.box.rows().keys(),
+            f"nothing is left of {name}",
+        )
+
+    # Batch
+
+    def submit(self, script: str = "sleep 2; echo ran", image: str = IMAGE) -> "BatchJob":
+        """A job in a machine, as the ordinary user."""
+        home = Path(pwd.getpwnam(USER).pw_dir)
+        with self.referee.naming(self.case) as name:
+            number = retried(
+                lambda: call(
+                    *("env", f"--chdir={home}", f"WNODES_IMAGE={image}", "sbatch", "--parsable"),
+                    *("--output=%j.out", "--error=%j.err", "--mem=384", "--time=30"),
+                    f"--wrap={script}",
+                    user=USER,
+                )
+            ).strip()
+            name(number)
+        return BatchJob(self, Job(number, home))
+
+    # Cloud
+
+    def create(self, image: str = IMAGE, excused: bool = False) -> "CloudMachine":
+        """A cloud user's machine; it need not run yet."""
+        user = Cloud(USERS / "alice" / "vomsproxy.pem")
+
+        def ask() -> Machine:
+            for path in user.locations("/compute/"):  # of an earlier try whose answer was lost
+                if not self.referee.knows(path.rpartition("/")[2]):
+                    user.ask("DELETE", path)
+            return user.machine(f"{OWN}os_tpl#{image}", key=self.key)
+
+        with self.referee.naming(self.case) as name:
+            made = retried(ask)
+            name(made.id)
+        return CloudMachine(self, made, excused)
+
+
+@dataclass
+class BatchJob:
+    """A job, and what must become of it."""
+
+    stage: Stage
+    job: Job
+
+    @property
+    def state(self) -> str:
+        """Slurm's word; HELD for a job that is held in the queue."""
+        listed = self.stage.queue.jobs().get(self.job.number)
+        if listed and listed.reason.replace("_", " ") in _HELD:
+            return "HELD"
+        return listed.state if listed else ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or is held."""
+        return self.state in FINAL | {"HELD"}
+
+    def over(self) -> str:
+        """Wait until it is; its state then."""
+        self.stage.wait(lambda: self.is_over, lambda: f"job {self.job.number} ends: {self.state}")
+        return self.state
+
+    def completes(self) -> None:
+        """It must have run to its end; where its starter was killed, it may have failed."""
+        state, faults = self.over(), self.stage.case.faults
+        if state != "COMPLETED" and Fault.STARTER not in faults:
+            raise Violation(
+                f"job {self.job.number} is {state}, after {faults or 'no fault'}: {self.job.error}"
+            )
+        if state == "COMPLETED" and not self.job.output.endswith("ran\n"):
+            raise Violation(f"job {self.job.number}: its output is {self.job.output!r}")
+        self.cancel()
+        self.stage.gone(self.job.number)
+
+    def cancel(self) -> None:
+        """scancel, as its owner; one that is over is success."""
+        retried(lambda: call("scancel", self.job.number, user=USER))
+
+    def cancelled(self) -> None:
+        """It is over, and nothing of it is left."""
+        self.cancel()
+        self.over()
+        self.stage.gone(self.job.number)
+
+
+@dataclass
+class CloudMachine:
+    """A cloud user's machine, and what must become of it."""
+
+    stage: Stage
+    machine: Machine
+    excused: bool = False  # the walk itself ends the machine in ways that its user did not ask for
+
+    def is_(self, state: str) -> "CloudMachine":
+        """It must come to be in this state; where it was hurt meanwhile, it is asked again."""
+        asked = time.monotonic()
+
+        def reached() -> bool:
+            nonlocal asked
+            if self.state == state:
+                return True
+            hurt = self.stage.case.hurt > asked - 20 or self.excused
+            if hurt and time.monotonic() > asked + 10:
+                asked = time.monotonic()
+                self.again(state)
+            return False
+
+        self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
+        return self
+
+    def again(self, state: str) -> None:
+        """Ask for the state once more, as a user would whose machine has stopped."""
+        now = self.state
+        if state == "active" or (state == "suspended" and now == "inactive"):
+            tolerant(lambda: self.machine.act("start"))
+        elif state == "suspended":
+            tolerant(lambda: self.machine.act("suspend", method="suspend"))
+        elif state == "inactive":
+            tolerant(lambda: self.machine.act("stop", method="poweroff"))
+
+    @property
+    def state(self) -> str:
+        """OCCI's word."""
+        return self.machine.state
+
+    def describe(self) -> str:
+        """All that its user sees."""
+        try:
+            return str(self.machine.show())
+        except (AssertionError, httpx.HTTPError) as error:
+            return repr(error)
+
+    def act(self, action: str, **attributes: object) -> None:
+        """An action, asked until the service takes it; one that a hurt machine can't do is none."""
+        with suppress(ForgivenError):
+            retried(lambda: self.machine.act(action, **attributes), self._settled)
+
+    def _settled(self) -> bool:
+        """Whether the machine was hurt: then an action may not fit its state any more."""
+        return self.stage.case.hurts > 0 or self.excused
+
+    def moves(self) -> list[At]:
+        """The moves that it has made."""
+        return self.stage.referee.of(self.machine.id)
+
+    def rests(self) -> None:
+        """Wait until it has no lease."""
+        resting = (State.STOPPED, State.HIBERNATED, State.FAILED)
+        rows = self.stage.box.rows
+        self.stage.wait(
+            lambda: rows()[self.machine.id] in resting, lambda: f"at rest: {self.describe()}"
+        )
+
+    def lease(self) -> str:
+        """The number of its lease's job; empty without one."""
+        moves = self.stage.referee.of(self.machine.id)
+        return next((at.seen.job for at in reversed(moves) if at.seen.job), "")
+
+    def cancel_lease(self, _seen: Seen | None = None) -> None:
+        """scancel of its lease's job, by an administrator."""
+        number = self.lease()
+        retried(lambda: call("scancel", number))
+
+    def delete(self) -> None:
+        """Delete it: nothing is left."""
+        retried(self._delete)
+        self.stage.gone(self.machine.id)
+
+    def _delete(self) -> None:
+        answer = self.machine.cloud.ask("DELETE", self.machine.path)
+        assert answer.status_code in (200, 404), f"{answer.status_code} {answer.text}"
+
+    def delete_now(self, seen: Seen) -> None:
+        """Delete it at a move, and hold that until the bait has heard of it."""
+        retried(self._delete)
+        self.stage.hold(seen)
+
+
+def tolerant(true: Callable[[], object]) -> object:
+    """The answer; None while a part of the site is away."""
+    try:
+        return true()
+    except Violation:
+        raise
+    except AWAY:
+        return None
+
+
+def retried(ask: Callable[[], Answer], forgiven: Callable[[], bool] = lambda: False) -> Answer:
+    """Ask until it is taken, for a minute and a half; the answer.
+
+    forgiven: whether a refusal is an answer too, but the last one's value is then none.
+    """
+    end = time.monotonic() + 90
+    while True:
+        try:
+            return ask()
+        except AWAY as error:
+            if forgiven():
+                raise ForgivenError from error
+            if time.monotonic() > end:
+                raise Violation(f"not taken within 90 s: {error!r}") from error
+            time.sleep(1)

@@ -1,0 +1,91 @@
+"""What is really there: by libvirt, the kernel, Slurm, the folders and the ledgers themselves."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from contrib.site.box.layout import NODES
+from tests.chaos.foreign import Foreign, cgroups
+from tests.chaos.site import Box
+from tests.e2e.conftest import call
+from wnodes_lrms.config import Config
+
+_NETWORKS = {f"box-{node}" for node in NODES}
+
+
+def orphans(box: Box, config: Config, strangers: Foreign) -> list[str]:
+    """What is left of machines once there should be none, a line each."""
+    return [line for look in _LOOKS for line in look(box, config, strangers)]
+
+
+def _domains(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
+    for uuid in set(call("virsh", "list", "--all", "--uuid").split()) - set(strangers.domains):
+        yield f"domain {uuid}"
+    for line in call("virsh", "nwfilter-binding-list").splitlines()[2:]:
+        if line.strip():
+            yield f"nwfilter binding of {line.split()[0]}"
+
+
+def _processes(box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
+    known = set(strangers.processes.values())
+    for name in ("qemu-system", "virtiofsd", "/hooks/starter.py", "/hooks/lease.py"):
+        for pid in box.having(name):
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if pid not in known and Path(line.split()[0]).name != "virtlogd":
+                yield f"process {pid}: {line[:120]}"
+
+
+def _files(box: Box, config: Config, strangers: Foreign) -> Iterator[str]:
+    own = {path.parent.name for path in strangers.files} | {"note"}
+    for node in NODES:
+        for folder in (config.bait.state_dir, config.bait.run_dir):
+            machines = box.seen(Path(folder.replace("%n", node))) / "machines"
+            for path in machines.glob("*"):
+                if path.name not in own:
+                    yield f"files {node}: {path.parent.name}/{path.name}"
+        cache = Path(config.images.cache_dir.replace("%n", node))
+        for path in cache.glob("*.*"):
+            if path.suffix != ".seen":
+                yield f"file {path}"
+    for folder in (config.cloud.volumes, config.cloud.saved):
+        for path in Path(folder).glob("*"):
+            yield f"files {path}"
+
+
+def _networks(_box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:
+    names = set(call("virsh", "net-list", "--all", "--name").split())
+    for name in names - _NETWORKS - {"strangers", "wnodes-private@hv9"}:
+        yield f"network {name}"
+    for name in _NETWORKS & names:
+        for tap in Path(f"/sys/class/net/wn-{name}/brif").glob("*"):
+            yield f"tap {tap.name} on {name}"
+        for line in call("virsh", "net-dhcp-leases", name).splitlines()[2:]:
+            if line.strip():
+                yield f"DHCP lease on {name}: {' '.join(line.split())}"
+
+
+def _jobs(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
+    for line in call("squeue", "--noheader", "--format=%i %j %T").splitlines():
+        if line.split()[0] not in strangers.jobs:
+            yield f"job {line}"
+
+
+def _ledgers(box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:
+    for node in NODES:
+        with closing(box.ledger(node)) as db:
+            for row in db.execute("SELECT id, kind, state, job, reason FROM machine"):
+                yield f"ledger row {node}: {' '.join(map(str, row))}"
+            for row in db.execute("SELECT id, machine, job FROM lease WHERE reason IS NULL"):
+                yield f"open lease {node}: {' '.join(row)}"
+            for row in db.execute("SELECT volume, machine FROM attached"):
+                yield f"volume given away {node}: {' '.join(row)}"
+            for row in db.execute("SELECT id, machine, job FROM usage WHERE ended IS NULL"):
+                yield f"open usage {node}: {' '.join(row)}"
+
+
+def _cgroups(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
+    for path in sorted(cgroups() - strangers.cgroups):
+        yield f"cgroup {path}"
+
+
+_LOOKS = (_domains, _processes, _files, _networks, _jobs, _ledgers, _cgroups)
