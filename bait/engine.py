@@ -17,7 +17,7 @@ from bait.plan import MAKING, Act, Action
 from bait.works import Work, Works
 from wnodes_lrms import catalogue
 from wnodes_lrms.config import Config
-from wnodes_lrms.errors import CancelledError, RejectedError, WnodesError
+from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
 
@@ -25,6 +25,8 @@ _POLL = 0.05  # seconds between two looks at a booting guest
 _LOOK = 1.0  # seconds between two looks at its domain
 _STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
 _NEWS = 5.0  # seconds after which a waiting starter hears that the bait lives
+
+_OVER = (State.FAILED, State.ENDING)
 
 log = logging.getLogger(__name__)
 
@@ -63,24 +65,23 @@ class Engine:
     def attach(self, job: str, uid: int) -> Iterator[dict[str, Any]]:
         """What a starter hears until its machine is ready or has failed.
 
-        A job that no prolog announced (the bait was away) gets its machine now: all that counts
-        is read from the LRMS. Raises RejectedError to anybody but the job's owner.
+        A job that no prolog announced (the bait was away) gets its machine now, also if there is
+        one left of an earlier run: all that counts is read from the LRMS. Raises RejectedError to
+        anybody but the job's owner.
         """
-        if not self._rows(job):
-            allocation = self.lrms.allocation(job)
-            if allocation.uid != uid:
-                raise RejectedError(f"job {job} is not yours")
-            self.prepare(job, allocation.restart)
-        told = time.monotonic()
+        told, asked = time.monotonic(), False
         while True:
-            self.works.heard.note(job)
-            rows = self._rows(job)
-            if not rows:
+            row = next(reversed(self._rows(job)), None)
+            if not asked and (row is None or row.state in _OVER):
+                asked = True
+                self._have_begun(job, uid, row)
+                continue
+            if row is None:
                 yield {"state": "failed", "message": "the job has ended", "retry": False}
                 return
-            row = rows[-1]
             if row.uid not in (None, uid):
                 raise RejectedError(f"job {job} is not yours")
+            self.works.heard.note(job)
             if row.state is State.FAILED:
                 yield {"state": "failed", "message": row.reason, "retry": row.retry}
                 return
@@ -92,6 +93,19 @@ class Engine:
                 yield {"state": str(row.state)}
             with self.works.news:
                 self.works.news.wait(_LOOK)
+
+    def _have_begun(self, job: str, uid: int, last: Row | None) -> None:
+        """Begin the machine of this run of the job, unless its last one is of this very run."""
+        try:
+            allocation = self.lrms.allocation(job)
+        except UnknownError:
+            if last is None:
+                raise
+            return
+        if allocation.uid != uid:
+            raise RejectedError(f"job {job} is not yours")
+        if last is None or allocation.restart > last.restart:
+            self.prepare(job, allocation.restart)
 
     def release(self, row: Row) -> None:
         """The job has ended: nothing of its machine is left when this returns.

@@ -37,6 +37,7 @@ _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
 _OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
+_ENDING = "CG"  # its processes have ended, or are being ended
 _DEADLINE = 10.0
 
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
@@ -49,9 +50,11 @@ def parse_allocation(
     """The allocation that `squeue -O SQUEUE_FORMAT` and `scontrol -d show job` describe.
 
     `physical` maps Slurm's CPU numbers to the node's (see `block_map`). Raises UnknownError if
-    the listing has no such job, RejectedError if the job is not on this node alone.
+    the listing has no such job, RejectedError if the job is ending, or not on this node alone.
     """
     row = _row(job, listing)
+    if row["StateCompact"] == _ENDING:
+        raise RejectedError(f"job {row['JobID']} is ending")
     if row["NumNodes"] != "1" or row["NodeList"] != node:
         raise RejectedError(
             f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "

@@ -183,6 +183,7 @@ class Referee:
                 self.plan.give_back(seen, fault, absent=False)
                 return False
             began = time.monotonic()
+            hurt = (case.hurts, case.hurt) if case else (0, 0.0)
             if case and fault in HURT:
                 case.was_hurt()
             if fault is Fault.DISK:
@@ -194,8 +195,8 @@ class Referee:
                 return not kills
             except NothingThereError:
                 self.plan.give_back(seen, fault, absent=True)
-                if case and fault in HURT:
-                    case.hurts -= 1
+                if case:
+                    case.hurts, case.hurt = hurt
                 return True
             took = time.monotonic() - began
             where = f"{seen.node}, job {seen.job}, {seen.machine}"

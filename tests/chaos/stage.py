@@ -277,14 +277,14 @@ def tolerant(true: Callable[[], object]) -> object:
 def retried(ask: Callable[[], Answer], forgiven: Callable[[], bool] = lambda: False) -> Answer:
     """Ask until it is taken, for a minute and a half; the answer.
 
-    forgiven: whether a refusal is an answer too, but the last one's value is then none.
+    Raises ForgivenError if it is refused for a third of that, and `forgiven` says that it may be.
     """
-    end = time.monotonic() + 90
+    begun, end = time.monotonic(), time.monotonic() + 90
     while True:
         try:
             return ask()
         except AWAY as error:
-            if forgiven():
+            if time.monotonic() > begun + 30 and forgiven():
                 raise ForgivenError from error
             if time.monotonic() > end:
                 raise Violation(f"not taken within 90 s: {error!r}") from error

@@ -118,6 +118,17 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     assert told[-3:] == ["ready", "ending", "gone"]
 
 
+@pytest.mark.parametrize("left", [State.FAILED, State.ENDING])
+def test_what_is_left_of_an_earlier_run_is_not_this_ones(node: Node, left: State) -> None:
+    bait = ready(node)
+    put(node.ledger, ID, state=left)
+    node.guests.answer(f"{GUESTS}.3")
+    node.batch.grant("7", restart=1)
+    assert last(bait)["machine"] == machine_id("box", "7", 1)
+    bait.node.release("7")
+    assert node.left() == []
+
+
 def test_release_again_and_of_nothing_is_success(node: Node) -> None:
     bait = ready(node)
     bait.node.release("7")
