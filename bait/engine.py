@@ -4,6 +4,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from wnodes_lrms.policy import may_use
 
 _POLL = 0.05  # seconds between two looks at a booting guest
 _LOOK = 1.0  # seconds between two looks at its domain
+_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a machine is tried again for want of an answer
 _STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
 _NEWS = 5.0  # seconds after which a waiting starter hears that the bait lives
 
@@ -60,7 +62,7 @@ class Engine:
             raise WnodesError(refusal)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
         if self.ledger.promise(row):
-            self._work(row, self._make)
+            self._work(row, self._make_patiently)
 
     def attach(self, job: str, uid: int) -> Iterator[dict[str, Any]]:
         """What a starter hears until its machine is ready or has failed.
@@ -90,7 +92,7 @@ class Engine:
                 return
             if time.monotonic() - told > _NEWS:
                 told = time.monotonic()
-                yield {"state": str(row.state)}
+                yield {"state": str(row.state), "waits": row.reason}
             with self.works.news:
                 self.works.news.wait(_LOOK)
 
@@ -141,7 +143,7 @@ class Engine:
         elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
             self._work(row, self._adopt)
         elif action.act is Act.RESUME and row.state in MAKING:
-            self._work(row, self._make)
+            self._work(row, self._make_patiently)
 
     def stopped(self, row: Row) -> None:
         """The machine's domain has stopped by itself; told late, it may be an earlier one."""
@@ -152,6 +154,24 @@ class Engine:
         self.works.start(
             row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
         )
+
+    def _make_patiently(self, row: Row, work: Work) -> None:
+        """Make the machine; a source that is away is waited for, as long as a guest that boots.
+
+        Then the job had better be requeued, and may run on another node.
+        """
+        deadline = time.monotonic() + self.config.machine.ready_timeout
+        for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
+            try:
+                self._make(row, work)
+                return
+            except UnknownError as error:
+                if time.monotonic() + pause > deadline:
+                    raise
+                log.warning("waits: %s", error, extra=_ids(row.job, row.id))
+                self.ledger.change(row.id, f"waits: {error}", reason=str(error))
+                if work.cancelled.wait(pause):
+                    raise CancelledError("cancelled") from error
 
     def _make(self, row: Row, work: Work) -> None:
         allocation = ask_allocation(self.lrms, row.job, work.cancelled)
@@ -208,7 +228,7 @@ class Engine:
 
     def _adopt(self, row: Row, work: Work) -> None:
         """Its domain is there: go on from that."""
-        booting = self.ledger.change(row.id, "booting", state=State.BOOTING)
+        booting = self.ledger.change(row.id, "booting", state=State.BOOTING, reason="")
         if booting:
             self._charge(booting)
             self._watch(booting, work)
@@ -238,7 +258,7 @@ class Engine:
             now = time.monotonic()
             if now > look:
                 look = now + _LOOK
-                if not self.builder.hypervisor.is_running(row.id):
+                if self._has_stopped(row):
                     raise WnodesError(f"the guest stopped while booting; {self._words(row)}")
             if now > deadline:
                 raise WnodesError(
@@ -247,6 +267,13 @@ class Engine:
                 )
         self.ledger.change(row.id, "ready", state=State.READY)
         log.info("ready at %s", row.address, extra=_ids(row.job, row.id))
+
+    def _has_stopped(self, row: Row) -> bool:
+        """Whether its domain is gone; a libvirt that is away does not say so."""
+        try:
+            return not self.builder.hypervisor.is_running(row.id)
+        except UnknownError:
+            return False
 
     def _words(self, row: Row) -> str:
         return f"its console said: {self.builder.last_words(row.id)}"

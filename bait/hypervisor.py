@@ -4,6 +4,7 @@ A domain is ours if its metadata bear our mark with this cluster and this node. 
 ever listed, changed or destroyed.
 """
 
+import errno
 import hashlib
 import logging
 import threading
@@ -30,6 +31,7 @@ FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defini
     "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
 }
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
+_BUSY = 5.0  # seconds for libvirt to let go of a log file
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
 _ARP_RETRY = 100  # ms
 
@@ -67,7 +69,7 @@ class Hypervisor:
         """Start a transient domain; one that runs already under the same UUID is success."""
         with self._links.own() as link:
             try:
-                link.createXML(xml)
+                _patiently(lambda: link.createXML(xml))
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
@@ -410,6 +412,19 @@ def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         for n in numbers
         if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
     }
+
+
+def _patiently(create: Callable[[], object]) -> None:
+    """Ask again while a file is busy: of a domain of the same name that has just been ended."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            create()
+            return
+        except libvirt.libvirtError as error:
+            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def _is_stuck(domain: libvirt.virDomain) -> bool:

@@ -85,7 +85,7 @@ def say(text: str) -> None:
 def attach(path: str) -> dict[str, Any]:
     """The bait's description of the machine, once it is ready. Raises NoMachineError."""
     begun = time.monotonic()
-    told = False
+    told, waits = False, ""
     while True:
         try:
             for answer in answers(path):
@@ -98,6 +98,9 @@ def attach(path: str) -> dict[str, Any]:
                 if not told and time.monotonic() - begun >= TELL_AFTER - 1:
                     told = True
                     say(f"waiting for its machine on node {NODE}: {answer.get('state')}")
+                if answer.get("waits") and answer["waits"] != waits:
+                    waits = answer["waits"]
+                    say(f"waiting: {waits}")
             trouble = "closed the connection"
         except TimeoutError:
             raise NoMachineError(

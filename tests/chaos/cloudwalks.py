@@ -9,6 +9,7 @@ from tests.chaos.site import bait_of, end
 from tests.chaos.stage import CloudMachine, Stage, retried
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import call
+from tests.e2e.test_cloud_identity import baits
 from wnodes_lrms.model import State
 
 _MAKING = (State.REQUESTED, State.BUILDING, State.STARTING)
@@ -81,9 +82,16 @@ def suspended_hibernates(stage: Stage) -> None:
     mine = stage.create().is_("active")
     mine.act("suspend", method="suspend")
     mine.is_("suspended")
-    mine.act("suspend", method="hibernate")
+    retried(lambda: hibernate(mine))
     mine.rests()
     mine.delete()
+
+
+def hibernate(mine: CloudMachine) -> None:
+    """Ask the bait that has the machine, as the bridge never does of one that is suspended."""
+    wish = {"method": "hibernate"}
+    answers = [bait.post(f"/machines/{mine.machine.id}/suspend", json=wish) for bait in baits()]
+    assert any(answer.status_code == 202 for answer in answers), answers
 
 
 def memory_cannot_be_written(stage: Stage) -> None:

@@ -78,7 +78,7 @@ class Course:
         new = [name for name in free if name not in self.passed]
         if new:
             return new[0]
-        if once or any(name not in self.passed for name in self.walks):
+        if once:
             return None
         left = self.plan.left()
         for name in self.running.elements():  # these may take one each
@@ -147,5 +147,5 @@ def _lost(case: Case, steps: list[str]) -> list[str]:
     """Machines that ran, and ended though nothing was done that may end them."""
     if case.hurts or set(case.faults) & HURT or case.name.endswith("by an administrator"):
         return []
-    lost = f"{Kind.BATCH} {State.READY} → {State.FAILED}"
-    return [f"{lost}, after {case.faults}"] if lost in steps else []
+    lost = [f"{Kind.BATCH} {state} → {State.FAILED}" for state in (State.BOOTING, State.READY)]
+    return [f"{step}, after {case.faults}" for step in lost if step in steps]

@@ -4,7 +4,6 @@ Whatever a fault may not hurt must come out right; what it may hurt is asked for
 """
 
 import pwd
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -32,7 +31,7 @@ _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
 # What a part of the site that is away looks like from outside.
 AWAY = (
     *(AssertionError, KeyError, OSError),
-    *(httpx.HTTPError, sqlite3.Error, subprocess.SubprocessError),
+    *(httpx.HTTPError, subprocess.SubprocessError),
 )
 Answer = TypeVar("Answer")
 

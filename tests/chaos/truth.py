@@ -1,7 +1,6 @@
 """What is really there: by libvirt, the kernel, Slurm, the folders and the ledgers themselves."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from contrib.site.box.layout import NODES
@@ -71,16 +70,9 @@ def _jobs(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
 
 
 def _ledgers(box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:
-    for node in NODES:
-        with closing(box.ledger(node)) as db:
-            for row in db.execute("SELECT id, kind, state, job, reason FROM machine"):
-                yield f"ledger row {node}: {' '.join(map(str, row))}"
-            for row in db.execute("SELECT id, machine, job FROM lease WHERE reason IS NULL"):
-                yield f"open lease {node}: {' '.join(row)}"
-            for row in db.execute("SELECT volume, machine FROM attached"):
-                yield f"volume given away {node}: {' '.join(row)}"
-            for row in db.execute("SELECT id, machine, job FROM usage WHERE ended IS NULL"):
-                yield f"open usage {node}: {' '.join(row)}"
+    for name, rows in box.ledgers(fresh=True).items():
+        for row in rows:
+            yield f"in a ledger's {name}: {' '.join(row)}"
 
 
 def _cgroups(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
