@@ -20,7 +20,7 @@ from wnodes_lrms.model import Kind, State
 
 Walk = Callable[[Stage], None]
 _AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines
-_BARREN = 3  # runs of a walk in which no fault found its place: then it is not made again
+_BARREN = 2  # runs of a walk in which no fault found its place: then it is not made again
 # Walks that change images which others use.
 _ALONE = ("image", "fails while requested", "fails while building")
 

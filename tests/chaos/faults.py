@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bait.life import MOVES
+from bait.plan import AT_REST
 from bait.publishing import Stage
 from tests.chaos.wire import Seen
 from wnodes_lrms.model import Kind, State
@@ -35,6 +36,14 @@ IN_TURN = (Fault.DISK, Fault.IMAGE, Fault.CONTROLLER, Fault.HUNG_LIBVIRTD, Fault
 # Those after which a machine may be at its end, or a job in the queue again.
 HURT = frozenset({Fault.QEMU, Fault.STARTER, Fault.LEASE, Fault.DISK})
 
+# States in which there may be a domain; STARTING: nobody knows.
+_WITH_DOMAIN = frozenset(
+    {
+        *(State.STARTING, State.BOOTING, State.READY, State.SUSPENDED),
+        *(State.STOPPING, State.HIBERNATING),
+    }
+)
+
 Move = tuple[Kind, State | None, State | None]
 
 
@@ -46,11 +55,15 @@ def every_move() -> list[Move]:
     )
 
 
-def wanted(kind: Kind) -> tuple[Fault | None, ...]:
-    """What belongs at each move of this kind of machine; None: the next one in turn."""
-    payload = Fault.STARTER if kind is Kind.BATCH else Fault.LEASE
-    common = (Fault.COMMIT, Fault.BAIT, Fault.LIBVIRTD, None, Fault.QEMU, payload)
-    return common if kind is Kind.BATCH else (*common, Fault.BRIDGE)
+def wanted(move: Move) -> list[Fault | None]:
+    """What belongs at a move; None: the next one in turn."""
+    kind, old, new = move
+    found: list[Fault | None] = [Fault.COMMIT, Fault.BAIT, Fault.LIBVIRTD, None]
+    if new is not None and new not in AT_REST and {old, new} & _WITH_DOMAIN:
+        found.append(Fault.QEMU)
+    if new is not None and old not in AT_REST | {State.ENDING}:
+        found.append(Fault.STARTER if kind is Kind.BATCH else Fault.LEASE)
+    return found if kind is Kind.BATCH else [*found, Fault.BRIDGE]
 
 
 @dataclass
@@ -75,7 +88,7 @@ class Plan:
             self.messages = [(str(stage), done) for stage in Stage for done in (False, True)]
         turn = any(fault in self.kinds for fault in IN_TURN)
         for number, move in enumerate(self.moves):
-            faults = [f for f in wanted(move[0]) if (f in self.kinds if f else turn)]
+            faults = [f for f in wanted(move) if (f in self.kinds if f else turn)]
             first = number % (len(faults) or 1)  # so that a short run meets some of each
             self.pending[move] = faults[first:] + faults[:first]
 

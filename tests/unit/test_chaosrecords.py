@@ -93,8 +93,11 @@ def test_each_move_of_the_product_gets_each_fault_that_fits() -> None:
     assert {move[1:] for move in every_move() if move[0] is Kind.CLOUD} == MOVES[Kind.CLOUD]
     plan = Plan(every_move())
     for move, faults in plan.pending.items():
-        assert {Fault.COMMIT, Fault.BAIT, Fault.LIBVIRTD, Fault.QEMU, None} <= set(faults)
-        assert (Fault.STARTER if move[0] is Kind.BATCH else Fault.BRIDGE) in faults
+        assert {Fault.COMMIT, Fault.BAIT, Fault.LIBVIRTD, None} <= set(faults)
+        assert (Fault.BRIDGE in faults) == (move[0] is Kind.CLOUD)
+    for kind, old, new in ((Kind.BATCH, S.READY, S.ENDING), (Kind.CLOUD, S.STARTING, S.READY)):
+        assert Fault.QEMU in plan.pending[kind, old, new]
+        assert {Fault.STARTER, Fault.LEASE} & set(plan.pending[kind, old, new])
 
 
 def test_a_fault_is_taken_once_and_can_be_given_back() -> None:
