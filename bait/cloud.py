@@ -227,8 +227,7 @@ class Cloud:
             if held:
                 self._work_now(held, self._hibernate)
             return
-        self.builder.common.hypervisor.suspend(row.id)
-        self.ledger.move(row, "suspended", _RUNS, state=State.SUSPENDED)
+        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
     def resume(self, machine: str) -> None:
         """Let a machine that is held in its lease go on."""
@@ -237,8 +236,19 @@ class Cloud:
             return
         if row.state is not State.SUSPENDED:
             raise ConflictError(f"the machine is {row.state}, not suspended")
-        self.builder.common.hypervisor.resume(row.id)
-        self.ledger.move(row, "resumed", _RUNS, state=State.READY)
+        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
+
+    def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
+        """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
+        what = "suspended" if state is State.SUSPENDED else "resumed"
+        if self.ledger.move(row, what, _RUNS, state=state):
+            try:
+                act(row.id)
+            except UnknownError:
+                raise
+            except WnodesError as error:
+                self.ledger.move(row, f"not {what}: {error}", (state,), state=row.state)
+                raise
 
     def destroy(self, machine: str) -> None:
         """End it and remove its disk. Raises AbsentError if it is not here."""
@@ -292,8 +302,10 @@ class Cloud:
             self._halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
-        elif action.act is Act.WAKE:
+        elif action.act is Act.WAKE and row.state is State.READY:
             self.builder.common.hypervisor.resume(row.id)
+        elif action.act is Act.HOLD and row.state is State.SUSPENDED:
+            self.builder.common.hypervisor.suspend(row.id)
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its machine does not run any more when this returns."""

@@ -46,6 +46,7 @@ class Domain:
     job: str
     restart: int
     stuck: bool = False  # QEMU holds it because its disk could not be written
+    held: bool = False  # it was suspended
 
 
 class Hypervisor:
@@ -297,7 +298,7 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(domain.UUIDString(), job, restart, _is_stuck(domain))
+        return Domain(domain.UUIDString(), job, restart, *_paused(domain))
 
     def _connect(self) -> libvirt.virConnect:
         return self._links.shared()
@@ -427,12 +428,16 @@ def _patiently(create: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
-def _is_stuck(domain: libvirt.virDomain) -> bool:
+def _paused(domain: libvirt.virDomain) -> tuple[bool, bool]:
+    """Whether QEMU holds it for want of room, and whether somebody has suspended it."""
     try:
         state, reason = domain.state()
     except libvirt.libvirtError:
-        return False  # gone since it was listed
-    return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR)
+        return False, False  # gone since it was listed
+    if state != libvirt.VIR_DOMAIN_PAUSED:
+        return False, False
+    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    return full, not full
 
 
 def _dotted(number: int) -> str:

@@ -25,7 +25,8 @@ class Act(StrEnum):
 
     RESUME = "resume"  # go on making it
     ADOPT = "adopt"  # it boots or runs: go on watching it
-    WAKE = "wake"  # its disk could not be written: let it try again
+    WAKE = "wake"  # it is held and should run: its disk could not be written, or it was resumed
+    HOLD = "hold"  # cloud: it runs and should be suspended
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
     END = "end"  # its job is over: remove all it has
@@ -129,7 +130,7 @@ def _for_cloud(row: Row, evidence: Evidence) -> _Found | None:
         return Act.LOST, "libvirt does not list it, and no process runs it"
     if row.ends is not None and evidence.now >= row.ends - evidence.notice:
         return Act.SHUT_DOWN, "the walltime of its lease is nearly over"
-    return _awake(row, evidence)
+    return _as_suspended(row, evidence)
 
 
 def _for_strangers(evidence: Evidence) -> Iterator[Action]:
@@ -182,9 +183,20 @@ def _runs(row: Row, evidence: Evidence) -> bool:
 
 
 def _awake(row: Row, evidence: Evidence) -> _Found | None:
-    if row.state is State.READY and evidence.domains and evidence.domains[row.id].stuck:
+    domain = evidence.domains[row.id] if evidence.domains else None
+    if row.state is State.READY and domain and domain.stuck:
         return Act.WAKE, "its disk could not be written"
     return None
+
+
+def _as_suspended(row: Row, evidence: Evidence) -> _Found | None:
+    """A bait may have been killed between the word and the deed."""
+    domain = evidence.domains[row.id] if evidence.domains else None
+    if domain and row.state is State.SUSPENDED and not (domain.held or domain.stuck):
+        return Act.HOLD, "its suspension was begun"
+    if domain and row.state is State.READY and domain.held:
+        return Act.WAKE, "its resumption was begun"
+    return _awake(row, evidence)
 
 
 def grounds(machine: str, job: str, evidence: Evidence) -> dict[str, str]:

@@ -36,6 +36,7 @@ _STANDS = {
 _COMES = {
     Act.RESUME: "it goes on being made",
     Act.ADOPT: "it goes on being watched until it takes logins",
+    Act.HOLD: "it is suspended",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
     Act.EVICT: "the machine is ended and its job is requeued",
     Act.END: "the machine and all that it has are removed",

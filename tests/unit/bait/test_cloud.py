@@ -465,6 +465,34 @@ def test_suspended_and_resumed_in_its_lease(site: Site, libvirt_test: libvirt.vi
     assert site.row().job == "7"
 
 
+def test_what_was_said_and_not_done_is_done_by_the_next_bait(
+    site: Site, libvirt_test: libvirt.virConnect
+) -> None:
+    site.runs()
+    put(site.node.ledger, ID, state=State.SUSPENDED)
+    site.restarted()
+    assert acts(site) == [Act.HOLD]
+    assert libvirt_test.lookupByUUIDString(ID).state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    assert acts(site) == []
+    put(site.node.ledger, ID, state=State.READY)
+    assert acts(site) == [Act.WAKE]
+    assert libvirt_test.lookupByUUIDString(ID).state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+@pytest.mark.parametrize("act", ["suspend", "resume"])
+def test_what_libvirt_can_not_do_is_not_said_to_be_done(
+    site: Site, act: str, mocker: MockerFixture
+) -> None:
+    site.runs()
+    if act == "resume":
+        site.cloud.suspend(ID, "suspend")
+    before = site.row().state
+    mocker.patch.object(site.libvirt, act, side_effect=WnodesError("it can't"))
+    with pytest.raises(WnodesError, match="it can't"):
+        site.cloud.resume(ID) if act == "resume" else site.cloud.suspend(ID, "suspend")
+    assert site.row().state is before
+
+
 @pytest.mark.parametrize("suspended", [False, True])
 def test_hibernated_it_has_no_lease_and_starts_with_its_memory(
     site: Site, suspended: bool, mocker: MockerFixture

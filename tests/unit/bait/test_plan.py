@@ -19,6 +19,7 @@ JOB = "7"
 ID = machine_id("box", JOB, 0)
 DOMAIN = Domain(ID, JOB, 0)
 STUCK = Domain(ID, JOB, 0, stuck=True)
+HELD = Domain(ID, JOB, 0, held=True)
 
 MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
 ACTIVE = (State.BOOTING, State.READY, State.SUSPENDED)
@@ -77,6 +78,7 @@ def found(actions: Iterable[Action]) -> list[tuple[Act, bool]]:
 DOMAINS: dict[str, list[Domain] | None] = {
     "runs": [DOMAIN],
     "stuck": [STUCK],
+    "held": [HELD],
     "none": [],
     "away": None,
 }
@@ -118,7 +120,7 @@ def expected(
     if not_listed:
         return (Act.END if batch else Act.HALT), True
     if at_rest or state is State.FAILED:
-        return (Act.SWEEP, False) if libvirt in ("runs", "stuck") else None
+        return (Act.SWEEP, False) if libvirt in ("runs", "stuck", "held") else None
     if drained:
         return (Act.EVICT if batch else Act.SHUT_DOWN), False
     if batch and state is State.STARTING and libvirt != "none":
@@ -131,7 +133,10 @@ def expected(
         return Act.SHUT_DOWN, False
     if state is State.BOOTING:
         return None if libvirt == "away" else (Act.ADOPT, False)
-    return (Act.WAKE, False) if state is State.READY and libvirt == "stuck" else None
+    if state is State.SUSPENDED:
+        return (Act.HOLD, False) if libvirt == "runs" else None
+    asleep = ("stuck",) if batch else ("stuck", "held")
+    return (Act.WAKE, False) if state is State.READY and libvirt in asleep else None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,9 @@ def test_the_lines_that_matter_most(
         (State.READY, [STUCK], {JOB}, (Act.WAKE, False)),
         (State.READY, [DOMAIN], set(), (Act.HALT, True)),
         (State.READY, [], {JOB}, (Act.LOST, False)),
-        (State.SUSPENDED, [DOMAIN], {JOB}, None),
+        (State.SUSPENDED, [DOMAIN], {JOB}, (Act.HOLD, False)),
+        (State.SUSPENDED, [HELD], {JOB}, None),
+        (State.READY, [HELD], {JOB}, (Act.WAKE, False)),
         (State.STOPPING, [DOMAIN], {JOB}, (Act.SHUT_DOWN, False)),
         (State.STOPPING, [DOMAIN], set(), (Act.HALT, False)),
         (State.HIBERNATING, [], set(), (Act.HIBERNATE, False)),
