@@ -7,6 +7,7 @@ ever listed, changed or destroyed.
 import errno
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -31,7 +32,8 @@ FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defini
     "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
 }
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
-_BUSY = 5.0  # seconds for libvirt to let go of a log file
+_BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+_BOUND = re.compile("binding '.*' already exists")
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
 _ARP_RETRY = 100  # ms
 
@@ -70,7 +72,7 @@ class Hypervisor:
         """Start a transient domain; one that runs already under the same UUID is success."""
         with self._links.own() as link:
             try:
-                _patiently(lambda: link.createXML(xml))
+                _create(link, xml)
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
@@ -311,6 +313,7 @@ class Hypervisor:
             )
         except libvirt.libvirtError as error:
             raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
+        _sweep_bindings(link)
         self._have_network(link)
 
     def _have_network(self, link: libvirt.virConnect) -> None:
@@ -415,17 +418,33 @@ def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
-def _patiently(create: Callable[[], object]) -> None:
-    """Ask again while a file is busy: of a domain of the same name that has just been ended."""
+def _create(link: libvirt.virConnect, xml: str) -> None:
+    """Ask again where something is left of a domain that has just ended, or of a killed libvirtd:
+    a log file that is still open, a filter's binding to a card that is no more.
+    """
     deadline = time.monotonic() + _BUSY
     while True:
         try:
-            create()
+            link.createXML(xml)
             return
         except libvirt.libvirtError as error:
-            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
+            _sweep_bindings(link)
+            passing = error.get_int1() == errno.EBUSY or _BOUND.search(str(error))
+            if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
+
+
+def _sweep_bindings(link: libvirt.virConnect) -> None:
+    """Remove the bindings of our filters to cards that are no more: a killed libvirtd leaves them,
+    and a new card of the same name could not be bound.
+    """
+    with suppress(libvirt.libvirtError):  # gone meanwhile, or a libvirt without filters
+        for binding in link.listAllNWFilterBindings():
+            card = binding.portDev()
+            if binding.filterName() in FILTERS and not Path("/sys/class/net", card).exists():
+                log.warning("card %s is gone: its filter's binding is removed", card)
+                binding.delete()
 
 
 def _paused(domain: libvirt.virDomain) -> tuple[bool, bool]:
