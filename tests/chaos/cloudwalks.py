@@ -18,7 +18,7 @@ _MAKING = (State.REQUESTED, State.BUILDING, State.STARTING)
 def life(stage: Stage) -> None:
     """A machine is used in all ways, keeps its disk, and is deleted."""
     mine = stage.create().is_("active")
-    stage.wait(lambda: mine.machine.ssh("echo kept >/root/kept; sync") == "", "takes logins")
+    mine.says("echo kept >/root/kept; sync", "")
     mine.act("suspend", method="suspend")
     mine.is_("suspended").act("start")
     mine.is_("active").act("stop", method="poweroff")
@@ -36,7 +36,7 @@ def life(stage: Stage) -> None:
         "begun anew",
     )
     mine.is_("active")
-    stage.wait(lambda: mine.machine.ssh("cat /root/kept") == "kept\n", "its disk was kept")
+    mine.says("cat /root/kept", "kept\n")
     mine.act("stop")
     mine.is_("inactive").delete()
 

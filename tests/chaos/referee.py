@@ -13,6 +13,8 @@ from tests.chaos.inject import Injector, NothingThereError
 from tests.chaos.wire import At, Seen, heard
 from wnodes_lrms.model import State
 
+# Seconds that a fault waits for another one to be over.
+_TURN, _TURN_OPEN = 10.0, 0.5
 _BEING_MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
 
 
@@ -178,7 +180,11 @@ class Referee:
         self, fault: Fault, seen: Seen, case: Case | None, alive: Callable[[], bool]
     ) -> bool:
         kills = fault in (Fault.BAIT, Fault.COMMIT)
-        with self._injector.one:
+        # A move that waits before its commit keeps all others of its bait waiting, so not for long.
+        if not self._injector.one.acquire(timeout=_TURN if seen.done else _TURN_OPEN):
+            self.plan.give_back(seen, fault, absent=False)
+            return True
+        try:
             if not alive():  # another fault was quicker
                 self.plan.give_back(seen, fault, absent=False)
                 return False
@@ -190,6 +196,8 @@ class Referee:
                 self._hurt_all_on(seen.node)
             try:
                 self._injector.inject(fault, seen)
+                if fault is Fault.DISK:  # those that have come meanwhile
+                    self._hurt_all_on(seen.node)
             except (AssertionError, OSError) as error:
                 self.faulty.append(f"{fault} at {seen.step} could not be done or mended: {error}")
                 return not kills
@@ -203,6 +211,8 @@ class Referee:
             self.log(f"{fault} at {seen.step} ({where}), {took:.1f} s")
             if case:
                 case.faults.append(fault)
+        finally:
+            self._injector.one.release()
         return not kills
 
     def _hurt_all_on(self, node: str) -> None:

@@ -195,6 +195,18 @@ class CloudMachine:
         self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
         return self
 
+    def says(self, command: str, wanted: str) -> None:
+        """A command in it must come to say this; where it was hurt, it may have to start again."""
+
+        def said() -> bool:
+            if self.stage.case.hurts and self.state != "active":
+                self.again("active")
+                time.sleep(5)
+                return False
+            return self.machine.ssh(command) == wanted
+
+        self.stage.wait(said, lambda: f"«{command}» says {wanted!r}: {self.describe()}")
+
     def again(self, state: str) -> None:
         """Ask for the state once more, as a user would whose machine has stopped."""
         now = self.state

@@ -9,8 +9,6 @@ from contrib.site.box.layout import REPOSITORY
 WALKS = (
     "batch: runs",
     "batch: cancelled while building",
-    "batch: bait dies while starting",
-    "cloud: life",
     "cloud: published",
     "cloud: deleted while starting",
 )
@@ -28,4 +26,4 @@ def test_a_short_selection() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads((REPOSITORY / "build" / "chaos.json").read_text())
-    assert figures["faults"] >= 20
+    assert figures["faults"] >= 15
