@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.batchwalks import CHANGED, LEAVING, image, spoil, take_out, wrong
 from tests.chaos.site import bait_of, end
-from tests.chaos.stage import CloudMachine, Stage, retried
+from tests.chaos.stage import CloudMachine, Stage, retried, tolerant
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import call
 from tests.e2e.test_cloud_identity import baits
@@ -74,7 +74,7 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
     stage.wait(
         lambda: not stage.case.orders or stage.case.hurts, lambda: f"{state}: {mine.describe()}"
     )
-    stage.case.orders.clear()
+    stage.give_up()
 
 
 def suspended_hibernates(stage: Stage) -> None:
@@ -115,13 +115,19 @@ def lease_ends_hibernating(stage: Stage) -> None:
 
     def save(seen: Seen) -> None:
         folder = Path(stage.config.bait.state_dir.replace("%n", seen.node))
-        call("virsh", "save", seen.machine, str(folder / "machines" / seen.machine / "memory"))
+        file = folder / "machines" / seen.machine / "memory"
+        stage.case.missed = not tolerant(partial(_save, seen.machine, file))
         _cancel(stage, mine, seen)
 
     stage.at(State.HIBERNATING, save)
     mine.act("suspend", method="hibernate")
     mine.rests()
     mine.delete()
+
+
+def _save(machine: str, file: Path) -> bool:
+    call("virsh", "save", machine, str(file))
+    return True
 
 
 def dies_hibernating(stage: Stage) -> None:

@@ -20,6 +20,7 @@ from wnodes_lrms.model import Kind, State
 
 Walk = Callable[[Stage], None]
 _AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines
+_MISSED = 4  # times that a walk is made again because it did not come to its point
 _BARREN = 2  # runs of a walk in which no fault found its place: then it is not made again
 # Walks that change images which others use.
 _ALONE = ("image", "fails while requested", "fails while building")
@@ -39,6 +40,8 @@ class Course:
     passed: dict[str, set[Move]] = field(default_factory=dict)  # the moves of each walk, by now
     barren: Counter[str] = field(default_factory=Counter)
     running: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    again: set[str] = field(default_factory=set)  # they missed what they are for
     _guard: threading.Condition = field(default_factory=threading.Condition)
     _queue: Queue = field(default_factory=Queue)
 
@@ -75,8 +78,11 @@ class Course:
             if kinds[name.split(":")[0]] < _AT_ONCE[name.split(":")[0]]
             and not (alone and _alone(name))
         ]
-        new = [name for name in free if name not in self.passed]
+        new = [
+            name for name in free if name not in self.passed or (name in self.again and not once)
+        ]
         if new:
+            self.again.discard(new[0])
             return new[0]
         if once:
             return None
@@ -117,6 +123,9 @@ class Course:
             self.report.lost_machines += [f"{name}: {line}" for line in lost]
             self.passed[name] |= {(at.seen.kind, at.seen.old, at.seen.new) for at in moves}
             self.barren[name] = 0 if case.faults else self.barren[name] + 1
+            if (case.missed or case.orders) and self.missed[name] < _MISSED:
+                self.missed[name] += 1
+                self.again.add(name)
             self.running[name] -= 1
             if not self.running[name]:
                 del self.running[name]

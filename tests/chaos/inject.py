@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from contrib.site.box.process import wait_until
-from tests.chaos.faults import Fault
+from tests.chaos.faults import HURT, Fault
 from tests.chaos.site import Box, bait_of, end, stopped
 from tests.chaos.wire import Seen
 from wnodes_lrms.config import Config
-from wnodes_lrms.model import Kind, State
+from wnodes_lrms.model import State
 
 _AWAY = 1.0  # seconds that a killed daemon is down
 _HUNG = 5.0  # seconds that a frozen one hangs
@@ -49,22 +49,17 @@ class Injector:
         """Do it, and return when what was broken is back. Raises NothingThereError."""
         self._acts[fault](seen)
 
-    def unfit(self, seen: Seen, building: int, hurts: int, owned: bool) -> set[Fault]:
+    def unfit(self, seen: Seen, building: int, spared: bool) -> set[Fault]:
         """The faults that would prove nothing at this move, or hurt what must not be hurt.
 
-        building: machines that are being made on that node; owned: a walk expects it.
+        building: machines that are being made on that node; spared: nothing may end this one.
         """
-        unfit: set[Fault] = set()
-        if hurts or not owned:
-            unfit |= {Fault.QEMU, Fault.STARTER, Fault.LEASE}
-            unfit |= {Fault.DISK} if hurts else set()
+        unfit: set[Fault] = set(HURT) if spared else set()
         # A machine whose image is in place already, and not yet open, would run on the wrong one.
         if building or seen.new is State.STARTING:
             unfit.add(Fault.IMAGE)
         if not self._box.qemu_of(seen.machine):
             unfit.add(Fault.HUNG_QEMU)
-        if seen.kind is Kind.BATCH and not owned:
-            unfit.add(Fault.STARTER)
         return unfit
 
     def _bait(self, seen: Seen) -> None:

@@ -41,6 +41,7 @@ class Case:
     hurt: float = 0.0  # when it was last hurt (monotonic)
     hurts: int = 0
     trouble: list[str] = field(default_factory=list)
+    missed: bool = False  # it did not come to where it was to make its move
 
     def was_hurt(self) -> None:
         """Something was done that it need not survive."""
@@ -144,9 +145,9 @@ class Referee:
                 for machine, (node, state) in self.states.items()
                 if node == seen.node and machine != seen.machine and state in _BEING_MADE
             ]
-        unfit = self._injector.unfit(
-            seen, len(building), case.hurts if case else 0, case is not None
-        )
+        # What may end a machine waits until the walk has come to what it is for.
+        spared = case is None or case.hurts > 0 or bool(case.orders)
+        unfit = self._injector.unfit(seen, len(building), spared)
         fault = self.plan.take(seen, unfit)
         return fault is None or self._inject(fault, seen, case, alive)
 

@@ -81,7 +81,7 @@ class Report:
             "foreign_touched": len(self.foreign),
             "violations": len(self.violations),
             "moves": len(plan.moves),
-            "moves_covered": len(plan.moves) - len(self.uncovered),
+            "moves_covered": len(plan.covered),
             "walks": self.walks,
             "walks_failed": self.failed,
             "seconds": round(time.monotonic() - self.began),

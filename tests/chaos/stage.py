@@ -61,6 +61,11 @@ class Stage:
         """Have something done at the next such move, before what follows from it."""
         self.case.orders.append(Order(old, new, act))
 
+    def give_up(self) -> None:
+        """Nothing more is to be done at any move: what was ordered and not done was missed."""
+        self.case.missed |= bool(self.case.orders)
+        self.case.orders.clear()
+
     def hold(self, seen: Seen, seconds: float = 6.0) -> None:
         """Wait, at a move, for the next move of the same machine."""
         count = len(self.referee.of(seen.machine))

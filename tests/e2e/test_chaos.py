@@ -12,10 +12,13 @@ WALKS = (
     "cloud: published",
     "cloud: deleted while starting",
 )
+# Without those that freeze something for seconds.
+FAULTS = ("commit", "bait", "libvirtd", "bridge", "qemu", "disk", "image", "publisher")
 
 
 def test_a_short_selection() -> None:
     chosen = [word for walk in WALKS for word in ("--walk", walk)]
+    chosen += [word for fault in FAULTS for word in ("--fault", fault)]
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--once", *chosen],
         cwd=REPOSITORY,

@@ -574,7 +574,7 @@ def test_saved_images(site: Site) -> None:
 def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apimachines, "_ACTS", (1, 0.3))
+    monkeypatch.setattr(apimachines, "_ACTS", (1, 2.0))
     site.cloud.stuck = threading.Event()
     client = site.client()
     waits: list[httpx.Response] = []
@@ -586,9 +586,8 @@ def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
     threads = [threading.Thread(target=stop) for _ in range(5)]
     for thread in threads:
         thread.start()
-    began = time.monotonic()
     assert [client.get("/machines").status_code for _ in range(20)] == [200] * 20
-    assert time.monotonic() - began < 0.3
+    assert waits == []  # they still wait
     for thread in threads:
         thread.join()
     assert [(answer.status_code, answer.headers["retry-after"]) for answer in waits] == [

@@ -5,7 +5,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,7 +163,6 @@ def test_whole(running: Running) -> None:
 def test_what_cant_be_is_said_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "wnodes.toml"
     file.write_text('cluster = "box"\nlrms = "slurm"\n')
-    begun = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "occi_bridge", "--config", file],
         capture_output=True,
@@ -173,4 +171,3 @@ def test_what_cant_be_is_said_in_one_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == (f"<2>{file}: bridge: is missing, and without it there is no service\n")
-    assert time.monotonic() - begun < 5
