@@ -149,6 +149,8 @@ def _over(
     if leases is None or leases.at <= row.lease_at + grace:
         return None
     if lease is None:
+        if not row.job and row.desired == "active" and not row.gone:
+            return None  # its order has reached nobody: it is given out again
         return "the batch system has ended its lease"
     return lease.reason or "its lease is over" if lease.state == "ended" else None
 

@@ -84,16 +84,19 @@ def test_a_running_lease_tells_the_node() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "age", "over"),
+    ("job", "desired", "age", "over"),
     [
-        ("7", CONFIRMED_LATELY - 0.1, False),
-        ("7", CONFIRMED_LATELY + 0.1, True),
-        ("", SUBMITTED_LATELY - 0.1, False),
-        ("", SUBMITTED_LATELY + 0.1, True),
+        ("7", "active", CONFIRMED_LATELY - 0.1, False),
+        ("7", "active", CONFIRMED_LATELY + 0.1, True),
+        ("", "inactive", SUBMITTED_LATELY - 0.1, False),
+        ("", "inactive", SUBMITTED_LATELY + 0.1, True),
+        ("", "active", 1000, False),  # its order has reached nobody: it is given out again
     ],
 )
-def test_a_lease_that_is_not_listed_is_over_after_a_while(job: str, age: float, over: bool) -> None:
-    submitted = row(leased=True, job=job, node="", lease_at=NOW - age)
+def test_a_lease_that_is_not_listed_is_over_after_a_while(
+    job: str, desired: str, age: float, over: bool
+) -> None:
+    submitted = row(leased=True, job=job, desired=desired, node="", lease_at=NOW - age)
     assert ("lease" in learned(world(submitted, leases=NO_LEASE))) == over
 
 
