@@ -95,7 +95,7 @@ def destroyed(stage: Stage) -> None:
     job = stage.submit("sleep 600; echo ran")
 
     def destroy(seen: Seen) -> None:
-        call("wnodes", "vm", "destroy", seen.machine)
+        stage.aside(lambda: call("wnodes", "vm", "destroy", seen.machine))
 
     stage.at(State.READY, destroy)
     ends = ("HELD", "FAILED", "CANCELLED")

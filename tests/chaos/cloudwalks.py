@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from tests.chaos.batchwalks import CHANGED, LEAVING, image, spoil, take_out, wrong
+from tests.chaos.patience import retried, tolerant
 from tests.chaos.site import bait_of, end
-from tests.chaos.stage import CloudMachine, Stage, retried, tolerant
+from tests.chaos.stage import CloudMachine, Stage
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import call
 from tests.e2e.test_cloud_identity import baits

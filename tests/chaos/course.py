@@ -9,10 +9,11 @@ from functools import partial
 
 from tests.chaos.faults import HURT, Move, Plan
 from tests.chaos.jobs import Queue
+from tests.chaos.patience import Violation, tolerant
 from tests.chaos.referee import Case, Referee
 from tests.chaos.report import Report
 from tests.chaos.site import Box
-from tests.chaos.stage import Stage, Violation, tolerant
+from tests.chaos.stage import Stage
 from tests.e2e.conftest import call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.config import Config

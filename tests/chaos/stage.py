@@ -4,18 +4,18 @@ Whatever a fault may not hurt must come out right; what it may hurt is asked for
 """
 
 import pwd
-import subprocess
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 
 from tests.chaos.faults import Fault
 from tests.chaos.jobs import Queue
+from tests.chaos.patience import ForgivenError, Violation, retried, tolerant
 from tests.chaos.referee import Case, Order, Referee
 from tests.chaos.site import Box
 from tests.chaos.wire import At, Seen
@@ -24,24 +24,8 @@ from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config import Config
 from wnodes_lrms.model import State
 
-_LONG = 180.0  # seconds: a queue, several faults, a bait's grace time
+_LONG = 240.0  # seconds: a queue, several faults, a bait's grace time
 _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
-
-
-# What a part of the site that is away looks like from outside.
-AWAY = (
-    *(AssertionError, KeyError, OSError),
-    *(httpx.HTTPError, subprocess.SubprocessError),
-)
-Answer = TypeVar("Answer")
-
-
-class ForgivenError(Exception):
-    """What was asked is refused, and may be."""
-
-
-class Violation(AssertionError):  # noqa: N818 - a verdict, not an error of the program
-    """Something that must hold does not."""
 
 
 @dataclass
@@ -60,6 +44,17 @@ class Stage:
     ) -> None:
         """Have something done at the next such move, before what follows from it."""
         self.case.orders.append(Order(old, new, act))
+
+    def aside(self, act: Callable[[], object]) -> None:
+        """Do something beside the bait's thread, which must not be held up for it."""
+
+        def work() -> None:
+            try:
+                retried(act)
+            except Violation as error:
+                self.case.trouble.append(str(error))
+
+        threading.Thread(target=work, daemon=True).start()
 
     def give_up(self) -> None:
         """Nothing more is to be done at any move: what was ordered and not done was missed."""
@@ -189,7 +184,7 @@ class CloudMachine:
 
         def reached() -> bool:
             nonlocal asked
-            if self.state == state:
+            if self.state == state and (state != "active" or self._runs()):
                 return True
             hurt = self.stage.case.hurt > asked - 20 or self.excused
             if hurt and time.monotonic() > asked + 10:
@@ -199,6 +194,10 @@ class CloudMachine:
 
         self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
         return self
+
+    def _runs(self) -> bool:
+        """Whether the bait has it running: what is being stopped is active to its user, too."""
+        return self.stage.box.rows().get(self.machine.id) == State.READY
 
     def says(self, command: str, wanted: str) -> None:
         """A command in it must come to say this; where it was hurt, it may have to start again."""
@@ -278,30 +277,3 @@ class CloudMachine:
         """Delete it at a move, and hold that until the bait has heard of it."""
         retried(self._delete)
         self.stage.hold(seen)
-
-
-def tolerant(true: Callable[[], object]) -> object:
-    """The answer; None while a part of the site is away."""
-    try:
-        return true()
-    except Violation:
-        raise
-    except AWAY:
-        return None
-
-
-def retried(ask: Callable[[], Answer], forgiven: Callable[[], bool] = lambda: False) -> Answer:
-    """Ask until it is taken, for a minute and a half; the answer.
-
-    Raises ForgivenError if it is refused for a third of that, and `forgiven` says that it may be.
-    """
-    begun, end = time.monotonic(), time.monotonic() + 90
-    while True:
-        try:
-            return ask()
-        except AWAY as error:
-            if time.monotonic() > begun + 30 and forgiven():
-                raise ForgivenError from error
-            if time.monotonic() > end:
-                raise Violation(f"not taken within 90 s: {error!r}") from error
-            time.sleep(1)
