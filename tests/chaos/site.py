@@ -23,7 +23,7 @@ from contrib.site.box.part import Part, launch
 from contrib.site.box.process import Processes, started_at, wait_until
 from tests.chaos.wire import VARIABLE
 
-_GRACE = 20  # seconds, in place of the default
+_GRACE = 10  # seconds, in place of the default
 # Of each node, by Slurm's word: walks wait more than they compute, and a plain job has one.
 _CORES = 4
 _RESTART = 2.0  # seconds after which a part that has ended is started once more
