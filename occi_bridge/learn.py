@@ -82,7 +82,8 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
         if machine.state == "running":
             change.values["reason"] = ""
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
-        change.values |= {"desired": "active", "reason": machine.reason}  # it could not be
+        # It could not be; and a later wish is not to be taken for this one.
+        change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
     if machine.lease == row.lease and machine.job:
         change.values["job"] = machine.job
 
