@@ -293,7 +293,7 @@ def test_a_guest_that_does_not_hear_is_ended_in_time(site: Site) -> None:
         time.sleep(0.2)
         site.cloud.stop(ID, "graceful")
     site.reaches(State.STOPPED)
-    assert time.monotonic() - began > 0.9
+    assert 0.9 < time.monotonic() - began < 1.6
     assert site.domains() == []
 
 
