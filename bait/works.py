@@ -55,7 +55,9 @@ class Heard:
     def within(self, seconds: float) -> frozenset[str]:
         """The jobs that were heard in this time; the others are forgotten."""
         after = time.monotonic() - seconds
-        self._last = {job: at for job, at in self._last.copy().items() if at >= after}
+        for job, at in self._last.copy().items():
+            if at < after:
+                self._last.pop(job)  # in place: another thread may just note one
         return frozenset(self._last)
 
 
