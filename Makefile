@@ -5,7 +5,7 @@ ON_SITE := contrib/site/with
 
 .PHONY: help
 help: ## Say what there is to make (this)
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 .PHONY: setup
 setup: ## Packages from the distribution, and the virtual environment in .venv
@@ -16,7 +16,7 @@ demo: setup ## Bring up a whole site, a job and a cloud user in machines of thei
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit fuzz e2e ## Lint, unit tests, a minute of fuzzing, end-to-end tests on the site in a box
+test: setup lint unit fuzz e2e e2e-ce ## Lint, unit tests, a minute of fuzzing, end-to-end tests on the site in a box
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck
@@ -36,7 +36,11 @@ fuzz: setup ## Requests of all kinds, over HTTP, for a minute
 
 .PHONY: e2e
 e2e: setup ## Tests as an ordinary user, on the site in a box
-	@$(ON_SITE) $(PYTHON) -m pytest tests/e2e
+	@$(ON_SITE) $(PYTHON) -m pytest tests/e2e --ignore=tests/e2e/test_ce.py
+
+.PHONY: e2e-ce
+e2e-ce: setup ## Jobs that come in by a computing element, on the site with one
+	@$(ON_SITE) --ce arc -- $(PYTHON) -m pytest tests/e2e/test_ce.py
 
 .PHONY: bench
 bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
