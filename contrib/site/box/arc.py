@@ -77,7 +77,9 @@ def parts(site: Layout, memory: Memory) -> list[Part]:
     if not wanted(memory):
         return []
     return [
-        _part(site, "arex", "arc-arex-start", lambda: _listens(_spool(site) / "control" / "gm.fifo")),
+        _part(
+            site, "arex", "arc-arex-start", lambda: _listens(_spool(site) / "control" / "gm.fifo")
+        ),
         _part(site, "arex-ws", "arc-arex-ws-start", lambda: _answers(site, memory)),
     ]
 
