@@ -30,7 +30,8 @@ _APART = (
 
 def wanted(memory: Memory) -> bool:
     """Whether this site has the CE: `up` was told so."""
-    return memory.get("ce") == "arc"
+    ce: str | None = memory.get("ce")
+    return ce == "arc"
 
 
 def configure(site: Layout, memory: Memory) -> None:
