@@ -42,26 +42,31 @@ fuzz: setup ## Requests of all kinds, over HTTP, for a minute
 # when it has ended; while it runs it is in build/e2e-GROUP.log.
 E2E_FOLDER := $(or $(WNODES_SITE),/var/lib/wnodes-site)
 E2E_CLOUD := $(wildcard tests/e2e/test_cloud*.py) tests/e2e/test_conformance.py tests/e2e/test_untrusted.py
-E2E_BATCH := $(filter-out $(E2E_CLOUD),$(wildcard tests/e2e/test_*.py))
+E2E_CE := tests/e2e/test_ce.py
+E2E_BATCH := $(filter-out $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/e2e/test_*.py))
 
 .PHONY: e2e
 e2e: setup ## Tests as ordinary users, on sites in a box, two at once
 	@echo "e2e: two groups at once, see build/e2e-*.log"
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e-batch e2e-cloud
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e-batch e2e-cloud e2e-ce
 
 .PHONY: e2e-batch
 e2e-batch: setup ## Of them those of batch jobs, and of what breaks
-	$(call on_site,batch,$(E2E_BATCH))
+	$(call on_site,batch,,$(E2E_BATCH))
 
 .PHONY: e2e-cloud
 e2e-cloud: setup ## Of them those of cloud machines
 	@tests/e2e/install-pocci
-	$(call on_site,cloud,$(E2E_CLOUD))
+	$(call on_site,cloud,,$(E2E_CLOUD))
 
-# pytest on the site of a group, with these files.
+.PHONY: e2e-ce
+e2e-ce: setup ## Of them those of jobs that come in by a computing element
+	$(call on_site,ce,--ce arc --,$(E2E_CE))
+
+# pytest on the site of a group, which is brought up with these options, with these files.
 define on_site
 @mkdir -p build
-@set -o pipefail; WNODES_SITE=$(E2E_FOLDER)-$(1) $(ON_SITE) $(PYTHON) -m pytest $(2) 2>&1 | \
+@set -o pipefail; WNODES_SITE=$(E2E_FOLDER)-$(1) $(ON_SITE) $(2) $(PYTHON) -m pytest $(3) 2>&1 | \
     tee build/e2e-$(1).log
 endef
 
