@@ -9,28 +9,22 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from bait import metrics
 from bait.admission import check
 from bait.build import Builder, owner_of
-from bait.cloudbuild import CloudBuilder, Plan
+from bait.cloudbuild import CloudBuilder
+from bait.cloudlife import RUNS, Life
 from bait.devices import Devices
 from bait.drain import Drain
 from bait.ledger import Ledger, Row
-from bait.lrms import ask_allocation
-from bait.plan import AT_REST, MAKING, Act, Action
+from bait.plan import Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
-from bait.works import Work, Works
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
+from bait.works import Works
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import (
     AbsentError,
-    CancelledError,
     ConflictError,
     RejectedError,
     UnknownError,
@@ -39,11 +33,8 @@ from wnodes_lrms.errors import (
 from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
-from wnodes_lrms.policy import may_use
 
 _NEWS = 5.0  # seconds after which a waiting lease job hears that the bait lives
-_PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
-_LOOK = 0.2  # seconds between two looks at a guest that shuts down
 _SHOWN = {
     State.READY: "running",
     State.STARTING: "building",
@@ -51,8 +42,6 @@ _SHOWN = {
     State.HIBERNATING: "stopping",
     State.ENDING: "stopping",
 }
-_RUNS = (State.READY, State.SUSPENDED)
-_IN_LEASE = (*MAKING, *_RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +67,7 @@ class Cloud:
         self.builder = CloudBuilder(builder)
         self.devices = Devices(ledger, self.builder, works, volumes)
         self.saver = Saver(config, ledger, self.builder)
+        self.life = Life(config, ledger, lrms, self.builder, works, self.devices, self.saver)
         self.works = works
         self.volumes = volumes
         self.drain = drain
@@ -123,7 +113,7 @@ class Cloud:
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.state is not State.HIBERNATING:  # that is its quickest end
-                self._halt(row, True, "the batch system has ended its lease")
+                self.life.halt(row, True, "the batch system has ended its lease")
 
     def _admit(self, order: Order, job: str, uid: int) -> None:
         allocation = self.lrms.allocation(job)
@@ -142,7 +132,7 @@ class Cloud:
             *(order.dn, order.fqan, order.image, order.cores, order.memory),
             extra=_ids(job, machine),
         )
-        self._work_now(row, self._make)
+        self.life.work_now(row, self.life.make)
 
     def _open(self, order: Order, job: str, allocation: Allocation) -> Row:
         machine = str(order.machine)
@@ -200,7 +190,7 @@ class Cloud:
 
     def stop(self, machine: str, method: str) -> None:
         """Shut the machine down, or end it at once (poweroff); its lease is freed."""
-        self._halt(self._row(machine), method != "poweroff", "its user has stopped it")
+        self.life.halt(self._row(machine), method != "poweroff", "its user has stopped it")
 
     def restart(self, machine: str, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
@@ -210,7 +200,7 @@ class Cloud:
             again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
             if again:
                 self.builder.rest(row.id)
-                self._work_now(again, self._make)
+                self.life.work_now(again, self.life.make)
         elif method == "warm":
             self.builder.common.hypervisor.reset(row.id)
         else:
@@ -221,12 +211,12 @@ class Cloud:
         row = self._row(machine)
         if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
             return
-        if row.state not in _RUNS:
+        if row.state not in RUNS:
             raise ConflictError(f"the machine is {row.state}, not running")
         if method == "hibernate":
-            held = self.ledger.move(row, "hibernating", _RUNS, state=State.HIBERNATING)
+            held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
-                self._work_now(held, self._hibernate)
+                self.life.work_now(held, self.life.hibernate)
             return
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
@@ -242,7 +232,7 @@ class Cloud:
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
         """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
         what = "suspended" if state is State.SUSPENDED else "resumed"
-        if self.ledger.move(row, what, _RUNS, state=state):
+        if self.ledger.move(row, what, RUNS, state=state):
             try:
                 act(row.id)
             except UnknownError:
@@ -255,7 +245,7 @@ class Cloud:
         """End it and remove its disk. Raises AbsentError if it is not here."""
         row = self._row(machine)
         self.ledger.change(row.id, "ending", state=State.ENDING)
-        self._work_now(row, self._remove)
+        self.life.work_now(row, self.life.remove)
 
     def attach_volume(self, machine: str, volume: str) -> str:
         """Plug a volume in; the device that the guest sees."""
@@ -290,17 +280,17 @@ class Cloud:
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a cloud machine."""
         if action.act is Act.END:
-            self._work(row, self._remove)
+            self.life.work_on(row, self.life.remove)
         elif action.act is Act.RESUME:
-            self._work(row, self._make)
+            self.life.work_on(row, self.life.make)
         elif action.act is Act.HIBERNATE:
-            self._work(row, self._hibernate)
+            self.life.work_on(row, self.life.hibernate)
         elif action.act is Act.LOST:
             self.stopped(row)
         elif action.act is Act.SHUT_DOWN:
-            self._halt(row, True, row.reason or action.why)
+            self.life.halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
-            self._halt(row, False, row.reason or "its lease is over")
+            self.life.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
         elif action.act is Act.WAKE and row.state is State.READY:
@@ -310,185 +300,24 @@ class Cloud:
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its machine does not run any more when this returns."""
-        if not self._end_now(row, "its lease has ended"):
+        if not self.life.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
         """An administrator ends the machine; its disk is kept."""
-        self._end_now(row, "an administrator has ended the machine")
+        self.life.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row) -> None:
         """The guest has shut itself down, or crashed.
 
         Told late, it may be about a domain that the machine had before: so libvirt is asked.
         """
-        if row.state in _RUNS and not self.builder.common.hypervisor.is_running(row.id):
+        if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
-                self._halt(row, False, "the guest has shut itself down")
-
-    def _end_now(self, row: Row, why: str) -> bool:
-        """False if there is nothing to end, or its end was begun."""
-        if not self.ledger.move(row, why, _IN_LEASE, state=State.STOPPING, reason=why):
-            return False
-        self.works.let_go(row.id)
-        self._rest(row, why)
-        return True
-
-    # The work itself
-
-    def _make(self, row: Row, work: Work) -> None:
-        if row.state is State.STARTING and self.builder.begun(row.id, row.job):
-            self._runs(row, work)  # a bait started it, and was killed before it said so
-            return
-        order = Order.model_validate_json(row.spec)
-        allocation = ask_allocation(self.lrms, row.job, work.cancelled)
-        image = self._image(order)
-        owner = owner_of(allocation.uid, allocation.gid)
-        groups = [name for name, _number in owner.groups]
-        if not order.saved and not may_use(
-            self.config.allow, image.tag, owner.name, groups, allocation.account
-        ):
-            raise RejectedError(f"account {owner.name} may not use image {image.tag} at this site")
-        if order.memory < image.min_memory:
-            raise RejectedError(f"image {image.tag} needs {image.min_memory} MiB")
-        # A disk that is there stays on the files that it was made from, whatever the tag is now.
-        needed = row.digests.split() if self.builder.paths(row.id).ran.exists() else []
-        needed += [part.sha256 for part in image.parts if part.sha256 not in needed]
-        building = self.devices.address(
-            row,
-            order,
-            f"building from {image.tag}: {order.cores} cores, {order.memory} MiB",
-            MAKING,
-            state=State.BUILDING,
-            digests=" ".join(needed),
-        )
-        if building is None:
-            return
-        while self.saver.reads(row.id):
-            work.cancelled.wait(_LOOK)
-            work.check()
-
-        def step(what: str) -> None:
-            log.info("%s", what, extra=_ids(row.job, row.id))
-            self.ledger.record(row.job, row.id, what)
-
-        def starting() -> None:
-            work.check()
-            if not self.ledger.move(row, "starting the domain", MAKING, state=State.STARTING):
-                raise CancelledError("cancelled")
-
-        drives = self.devices.take_volumes(order)
-        plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
-        self.builder.build(plan, work.steps(step), starting)
-        self._runs(row, work)
-
-    def _runs(self, row: Row, work: Work) -> None:
-        self.ledger.move(row, "running", MAKING, state=State.READY, reason="")
-        log.info("running", extra=_ids(row.job, row.id))
-        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
-        self.works.tell()
-
-    def _image(self, order: Order) -> Image:
-        folder = self.config.cloud.saved if order.saved else self.config.images.catalogue
-        return catalogue.read(Path(folder), order.image)
-
-    def _halt(self, row: Row, polite: bool, why: str) -> None:
-        """Begin to end the machine's domain, in the place of whatever is being done with it."""
-        if polite and row.state is State.STOPPING and row.id in self.works.machines():
-            return  # asked again, it has no more time than it had
-        what = f"stopping: {why}"
-        changed = self.ledger.move(row, what, _IN_LEASE, state=State.STOPPING, reason=why)
-        if changed:
-            self._work_now(changed, lambda row, work: self._shut_down(row, work, polite))
-
-    def _shut_down(self, row: Row, work: Work, polite: bool) -> None:
-        hypervisor = self.builder.common.hypervisor
-        deadline = time.monotonic() + (self.config.cloud.shutdown_time if polite else 0)
-        press = 0.0
-        if polite:
-            with suppress(ConflictError):  # it does not run
-                hypervisor.resume(row.id)
-        while time.monotonic() < deadline and hypervisor.is_running(row.id):
-            if time.monotonic() > press:
-                press = time.monotonic() + _PRESS_AGAIN
-                hypervisor.shutdown(row.id)
-            work.cancelled.wait(_LOOK)
-            work.check()
-        self._rest(row, row.reason)
-
-    def _rest(self, row: Row, why: str) -> None:
-        self.builder.rest(row.id)
-        if self.builder.paths(row.id).ran.exists():
-            self.ledger.rest(row, self._at_rest(row), why, 0)
-        else:
-            self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
-            self.ledger.forget(row, why)
-        log.info("stopped: %s", why, extra=_ids(row.job, row.id))
-        self.works.tell()
-        self._drop_networks()
-
-    def _at_rest(self, row: Row) -> State:
-        """Memory that was written to its end is kept, whatever came in between."""
-        return State.HIBERNATED if self.builder.paths(row.id).memory.exists() else State.STOPPED
-
-    def _hibernate(self, row: Row, _work: Work) -> None:
-        hypervisor, where = self.builder.common.hypervisor, self.builder.paths(row.id)
-        new = where.memory.with_suffix(".new")
-        if hypervisor.is_running(row.id):
-            try:
-                hypervisor.save(row.id, new)
-            except UnknownError:
-                raise  # it may be on its way
-            except WnodesError as error:
-                why = f"it could not be hibernated: {error}"
-                hypervisor.resume(row.id)
-                held = (State.HIBERNATING,)
-                self.ledger.move(row, why, held, state=State.READY, reason=why)
-                raise
-        if new.exists():
-            new.replace(where.memory)
-        self.builder.rest(row.id)
-        self.ledger.rest(row, self._at_rest(row), "its user has suspended it", 0)
-        self.works.tell()
-        self._drop_networks()
-
-    def _remove(self, row: Row, _work: Work) -> None:
-        self.builder.common.destroy(row.id)
-        self.ledger.forget(row, "its user has deleted it")
-        log.info("gone", extra=_ids(row.job, row.id))
-        self._drop_networks()
-
-    def _drop_networks(self) -> None:
-        """Remove the isolated networks that no machine is on or will be."""
-        active = [r for r in self.ledger.rows() if r.kind is Kind.CLOUD and r.state not in AT_REST]
-        orders = (Order.model_validate_json(row.spec) for row in active)
-        keep = {nic.network for order in orders for nic in order.nics}
-        self.builder.common.hypervisor.drop_isolated(keep)
-
-    def _work(self, row: Row, task: Callable[[Row, Work], None]) -> None:
-        self.works.start(
-            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
-        )
-
-    def _work_now(self, row: Row, task: Callable[[Row, Work], None]) -> None:
-        self.works.instead(
-            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
-        )
-
-    def _fail(self, row: Row, error: WnodesError) -> None:
-        log.error("failed: %s", error, extra=_ids(row.job, row.id))
-        now = self.ledger.get(row.id)
-        if now is None or now.state not in MAKING or isinstance(error, UnknownError):
-            return  # reconciliation goes on with what was begun
-        reason = str(error).replace("\n", "; ")
-        if self.builder.paths(row.id).ran.exists():
-            self.ledger.rest(row, State.FAILED, reason, 1)
-        else:
-            self.ledger.forget(row, reason, 1)
-        self.works.tell()
+                self.life.halt(row, False, "the guest has shut itself down")
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

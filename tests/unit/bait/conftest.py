@@ -186,7 +186,7 @@ class Site:
 @pytest.fixture
 def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A node that obeys orders, and looks at a guest that shuts down often."""
-    monkeypatch.setattr("bait.cloud._LOOK", 0.02)
+    monkeypatch.setattr("bait.cloudlife._LOOK", 0.02)
     made = Site(node)
     yield made
     made.libvirt.on_stop(lambda _machine: None)
@@ -220,4 +220,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Callable[[], None]], None]) -> None:
     """Have this bait's cloud way call `at_step` at a step of building."""
-    site.cloud.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.life.builder = Interrupted(site.node.builder, where, at_step)
