@@ -77,4 +77,24 @@ class Slurm(Job):
         return 1
 
 
-SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm}
+class OpenPBS(Job):
+    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that when the job has ended with
+    this code, or holds it. It has told the number of this run."""
+
+    NO_MACHINE = 98
+
+    def tries(self) -> int:
+        return int(os.environ.get("WNODES_RUN", "")) - 1
+
+    def requeue(self) -> int:
+        return self.NO_MACHINE
+
+    def hold(self, reason: str) -> int:
+        self.say(
+            f"held (or ended, with qsub -r n), WNODES_HELD={reason}: when the cause is mended,"
+            " release it with `qrls`, or delete it"
+        )
+        return self.NO_MACHINE
+
+
+SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm, "openpbs": OpenPBS}

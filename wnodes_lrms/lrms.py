@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import sacct, slurmchecks
+from wnodes_lrms import openpbschecks, sacct, slurmchecks
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
@@ -13,6 +13,9 @@ from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.hookset import Hooks
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
+from wnodes_lrms.openpbs import OpenPBS
+from wnodes_lrms.openpbshooks import Site as OpenPBSSite
+from wnodes_lrms.openpbssite import OpenPBSHooks
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.sacct import Run
 from wnodes_lrms.slurm import Slurm, read_block_map
@@ -66,6 +69,11 @@ def _slurm_hooks(config: Config, rules: Policy) -> Hooks:
     return SlurmHooks(site, rules)
 
 
+def _openpbs_hooks(config: Config, rules: Policy) -> Hooks:
+    site = OpenPBSSite(Path(config.hooks.folder), config.bait.socket, config.retries)
+    return OpenPBSHooks(site, rules)
+
+
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -74,6 +82,12 @@ SYSTEMS: dict[str, System] = {
         node_checks=slurmchecks.of_node,
         leases=lambda config: SlurmLeases(config.cloud.accounts, config.cloud.shutdown_time),
         runs=sacct.runs,
+    ),
+    "openpbs": System(
+        node=lambda _config, node: OpenPBS(node),
+        hooks=_openpbs_hooks,
+        site_checks=openpbschecks.of_site,
+        node_checks=openpbschecks.of_node,
     ),
 }
 
