@@ -5,6 +5,7 @@ for each LRMS. All of it is done as the job's owner. Standard library only.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,23 +79,25 @@ class Slurm(Job):
 
 
 class OpenPBS(Job):
-    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that when the job has ended with
-    this code, or holds it. It has told the number of this run."""
-
-    NO_MACHINE = 98
+    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that, or holds it, when the job
+    has ended by one of these signals. It has told the number of this run."""
 
     def tries(self) -> int:
         return int(os.environ.get("WNODES_RUN", "")) - 1
 
     def requeue(self) -> int:
-        return self.NO_MACHINE
+        return self._end(signal.SIGPWR)
 
     def hold(self, reason: str) -> int:
         self.say(
-            f"held (or ended, with qsub -r n), WNODES_HELD={reason}: when the cause is mended,"
-            " release it with `qrls`, or delete it"
+            f"held (with qsub -r n: ended), {reason}: when the cause is mended, release it with"
+            " `qrls`, or delete it"
         )
-        return self.NO_MACHINE
+        return self._end(signal.SIGIO)
+
+    def _end(self, number: signal.Signals) -> int:
+        os.kill(os.getpid(), number)
+        return 1
 
 
 SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm, "openpbs": OpenPBS}

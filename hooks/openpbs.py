@@ -15,7 +15,8 @@ Seen on OpenPBS 23.06 and minded below:
     input; argv[0] becomes the program's name with a dash before it. `qsub -- CMD` has a full argv.
   * execjob_launch also comes for each task that is spawned beside the job's first.
   * run_count is 1 in the first run. Users can raise it, never lower it.
-  * rerun() also runs a job again that was submitted with -r n.
+  * rerun() also runs a job again that was submitted with -r n, and moms don't know which were.
+  * A resource that is not defined raises AttributeError; one that is not asked for is None.
   * Of what an epilogue sets, a job's comment does not reach the server; its hold and its
     environment do.
   * event.reject() and event.accept() end the hook by raising SystemExit.
@@ -24,6 +25,7 @@ Seen on OpenPBS 23.06 and minded below:
 import json
 import os
 import re
+import signal
 import socket
 from typing import Any
 
@@ -34,8 +36,10 @@ Charged = tuple[str, str | None]  # queue and account
 
 MARK = "wnodes_by"  # environment, resource or default: what named the image; or LEASE
 LEASE = "lease"
+ONCE = "+once"  # after the mark of a job that may not be run again: moms don't have that
 LEASE_NAME = re.compile(r"wnodes-lease-[A-Za-z0-9-]+")
-NO_MACHINE = 98  # how the starter ends that had no machine, see hooks/batch.py
+# How a starter ends that had no machine, see hooks/batch.py: no script's own code is a signal.
+AGAIN, HOLD = 256 + signal.SIGPWR, 256 + signal.SIGIO
 TELL, ASK = 0.5, 10.0  # seconds for a message to the bait, without and with its answer
 LONGEST_ANSWER = 65536
 
@@ -159,7 +163,8 @@ def queuejob(event: Any, config: Json) -> None:
         raise Refused(f"a machine runs a batch script: submit it without -I{whose}")
     require_node(resources)
     resources["vm"] = image
-    resources[MARK] = "resource" if named else "environment" if asked else "default"
+    by = "resource" if named else "environment" if asked else "default"
+    resources[MARK] = by if job.Rerunable else by + ONCE
 
 
 def account_of(job: Any) -> str | None:
@@ -190,6 +195,9 @@ def modifyjob(event: Any, config: Json) -> None:
         raise Refused(f"the job runs in {image}: submit it again for {shown(wanted)}")
     if resources["select"] or resources["nodes"]:
         require_node(resources)
+    if new.Rerunable is not None:
+        by = str(mark).removesuffix(ONCE)
+        resources[MARK] = by if new.Rerunable else by + ONCE
 
 
 def movejob(event: Any, config: Json) -> None:
@@ -213,7 +221,7 @@ def stays(config: Json, before: Charged, after: Charged) -> None:
 def launch(event: Any, config: Json) -> None:
     """Put the starter, or the lease program, in place of what would run. Raises Refused."""
     job, node = event.job, pbs.get_local_nodename()
-    mark = job.Resource_List[MARK]
+    mark = str(job.Resource_List[MARK] or "")
     if not mark:
         return
     if str(event.env.get("PBS_TASKNUM")) != "1":
@@ -231,7 +239,7 @@ def launch(event: Any, config: Json) -> None:
         except OSError as trouble:  # the starter asks for the machine itself
             log(job, f"prepare: {trouble}")
     # For what the starter tells the user; a job that may run but once is not tried again.
-    event.env["WNODES_RUN"] = str(job.run_count or 1) if job.Rerunable else ""
+    event.env["WNODES_RUN"] = "" if mark.endswith(ONCE) else str(job.run_count or 1)
     event.progname = program
     event.argv = []
     for word in (program, str(job.id), node, *words):
@@ -242,24 +250,23 @@ def epilogue(event: Any, config: Json) -> None:
     """Tell the bait that the job has ended. One whose starter had no machine runs again, or is held
     with the reason: the starter is the owner's, who may do neither."""
     job = event.job
-    if not job.Resource_List[MARK]:
+    mark = str(job.Resource_List[MARK] or "")
+    if not mark:
         return
     message = {"op": "release", "job": str(job.id)}
     try:
         answer = exchange(config["socket"], pbs.get_local_nodename(), message, ASK)
     except (OSError, ValueError) as trouble:
         log(job, f"release: {trouble}")
-        answer = {"failed": f"the bait on {pbs.get_local_nodename()} does not answer"}
-    if job.Resource_List[MARK] == LEASE or job.Exit_status != NO_MACHINE:
+        answer = {"error": f"the bait on {pbs.get_local_nodename()} does not answer"}
+    if mark == LEASE or job.Exit_status not in (AGAIN, HOLD):
         return
-    reason = answer.get("failed")
-    if not reason:
-        return  # a code of the job's own
+    reason = answer.get("failed") or answer.get("error") or "see the job's standard error"
     runs = int(job.run_count or 1)
     log(job, f"run {runs} of {config['retries'] + 1} had no machine: {reason}")
-    if not job.Rerunable:
+    if mark.endswith(ONCE):
         return
-    if not answer.get("retry", True) or runs > config["retries"]:
+    if job.Exit_status == HOLD or runs > config["retries"]:
         job.Hold_Types = pbs.hold_types("u")
         job.Variable_List["WNODES_HELD"] = shown(reason)
     job.rerun()
@@ -296,7 +303,11 @@ def read(path: str) -> Json:
 def wishes(event: Any) -> bool:
     """Whether a job may wish for a machine, asked when this hook has failed."""
     job = event.job
-    return bool(job.Resource_List["vm"] or "WNODES_IMAGE" in (job.Variable_List or {}))
+    try:
+        named = job.Resource_List["vm"]
+    except AttributeError:  # that resource is not defined
+        named = None
+    return bool(named or "WNODES_IMAGE" in (job.Variable_List or {}))
 
 
 EVENTS = {

@@ -66,7 +66,7 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
     cores, memory = _grant(job, said, node)
     variables = dict(_variables(said.get("Variable_List", "")))
     tag = said.get("Resource_List.vm", "")
-    by = said.get("Resource_List.wnodes_by", "resource") if tag else ""
+    by = said.get("Resource_List.wnodes_by", "resource").partition("+")[0] if tag else ""
     if not tag and variables.get("WNODES_IMAGE"):
         tag, by = variables["WNODES_IMAGE"], "environment"
     owner, group = said["euser"], said.get("egroup", "")
