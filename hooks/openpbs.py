@@ -261,7 +261,9 @@ def epilogue(event: Any, config: Json) -> None:
         answer = {"error": f"the bait on {pbs.get_local_nodename()} does not answer"}
     if mark == LEASE or job.Exit_status not in (AGAIN, HOLD):
         return
-    reason = answer.get("failed") or answer.get("error") or "see the job's standard error"
+    reason = (
+        answer.get("failed") or answer.get("error") or "why is on the standard error of the job"
+    )
     runs = int(job.run_count or 1)
     log(job, f"run {runs} of {config['retries'] + 1} had no machine: {reason}")
     if mark.endswith(ONCE):
