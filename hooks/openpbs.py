@@ -104,6 +104,12 @@ def on_one_node(select: str, nodes: str) -> tuple[str, str]:
     return select, nodes
 
 
+def refuse_sandbox(job: Any) -> None:
+    """Refuse a job that would begin in a folder which mom makes on the node."""
+    if str(job.sandbox or "").upper() == "PRIVATE":
+        raise Refused("a job in a machine has no private folder on its node (-W sandbox=PRIVATE)")
+
+
 def require_node(resources: Any) -> None:
     """Have the job need a node with a bait. Raises Refused."""
     select, nodes = resources["select"], resources["nodes"]
@@ -161,6 +167,7 @@ def queuejob(event: Any, config: Json) -> None:
         raise Refused(f"you may not use the image {image}{whose}")
     if job.interactive:
         raise Refused(f"a machine runs a batch script: submit it without -I{whose}")
+    refuse_sandbox(job)
     require_node(resources)
     resources["vm"] = image
     by = "resource" if named else "environment" if asked else "default"
@@ -193,6 +200,7 @@ def modifyjob(event: Any, config: Json) -> None:
         return
     if wanted and wanted != image:
         raise Refused(f"the job runs in {image}: submit it again for {shown(wanted)}")
+    refuse_sandbox(new)
     if resources["select"] or resources["nodes"]:
         require_node(resources)
     if new.Rerunable is not None:

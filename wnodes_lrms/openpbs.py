@@ -85,7 +85,7 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
         cores=cores,
         memory=memory,
         cpus=(),
-        workdir=_workdir(job, said, variables),
+        workdir=variables.get("PBS_O_WORKDIR", ""),  # its home is in the machine anyway
         tag=tag,
         by=by,
     )
@@ -114,18 +114,6 @@ def _grant(job: str, said: dict[str, str], node: str) -> tuple[int, int]:
             " -l select=1:ncpus=1:mem=1gb, or the site give it by default (default_chunk.mem)"
         )
     return max(1, cores), memory // 1024**2
-
-
-def _workdir(job: str, said: dict[str, str], variables: dict[str, str]) -> str:
-    """Where the job was submitted, which its script goes to by itself; its home is there anyway.
-
-    With sandbox=PRIVATE it is a folder that mom makes for the job, and tells when it runs.
-    """
-    if said.get("sandbox", "").upper() != "PRIVATE":
-        return variables.get("PBS_O_WORKDIR", "")
-    if "jobdir" not in said:
-        raise UnknownError(f"qstat does not yet tell the private folder of job {job}")
-    return said["jobdir"]
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:

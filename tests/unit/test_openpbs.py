@@ -105,16 +105,6 @@ def test_forms_of_exec_vnode(exec_vnode: str, granted: tuple[int, int]) -> None:
     assert (found.cores, found.memory) == granted
 
 
-def test_where_the_job_finds_its_files() -> None:
-    listing = recorded("plain.qstat")
-    job, private = listing.split()[2], "    sandbox = PRIVATE\n    queue = "
-    sandbox = listing.replace("    queue = ", private)
-    with pytest.raises(UnknownError, match="private folder"):
-        parse_allocation(job, sandbox, NODE)
-    told = sandbox.replace("    queue = ", "    jobdir = /h/pbs.1\n    queue = ")
-    assert parse_allocation(job, told, NODE).workdir == "/h/pbs.1"
-
-
 def test_several_nodes_are_refused() -> None:
     listing = recorded("chunks.qstat").replace(f"+({NODE}:", "+(hv2:", 1)
     with pytest.raises(RejectedError, match="hv2, pbsbox"):

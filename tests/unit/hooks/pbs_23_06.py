@@ -58,7 +58,7 @@ class Job:
 
     NAMES = (
         *("Account_Name", "Exit_status", "Hold_Types", "Job_Name", "Rerunable", "Variable_List"),
-        *("interactive", "queue", "run_count"),
+        *("interactive", "queue", "run_count", "sandbox"),
     )
 
     def __init__(

@@ -167,6 +167,7 @@ def test_it_needs_a_node_with_a_bait(
         ({"vm": "gamma"}, "you may not use the image gamma"),
         ({"vm": "alpha", "env": {"WNODES_IMAGE": "beta"}}, "name different images"),
         ({"vm": "alpha", "interactive": 1}, "submit it without -I"),
+        ({"vm": "alpha", "sandbox": "PRIVATE"}, "no private folder"),
         ({"vm": "alpha", "select": pbs.select("2:ncpus=1")}, "one chunk on one node"),
         ({"vm": "alpha", "select": pbs.select("ncpus=1+ncpus=2")}, "one chunk on one node"),
         ({"vm": "alpha", "nodes": "4:ppn=1"}, "one chunk on one node"),
