@@ -156,7 +156,9 @@ def queuejob(event: Any, config: Json) -> None:
         resources[MARK] = LEASE
         return
     account = account_of(job)
-    image = named or asked or default_image(policy, queue_of(job), account)
+    image = named or asked
+    if not image and policy["defaults"]:  # the default queue is dear to ask for: some milliseconds
+        image = default_image(policy, queue_of(job), account)
     if not image:
         return
     whose = "" if named or asked else " (the site runs this job in a machine, by queue or account)"

@@ -114,11 +114,11 @@ def node(name: str, said: Mapping[str, list[str]]) -> Iterator[Check]:
 
 def rights(name: str, said: Mapping[str, str]) -> Check:
     """Whether root on the node may see whose a job is, and set the node offline."""
-    managers = said.get("managers", "").replace(" ", "").split(",")
-    allowed = (f"root@{name}", f"root@{name}.", "root@*", "*@*")
-    if said.get("server_host", "").partition(".")[0] == name or any(
-        manager.startswith(allowed) for manager in managers
-    ):
+    names = said.get("managers", "").replace(" ", "").split(",")
+    hosts = [
+        host for user, _, host in (name.partition("@") for name in names) if user in ("root", "*")
+    ]
+    if any(host.partition(".")[0] in (name, "*") for host in [said.get("server_host", ""), *hosts]):
         return ok("openpbs rights", f"root on {name} is a manager")
     return fault(
         "openpbs rights",
