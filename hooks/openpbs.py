@@ -7,6 +7,9 @@ submission it becomes the resources vm and wnodes_by, and the need of a node wit
 cannot work is refused there, with one sentence to the user. Users can't write wnodes_by: it alone
 tells the moms that a job has a machine, or is a lease. A job without it costs one comparison.
 
+Moms start an interpreter for each job and event, where a module more costs milliseconds: each is
+imported where it is needed.
+
 Paths come from PBS's file of configuration for this hook, what the site offers from policy.json,
 read anew for each submission; `wnodes hooks install` writes both.
 
@@ -22,24 +25,25 @@ Seen on OpenPBS 23.06 and minded below:
   * event.reject() and event.accept() end the hook by raising SystemExit.
 """
 
-import json
+from __future__ import annotations
+
 import os
-import re
-import signal
-import socket
-from typing import Any
 
 import pbs  # type: ignore[import-not-found]  # of PBS's own interpreter
 
-Json = dict[str, Any]
-Charged = tuple[str, str | None]  # queue and account
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
+    Charged = tuple[str, str | None]  # queue and account
 
 MARK = "wnodes_by"  # environment, resource or default: what named the image; or LEASE
 LEASE = "lease"
 ONCE = "+once"  # after the mark of a job that may not be run again: moms don't have that
-LEASE_NAME = re.compile(r"wnodes-lease-[A-Za-z0-9-]+")
+LEASE_NAME = r"wnodes-lease-[A-Za-z0-9-]+"
 # How a starter ends that had no machine, see hooks/batch.py: no script's own code is a signal.
-AGAIN, HOLD = 256 + signal.SIGPWR, 256 + signal.SIGIO
+AGAIN, HOLD = 256 + 30, 256 + 29  # SIGPWR, SIGIO
 TELL, ASK = 0.5, 10.0  # seconds for a message to the bait, without and with its answer
 LONGEST_ANSWER = 65536
 
@@ -50,6 +54,8 @@ class Refused(Exception):  # noqa: N818 (no fault of anybody)
 
 def shown(text: object) -> str:
     """A user's text, fit for a message."""
+    import re
+
     return re.sub(r"[^ -~]", "?", str(text)[:100])
 
 
@@ -87,6 +93,8 @@ def may_use(rules: list[Json], image: str, user: str, account: str | None) -> bo
 
 def on_one_node(select: str, nodes: str) -> tuple[str, str]:
     """Both texts with the need of a node that has a bait. Raises Refused for several chunks."""
+    import re
+
     for option, text in (("select", select), ("nodes", nodes)):
         first, *more = text.split(":")
         if "+" in text or (first.isdigit() and int(first) != 1):
@@ -126,9 +134,11 @@ def require_node(resources: Any) -> None:
 
 def is_lease(job: Any, variables: Any) -> bool:
     """Whether a job looks like one that carries a cloud user's machine. Anybody can write such."""
+    import re
+
     select = str(job.Resource_List["select"] or "")
     return bool(
-        LEASE_NAME.fullmatch(str(job.Job_Name or ""))
+        re.fullmatch(LEASE_NAME, str(job.Job_Name or ""))
         and "WNODES_ORDER" in variables
         and re.search(r":(wnodes=True|vnode=)", select, re.I)
     )
@@ -231,9 +241,7 @@ def stays(config: Json, before: Charged, after: Charged) -> None:
 def launch(event: Any, config: Json) -> None:
     """Put the starter, or the lease program, in place of what would run. Raises Refused."""
     job, node = event.job, pbs.get_local_nodename()
-    mark = str(job.Resource_List[MARK] or "")
-    if not mark:
-        return
+    mark = str(job.Resource_List[MARK])
     if str(event.env.get("PBS_TASKNUM")) != "1":
         raise Refused("this job runs in a machine: nothing else of it runs on the node")
     command = list(event.argv)
@@ -260,9 +268,7 @@ def epilogue(event: Any, config: Json) -> None:
     """Tell the bait that the job has ended. One whose starter had no machine runs again, or is held
     with the reason: the starter is the owner's, who may do neither."""
     job = event.job
-    mark = str(job.Resource_List[MARK] or "")
-    if not mark:
-        return
+    mark = str(job.Resource_List[MARK])
     message = {"op": "release", "job": str(job.id)}
     try:
         answer = exchange(config["socket"], pbs.get_local_nodename(), message, ASK)
@@ -288,6 +294,9 @@ def exchange(pattern: str, node: str, message: Json, seconds: float) -> Json:
     """Send one line to the bait; its answer, where time is given to wait for one.
 
     `seconds` bounds each step. Raises OSError, ValueError."""
+    import json
+    import socket
+
     answer = b""
     with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(seconds)
@@ -307,6 +316,8 @@ def log(job: Any, text: str) -> None:
 
 
 def read(path: str) -> Json:
+    import json
+
     with open(path, encoding="utf-8") as file:
         said: Json = json.load(file)
     return said
@@ -335,7 +346,11 @@ def main() -> None:
     """See the head of this file."""
     event = pbs.event()
     try:
-        EVENTS[event.type](event, read(pbs.hook_config_filename))
+        if (
+            event.type not in (pbs.EXECJOB_LAUNCH, pbs.EXECJOB_EPILOGUE)
+            or (event.job.Resource_List[MARK])
+        ):
+            EVENTS[event.type](event, read(pbs.hook_config_filename))
     except Refused as why:
         event.reject(f"wnodes: {why}")
     except Exception as fault:

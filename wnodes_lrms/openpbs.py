@@ -2,9 +2,9 @@
 
 Sources: qstat(1B), pbsnodes(8B), pbs_job_attributes(7B) and the source (qstat.c, pbsnodes.c) of
 OpenPBS 23.06. `qstat -f -w` gives each attribute a line, and a line end in a value becomes the two
-characters \\n, so that no user's text can begin a line. JSON is not used: 23.06 prints values like
-«nan» or «\\» raw, and names of variables unescaped, so that a user's variable can end its string
-and write whatever attribute it likes.
+characters \\n, so that no user's text can begin a line. JSON is not used: by its source, the release
+23.06.06 prints names of variables unescaped and keeps a value's backslashes, so that a user's
+variable can end its string and write whatever attribute it likes.
 """
 
 import grp
@@ -117,11 +117,11 @@ def _grant(job: str, said: dict[str, str], node: str) -> tuple[int, int]:
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values in Variable_List; a comma within a value stands after a backslash."""
-    for entry in re.split(r"(?<!\\),", text):
+    """Names and values in Variable_List: a backslash stands before commas, quotes, backslashes."""
+    for entry in re.findall(r"(?:[^\\,]|\\.)+", text, re.DOTALL):
         name, equals, value = entry.partition("=")
         if equals:
-            yield name, value.replace("\\,", ",")
+            yield name, re.sub(r"""\\([\\,"'])""", r"\1", value)
 
 
 def parse_size(text: str) -> int:

@@ -140,6 +140,14 @@ def test_nothing_that_a_user_writes_counts() -> None:
         parse_allocation("1.pbsbox", listing, NODE)
 
 
+def test_a_variable_that_ends_in_a_backslash_hides_no_other() -> None:
+    listing = recorded("forged.qstat")
+    for value, tag in ((r"ends in \\", "small"), (r"goes on\, and on\", "")):
+        wished = listing.replace("NUMBER=nan,", f"BACK={value},WNODES_IMAGE=small,")
+        assert wished != listing
+        assert parse_allocation(wished.split()[2], wished, NODE).tag == tag
+
+
 @pytest.mark.parametrize(
     "listing", ["", "qstat: no server", "    job_state = R\n", "Job Id: 1\n    a = 1\n    a = 2\n"]
 )
