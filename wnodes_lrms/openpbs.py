@@ -2,9 +2,9 @@
 
 Sources: qstat(1B), pbsnodes(8B), pbs_job_attributes(7B) and the source (qstat.c, pbsnodes.c) of
 OpenPBS 23.06. `qstat -f -w` gives each attribute a line, and a line end in a value becomes the two
-characters \\n, so that no user's text can begin a line. JSON is not used: by its source, the release
-23.06.06 prints names of variables unescaped and keeps a value's backslashes, so that a user's
-variable can end its string and write whatever attribute it likes.
+characters \\n, so that no user's text can begin a line. JSON is not used: by its source, the
+release 23.06.06 prints names of variables unescaped and keeps a value's backslashes, so that a
+user's variable can end its string and write whatever attribute it likes.
 """
 
 import grp

@@ -142,7 +142,7 @@ def test_nothing_that_a_user_writes_counts() -> None:
 
 def test_a_variable_that_ends_in_a_backslash_hides_no_other() -> None:
     listing = recorded("forged.qstat")
-    for value, tag in ((r"ends in \\", "small"), (r"goes on\, and on\", "")):
+    for value, tag in ((r"ends in \\", "small"), ("goes on\\, and on\\", "")):
         wished = listing.replace("NUMBER=nan,", f"BACK={value},WNODES_IMAGE=small,")
         assert wished != listing
         assert parse_allocation(wished.split()[2], wished, NODE).tag == tag
