@@ -18,6 +18,7 @@ from wnodes_lrms import catalogue
 
 URL = os.environ.get("WNODES_CE", "")
 ROOT = Path(os.environ["WNODES_SITE"])
+OFFER = Path(__file__).parents[2] / "contrib" / "ce" / "arc" / "offer"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 SCRIPT = f"""#!/bin/bash
 cat {BOOT}
@@ -186,6 +187,26 @@ def test_an_image_that_is_offered_no_more(job: GridJob) -> None:
     assert "State: Failed" in said
     assert "Job submission to LRMS failed" in said
     assert f"wnodes: no image {IMAGE} here" in job.arc("arccat", "--joblog", "--all")
+
+
+def test_what_is_offered_follows_the_catalogue() -> None:
+    """`offer` adds and takes away images, and leaves other runtime environments alone."""
+
+    def offer(*tags: str) -> set[str]:
+        call(str(OFFER), str(ROOT / "etc" / "arc" / "rte"), *tags)
+        listed = call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "list", "--enabled")
+        return set(listed.split())
+
+    call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "enable", "ENV/PROXY")
+    mine, more = f"ENV/VM/{IMAGE}", "ENV/VM/a.b-c_d_e"
+    try:
+        assert offer(IMAGE, "a.b-c_d_e") == {"ENV/PROXY", mine, more}
+        assert offer(IMAGE) == {"ENV/PROXY", mine}
+        assert {path.name for path in (ROOT / "etc/arc/rte/ENV/VM").iterdir()} == {IMAGE}
+        with pytest.raises(AssertionError, match="«A_b_c» is not of the form"):
+            offer(IMAGE, "A_b_c")
+    finally:
+        call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "disable", "ENV/PROXY")
 
 
 def test_a_killed_job(job: GridJob) -> None:
