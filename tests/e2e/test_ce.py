@@ -69,7 +69,7 @@ class GridJob:
         listed = self.arc("arcstat", "--all")
         return next(line for line in listed.splitlines() if line.startswith("Job:")).split("/")[-1]
 
-    def wait(self, seconds: float = 120) -> None:
+    def wait(self, seconds: float = 240) -> None:
         """Wait until A-REX has done with it."""
         end = f"Finished - job id: {self.number},"
         wait_until(lambda: end in _job_log(), seconds, f"{end} in {_job_log()}")
@@ -219,7 +219,7 @@ def test_what_is_offered_follows_the_catalogue() -> None:
 def test_a_killed_job(job: GridJob) -> None:
     """arckill ends the job, and with it the machine."""
     job.send("#!/bin/bash\nsleep 600\n", _in(IMAGE))
-    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 90, "a machine")
+    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 180, "a machine")
     job.arc("arckill", "--all")
     wait_until(lambda: not machines(), 60, "no machine")
     listed = call("sacct", "--allocations", "--noheader", "--format=state,end").splitlines()
