@@ -24,10 +24,9 @@ from bait.volumes import Directory
 from bait.works import Works
 from wnodes_lrms import config as configuration
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.leases import leases_of
 from wnodes_lrms.log import set_up
+from wnodes_lrms.lrms import SYSTEMS, leases_of
 from wnodes_lrms.model import Kind
-from wnodes_lrms.slurm import Slurm, read_block_map
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
     )
     builder = Builder(config, node, kvm, hypervisor, cache)
-    lrms, works = Slurm(node, read_block_map()), Works()
+    lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
     drain = Drain(ledger, lrms)
     engine = Engine(config, ledger, lrms, builder, works, drain)
     volumes = Directory(Path(config.cloud.volumes))

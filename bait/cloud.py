@@ -20,7 +20,7 @@ from bait.cloudbuild import CloudBuilder, Plan
 from bait.devices import Devices
 from bait.drain import Drain
 from bait.ledger import Ledger, Row
-from bait.lrms import Lrms, ask_allocation
+from bait.lrms import ask_allocation
 from bait.plan import AT_REST, MAKING, Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
@@ -36,6 +36,7 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
+from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
 from wnodes_lrms.policy import may_use

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bait.ledger import Ledger
-from bait.lrms import Lrms
 from bait.plan import AT_REST
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.lrms import Lrms
 
 _PATIENCE = 10.0  # seconds to wait for a batch system that is being asked already
 # Notes in the ledger.

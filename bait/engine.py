@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
@@ -13,12 +14,13 @@ from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.drain import Drain
 from bait.ledger import Ledger, Row
-from bait.lrms import Lrms, ask_allocation
+from bait.lrms import ask_allocation
 from bait.plan import MAKING, Act, Action
 from bait.works import Work, Works
 from wnodes_lrms import catalogue
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
 
@@ -51,6 +53,19 @@ class Engine:
         self.builder = builder
         self.works = works
         self.drain = drain
+
+    def announce(self, job: str) -> None:
+        """Begin a machine for a job whose LRMS does not tell its hook which run of the job it is.
+
+        That is asked for, by a thread of its own: a hook does not wait.
+        """
+        threading.Thread(target=self._begin_announced, args=(job,), daemon=True).start()
+
+    def _begin_announced(self, job: str) -> None:
+        try:
+            self.prepare(job, ask_allocation(self.lrms, job, threading.Event()).restart)
+        except WnodesError as error:  # its starter asks again, and tells the user
+            log.warning("not prepared: %s", error, extra=_ids(job, ""))
 
     def prepare(self, job: str, restart: int) -> None:
         """Begin a machine for the job; one that is begun already is success.

@@ -18,13 +18,13 @@ from bait import metrics
 from bait.build import Builder, paths
 from bait.drain import Drain
 from bait.ledger import Ledger, Moved, Row
-from bait.lrms import Lrms
 from bait.plan import Act, Action, Evidence, grounds, plan
 from bait.sources import Source
 from bait.usage import Load
 from bait.works import Works
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run
 
@@ -92,13 +92,17 @@ class Node:
         self._sizes: dict[str, int] = {}
         builder.hypervisor.on_stop(self._stopped)
 
-    def release(self, job: str) -> None:
+    def release(self, job: str) -> Row | None:
         """End every machine of the job; when this returns nothing of them runs.
 
-        Raises WnodesError if that can't be done now; the next reconciliation goes on with it.
+        The batch machine that had failed, if there was one: some LRMSs try its job again by that.
+        Raises WnodesError if it can't be done now; the next reconciliation goes on with it.
         """
-        for row in self.ledger.rows(job):
+        rows = self.ledger.rows(job)
+        for row in rows:
             self.hands[row.kind].release(row)
+        failed = [row for row in rows if row.kind is Kind.BATCH and row.state is State.FAILED]
+        return failed[-1] if failed else None
 
     def end(self, machine: str) -> None:
         """End one machine, as an administrator asks. Raises AbsentError if there is none."""

@@ -31,16 +31,19 @@ def _seconds(request: Request, key: str) -> float | None:
 
 
 def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
-    restart = request.get("restart", 0)
-    if not isinstance(restart, int) or restart < 0:
+    restart = request.get("restart")
+    if restart is None:
+        engine.announce(text(request, "job"))
+    elif isinstance(restart, int) and restart >= 0:
+        engine.prepare(text(request, "job"), restart)
+    else:
         raise RejectedError("restart: a whole number is needed")
-    engine.prepare(text(request, "job"), restart)
     return {}
 
 
 def _release(node: Node, _engine: Engine, request: Request) -> Answer:
-    node.release(text(request, "job"))
-    return {}
+    failed = node.release(text(request, "job"))
+    return {"failed": failed.reason, "retry": failed.retry} if failed else {}
 
 
 def _destroy(node: Node, _engine: Engine, request: Request) -> Answer:

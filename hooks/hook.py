@@ -1,21 +1,23 @@
 """wnodes-lrms: tell this node's bait that a job's allocation starts or has ended.
 
-    hook.py prepare|release SOCKET
+    hook.py prepare|release SOCKET JOB NODE [RESTART]
 
-SOCKET is the bait's control socket; %n in it is the node's name as Slurm says it. Run by the prolog
-and epilog guards, as root, for jobs that wish for a machine. One message goes out, one answer is
-read. The exit code is always 0: a prolog or epilog that fails drains the node, and no machine is
-worth that; the starter and the bait's own planner see to a job whose message was lost. Trouble is
-one line with the job's id, on standard error and in syslog.
+SOCKET is the bait's control socket; %n in it is the node's name as the LRMS says it. Run by the
+prolog and epilog guards, as root, for jobs that wish for a machine. Where the LRMS does not tell
+how often the job was started before, the bait asks for it. One message goes out, one answer is
+read. The exit code is always 0: a prolog or epilog that fails takes the node or its queue out of
+service, and no machine is worth that; the starter and the bait's own planner see to a job whose
+message was lost. Trouble is one line with the job's id, on standard error and in syslog.
 
 Standard library only, imported where needed: this is start-up time of every job with a machine.
 """
 
 import sys
-from os import environ
 
 DEADLINES = {"prepare": 2.0, "release": 10.0}  # seconds, from the connection to the answer's end
 LONGEST_ANSWER = 65536
+# 12, 12.3 (an array's task), 12.server.site.org, 12[3].server: as LRMSs write them.
+JOB_ID = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-_[]")
 
 
 class TroubleError(Exception):
@@ -61,18 +63,16 @@ def exchange(path: str, message: bytes, seconds: float) -> bytes:
     return answer.partition(b"\n")[0]
 
 
-def tell(act: str, pattern: str) -> None:
-    """Tell the bait of the job in Slurm's environment. Raises TroubleError."""
-    job = environ.get("SLURM_JOB_ID", "")
-    if not (job.isascii() and job.isdigit()):
-        raise TroubleError("SLURM_JOB_ID is no job id: is this run by Slurm?")
-    node = environ.get("SLURMD_NODENAME", "")
+def tell(act: str, pattern: str, job: str, node: str, restart: str = "") -> None:
+    """Tell the bait of the job. Raises TroubleError."""
+    if not job or not JOB_ID.issuperset(job):
+        raise TroubleError("there is no job id: is this run by the batch system?")
     if "%n" in pattern and not node:
-        raise TroubleError("SLURMD_NODENAME is not set, so the bait's socket is unknown")
-    restart = environ.get("SLURM_JOB_RESTART_COUNT") or "0"
-    if not (restart.isascii() and restart.isdigit()):
-        raise TroubleError("SLURM_JOB_RESTART_COUNT is no number: is this run by Slurm?")
-    message = f'{{"op":"{act}","job":"{job}","restart":{restart}}}\n'.encode()
+        raise TroubleError("the node's name is not told, so the bait's socket is unknown")
+    if restart and not (restart.isascii() and restart.isdigit()):
+        raise TroubleError("the count of restarts is no number: is this run by the batch system?")
+    count = f',"restart":{int(restart)}' if restart else ""
+    message = f'{{"op":"{act}","job":"{job}"{count}}}\n'.encode()
     answer = exchange(pattern.replace("%n", node), message, DEADLINES[act])
     if answer.replace(b" ", b"").startswith(b'{"ok":true'):
         return
@@ -88,9 +88,9 @@ def tell(act: str, pattern: str) -> None:
         raise TroubleError(f"the bait refused: {reply.get('error') or repr(answer[:80])}")
 
 
-def report(act: str, trouble: str) -> None:
-    """One line to standard error and to syslog: slurmd keeps only the latter."""
-    line = f"wnodes: job {environ.get('SLURM_JOB_ID', '?')}: {act}: {' '.join(trouble.split())}"
+def report(act: str, job: str, trouble: str) -> None:
+    """One line to standard error and to syslog: some LRMSs keep only the latter."""
+    line = f"wnodes: job {job or '?'}: {act}: {' '.join(trouble.split())}"
     import syslog
 
     syslog.openlog("wnodes-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
@@ -99,15 +99,15 @@ def report(act: str, trouble: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    act = arguments[0] if arguments else ""
+    act, _pattern, job, *_rest = [*arguments, "", "", ""]
     try:
-        if len(arguments) != 2 or act not in DEADLINES:
-            raise TroubleError("usage: hook.py prepare|release SOCKET")
-        tell(act, arguments[1])
+        if len(arguments) not in (4, 5) or act not in DEADLINES:
+            raise TroubleError("usage: hook.py prepare|release SOCKET JOB NODE [RESTART]")
+        tell(*arguments)
     except TroubleError as trouble:
-        report(act, str(trouble))
+        report(act, job, str(trouble))
     except Exception as error:  # whatever it is, the node stays up
-        report(act, f"{type(error).__name__}: {error}")
+        report(act, job, f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

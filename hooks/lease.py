@@ -1,6 +1,6 @@
 """wnodes-lrms: the program of a lease job, whose allocation carries a cloud user's machine.
 
-    lease.py SOCKET
+    lease.py SOCKET JOB NODE
 
 The LRMS runs it on the node that it chose, as the account that the lease is charged to. It hands
 the signed order from its environment (WNODES_ORDER) to this node's bait, which makes the machine,
@@ -32,19 +32,6 @@ CEILING = 10.0  # seconds
 # preemption; USR1 where the job asked for it (sbatch --signal), USR1 and USR2 with qsub -notify.
 ANNOUNCED = ("TERM", "USR1", "USR2", "XCPU", "INT", "HUP")
 
-JOB = os.environ.get("SLURM_JOB_ID", "")
-NODE = os.environ.get("SLURMD_NODENAME", "")
-
-
-def say(text: str) -> None:
-    """One line on the job's standard error. A signal's handler may cut in, so it is one write."""
-    os.write(2, f"wnodes: job {JOB or '?'}: {' '.join(text.split())}\n".encode())
-
-
-def give_up(reason: str) -> NoReturn:
-    say(reason)
-    sys.exit(1)
-
 
 def answers(path: str, request: dict[str, str]) -> Iterator[dict[str, Any]]:
     """What the bait says to a request. Raises OSError (TimeoutError too), ValueError."""
@@ -56,81 +43,94 @@ def answers(path: str, request: dict[str, str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-class Ending:
-    """The end of the allocation, announced by a signal: told to the bait, once."""
+class Lease:
+    """The job that this program is, on its node, before the node's bait."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, job: str, node: str) -> None:
         self.path = path
-        self.begun = False
+        self.job = job
+        self.node = node
+        self.ending = False  # the end of the allocation is announced
         for name in ANNOUNCED:
             signal.signal(getattr(signal, f"SIG{name}"), self.arrive)
 
+    def say(self, text: str) -> None:
+        """One line on the job's standard error, by one write: a signal may come in between."""
+        os.write(2, f"wnodes: job {self.job or '?'}: {' '.join(text.split())}\n".encode())
+
+    def give_up(self, reason: str) -> NoReturn:
+        self.say(reason)
+        sys.exit(1)
+
     def arrive(self, number: int, _frame: object) -> None:
-        if not self.begun:
-            self.begun = True
-            say(f"{signal.Signals(number).name}: the lease is ending")
+        if not self.ending:
+            self.ending = True
+            self.say(f"{signal.Signals(number).name}: the lease is ending")
             # In a thread: the bait's answers go on being read, and it may just be away.
             threading.Thread(target=self.tell, daemon=True).start()
 
     def tell(self) -> None:
+        """Tell the bait, once."""
         while True:
             try:
-                for answer in answers(self.path, {"op": "lease-ending", "job": JOB}):
+                for answer in answers(self.path, {"op": "lease-ending", "job": self.job}):
                     if answer.get("ok") or not answer.get("retry"):
                         return  # told; or there is no machine that could end
             except (OSError, ValueError):
                 pass
             time.sleep(PAUSE)
 
+    def wait(self, order: str) -> NoReturn:
+        """Hand in the order and stay until the machine has ended; ends this process.
 
-def wait(path: str, order: str, ending: Ending) -> NoReturn:
-    """Hand in the order and stay until the machine has ended; ends this process.
+        Until the bait has taken the order, it may be away for BAIT_AWAY. From then on there may be
+        a machine, which needs the allocation and not the bait: only the bait or the LRMS ends the
+        wait.
+        """
+        request = {"op": "lease", "job": self.job, "token": order}
+        since = time.monotonic()
+        taken = False
+        told = False
+        pause = PAUSE
+        while True:
+            try:
+                for answer in answers(self.path, request):
+                    if "ended" in answer:
+                        if answer.get("code") == 0:
+                            sys.exit(0)
+                        self.give_up(str(answer["ended"]))
+                    if answer.get("ok") is False:
+                        trouble = f"says: {answer.get('error')}"
+                        if not answer.get("retry"):
+                            self.give_up(str(answer.get("error")))
+                        break
+                    taken, told, pause = True, False, PAUSE
+                else:
+                    trouble = "closed the connection"
+            except TimeoutError:
+                trouble = f"does not answer at {self.path}: it hangs"
+            except (OSError, ValueError) as error:
+                trouble = (
+                    f"can't be reached at {self.path}: {getattr(error, 'strerror', None) or error}"
+                )
+            if not taken and (self.ending or time.monotonic() - since > BAIT_AWAY):
+                self.give_up(f"the bait on node {self.node} {trouble}")
+            if not told:
+                told = True
+                self.say(f"the bait on node {self.node} {trouble}; trying again")
+            time.sleep(pause)
+            pause = min(2 * pause, CEILING)
 
-    Until the bait has taken the order, it may be away for BAIT_AWAY. From then on there may be a
-    machine, which needs the allocation and not the bait: only the bait or the LRMS ends the wait.
-    """
-    since = time.monotonic()
-    taken = False
-    told = False
-    pause = PAUSE
-    while True:
-        try:
-            for answer in answers(path, {"op": "lease", "job": JOB, "token": order}):
-                if "ended" in answer:
-                    if answer.get("code") == 0:
-                        sys.exit(0)
-                    give_up(str(answer["ended"]))
-                if answer.get("ok") is False:
-                    trouble = f"says: {answer.get('error')}"
-                    if not answer.get("retry"):
-                        give_up(str(answer.get("error")))
-                    break
-                taken, told, pause = True, False, PAUSE
-            else:
-                trouble = "closed the connection"
-        except TimeoutError:
-            trouble = f"does not answer at {path}: it hangs"
-        except (OSError, ValueError) as error:
-            trouble = f"can't be reached at {path}: {getattr(error, 'strerror', None) or error}"
-        if not taken and (ending.begun or time.monotonic() - since > BAIT_AWAY):
-            give_up(f"the bait on node {NODE} {trouble}")
-        if not told:
-            told = True
-            say(f"the bait on node {NODE} {trouble}; trying again")
-        time.sleep(pause)
-        pause = min(2 * pause, CEILING)
 
-
-def main(pattern: str) -> None:
+def main(pattern: str, job: str, node: str) -> None:
     """See the head of this file."""
-    path = pattern.replace("%n", NODE)
-    ending = Ending(path)
+    lease = Lease(pattern.replace("%n", node), job, node)
     order = os.environ.pop("WNODES_ORDER", "")
-    if not JOB:
-        give_up("SLURM_JOB_ID is not set: is this run by the batch system?")
+    if not job:
+        lease.give_up("there is no job id: is this run by the batch system?")
     if not order:
-        give_up("WNODES_ORDER is not set: this is no lease, or its environment was lost")
-    wait(path, order, ending)
+        lease.give_up("WNODES_ORDER is not set: this is no lease, or its environment was lost")
+    lease.wait(order)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """wnodes-lrms: runs a job's script inside the job's own machine.
 
-    starter.py SOCKET RETRIES INTERPRETER SCRIPT [ARGUMENT…]
+    starter.py LRMS SOCKET RETRIES JOB NODE script INTERPRETER SCRIPT [ARGUMENT…]
+    starter.py LRMS SOCKET RETRIES JOB NODE command PROGRAM [ARGUMENT…]
 
-The LRMS starts it in place of the script, as the job's owner: it is the interpreter in the script's
-first line. It asks this node's bait for the machine, carries the script, its environment and its
-declared files there over SSH, connects the standard streams, passes signals on, and ends as the
-script ended. When there is no machine it says why, and has the LRMS requeue or hold the job.
+The LRMS starts it in place of the script, as the job's owner. An empty INTERPRETER leaves that to
+the script's own first line; a command is run as it stands, and no file of it travels. It asks this
+node's bait for the machine, carries the script, its environment and its declared files there over
+SSH, connects the standard streams, passes signals on, and ends as the script ended. When there is
+no machine it says why, and has the LRMS requeue or hold the job.
 
 Standard library only: it runs on every node and for every job with a machine.
 """
@@ -23,15 +25,20 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from hooks.batch import SYSTEMS, Job
+else:  # the interpreter is isolated: it does not look beside this file by itself
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    from batch import SYSTEMS, Job
 
 # The bait speaks at least every 5 s while it works on a machine; this is "it hangs".
 SILENCE = 30.0  # seconds
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
 LOOK = 10.0  # seconds between two questions whether the machine still lives
-END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
 # What a machine and a job are told about themselves, a file each: Machine/Job Features, the HEP
@@ -65,9 +72,6 @@ kill -KILL -$(cat {guest}/pid)
 exit $status
 """
 
-JOB = os.environ.get("SLURM_JOB_ID", "?")
-NODE = os.environ.get("SLURMD_NODENAME", "")
-
 
 class NoMachineError(Exception):
     """The job has no machine, or has lost it; `retry` says whether another try may help."""
@@ -77,18 +81,13 @@ class NoMachineError(Exception):
         self.retry = retry
 
 
-def say(text: str) -> None:
-    """One line to the user, on the job's standard error."""
-    print(f"wnodes: job {JOB}: {text}", file=sys.stderr, flush=True)
-
-
-def attach(path: str) -> dict[str, Any]:
+def attach(job: Job, path: str) -> dict[str, Any]:
     """The bait's description of the machine, once it is ready. Raises NoMachineError."""
     begun = time.monotonic()
     told, waits = False, ""
     while True:
         try:
-            for answer in answers(path):
+            for answer in answers(job, path):
                 if answer.get("state") == "ready":
                     return answer
                 if answer.get("state") == "failed":
@@ -97,31 +96,31 @@ def attach(path: str) -> dict[str, Any]:
                     raise NoMachineError(answer["error"], answer.get("retry", True))
                 if not told and time.monotonic() - begun >= TELL_AFTER - 1:
                     told = True
-                    say(f"waiting for its machine on node {NODE}: {answer.get('state')}")
+                    job.say(f"waiting for its machine on node {job.node}: {answer.get('state')}")
                 if answer.get("waits") and answer["waits"] != waits:
                     waits = answer["waits"]
-                    say(f"waiting: {waits}")
+                    job.say(f"waiting: {waits}")
             trouble = "closed the connection"
         except TimeoutError:
             raise NoMachineError(
-                f"the bait on node {NODE} does not answer ({path}): it hangs"
+                f"the bait on node {job.node} does not answer ({path}): it hangs"
             ) from None
         except OSError as error:
             trouble = f"can't be reached at {path}: {error.strerror}"
         if time.monotonic() - begun > BAIT_AWAY:
-            raise NoMachineError(f"the bait on node {NODE} {trouble}")
+            raise NoMachineError(f"the bait on node {job.node} {trouble}")
         if not told:
             told = True
-            say(f"the bait on node {NODE} {trouble}; trying for {BAIT_AWAY:g} s")
+            job.say(f"the bait on node {job.node} {trouble}; trying for {BAIT_AWAY:g} s")
         time.sleep(1)
 
 
-def answers(path: str) -> Iterator[dict[str, Any]]:
+def answers(job: Job, path: str) -> Iterator[dict[str, Any]]:
     """What the bait says to a request to attach. Raises OSError, TimeoutError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(SILENCE)
         link.connect(path)
-        link.sendall(json.dumps({"op": "attach", "job": JOB}).encode() + b"\n")
+        link.sendall(json.dumps({"op": "attach", "job": job.number}).encode() + b"\n")
         for line in link.makefile():
             yield json.loads(line)
 
@@ -193,9 +192,9 @@ def block_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, f"SIG{name}") for name in FORWARDED})
 
 
-def features(machine: dict[str, Any]) -> dict[str, str]:
+def features(job: Job, machine: dict[str, Any]) -> dict[str, str]:
     """The files of Machine/Job Features, and what they say, from the bait's description."""
-    said = {"jobfeatures/job_id": JOB, "jobfeatures/jobstart_secs": STARTED}
+    said = {"jobfeatures/job_id": job.number, "jobfeatures/jobstart_secs": STARTED}
     if "cores" in machine:
         said |= dict.fromkeys(CORES, machine["cores"])
     if "memory" in machine:
@@ -224,17 +223,19 @@ def announce(guest: Guest, shutdown: float | None) -> bool:
         return False
 
 
-def bundle(
-    interpreter: str,
-    script: str,
-    arguments: list[str],
-    workdir: str,
-    more: dict[str, str],
-) -> bytes:
-    """A tar of the script, of what starts it as it would start on the node, and of more files."""
-    name = f"{GUEST}/{os.path.basename(script)}"
-    # The kernel gives an interpreter one argument at most: the rest of the line.
-    argv = [*interpreter.split(None, 1), name, *arguments]
+def payload(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
+    """What is to run in the machine, and the file that it needs there."""
+    if form == "command":
+        return words, {}
+    interpreter, script, *arguments = words
+    name = os.path.basename(script)
+    with open(script, "rb") as file:
+        # The kernel gives an interpreter one argument at most: the rest of the line.
+        return [*interpreter.split(None, 1), f"{GUEST}/{name}", *arguments], {name: file.read()}
+
+
+def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
+    """A tar of files for the machine, and of what starts the job as it would start on the node."""
     folders = {
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
@@ -248,16 +249,10 @@ def bundle(
         command=shlex.join(["env", "-i", *environment, *argv]),
         guest=GUEST,
     )
-    with open(script, "rb") as file:
-        files = {
-            os.path.basename(script): file.read(),
-            "start": os.fsencode(start),
-            "run": RUN.format(guest=GUEST).encode(),
-            **{name: text.encode() for name, text in more.items()},
-        }
+    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for member, data in files.items():
+        for member, data in {**files, **ours}.items():
             info = tarfile.TarInfo(member)
             info.size, info.mode = len(data), 0o700
             tar.addfile(info, io.BytesIO(data))
@@ -352,38 +347,17 @@ def die(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def give_up(trouble: NoMachineError, retries: int) -> NoReturn:
-    """Say why there is no machine, and have Slurm requeue the job, or hold it with the reason."""
-    say(str(trouble))
-    tries = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    if trouble.retry and tries < retries:
-        say(f"requeued: try {tries + 2} of {retries + 1}")
-        asked = scontrol("requeue", JOB)
-    else:
-        say("held: when the cause is mended, release it with `scontrol release`, or cancel it")
-        scontrol("update", f"JobId={JOB}", f"Comment=wnodes: {trouble}")
-        asked = scontrol("requeuehold", JOB)
-    if asked:
-        time.sleep(END_PATIENCE)
-    sys.exit(1)
-
-
-def scontrol(*arguments: str) -> bool:
-    """Ask Slurm, as the job's owner; whether it agreed. What it says goes to the user."""
-    search = os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/bin"
+def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
+    """Say why there is no machine, and have the LRMS requeue the job, or hold it."""
+    job.say(str(trouble))
     try:
-        done = subprocess.run(
-            ["scontrol", *arguments],
-            env=os.environ | {"PATH": search},
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        say(f"scontrol {arguments[0]}: {error}")
-        return False
-    return done.returncode == 0
+        tries = job.tries()
+    except (OSError, ValueError):
+        tries = retries
+    if trouble.retry and tries < retries:
+        job.say(f"requeued: try {tries + 2} of {retries + 1}")
+        sys.exit(job.requeue())
+    sys.exit(job.hold(str(trouble)))
 
 
 def below(folder: str, shares: list[str]) -> bool:
@@ -391,10 +365,10 @@ def below(folder: str, shares: list[str]) -> bool:
     return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)
 
 
-def look(path: str) -> dict[str, Any]:
+def look(job: Job, path: str) -> dict[str, Any]:
     """What the bait says of a machine that was ready; nothing if the bait is away."""
     try:
-        for answer in answers(path):
+        for answer in answers(job, path):
             if answer.get("state") in ("failed", "ready"):
                 return answer
     except (OSError, ValueError):
@@ -409,76 +383,79 @@ def failure(answer: dict[str, Any]) -> NoMachineError | None:
 
 
 def watch(
+    job: Job,
     path: str,
     guest: Guest,
     shutdown: float | None,
-    payload: subprocess.Popen[bytes],
+    session: subprocess.Popen[bytes],
     lost: list[NoMachineError],
 ) -> None:
     """End the session of a machine that has failed: SSH by itself would wait for minutes.
 
     And tell the machine when the time of its shutdown is set, changed or taken back.
     """
-    while payload.poll() is None:
+    while session.poll() is None:
         time.sleep(LOOK)
-        answer = look(path)
+        answer = look(job, path)
         found = failure(answer)
         if found:
             lost.append(found)
-            payload.kill()
+            session.kill()
             return
         wanted = answer.get("shutdown") if answer else shutdown
         if wanted != shutdown and announce(guest, wanted):
             shutdown = wanted
 
 
-def run_inside(
-    path: str, signals: Signals, interpreter: str, script: str, arguments: list[str]
-) -> str:
-    """Run the script in the machine; `exit N` or `signal N`. Raises NoMachineError."""
+def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str]) -> str:
+    """Run the payload in the machine; `exit N` or `signal N`. Raises NoMachineError."""
     import pwd
 
-    machine = attach(path)
+    machine = attach(job, path)
     workdir = os.getcwd()
     travel = not below(workdir, machine["shares"])
     guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
     wanted, results = declared("WNODES_STAGE_IN"), declared("WNODES_STAGE_OUT")
-    packed = bundle(interpreter, script, arguments, workdir, features(machine))
-    guest.connect(f"tar -x -C {GUEST} -f -", packed)
+    argv, files = payload(form, words)
+    facts = {name: text.encode() for name, text in features(job, machine).items()}
+    guest.connect(f"tar -x -C {GUEST} -f -", bundle(argv, {**files, **facts}, workdir))
     if travel:
         stage_in(guest, workdir, wanted)
-    payload = guest.run(f"exec sh {GUEST}/run")
+    session = guest.run(f"exec sh {GUEST}/run")
     signals.open(guest)
     lost: list[NoMachineError] = []
-    watched = (path, guest, machine.get("shutdown"), payload, lost)
+    watched = (job, path, guest, machine.get("shutdown"), session, lost)
     threading.Thread(target=watch, args=watched, daemon=True).start()
-    status = payload.wait()
+    status = session.wait()
     if lost:
         raise lost[0]
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
-        raise failure(look(path)) or NoMachineError(
+        raise failure(look(job, path)) or NoMachineError(
             "the machine was lost while the script ran in it"
         )
     if travel and not stage_out(guest, workdir, results):
-        say("WNODES_STAGE_OUT: not all files could be copied back")
+        job.say("WNODES_STAGE_OUT: not all files could be copied back")
         end = "exit 1" if end == "exit 0" else end
     guest.close()
     return end
 
 
-def main(path: str, retries: str, interpreter: str, script: str, *arguments: str) -> NoReturn:
+def main(
+    lrms: str, pattern: str, retries: str, number: str, node: str, form: str, *words: str
+) -> NoReturn:
     """See the head of this file."""
     signals = Signals()
+    job = SYSTEMS[lrms](number, node)
     try:
-        end = run_inside(path.replace("%n", NODE), signals, interpreter, script, list(arguments))
+        end = run_inside(job, pattern.replace("%n", node), signals, form, list(words))
     except NoMachineError as trouble:
-        give_up(trouble, int(retries))
-    how, number = end.split()
+        give_up(job, trouble, int(retries))
+    how, code = end.split()
     if how == "signal":
-        die(int(number))
-    sys.exit(int(number))
+        die(int(code))
+    sys.exit(int(code))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ class Config(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="the site's name for the pool; part of each machine's identity",
     )
-    lrms: Literal["slurm"] = Field(description="the batch system")
+    lrms: Literal["slurm", "gridengine", "torque", "openpbs"] = Field(
+        description="the batch system"
+    )
     retries: int = Field(
         2, ge=0, description="requeues of a job whose machine failed; after them it is held"
     )

@@ -1,37 +1,30 @@
-"""Puts the hooks of hookset's plan in place, compares them, and takes them off again.
+"""Puts the hooks of a batch system in place, compares them, and takes them off again.
 
 Each write is a whole file that appears at once, and is made only where something differs. What is
 not recognisably ours is never overwritten or removed.
 """
 
 import contextlib
-import glob
 import os
-import shlex
 import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnodes_lrms import hookset, resources, slurmconf
 from wnodes_lrms.errors import RejectedError, WnodesError
-from wnodes_lrms.hookset import File, HookSet, Link, Present, Site, is_ours
-from wnodes_lrms.luapolicy import Policy
-from wnodes_lrms.slurmconf import SlurmConf
+from wnodes_lrms.hookset import File, Hooks, HookSet, Link, Place, content_of, is_ours
 
 
 class HooksInUseError(WnodesError):
-    """slurm.conf still names the hooks; `lines` are what it must say before they can go."""
+    """The batch system still names the hooks; `lines` are what must be set before they can go."""
 
     retry = False
 
-    def __init__(self, conf: Path, lines: list[str]) -> None:
+    def __init__(self, hooks: Hooks, lines: list[str]) -> None:
         self.lines = lines
         super().__init__(
-            f"{conf} still names the hooks, and Slurm drains nodes whose hooks are gone;"
-            " nothing was removed. Set these, run `scontrol reconfigure`, and try again: "
-            + "; ".join(lines)
+            f"{hooks.where} still names the hooks, and jobs fail where hooks are gone; nothing was"
+            f" removed. Set these, {hooks.remedy}, and try again: " + "; ".join(lines)
         )
 
 
@@ -54,155 +47,111 @@ class Finding:
     remedy: str
 
 
-def install(site: Site, policy: Policy) -> Outcome:
+def install(hooks: Hooks) -> Outcome:
     """Write what is missing or differs. Can be run again at any time.
 
-    Raises RejectedError where a file that is not ours stands in the way, ConfigError where
-    slurm.conf can't be read, OSError where a write fails."""
-    wanted = _plan(site, policy)
-    _refuse_foreign(site, wanted)
+    Raises RejectedError where a file that is not ours stands in the way, ConfigError where the
+    batch system's configuration can't be read, OSError where a write fails."""
+    wanted = hooks.plan()
+    _refuse_foreign(wanted)
     changed: list[str] = []
-    if not site.folder.is_dir():
-        site.folder.mkdir(parents=True)
-        changed.append(str(site.folder))
-    _set_owner(site.folder, 0o755, site.owner)
-    if wanted.adopt:
-        _set_aside(site)
-        changed.append(f"{site.loader} -> {site.site_script}")
-    changed += [str(file.path) for file in wanted.files if _write(file, site.owner)]
+    if not hooks.folder.is_dir():
+        hooks.folder.mkdir(parents=True)
+        changed.append(str(hooks.folder))
+    _set_owner(hooks.folder, 0o755, hooks.owner)
+    for place in wanted.adopt:
+        _set_aside(place)
+        changed.append(f"{place.path} -> {place.aside}")
+    changed += [str(file.path) for file in wanted.files if _write(file, hooks.owner)]
     changed += [str(link.path) for link in wanted.links if _link(link)]
     return Outcome(tuple(changed), wanted.lines)
 
 
-def check(site: Site, policy: Policy) -> list[Finding]:
-    """Every difference from what `install` would leave, and every line missing in slurm.conf."""
+def check(hooks: Hooks) -> list[Finding]:
+    """Every difference from what `install` would leave, and every line that is missing."""
     again = "run `wnodes hooks install` again"
     try:
-        wanted = _plan(site, policy)
+        wanted = hooks.plan()
     except RejectedError as error:
-        return [Finding(str(error), str(site.slurm_conf), "then " + again)]
+        return [Finding(str(error), hooks.where, "then " + again)]
+    adopted = {place.path for place in wanted.adopt}
     findings: list[Finding] = []
     for file in wanted.files:
         what: str | None
-        if file.path == site.loader and wanted.adopt:
-            what = "the site's own script stands here, so wishes for machines are not seen"
+        if file.path in adopted:
+            what = "the site's own file stands here, so wishes for machines are not seen"
         else:
-            what = _difference(file, site.owner)
+            what = _difference(file, hooks.owner)
         if what:
             findings.append(Finding(what, str(file.path), again))
-    if site.folder.is_dir() and (wrong := _wrong_mode(site.folder.stat(), 0o755, site.owner)):
-        findings.append(Finding(wrong, str(site.folder), again))
+    if hooks.folder.is_dir() and (wrong := _wrong_mode(hooks.folder.stat(), 0o755, hooks.owner)):
+        findings.append(Finding(wrong, str(hooks.folder), again))
     findings += [
         Finding(f"does not lead to {link.target}", str(link.path), again)
         for link in wanted.links
         if not _leads(link)
     ]
     return findings + [
-        Finding(f"lacks {line}", str(site.slurm_conf), "set it and run `scontrol reconfigure`")
-        for line in wanted.lines
+        Finding(f"lacks {line}", hooks.where, f"set it and {hooks.remedy}") for line in wanted.lines
     ]
 
 
-def remove(site: Site) -> Outcome:
-    """Take everything of ours off, and put the site's own job_submit.lua back as it was.
+def remove(hooks: Hooks) -> Outcome:
+    """Take everything of ours off, and put the site's own files back as they were.
 
-    Raises HooksInUseError, before anything is removed, while slurm.conf names the hooks."""
-    conf = slurmconf.read(site.slurm_conf)
-    now = _present(site)
-    links = list(_our_links(site, conf))
-    lone = [hook for hook, path in links if _matches(conf, hook) == [str(path)]]
-    if lines := hookset.take_back(site, conf, now, lone):
-        raise HooksInUseError(site.slurm_conf, lines)
+    Raises HooksInUseError, before anything is removed, while the batch system names the hooks."""
+    if lines := hooks.take_back():
+        raise HooksInUseError(hooks, lines)
+    links = hooks.links()
     changed: list[str] = []
     left: list[str] = []
-    if now.loader is not None and is_ours(now.loader):
-        if now.site_script is not None:
-            site.site_script.replace(site.loader)
-            changed.append(f"{site.site_script} -> {site.loader}")
-        else:
-            site.loader.unlink()
-            changed.append(str(site.loader))
-    elif now.site_script is not None and now.installed:
-        if now.site_script == now.loader:
-            site.site_script.unlink()
-            changed.append(str(site.site_script))
-        else:
-            left.append(f"{site.site_script}: an earlier script of the site's, which only it knows")
-    for _, path in links:
+    for place in hooks.places():
+        _give_back(place, hooks.folder.is_dir(), changed, left)
+    for path in links:
         path.unlink()
         changed.append(str(path))
-    for path in sorted(site.folder.iterdir()) if site.folder.is_dir() else ():
-        content = _content(path)
+    for path in sorted(hooks.folder.iterdir()) if hooks.folder.is_dir() else ():
+        content = content_of(path)
         if content is not None and is_ours(content):
             path.unlink()
             changed.append(str(path))
         else:
             left.append(f"{path}: not ours")
-    if site.folder.is_dir() and not left:
-        site.folder.rmdir()
-        changed.append(str(site.folder))
+    if hooks.folder.is_dir() and not left:
+        hooks.folder.rmdir()
+        changed.append(str(hooks.folder))
     return Outcome(tuple(changed), left=tuple(left))
 
 
-def write_policy(site: Site, policy: Policy) -> bool:
-    """Bring the table of tags up to date, if hooks are installed here. Returns whether it changed.
-
-    Submissions see it at once: slurmctld need not be told."""
-    if not (site.folder / "job_submit.lua").exists():
-        return False
-    return _write(hookset.policy_file(site, policy), site.owner)
+def write_policy(hooks: Hooks) -> bool:
+    """Bring the table of tags up to date, if hooks are installed here; whether it changed."""
+    table = hooks.policy()
+    return table is not None and hooks.folder.is_dir() and _write(table, hooks.owner)
 
 
-def _plan(site: Site, policy: Policy) -> HookSet:
-    sources = {name: (resources.folder("hooks") / name).read_bytes() for name in hookset.COPIED}
-    conf = slurmconf.read(site.slurm_conf)
-    return hookset.plan(site, policy, conf, _present(site), sources)
+def _give_back(place: Place, installed: bool, changed: list[str], left: list[str]) -> None:
+    ours, own = content_of(place.path), content_of(place.aside)
+    if ours is not None and is_ours(ours):
+        if own is not None:
+            place.aside.replace(place.path)
+            changed.append(f"{place.aside} -> {place.path}")
+        else:
+            place.path.unlink()
+            changed.append(str(place.path))
+    elif own is not None and installed:
+        if own == ours:
+            place.aside.unlink()
+            changed.append(str(place.aside))
+        else:
+            left.append(f"{place.aside}: an earlier file of the site's, which only it knows")
 
 
-def _present(site: Site) -> Present:
-    return Present(
-        installed=(site.folder / "job_submit.lua").exists(),
-        loader=_content(site.loader),
-        site_script=_content(site.site_script),
-        site_hooks=dict(_recorded_hooks(site)),
-    )
-
-
-def _recorded_hooks(site: Site) -> Iterator[tuple[str, str]]:
-    """The site's own hooks, as the last line of our composed guards runs them."""
-    for hook in hookset.ACTS:
-        content = _content(hookset.composed_path(site, hook))
-        if content and is_ours(content):
-            command, *words = shlex.split(content.decode().splitlines()[-1])
-            if command == "exec" and words:
-                yield hook, words[0]
-
-
-def _our_links(site: Site, conf: SlurmConf) -> Iterator[tuple[str, Path]]:
-    for hook in hookset.ACTS:
-        for name in _matches(conf, hook):
-            path = Path(name)
-            if path.is_symlink() and path.readlink() == site.folder / hook:
-                yield hook, path
-
-
-def _matches(conf: SlurmConf, hook: str) -> list[str]:
-    return glob.glob(conf.hook(hook) or "")  # noqa: PTH207 (Slurm's own kind of pattern)
-
-
-def _content(path: Path) -> bytes | None:
-    """A regular file's bytes; None if there is none (a dangling link counts as none)."""
-    try:
-        return path.read_bytes() if path.is_file() else None
-    except FileNotFoundError:
-        return None
-
-
-def _refuse_foreign(site: Site, wanted: HookSet) -> None:
+def _refuse_foreign(wanted: HookSet) -> None:
+    adopted = {place.path for place in wanted.adopt}
     for file in wanted.files:
-        if file.path == site.loader and wanted.adopt:
+        if file.path in adopted:
             continue
-        content = _content(file.path)
+        content = content_of(file.path)
         if (content is not None and not is_ours(content)) or file.path.is_dir():
             raise RejectedError(f"{file.path} is there already and not ours: move it away first")
     for link in wanted.links:
@@ -210,14 +159,14 @@ def _refuse_foreign(site: Site, wanted: HookSet) -> None:
             raise RejectedError(f"{link.path} is there already and not ours: move it away first")
 
 
-def _set_aside(site: Site) -> None:
-    """Give the site's script its second name. A hard link keeps its owner, mode and times, and
-    leaves no moment in which slurmctld finds none."""
-    if site.site_script.exists() and site.site_script.samefile(site.loader):
+def _set_aside(place: Place) -> None:
+    """Give the site's file its second name. A hard link keeps its owner, mode and times, and
+    leaves no moment in which the batch system finds none."""
+    if place.aside.exists() and place.aside.samefile(place.path):
         return  # an install that was interrupted
-    spare = site.site_script.with_name(f".{site.site_script.name}.{os.getpid()}")
-    os.link(site.loader, spare, follow_symlinks=False)
-    spare.replace(site.site_script)
+    spare = place.aside.with_name(f".{place.aside.name}.{os.getpid()}")
+    os.link(place.path, spare, follow_symlinks=False)
+    spare.replace(place.aside)
 
 
 def _write(file: File, owner: int) -> bool:
@@ -259,7 +208,7 @@ def _set_owner(path: Path, mode: int, owner: int) -> None:
 
 
 def _difference(file: File, owner: int) -> str | None:
-    content = _content(file.path)
+    content = content_of(file.path)
     if content is None:
         return "is missing"
     if content != file.content:

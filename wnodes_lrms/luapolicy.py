@@ -1,36 +1,10 @@
 """The policy as the Lua table that job_submit.lua reads: tags, defaults, who may do what."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
-from wnodes_lrms.policy import AllowRule
+from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
-
-
-class DefaultRule(Protocol):
-    """A [[default]] of the configuration: the keys that are set must all fit."""
-
-    @property
-    def image(self) -> str: ...
-    @property
-    def partition(self) -> str | None: ...
-    @property
-    def account(self) -> str | None: ...
-    @property
-    def qos(self) -> str | None: ...
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What submission must know: the catalogue's tags, the site's defaults, who may use what,
-    and the users that leases may run as (a `*` at a name's end stands for any rest)."""
-
-    tags: Collection[str]
-    defaults: Sequence[DefaultRule] = ()
-    allow: Sequence[AllowRule] = ()
-    lease_users: Sequence[str] = ()
 
 
 def text(policy: Policy, starter: Path, lease: Path) -> str:

@@ -1,9 +1,11 @@
-"""Who may use which image: the rule that holds at submission and, with authority, in the bait.
+"""Who may use which image, and which image the site gives to jobs that ask for none.
 
-hooks/job_submit.lua has the same rule in Lua, to refuse early; one table tests both.
+These rules hold at submission and, with authority, in the bait. hooks/job_submit.lua has the same
+in Lua, to refuse early; one table tests both.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -18,6 +20,44 @@ class AllowRule(Protocol):
     def groups(self) -> Collection[str]: ...
     @property
     def accounts(self) -> Collection[str]: ...
+
+
+class DefaultRule(Protocol):
+    """A [[default]] of the configuration: the keys that are set must all fit."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def partition(self) -> str | None: ...
+    @property
+    def account(self) -> str | None: ...
+    @property
+    def qos(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What submission must know: the catalogue's tags, the site's defaults, who may use what,
+    and the users that leases may run as (a `*` at a name's end stands for any rest)."""
+
+    tags: Collection[str]
+    defaults: Sequence[DefaultRule] = ()
+    allow: Sequence[AllowRule] = ()
+    lease_users: Sequence[str] = ()
+
+
+def default_image(
+    rules: Iterable[DefaultRule], partition: str, account: str | None, qos: str | None = None
+) -> str:
+    """The image that the site gives to such a job that asks for none; empty: it gives none.
+
+    The first rule holds whose keys, as many as are set, all fit.
+    """
+    facts = {"partition": partition, "account": account, "qos": qos}
+    for rule in rules:
+        if all(getattr(rule, key) in (None, value) for key, value in facts.items()):
+            return rule.image
+    return ""
 
 
 def may_use(

@@ -1,6 +1,7 @@
 """Where the files that are not Python modules live: templates and hooks."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -12,6 +13,11 @@ def folder(name: str) -> Path:
     """The folder `templates` or `hooks`: in an installed package, or beside it in a checkout."""
     packaged = _HERE / "data" / name
     return packaged if packaged.is_dir() else _HERE.parent / name
+
+
+def sources(names: Iterable[str]) -> dict[str, bytes]:
+    """The content of files in the folder `hooks`."""
+    return {name: (folder("hooks") / name).read_bytes() for name in names}
 
 
 def render(template: str, *, xml: bool = False, **values: object) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wnodes_lrms import doctor
+from wnodes_lrms import doctor, slurmchecks
 from wnodes_lrms.cli import app
 from wnodes_lrms.doctor import Check, Status
 
@@ -51,7 +51,7 @@ def statuses(checks: list[Check]) -> dict[str, str]:
 )
 def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> None:
     said = CONFIG.format(parameters=parameters, requeue=requeue)
-    assert statuses(doctor.settings(said)) == expected
+    assert statuses(slurmchecks.settings(said)) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
     ],
 )
 def test_charge(gather: str, flags: str, status: Status) -> None:
-    check = doctor.charge(
+    check = slurmchecks.charge(
         f"JobAcctGatherType       = {gather}\nPrologFlags             = {flags}\n"
     )
     assert check.status is status
@@ -83,7 +83,9 @@ def test_charge(gather: str, flags: str, status: Status) -> None:
     ],
 )
 def test_node(features: str, state: str, expected: dict[str, str]) -> None:
-    assert statuses(doctor.node("hv1", NODE.format(features=features, state=state))) == expected
+    assert (
+        statuses(slurmchecks.node("hv1", NODE.format(features=features, state=state))) == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -95,15 +97,15 @@ def test_publishing(site: str | None, there: bool, status: str) -> None:
 
 
 def test_a_drained_node_says_why() -> None:
-    _, check = doctor.node("hv1", NODE.format(features="wnodes", state="IDLE+DRAIN") + REASON)
+    _, check = slurmchecks.node("hv1", NODE.format(features="wnodes", state="IDLE+DRAIN") + REASON)
     assert "Prolog error" in check.seen
     assert "scontrol update NodeName=hv1 State=RESUME" in check.remedy
 
 
 def test_one_controller_of_two_is_enough() -> None:
     both = "Slurmctld(primary) at a is {}\nSlurmctld(backup) at b is UP\n"
-    assert doctor.controller(both.format("UP")).status is Status.OK
-    assert doctor.controller(both.format("DOWN")).status is Status.WARNING
+    assert slurmchecks.controller(both.format("UP")).status is Status.OK
+    assert slurmchecks.controller(both.format("DOWN")).status is Status.WARNING
 
 
 def test_summary() -> None:

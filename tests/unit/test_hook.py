@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms import hookfiles, resources
-from wnodes_lrms.hookset import Site
-from wnodes_lrms.luapolicy import Policy
+from wnodes_lrms.policy import Policy
+from wnodes_lrms.slurmhooks import Site
+from wnodes_lrms.slurmsite import SlurmHooks
 
 HOOK = resources.folder("hooks") / "hook.py"
 # What slurmd 22.05 gives a prolog and that matters here; there is no PATH.
@@ -75,13 +76,13 @@ def bait(tmp_path: Path) -> Iterator[Callable[[Answer], Bait]]:
         one.close()
 
 
-def run(tmp_path: Path, act: str = "prepare", **changes: str | None) -> tuple[str, float]:
+def run(tmp_path: Path, act: str = "prepare", **changes: str) -> tuple[str, float]:
     """Standard error of the hook, which must have ended with 0, and its seconds."""
-    environment = {key: value for key, value in (JOB | changes).items() if value is not None}
+    job = {"number": "123", "node": "hv1", "restart": "0"} | changes
     began = time.monotonic()
     ran = subprocess.run(
-        ["/usr/bin/python3", "-I", "-S", HOOK, act, f"{tmp_path}/%n.sock"],
-        env=environment,
+        ["/usr/bin/python3", "-I", "-S", HOOK, act, f"{tmp_path}/%n.sock", *job.values()],
+        env={},
         capture_output=True,
         text=True,
         timeout=20,
@@ -114,7 +115,7 @@ def test_the_restart_count_of_a_requeued_job_travels(
     bait: Callable[[Answer], Bait], tmp_path: Path
 ) -> None:
     listening = bait(says(b'{"ok":true}\n'))
-    assert run(tmp_path, SLURM_JOB_RESTART_COUNT="2")[0] == ""
+    assert run(tmp_path, restart="2")[0] == ""
     assert json.loads(listening.heard[0])["restart"] == 2
 
 
@@ -150,15 +151,26 @@ def test_no_bait_is_said_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "trouble"),
     [
-        ({"SLURMD_NODENAME": None}, "SLURMD_NODENAME is not set"),
-        ({"SLURM_JOB_ID": None}, "no job id"),
-        ({"SLURM_JOB_ID": '1","op":"x'}, "no job id"),
+        ({"node": ""}, "node's name is not told"),
+        ({"number": ""}, "no job id"),
+        ({"number": '1","op":"x'}, "no job id"),
+        ({"number": "1\n"}, "no job id"),
+        ({"restart": "-1"}, "no number"),
     ],
 )
-def test_an_environment_that_is_not_slurms(
-    tmp_path: Path, changes: dict[str, str | None], trouble: str
+def test_words_that_are_not_the_batch_systems(
+    tmp_path: Path, changes: dict[str, str], trouble: str
 ) -> None:
     assert trouble in run(tmp_path, "prepare", **changes)[0]
+
+
+@pytest.mark.parametrize("number", ["12", "12.3", "12.server.site.org", "12[3].server"])
+def test_a_job_id_is_the_batch_systems_own_and_its_run_may_be_unknown(
+    bait: Callable[[Answer], Bait], tmp_path: Path, number: str
+) -> None:
+    listening = bait(says(b'{"ok":true}\n'))
+    assert run(tmp_path, number=number, restart="")[0] == ""
+    assert json.loads(listening.heard[0]) == {"op": "prepare", "job": number}
 
 
 def test_wrong_arguments_do_not_fail_the_node(tmp_path: Path) -> None:
@@ -219,7 +231,7 @@ def guard(tmp_path: Path, slurm_conf: str = "") -> Path:
     conf = tmp_path / "slurm.conf"
     conf.write_text(slurm_conf)
     site = Site(conf, f"{tmp_path}/%n.sock", 2, tmp_path / "it's here", os.geteuid())
-    hookfiles.install(site, Policy([]))
+    hookfiles.install(SlurmHooks(site, Policy([])))
     return site.folder
 
 
@@ -286,5 +298,6 @@ def test_the_starter_passes_on_what_the_kernel_gives_an_interpreter(tmp_path: Pa
     script = tmp_path / "script"
     script.write_text(f"#!{plain}/starter /bin/bash -l\n")
     script.chmod(0o755)
-    ran = subprocess.run([script, "a b", ""], capture_output=True, text=True)
-    assert ran.stdout == f"{[f'{tmp_path}/%n.sock', '2', '/bin/bash -l', str(script), 'a b', '']}\n"
+    ran = subprocess.run([script, "a b", ""], env=JOB, capture_output=True, text=True)
+    given = ["slurm", f"{tmp_path}/%n.sock", "2", "123", "hv1"]
+    assert ran.stdout == f"{[*given, 'script', '/bin/bash -l', str(script), 'a b', '']}\n"

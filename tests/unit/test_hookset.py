@@ -8,8 +8,11 @@ import pytest
 
 from wnodes_lrms import hookfiles, resources, slurmconf
 from wnodes_lrms.errors import ConfigError, RejectedError
-from wnodes_lrms.hookset import COPIED, Site, is_ours
-from wnodes_lrms.luapolicy import Policy, quote
+from wnodes_lrms.hookset import is_ours
+from wnodes_lrms.luapolicy import quote
+from wnodes_lrms.policy import Policy
+from wnodes_lrms.slurmhooks import COPIED, Site
+from wnodes_lrms.slurmsite import SlurmHooks
 
 TAG = "small_linux_x86_64"
 POLICY = Policy([TAG])
@@ -56,7 +59,7 @@ def own_hook(site: Site, name: str) -> Path:
 
 
 def test_a_bare_site(site: Site) -> None:
-    outcome = hookfiles.install(site, POLICY)
+    outcome = hookfiles.install(SlurmHooks(site, POLICY))
     assert {path.name for path in site.folder.iterdir()} == {
         *COPIED,
         "starter",
@@ -77,18 +80,18 @@ def test_a_bare_site(site: Site) -> None:
         assert status.st_mode & 0o022 == 0
         assert status.st_mode & 0o444 == 0o444
     set_lines(site, outcome.lines)
-    assert hookfiles.check(site, POLICY) == []
+    assert hookfiles.check(SlurmHooks(site, POLICY)) == []
 
 
 def test_a_second_install_writes_nothing(site: Site) -> None:
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     before = snapshot(site.folder.parent.parent)
-    assert hookfiles.install(site, POLICY).changed == ()
+    assert hookfiles.install(SlurmHooks(site, POLICY)).changed == ()
     assert snapshot(site.folder.parent.parent) == before
 
 
 def test_every_file_of_ours_is_known_by_its_mark(site: Site) -> None:
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     for path in [*site.folder.iterdir(), site.loader]:
         assert is_ours(path.read_bytes()), path
 
@@ -121,21 +124,21 @@ def test_the_hooks_come_off_without_a_trace(site: Site, own: str) -> None:
     site.slurm_conf.write_text(conf)
     before = snapshot(site.slurm_conf.parent.parent)
 
-    outcome = hookfiles.install(site, POLICY)
+    outcome = hookfiles.install(SlurmHooks(site, POLICY))
     set_lines(site, outcome.lines)
-    assert hookfiles.check(site, POLICY) == []
+    assert hookfiles.check(SlurmHooks(site, POLICY)) == []
     site.slurm_conf.write_text(conf)
     os.utime(site.slurm_conf, ns=(before[str(site.slurm_conf)][4],) * 2)  # type: ignore[arg-type]
-    removed = hookfiles.remove(site)
+    removed = hookfiles.remove(SlurmHooks(site, POLICY))
     assert removed.left == ()
     site.folder.parent.rmdir()  # /usr/local/libexec is the system's
     assert snapshot(site.slurm_conf.parent.parent) == before
-    assert hookfiles.remove(site).changed == ()
+    assert hookfiles.remove(SlurmHooks(site, POLICY)).changed == ()
 
 
 def test_the_sites_own_script_is_loaded_by_the_loader(site: Site) -> None:
     site.loader.write_text(SITE_SCRIPT)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     assert site.site_script.read_text() == SITE_SCRIPT
     assert quote(site.site_script) in site.loader.read_text()
 
@@ -143,14 +146,14 @@ def test_the_sites_own_script_is_loaded_by_the_loader(site: Site) -> None:
 def test_a_plain_prolog_is_run_by_ours(site: Site) -> None:
     own = own_hook(site, "prolog.sh")
     site.slurm_conf.write_text("ClusterName=box\nProlog=prolog.sh\n")
-    outcome = hookfiles.install(site, POLICY)
+    outcome = hookfiles.install(SlurmHooks(site, POLICY))
     assert f"Prolog={site.folder}/prolog.site" in outcome.lines
     assert f"exec {own}" in (site.folder / "prolog.site").read_text()
     # slurm.conf no longer tells the site's own, and it must not be lost.
     set_lines(site, outcome.lines)
-    assert hookfiles.install(site, POLICY).changed == ()
+    assert hookfiles.install(SlurmHooks(site, POLICY)).changed == ()
     with pytest.raises(hookfiles.HooksInUseError) as caught:
-        hookfiles.remove(site)
+        hookfiles.remove(SlurmHooks(site, POLICY))
     assert f"Prolog={own}" in caught.value.lines
     assert site.folder.exists()
 
@@ -158,8 +161,8 @@ def test_a_plain_prolog_is_run_by_ours(site: Site) -> None:
 def test_a_node_that_does_not_know_the_sites_own_prolog_says_so(site: Site) -> None:
     site.slurm_conf.write_text(f"Prolog={site.folder}/prolog.site\n")
     with pytest.raises(RejectedError, match=r"copy .*prolog\.site from another node"):
-        hookfiles.install(site, POLICY)
-    (finding,) = hookfiles.check(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
+    (finding,) = hookfiles.check(SlurmHooks(site, POLICY))
     assert "copy" in finding.what
     assert not site.folder.exists()
 
@@ -173,7 +176,7 @@ def test_a_folder_of_hooks_gets_a_link_its_pattern_finds(
 ) -> None:
     folder = own_hook(site, "hooks.d/10-site.sh").parent
     site.slurm_conf.write_text(f"Prolog={folder}/{pattern}\n")
-    outcome = hookfiles.install(site, POLICY)
+    outcome = hookfiles.install(SlurmHooks(site, POLICY))
     assert not [line for line in outcome.lines if line.startswith("Prolog")]
     link = folder / (name or "prolog-wnodes")
     assert link.readlink() == site.folder / "prolog"
@@ -183,7 +186,7 @@ def test_a_folder_of_hooks_gets_a_link_its_pattern_finds(
 def test_a_pattern_that_cannot_find_ours_is_said(site: Site) -> None:
     site.slurm_conf.write_text("Epilog=/etc/slurm/site-*\n")
     with pytest.raises(RejectedError, match="finds no name that ours could have"):
-        hookfiles.install(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
 
 
 @pytest.mark.parametrize("epilog", ["*", "[a-z]*"])
@@ -192,17 +195,17 @@ def test_one_folder_for_prologs_and_epilogs_is_refused(site: Site, epilog: str) 
     folder = own_hook(site, "hooks.d/10-site").parent
     site.slurm_conf.write_text(f"Prolog={folder}/*\nEpilog={folder}/{epilog}\n")
     with pytest.raises(RejectedError, match="a folder each"):
-        hookfiles.install(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
 
 
 def test_a_pattern_that_finds_only_ours_keeps_it(site: Site) -> None:
     """Slurm drains a node whose pattern finds nothing."""
     folder = own_hook(site, "hooks.d/10-site").parent
     site.slurm_conf.write_text(f"Prolog={folder}/*\nJobSubmitPlugins=throttle\n")
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     (folder / "10-site").unlink()
     with pytest.raises(hookfiles.HooksInUseError) as caught:
-        hookfiles.remove(site)
+        hookfiles.remove(SlurmHooks(site, POLICY))
     assert caught.value.lines == ["(no Prolog= line)"]
     assert (folder / "50-wnodes").is_symlink()
 
@@ -218,7 +221,7 @@ def test_a_pattern_that_finds_only_ours_keeps_it(site: Site) -> None:
 )
 def test_other_submit_plugins_stay(site: Site, plugins: str, wanted: str | None) -> None:
     site.slurm_conf.write_text(f"JobSubmitPlugins={plugins}\n" if plugins else "")
-    lines = hookfiles.install(site, POLICY).lines
+    lines = hookfiles.install(SlurmHooks(site, POLICY)).lines
     assert [line for line in lines if line.startswith("Job")] == ([wanted] if wanted else [])
 
 
@@ -228,45 +231,45 @@ def test_other_submit_plugins_stay(site: Site, plugins: str, wanted: str | None)
 )
 def test_the_plugin_goes_before_its_only_script(site: Site, plugins: str, wanted: str) -> None:
     """slurmctld does not start with the plug-in named and no script there."""
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     site.slurm_conf.write_text(f"JobSubmitPlugins={plugins}\n")
     with pytest.raises(hookfiles.HooksInUseError) as caught:
-        hookfiles.remove(site)
+        hookfiles.remove(SlurmHooks(site, POLICY))
     assert caught.value.lines == [wanted]
 
 
 def test_a_script_written_over_the_loader_is_found_and_taken_in_again(site: Site) -> None:
     """As the site's configuration management does."""
     site.loader.write_text(SITE_SCRIPT)
-    outcome = hookfiles.install(site, POLICY)
+    outcome = hookfiles.install(SlurmHooks(site, POLICY))
     set_lines(site, outcome.lines)
     site.loader.write_text("-- newer\n" + SITE_SCRIPT)
-    (finding,) = hookfiles.check(site, POLICY)
+    (finding,) = hookfiles.check(SlurmHooks(site, POLICY))
     assert finding.where == str(site.loader)
     assert "wishes for machines are not seen" in finding.what
-    hookfiles.install(site, POLICY)
-    assert hookfiles.check(site, POLICY) == []
+    hookfiles.install(SlurmHooks(site, POLICY))
+    assert hookfiles.check(SlurmHooks(site, POLICY)) == []
     assert site.site_script.read_text().startswith("-- newer")
 
 
 def test_a_change_of_the_sites_script_makes_slurm_load_again(site: Site) -> None:
     """slurmctld looks at the loader's age alone."""
     site.loader.write_text(SITE_SCRIPT)
-    set_lines(site, hookfiles.install(site, POLICY).lines)
+    set_lines(site, hookfiles.install(SlurmHooks(site, POLICY)).lines)
     old = site.loader.stat().st_mtime_ns
     site.site_script.write_text("-- changed\n" + SITE_SCRIPT)
-    (finding,) = hookfiles.check(site, POLICY)
+    (finding,) = hookfiles.check(SlurmHooks(site, POLICY))
     assert finding.where == str(site.loader)
     time.sleep(0.01)
-    assert hookfiles.install(site, POLICY).changed == (str(site.loader),)
+    assert hookfiles.install(SlurmHooks(site, POLICY)).changed == (str(site.loader),)
     assert site.loader.stat().st_mtime_ns > old
 
 
 def test_removing_after_the_script_was_written_over_keeps_the_newer(site: Site) -> None:
     site.loader.write_text(SITE_SCRIPT)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     site.loader.write_text("-- newer\n")
-    outcome = hookfiles.remove(site)
+    outcome = hookfiles.remove(SlurmHooks(site, POLICY))
     assert site.loader.read_text() == "-- newer\n"
     assert site.site_script.read_text() == SITE_SCRIPT
     assert [str(site.site_script) in line for line in outcome.left] == [True]
@@ -278,7 +281,7 @@ def test_a_file_that_is_not_ours_is_never_overwritten(site: Site, name: str) -> 
     foreign = site.folder / name
     foreign.write_text("#!/bin/sh\necho the site's own\n")
     with pytest.raises(RejectedError, match="not ours"):
-        hookfiles.install(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
     assert [foreign] == list(site.folder.iterdir())
     assert not site.loader.exists()
 
@@ -287,63 +290,66 @@ def test_a_link_place_that_is_taken_is_left(site: Site) -> None:
     taken = own_hook(site, "hooks.d/50-wnodes")
     site.slurm_conf.write_text(f"Prolog={taken.parent}/*\n")
     with pytest.raises(RejectedError, match="50-wnodes is there already"):
-        hookfiles.install(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
 
 
 def test_a_script_already_set_aside_by_someone_else_is_left(site: Site) -> None:
     site.loader.write_text(SITE_SCRIPT)
     site.site_script.write_text("-- who knows\n")
     with pytest.raises(RejectedError, match="move it away"):
-        hookfiles.install(site, POLICY)
+        hookfiles.install(SlurmHooks(site, POLICY))
     assert site.site_script.read_text() == "-- who knows\n"
 
 
 def test_an_install_that_was_interrupted_goes_on(site: Site) -> None:
     """The site's script has its second name, and the loader is not there yet."""
     site.loader.write_text(SITE_SCRIPT)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     site.loader.unlink()
     os.link(site.site_script, site.loader)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     assert is_ours(site.loader.read_bytes())
     assert site.site_script.read_text() == SITE_SCRIPT
     assert not [path for path in site.loader.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_remove_leaves_what_it_does_not_know(site: Site) -> None:
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     (site.folder / "notes").write_text("mine")
-    outcome = hookfiles.remove(site)
+    outcome = hookfiles.remove(SlurmHooks(site, POLICY))
     assert outcome.left == (f"{site.folder}/notes: not ours",)
     assert [path.name for path in site.folder.iterdir()] == ["notes"]
 
 
 def test_check_names_each_difference(site: Site) -> None:
-    set_lines(site, hookfiles.install(site, POLICY).lines)
+    set_lines(site, hookfiles.install(SlurmHooks(site, POLICY)).lines)
     (site.folder / "hook.py").unlink()
     (site.folder / "prolog").chmod(0o777)
     with (site.folder / "epilog").open("a") as stream:
         stream.write("# more\n")
     site.folder.chmod(0o775)
-    found = {Path(finding.where).name: finding.what for finding in hookfiles.check(site, POLICY)}
+    found = {
+        Path(finding.where).name: finding.what
+        for finding in hookfiles.check(SlurmHooks(site, POLICY))
+    }
     assert found == {
         "hook.py": "is missing",
         "prolog": "has mode 777, not 755",
         "epilog": "differs from what belongs here",
         "wnodes": "has mode 775, not 755",
     }
-    hookfiles.install(site, POLICY)
-    assert hookfiles.check(site, POLICY) == []
+    hookfiles.install(SlurmHooks(site, POLICY))
+    assert hookfiles.check(SlurmHooks(site, POLICY)) == []
 
 
 def test_a_new_image_changes_only_the_table(site: Site) -> None:
-    assert not hookfiles.write_policy(site, POLICY)  # no hooks here: nothing is made
+    assert not hookfiles.write_policy(SlurmHooks(site, POLICY))  # no hooks here: nothing is made
     assert not site.folder.exists()
-    hookfiles.install(site, POLICY)
-    assert not hookfiles.write_policy(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
+    assert not hookfiles.write_policy(SlurmHooks(site, POLICY))
     more = Policy([TAG, "other_linux_x86_64"])
-    assert hookfiles.write_policy(site, more)
-    assert hookfiles.install(site, more).changed == ()
+    assert hookfiles.write_policy(SlurmHooks(site, more))
+    assert hookfiles.install(SlurmHooks(site, more)).changed == ()
 
 
 def test_the_copied_files_are_those_of_the_project() -> None:

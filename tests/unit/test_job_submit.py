@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from wnodes_lrms import hookfiles
-from wnodes_lrms.hookset import Site
 from wnodes_lrms.lease import carries_leases
-from wnodes_lrms.luapolicy import Policy, quote
-from wnodes_lrms.policy import may_use
+from wnodes_lrms.luapolicy import quote
+from wnodes_lrms.policy import Policy, may_use
+from wnodes_lrms.slurmhooks import Site
+from wnodes_lrms.slurmsite import SlurmHooks
 
 STAND_IN = Path(__file__).with_name("slurm_22_05.lua")
 ALPHA, BETA, GAMMA = "alpha_linux_x86_64", "beta_linux_x86_64", "gamma_linux_x86_64"
@@ -125,7 +126,7 @@ def slurm(interpreter: str, tmp_path_factory: pytest.TempPathFactory) -> Slurm:
     """A site that no test changes."""
     folder = tmp_path_factory.mktemp("site")
     site = make_site(folder)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     return Slurm(site, interpreter, folder)
 
 
@@ -248,7 +249,7 @@ def test_the_sites_default_is_the_first_rule_that_fits_and_yields_to_the_user(
 def test_a_rule_for_the_default_partition_holds_where_none_is_named(
     site: Site, interpreter: str, tmp_path: Path
 ) -> None:
-    hookfiles.install(site, Policy([BETA], [Default(BETA, partition="short")]))
+    hookfiles.install(SlurmHooks(site, Policy([BETA], [Default(BETA, partition="short")])))
     assert "script" in Slurm(site, interpreter, tmp_path).submit()["written"]
 
 
@@ -387,7 +388,7 @@ def test_lua_and_python_let_leases_run_as_the_same_users(slurm: Slurm, user: str
 def test_without_lease_users_there_are_no_leases(
     site: Site, interpreter: str, tmp_path: Path
 ) -> None:
-    hookfiles.install(site, Policy([BETA]))
+    hookfiles.install(SlurmHooks(site, Policy([BETA])))
     assert Slurm(site, interpreter, tmp_path).submit(**lease())["code"] == DENIED
 
 
@@ -427,7 +428,7 @@ def shared_sites(tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], S
         folder = tmp_path_factory.mktemp("site")
         site = make_site(folder)
         rules = RULES + ([Allow("*", users=("bob",))] if star else [])
-        hookfiles.install(site, Policy([ALPHA, BETA, GAMMA], allow=rules))
+        hookfiles.install(SlurmHooks(site, Policy([ALPHA, BETA, GAMMA], allow=rules)))
         made[star] = Slurm(site, "lua5.1", folder)
     return made.__getitem__
 
@@ -447,9 +448,8 @@ def test_who_may_use_what() -> None:
 def test_groups_are_asked_of_the_system(site: Site, interpreter: str, tmp_path: Path) -> None:
     user = pwd.getpwuid(site.owner).pw_name
     group = subprocess.run(["id", "-gn", user], capture_output=True, text=True).stdout.strip()
-    hookfiles.install(
-        site, Policy([ALPHA, BETA], allow=[Allow(ALPHA, groups=(group,)), Allow(BETA, ("x",))])
-    )
+    rules = [Allow(ALPHA, groups=(group,)), Allow(BETA, ("x",))]
+    hookfiles.install(SlurmHooks(site, Policy([ALPHA, BETA], allow=rules)))
     slurm = Slurm(site, interpreter, tmp_path)
     assert slurm.submit(**wish(user_name=user))["code"] == 0
     assert slurm.submit(**wish(user_name="no-such-user-here"))["code"] == DENIED
@@ -458,7 +458,7 @@ def test_groups_are_asked_of_the_system(site: Site, interpreter: str, tmp_path: 
 def test_a_user_name_never_reaches_the_shell_as_code(
     site: Site, interpreter: str, tmp_path: Path
 ) -> None:
-    hookfiles.install(site, Policy([ALPHA], allow=[Allow(ALPHA, groups=("g",))]))
+    hookfiles.install(SlurmHooks(site, Policy([ALPHA], allow=[Allow(ALPHA, groups=("g",))])))
     slurm = Slurm(site, interpreter, tmp_path)
     for name in ("x'; echo g; '", "-z", "$(echo g)", ""):
         outcome = slurm.submit(**wish(user_name=name, popen="g\n"))
@@ -536,7 +536,7 @@ return slurm.SUCCESS
 @pytest.fixture
 def composed(site: Site, interpreter: str, tmp_path: Path) -> Slurm:
     site.loader.write_text(SITE_SCRIPT)
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     return Slurm(site, interpreter, tmp_path)
 
 
@@ -559,7 +559,7 @@ def test_a_fault_in_the_sites_script_does_not_lose_the_wish(composed: Slurm) -> 
 def test_without_a_readable_table_wishes_are_refused_and_plain_jobs_pass(
     site: Site, interpreter: str, tmp_path: Path, text: str | None
 ) -> None:
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     slurm = Slurm(site, interpreter, tmp_path)
     policy = site.folder / "policy.lua"
     policy.unlink()
@@ -575,7 +575,7 @@ def test_without_a_readable_table_wishes_are_refused_and_plain_jobs_pass(
 def test_without_the_hooks_folder_slurm_still_takes_jobs(
     site: Site, interpreter: str, tmp_path: Path
 ) -> None:
-    hookfiles.install(site, POLICY)
+    hookfiles.install(SlurmHooks(site, POLICY))
     shutil.rmtree(site.folder)
     outcome = Slurm(site, interpreter, tmp_path).submit()
     assert outcome["code"] == 0

@@ -11,7 +11,7 @@ from wnodes_lrms import config
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.errors import ConfigError, RejectedError
 from wnodes_lrms.lease import account_of, carries_leases
-from wnodes_lrms.leases import leases_of
+from wnodes_lrms.lrms import leases_of
 from wnodes_lrms.run import identity, run_as
 from wnodes_lrms.slurmleases import SlurmLeases
 

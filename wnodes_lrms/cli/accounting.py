@@ -12,8 +12,8 @@ from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
 from wnodes_lrms.cli.vm import ask_all, load
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.lrms import SYSTEMS
 from wnodes_lrms.reconcile import differences, spent
-from wnodes_lrms.sacct import runs
 
 app = typer.Typer(help="The wallclock of this node's machines.", no_args_is_help=True)
 Since = Annotated[
@@ -63,7 +63,11 @@ def reconcile(since: Since = None, as_json: Json = False, config: ConfigFile = N
     start, now = _start(since), time.time()
     found: list[dict[str, Any]] = []
     machines = jobs = 0
-    for node, usages in _journal(load(config), start - _MARGIN):
+    loaded = load(config)
+    runs = SYSTEMS[loaded.lrms].runs
+    if runs is None:
+        raise RejectedError(f"the accounting of {loaded.lrms} is not read here")
+    for node, usages in _journal(loaded, start - _MARGIN):
         # A socket without %n in its path does not tell the node's name.
         name = platform.node().split(".")[0] if node == "localhost" else node
         lrms = runs(name, start - _MARGIN)

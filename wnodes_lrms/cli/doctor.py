@@ -14,14 +14,15 @@ import typer
 
 from wnodes_lrms import config as configuration
 from wnodes_lrms import control, doctor, hookfiles
-from wnodes_lrms.cli.hooks import policy_of, site_of
+from wnodes_lrms.cli.hooks import hooks_of
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, progress
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, Status
 from wnodes_lrms.errors import ConfigError, RejectedError, WnodesError
+from wnodes_lrms.lrms import SYSTEMS
 from wnodes_lrms.run import run
 
-_LRMS = 10.0  # seconds that Slurm's commands get, and the bait to answer
+_BAIT = 10.0  # seconds that the bait gets to answer
 _NODE = 120.0  # seconds for a node's own checks; each of them has a deadline of its own
 _STATUS_WIDTH = max(len(status) for status in Status)
 
@@ -73,43 +74,32 @@ def _examine(path: Path, only: str | None) -> Iterator[Found]:
 
 def _site_checks(config: Config) -> Iterator[Check]:
     yield from _hooks(config)
-    try:
-        yield doctor.controller(run(["scontrol", "ping"], deadline=_LRMS))
-        said = run(["scontrol", "show", "config"], deadline=_LRMS)
-        yield from doctor.settings(said)
-        if config.machine.charge == "cgroup":
-            yield doctor.charge(said)
-    except WnodesError as error:
-        yield doctor.fault(
-            "slurm",
-            f"does not answer: {error}",
-            "see that slurmctld and munge run, and that SLURM_CONF, where it is set, is right",
-        )
+    yield from SYSTEMS[config.lrms].site_checks(config)
 
 
 def _hooks(config: Config) -> Iterator[Check]:
-    site = site_of(config)
+    hooks = hooks_of(config)
     try:
-        findings = hookfiles.check(site, policy_of(config))
+        findings = hookfiles.check(hooks)
     except WnodesError as error:
-        yield doctor.fault(
-            "hooks", str(error), "set slurm_conf in [hooks] to the slurm.conf in use"
-        )
+        yield doctor.fault("hooks", str(error), f"see [hooks], and that {hooks.where} is right")
         return
     for finding in findings:
         yield doctor.fault("hooks", f"{finding.where}: {finding.what}", finding.remedy)
     if not findings:
-        yield doctor.ok("hooks", f"{site.folder}: as they should be")
+        yield doctor.ok("hooks", f"{hooks.folder}: as they should be")
 
 
 def _node_checks(path: Path, name: str) -> Iterator[Check]:
     try:
         config = configuration.load(path, name)
     except ConfigError as error:
-        yield doctor.fault("node name", str(error), "give the node's name in Slurm with --node")
+        yield doctor.fault(
+            "node name", str(error), "give the node's name in the batch system with --node"
+        )
         return
     try:
-        control.ask(Path(config.bait.socket), _LRMS, op="ping")
+        control.ask(Path(config.bait.socket), _BAIT, op="ping")
         yield doctor.ok("bait", f"answers at {config.bait.socket}")
     except WnodesError as error:
         yield doctor.fault(
@@ -117,15 +107,7 @@ def _node_checks(path: Path, name: str) -> Iterator[Check]:
             str(error),
             "`systemctl restart wnodes-bait`; its log says more: `journalctl -u wnodes-bait`",
         )
-    try:
-        said = run(["scontrol", "show", "node", name], deadline=_LRMS)
-        yield from doctor.node(name, said)
-    except WnodesError as error:
-        yield doctor.fault(
-            "slurm node",
-            f"node {name}: {error}",
-            "give the node's name in Slurm with --node; see that slurmctld answers",
-        )
+    yield from SYSTEMS[config.lrms].node_checks(config, name)
     if config.api.clients:
         queue = config.accounting.queue
         yield doctor.publishing(config.accounting.site, queue, Path(queue).is_dir())

@@ -9,69 +9,61 @@ from wnodes_lrms import catalogue, hookfiles
 from wnodes_lrms import config as configuration
 from wnodes_lrms.cli.out import ConfigFile, error, line
 from wnodes_lrms.config import Config
-from wnodes_lrms.hookset import Site
-from wnodes_lrms.luapolicy import Policy
+from wnodes_lrms.hookset import Hooks
+from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.policy import Policy
 
 app = typer.Typer(help="Hooks in the batch system.", no_args_is_help=True)
-Lrms = Annotated[str, typer.Option(help="the batch system", metavar="slurm")]
+Lrms = Annotated[
+    str | None, typer.Option(help="the batch system; must be the configuration's", metavar="NAME")
+]
 
 
-def site_of(config: Config) -> Site:
-    """Where this configuration's hooks go."""
-    return Site(
-        slurm_conf=Path(config.hooks.slurm_conf),
-        socket=config.bait.socket,
-        retries=config.retries,
-        folder=Path(config.hooks.folder),
-    )
-
-
-def policy_of(config: Config) -> Policy:
-    """What the submission hook has to know of this configuration and its catalogue."""
+def hooks_of(config: Config) -> Hooks:
+    """The hooks of this configuration, in its batch system."""
     tags = catalogue.tags(Path(config.images.catalogue))
-    return Policy(tags, config.default, config.allow, config.cloud.accounts)
+    rules = Policy(tags, config.default, config.allow, config.cloud.accounts)
+    return SYSTEMS[config.lrms].hooks(config, rules)
 
 
 @app.command()
 def install(
-    lrms: Lrms = "slurm",
+    lrms: Lrms = None,
     check: Annotated[bool, typer.Option("--check", help="compare only, change nothing")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Write the hooks, and tell what the batch system's own configuration still needs.
 
-    The site's own prolog, epilog and job_submit.lua stay and are run too. With --check nothing is
+    The site's own hooks stay and are run too. With --check nothing is
     written; the exit code is 1 if anything differs.
     """
-    loaded = _load(config, lrms)
-    site, policy = site_of(loaded), policy_of(loaded)
+    hooks = _load(config, lrms)
     if check:
-        findings = hookfiles.check(site, policy)
+        findings = hookfiles.check(hooks)
         for finding in findings:
             error(f"{finding.where}: {finding.what}: {finding.remedy}")
         if findings:
             raise typer.Exit(1)
-        line(f"{site.folder}: as they should be")
+        line(f"{hooks.folder}: as they should be")
         return
-    outcome = hookfiles.install(site, policy)
-    _tell(outcome, site, "set")
+    _tell(hookfiles.install(hooks), hooks)
 
 
 @app.command()
-def remove(lrms: Lrms = "slurm", config: ConfigFile = None) -> None:
+def remove(lrms: Lrms = None, config: ConfigFile = None) -> None:
     """Take the hooks off; what the site had before is as it was."""
-    site = site_of(_load(config, lrms))
-    _tell(hookfiles.remove(site), site, "take back")
+    hooks = _load(config, lrms)
+    _tell(hookfiles.remove(hooks), hooks)
 
 
-def _load(path: Path | None, lrms: str) -> Config:
+def _load(path: Path | None, lrms: str | None) -> Hooks:
     loaded = configuration.load(configuration.path_in_use(path))
-    if lrms != loaded.lrms:
+    if lrms not in (None, loaded.lrms):
         raise typer.BadParameter(f"the configuration says lrms = {loaded.lrms!r}")
-    return loaded
+    return hooks_of(loaded)
 
 
-def _tell(outcome: hookfiles.Outcome, site: Site, verb: str) -> None:
+def _tell(outcome: hookfiles.Outcome, hooks: Hooks) -> None:
     for path in outcome.changed:
         line(f"changed   {path}")
     for path in outcome.left:
@@ -79,6 +71,6 @@ def _tell(outcome: hookfiles.Outcome, site: Site, verb: str) -> None:
     if not outcome.changed:
         line("nothing to change")
     if outcome.lines:
-        line(f"{verb.capitalize()} in {site.slurm_conf}:")
+        line(f"Set in {hooks.where}, then {hooks.remedy}:")
         for text in outcome.lines:
             line(f"    {text}")

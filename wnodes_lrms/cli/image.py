@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from wnodes_lrms import catalogue, hookfiles, source
 from wnodes_lrms import config as configuration
 from wnodes_lrms.catalogue import Image
-from wnodes_lrms.cli.hooks import policy_of, site_of
+from wnodes_lrms.cli.hooks import hooks_of
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, progress
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import ConfigError
@@ -113,5 +113,5 @@ def _row(image: Image) -> dict[str, object]:
 
 
 def _tell_submission(config: Config) -> None:
-    if hookfiles.write_policy(site_of(config), policy_of(config)):
+    if hookfiles.write_policy(hooks_of(config)):
         line("the submission hook knows")

@@ -137,6 +137,13 @@ def test_release_again_and_of_nothing_is_success(node: Node) -> None:
     assert node.left() == []
 
 
+def test_which_run_it_is_is_asked_where_the_hook_does_not_tell(node: Node) -> None:
+    node.guests.answer(FIRST)
+    node.batch.grant("7", restart=3)
+    node.bait().engine.announce("7")
+    assert reaches(node, State.READY).id == machine_id("box", "7", 3)
+
+
 def test_however_often_prepared_it_is_one_machine(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7")

@@ -114,6 +114,16 @@ def test_a_jobs_life_over_the_socket(node: Node, bait: Door) -> None:
     assert [event["what"] for event in answer["events"]][-1] == "gone"
 
 
+def test_an_epilog_hears_of_a_machine_that_had_failed(node: Node, bait: Door) -> None:
+    node.batch.grant("7", tag="no_such_image")
+    assert bait.ask(op="prepare", job="7") == [{"ok": True, "end": True}]
+    eventually(lambda: [row.state for row in node.ledger.rows("7")] == [State.FAILED])
+    (answer,) = bait.ask(op="release", job="7")
+    assert (answer["ok"], answer["retry"]) == (True, False)
+    assert "no_such_image" in answer["failed"]
+    assert node.left() == []
+
+
 @pytest.mark.usefixtures("ready")
 def test_only_the_owner_attaches_whatever_he_says(bait: Door) -> None:
     assert bait.ask_as(NOBODY, op="attach", job="7")[-2]["state"] == "ready"

@@ -90,17 +90,19 @@ class Site:
             yield {"state": "running"}
         yield {"ended": "shut down", "code": 0, "end": True}
 
-    def start(self, patience: float = 60, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, patience: float = 60, job: str = "77", **environment: str
+    ) -> subprocess.Popen[str]:
         """The program; `patience` shortens its waits, which are a minute in the file."""
         code = (
             f"import runpy, sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
             f"lease.BAIT_AWAY = {patience}; lease.SILENCE = {min(patience, 30)};"
-            "lease.PAUSE = 0.05; lease.main(sys.argv[1])"
+            "lease.PAUSE = 0.05; lease.main(*sys.argv[1:])"
         )
-        known = {"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "hv1", "WNODES_ORDER": "a.b.c"}
+        known = {"WNODES_ORDER": "a.b.c"}
         self.programs.append(
             subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", code, self.pattern],
+                [sys.executable, "-I", "-S", "-c", code, self.pattern, job, "hv1"],
                 env=known | environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -143,8 +145,8 @@ def test_the_order_is_handed_in_and_the_program_stays_as_long_as_the_machine(sit
 def test_the_installed_form_runs_without_site_packages(site: Site) -> None:
     bait = site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
     done = subprocess.run(
-        [sys.executable, "-I", "-S", PROGRAM, site.pattern],
-        env={"SLURM_JOB_ID": "77", "SLURMD_NODENAME": "hv1", "WNODES_ORDER": "x" * 90000},
+        [sys.executable, "-I", "-S", PROGRAM, site.pattern, "77", "hv1"],
+        env={"WNODES_ORDER": "x" * 90000},
         capture_output=True,
         timeout=10,
     )
@@ -219,7 +221,7 @@ def test_an_announced_end_is_told_once_and_the_wait_goes_on(site: Site) -> None:
 
     bait = site.bait(answers)
     names = ["TERM", "USR1", "USR2", "XCPU", "INT", "HUP"]
-    programs = {name: site.start(SLURM_JOB_ID=name) for name in names}
+    programs = {name: site.start(job=name) for name in names}
     eventually(lambda: len(bait.requests) == len(names))
     for number in ("self", "self", "TERM", "USR1"):
         for name, program in programs.items():
@@ -260,12 +262,12 @@ def test_the_order_is_not_in_the_programs_environment_any_more(site: Site) -> No
     site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
     code = (
         f"import sys, os; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
-        "lease.wait = lambda path, order, ending: print(order, os.environ.get('WNODES_ORDER'));"
-        "lease.main(sys.argv[1])"
+        "lease.Lease.wait = lambda self, order: print(order, os.environ.get('WNODES_ORDER'));"
+        "lease.main(*sys.argv[1:])"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, site.pattern],
-        env={"SLURM_JOB_ID": "77", "WNODES_ORDER": "a.b.c"},
+        [sys.executable, "-I", "-S", "-c", code, site.pattern, "77", "hv1"],
+        env={"WNODES_ORDER": "a.b.c"},
         capture_output=True,
         text=True,
         timeout=10,
@@ -274,10 +276,10 @@ def test_the_order_is_not_in_the_programs_environment_any_more(site: Site) -> No
 
 
 @pytest.mark.parametrize(
-    ("missing", "says"), [("WNODES_ORDER", "WNODES_ORDER"), ("SLURM_JOB_ID", "SLURM_JOB_ID")]
+    ("missing", "says"), [({"WNODES_ORDER": ""}, "WNODES_ORDER"), ({"job": ""}, "no job id")]
 )
-def test_what_is_missing_is_said(site: Site, missing: str, says: str) -> None:
-    code, errors = end_of(site.start(60, **{missing: ""}))
+def test_what_is_missing_is_said(site: Site, missing: dict[str, str], says: str) -> None:
+    code, errors = end_of(site.start(60, **missing))
     assert code == 1
     assert says in errors
     assert os.linesep not in errors.rstrip("\n")

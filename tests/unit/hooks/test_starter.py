@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from hooks import starter
+from hooks.batch import Slurm
 from tests.unit.conftest import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +59,7 @@ def bundled(
     code = (
         "import sys; from hooks import starter; starter.GUEST = sys.argv[1];"
         "sys.stdout.buffer.write("
-        "starter.bundle(sys.argv[2], sys.argv[3], sys.argv[5:], sys.argv[4], {}))"
+        "starter.bundle(*starter.payload('script', [*sys.argv[2:4], *sys.argv[5:]]), sys.argv[4]))"
     )
     fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
     words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
@@ -128,7 +129,8 @@ def test_how_a_script_ends_is_known(
     guest.mkdir()
     (tmp_path / "script").write_text(f"ulimit -c 0\n{script}\n")
     monkeypatch.setattr(starter, "GUEST", str(guest))
-    unpack(starter.bundle("/bin/sh", str(tmp_path / "script"), [], "/", {}), guest)
+    payload = starter.payload("script", ["/bin/sh", str(tmp_path / "script")])
+    unpack(starter.bundle(*payload, "/"), guest)
     done = run(guest, programs(tmp_path / "bin", shell))
     assert (guest / "end").read_text() == f"{end}\n"
     how, number = end.split()
@@ -365,7 +367,7 @@ class Stage:
         self.program("ssh", FAKE_SSH.replace("LOG", repr(str(folder / "ssh.log"))))
         self.program("scontrol", f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/scontrol.log\n')
         self.bait: Bait | None = None
-        self.environment: dict[str, str] = {"SLURM_JOB_ID": "7", "SLURMD_NODENAME": "hv1"}
+        self.environment: dict[str, str] = {}
         self.ready: dict[str, object] = {
             "state": "ready",
             "address": "127.77.0.2",
@@ -383,15 +385,20 @@ class Stage:
 
     def start(self, script: str, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         (self.folder / "script").write_text(script)
+        words = ("script", "/bin/sh", str(self.folder / "script"), *arguments)
+        return self.begin(*words, **more)
+
+    def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
             "import sys; from hooks import starter;"
-            f"starter.GUEST = {str(self.guest)!r}; starter.END_PATIENCE = 0.2; starter.LOOK = 0.2;"
+            "import batch; batch.END_PATIENCE = 0.2;"
+            f"starter.GUEST = {str(self.guest)!r}; starter.LOOK = 0.2;"
             "starter.SILENCE = 0.5; starter.BAIT_AWAY = 0.5;"
             "starter.main(*sys.argv[1:])"
         )
-        argv = [sys.executable, "-c", code, f"{self.folder}/%n.sock", "2", "/bin/sh"]
+        argv = [sys.executable, "-c", code, "slurm", f"{self.folder}/%n.sock", "2", "7", "hv1"]
         return subprocess.Popen(
-            [*argv, str(self.folder / "script"), *arguments],
+            [*argv, *words],
             cwd=self.work,
             env={"PATH": f"{self.folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
             | self.environment,
@@ -428,6 +435,20 @@ def test_a_script_in_its_machine(stage: Stage) -> None:
     assert stage.bait
     assert stage.bait.heard == [{"op": "attach", "job": "7"}]
     assert stage.scontrol == []
+
+
+def test_a_script_may_name_its_own_interpreter(stage: Stage) -> None:
+    own = stage.folder / "own"
+    own.write_text("#!/usr/bin/awk -f\nBEGIN { print ARGV[1]; exit 4 }\n")
+    stage.says(stage.ready)
+    process = stage.begin("script", "", str(own), "a b")
+    assert (process.communicate(timeout=15)[0], process.returncode) == ("a b\n", 4)
+
+
+def test_a_command_runs_as_it_stands(stage: Stage) -> None:
+    stage.says(stage.ready)
+    process = stage.begin("command", "/bin/sh", "-c", 'echo "$0: $1"; exit 6', "it", "a b")
+    assert (process.communicate(timeout=15)[0], process.returncode) == ("it: a b\n", 6)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
@@ -553,9 +574,9 @@ def test_the_connection_trusts_one_key_and_reads_no_settings(stage: Stage) -> No
 # -- Machine/Job Features -------------------------------------------------------------------------
 
 
-def test_what_a_machine_is_told_about_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starter, "JOB", "7")
-    said = starter.features({"cores": 2, "memory": 384, "shutdown": None})
+def test_what_a_machine_is_told_about_itself() -> None:
+    job = Slurm("7", "hv1")
+    said = starter.features(job, {"cores": 2, "memory": 384, "shutdown": None})
     assert said == {
         "machinefeatures/total_cpu": "2\n",
         "jobfeatures/allocated_cpu": "2\n",
@@ -563,13 +584,13 @@ def test_what_a_machine_is_told_about_itself(monkeypatch: pytest.MonkeyPatch) ->
         "jobfeatures/jobstart_secs": f"{starter.STARTED}\n",
         "jobfeatures/max_rss_bytes": "402653184\n",
     }
-    drained = starter.features({"cores": 2, "memory": 384, "shutdown": 1800000000.7})
+    drained = starter.features(job, {"cores": 2, "memory": 384, "shutdown": 1800000000.7})
     assert {name: drained[name] for name in drained.keys() - said.keys()} == {
         "machinefeatures/shutdowntime": "1800000000\n",
         "jobfeatures/shutdowntime_job": "1800000000\n",
     }
     # A bait of an earlier version says less.
-    assert set(starter.features({})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
+    assert set(starter.features(job, {})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
 
 
 def test_a_script_finds_what_its_machine_was_told(stage: Stage) -> None:

@@ -1,0 +1,80 @@
+"""wnodes-lrms: the job that a starter runs for, and how its LRMS tries a job again or holds it.
+
+A starter that gets no machine can't run the job. What then becomes of it differs: here is a class
+for each LRMS. All of it is done as the job's owner. Standard library only.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
+_ASK = 30.0  # seconds that a command of the LRMS gets
+
+
+class Job:
+    """A job on its node."""
+
+    def __init__(self, number: str, node: str) -> None:
+        self.number = number
+        self.node = node
+
+    def say(self, text: str) -> None:
+        """One line to the user, on the job's standard error."""
+        print(f"wnodes: job {self.number or '?'}: {text}", file=sys.stderr, flush=True)
+
+    def tries(self) -> int:
+        """How often the job was requeued before. Raises OSError, ValueError if that is not known:
+        it is then not requeued again."""
+        raise NotImplementedError
+
+    def requeue(self) -> int:
+        """Have it run again; the exit code to end with."""
+        raise NotImplementedError
+
+    def hold(self, reason: str) -> int:
+        """Have it wait for a person, or end; the exit code to end with."""
+        raise NotImplementedError
+
+    def ask(self, *argv: str) -> str | None:
+        """What a command of the LRMS says; None if it fails, and why goes to the user."""
+        search = os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/bin"
+        try:
+            done = subprocess.run(
+                argv,
+                env=os.environ | {"PATH": search},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                timeout=_ASK,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.say(f"{argv[0]}: {error}")
+            return None
+        return done.stdout if done.returncode == 0 else None
+
+
+class Slurm(Job):
+    """Slurm requeues and holds at its owner's word, and kills the job that is requeued."""
+
+    def tries(self) -> int:
+        return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+    def requeue(self) -> int:
+        return self._end(self.ask("scontrol", "requeue", self.number))
+
+    def hold(self, reason: str) -> int:
+        self.say("held: when the cause is mended, release it with `scontrol release`, or cancel it")
+        self.ask("scontrol", "update", f"JobId={self.number}", f"Comment=wnodes: {reason}")
+        return self._end(self.ask("scontrol", "requeuehold", self.number))
+
+    def _end(self, agreed: str | None) -> int:
+        if agreed is not None:
+            time.sleep(END_PATIENCE)
+        return 1
+
+
+SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm}

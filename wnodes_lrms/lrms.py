@@ -1,0 +1,95 @@
+"""The batch systems that are known here: one table, and what each entry must be able to do."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wnodes_lrms import sacct, slurmchecks
+from wnodes_lrms.config import Config
+from wnodes_lrms.doctor import Check
+from wnodes_lrms.drmaaleases import DrmaaLeases
+from wnodes_lrms.errors import ConfigError
+from wnodes_lrms.hookset import Hooks
+from wnodes_lrms.lease import Leases
+from wnodes_lrms.model import Allocation
+from wnodes_lrms.policy import Policy
+from wnodes_lrms.sacct import Run
+from wnodes_lrms.slurm import Slurm, read_block_map
+from wnodes_lrms.slurmhooks import Site as SlurmSite
+from wnodes_lrms.slurmleases import SlurmLeases
+from wnodes_lrms.slurmsite import SlurmHooks
+
+
+class Lrms(Protocol):
+    """The batch system of one node. All raise UnknownError if it does not answer."""
+
+    def allocation(self, job: str) -> Allocation:
+        """What the job was granted on this node."""
+
+    def live_jobs(self) -> set[str]:
+        """The jobs that hold an allocation on this node."""
+
+    def drain(self, reason: str) -> str:
+        """Have it send no more jobs here; asked again, success.
+
+        The reason of a drain that somebody else has set, which stays; empty if there is none.
+        """
+
+    def resume(self) -> str:
+        """Have it send jobs here again, if it was a bait that has drained the node.
+
+        The reason of a drain that somebody else has set, which stays; empty if there is none.
+        """
+
+
+@dataclass(frozen=True)
+class System:
+    """A batch system. `leases`: by its own commands; None: only through DRMAA. `runs`: what its
+    accounting has of the jobs of a node since a time; None: that is not read here."""
+
+    node: Callable[[Config, str], Lrms]
+    hooks: Callable[[Config, Policy], Hooks]
+    site_checks: Callable[[Config], Iterator[Check]]
+    node_checks: Callable[[Config, str], Iterator[Check]]
+    leases: Callable[[Config], Leases] | None = None
+    runs: Callable[[str, float], Sequence[Run]] | None = None
+
+
+def _slurm_hooks(config: Config, rules: Policy) -> Hooks:
+    site = SlurmSite(
+        slurm_conf=Path(config.hooks.slurm_conf),
+        socket=config.bait.socket,
+        retries=config.retries,
+        folder=Path(config.hooks.folder),
+    )
+    return SlurmHooks(site, rules)
+
+
+SYSTEMS: dict[str, System] = {
+    "slurm": System(
+        node=lambda _config, node: Slurm(node, read_block_map()),
+        hooks=_slurm_hooks,
+        site_checks=slurmchecks.of_site,
+        node_checks=slurmchecks.of_node,
+        leases=lambda config: SlurmLeases(config.cloud.accounts, config.cloud.shutdown_time),
+        runs=sacct.runs,
+    ),
+}
+
+
+def leases_of(config: Config) -> Leases:
+    """What submits the leases: DRMAA where the site names a library, else the LRMS's commands.
+
+    Raises ConfigError if there is neither.
+    """
+    if config.cloud.drmaa_library:
+        return DrmaaLeases(
+            config.cloud.drmaa_library,
+            config.cloud.accounts,
+            Path(config.bait.state_dir) / "leases.sqlite",
+        )
+    by_commands = SYSTEMS[config.lrms].leases
+    if by_commands is None:
+        raise ConfigError("cloud", [f"drmaa_library is needed for leases with {config.lrms}"])
+    return by_commands(config)
