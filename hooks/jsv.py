@@ -109,9 +109,13 @@ def answer(
     if "vm" in requests(job.get("l_soft", "")):
         raise RefusedError("-soft -l vm=… leaves open whether the job runs in a machine")
     tag = wish(asked, environment)
+    if job.get("N", "").startswith(f"{LEASE}-"):
+        if tag:
+            raise RefusedError("a lease carries the machine of its order, and names no image")
+        check_lease(job, policy)
+        return []
+    tag = tag or policy["projects"].get(job.get("P", ""), "")
     if not tag:
-        if job.get("N", "").startswith(f"{LEASE}-"):
-            check_lease(job, policy)
         return []
     if not TAG.fullmatch(tag):
         raise RefusedError(f"{shown(tag)} is no image: a tag is NAME_OS_ARCH")
@@ -124,7 +128,7 @@ def answer(
     changes = []
     if asked.get("wnodes") is None:
         changes.append(f"PARAM l_hard {hard + ',' if hard else ''}wnodes=true")
-    if "vm" in asked and not environment.get("WNODES_IMAGE"):
+    if not environment.get("WNODES_IMAGE"):
         changes.append(f"ENV ADD WNODES_IMAGE {tag}")
     return changes
 
