@@ -35,6 +35,17 @@ mem_free mf MEMORY <= YES YES 1G 0
 wnodes wnodes BOOL == YES NO 0 0
 vm vm STRING != YES NO NONE 0
 """
+HOST = f"""\
+hostname {{node}}
+load_scaling NONE
+complex_values slots={CORES},mem_free={MEMORY}M,wnodes=true,vm=none
+user_lists NONE
+xuser_lists NONE
+projects NONE
+xprojects NONE
+usage_scaling NONE
+report_variables NONE
+"""
 SCHEDULER = {"schedule_interval": "0:0:2", "flush_submit_sec": "1", "flush_finish_sec": "1"}
 CONFIGURATION = {
     "load_report_time": "0:0:5",
@@ -136,7 +147,8 @@ def admit(site: Layout, memory: Memory, inside: Sequence[str]) -> None:
         return run([*inside, "qconf", *arguments], environment(site, memory))
 
     def load(option: str, name: str, text: str) -> None:
-        path = site.run / f"{name}.qconf"
+        path = site.run / "qconf" / name  # for qconf, too, its name says what it is about
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
         qconf(option, str(path))
 
@@ -153,9 +165,9 @@ def admit(site: Layout, memory: Memory, inside: Sequence[str]) -> None:
         "jsv_url": f"script:{site.hooks}/jsv",
     }
     load("-Mconf", "global", _changed(qconf("-sconf"), here))
-    for node in NODES:
-        offers = f"slots={CORES},mem_free={MEMORY}M,wnodes=true,vm=none"
-        qconf("-rattr", "exechost", "complex_values", offers, node)
+    known_hosts = _names(inside, "-sel", site, memory)
+    for node in (node for node in NODES if node not in known_hosts):
+        load("-Ae", node, HOST.format(node=node))
     if "smp" not in _names(inside, "-spl", site, memory):
         load("-Ap", "smp", (PACKAGED / "util/resources/pe/smp").read_text())
     present = _names(inside, "-sql", site, memory)

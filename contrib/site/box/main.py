@@ -111,6 +111,7 @@ def up(site: Layout, lrms: str | None = None) -> None:
         launch(part, processes, inside)
     with step("nodes, queues, accounts"):
         system.admit(site, memory, inside)
+        product.install_hooks(site, memory)  # again: some of what they know is told only now
     for part in product.baits(site, memory):
         bring_up(part, processes, inside)
     for part in system.nodes(site, memory, processes):
