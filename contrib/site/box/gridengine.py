@@ -27,6 +27,7 @@ PACKAGED = Path("/usr/share/gridengine")
 PROGRAMS = Path("/var/lib/gridengine")  # what the package has there is links, by architecture
 LIBRARY = Path("/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0")
 QUEUES = ("main", "grid")
+PARALLEL = {"smp": "$pe_slots", "wide": "1"}  # cores of one host; one of each of several
 CORES, MEMORY = 2, 4096  # of each node; MiB
 
 # As a site has it for machines: memory is given to jobs, and the two complexes of wnodes-lrms.
@@ -46,6 +47,8 @@ xprojects NONE
 usage_scaling NONE
 report_variables NONE
 """
+# A job's processes are known by a group of its own: on one machine, no two may have the same.
+GROUPS = dict(zip(NODES, ("65400-65449", "65450-65499"), strict=True))
 SCHEDULER = {"schedule_interval": "0:0:2", "flush_submit_sec": "1", "flush_finish_sec": "1"}
 CONFIGURATION = {
     "load_report_time": "0:0:5",
@@ -168,15 +171,19 @@ def admit(site: Layout, memory: Memory, inside: Sequence[str]) -> None:
     known_hosts = _names(inside, "-sel", site, memory)
     for node in (node for node in NODES if node not in known_hosts):
         load("-Ae", node, HOST.format(node=node))
-    if "smp" not in _names(inside, "-spl", site, memory):
-        load("-Ap", "smp", (PACKAGED / "util/resources/pe/smp").read_text())
+        load("-Aconf", node, f"gid_range {GROUPS[node]}\n")
+    environments = _names(inside, "-spl", site, memory)
+    packaged = (PACKAGED / "util/resources/pe/smp").read_text()
+    for name, rule in PARALLEL.items():
+        if name not in environments:
+            load("-Ap", name, _changed(packaged, {"pe_name": name, "allocation_rule": rule}))
     present = _names(inside, "-sql", site, memory)
     for queue in QUEUES:
         wanted = {
             "qname": queue,
             "hostlist": " ".join(NODES),
             "slots": str(CORES),
-            "pe_list": "smp",
+            "pe_list": " ".join(PARALLEL),
             "rerun": "TRUE",
             "load_thresholds": "NONE",  # a machine whose cores are shared with the tests
             "shell": "/bin/bash",
