@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 
-from . import batch, bridge, libvirt, people, ports, private, product
+from . import arc, batch, bridge, libvirt, people, ports, private, product
 from .errors import SiteError
 from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
 from .part import Part, bring_up, launch, require_alive
@@ -27,10 +27,11 @@ def main() -> int:
         " is already here.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    bring = commands.add_parser("up", help="bring up all that is not up yet")
-    bring.add_argument(
+    start = commands.add_parser("up", help="bring up all that is not up yet")
+    start.add_argument(
         "--lrms", choices=batch.SYSTEMS, help=f"the batch system; {batch.DEFAULT} if none is up"
     )
+    start.add_argument("--ce", choices=["arc"], help="with a computing element in front")
     down = commands.add_parser("down", help="end all of it; keeps the built image and the logs")
     down.add_argument("--purge", action="store_true", help="keep nothing")
     status = commands.add_parser("status", help="what is up; exit code 1 if anything is down")
@@ -56,7 +57,7 @@ def _do(arguments: argparse.Namespace, site: Layout) -> int:
     if arguments.command == "up":
         site.root.mkdir(parents=True, exist_ok=True)
         with locked(site):
-            up(site, arguments.lrms)
+            up(site, arguments.lrms, arguments.ce)
     elif site.root.exists():
         with locked(site):
             down(site, purge=arguments.purge)
@@ -69,20 +70,18 @@ def exports(site: Layout) -> str:
     """Shell text that makes any shell use the site."""
     memory = Memory(site.root / "state.json")
     variables = batch.environment(site, memory) | bridge.environment(site, memory)
+    variables |= arc.environment(site, memory)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     programs = REPOSITORY / ".venv" / "bin"
     return "\n".join([*lines, f'export PATH={shlex.quote(str(programs))}:"$PATH"'])
 
 
-def up(site: Layout, lrms: str | None = None) -> None:
+def up(site: Layout, lrms: str | None, ce: str | None) -> None:
     """Bring up what is not up. Raises SiteError; what is up by then stays up, for a look."""
     product.require_setup()
     memory = Memory(site.root / "state.json")
-    chosen = lrms or batch.name(memory)
-    if memory.get("lrms", chosen) != chosen:
-        raise SiteError(f"the site has {batch.name(memory)}", "run `site down` first")
-    memory.set("lrms", chosen)
-    print(f"Bringing up the site in a box in {site.root}, with {chosen}", flush=True)
+    choose(memory, lrms, ce)
+    print(f"Bringing up the site in a box in {site.root}, with {batch.name(memory)}", flush=True)
     system, processes = batch.system(memory), Processes(memory, site.log)
     if processes.pid(private.NAME) is None:
         # The first time, or after a crash: of the machine, or of the namespace's keeper only.
@@ -97,6 +96,9 @@ def up(site: Layout, lrms: str | None = None) -> None:
         product.configure(site, memory)
     with step("certificates, proxies"):
         bridge.configure(site)
+    if arc.wanted(memory):
+        with step("computing element"):
+            arc.configure(site, memory)
     bring_up(private.part(site, system.covers(site), processes), processes)
     inside = private.enter(processes)
     for part in (*system.foundations(site), *libvirt.parts(site)):
@@ -116,12 +118,25 @@ def up(site: Layout, lrms: str | None = None) -> None:
         bring_up(part, processes, inside)
     for part in system.nodes(site, memory, processes):
         bring_up(part, processes, inside)
-    bring_up(bridge.part(site, memory), processes, inside)
+    for part in (bridge.part(site, memory), *arc.parts(site, memory)):
+        bring_up(part, processes, inside)
     for part in all_parts(site, memory, processes):
         require_alive(part, processes)
     print(f'Up. Use it in any shell with: eval "$({REPOSITORY}/contrib/site/site env)"')
     print(f"A job as an ordinary user: runuser -u {people.USER} -- …")
     print("A cloud user: curl --capath $X509_CERT_DIR --cert $X509_USER_PROXY $WNODES_URL/-/")
+
+
+def choose(memory: Memory, lrms: str | None, ce: str | None) -> None:
+    """Remember what the site is to have. Raises SiteError if it can't be, or has another."""
+    chosen = lrms or batch.name(memory)
+    if memory.get("lrms", chosen) != chosen:
+        raise SiteError(f"the site has {batch.name(memory)}", "run `site down` first")
+    if (ce or arc.wanted(memory)) and chosen != "slurm":
+        raise SiteError(f"the computing element does not submit to {chosen}", "leave out one")
+    memory.set("lrms", chosen)
+    if ce:
+        memory.set("ce", ce)
 
 
 def down(site: Layout, *, purge: bool) -> None:
@@ -130,7 +145,9 @@ def down(site: Layout, *, purge: bool) -> None:
     memory = Memory(site.root / "state.json")
     processes = Processes(memory, site.log)
     with step("bridge, jobs"):
-        processes.stop(bridge.part(site, memory).name)  # first: it would ask for leases again
+        # First: they would submit again.
+        for part in (bridge.part(site, memory), *arc.parts(site, memory)):
+            processes.stop(part.name)
         end_jobs(site, memory, processes)
     with step("batch system and baits"):
         for part in reversed(batch_parts(site, memory, processes)):
@@ -206,6 +223,7 @@ def all_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part]:
         *libvirt.parts(site),
         *batch_parts(site, memory, processes),
         bridge.part(site, memory),
+        *arc.parts(site, memory),
     ]
 
 
