@@ -8,7 +8,7 @@ import json
 import pwd
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -167,7 +167,7 @@ def allocation_of(
     rules: Iterable[DefaultRule],
     node: str,
 ) -> Allocation:
-    """What a running job was granted on this node.
+    """What a running job was granted on this node; without a folder if that is its owner's home.
 
     `shares` has a row for each of its hosts and slots, `whole` one with all slots. Raises
     UnknownError if they do not list it, RejectedError if it is not on this node alone.
@@ -198,7 +198,7 @@ def allocation_of(
         cores=rows[0].slots,
         memory=memory_of(job, rows[0].slots, kinds),
         cpus=(),
-        workdir=job.workdir or pwd.getpwuid(job.uid).pw_dir,
+        workdir=job.workdir,
         tag=tag,
         by=by if tag else "",
     )
@@ -236,7 +236,7 @@ class GridEngine:
         number = job.partition(".")[0]
         found = parse_job(number, _ask("qstat", "-xml", "-j", number))
         running = ("qstat", "-xml", "-s", "rs", "-u", found.owner)
-        return allocation_of(
+        granted = allocation_of(
             job,
             found,
             parse_held(_ask(*running, "-g", "t")),
@@ -245,6 +245,7 @@ class GridEngine:
             self.rules,
             self.node,
         )
+        return replace(granted, workdir=granted.workdir or _home(granted.uid))
 
     def live_jobs(self) -> set[str]:
         """Jobs and tasks that hold slots here. Raises UnknownError."""
@@ -293,6 +294,13 @@ class GridEngine:
                 self.notes.unlink(missing_ok=True)
         except OSError as error:
             raise UnknownError(f"{self.notes}: {error}") from error
+
+
+def _home(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_dir
+    except KeyError:
+        raise RejectedError(f"uid {uid} is not known on this node") from None
 
 
 def _foreign(queues: dict[str, str], ours: set[str]) -> str:

@@ -28,7 +28,7 @@ def of_site(_config: Config) -> Iterator[Check]:
 def of_node(_config: Config, name: str) -> Iterator[Check]:
     """A node, as Grid Engine has it."""
     try:
-        yield offers(name, run(["qhost", "-F", f"{FEATURE},vm", "-h", name], deadline=_DEADLINE))
+        yield offers(name, run(["qhost", "-F", f"{FEATURE},vm"], deadline=_DEADLINE))
         said = run(["qstat", "-f", "-xml", "-q", f"*@{name}"], deadline=_DEADLINE, unknown=True)
         yield queues(name, parse_queues(said))
     except WnodesError as error:
@@ -54,7 +54,11 @@ def memory(said: str) -> Check:
 
 def offers(name: str, said: str) -> Check:
     """Whether jobs with machines are sent to the host, by `qhost -F wnodes,vm`."""
-    missing = [word for word in (FEATURE, "vm") if f":{word}=" not in said]
+    own, here = "", False
+    for line in said.splitlines():  # a host's resources stand below its line, indented
+        here = here if line[:1].isspace() else line.split(None, 1)[:1] == [name]
+        own += line if here else ""
+    missing = [word for word in (FEATURE, "vm") if f":{word}=" not in own]
     if not missing:
         return ok("grid engine host", f"{name} has {FEATURE} and vm")
     return fault(
