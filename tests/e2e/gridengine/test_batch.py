@@ -85,11 +85,12 @@ def test_commands(submit: Submit) -> None:
     assert direct.wait().output == "a  b $HOME\n"
 
 
-def test_a_job_that_drmaa_submits(submit: Submit, home: Path) -> None:  # noqa: ARG001
+def test_a_job_that_drmaa_submits(home: Path) -> None:
+    output = home / f"by-drmaa-{time.monotonic_ns()}"
     code = (
         "import drmaa; s = drmaa.Session(); s.initialize(); t = s.createJobTemplate();"
         "t.remoteCommand = '/bin/cat'; t.args = ['/proc/sys/kernel/random/boot_id'];"
-        f"t.nativeSpecification = '-l vm={IMAGE}'; t.outputPath = ':{home}/by-drmaa';"
+        f"t.nativeSpecification = '-l vm={IMAGE}'; t.outputPath = ':{output}';"
         "i = s.wait(s.runJob(t), 100); print(i.exitStatus); s.exit()"
     )
     library = {
@@ -98,7 +99,7 @@ def test_a_job_that_drmaa_submits(submit: Submit, home: Path) -> None:  # noqa: 
     }
     said = call(sys.executable, "-c", code, user=USER, env=os.environ | library, cwd=str(home))
     assert said == "0\n"
-    boot = (home / "by-drmaa").read_text()
+    boot = output.read_text()
     assert len(boot) == len(BOOT_ID) + 1
     assert BOOT_ID not in boot
 
