@@ -69,6 +69,10 @@ e2e-batch: setup ## Of them all others
 e2e-ce: setup ## Of them those of jobs that come in by a computing element
 	$(call on_site,ce,--ce arc --,$(E2E_CE))
 
+.PHONY: e2e-gridengine
+e2e-gridengine: setup ## Those of jobs and machines in Grid Engine, on a site that has it
+	$(call on_site,gridengine,--lrms gridengine --,tests/e2e/gridengine)
+
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site
 @mkdir -p build

@@ -77,4 +77,40 @@ class Slurm(Job):
         return 1
 
 
-SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm}
+class GridEngine(Job):
+    """Grid Engine runs a job again whose starter ends with 99, and puts it in error with 100: the
+    job alone, not its queue. The count is kept in the job's context, which its owner may change.
+    """
+
+    def __init__(self, number: str, node: str) -> None:
+        super().__init__(number, node)
+        self.whole, _, task = number.partition(".")  # an array's tasks share one context
+        self.key = f"wnodes_tries_{task}" if task else "wnodes_tries"
+
+    def tries(self) -> int:
+        said = self.ask("qstat", "-j", self.whole)
+        if said is None:
+            raise OSError("qstat does not answer")
+        for line in said.splitlines():
+            if line.startswith("context:"):
+                pairs = (pair.partition("=") for pair in line.split(None, 1)[1].split(","))
+                return next((int(value) for key, _, value in pairs if key == self.key), 0)
+        return 0
+
+    def requeue(self) -> int:
+        try:
+            counted = self.ask("qalter", "-ac", f"{self.key}={self.tries() + 1}", self.whole)
+        except (OSError, ValueError):
+            counted = None
+        # Without a count it might go round for ever.
+        return 99 if counted is not None else self.hold("it can't be counted how often it is tried")
+
+    def hold(self, reason: str) -> int:  # noqa: ARG002 (it was said; Grid Engine has no place for it)
+        self.say(
+            f"in error state: when the cause is mended, `qmod -cj {self.number}` lets it run"
+            " again, or delete it"
+        )
+        return 100
+
+
+SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm, "gridengine": GridEngine}

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import sacct, slurmchecks
+from wnodes_lrms import gridenginechecks, sacct, slurmchecks
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.errors import ConfigError
+from wnodes_lrms.gridengine import GridEngine
+from wnodes_lrms.gridenginehooks import Site as GridEngineSite
+from wnodes_lrms.gridenginesite import GridEngineHooks
 from wnodes_lrms.hookset import Hooks
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
@@ -66,6 +69,15 @@ def _slurm_hooks(config: Config, rules: Policy) -> Hooks:
     return SlurmHooks(site, rules)
 
 
+def _grid_engine_hooks(config: Config, rules: Policy) -> Hooks:
+    site = GridEngineSite(Path(config.hooks.folder), config.bait.socket, config.retries)
+    return GridEngineHooks(site, rules)
+
+
+def _grid_engine(config: Config, node: str) -> Lrms:
+    return GridEngine(node, config.default, Path(config.bait.state_dir) / "disabled-queues.json")
+
+
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -74,6 +86,12 @@ SYSTEMS: dict[str, System] = {
         node_checks=slurmchecks.of_node,
         leases=lambda config: SlurmLeases(config.cloud.accounts, config.cloud.shutdown_time),
         runs=sacct.runs,
+    ),
+    "gridengine": System(
+        node=_grid_engine,
+        hooks=_grid_engine_hooks,
+        site_checks=gridenginechecks.of_site,
+        node_checks=gridenginechecks.of_node,
     ),
 }
 
