@@ -27,7 +27,6 @@ _MARKED = """<metadata><w:machine xmlns:w='{mark}' cluster='{cluster}' node='{no
 restart='0' image='x'/></metadata>"""
 _NETWORK = "<network><name>{name}</name><bridge name='{bridge}'/></network>"
 _NETWORKS = {"strangers": "wi-strangers", "wnodes-private@hv9": "wi-hv9"}
-_CGROUPS = Path("/sys/fs/cgroup")
 _NOTE = "nobody's but ours\n"
 
 
@@ -39,7 +38,6 @@ class Foreign:
     processes: dict[str, int]  # UUID → QEMU's number
     jobs: tuple[str, ...]
     files: tuple[Path, ...]
-    cgroups: frozenset[Path]  # those of the above, and those that an earlier site has left
 
     def touched(self, box: Box) -> list[str]:
         """What is not as it was, in words."""
@@ -80,7 +78,7 @@ def strangers(box: Box, config: Config) -> Iterator[Foreign]:
     try:
         for job in jobs:
             wait_until(partial(_runs, job), 30, f"plain job {job} runs")
-        yield Foreign(domains, running, jobs, files, frozenset(cgroups()))
+        yield Foreign(domains, running, jobs, files)
     finally:
         for uuid in domains:
             call("virsh", "destroy", uuid, check=False)
@@ -92,11 +90,6 @@ def strangers(box: Box, config: Config) -> Iterator[Foreign]:
                 file.unlink()
             with suppress(OSError):
                 file.parent.rmdir()
-
-
-def cgroups() -> set[Path]:
-    """The control groups of jobs and machines that there are."""
-    return {p for word in ("job_*", "*qemu*") for p in _CGROUPS.rglob(word) if p.is_dir()}
 
 
 def _runs(job: str) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from contrib.site.box.layout import NODES
-from tests.chaos.foreign import Foreign, cgroups
+from tests.chaos.cgroups import left
+from tests.chaos.foreign import Foreign
 from tests.chaos.site import Box
 from tests.e2e.conftest import call
 from wnodes_lrms.config import Config
@@ -76,7 +77,7 @@ def _ledgers(box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:
 
 
 def _cgroups(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
-    for path in sorted(cgroups() - strangers.cgroups):
+    for path in left(strangers.jobs):
         yield f"cgroup {path}"
 
 
