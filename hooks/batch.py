@@ -4,7 +4,10 @@ A starter that gets no machine can't run the job. What then becomes of it differ
 for each LRMS. All of it is done as the job's owner. Standard library only.
 """
 
+import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +19,10 @@ _ASK = 30.0  # seconds that a command of the LRMS gets
 class Job:
     """A job on its node."""
 
-    def __init__(self, number: str, node: str) -> None:
+    def __init__(self, number: str, node: str, bait: str = "") -> None:
         self.number = number
         self.node = node
+        self.bait = bait  # its socket
 
     def say(self, text: str) -> None:
         """One line to the user, on the job's standard error."""
@@ -77,4 +81,41 @@ class Slurm(Job):
         return 1
 
 
-SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm}
+class Torque(Job):
+    """Torque lets operators alone rerun a job: the bait is asked, and decides by what it knows."""
+
+    def tries(self) -> int:
+        said = self.ask("qstat", "-f", "-1", self.number) or ""
+        found = re.search(r"^    start_count = (\d+)$", said, re.MULTILINE)
+        if not found:
+            raise ValueError("qstat does not tell how often the job was started")
+        return int(found[1]) - 1
+
+    def requeue(self) -> int:
+        return self._again("")
+
+    def hold(self, reason: str) -> int:
+        return self._again(reason)
+
+    def _again(self, reason: str) -> int:
+        trouble = f"no answer from the bait at {self.bait}"
+        try:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(_ASK)
+                link.connect(self.bait)
+                link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
+                for answer in map(json.loads, link.makefile()):
+                    trouble = answer.get("error", "")
+                    if answer.get("act") == "hold":
+                        self.say("held: an operator releases it when the cause is mended")
+        except (OSError, ValueError) as error:
+            trouble = f"{trouble}: {error}"
+        if trouble:
+            if trouble != reason:
+                self.say(f"not tried again: {trouble}")
+            return 1
+        time.sleep(END_PATIENCE)
+        return 1
+
+
+SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm, "torque": Torque}

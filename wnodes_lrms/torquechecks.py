@@ -1,10 +1,13 @@
 """What `wnodes doctor` finds about Torque. Pure but for `of_site` and `of_node`, which ask it."""
 
-from collections.abc import Iterator
+import fnmatch
+import socket
+from collections.abc import Collection, Iterator
 
 from wnodes_lrms.config import Config
-from wnodes_lrms.doctor import FEATURE, Check, fault, ok, warning
+from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.run import run
 from wnodes_lrms.torque import NodeState, parse_node
 
@@ -37,16 +40,15 @@ def node(name: str, said: NodeState) -> list[Check]:
     ]
 
 
-def operator(name: str, settings: str) -> Check:
-    """Whether the bait may hold and requeue, and take its node offline, by `qmgr -c 'print
-    server'` as its root sees it: qmgr names the operators to everybody."""
+def operator(name: str, hosts: Collection[str], settings: str) -> Check:
+    """Whether the bait may hold, requeue and drain, by `qmgr -c 'print server'`, which names the
+    managers and operators, with a * for parts of host names. `hosts`: how this host is called."""
     named = [
         line.split()[-1]
         for line in settings.splitlines()
         if line.startswith(("set server managers", "set server operators"))
     ]
-    # *: any host, or a part of one, as in root@*.site.org
-    if any(_fits(who, name) for who in named):
+    if any(fnmatch.fnmatchcase(f"root@{host}", who) for host in hosts for who in named):
         return ok("torque operator", f"root@{name} may requeue, hold and drain")
     return warning(
         "torque operator",
@@ -54,13 +56,6 @@ def operator(name: str, settings: str) -> Check:
         " `wnodes host drain` can't keep jobs away",
         f"`qmgr -c 'set server operators += root@{name}'`",
     )
-
-
-def _fits(who: str, name: str) -> bool:
-    user, _, host = who.partition("@")
-    if user not in ("root", "*"):
-        return False
-    return host.endswith(name) or name.startswith(host.split(".")[0]) or host.startswith("*")
 
 
 def of_site(_config: Config) -> Iterator[Check]:
@@ -81,7 +76,8 @@ def of_node(_config: Config, name: str) -> Iterator[Check]:
     try:
         said = run(["pbsnodes", "-x", name], deadline=_DEADLINE)
         yield from node(name, parse_node(name, said))
-        yield operator(name, run(["qmgr", "-c", "print server"], deadline=_DEADLINE))
+        settings = run(["qmgr", "-c", "print server"], deadline=_DEADLINE)
+        yield operator(name, {name, socket.getfqdn()}, settings)
     except WnodesError as error:
         yield fault(
             "torque node",

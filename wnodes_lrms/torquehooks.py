@@ -1,8 +1,8 @@
 """What a site's Torque gets of the hooks, decided from its files and what it has now.
 
-pbs_mom knows one prologue and one epilogue, by name: ours stand there, and go on to the site's own,
-which wait beside them. `$job_starter` in mom_priv/config and, where jobs are submitted, SUBMITFILTER
-in torque.cfg are the site's to set.
+pbs_mom knows one prologue and one epilogue, by name: ours stand there, and go on to the site's
+own, which wait beside them. `$job_starter` in mom_priv/config and, where jobs are submitted,
+SUBMITFILTER in torque.cfg are the site's to set.
 """
 
 import re
@@ -98,7 +98,7 @@ def plan(site: Site, rules: Policy, now: Present, copied: Mapping[str, bytes]) -
         own = place.aside if place in adopt or aside is not None else None
         # Last of all: pbs_mom runs it as soon as it stands there.
         name = place.path.name
-        text = _text(site, name, program=site.folder / "hook.py", site=own, wishes=_wishes(rules))
+        text = _text(site, name, program=site.folder / "hook.py", own=own, wishes=_wishes(rules))
         files.append(File(place.path, text.encode(), 0o755))
     found = _STARTER.search(now.config)
     ours = site.folder / "starter"
@@ -118,7 +118,7 @@ def take_back(site: Site, now: Present) -> list[str]:
 
 def tags(site: Site, rules: Policy) -> File:
     """The table of tags that the submit filter reads at each submission."""
-    head = "# wnodes-lrms: tags of the catalogue, written by `wnodes hooks install` and `image add`\n"
+    head = "# wnodes-lrms: tags of the catalogue; written by `wnodes hooks install`, `image add`\n"
     text = head + "".join(f"{tag}\n" for tag in sorted(rules.tags))
     return File(site.folder / "tags", text.encode(), 0o644)
 
@@ -152,7 +152,8 @@ def _rendered(site: Site, name: str, template: str, **values: object) -> File:
 
 def _text(site: Site, template: str, **values: object) -> str:
     marks = '"$node"'.join(shlex.quote(part) if part else "" for part in _marks(site).split("%n"))
-    return render(f"torque/{template}.sh.j2", socket=site.socket, marks=marks, **values)
+    values |= {"socket": site.socket, "marks": marks}
+    return render(f"torque/{template}.sh.j2", xml=False, **values)
 
 
 def _marks(site: Site) -> str:
