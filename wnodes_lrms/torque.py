@@ -24,6 +24,7 @@ _SIZE = re.compile(r"(\d+)([kmgtp]?)([bw]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _WORD = 8  # bytes
 _MIB = 1 << 20
+_TOTAL = "req_information.total_memory."
 _VM = re.compile(r"vm:(\S+)")
 _IMAGE = re.compile(r"(?:^|,)WNODES_IMAGE=([^,]*)")
 _OURS = "wnodes: "  # before the note of a node that a bait has taken offline
@@ -151,6 +152,9 @@ def _memory(record: Mapping[str, str], cores: int) -> int:
         return parse_size(record["Resource_List.mem"])
     if "Resource_List.pmem" in record:
         return parse_size(record["Resource_List.pmem"]) * cores
+    asked = [size for key, size in record.items() if key.startswith(_TOTAL)]
+    if asked:  # by -L
+        return sum(map(parse_size, asked))
     raise RejectedError(
         "the job was granted no memory: the user must give -l mem=…, or the site a default, as in"
         " `qmgr -c 'set queue QUEUE resources_default.mem = 2gb'`"
