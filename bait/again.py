@@ -47,12 +47,14 @@ def again(engine: Engine, job: str, uid: int) -> Iterator[dict[str, Any]]:
     reason = failed[0].reason
     if not failed[0].retry:
         raise RejectedError(reason)
-    tries, retries = granted.restart + 1, engine.config.retries
-    if tries <= retries:
-        yield {"act": "requeue", "tries": tries}
-        engine.ledger.record(job, failed[0].id, f"try {tries} failed: its job is requeued")
+    tries, most = granted.restart + 1, engine.config.retries + 1
+    if tries < most:
+        act = f"requeued: try {tries + 1} of {most}"
+    else:
+        act = "held: an operator releases it when the cause is mended"
+    yield {"act": act}
+    engine.ledger.record(job, failed[0].id, act)
+    if tries < most:
         lrms.requeue(job)
     else:
-        yield {"act": "hold", "tries": tries}
-        engine.ledger.record(job, failed[0].id, f"try {tries} failed: its job is held")
         lrms.hold(job, reason)

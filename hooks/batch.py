@@ -6,7 +6,6 @@ for each LRMS. All of it is done as the job's owner. Standard library only.
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -85,19 +84,9 @@ class Torque(Job):
     """Torque lets operators alone rerun a job: the bait is asked, and decides by what it knows."""
 
     def tries(self) -> int:
-        said = self.ask("qstat", "-f", "-1", self.number) or ""
-        found = re.search(r"^    start_count = (\d+)$", said, re.MULTILINE)
-        if not found:
-            raise ValueError("qstat does not tell how often the job was started")
-        return int(found[1]) - 1
-
-    def requeue(self) -> int:
-        return self._again("")
+        raise ValueError("the bait counts them")
 
     def hold(self, reason: str) -> int:
-        return self._again(reason)
-
-    def _again(self, reason: str) -> int:
         trouble = f"no answer from the bait at {self.bait}"
         try:
             with socket.socket(socket.AF_UNIX) as link:
@@ -106,15 +95,14 @@ class Torque(Job):
                 link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
                 for answer in map(json.loads, link.makefile()):
                     trouble = answer.get("error", "")
-                    if answer.get("act") == "hold":
-                        self.say("held: an operator releases it when the cause is mended")
+                    if "act" in answer:
+                        self.say(answer["act"])
         except (OSError, ValueError) as error:
             trouble = f"{trouble}: {error}"
-        if trouble:
-            if trouble != reason:
-                self.say(f"not tried again: {trouble}")
-            return 1
-        time.sleep(END_PATIENCE)
+        if not trouble:
+            time.sleep(END_PATIENCE)
+        elif trouble != reason:
+            self.say(f"not tried again: {trouble}")
         return 1
 
 
