@@ -1,14 +1,12 @@
 """The bridge before a conformance suite that others wrote: pOCCI, by CESNET (ETSI TS 103 142)."""
 
-import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.occi import URL, Cloud
 
-FOLDER = Path("build/pocci")
+PROGRAM = "build/pocci/bin/pOCCI"  # by install-pocci
 # What a part of the suite needs to be there, and the part; it takes the first volume that it sees,
 # which must not be linked yet. Not among them: CORE/CREATE/001, which asks for an architecture
 # that OCCI has not. An empty list is all that the suite does by itself.
@@ -18,27 +16,9 @@ PARTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def pocci() -> str:
-    """The suite, installed once. Its flags in regular expressions are older than Python 3.11."""
-    if not (FOLDER / "ready").exists():
-        subprocess.run(
-            ["/usr/bin/python3", "-m", "venv", "--system-site-packages", FOLDER], check=True
-        )
-        pip = [str(FOLDER / "bin" / "pip"), "install", "--quiet"]
-        subprocess.run([*pip, "setuptools<58", "wheel"], check=True)
-        subprocess.run([*pip, "--no-build-isolation", "pocci==1.0.2"], check=True)
-        for module in FOLDER.glob("lib/python3*/site-packages/pOCCI/*.py"):
-            text = re.sub(r"r'\^\(\?i\)", "r'(?i)^", module.read_text())
-            text = text.replace("((?i)x-occi-location|location)", "(?i:(x-occi-location|location))")
-            module.write_text(text)
-        (FOLDER / "ready").touch()
-    return str(FOLDER / "bin" / "pOCCI")
-
-
 @pytest.mark.parametrize("media", ["text/plain", "text/occi"])
-def test_what_the_suite_demands(alice: Cloud, pocci: str, media: str) -> None:
-    common = [pocci, "-a", "x509", "-e", URL, "-m", media, "-f", "plain"]
+def test_what_the_suite_demands(alice: Cloud, media: str) -> None:
+    common = [PROGRAM, "-a", "x509", "-e", URL, "-m", media, "-f", "plain"]
     for part in PARTS:
         for tests in part:
             argv = [*common, *(["-t", tests] if tests else [])]

@@ -1,12 +1,13 @@
 """`wnodes image`: the catalogue of images."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from wnodes_lrms import catalogue, hookfiles, source
+from wnodes_lrms import catalogue, glue2, hookfiles, source
 from wnodes_lrms import config as configuration
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.cli.hooks import hooks_of
@@ -88,6 +89,22 @@ def remove(tag: Tag, config: ConfigFile = None) -> None:
     catalogue.remove(_folder(loaded), tag)
     line(f"{tag}: removed")
     _tell_submission(loaded)
+
+
+@app.command("glue2")
+def glue2_(
+    manager: Annotated[str, typer.Option(help="DN of the CE's computing manager", metavar="DN")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON and not LDIF")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Print the tags as GLUE 2.0 application environments, for an information system.
+
+    A computing element shows jobs' folders to machines from trusted images only: so these.
+    """
+    found = catalogue.images(_folder(_load(config)))
+    tags = [image.tag for image in found if image.trusted]
+    render = glue2.document if as_json else glue2.ldif
+    typer.echo(render(tags, manager, time.time()).rstrip("\n"))
 
 
 def _load(path: Path | None) -> Config:

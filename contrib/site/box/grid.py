@@ -8,7 +8,8 @@ from .layout import NODES, Layout
 BASE = "/C=IT/O=Box"  # all names of the site's CA are below it
 SUBJECTS = f"{BASE}/*"
 VO, VOMS_HOST = "testvo", "voms.example"
-HOSTS = ("bridge", *NODES)
+CE = "ce"
+HOSTS = ("bridge", CE, *NODES)
 
 
 def host_name(host: str) -> str:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 
-from . import accounting, bridge, cgroups, libvirt, people, ports, private, product, slurm
+from . import accounting, arc, bridge, cgroups, libvirt, people, ports, private, product, slurm
 from .errors import SiteError
 from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
 from .part import Part, bring_up, launch, require_alive
@@ -26,7 +26,8 @@ def main() -> int:
         "(/var/lib/wnodes-site), and does not touch a Slurm or libvirt that is already here.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", help="bring up all that is not up yet")
+    start = commands.add_parser("up", help="bring up all that is not up yet")
+    start.add_argument("--ce", choices=["arc"], help="with a computing element in front")
     down = commands.add_parser("down", help="end all of it; keeps the built image and the logs")
     down.add_argument("--purge", action="store_true", help="keep nothing")
     status = commands.add_parser("status", help="what is up; exit code 1 if anything is down")
@@ -52,7 +53,7 @@ def _do(arguments: argparse.Namespace, site: Layout) -> int:
     if arguments.command == "up":
         site.root.mkdir(parents=True, exist_ok=True)
         with locked(site):
-            up(site)
+            up(site, arguments.ce)
     elif site.root.exists():
         with locked(site):
             down(site, purge=arguments.purge)
@@ -65,16 +66,19 @@ def exports(site: Layout) -> str:
     """Shell text that makes any shell use the site."""
     memory = Memory(site.root / "state.json")
     variables = site.environment() | bridge.environment(site, memory)
+    variables |= arc.environment(site, memory)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     programs = REPOSITORY / ".venv" / "bin"
     return "\n".join([*lines, f'export PATH={shlex.quote(str(programs))}:"$PATH"'])
 
 
-def up(site: Layout) -> None:
+def up(site: Layout, ce: str | None) -> None:
     """Bring up what is not up. Raises SiteError; what is up by then stays up, for a look."""
     product.require_setup()
     print(f"Bringing up the site in a box in {site.root}", flush=True)
     memory = Memory(site.root / "state.json")
+    if ce:
+        memory.set("ce", ce)
     processes = Processes(memory, site.log)
     if processes.pid(private.NAME) is None:
         # The first time, or after a crash: of the machine, or of the namespace's keeper only.
@@ -90,6 +94,9 @@ def up(site: Layout) -> None:
         product.configure(site, memory)
     with step("certificates, proxies"):
         bridge.configure(site)
+    if arc.wanted(memory):
+        with step("computing element"):
+            arc.configure(site, memory)
     bring_up(private.part(site, processes), processes)
     inside = private.enter(processes)
     launch(accounting.database(site), processes, inside)
@@ -109,6 +116,8 @@ def up(site: Layout) -> None:
         accounting.admit(site)
     for part in (*product.baits(site), *nodes, bridge.part(site, memory)):
         bring_up(part, processes, inside)
+    for part in arc.parts(site, memory):
+        bring_up(part, processes, inside)
     for part in all_parts(site, memory, processes):
         require_alive(part, processes)
     print(f'Up. Use it in any shell with: eval "$({REPOSITORY}/contrib/site/site env)"')
@@ -122,7 +131,9 @@ def down(site: Layout, *, purge: bool) -> None:
     memory = Memory(site.root / "state.json")
     processes = Processes(memory, site.log)
     with step("bridge, jobs"):
-        processes.stop(bridge.part(site, memory).name)  # first: it would ask for leases again
+        # First: they would submit again.
+        for part in (bridge.part(site, memory), *arc.parts(site, memory)):
+            processes.stop(part.name)
         end_jobs(site, processes)
     with step("Slurm and the baits"):
         for part in reversed([*product.baits(site), *slurm.parts(site)]):
@@ -186,6 +197,7 @@ def all_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part]:
         *product.baits(site),
         *slurm.parts(site),
         bridge.part(site, memory),
+        *arc.parts(site, memory),
     ]
 
 

@@ -5,7 +5,7 @@ import socket
 from .layout import NODES, Memory
 
 NAMES = (
-    *("slurmctld", "slurmdbd", "bridge"),
+    *("slurmctld", "slurmdbd", "bridge", "arex"),
     *(f"slurmd-{node}" for node in NODES),
     *(f"api-{node}" for node in NODES),
 )

@@ -27,7 +27,7 @@ def configure(site: Layout, memory: Memory) -> None:
         libvirt_uri=site.libvirt_uri,
         hooks=site.hooks,
         slurm_conf=site.slurm_conf,
-        homes=Path(people.home()).parent,
+        shares=_texts(dict.fromkeys(map(str, (Path(people.home()).parent, site.home)))),
         image=IMAGE,
         charge="cgroup" if cgroups.usable() else "none",
         grid=Grid(site).root,
