@@ -74,9 +74,8 @@ def plan(site: Site, rules: Policy, now: Present, copied: Mapping[str, bytes]) -
         tags(site, rules),
     ]
     if now.config is None:
-        found = _FILTER.search(now.cfg)
         ours = site.folder / "submitfilter"
-        lacks = [] if found and found[1] == str(ours) else [f"torque.cfg: SUBMITFILTER {ours}"]
+        lacks = [] if _filter(now) == str(ours) else [f"torque.cfg: SUBMITFILTER {ours}"]
         return HookSet(tuple(files), lines=tuple(lacks))
     files.append(
         _rendered(
@@ -100,20 +99,29 @@ def plan(site: Site, rules: Policy, now: Present, copied: Mapping[str, bytes]) -
         name = place.path.name
         text = _text(site, name, program=site.folder / "hook.py", own=own, wishes=_wishes(rules))
         files.append(File(place.path, text.encode(), 0o755))
-    found = _STARTER.search(now.config)
     ours = site.folder / "starter"
-    lines = [] if found and found[1] == str(ours) else [f"mom_priv/config: $job_starter {ours}"]
+    lines = [] if _starter(now) == str(ours) else [f"mom_priv/config: $job_starter {ours}"]
     return HookSet(tuple(files), lines=tuple(lines), adopt=tuple(adopt))
 
 
 def take_back(site: Site, now: Present) -> list[str]:
     """What must go out of Torque's files before the hooks can go."""
     lines = []
-    if (found := _STARTER.search(now.config or "")) and found[1] == str(site.folder / "starter"):
+    if _starter(now) == str(site.folder / "starter"):
         lines.append("mom_priv/config: (no $job_starter line)")
-    if (found := _FILTER.search(now.cfg)) and found[1] == str(site.folder / "submitfilter"):
+    if _filter(now) == str(site.folder / "submitfilter"):
         lines.append("torque.cfg: (no SUBMITFILTER line)")
     return lines
+
+
+def _starter(now: Present) -> str:
+    """What pbs_mom runs in place of a job's shell: of several lines the last holds."""
+    return "".join(_STARTER.findall(now.config or "")[-1:])
+
+
+def _filter(now: Present) -> str:
+    """What qsub runs at a submission: of several lines the first holds."""
+    return "".join(_FILTER.findall(now.cfg)[:1])
 
 
 def tags(site: Site, rules: Policy) -> File:

@@ -219,6 +219,9 @@ def test_what_is_told_to_the_site(tmp_path: Path) -> None:
     copied = dict.fromkeys(COPIED, b"")
     done = plan(host.site, rules, Present(f"$job_starter {ours}\n", "", {}), copied)
     assert (done.lines, done.adopt) == ((), ())
+    two = Present(f"$job_starter {ours}\n$job_starter /site/starter\n", "", {})
+    assert plan(host.site, rules, two, copied).lines == host.wanted.lines
+    assert take_back(host.site, two) == []
     submits = plan(host.site, rules, Present(None, "QSUBSLEEP 1\n", {}), copied)
     filter_ = host.site.folder / "submitfilter"
     assert submits.lines == (f"torque.cfg: SUBMITFILTER {filter_}",)
