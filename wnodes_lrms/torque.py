@@ -11,7 +11,7 @@ import grp
 import html
 import pwd
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -30,22 +30,7 @@ _IMAGE = re.compile(r"(?:^|,)WNODES_IMAGE=([^,]*)")
 _OURS = "wnodes: "  # before the note of a node that a bait has taken offline
 _DEADLINE = 10.0
 
-
-@dataclass(frozen=True)
-class Granted:
-    """An allocation whose user is a name as yet."""
-
-    job: str
-    restart: int
-    user: str
-    group: str
-    account: str
-    queue: str
-    cores: int
-    memory: int  # MiB
-    workdir: str
-    tag: str
-    by: str
+Whois = Callable[[str, str], tuple[int, int]]  # names of a user and a group: their numbers
 
 
 def records(listing: str, kind: str) -> Iterator[dict[str, str]]:
@@ -73,19 +58,19 @@ def records(listing: str, kind: str) -> Iterator[dict[str, str]]:
                 values[".".join(path[2:])] = html.unescape(value)
 
 
-def parse_allocation(job: str, listing: str, node: str) -> Granted:
+def parse_allocation(job: str, listing: str, node: str, whois: Whois) -> Allocation:
     """The allocation that `qstat -f -x JOB` describes.
 
     Raises UnknownError if it has no such job, RejectedError if the job does not run, or not on
-    this node alone.
+    this node alone, and what `whois` raises.
     """
     found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
     if len(found) != 1:
         raise UnknownError("qstat does not list the job")
-    return _granted(job, found[0], node)
+    return _granted(job, found[0], node, whois)
 
 
-def _granted(job: str, record: Mapping[str, str], node: str) -> Granted:
+def _granted(job: str, record: Mapping[str, str], node: str, whois: Whois) -> Allocation:
     try:
         state, user, group = record["job_state"], record["euser"], record["egroup"]
         count, queue = int(record["start_count"]) if state in "RSE" else 0, record["queue"]
@@ -102,15 +87,17 @@ def _granted(job: str, record: Mapping[str, str], node: str) -> Granted:
             f"a machine needs exactly one, here {node}"
         )
     tag, by = _wish(record)
-    return Granted(
+    uid, gid = whois(user, group)
+    return Allocation(
         job=job,
         restart=count - 1,
-        user=user,
-        group=group,
+        uid=uid,
+        gid=gid,
         account=record.get("Account_Name", ""),
-        queue=queue,
+        partition=queue,
         cores=where[node],
         memory=_memory(record, where[node]),
+        cpus=(),
         workdir=record.get("init_work_dir", "/"),
         tag=tag,
         by=by,
@@ -170,6 +157,14 @@ def _wish(record: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
+def read_ids(user: str, group: str) -> tuple[int, int]:
+    """The numbers of a user and a group. Raises UnknownError if this node has no such name."""
+    try:
+        return pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise UnknownError(f"the job's owner is not known here: {error}") from error
+
+
 @dataclass(frozen=True)
 class NodeState:
     """What Torque says of a node."""
@@ -205,25 +200,7 @@ class Torque:
     def allocation(self, job: str) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
         listing = run(["qstat", "-f", "-x", job], deadline=_DEADLINE, unknown=True)
-        granted = parse_allocation(job, listing, self.node)
-        try:
-            uid, gid = pwd.getpwnam(granted.user).pw_uid, grp.getgrnam(granted.group).gr_gid
-        except KeyError as error:
-            raise UnknownError(f"job {job}: its owner is not known here: {error}") from error
-        return Allocation(
-            job=granted.job,
-            restart=granted.restart,
-            uid=uid,
-            gid=gid,
-            account=granted.account,
-            partition=granted.queue,
-            cores=granted.cores,
-            memory=granted.memory,
-            cpus=(),
-            workdir=granted.workdir,
-            tag=granted.tag,
-            by=granted.by,
-        )
+        return parse_allocation(job, listing, self.node, read_ids)
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.model import Allocation
 from wnodes_lrms.torque import (
-    Granted,
     Torque,
     parse_allocation,
     parse_hosts,
@@ -28,20 +28,29 @@ def job_of(name: str) -> str:
     return recorded(f"{name}.qstat").partition("<Job_Id>")[2].partition("<")[0]
 
 
-def granted(name: str, node: str = "tqhost") -> Granted:
-    return parse_allocation(job_of(name), recorded(f"{name}.qstat"), node)
+def whois(user: str, group: str) -> tuple[int, int]:
+    return {("tqu", "tqu"): (1004, 1005)}[user, group]
+
+
+def parse(job: str, listing: str, node: str = "tqhost") -> Allocation:
+    return parse_allocation(job, listing, node, whois)
+
+
+def granted(name: str, node: str = "tqhost") -> Allocation:
+    return parse(job_of(name), recorded(f"{name}.qstat"), node)
 
 
 def test_a_job_that_wishes_in_its_environment() -> None:
-    assert granted("environment") == Granted(
+    assert granted("environment") == Allocation(
         job="24.tqhost",
         restart=0,
-        user="tqu",
-        group="tqu",
+        uid=1004,
+        gid=1005,
         account="physics",
-        queue="batch",
+        partition="batch",
         cores=2,
         memory=1500,
+        cpus=(),
         workdir="/home/tqu",
         tag="small_linux_x86_64",
         by="environment",
@@ -58,7 +67,7 @@ def test_the_resource_comes_before_the_environment() -> None:
     listing = recorded("resource.qstat").replace(
         "PBS_O_HOST", "WNODES_IMAGE=other_linux_x,PBS_O_HOST"
     )
-    assert parse_allocation(job_of("resource"), listing, "tqhost").by == "resource"
+    assert parse(job_of("resource"), listing).by == "resource"
 
 
 def test_a_job_without_a_wish_and_memory_by_process() -> None:
@@ -84,7 +93,7 @@ def test_slots_that_were_named_one_by_one() -> None:
 @pytest.mark.parametrize("name", ["hostile", "bytes"])
 def test_what_the_user_writes_changes_nothing(name: str) -> None:
     found = granted(name)
-    assert (found.user, found.group, found.cores, found.memory) == ("tqu", "tqu", 1, 10)
+    assert (found.uid, found.gid, found.cores, found.memory) == (1004, 1005, 1, 10)
 
 
 def test_the_form_with_lines_could_be_forged_and_is_not_read() -> None:
@@ -103,7 +112,7 @@ def test_a_job_that_does_not_run_is_refused(name: str) -> None:
 def test_an_ending_job_is_refused() -> None:
     listing = recorded("plain.qstat").replace("<job_state>R<", "<job_state>E<")
     with pytest.raises(RejectedError, match="is ending"):
-        parse_allocation(job_of("plain"), listing, "tqhost")
+        parse(job_of("plain"), listing)
 
 
 def test_a_job_without_memory_is_told_what_to_do() -> None:
@@ -118,7 +127,7 @@ def test_memory_that_was_asked_for_by_dash_l_upper() -> None:
         "<memory.0>1048576kb</memory.0><total_memory.1>2gb</total_memory.1></req_information>"
     )
     listing = recorded("no-memory.qstat").replace("<euser>", asked + "<euser>")
-    assert parse_allocation(job_of("no-memory"), listing, "tqhost").memory == 3072
+    assert parse(job_of("no-memory"), listing).memory == 3072
 
 
 def test_a_job_elsewhere_or_on_two_nodes_is_refused() -> None:
@@ -126,7 +135,7 @@ def test_a_job_elsewhere_or_on_two_nodes_is_refused() -> None:
         granted("plain", "hv9")
     two = recorded("plain.qstat").replace("tqhost/0-2<", "tqhost/0-1+hv2/0<")
     with pytest.raises(RejectedError, match=r"2 node\(s\) \(tqhost\+hv2\)"):
-        parse_allocation(job_of("plain"), two, "tqhost")
+        parse(job_of("plain"), two)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +165,13 @@ def test_a_job_elsewhere_or_on_two_nodes_is_refused() -> None:
 )
 def test_what_is_no_answer_is_unknown(listing: str) -> None:
     with pytest.raises(UnknownError):
-        parse_allocation(job_of("plain"), listing, "tqhost")
+        parse(job_of("plain"), listing)
 
 
 def test_another_jobs_record_is_no_answer() -> None:
     for job in ("999.tqhost", "26", "2"):
         with pytest.raises(UnknownError, match="does not list"):
-            parse_allocation(job, recorded("plain.qstat"), "tqhost")
+            parse(job, recorded("plain.qstat"))
 
 
 @pytest.mark.parametrize(
