@@ -4,7 +4,9 @@ A starter that gets no machine can't run the job. What then becomes of it differ
 for each LRMS. All of it is done as the job's owner. Standard library only.
 """
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +18,10 @@ _ASK = 30.0  # seconds that a command of the LRMS gets
 class Job:
     """A job on its node."""
 
-    def __init__(self, number: str, node: str) -> None:
+    def __init__(self, number: str, node: str, bait: str = "") -> None:
         self.number = number
         self.node = node
+        self.bait = bait  # its socket
 
     def say(self, text: str) -> None:
         """One line to the user, on the job's standard error."""
@@ -82,8 +85,8 @@ class GridEngine(Job):
     job alone, not its queue. The count is kept in the job's context, which its owner may change.
     """
 
-    def __init__(self, number: str, node: str) -> None:
-        super().__init__(number, node)
+    def __init__(self, number: str, node: str, bait: str = "") -> None:
+        super().__init__(number, node, bait)
         self.whole, _, task = number.partition(".")  # an array's tasks share one context
         self.key = f"wnodes_tries_{task}" if task else "wnodes_tries"
 
@@ -113,4 +116,34 @@ class GridEngine(Job):
         return 100
 
 
-SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm, "gridengine": GridEngine}
+class Torque(Job):
+    """Torque lets operators alone rerun a job: the bait is asked, and decides by what it knows."""
+
+    def tries(self) -> int:
+        raise ValueError("the bait counts them")
+
+    def hold(self, reason: str) -> int:
+        trouble = f"no answer from the bait at {self.bait}"
+        try:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(_ASK)
+                link.connect(self.bait)
+                link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
+                for answer in map(json.loads, link.makefile()):
+                    trouble = answer.get("error", "")
+                    if "act" in answer:
+                        self.say(answer["act"])
+        except (OSError, ValueError) as error:
+            trouble = f"{trouble}: {error}"
+        if not trouble:
+            time.sleep(END_PATIENCE)
+        elif trouble != reason:
+            self.say(f"not tried again: {trouble}")
+        return 1
+
+
+SYSTEMS: dict[str, type[Job]] = {
+    "slurm": Slurm,
+    "gridengine": GridEngine,
+    "torque": Torque,
+}

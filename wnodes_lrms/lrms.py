@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import gridenginechecks, sacct, slurmchecks
+from wnodes_lrms import gridenginechecks, sacct, slurmchecks, torquechecks
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
@@ -22,6 +22,9 @@ from wnodes_lrms.slurm import Slurm, read_block_map
 from wnodes_lrms.slurmhooks import Site as SlurmSite
 from wnodes_lrms.slurmleases import SlurmLeases
 from wnodes_lrms.slurmsite import SlurmHooks
+from wnodes_lrms.torque import Torque
+from wnodes_lrms.torquehooks import Site as TorqueSite
+from wnodes_lrms.torquehooks import TorqueHooks
 
 
 class Lrms(Protocol):
@@ -78,6 +81,17 @@ def _grid_engine(config: Config, node: str) -> Lrms:
     return GridEngine(node, config.default, Path(config.bait.state_dir) / "disabled-queues.json")
 
 
+def _torque_hooks(config: Config, rules: Policy) -> Hooks:
+    site = TorqueSite(
+        home=Path(config.hooks.torque_home),
+        socket=config.bait.socket,
+        run_dir=config.bait.run_dir,
+        retries=config.retries,
+        folder=Path(config.hooks.folder),
+    )
+    return TorqueHooks(site, rules)
+
+
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -92,6 +106,12 @@ SYSTEMS: dict[str, System] = {
         hooks=_grid_engine_hooks,
         site_checks=gridenginechecks.of_site,
         node_checks=gridenginechecks.of_node,
+    ),
+    "torque": System(
+        node=lambda _config, node: Torque(node),
+        hooks=_torque_hooks,
+        site_checks=torquechecks.of_site,
+        node_checks=torquechecks.of_node,
     ),
 }
 
