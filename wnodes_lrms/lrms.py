@@ -108,7 +108,7 @@ SYSTEMS: dict[str, System] = {
         node_checks=gridenginechecks.of_node,
     ),
     "torque": System(
-        node=lambda _config, node: Torque(node),
+        node=lambda config, node: Torque(node, config.default),
         hooks=_torque_hooks,
         site_checks=torquechecks.of_site,
         node_checks=torquechecks.of_node,

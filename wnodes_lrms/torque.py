@@ -11,11 +11,13 @@ import grp
 import html
 import pwd
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.model import Allocation
+from wnodes_lrms.order import LEASE_NAME
+from wnodes_lrms.policy import DefaultRule, default_image
 from wnodes_lrms.run import run
 
 WISH = "other"  # the resource that bears a wish: qsub knows no new ones, and passes this one on
@@ -58,7 +60,9 @@ def records(listing: str, kind: str) -> Iterator[dict[str, str]]:
                 values[".".join(path[2:])] = html.unescape(value)
 
 
-def parse_allocation(job: str, listing: str, node: str, whois: Whois) -> Allocation:
+def parse_allocation(
+    job: str, listing: str, rules: Iterable[DefaultRule], node: str, whois: Whois
+) -> Allocation:
     """The allocation that `qstat -f -x JOB` describes.
 
     Raises UnknownError if it has no such job, RejectedError if the job does not run, or not on
@@ -67,10 +71,12 @@ def parse_allocation(job: str, listing: str, node: str, whois: Whois) -> Allocat
     found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
     if len(found) != 1:
         raise UnknownError("qstat does not list the job")
-    return _granted(job, found[0], node, whois)
+    return _granted(job, found[0], rules, node, whois)
 
 
-def _granted(job: str, record: Mapping[str, str], node: str, whois: Whois) -> Allocation:
+def _granted(
+    job: str, record: Mapping[str, str], rules: Iterable[DefaultRule], node: str, whois: Whois
+) -> Allocation:
     try:
         state, user, group = record["job_state"], record["euser"], record["egroup"]
         count, queue = int(record["start_count"]) if state in "RSE" else 0, record["queue"]
@@ -86,14 +92,17 @@ def _granted(job: str, record: Mapping[str, str], node: str, whois: Whois) -> Al
             f"job {job} has {len(where)} node(s) ({'+'.join(where) or 'none'}), "
             f"a machine needs exactly one, here {node}"
         )
-    tag, by = _wish(record)
+    # A lease's process speaks for itself, with an order; its account is held against that one.
+    # Else it is the user's word, which Torque does not check: no rule may go by it.
+    lease = record.get("Job_Name", "").startswith(LEASE_NAME)
+    tag, by = ("", "") if lease else _wish(record, rules)
     uid, gid = whois(user, group)
     return Allocation(
         job=job,
         restart=count - 1,
         uid=uid,
         gid=gid,
-        account=record.get("Account_Name", ""),
+        account=record.get("Account_Name", "") if lease else "",
         partition=queue,
         cores=where[node],
         memory=_memory(record, where[node]),
@@ -148,13 +157,14 @@ def _memory(record: Mapping[str, str], cores: int) -> int:
     )
 
 
-def _wish(record: Mapping[str, str]) -> tuple[str, str]:
-    """The tag that the job asks for, and by what."""
+def _wish(record: Mapping[str, str], rules: Iterable[DefaultRule]) -> tuple[str, str]:
+    """The tag that the job asks for, or that the site gives it, and by what."""
     if found := _VM.fullmatch(record.get(f"Resource_List.{WISH}", "")):
         return found[1], "resource"
     if found := _IMAGE.search(record.get("Variable_List", "")):
         return found[1], "environment"
-    return "", ""
+    tag = default_image(rules, record["queue"], account=None)
+    return tag, "default" if tag else ""
 
 
 def read_ids(user: str, group: str) -> tuple[int, int]:
@@ -194,13 +204,14 @@ def parse_node(node: str, listing: str) -> NodeState:
 class Torque:
     """The Torque of this node, through its own commands."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, rules: Sequence[DefaultRule]) -> None:
         self.node = node
+        self.rules = rules  # the site's [[default]]
 
     def allocation(self, job: str) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
         listing = run(["qstat", "-f", "-x", job], deadline=_DEADLINE, unknown=True)
-        return parse_allocation(job, listing, self.node, read_ids)
+        return parse_allocation(job, listing, self.rules, self.node, read_ids)
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

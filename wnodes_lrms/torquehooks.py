@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Place, content_of, is_ours
-from wnodes_lrms.policy import DefaultRule, Policy
+from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render, sources
 from wnodes_lrms.torque import WISH
 
@@ -132,15 +132,12 @@ def tags(site: Site, rules: Policy) -> File:
 
 
 def _wishes(rules: Policy) -> str:
-    """Patterns of the prologue's «queue/account/,resources,» of jobs that get a machine."""
+    """Patterns of the prologue's «queue/,resources,» of jobs that get a machine."""
     patterns = [f"*,{WISH}=vm:*"]
-    patterns += [_pattern(rule) for rule in rules.defaults if rule.qos is None]
+    for rule in rules.defaults:
+        if rule.qos is None and rule.account is None:  # neither of which Torque knows for certain
+            patterns.append(f"{shlex.quote(rule.partition)}/*" if rule.partition else "*")
     return " | ".join(patterns)
-
-
-def _pattern(rule: DefaultRule) -> str:
-    words = (rule.partition, rule.account)
-    return "".join(("*" if word is None else shlex.quote(word)) + "/" for word in words) + "*"
 
 
 def _login_shells(config: str) -> list[str]:

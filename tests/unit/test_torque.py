@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from wnodes_lrms.config import Default
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.torque import (
@@ -28,12 +29,15 @@ def job_of(name: str) -> str:
     return recorded(f"{name}.qstat").partition("<Job_Id>")[2].partition("<")[0]
 
 
+RULE = Default(image="site_linux_x86_64", partition="grid")
+
+
 def whois(user: str, group: str) -> tuple[int, int]:
     return {("tqu", "tqu"): (1004, 1005)}[user, group]
 
 
 def parse(job: str, listing: str, node: str = "tqhost") -> Allocation:
-    return parse_allocation(job, listing, node, whois)
+    return parse_allocation(job, listing, [RULE], node, whois)
 
 
 def granted(name: str, node: str = "tqhost") -> Allocation:
@@ -46,7 +50,7 @@ def test_a_job_that_wishes_in_its_environment() -> None:
         restart=0,
         uid=1004,
         gid=1005,
-        account="physics",
+        account="",
         partition="batch",
         cores=2,
         memory=1500,
@@ -75,6 +79,23 @@ def test_a_job_without_a_wish_and_memory_by_process() -> None:
     assert (found.cores, found.memory, found.tag, found.by) == (3, 2100, "", "")
 
 
+def test_the_sites_own_wish_goes_by_the_queue_and_never_by_the_users_word() -> None:
+    listing = recorded("plain.qstat").replace("<queue>batch<", "<queue>grid<")
+    found = parse(job_of("plain"), listing)
+    assert (found.tag, found.by) == ("site_linux_x86_64", "default")
+    rule = Default(image="site_linux_x86_64", account="physics")
+    listing = recorded("environment.qstat").replace("WNODES_IMAGE", "NONE")
+    assert "<Account_Name>physics<" in listing
+    job = job_of("environment")
+    assert parse_allocation(job, listing, [rule], "tqhost", whois).tag == ""
+
+
+def test_a_lease_asks_for_no_machine_and_bears_its_account() -> None:
+    listing = recorded("environment.qstat").replace(">plain.sh<", ">wnodes-lease-1234<")
+    found = parse(job_of("environment"), listing.replace("<queue>batch<", "<queue>grid<"))
+    assert (found.account, found.tag, found.by) == ("physics", "", "")
+
+
 def test_each_start_is_a_restart_of_its_own() -> None:
     assert [granted(name).restart for name in ("resource", "again")] == [0, 1]
 
@@ -98,9 +119,9 @@ def test_what_the_user_writes_changes_nothing(name: str) -> None:
 
 def test_the_form_with_lines_could_be_forged_and_is_not_read() -> None:
     assert recorded("hostile.lines").count("\n    euser = root\n") >= 1
-    account = granted("hostile").account
-    assert account.startswith("</Account_Name><euser>root</euser>")
-    assert "\n    euser = root" in account
+    (record,) = records(recorded("hostile.qstat"), "Job")
+    assert record["Account_Name"].startswith("</Account_Name><euser>root</euser>")
+    assert "\n    euser = root" in record["Account_Name"]
 
 
 @pytest.mark.parametrize("name", ["held", "waiting"])
@@ -272,7 +293,7 @@ def test_the_owner_is_who_torque_runs_the_job_as(recorded_torque: Path) -> None:
     text = text.replace("<euser>tqu", "<euser>nobody").replace("<egroup>tqu", "<egroup>nogroup")
     (recorded_torque / "said").write_text(text)
     fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
-    found = Torque("tqhost").allocation("26.tqhost")
+    found = Torque("tqhost", []).allocation("26.tqhost")
     assert (found.uid, found.gid, found.partition, found.cpus) == (65534, 65534, "batch", ())
     assert asked(recorded_torque) == "qstat|-f|-x|26.tqhost|"
 
@@ -282,13 +303,13 @@ def test_an_owner_who_is_not_known_here_is_unknown(recorded_torque: Path) -> Non
     (recorded_torque / "said").write_text(text)
     fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
     with pytest.raises(UnknownError, match="not known here"):
-        Torque("tqhost").allocation("26.tqhost")
+        Torque("tqhost", []).allocation("26.tqhost")
 
 
 def test_a_torque_that_fails_is_unknown_never_empty(recorded_torque: Path) -> None:
     for name in ("qstat", "pbsnodes", "qrerun"):
         fake_command(recorded_torque, name, f"echo '{name}: cannot connect' >&2; exit 1")
-    torque = Torque("tqhost")
+    torque = Torque("tqhost", [])
     for ask in (
         lambda: torque.allocation("7"),
         torque.live_jobs,
@@ -302,10 +323,10 @@ def test_a_torque_that_fails_is_unknown_never_empty(recorded_torque: Path) -> No
 
 def test_live_jobs(recorded_torque: Path) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/array.pbsnodes")
-    assert Torque("tqhost").live_jobs() == {"27[3].tqhost", "27[7].tqhost"}
+    assert Torque("tqhost", []).live_jobs() == {"27[3].tqhost", "27[7].tqhost"}
     fake_command(recorded_torque, "pbsnodes", "")
     with pytest.raises(UnknownError):
-        Torque("tqhost").live_jobs()
+        Torque("tqhost", []).live_jobs()
 
 
 LOOK = "pbsnodes|-x|tqhost|"
@@ -324,19 +345,19 @@ def test_only_our_own_drains_are_touched(
     recorded_torque: Path, act: str, state: str, others: str, done: str
 ) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/{state}.pbsnodes")
-    torque = Torque("tqhost")
+    torque = Torque("tqhost", [])
     assert (torque.drain("why") if act == "drain" else torque.resume()) == others
     assert asked(recorded_torque) == LOOK + done
 
 
 def test_a_drain_that_stands_is_not_asked_for_again(recorded_torque: Path) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/ours.pbsnodes")
-    assert Torque("tqhost").drain("new <kernel> & more") == ""
+    assert Torque("tqhost", []).drain("new <kernel> & more") == ""
     assert asked(recorded_torque) == LOOK
 
 
 def test_a_job_is_held_before_it_is_ended(recorded_torque: Path) -> None:
-    Torque("tqhost").hold("7.tqhost", "no disk; really")
+    Torque("tqhost", []).hold("7.tqhost", "no disk; really")
     assert asked(recorded_torque) == (
         "qhold|-h|o|7.tqhost|qalter|-W|comment=wnodes: no disk; really|7.tqhost|qrerun|7.tqhost|"
     )
