@@ -6,6 +6,7 @@ for each LRMS. All of it is done as the job's owner. Standard library only.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -142,8 +143,31 @@ class Torque(Job):
         return 1
 
 
+class OpenPBS(Job):
+    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that, or holds it, when the job
+    has ended by one of these signals. It has told the number of this run."""
+
+    def tries(self) -> int:
+        return int(os.environ.get("WNODES_RUN", "")) - 1
+
+    def requeue(self) -> int:
+        return self._end(signal.SIGPWR)
+
+    def hold(self, reason: str) -> int:
+        self.say(
+            f"held (with qsub -r n: ended), {reason}: when the cause is mended, release it with"
+            " `qrls`, or delete it"
+        )
+        return self._end(signal.SIGIO)
+
+    def _end(self, number: signal.Signals) -> int:
+        os.kill(os.getpid(), number)
+        return 1
+
+
 SYSTEMS: dict[str, type[Job]] = {
     "slurm": Slurm,
     "gridengine": GridEngine,
+    "openpbs": OpenPBS,
     "torque": Torque,
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import gridenginechecks, sacct, slurmchecks, torquechecks
+from wnodes_lrms import gridenginechecks, openpbschecks, sacct, slurmchecks, torquechecks
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
@@ -16,6 +16,9 @@ from wnodes_lrms.gridenginesite import GridEngineHooks
 from wnodes_lrms.hookset import Hooks
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
+from wnodes_lrms.openpbs import OpenPBS
+from wnodes_lrms.openpbshooks import Site as OpenPBSSite
+from wnodes_lrms.openpbssite import OpenPBSHooks
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.sacct import Run
 from wnodes_lrms.slurm import Slurm, read_block_map
@@ -92,6 +95,11 @@ def _torque_hooks(config: Config, rules: Policy) -> Hooks:
     return TorqueHooks(site, rules)
 
 
+def _openpbs_hooks(config: Config, rules: Policy) -> Hooks:
+    site = OpenPBSSite(Path(config.hooks.folder), config.bait.socket, config.retries)
+    return OpenPBSHooks(site, rules)
+
+
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -112,6 +120,12 @@ SYSTEMS: dict[str, System] = {
         hooks=_torque_hooks,
         site_checks=torquechecks.of_site,
         node_checks=torquechecks.of_node,
+    ),
+    "openpbs": System(
+        node=lambda _config, node: OpenPBS(node),
+        hooks=_openpbs_hooks,
+        site_checks=openpbschecks.of_site,
+        node_checks=openpbschecks.of_node,
     ),
 }
 
