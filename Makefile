@@ -9,7 +9,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## Say what there is to make (this)
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 .PHONY: setup
 setup: ## Packages from the distribution, and the virtual environment in .venv
@@ -38,30 +38,40 @@ unit: setup ## Tests that need no site
 fuzz: setup ## Requests of all kinds, over HTTP, for a minute
 	@$(PYTHON) -m pytest tests/unit/occi_bridge/test_fuzz.py --hypothesis-profile=minute
 
-# The end-to-end tests in groups, each with a site of its own, two at a time. Each group's output comes
-# when it has ended; while it runs it is in build/e2e-GROUP.log.
+# The end-to-end tests in groups, each with a site of its own, two at a time, the longest first. Each
+# group's output comes when it has ended; while it runs it is in build/e2e-GROUP.log.
 E2E_FOLDER := $(or $(WNODES_SITE),/var/lib/wnodes-site)
-E2E_CLOUD := $(wildcard tests/e2e/test_cloud*.py) tests/e2e/test_conformance.py tests/e2e/test_untrusted.py
+E2E_FAULTS := $(patsubst %,tests/e2e/test_%.py,chaos drain failures)
+E2E_CLOUD := $(wildcard tests/e2e/test_cloud*.py) tests/e2e/test_conformance.py
 E2E_CE := tests/e2e/test_ce.py
-E2E_BATCH := $(filter-out $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/e2e/test_*.py))
+E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/e2e/test_*.py))
 
 .PHONY: e2e
 e2e: setup ## Tests as ordinary users, on sites in a box, two at once
 	@echo "e2e: two groups at once, see build/e2e-*.log"
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target e2e-batch e2e-cloud e2e-ce
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
+	    e2e-faults e2e-cloud e2e-batch e2e-ce
 
-.PHONY: e2e-batch
-e2e-batch: setup ## Of them those of batch jobs, and of what breaks
-	$(call on_site,batch,,$(E2E_BATCH))
+.PHONY: e2e-faults
+e2e-faults: setup ## Of them those of what breaks, and of drained nodes
+	$(call on_site,faults,,$(E2E_FAULTS))
 
 .PHONY: e2e-cloud
 e2e-cloud: setup ## Of them those of cloud machines
 	@tests/e2e/install-pocci
 	$(call on_site,cloud,,$(E2E_CLOUD))
 
+.PHONY: e2e-batch
+e2e-batch: setup ## Of them all others
+	$(call on_site,batch,,$(E2E_BATCH))
+
 .PHONY: e2e-ce
 e2e-ce: setup ## Of them those of jobs that come in by a computing element
 	$(call on_site,ce,--ce arc --,$(E2E_CE))
+
+.PHONY: e2e-gridengine
+e2e-gridengine: setup ## Those of jobs and machines in Grid Engine, on a site that has it
+	$(call on_site,gridengine,--lrms gridengine --,tests/e2e/gridengine)
 
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site

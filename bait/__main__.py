@@ -6,7 +6,6 @@ import platform
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 from bait import checks, probe
@@ -18,7 +17,8 @@ from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.ledger import Ledger
-from bait.node import EVERY, Hand, Node
+from bait.node import Hand, Node
+from bait.rounds import Rounds
 from bait.server import Server, notify
 from bait.volumes import Directory
 from bait.works import Works
@@ -93,8 +93,9 @@ def _serve(config: configuration.Config, node: str) -> int:
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
+        rounds = Rounds(machines)
         while not stop.is_set():
-            stop.wait(_look_after(machines))
+            stop.wait(rounds.make())
         notify("STOPPING=1")
         if api:
             api.stop()
@@ -103,20 +104,6 @@ def _serve(config: configuration.Config, node: str) -> int:
     ledger.close()
     log.info("stopped; the machines live on")
     return 0
-
-
-def _look_after(machines: Node) -> float:
-    """Do what there is to do; seconds until there may be more."""
-    try:
-        machines.drain.keep()
-        waits = [line.wait for line in machines.reconcile() if line.wait]
-    except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
-        log.error("nothing can be written down, so nothing is done: %s", error)
-        return EVERY
-    by = machines.drain.by()
-    if by is not None and by > time.time():
-        waits.append(by - time.time())
-    return min([EVERY, *waits])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from bait import adoption, apicheck, filechecks, probe, verdicts
-from bait.hypervisor import look
+from bait.libvirtsight import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError

@@ -1,11 +1,10 @@
-"""What libvirt is asked and told: the guests' network, and the domains that are ours.
+"""What libvirt is asked and told of the domains that are ours.
 
 A domain is ours if its metadata bear our mark with this cluster and this node. Nothing else is
 ever listed, changed or destroyed.
 """
 
 import errno
-import hashlib
 import logging
 import re
 import threading
@@ -19,23 +18,18 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait.addresses import guest_addresses, mac_of
-from bait.libvirtlink import Links, be_quiet
+from bait import guestnets
+from bait.libvirtlink import Links, dotted
 from bait.qemu import Processes
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.resources import render
 
 MARK = "urn:wnodes-lrms:machine:1"
-FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defining is changing
-    "wnodes-guest": "5f9d2b1c-36c4-4b57-9f0a-7f6f5e3f0c11",
-    "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
-}
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _BOUND = re.compile("binding '.*' already exists")
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
-_ARP_RETRY = 100  # ms
 
 log = logging.getLogger(__name__)
 
@@ -220,42 +214,19 @@ class Hypervisor:
                 time.sleep(0.1)
 
     def have_isolated(self, name: str) -> str:
-        """Have an isolated network of this name; what libvirt calls it.
-
-        Guests on it reach each other and nothing else: there is no router and no address.
-        """
-        link = self._connect()
-        network = self._isolated(name)
-        bridge = "wi-" + hashlib.sha256(network.encode()).hexdigest()[:11]
-        try:
-            if network not in link.listNetworks():
-                xml = render("isolated.xml.j2", xml=True, name=network, bridge=bridge)
-                link.networkCreateXML(xml)
-        except libvirt.libvirtError as error:
-            if network not in self._networks():
-                raise WnodesError(f"isolated network {name}: {error}") from error
-        return network
+        """Have an isolated network of this name; what libvirt calls it."""
+        return guestnets.have_isolated(self._connect(), self.node, name)
 
     def drop_isolated(self, keep: Collection[str]) -> None:
         """Remove the isolated networks that no domain is on, but those named in `keep`."""
         try:
-            link = self._connect()
-            start, end = self._isolated("*").split("*")
-            spare = {n for n in link.listNetworks() if n.startswith(start) and n.endswith(end)}
-            for domain in link.listAllDomains() if spare else ():
-                spare -= {
-                    source.get("network") or ""
-                    for device in _devices(domain)
-                    for source in device.iterfind("source")
-                }
-            for name in spare - {self._isolated(kept) for kept in keep}:
-                link.networkLookupByName(name).destroy()
-        except (libvirt.libvirtError, UnknownError) as error:  # the next machine's end tries again
-            log.warning("isolated networks: %s", error)
+            guestnets.drop_isolated(self._connect(), self.node, keep)
+        except UnknownError as error:  # the next machine's end tries again
+            log.warning("%s", error)
 
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""
-        return _dotted(self._connect().getLibVersion())
+        return dotted(self._connect().getLibVersion())
 
     @contextmanager
     def _acting(self, machine: str) -> Iterator[libvirt.virDomain]:
@@ -277,16 +248,6 @@ class Hypervisor:
                 if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
                     raise UnknownError(f"machine {machine}: {error}") from error
                 raise WnodesError(f"machine {machine}: {error}") from error
-
-    def _isolated(self, name: str) -> str:
-        return f"wnodes-{name}@{self.node}"
-
-    def _networks(self) -> list[str]:
-        try:
-            names: list[str] = self._connect().listNetworks()
-        except libvirt.libvirtError as error:
-            raise UnknownError(f"libvirt does not list its networks: {error}") from error
-        return names
 
     def _is_there(self, machine: str) -> bool:
         return machine in self.domains()
@@ -313,29 +274,8 @@ class Hypervisor:
             )
         except libvirt.libvirtError as error:
             raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
-        _sweep_bindings(link)
-        self._have_network(link)
-
-    def _have_network(self, link: libvirt.virConnect) -> None:
-        """Have the guests' network and their filter there: once a connection, that is also
-        after a restart of libvirt."""
-        name = self.network.name
-        try:
-            if link.getType() != "TEST":
-                for filter_, uuid in FILTERS.items():
-                    link.nwfilterDefineXML(
-                        render("nwfilter.xml.j2", xml=True, name=filter_, uuid=uuid)
-                    )
-            if name not in link.listNetworks():
-                values = {
-                    "name": name,
-                    "subnet": self.network.subnet,
-                    "hosts": [(mac_of(at), at) for at in guest_addresses(self.network.subnet)],
-                }
-                link.networkCreateXML(render("network.xml.j2", xml=True, **values))
-        except libvirt.libvirtError as error:
-            raise WnodesError(f"guests' network {name}: {error}") from error
-        _hurry_neighbours(f"wn-{name}")
+        guestnets.sweep_bindings(link)
+        guestnets.have_network(link, self.network)
 
     def _event(
         self, _link: object, domain: libvirt.virDomain, event: int, _detail: int, _opaque: object
@@ -344,51 +284,6 @@ class Hypervisor:
             # Not in libvirt's own thread: the callback asks libvirt things.
             machine = domain.UUIDString()
             threading.Thread(target=self._stopped, args=(machine,), daemon=True).start()
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What there is to see of a libvirt without changing anything."""
-
-    version: str
-    networks: frozenset[str]  # active ones
-    filters: frozenset[str] | None  # None: this kind of libvirt has no filters
-    qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
-
-
-def look(uri: str) -> Sight:
-    """Look at a libvirt, over a read-only connection. Raises UnknownError if it is away."""
-    be_quiet()
-    try:
-        link = libvirt.openReadOnly(uri)
-        number, qemu = link.getLibVersion(), link.getVersion()
-        return Sight(
-            f"libvirt {_dotted(number)}, {link.getType()} {_dotted(qemu)}",
-            frozenset(link.listNetworks()),
-            _filters(link),
-            _qemu_user(link.getCapabilities()),
-        )
-    except libvirt.libvirtError as error:
-        raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
-
-
-def _filters(link: libvirt.virConnect) -> frozenset[str] | None:
-    try:
-        return frozenset(link.listNWFilters())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
-            return None
-        raise
-
-
-def _qemu_user(capabilities: str) -> tuple[int, int] | None:
-    """From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
-    for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
-        label = model.findtext("baselabel") or ""
-        if model.findtext("model") == "dac" and ":" in label:
-            uid, _, gid = label.partition(":")
-            return int(uid), int(gid)
-    return None
 
 
 def _with(xml: str, other: str, names: Collection[str]) -> str:
@@ -428,23 +323,11 @@ def _create(link: libvirt.virConnect, xml: str) -> None:
             link.createXML(xml)
             return
         except libvirt.libvirtError as error:
-            _sweep_bindings(link)
+            guestnets.sweep_bindings(link)
             passing = error.get_int1() == errno.EBUSY or _BOUND.search(str(error))
             if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
-
-
-def _sweep_bindings(link: libvirt.virConnect) -> None:
-    """Remove the bindings of our filters to cards that are no more: a killed libvirtd leaves them,
-    and a new card of the same name could not be bound.
-    """
-    with suppress(libvirt.libvirtError):  # gone meanwhile, or a libvirt without filters
-        for binding in link.listAllNWFilterBindings():
-            card = binding.portDev()
-            if binding.filterName() in FILTERS and not Path("/sys/class/net", card).exists():
-                log.warning("card %s is gone: its filter's binding is removed", card)
-                binding.delete()
 
 
 def _paused(domain: libvirt.virDomain) -> tuple[bool, bool]:
@@ -457,20 +340,3 @@ def _paused(domain: libvirt.virDomain) -> tuple[bool, bool]:
         return False, False
     full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
     return full, not full
-
-
-def _dotted(number: int) -> str:
-    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
-
-
-def _hurry_neighbours(bridge: str) -> None:
-    """Ask for a guest's link address ten times a second, not once.
-
-    A guest's address is tried from the moment its domain runs; with the kernel's 1000 ms the
-    answer would be seen up to a second after the guest can give it.
-    """
-    try:
-        with open(f"/proc/sys/net/ipv4/neigh/{bridge}/retrans_time_ms", "w") as file:  # noqa: PTH123
-            file.write(f"{_ARP_RETRY}\n")
-    except OSError as error:
-        log.warning("bridge %s: ARP can't be made faster: %s", bridge, error.strerror)

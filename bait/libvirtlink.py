@@ -106,3 +106,8 @@ def _start_event_loop() -> None:
             libvirt.virEventRunDefaultImpl()
 
     threading.Thread(target=loop, name="libvirt-events", daemon=True).start()
+
+
+def dotted(number: int) -> str:
+    """A version of libvirt or QEMU, as a person writes it."""
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

@@ -162,11 +162,8 @@ def _is_over(job: str, evidence: Evidence) -> bool:
 
 
 def _is_gone(row: Row, evidence: Evidence) -> bool:
-    return (
-        evidence.domains is not None
-        and row.id not in evidence.domains
-        and row.id not in evidence.processes
-    )
+    """For one that is not lost from sight: so no process runs it, either."""
+    return evidence.domains is not None and row.id not in evidence.domains
 
 
 def _is_lost_from_sight(row: Row, evidence: Evidence) -> bool:

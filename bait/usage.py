@@ -27,10 +27,9 @@ class Clock(StrEnum):
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What a machine has had of the node in one allocation."""
+class Tenure:
+    """A machine in its allocation."""
 
-    number: int  # of this node, never used again
     id: str  # the lease's for a cloud machine, the machine's own for a batch machine
     machine: str
     kind: Kind
@@ -40,6 +39,20 @@ class Usage:
     tag: str
     cores: int
     memory: int  # MiB
+
+
+@dataclass(frozen=True)
+class Subject(Tenure):
+    """Whose usage is followed."""
+
+    spec: str  # the order of a cloud machine, as JSON
+
+
+@dataclass(frozen=True)
+class Usage(Tenure):
+    """What a machine has had of the node in one allocation."""
+
+    number: int  # of this node, never used again
     dn: str  # of the cloud user; empty for a batch machine
     fqan: str
     began: float  # seconds since the epoch
@@ -66,22 +79,6 @@ class Load:
 _COLUMNS = ", ".join(field.name for field in fields(Usage))
 _RUNNING = {State.STARTING, State.BOOTING, State.READY, State.STOPPING, State.HIBERNATING}
 _PROVEN = {State.BOOTING, State.READY}  # from here on there was a domain
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A machine in its allocation."""
-
-    id: str
-    machine: str
-    kind: Kind
-    job: str
-    restart: int
-    uid: int | None
-    tag: str
-    cores: int
-    memory: int
-    spec: str  # the order of a cloud machine, as JSON
 
 
 def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Moment) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.hypervisor import FILTERS, Sight
+from bait.guestnets import FILTERS
+from bait.libvirtsight import Sight
 from wnodes_lrms.config import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 

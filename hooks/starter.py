@@ -447,9 +447,10 @@ def main(
 ) -> NoReturn:
     """See the head of this file."""
     signals = Signals()
-    job = SYSTEMS[lrms](number, node)
+    path = pattern.replace("%n", node)
+    job = SYSTEMS[lrms](number, node, path)
     try:
-        end = run_inside(job, pattern.replace("%n", node), signals, form, list(words))
+        end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
         give_up(job, trouble, int(retries))
     how, code = end.split()

@@ -17,6 +17,7 @@ from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Stora
 from occi_bridge.validate import New
 from occi_bridge.view import state
 from occi_bridge.wire import OcciError, Value
+from occi_bridge.world import asked_to_end
 
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
@@ -132,10 +133,10 @@ def _wish(desk: Desk, row: Compute, **values: object) -> None:
 
 
 def _start(desk: Desk, row: Compute, _method: str) -> None:
-    if row.desired == "active" and not row.fault:
-        return
+    if row.desired == "active" and not row.fault and row.state != "stopping":
+        return  # it is as he wishes
     grant = desk.user.grant
-    own = {}
+    own: dict[str, object] = {}
     if row.owner == desk.user.key:  # what he may have today, not when he made it
         own = {
             "account": desk.user.account,
@@ -143,6 +144,8 @@ def _start(desk: Desk, row: Compute, _method: str) -> None:
             "partition": grant.partition,
             "walltime": grant.walltime,
         }
+    if row.state == "stopping" and not asked_to_end(row.act):
+        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this wish counts
     _wish(desk, row, desired="active", fault=False, reason="", restart="", **own)
 
 

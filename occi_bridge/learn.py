@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from occi_bridge.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.sights import Machine, Sight
-from occi_bridge.world import LIVE, ON_DISK, World
+from occi_bridge.world import LIVE, ON_DISK, World, asked_to_end
 from wnodes_lrms.lease import Lease
 
 # Seconds after its submission in which a lease may not be listed yet, and not for being over:
@@ -164,10 +164,9 @@ def _ended(change: Change, row: Compute, why: str, world: World) -> None:
     if state in LIVE and not _answers_since(row, world):
         state = values["state"] = "stopped" if row.ran else ""
     change.why = f"lease {row.lease} is over: {why or 'as asked'}"
-    asked = row.act.partition(" ")[0]
     if row.gone:
         return
-    if row.desired == "active" and asked not in ("stop", "suspend", "cancel"):
+    if row.desired == "active" and not asked_to_end(row.act):
         fault = state in ("", "failed")
         values |= {"desired": "inactive", "restart": "", "fault": fault, "reason": why}
     elif row.desired == "suspended" and state != "suspended":

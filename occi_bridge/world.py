@@ -15,6 +15,11 @@ LIVE = frozenset({"requested", "building", "running", "stopping"})
 ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
 
 
+def asked_to_end(act: str) -> bool:
+    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
+    return act.partition(" ")[0] in ("stop", "suspend", "cancel")
+
+
 @dataclass(frozen=True)
 class World:
     """The rows of the database, and what the baits said. `now` is in seconds since the epoch."""

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bait import checks, filechecks, verdicts
-from bait.hypervisor import FILTERS, Sight, _qemu_user, look
+from bait.guestnets import FILTERS
+from bait.libvirtsight import Sight, _qemu_user, look
 from bait.verdicts import Copy, Mode, PartSeen
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Config, Network

@@ -16,7 +16,14 @@ MAY_IMPORT = {
     "hooks": {"hooks"},  # what stands beside it in the folder that the LRMS runs
 }
 # Modules of others that these files of ours stand between.
-ALONE = {"libvirt": ["bait/hypervisor.py", "bait/libvirtlink.py"]}
+ALONE = {
+    "libvirt": [
+        "bait/guestnets.py",
+        "bait/hypervisor.py",
+        "bait/libvirtlink.py",
+        "bait/libvirtsight.py",
+    ]
+}
 
 
 def imports(source: str) -> Iterator[str]:

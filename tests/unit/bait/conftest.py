@@ -83,6 +83,10 @@ class TestDriver(Hypervisor):
         super().__init__(*args)
         self.plugged: list[str] = []
 
+    def networks(self) -> list[str]:
+        names: list[str] = self._connect().listNetworks()
+        return names
+
     def attach(self, machine: str, xml: str) -> None:
         assert self.is_running(machine)
         self.plugged.append(xml)
@@ -186,7 +190,7 @@ def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made = Site(node)
     yield made
     made.libvirt.on_stop(lambda _machine: None)
-    for name in made.libvirt._networks():
+    for name in made.libvirt.networks():
         if name.startswith("wnodes-"):
             made.libvirt._connect().networkLookupByName(name).destroy()
 

@@ -779,9 +779,9 @@ def test_what_an_order_may_ask_for(
     catalogue.write(site.node.folder / "images", image)
     if message is None:
         site.runs(an_order(**changes))
-        assert "wnodes-a@hv1" in site.libvirt._networks()
+        assert "wnodes-a@hv1" in site.libvirt.networks()
         site.cloud.destroy(ID)
-        eventually(lambda: "wnodes-a@hv1" not in site.libvirt._networks())
+        eventually(lambda: "wnodes-a@hv1" not in site.libvirt.networks())
         return
     told = rest_of(site.lease(an_order(**changes)))
     assert message in told[-1]["ended"]

@@ -209,16 +209,16 @@ def test_an_isolated_network_lives_as_long_as_who_is_on_it(site: Site) -> None:
     name = "wnodes-mine@hv1"
     nic = LAN.model_copy(update={"kind": "isolated", "network": "mine", "bridge": ""})
     site.cloud.attach_nic(ID, nic)
-    assert name in site.libvirt._networks()
+    assert name in site.libvirt.networks()
     site.libvirt.drop_isolated({"mine"})
-    assert name in site.libvirt._networks()
+    assert name in site.libvirt.networks()
     site.cloud.restart(ID, "cold")
     site.reaches(State.READY)
     site.libvirt.drop_isolated(())  # its domain is on it
-    assert name in site.libvirt._networks()
+    assert name in site.libvirt.networks()
     site.cloud.stop(ID, "poweroff")
     site.reaches(State.STOPPED)
-    assert name not in site.libvirt._networks()
+    assert name not in site.libvirt.networks()
 
 
 def test_devices_that_come_at_once_are_all_kept(site: Site) -> None:

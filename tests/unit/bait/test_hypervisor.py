@@ -9,7 +9,7 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
-from bait import hypervisor
+from bait import hypervisor, libvirtsight
 from bait.hypervisor import MARK, Domain, Hypervisor, _cards, _with
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
@@ -225,12 +225,12 @@ def test_the_version_is_as_people_write_it(
 
 def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     before = libvirt_test.listNetworks()
-    sight = hypervisor.look(URI)
+    sight = libvirtsight.look(URI)
     assert sight.networks == set(before) == set(libvirt_test.listNetworks())
     assert sight.filters is None
     assert sight.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
-        hypervisor.look("qemu+unix:///system?socket=/no/such/socket")
+        libvirtsight.look("qemu+unix:///system?socket=/no/such/socket")
 
 
 @pytest.fixture

@@ -237,6 +237,21 @@ async def test_a_lease_that_ends(scene: Scene) -> None:
         await scene.state(made, "active")
 
 
+async def test_started_while_it_goes_down_by_itself(scene: Scene) -> None:
+    """As when its lease was cancelled: its user sees it stop, and wants it to run."""
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        machine = scene.machine(made)
+        machine["state"] = "stopping"
+        await until(lambda: scene.house.row(made).state == "stopping")
+        for _ in range(2):
+            scene.act(made, START)
+        scene.lrms.end("1", "its lease ended: cancelled")
+        await until(lambda: len(scene.lrms.orders) == 2)
+        await scene.state(made, "active")
+
+
 async def test_starts_that_fail(scene: Scene) -> None:
     scene.lrms.refuse = "order refused: the account is not known"
     async with scene.house.driving():
