@@ -2,7 +2,7 @@
 
 One hook for the events queuejob, modifyjob and movejob of the server, execjob_launch and
 execjob_epilogue of the moms; it runs as root in PBS's own interpreter. A wish is `-l vm=<tag>`,
-WNODES_IMAGE=<tag> in the job's environment, or the site's own default by queue or account. At
+WNODES_IMAGE=<tag> in the job's environment, or the site's own default by queue. At
 submission it becomes the resources vm and wnodes_by, and the need of a node with wnodes=True; what
 cannot work is refused there, with one sentence to the user. Users can't write wnodes_by: it alone
 tells the moms that a job has a machine, or is a lease. A job without it costs one comparison.
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     Json = dict[str, Any]
-    Charged = tuple[str, str | None]  # queue and account
 
 MARK = "wnodes_by"  # environment, resource or default: what named the image; or LEASE
 LEASE = "lease"
@@ -59,11 +58,11 @@ def shown(text: object) -> str:
     return re.sub(r"[^ -~]", "?", str(text)[:100])
 
 
-def default_image(policy: Json, queue: str, account: str | None) -> str | None:
-    """The image of the first [[default]] whose every key fits; PBS has nothing like a QOS."""
-    facts = {"partition": queue, "account": account, "qos": None}
+def default_image(policy: Json, queue: str) -> str | None:
+    """The image of the first [[default]] that fits the queue. One that needs an account or a QOS
+    fits no job: PBS takes the user's word for the first, and knows no QOS."""
     for rule in policy["defaults"]:
-        if all(rule[key] in (None, fact) for key, fact in facts.items()):
+        if rule["partition"] in (None, queue) and not (rule["account"] or rule["qos"]):
             return str(rule["image"])
     return None
 
@@ -80,13 +79,14 @@ def groups_of(user: str) -> set[str]:
         return set()
 
 
-def may_use(rules: list[Json], image: str, user: str, account: str | None) -> bool:
-    """Whether the rules let this user have this image; wnodes_lrms/policy.py has the same rule."""
+def may_use(rules: list[Json], image: str, user: str) -> bool:
+    """Whether the rules let this user have this image; wnodes_lrms/policy.py has the same rule.
+
+    An account lets nobody in: PBS takes the user's word for it.
+    """
     about = [rule for rule in rules if rule["image"] in (image, "*")]
     return not about or any(
-        user in rule["users"]
-        or account in rule["accounts"]
-        or (rule["groups"] and not groups_of(user).isdisjoint(rule["groups"]))
+        user in rule["users"] or (rule["groups"] and not groups_of(user).isdisjoint(rule["groups"]))
         for rule in about
     )
 
@@ -165,17 +165,16 @@ def queuejob(event: Any, config: Json) -> None:
             raise Refused(f"leases do not run as {shown(user)}: [cloud] accounts names the users")
         resources[MARK] = LEASE
         return
-    account = account_of(job)
     image = named or asked
     if not image and policy["defaults"]:  # the default queue is dear to ask for: some milliseconds
-        image = default_image(policy, queue_of(job), account)
+        image = default_image(policy, queue_of(job))
     if not image:
         return
-    whose = "" if named or asked else " (the site runs this job in a machine, by queue or account)"
+    whose = "" if named or asked else " (the site runs this job in a machine, by its queue)"
     if image not in policy["tags"]:
         there = ", ".join(sorted(policy["tags"])[:10]) or "none"
         raise Refused(f"no image {shown(image)} here; there are: {there}{whose}")
-    if not may_use(policy["allow"], image, user, account):
+    if not may_use(policy["allow"], image, user):
         raise Refused(f"you may not use the image {image}{whose}")
     if job.interactive:
         raise Refused(f"a machine runs a batch script: submit it without -I{whose}")
@@ -186,18 +185,13 @@ def queuejob(event: Any, config: Json) -> None:
     resources[MARK] = by if job.Rerunable else by + ONCE
 
 
-def account_of(job: Any) -> str | None:
-    """What the job charges, if its user has said so."""
-    return str(job.Account_Name) if job.Account_Name else None
-
-
 def queue_of(job: Any) -> str:
     """The queue that the user has named, else the server's default."""
     queue = str(job.queue or "").partition("@")[0]
     return queue or str(pbs.server().default_queue or "")
 
 
-def modifyjob(event: Any, config: Json) -> None:
+def modifyjob(event: Any, _config: Json) -> None:
     """A job with a machine keeps its image and its one node; no other gets one. Raises Refused."""
     new, old = event.job, event.job_o
     resources = new.Resource_List
@@ -206,9 +200,6 @@ def modifyjob(event: Any, config: Json) -> None:
     if mark == LEASE or not mark:
         if wanted:
             raise Refused("a machine is asked for at submission: submit the job again")
-        if not mark and new.Account_Name:
-            queue = queue_of(old)
-            stays(config, (queue, account_of(old)), (queue, account_of(new)))
         return
     if wanted and wanted != image:
         raise Refused(f"the job runs in {image}: submit it again for {shown(wanted)}")
@@ -221,20 +212,14 @@ def modifyjob(event: Any, config: Json) -> None:
 
 
 def movejob(event: Any, config: Json) -> None:
-    """A job without a machine can't slip into a queue that gives one. Raises Refused."""
-    job = event.job
-    if not job.Resource_List[MARK]:
-        account = account_of(job)
-        stays(config, (str(event.src_queue), account), (queue_of(job), account))
-
-
-def stays(config: Json, before: Charged, after: Charged) -> None:
-    """Refuse what gives a job another default image than it had when it was submitted."""
+    """A job can't move into a queue that gives another default image. Raises Refused."""
+    if event.job.Resource_List[MARK]:
+        return
     policy = read(config["policy"])
-    given = default_image(policy, *before), default_image(policy, *after)
-    if given[1] and given[0] != given[1]:
+    given = default_image(policy, queue_of(event.job))
+    if given and given != default_image(policy, str(event.src_queue)):
         raise Refused(
-            f"the site runs such jobs in {given[1]}, which is given at submission: submit it again"
+            f"the site runs such jobs in {given}, which is given at submission: submit it again"
         )
 
 

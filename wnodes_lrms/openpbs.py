@@ -64,6 +64,7 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
             f" manager of PBS (qmgr -c 'set server managers += root@{node}')"
         )
     cores, memory = _grant(job, said, node)
+    lease = said.get("Resource_List.wnodes_by") == "lease"
     variables = dict(_variables(said.get("Variable_List", "")))
     tag = said.get("Resource_List.vm", "")
     by = said.get("Resource_List.wnodes_by", "resource").partition("+")[0] if tag else ""
@@ -80,7 +81,8 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
         restart=max(0, _whole(said.get("run_version") or said.get("run_count", "1")) - 1),
         uid=user.pw_uid,
         gid=gid,
-        account=said.get("Account_Name", ""),
+        # The user's word, which lets nobody in; of a lease, the order is compared with it.
+        account=said.get("Account_Name", "") if lease else "",
         partition=said.get("queue", ""),
         cores=cores,
         memory=memory,

@@ -50,7 +50,7 @@ def test_a_plain_job() -> None:
         restart=0,
         uid=UID,
         gid=GID,
-        account="physics",
+        account="",
         partition="workq",
         cores=2,
         memory=1500,
@@ -58,6 +58,13 @@ def test_a_plain_job() -> None:
         workdir="/tmp",
         tag="",
     )
+
+
+def test_the_account_is_the_users_word_but_for_a_lease() -> None:
+    listing = recorded("plain.qstat")
+    assert "Account_Name = physics" in listing
+    lease = listing.replace("    queue = ", "    Resource_List.wnodes_by = lease\n    queue = ", 1)
+    assert parse_allocation(lease.split()[2], lease, NODE).account == "physics"
 
 
 def test_a_wish_that_the_hook_has_marked() -> None:
