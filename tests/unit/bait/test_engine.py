@@ -182,6 +182,15 @@ def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -
     assert last(bait)["machine"] == machine_id("box", "7", 2)
 
 
+def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
+    node.guests.answer(FIRST)
+    bait = node.bait()
+    answers = bait.engine.attach("7", NOBODY.pw_uid)
+    assert next(answers)["waits"] == "the batch system does not answer"
+    node.batch.grant("7")
+    assert [answer["state"] for answer in answers][-1] == "ready"
+
+
 def test_only_the_owner_may_attach(node: Node) -> None:
     bait = ready(node)
     for stranger in (0, 1000, 4242):
