@@ -193,7 +193,8 @@ def allocation_of(
         restart=job.started[task],
         uid=job.uid,
         gid=job.gid,
-        account=job.account if lease else job.project,
+        # -A is its user's own word: no rule goes by it. An order names what its lease is to charge.
+        account=job.account if lease and not tag else job.project,
         partition=rows[0].queue,
         cores=rows[0].slots,
         memory=memory_of(job, rows[0].slots, kinds),

@@ -119,14 +119,20 @@ def test_an_odd_answer_is_no_answer(said: str) -> None:
         parse_queues(said)
 
 
-def test_a_lease_gets_no_default() -> None:
-    said = recorded("plain.job").replace("WNODES_IMAGE", "OTHER")
+@pytest.mark.parametrize(
+    ("variable", "tag", "by", "account"),
+    [("OTHER", "", "", "sge"), ("WNODES_IMAGE", TAG, "environment", "")],
+)
+def test_a_lease_gets_no_default_and_a_wish_no_account_of_its_own_word(
+    variable: str, tag: str, by: str, account: str
+) -> None:
+    said = recorded("plain.job").replace("WNODES_IMAGE", variable)
     said = said.replace("<JB_job_name>", "<JB_job_name>wnodes-lease-")
     number = number_in("plain")
     shares, whole = (parse_held(recorded(f"plain.{form}")) for form in ("shares", "whole"))
     kinds = parse_memory(recorded("complexes"))
     found = allocation_of(number, parse_job(number, said), shares, whole, kinds, RULES, "hv1")
-    assert (found.tag, found.by, found.account) == ("", "", "sge")
+    assert (found.tag, found.by, found.account) == (tag, by, account)
 
 
 def test_live_jobs() -> None:

@@ -261,7 +261,7 @@ def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
     [
         ({"tag": "other_linux_x86_64"}, "not in the catalogue.*small_linux_x86_64"),
         ({"tag": "../../etc/passwd"}, "a tag has the form"),
-        ({"memory": 191}, "has 191 MiB.*--mem=192M or more"),
+        ({"memory": 191}, "has 191 MiB.*ask for 192 MiB or more"),
         ({"uid": 0}, "submit it as a user"),
         ({"gid": 0}, "submit it as a user"),
         ({"uid": 4242424}, "knows no user with the number 4242424"),
