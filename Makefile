@@ -50,7 +50,7 @@ E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/
 e2e: setup ## Tests as ordinary users, on sites in a box, two at once
 	@echo "e2e: two groups at once, see build/e2e-*.log"
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
-	    e2e-faults e2e-cloud e2e-batch e2e-ce
+	    e2e-faults e2e-cloud e2e-batch e2e-gridengine e2e-ce
 
 .PHONY: e2e-faults
 e2e-faults: setup ## Of them those of what breaks, and of drained nodes
@@ -68,6 +68,10 @@ e2e-batch: setup ## Of them all others
 .PHONY: e2e-ce
 e2e-ce: setup ## Of them those of jobs that come in by a computing element
 	$(call on_site,ce,--ce arc --,$(E2E_CE))
+
+.PHONY: e2e-gridengine
+e2e-gridengine: setup ## Those of jobs and machines in Grid Engine, on a site that has it
+	$(call on_site,gridengine,--lrms gridengine --,tests/e2e/gridengine)
 
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site

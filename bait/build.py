@@ -96,7 +96,7 @@ def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
         raise RejectedError(
             f"the job has {allocation.memory} MiB, of which {overhead} are the hypervisor's: "
             f"image {image.tag} needs {image.min_memory} for itself; "
-            f"ask for --mem={image.min_memory + overhead}M or more"
+            f"ask for {image.min_memory + overhead} MiB or more"
         )
     return memory
 

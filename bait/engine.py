@@ -87,11 +87,20 @@ class Engine:
         anybody but the job's owner.
         """
         told, asked = time.monotonic(), False
+        deadline = told + self.config.machine.ready_timeout
         while True:
             row = next(reversed(self._rows(job)), None)
             if not asked and (row is None or row.state in _OVER):
-                asked = True
-                self._have_begun(job, uid, row)
+                try:
+                    self._have_begun(job, uid, row)
+                    asked = True
+                except UnknownError as error:
+                    # To end now would make the job use up its tries while the LRMS is away.
+                    if time.monotonic() > deadline:
+                        raise
+                    yield {"state": State.REQUESTED, "waits": str(error)}
+                    with self.works.news:
+                        self.works.news.wait(_LOOK)
                 continue
             if row is None:
                 yield {"state": "failed", "message": "the job has ended", "retry": False}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bait import metrics
+from bait import marks, metrics
 from bait.build import Builder, paths
 from bait.drain import Drain
 from bait.ledger import Ledger, Moved, Row
@@ -228,6 +228,7 @@ class Node:
     def moved(self, move: Moved) -> None:
         """A machine's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
+        marks.keep(Path(self.config.bait.run_dir, "jobs"), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
             self._weigh([move.machine])
 

@@ -66,7 +66,7 @@ def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
 
 def _why(node: Node, _engine: Engine, request: Request) -> Answer:
     drain = node.drain
-    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by())
+    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), node.config.lrms)
     return {"why": why(node.ledger, text(request, "name"), time(), rules)}
 
 

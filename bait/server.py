@@ -1,7 +1,7 @@
 """The control socket: a line of JSON in, lines of JSON out. The kernel says who is calling.
 
-Requests: attach (starters), lease, lease-ending (lease jobs), and what root may ask for, the LRMS's
-hooks and administrators: bait/operations.py. The last line of an answer has "end": true.
+Requests: attach, again (starters), lease, lease-ending (lease jobs), and what root may ask for, the
+LRMS's hooks and administrators: bait/operations.py. The last line of an answer has "end": true.
 """
 
 import json
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bait.again import again
 from bait.cloud import Cloud
 from bait.engine import Engine
 from bait.node import Node
@@ -100,6 +101,10 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     op = request.get("op")
     if op == "attach":
         yield from server.engine.attach(text(request, "job"), uid)
+        yield done
+        return
+    if op == "again":
+        yield from again(server.engine, text(request, "job"), uid)
         yield done
         return
     if op == "lease":

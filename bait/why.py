@@ -54,6 +54,7 @@ class Rules:
     retries: int  # how many times a job is requeued for want of a machine
     drained: str | None  # why no new machine is made here
     drain_by: float | None  # when the node is to be empty, seconds since the epoch
+    lrms: str = "slurm"  # what a user types when his job is held differs
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _stands(known: Known) -> Iterator[str]:
 
 def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
     if row.state is State.FAILED and row.kind is Kind.BATCH:
-        yield _after_failure(row, rules.retries)
+        yield _after_failure(row, rules)
     elif row.state in AT_REST:
         yield "it starts when its user asks for that, here, where its disk is, by a new lease"
         if rules.drained:
@@ -203,10 +204,16 @@ def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
         yield from _when(rules.drain_by - early, here)
 
 
-def _after_failure(row: Row, retries: int) -> str:
-    """The starter's own rule, see hooks/starter.py."""
-    if row.retry and row.restart < retries:
-        return f"its job is requeued: try {row.restart + 2} of {retries + 1}"
+def _after_failure(row: Row, rules: Rules) -> str:
+    """The starter's own rule, see hooks/starter.py and hooks/batch.py."""
+    if rules.lrms == "gridengine":  # the count of tries is in the job
+        tried = f"its job is tried {rules.retries + 1} times in all, and is then" * row.retry
+        return (
+            f"{tried or 'its job is'} in error state: once that is mended, `qmod -cj {row.job}`"
+            " lets it try again"
+        )
+    if row.retry and row.restart < rules.retries:
+        return f"its job is requeued: try {row.restart + 2} of {rules.retries + 1}"
     return f"its job is held: once that is mended, `scontrol release {row.job}` lets it try again"
 
 

@@ -4,7 +4,10 @@ A starter that gets no machine can't run the job. What then becomes of it differ
 for each LRMS. All of it is done as the job's owner. Standard library only.
 """
 
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,9 +19,10 @@ _ASK = 30.0  # seconds that a command of the LRMS gets
 class Job:
     """A job on its node."""
 
-    def __init__(self, number: str, node: str) -> None:
+    def __init__(self, number: str, node: str, bait: str = "") -> None:
         self.number = number
         self.node = node
+        self.bait = bait  # its socket
 
     def say(self, text: str) -> None:
         """One line to the user, on the job's standard error."""
@@ -77,4 +81,93 @@ class Slurm(Job):
         return 1
 
 
-SYSTEMS: dict[str, type[Job]] = {"slurm": Slurm}
+class GridEngine(Job):
+    """Grid Engine runs a job again whose starter ends with 99, and puts it in error with 100: the
+    job alone, not its queue. The count is kept in the job's context, which its owner may change.
+    """
+
+    def __init__(self, number: str, node: str, bait: str = "") -> None:
+        super().__init__(number, node, bait)
+        self.whole, _, task = number.partition(".")  # an array's tasks share one context
+        self.key = f"wnodes_tries_{task}" if task else "wnodes_tries"
+
+    def tries(self) -> int:
+        said = self.ask("qstat", "-j", self.whole)
+        if said is None:
+            raise OSError("qstat does not answer")
+        for line in said.splitlines():
+            if line.startswith("context:"):
+                pairs = (pair.partition("=") for pair in line.split(None, 1)[1].split(","))
+                return next((int(value) for key, _, value in pairs if key == self.key), 0)
+        return 0
+
+    def requeue(self) -> int:
+        try:
+            counted = self.ask("qalter", "-ac", f"{self.key}={self.tries() + 1}", self.whole)
+        except (OSError, ValueError):
+            counted = None
+        # Without a count it might go round for ever.
+        return 99 if counted is not None else self.hold("it can't be counted how often it is tried")
+
+    def hold(self, reason: str) -> int:  # noqa: ARG002 (it was said; Grid Engine has no place for it)
+        self.say(
+            f"in error state: when the cause is mended, `qmod -cj {self.number}` lets it run"
+            " again, or delete it"
+        )
+        return 100
+
+
+class Torque(Job):
+    """Torque lets operators alone rerun a job: the bait is asked, and decides by what it knows."""
+
+    def tries(self) -> int:
+        raise ValueError("the bait counts them")
+
+    def hold(self, reason: str) -> int:
+        trouble = f"no answer from the bait at {self.bait}"
+        try:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.settimeout(_ASK)
+                link.connect(self.bait)
+                link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
+                for answer in map(json.loads, link.makefile()):
+                    trouble = answer.get("error", "")
+                    if "act" in answer:
+                        self.say(answer["act"])
+        except (OSError, ValueError) as error:
+            trouble = f"{trouble}: {error}"
+        if not trouble:
+            time.sleep(END_PATIENCE)
+        elif trouble != reason:
+            self.say(f"not tried again: {trouble}")
+        return 1
+
+
+class OpenPBS(Job):
+    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that, or holds it, when the job
+    has ended by one of these signals. It has told the number of this run."""
+
+    def tries(self) -> int:
+        return int(os.environ.get("WNODES_RUN", "")) - 1
+
+    def requeue(self) -> int:
+        return self._end(signal.SIGPWR)
+
+    def hold(self, reason: str) -> int:
+        self.say(
+            f"held (with qsub -r n: ended), {reason}: when the cause is mended, release it with"
+            " `qrls`, or delete it"
+        )
+        return self._end(signal.SIGIO)
+
+    def _end(self, number: signal.Signals) -> int:
+        os.kill(os.getpid(), number)
+        return 1
+
+
+SYSTEMS: dict[str, type[Job]] = {
+    "slurm": Slurm,
+    "gridengine": GridEngine,
+    "openpbs": OpenPBS,
+    "torque": Torque,
+}

@@ -149,24 +149,29 @@ class Guest:
         for name, value in options.items():
             self.ssh += ["-o", f"{name}={value}"]
         self.name = f"{user}@{machine['address']}"
+        self.sessions: list[subprocess.Popen[bytes]] = []
 
     def connect(self, command: str, data: bytes) -> None:
         """Open the connection, that stays, and run a first command on it. NoMachineError."""
-        done = subprocess.run(
-            [*self.ssh, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command],
-            input=data,
-            stdout=subprocess.DEVNULL,
-            preexec_fn=block_signals,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise NoMachineError(f"no SSH session in the machine (ssh ended {done.returncode})")
+        first = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command]
+        session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        session.communicate(data)
+        if session.returncode != 0:
+            raise NoMachineError(f"no SSH session in the machine (ssh ended {session.returncode})")
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
-        return subprocess.Popen(
-            [*self.ssh, self.name, command], preexec_fn=block_signals, **streams
-        )
+        return self._start([self.name, command], **streams)
+
+    def _start(self, words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+        session = subprocess.Popen([*self.ssh, *words], preexec_fn=block_signals, **streams)
+        self.sessions.append(session)
+        return session
+
+    def give_up(self) -> None:
+        """End whatever waits for an answer of the machine."""
+        for session in self.sessions:
+            session.kill()
 
     def text(self, command: str) -> str:
         """The output of a short command; empty if the machine does not answer."""
@@ -387,20 +392,19 @@ def watch(
     path: str,
     guest: Guest,
     shutdown: float | None,
-    session: subprocess.Popen[bytes],
     lost: list[NoMachineError],
 ) -> None:
-    """End the session of a machine that has failed: SSH by itself would wait for minutes.
+    """End the sessions of a machine that has failed: SSH by itself would wait for minutes.
 
     And tell the machine when the time of its shutdown is set, changed or taken back.
     """
-    while session.poll() is None:
+    while True:
         time.sleep(LOOK)
         answer = look(job, path)
         found = failure(answer)
         if found:
             lost.append(found)
-            session.kill()
+            guest.give_up()
             return
         wanted = answer.get("shutdown") if answer else shutdown
         if wanted != shutdown and announce(guest, wanted):
@@ -408,27 +412,44 @@ def watch(
 
 
 def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str]) -> str:
-    """Run the payload in the machine; `exit N` or `signal N`. Raises NoMachineError."""
+    """Run the payload in a machine; `exit N` or `signal N`. Raises NoMachineError."""
     import pwd
 
     machine = attach(job, path)
+    guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
+    lost: list[NoMachineError] = []
+    watched = (job, path, guest, machine.get("shutdown"), lost)
+    threading.Thread(target=watch, args=watched, daemon=True).start()
+    try:
+        end = run_payload(job, path, guest, machine, signals, payload(form, words))
+    except NoMachineError as trouble:
+        raise lost[0] if lost else trouble from None
+    if lost:
+        raise lost[0]
+    guest.close()
+    return end
+
+
+def run_payload(
+    job: Job,
+    path: str,
+    guest: Guest,
+    machine: dict[str, Any],
+    signals: Signals,
+    load: tuple[list[str], dict[str, bytes]],
+) -> str:
+    """Carry the payload into the machine, and wait for its end. Raises NoMachineError."""
+    argv, files = load
     workdir = os.getcwd()
     travel = not below(workdir, machine["shares"])
-    guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
     wanted, results = declared("WNODES_STAGE_IN"), declared("WNODES_STAGE_OUT")
-    argv, files = payload(form, words)
     facts = {name: text.encode() for name, text in features(job, machine).items()}
     guest.connect(f"tar -x -C {GUEST} -f -", bundle(argv, {**files, **facts}, workdir))
     if travel:
         stage_in(guest, workdir, wanted)
     session = guest.run(f"exec sh {GUEST}/run")
     signals.open(guest)
-    lost: list[NoMachineError] = []
-    watched = (job, path, guest, machine.get("shutdown"), session, lost)
-    threading.Thread(target=watch, args=watched, daemon=True).start()
     status = session.wait()
-    if lost:
-        raise lost[0]
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
@@ -438,7 +459,6 @@ def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str
     if travel and not stage_out(guest, workdir, results):
         job.say("WNODES_STAGE_OUT: not all files could be copied back")
         end = "exit 1" if end == "exit 0" else end
-    guest.close()
     return end
 
 
@@ -447,9 +467,10 @@ def main(
 ) -> NoReturn:
     """See the head of this file."""
     signals = Signals()
-    job = SYSTEMS[lrms](number, node)
+    path = pattern.replace("%n", node)
+    job = SYSTEMS[lrms](number, node, path)
     try:
-        end = run_inside(job, pattern.replace("%n", node), signals, form, list(words))
+        end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
         give_up(job, trouble, int(retries))
     how, code = end.split()

@@ -65,7 +65,7 @@ def _pbs(request: Request) -> list[str]:
 def _grid_engine(request: Request) -> list[str]:
     where = f"hostname={request.node}" if request.node else f"{FEATURE}=true"
     slots = ["-pe", "smp", str(request.cores)] if request.cores > 1 else []
-    memory = request.memory // request.cores  # asked for each slot
+    memory = -(-request.memory // request.cores)  # asked for each slot
     return [
         *("-l", f"h_rt={request.walltime},mem_free={memory}M,{where}"),
         *slots,

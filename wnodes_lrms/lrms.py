@@ -5,20 +5,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import sacct, slurmchecks
+from wnodes_lrms import gridenginechecks, openpbschecks, sacct, slurmchecks, torquechecks
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.errors import ConfigError
+from wnodes_lrms.gridengine import GridEngine
+from wnodes_lrms.gridenginehooks import Site as GridEngineSite
+from wnodes_lrms.gridenginesite import GridEngineHooks
 from wnodes_lrms.hookset import Hooks
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
+from wnodes_lrms.openpbs import OpenPBS
+from wnodes_lrms.openpbshooks import Site as OpenPBSSite
+from wnodes_lrms.openpbssite import OpenPBSHooks
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.sacct import Run
 from wnodes_lrms.slurm import Slurm, read_block_map
 from wnodes_lrms.slurmhooks import Site as SlurmSite
 from wnodes_lrms.slurmleases import SlurmLeases
 from wnodes_lrms.slurmsite import SlurmHooks
+from wnodes_lrms.torque import Torque
+from wnodes_lrms.torquehooks import Site as TorqueSite
+from wnodes_lrms.torquehooks import TorqueHooks
 
 
 class Lrms(Protocol):
@@ -66,6 +75,31 @@ def _slurm_hooks(config: Config, rules: Policy) -> Hooks:
     return SlurmHooks(site, rules)
 
 
+def _grid_engine_hooks(config: Config, rules: Policy) -> Hooks:
+    site = GridEngineSite(Path(config.hooks.folder), config.bait.socket, config.retries)
+    return GridEngineHooks(site, rules)
+
+
+def _grid_engine(config: Config, node: str) -> Lrms:
+    return GridEngine(node, config.default, Path(config.bait.state_dir) / "disabled-queues.json")
+
+
+def _torque_hooks(config: Config, rules: Policy) -> Hooks:
+    site = TorqueSite(
+        home=Path(config.hooks.torque_home),
+        socket=config.bait.socket,
+        run_dir=config.bait.run_dir,
+        retries=config.retries,
+        folder=Path(config.hooks.folder),
+    )
+    return TorqueHooks(site, rules)
+
+
+def _openpbs_hooks(config: Config, rules: Policy) -> Hooks:
+    site = OpenPBSSite(Path(config.hooks.folder), config.bait.socket, config.retries)
+    return OpenPBSHooks(site, rules)
+
+
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -74,6 +108,24 @@ SYSTEMS: dict[str, System] = {
         node_checks=slurmchecks.of_node,
         leases=lambda config: SlurmLeases(config.cloud.accounts, config.cloud.shutdown_time),
         runs=sacct.runs,
+    ),
+    "gridengine": System(
+        node=_grid_engine,
+        hooks=_grid_engine_hooks,
+        site_checks=gridenginechecks.of_site,
+        node_checks=gridenginechecks.of_node,
+    ),
+    "torque": System(
+        node=lambda config, node: Torque(node, config.default),
+        hooks=_torque_hooks,
+        site_checks=torquechecks.of_site,
+        node_checks=torquechecks.of_node,
+    ),
+    "openpbs": System(
+        node=lambda _config, node: OpenPBS(node),
+        hooks=_openpbs_hooks,
+        site_checks=openpbschecks.of_site,
+        node_checks=openpbschecks.of_node,
     ),
 }
 

@@ -127,6 +127,9 @@ class Hooks(Section):
     slurm_conf: PathText = Field(
         "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
     )
+    torque_home: PathText = Field(
+        "/var/spool/torque", description="Torque's own folder, with mom_priv and torque.cfg"
+    )
 
 
 class Share(Section):

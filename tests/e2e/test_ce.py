@@ -18,6 +18,7 @@ from wnodes_lrms import catalogue
 
 URL = os.environ.get("WNODES_CE", "")
 ROOT = Path(os.environ["WNODES_SITE"])
+OFFER = Path(__file__).parents[2] / "contrib" / "ce" / "arc" / "offer"
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 SCRIPT = f"""#!/bin/bash
 cat {BOOT}
@@ -68,14 +69,14 @@ class GridJob:
         listed = self.arc("arcstat", "--all")
         return next(line for line in listed.splitlines() if line.startswith("Job:")).split("/")[-1]
 
-    def wait(self, seconds: float = 120) -> str:
-        """Wait until A-REX has done with it; then what it says of the job, and its output fetched.
-
-        A-REX publishes jobs' states once a minute, by the program that is run here.
-        """
+    def wait(self, seconds: float = 240) -> None:
+        """Wait until A-REX has done with it."""
         end = f"Finished - job id: {self.number},"
         wait_until(lambda: end in _job_log(), seconds, f"{end} in {_job_log()}")
-        call("perl", "/usr/share/arc/CEinfo.pl", "--splitjobs", "--config", str(RUN_CONFIG))
+
+    @property
+    def said(self) -> str:
+        """What A-REX has published of the job."""
         return self.arc("arcstat", "--all", "--long")
 
     def fetch(self) -> Path:
@@ -84,7 +85,10 @@ class GridJob:
         return next((self.folder / "fetched").iterdir())
 
 
-RUN_CONFIG = ROOT / "run" / "arc" / "arex.cfg"
+def publish() -> None:
+    """Have A-REX's own program publish the states of jobs, which it does once a minute."""
+    config = ROOT / "run" / "arc" / "arex.cfg"
+    call("perl", "/usr/share/arc/CEinfo.pl", "--splitjobs", "--config", str(config))
 
 
 def _job_log() -> str:
@@ -122,7 +126,10 @@ def finished(
     for name, (proxy, code, more) in asked.items():
         jobs[name] = GridJob(tmp_path_factory.mktemp(name), proxy)
         jobs[name].send(SCRIPT, f'(arguments="{code}")', more)
-    return {name: (job.wait(), job.fetch()) for name, job in jobs.items()}
+    for job in jobs.values():
+        job.wait()
+    publish()
+    return {name: (job.said, job.fetch()) for name, job in jobs.items()}
 
 
 @pytest.fixture
@@ -179,21 +186,44 @@ def test_an_image_that_is_offered_no_more(job: GridJob) -> None:
     call("wnodes", "image", "remove", IMAGE)
     try:
         job.send(SCRIPT, '(arguments="0")', _in(IMAGE))
-        said = job.wait()
+        job.wait()
     finally:
         catalogue.write(CATALOGUE, GOOD)
         call("wnodes", "hooks", "install")
-    assert "State: Failed" in said
-    assert "Job submission to LRMS failed" in said
+    publish()
+    assert "State: Failed" in job.said
+    assert "Job submission to LRMS failed" in job.said
     assert f"wnodes: no image {IMAGE} here" in job.arc("arccat", "--joblog", "--all")
+
+
+def test_what_is_offered_follows_the_catalogue() -> None:
+    """`offer` adds and takes away images, and leaves other runtime environments alone."""
+
+    def offer(*tags: str) -> set[str]:
+        call(str(OFFER), str(ROOT / "etc" / "arc" / "rte"), *tags)
+        listed = call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "list", "--enabled")
+        return set(listed.split())
+
+    call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "enable", "ENV/PROXY")
+    mine, more = f"ENV/VM/{IMAGE}", "ENV/VM/a.b-c_d_e"
+    try:
+        assert offer(IMAGE, "a.b-c_d_e") == {"ENV/PROXY", mine, more}
+        assert offer(IMAGE) == {"ENV/PROXY", mine}
+        assert {path.name for path in (ROOT / "etc/arc/rte/ENV/VM").iterdir()} == {IMAGE}
+        with pytest.raises(AssertionError, match="«A_b_c» is not of the form"):
+            offer(IMAGE, "A_b_c")
+    finally:
+        call("arcctl", "--config", os.environ["ARC_CONFIG"], "rte", "disable", "ENV/PROXY")
 
 
 def test_a_killed_job(job: GridJob) -> None:
     """arckill ends the job, and with it the machine."""
     job.send("#!/bin/bash\nsleep 600\n", _in(IMAGE))
-    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 90, "a machine")
+    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 180, "a machine")
     job.arc("arckill", "--all")
     wait_until(lambda: not machines(), 60, "no machine")
     listed = call("sacct", "--allocations", "--noheader", "--format=state,end").splitlines()
     assert listed[-1].split()[0].startswith("CANCELLED")
-    assert "State: Killed" in job.wait()
+    job.wait()
+    publish()
+    assert "State: Killed" in job.said

@@ -26,7 +26,7 @@ class Layout:
 
     @property
     def etc(self) -> Path:
-        """Configuration of Slurm and of the product."""
+        """Configuration of the batch system and of the product."""
         return self.root / "etc"
 
     @property
@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def spool(self) -> Path:
-        """What a crash must not lose: Slurm's jobs, the baits' ledgers and disks."""
+        """What a crash must not lose: the batch system's jobs, the baits' ledgers and disks."""
         return self.root / "spool"
 
     @property
@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def hooks(self) -> Path:
-        """What Slurm runs of the product."""
+        """What the batch system runs of the product."""
         return self.etc / "hooks"
 
     @property
@@ -94,10 +94,9 @@ class Layout:
         return self.run / node / "bait.sock"
 
     def environment(self) -> dict[str, str]:
-        """What any shell needs to use the site."""
+        """What any shell needs to use the site, whatever its batch system."""
         return {
             "WNODES_SITE": str(self.root),
-            "SLURM_CONF": str(self.slurm_conf),
             "WNODES_CONFIG": str(self.wnodes_config),
             "LIBVIRT_DEFAULT_URI": self.libvirt_uri,
         }

@@ -5,8 +5,9 @@ import socket
 from .layout import NODES, Memory
 
 NAMES = (
-    *("slurmctld", "slurmdbd", "bridge", "arex"),
+    *("slurmctld", "slurmdbd", "qmaster", "bridge", "arex"),
     *(f"slurmd-{node}" for node in NODES),
+    *(f"execd-{node}" for node in NODES),
     *(f"api-{node}" for node in NODES),
 )
 

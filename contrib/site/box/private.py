@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .errors import SiteError
@@ -43,7 +43,7 @@ def prepare(site: Layout, memory: Memory) -> None:
     if memory.get("boot") != this_boot():
         shutil.rmtree(site.run, ignore_errors=True)
         memory.set("boot", this_boot())
-    for own in (*bindings(site), site.munge_socket.parent):
+    for own in bindings(site):
         own.mkdir(parents=True, exist_ok=True)
     _no_kvm(site).touch(mode=0o000)  # one that libvirt sees to be closed, so it asks no further
     if not RUN_LIBVIRT.exists():
@@ -51,9 +51,13 @@ def prepare(site: Layout, memory: Memory) -> None:
         memory.set("made_run_libvirt", True)
 
 
-def part(site: Layout, processes: Processes) -> Part:
-    """The process that keeps the namespace. Mounts made on the machine later are seen in it."""
-    covers = {**bindings(site), **({} if _kvm_open_to_qemu() else {_no_kvm(site): KVM})}
+def part(site: Layout, files: Mapping[Path, Path], processes: Processes) -> Part:
+    """The process that keeps the namespace. Mounts made on the machine later are seen in it.
+
+    `files` of the site's own cover more of the machine's.
+    """
+    covers = {**bindings(site), **files}
+    covers |= {} if _kvm_open_to_qemu() else {_no_kvm(site): KVM}
     binds = [f"mount --bind {own} {over}" for own, over in covers.items()]
     script = " && ".join([*binds, *_open_project(site), "exec sleep infinity"])
     return Part(
@@ -65,6 +69,28 @@ def part(site: Layout, processes: Processes) -> Part:
         ready=lambda: _comm(processes.pid(NAME)) == "sleep",
         remedy="this needs root and a machine that may make namespaces: a container often may not",
     )
+
+
+def host(name: str, files: Mapping[Path, Path], processes: Processes) -> Part:
+    """The process that keeps the namespaces of a host with a name of its own, within the site's;
+    `files` cover what it would have of the site's.
+    """
+    own = f"{NAME}-{name}"
+    binds = [f"mount --bind {file} {over}" for file, over in files.items()]
+    return Part(
+        name=own,
+        argv=[
+            *("unshare", "--mount", "--uts", "--"),
+            *("sh", "-c", " && ".join([f"hostname {name}", *binds, "exec sleep infinity"])),
+        ],
+        ready=lambda: _comm(processes.pid(own)) == "sleep",
+    )
+
+
+def enter_host(keeper: str, processes: Processes) -> Sequence[str]:
+    """What to put before a command so that it runs on that host, as the same process."""
+    spaces = f"/proc/{processes.pid(keeper)}/ns"
+    return ["nsenter", f"--mount={spaces}/mnt", f"--uts={spaces}/uts", "--"]
 
 
 def _open_project(site: Layout) -> list[str]:
@@ -92,16 +118,19 @@ def enter(processes: Processes) -> Sequence[str]:
 
 
 def members(processes: Processes) -> list[int]:
-    """All processes in the namespace but its keeper. None if the keeper is gone.
+    """All processes in the namespaces but their keepers. None of one whose keeper is gone.
 
     The number of a namespace is used again once its last process has ended: only as long as the
     keeper lives does it say for certain whose a process is.
     """
-    keeper = processes.pid(NAME)
-    if keeper is None:
-        return []
-    mine = _namespace(keeper)
-    return [pid for pid in pids() if pid != keeper and _namespace(pid) == mine]
+    keepers = {pid for name in keepers_of(processes) if (pid := processes.pid(name)) is not None}
+    mine = {_namespace(pid) for pid in keepers}
+    return [pid for pid in pids() if pid not in keepers and _namespace(pid) in mine]
+
+
+def keepers_of(processes: Processes) -> list[str]:
+    """The names of the processes that keep namespaces, the site's own last."""
+    return sorted((name for name in processes.names() if name.startswith(NAME)), reverse=True)
 
 
 def clear(processes: Processes) -> None:

@@ -96,6 +96,10 @@ class Processes:
         """The file that has all the process says."""
         return self._logs / f"{name}.log"
 
+    def names(self) -> list[str]:
+        """All that were started and not stopped since."""
+        return list(self._memory.get("processes", {}))
+
     def pid(self, name: str) -> int | None:
         """Its number if it lives; None if not, or if its number is another's by now."""
         record = self._memory.get("processes", {}).get(name)

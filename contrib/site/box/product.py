@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from string import Template
 
-from . import cgroups, people
+from . import batch, people
 from .errors import SiteError
 from .grid import VO, Grid, host_name
 from .layout import BARE_IMAGE, DEBIAN_IMAGE, IMAGE, NODES, REPOSITORY, Layout, Memory
@@ -29,7 +29,7 @@ def configure(site: Layout, memory: Memory) -> None:
         slurm_conf=site.slurm_conf,
         shares=_texts(dict.fromkeys(map(str, (Path(people.home()).parent, site.home)))),
         image=IMAGE,
-        charge="cgroup" if cgroups.usable() else "none",
+        **batch.system(memory).settings(site),
         grid=Grid(site).root,
         vo=VO,
         bridge_dn=host_name("bridge"),
@@ -58,40 +58,43 @@ def build_image(site: Layout) -> None:
         run([str(RECIPE), str(site.images)], timeout=600)
 
 
-def register_images(site: Layout) -> None:
+def register_images(site: Layout, memory: Memory) -> None:
     """Put the small image into the catalogue, for each way to prepare it; a built large one too."""
-    _register(site, IMAGE, site.images, "script", "--trusted")
-    _register(site, BARE_IMAGE, site.images, "guestfs")
+    _register(site, memory, IMAGE, site.images, "script", "--trusted")
+    _register(site, memory, BARE_IMAGE, site.images, "guestfs")
     if (site.debian / "cmdline").exists():
-        _register(site, DEBIAN_IMAGE, site.debian, "cloud-init", "--trusted")
+        _register(site, memory, DEBIAN_IMAGE, site.debian, "cloud-init", "--trusted")
 
 
-def _register(site: Layout, tag: str, folder: Path, context: str, *options: str) -> None:
+def _register(
+    site: Layout, memory: Memory, tag: str, folder: Path, context: str, *options: str
+) -> None:
     _wnodes(
         site,
+        memory,
         *("image", "add", tag, "--format", "qcow2", "--source", f"{folder}/disk.qcow2"),
         *("--kernel", f"{folder}/kernel", "--initrd", f"{folder}/initrd"),
         *("--cmdline", (folder / "cmdline").read_text().strip(), "--context", context, *options),
     )
 
 
-def install_hooks(site: Layout) -> None:
-    """Put the hooks into this Slurm, whose slurm.conf names them already."""
-    _wnodes(site, "hooks", "install", "--lrms", "slurm")
+def install_hooks(site: Layout, memory: Memory) -> None:
+    """Put the hooks where the batch system's configuration names them."""
+    _wnodes(site, memory, "hooks", "install", "--lrms", batch.name(memory))
 
 
-def baits(site: Layout) -> list[Part]:
+def baits(site: Layout, memory: Memory) -> list[Part]:
     """The daemons, one a node."""
-    return [_bait(site, node) for node in NODES]
+    return [_bait(site, memory, node) for node in NODES]
 
 
-def _bait(site: Layout, node: str) -> Part:
+def _bait(site: Layout, memory: Memory, node: str) -> Part:
     program = str(PROGRAMS / "wnodes-bait")
     return Part(
         f"bait-{node}",
         [program, "--config", str(site.wnodes_config), "--node", node],
         lambda: listens(site.bait_socket(node)),
-        env=site.environment(),
+        env=batch.environment(site, memory),
         remedy="see what its log says; `wnodes doctor` knows the usual causes",
         patience=120,  # the first one finds out whether KVM works, by a guest with a deadline
     )
@@ -103,5 +106,5 @@ def require_setup() -> None:
         raise SiteError("the project is not set up on this machine", "run contrib/setup")
 
 
-def _wnodes(site: Layout, *arguments: str) -> None:
-    run([str(PROGRAMS / "wnodes"), *arguments], site.environment())
+def _wnodes(site: Layout, memory: Memory, *arguments: str) -> None:
+    run([str(PROGRAMS / "wnodes"), *arguments], batch.environment(site, memory))

@@ -1,15 +1,16 @@
 """A Slurm of the site's own: munge, one controller, two nodes on this machine."""
 
 import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
-from . import cgroups
+from . import accounting, cgroups
 from .errors import SiteError
 from .layout import NODES, Layout, Memory
 from .part import Part
 from .ports import port
-from .process import run, succeeds
+from .process import Processes, run, succeeds
 
 # A node that an administrator drains is as it should be.
 IN_SERVICE = ("idle", "mixed", "allocated", "completing", "draining", "drained")
@@ -17,7 +18,8 @@ TEMPLATE = Path(__file__).parent / "slurm.conf.in"
 
 
 def configure(site: Layout, memory: Memory) -> None:
-    """Write slurm.conf and munge's key."""
+    """Write slurm.conf, munge's key, and what the accounting needs."""
+    site.munge_socket.parent.mkdir(parents=True, exist_ok=True)
     site.slurm_conf.parent.mkdir(parents=True, exist_ok=True)
     for folder in (site.spool / "slurmctld", *(site.spool / f"slurmd-{n}" for n in NODES)):
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,9 +41,26 @@ def configure(site: Layout, memory: Memory) -> None:
     if not key.exists():
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
+    accounting.configure(site, memory)
 
 
-def munge(site: Layout) -> Part:
+def settings(site: Layout) -> Mapping[str, str]:  # noqa: ARG001 (one of those of batch.py)
+    """What it fills into wnodes.toml."""
+    charge = "cgroup" if cgroups.usable() else "none"
+    return {"lrms": "slurm", "charge": charge, "drmaa": ""}
+
+
+def covers(site: Layout) -> Mapping[Path, Path]:  # noqa: ARG001
+    """It needs nothing of the machine's to be another."""
+    return {}
+
+
+def foundations(site: Layout) -> Sequence[Part]:
+    """munge, and the accounting."""
+    return (_munge(site), accounting.database(site), accounting.daemon(site))
+
+
+def _munge(site: Layout) -> Part:
     """The daemon that vouches for who sends what."""
     run_dir = site.munge_socket.parent
     return Part(
@@ -55,52 +74,72 @@ def munge(site: Layout) -> Part:
     )
 
 
-def parts(site: Layout) -> list[Part]:
-    """The controller, then the nodes."""
-    controller = Part(
-        "slurmctld", ["slurmctld", "-D"], lambda: controller_answers(site), env=_env(site)
+def controller(site: Layout, memory: Memory) -> Part:
+    """slurmctld."""
+    return Part(
+        "slurmctld",
+        ["slurmctld", "-D"],
+        lambda: answers(site, memory),
+        env=environment(site, memory),
     )
-    return [controller, *(_node(site, node) for node in NODES)]
 
 
-def _node(site: Layout, node: str) -> Part:
+def admit(site: Layout, memory: Memory, inside: Sequence[str]) -> None:  # noqa: ARG001
+    """Accounts: who may charge which."""
+    accounting.admit(site)
+
+
+def nodes(site: Layout, memory: Memory, processes: Processes) -> Iterator[Part]:  # noqa: ARG001
+    """The nodes' daemons."""
+    return (_node(site, memory, node) for node in NODES)
+
+
+def _node(site: Layout, memory: Memory, node: str) -> Part:
     return Part(
         f"slurmd-{node}",
         ["slurmd", "-D", "-N", node],
-        lambda: node_state(site, node) in IN_SERVICE,
-        env=_env(site),
+        lambda: node_state(site, memory, node) in IN_SERVICE,
+        env=environment(site, memory),
         remedy=f"see its log, and `scontrol show node {node}`",
     )
 
 
-def controller_answers(site: Layout) -> bool:
+def answers(site: Layout, memory: Memory) -> bool:
     """Whether the controller is up."""
-    return succeeds(["scontrol", "ping"], _env(site))
+    return succeeds(["scontrol", "ping"], environment(site, memory))
 
 
-def node_state(site: Layout, node: str) -> str:
+def node_state(site: Layout, memory: Memory, node: str) -> str:
     """The node's state in Slurm's words, with `*` if it does not answer; else `unknown`."""
     argv = ["sinfo", "--noheader", f"--nodes={node}", "--partition=main", "--format=%T"]
     try:
-        return run(argv, _env(site), timeout=15).strip()
+        return run(argv, environment(site, memory), timeout=15).strip()
     except SiteError:
         return "unknown"
 
 
-def cancel_all(site: Layout) -> list[str]:
+def cancel_all(site: Layout, memory: Memory) -> list[str]:
     """Cancel every job; the numbers of those that had not wholly ended, with their epilog."""
     try:
-        numbers = run(["squeue", "--noheader", "--array", "--format=%i"], _env(site)).split()
+        numbers = run(
+            ["squeue", "--noheader", "--array", "--format=%i"], environment(site, memory)
+        ).split()
     except SiteError:
         return []  # without a controller there is nothing to cancel
     if numbers:
-        succeeds(["scancel", *numbers], _env(site))  # not for those that end already
+        succeeds(["scancel", *numbers], environment(site, memory))  # not for those that end already
     return numbers
+
+
+def environment(site: Layout, memory: Memory) -> Mapping[str, str]:  # noqa: ARG001
+    """Where its configuration is."""
+    return {"SLURM_CONF": str(site.slurm_conf)}
+
+
+def clear(memory: Memory) -> None:  # noqa: ARG001
+    """Remove the control groups that it has left."""
+    cgroups.clear()
 
 
 def _munge_key(site: Layout) -> Path:
     return site.etc / "munge.key"
-
-
-def _env(site: Layout) -> dict[str, str]:
-    return {"SLURM_CONF": str(site.slurm_conf)}

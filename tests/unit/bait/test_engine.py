@@ -182,6 +182,15 @@ def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -
     assert last(bait)["machine"] == machine_id("box", "7", 2)
 
 
+def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
+    node.guests.answer(FIRST)
+    bait = node.bait()
+    answers = bait.engine.attach("7", NOBODY.pw_uid)
+    assert next(answers)["waits"] == "the batch system does not answer"
+    node.batch.grant("7")
+    assert [answer["state"] for answer in answers][-1] == "ready"
+
+
 def test_only_the_owner_may_attach(node: Node) -> None:
     bait = ready(node)
     for stranger in (0, 1000, 4242):
@@ -252,7 +261,7 @@ def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
     [
         ({"tag": "other_linux_x86_64"}, "not in the catalogue.*small_linux_x86_64"),
         ({"tag": "../../etc/passwd"}, "a tag has the form"),
-        ({"memory": 191}, "has 191 MiB.*--mem=192M or more"),
+        ({"memory": 191}, "has 191 MiB.*ask for 192 MiB or more"),
         ({"uid": 0}, "submit it as a user"),
         ({"gid": 0}, "submit it as a user"),
         ({"uid": 4242424}, "knows no user with the number 4242424"),

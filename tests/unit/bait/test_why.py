@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, n
     assert ("another try may help" in said["decided"]) is retry
     assert said["next"][0] == next_
     assert any("the machine and all that it has are removed" in text for text in said["next"])
+
+
+@pytest.mark.parametrize(
+    ("retry", "words"),
+    [
+        (True, "its job is tried 3 times in all, and is then in error state: "),
+        (False, "its job is in error state: "),
+    ],
+)
+def test_after_a_failure_in_grid_engine(ledger: Ledger, retry: bool, words: str) -> None:
+    """Its restarts are times: they tell no number of tries."""
+    row = job(ledger, State.BUILDING, restart=1_795_737_483)
+    ledger.change(row.id, "failed", state=State.FAILED, reason="no disk", retry=retry)
+    said = told(ledger, row.id, replace(RULES, lrms="gridengine"))["next"][0]
+    assert said == f"{words}once that is mended, `qmod -cj 12` lets it try again"
 
 
 def test_the_last_try_of_a_job_is_told(ledger: Ledger) -> None:

@@ -330,7 +330,7 @@ class Bait:
 
     def __init__(self, path: Path, lines: list[object]) -> None:
         self.heard: list[object] = []
-        self._lines = lines
+        self.lines = lines
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -344,10 +344,10 @@ class Bait:
                 return
             with link:
                 self.heard.append(json.loads(link.recv(4096)))
-                link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in self._lines))
+                link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in self.lines))
 
     def now_says(self, *lines: object) -> None:
-        self._lines = list(lines)
+        self.lines = list(lines)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -545,6 +545,18 @@ def test_a_bait_that_is_away_hangs_or_breaks_off_is_said(stage: Stage) -> None:
     silent.close()
     assert code == 1
     assert "does not answer" in errors
+
+
+def test_a_machine_that_dies_before_its_session_is_heard_of(stage: Stage) -> None:
+    stage.program("ssh", f"#!/bin/sh\ntouch {stage.folder}/asked\nexec sleep 60\n")
+    stage.says(stage.ready)
+    process = stage.start("echo never")
+    eventually((stage.folder / "asked").exists)
+    assert stage.bait
+    stage.bait.lines = [FAILED]
+    out, errors = process.communicate(timeout=10)
+    assert (process.returncode, out, stage.scontrol) == (1, "", ["requeue 7"])
+    assert f"wnodes: job 7: {FAILED['message']}\n" in errors
 
 
 def test_a_scontrol_that_refuses_does_not_hide_the_reason(stage: Stage) -> None:

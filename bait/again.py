@@ -1,0 +1,60 @@
+"""Tries a job again, or holds it, for a starter whose batch system does not let the owner do that.
+
+Torque and its kin let operators alone rerun a job. The bait's root can be one, and asks in the
+owner's stead; how often, and whether at all, it decides from its own ledger and from what the LRMS
+says, never from what it is told.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from bait.engine import Engine
+from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.model import Kind, State
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Reruns(Protocol):
+    """A batch system that a bait must ask. Both end the job's run, and raise UnknownError."""
+
+    def requeue(self, job: str) -> None:
+        """Have the job run again."""
+
+    def hold(self, job: str, reason: str) -> None:
+        """Have the job wait for an operator."""
+
+
+def again(engine: Engine, job: str, uid: int) -> Iterator[dict[str, Any]]:
+    """Say what is about to be done with a job whose machine has failed, and do it.
+
+    It is said before, because the caller is ended by it. Raises RejectedError where that is not
+    for this caller to ask, the machine of this run has not failed, or no other try can help;
+    UnknownError where the LRMS does not answer, or refuses.
+    """
+    lrms = engine.lrms
+    if not isinstance(lrms, Reruns):
+        raise RejectedError("jobs are tried again by their owners here, not by the bait")
+    granted = lrms.allocation(job)
+    if granted.uid != uid:
+        raise RejectedError(f"job {job} is not yours")
+    rows = [row for row in engine.ledger.rows(job) if row.kind is Kind.BATCH]
+    failed = [row for row in rows if row.restart == granted.restart and row.state is State.FAILED]
+    if not failed:
+        raise RejectedError(f"the machine of job {job} has not failed")
+    reason = failed[0].reason
+    if not failed[0].retry:
+        raise RejectedError(reason)
+    tries, most = granted.restart + 1, engine.config.retries + 1
+    if tries < most:
+        act = f"requeued: try {tries + 1} of {most}"
+    else:
+        act = "held: an operator releases it when the cause is mended"
+    yield {"act": act}
+    engine.ledger.record(job, failed[0].id, act)
+    if tries < most:
+        lrms.requeue(job)
+    else:
+        lrms.hold(job, reason)

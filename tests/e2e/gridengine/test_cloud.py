@@ -1,0 +1,72 @@
+"""A cloud user's machine in a lease that Grid Engine's own DRMAA library has submitted."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.e2e.conftest import call, machines, wait_until
+from tests.e2e.gridengine.conftest import states
+from tests.e2e.occi import Cloud, Key
+
+
+def workers() -> list[int]:
+    """The processes that hold DRMAA sessions for the site's baits."""
+    site = os.environ["WNODES_SITE"].encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            ours = site in (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if b"wnodes_lrms.drmaa_worker" in words and ours:
+            found.append(int(entry.name))
+    return found
+
+
+def test_from_the_request_to_the_end(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    assert machine.ssh("uname -r").strip() != os.uname().release
+    ((lease, _state),) = states()
+    said = call("qstat", "-j", lease)
+    for words in ("owner:                      cloudpilot", "account:                    cloud"):
+        assert words in said
+    assert "job_name:                   wnodes-lease-" in said
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+
+
+def test_stop_frees_the_lease_and_start_finds_the_disk(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("echo kept > /root/kept; sync")
+    machine.act("stop", method="poweroff")
+    machine.wait("inactive")
+    wait_until(lambda: not states(), 30, "its lease is freed")
+    machine.act("start")
+    machine.wait("active")
+    assert machine.ssh("cat /root/kept") == "kept\n"
+
+
+def test_a_worker_that_is_killed_loses_no_lease(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    before = machine.boot_id()
+    assert workers()
+    for pid in workers():
+        os.kill(pid, signal.SIGKILL)
+    # The bridge goes on asking, which a new session answers: neither is the lease gone, nor is
+    # there a second one.
+    wait_until(workers, 40, "a new session")
+    assert len(states()) == 1
+    assert machine.boot_id() == before
+    assert machine.state == "active"
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+
+
+def test_a_lease_that_is_deleted_shuts_its_machine_down(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("true")
+    ((lease, _state),) = states()
+    call("qdel", lease)
+    machine.wait("inactive")
+    wait_until(lambda: not states(), 40, "the lease is over")

@@ -1,0 +1,83 @@
+"""The hooks in a site's OpenPBS: reads what openpbshooks.py decides from."""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from wnodes_lrms import openpbshooks
+from wnodes_lrms.hookset import File, HookSet, Place
+from wnodes_lrms.lease import FEATURE
+from wnodes_lrms.openpbs import attributes
+from wnodes_lrms.openpbshooks import COPIED, HOOK, Present, Site
+from wnodes_lrms.policy import Policy
+from wnodes_lrms.resources import sources
+from wnodes_lrms.run import run
+
+_DEADLINE = 10.0
+
+
+@dataclass(frozen=True)
+class OpenPBSHooks:
+    """See hookset.Hooks."""
+
+    site: Site
+    rules: Policy
+    where = "qmgr"
+    remedy = "see with `wnodes hooks install --check` that all is there"
+    owner = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.site.folder
+
+    def plan(self) -> HookSet:
+        return openpbshooks.plan(self.site, self.rules, present(), sources(COPIED))
+
+    def take_back(self) -> list[str]:
+        return openpbshooks.take_back(present())
+
+    def places(self) -> tuple[Place, ...]:
+        return ()
+
+    def links(self) -> list[Path]:
+        return []
+
+    def policy(self) -> File | None:
+        """Submissions see it at once: PBS need not be told."""
+        return openpbshooks.policy_file(self.site, self.rules)
+
+
+def server() -> dict[str, str]:
+    """The server's attributes. Raises UnknownError."""
+    (said,) = attributes(_ask("qstat", "-B", "-f", "-w"), "Server: ").values() or ({},)
+    return said
+
+
+def present() -> Present | None:
+    """What the server has; None on another host than its own, where PBS does not show hooks.
+
+    Raises UnknownError if it does not answer.
+    """
+    if not _here(server().get("server_host", "")):
+        return None
+    hook = openpbshooks.parse_hooks(_ask("qmgr", "-c", "list hook"))
+    return Present(
+        resources=openpbshooks.parse_print(_ask("qmgr", "-c", "print server")),
+        hook=hook,
+        code=_imported("python") if hook else b"",
+        config=_imported("config") if hook else b"",
+        nodes=f"resources_available.{FEATURE} = True" in _ask("pbsnodes", "-a"),
+    )
+
+
+def _here(host: str) -> bool:
+    return host.partition(".")[0].lower() == socket.gethostname().partition(".")[0].lower()
+
+
+def _imported(form: str) -> bytes:
+    said = _ask("qmgr", "-c", f"export hook {HOOK} application/x-{form} default")
+    return said.encode("utf-8", "surrogateescape")
+
+
+def _ask(*argv: str) -> str:
+    return run(argv, deadline=_DEADLINE, unknown=True)
