@@ -52,6 +52,10 @@ class Paths:
         """A hibernated machine's memory."""
         return self.disks / "memory"
 
+    def share(self, number: int) -> Path:
+        """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
+        return self.disks / f"share{number}"
+
     @property
     def seed(self) -> Path:
         """The contextualization disk."""
@@ -273,6 +277,8 @@ class Builder:
             shares=shares,
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
+        for number, directory in enumerate(shares):
+            where.share(number).symlink_to(directory)
 
     def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         allocation = machine.allocation
@@ -289,7 +295,8 @@ class Builder:
                 memory=machine.memory,
                 cpus=allocation.cpus,
                 nics=(Card(mac, network=self.config.network.name, address=address),),
-                shares=shares,
+                # The server wants a folder, not a link to one.
+                shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
             ),
         )
 

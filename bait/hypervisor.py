@@ -88,6 +88,7 @@ class Hypervisor:
                     raise UnknownError(f"libvirt can't end machine {machine}: {error}") from error
         if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
             raise UnknownError(f"the QEMU process of machine {machine} does not end")
+        self.processes.kill_helpers(machine)
 
     def domains(self) -> dict[str, Domain]:
         """The running domains that are ours, by machine id."""

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -34,20 +34,17 @@ class Processes:
     def kill(self, machine: str) -> bool:
         """End the process of a machine that libvirt does not know; whether there is none then."""
         pid = self.of(machine)
-        if pid is None:
+        if pid is None or _kill(pid, lambda: self.of(machine) == pid):
             return True
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            return True
-        try:
-            if self.of(machine) == pid:  # the handle is of this very process
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except ProcessLookupError:
-            return True
-        finally:
-            os.close(handle)
         return self.wait_for_end(machine, _LETTING_GO)
+
+    def kill_helpers(self, machine: str) -> None:
+        """End what serves shared folders to a machine that is gone.
+
+        They end with its QEMU by themselves, but not where libvirt was killed between the two.
+        """
+        for pid in self._helpers(machine):
+            _kill(pid, lambda pid=pid: pid in self._helpers(machine))  # type: ignore[misc]
 
     def wait_for_end(self, machine: str, seconds: float) -> bool:
         """Whether the machine has no process any more; asked again for that long."""
@@ -59,13 +56,43 @@ class Processes:
         return True
 
     def _all(self) -> Iterator[tuple[int, str]]:
-        for entry in self.proc.iterdir():
-            words = _command_line(entry) if entry.name.isdigit() else []
-            if words and "qemu" in words[0]:
+        for pid, words in self._commands():
+            if "qemu" in words[0]:
                 for option, machine in pairwise(words):
                     own = f"{self.folder}/{machine}/"
                     if option == "-uuid" and any(own in word for word in words):
-                        yield int(entry.name), machine
+                        yield pid, machine
+
+    def _helpers(self, machine: str) -> list[int]:
+        """Those of a machine: virtiofsd, with a folder in the machine's own."""
+        own = f"={self.folder}/{machine}/"
+        return [
+            pid
+            for pid, words in self._commands()
+            if words[0].endswith("/virtiofsd") and any(own in word for word in words)
+        ]
+
+    def _commands(self) -> Iterator[tuple[int, list[str]]]:
+        for entry in self.proc.iterdir():
+            words = _command_line(entry) if entry.name.isdigit() else []
+            if words:
+                yield int(entry.name), words
+
+
+def _kill(pid: int, still: Callable[[], bool]) -> bool:
+    """End a process, unless its number is another's by now; whether it had gone before."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if still():  # the handle is of this very process
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _command_line(process: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """The users of the site: an ordinary one, those that leases run as, the bridge's own."""
 
 import grp
+import os
 import pwd
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,12 +15,20 @@ USER = "griduser"
 GROUP = "gridgroup"  # that the ordinary user is in
 CLOUD_USERS = ("clouduser", "cloudpilot")
 BRIDGE = "wnodes-bridge"
+APART = "WNODES_APART"  # set by contrib/site/with
 _NOWHERE = ("--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
 
 
 def make(site: Layout, memory: Memory) -> None:
-    """Make all, unless the machine has them already; those stay when the site goes."""
+    """Make all, unless the machine has them already; those stay when the site goes.
+
+    On a site that is apart its /etc is its own: another site's users in it mean nothing here.
+    """
     site.home.mkdir(parents=True, exist_ok=True)
+    if APART in os.environ and not memory.get("made_users"):
+        for user in (USER, *CLOUD_USERS, BRIDGE):
+            if _known(pwd.getpwnam, user):
+                run(["userdel", "--force", user])
     if not _known(grp.getgrnam, GROUP):
         memory.set("made_group", True)
         run(["groupadd", GROUP])

@@ -135,7 +135,7 @@ def test_what_people_write_stays_data(node: Node) -> None:
     assert tree.findtext("name") == f"wnodes-box-{EVIL}-0"
     source = tree.find("devices/filesystem/source")
     assert source is not None
-    assert source.get("dir") == f"/home/{EVIL}"
+    assert source.get("dir") == f"/var/lib/wnodes/hv1/machines/{ID}/share0/."
     mark = tree.find(f"metadata/{{{MARK}}}machine")
     assert mark is not None
     assert mark.get("job") == EVIL

@@ -116,6 +116,25 @@ def test_it_is_killed_and_no_other_one(
     assert all(lives(other) for other in others)
 
 
+def test_what_serves_its_shared_folders_is_ended_and_no_other(
+    start: Start, processes: Processes, folder: Path, machine: str
+) -> None:
+    def server(*of: object) -> Process:
+        path = "/".join(map(str, of))
+        return start("/usr/lib/qemu/virtiofsd", "--fd=44", "-o", f"source={path}/share0/.")
+
+    mine = [server(folder, machine), server(folder, machine)]
+    others = [
+        server(folder, uuid.uuid4()),
+        server(ELSEWHERE, machine),
+        start("tail", f"source={folder}/{machine}/share0/."),
+    ]
+    processes.kill_helpers(machine)
+    assert [process.wait() for process in mine] == [-signal.SIGKILL] * 2
+    processes.kill_helpers(machine)  # once more: nothing to do
+    assert all(lives(other) for other in others)
+
+
 def test_one_that_is_dead_and_not_reaped_has_no_process(
     start: Start, processes: Processes, folder: Path, machine: str
 ) -> None:
