@@ -247,12 +247,23 @@ class CloudMachine:
         return self.stage.referee.of(self.machine.id)
 
     def rests(self) -> None:
-        """Wait until it has no lease."""
+        """It must come to have no lease; where it was hurt meanwhile, it is asked to hibernate again.
+
+        One whose memory could not be written, as on a full disk, goes on.
+        """
         resting = (State.STOPPED, State.HIBERNATED, State.FAILED)
-        rows = self.stage.box.rows
-        self.stage.wait(
-            lambda: rows()[self.machine.id] in resting, lambda: f"at rest: {self.describe()}"
-        )
+        asked = time.monotonic()
+
+        def rests() -> bool:
+            nonlocal asked
+            if self.stage.box.rows()[self.machine.id] in resting:
+                return True
+            if self.stage.case.hurts and self._runs() and time.monotonic() > asked + 10:
+                asked = time.monotonic()
+                tolerant(lambda: self.machine.act("suspend", method="hibernate"))
+            return False
+
+        self.stage.wait(rests, lambda: f"at rest: {self.describe()}")
 
     def lease(self) -> str:
         """The number of its lease's job; empty without one."""
