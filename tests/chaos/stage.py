@@ -247,7 +247,7 @@ class CloudMachine:
         return self.stage.referee.of(self.machine.id)
 
     def rests(self) -> None:
-        """It must come to have no lease; where it was hurt meanwhile, it is asked to hibernate again.
+        """It must come to have no lease; where it was hurt meanwhile, it is asked again.
 
         One whose memory could not be written, as on a full disk, goes on.
         """
