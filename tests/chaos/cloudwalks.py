@@ -63,20 +63,36 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
         stage.at(state, act)
     else:
         mine.is_("active")
-        stage.at(state, act)
         if state is State.FAILED:
             mine.act("stop", method="poweroff")
             mine.is_("inactive")
-            stage.at(State.STARTING, partial(spoil, stage))
+            fail(stage, act)
             mine.act("start")
-        elif state in (State.STOPPING, State.STOPPED):
-            mine.act("stop", method="poweroff")
         else:
-            mine.act("suspend", method="suspend" if state is State.SUSPENDED else "hibernate")
+            stage.at(state, act)
+            if state in (State.STOPPING, State.STOPPED):
+                mine.act("stop", method="poweroff")
+            else:
+                mine.act("suspend", method="suspend" if state is State.SUSPENDED else "hibernate")
     stage.wait(
         lambda: not stage.case.orders or stage.case.hurts, lambda: f"{state}: {mine.describe()}"
     )
     stage.give_up()
+
+
+def fail(stage: Stage, act: Callable[[Seen], None]) -> None:
+    """Have the next start fail, also where a bait that died in it begins it anew; then `act`."""
+
+    def again(seen: Seen) -> None:
+        stage.at(State.STARTING, again)
+        spoil(stage, seen)
+
+    def failed(seen: Seen) -> None:
+        stage.case.orders.clear()
+        act(seen)
+
+    stage.at(State.FAILED, failed)
+    stage.at(State.STARTING, again)
 
 
 def suspended_hibernates(stage: Stage) -> None:
