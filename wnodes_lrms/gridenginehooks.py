@@ -7,11 +7,10 @@ and epilog are run by ours, as its arguments. Sources: queue_conf(5), sge_conf(5
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet
+from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.policy import DefaultRule, Policy
 from wnodes_lrms.resources import render, shlex_quote
@@ -25,15 +24,6 @@ COMPLEXES = {
     "vm": "vm vm STRING != YES NO NONE 0",
 }
 MEMORY = "mem_free mf MEMORY <= YES YES 1G 0"
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the hooks go, and what they are told: the bait's socket (with %n) and the retries."""
-
-    folder: Path
-    socket: str
-    retries: int
 
 
 @dataclass(frozen=True)

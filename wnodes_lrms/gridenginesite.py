@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from wnodes_lrms import gridenginehooks
 from wnodes_lrms.errors import UnknownError, WnodesError
-from wnodes_lrms.gridenginehooks import COPIED, Facts, Site
-from wnodes_lrms.hookset import File, HookSet, Place, content_of
+from wnodes_lrms.gridenginehooks import COPIED, Facts
+from wnodes_lrms.hookset import File, Hooks, HookSet, Site, content_of
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 from wnodes_lrms.run import run
@@ -17,18 +16,13 @@ _DEADLINE = 10.0
 
 
 @dataclass(frozen=True)
-class GridEngineHooks:
+class GridEngineHooks(Hooks):
     """See hookset.Hooks. A qmaster that does not answer lacks everything: all is told."""
 
     site: Site
     rules: Policy
-    owner = 0
     where = "Grid Engine"
     remedy = "compare again: `wnodes hooks install --check`"
-
-    @property
-    def folder(self) -> Path:
-        return self.site.folder
 
     def plan(self) -> HookSet:
         try:
@@ -39,12 +33,6 @@ class GridEngineHooks:
 
     def take_back(self) -> list[str]:
         return gridenginehooks.take_back(self.site, read())
-
-    def places(self) -> tuple[Place, ...]:
-        return ()
-
-    def links(self) -> list[Path]:
-        return []
 
     def policy(self) -> File:
         """Submissions see it at once."""

@@ -47,16 +47,39 @@ class HookSet:
     adopt: tuple[Place, ...] = ()
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where the hooks go, and what they are told: the bait's socket (with %n) and the retries."""
+
+    folder: Path
+    socket: str
+    retries: int
+    owner: int = 0  # uid
+
+
+class Folder(Protocol):
+    """Where the hooks of any batch system go."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def owner(self) -> int: ...
+
+
 class Hooks(Protocol):
     """The hooks of one batch system, as this site has it."""
+
+    site: Folder
 
     @property
     def folder(self) -> Path:
         """Where our own files go."""
+        return self.site.folder
 
     @property
     def owner(self) -> int:
         """The uid that they belong to."""
+        return self.site.owner
 
     @property
     def where(self) -> str:
@@ -75,9 +98,11 @@ class Hooks(Protocol):
 
     def places(self) -> tuple[Place, ...]:
         """Where a file of ours may stand in place of the site's own."""
+        return ()
 
     def links(self) -> list[Path]:
         """Links of ours in folders of the site."""
+        return []
 
     def policy(self) -> File | None:
         """The file that must follow each change of the catalogue, if there is one."""

@@ -11,13 +11,11 @@ from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.gridengine import GridEngine
-from wnodes_lrms.gridenginehooks import Site as GridEngineSite
 from wnodes_lrms.gridenginesite import GridEngineHooks
-from wnodes_lrms.hookset import Hooks
+from wnodes_lrms.hookset import Hooks, Site
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.openpbs import OpenPBS
-from wnodes_lrms.openpbshooks import Site as OpenPBSSite
 from wnodes_lrms.openpbssite import OpenPBSHooks
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.sacct import Run
@@ -75,9 +73,8 @@ def _slurm_hooks(config: Config, rules: Policy) -> Hooks:
     return SlurmHooks(site, rules)
 
 
-def _grid_engine_hooks(config: Config, rules: Policy) -> Hooks:
-    site = GridEngineSite(Path(config.hooks.folder), config.bait.socket, config.retries)
-    return GridEngineHooks(site, rules)
+def _site(config: Config) -> Site:
+    return Site(Path(config.hooks.folder), config.bait.socket, config.retries)
 
 
 def _grid_engine(config: Config, node: str) -> Lrms:
@@ -95,11 +92,6 @@ def _torque_hooks(config: Config, rules: Policy) -> Hooks:
     return TorqueHooks(site, rules)
 
 
-def _openpbs_hooks(config: Config, rules: Policy) -> Hooks:
-    site = OpenPBSSite(Path(config.hooks.folder), config.bait.socket, config.retries)
-    return OpenPBSHooks(site, rules)
-
-
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         node=lambda _config, node: Slurm(node, read_block_map()),
@@ -111,7 +103,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "gridengine": System(
         node=_grid_engine,
-        hooks=_grid_engine_hooks,
+        hooks=lambda config, rules: GridEngineHooks(_site(config), rules),
         site_checks=gridenginechecks.of_site,
         node_checks=gridenginechecks.of_node,
     ),
@@ -123,7 +115,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "openpbs": System(
         node=lambda _config, node: OpenPBS(node),
-        hooks=_openpbs_hooks,
+        hooks=lambda config, rules: OpenPBSHooks(_site(config), rules),
         site_checks=openpbschecks.of_site,
         node_checks=openpbschecks.of_node,
     ),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet
+from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
@@ -28,15 +28,6 @@ RESOURCES = {
     "wnodes_by": {"type": "string", "flag": "rm"},
 }
 _ABOUT = "wnodes-lrms: written by `wnodes hooks install`; changes here are lost"
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where the hooks go, and what they are told: the bait's socket (with %n) and the retries."""
-
-    folder: Path
-    socket: str
-    retries: int
 
 
 @dataclass(frozen=True)

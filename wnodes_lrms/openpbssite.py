@@ -2,13 +2,12 @@
 
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 from wnodes_lrms import openpbshooks
-from wnodes_lrms.hookset import File, HookSet, Place
+from wnodes_lrms.hookset import File, Hooks, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.openpbs import attributes
-from wnodes_lrms.openpbshooks import COPIED, HOOK, Present, Site
+from wnodes_lrms.openpbshooks import COPIED, HOOK, Present
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 from wnodes_lrms.run import run
@@ -17,30 +16,19 @@ _DEADLINE = 10.0
 
 
 @dataclass(frozen=True)
-class OpenPBSHooks:
+class OpenPBSHooks(Hooks):
     """See hookset.Hooks."""
 
     site: Site
     rules: Policy
     where = "qmgr"
     remedy = "see with `wnodes hooks install --check` that all is there"
-    owner = 0
-
-    @property
-    def folder(self) -> Path:
-        return self.site.folder
 
     def plan(self) -> HookSet:
         return openpbshooks.plan(self.site, self.rules, present(), sources(COPIED))
 
     def take_back(self) -> list[str]:
         return openpbshooks.take_back(present())
-
-    def places(self) -> tuple[Place, ...]:
-        return ()
-
-    def links(self) -> list[Path]:
-        return []
 
     def policy(self) -> File | None:
         """Submissions see it at once: PBS need not be told."""

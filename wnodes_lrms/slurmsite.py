@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wnodes_lrms import slurmconf, slurmhooks
-from wnodes_lrms.hookset import File, HookSet, Place, content_of, is_ours
+from wnodes_lrms.hookset import File, Hooks, HookSet, Place, content_of, is_ours
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 from wnodes_lrms.slurmconf import SlurmConf
@@ -15,20 +15,12 @@ from wnodes_lrms.slurmhooks import ACTS, COPIED, Present, Site
 
 
 @dataclass(frozen=True)
-class SlurmHooks:
+class SlurmHooks(Hooks):
     """See hookset.Hooks."""
 
     site: Site
     rules: Policy
     remedy = "run `scontrol reconfigure`"
-
-    @property
-    def folder(self) -> Path:
-        return self.site.folder
-
-    @property
-    def owner(self) -> int:
-        return self.site.owner
 
     @property
     def where(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Place, content_of, is_ours
+from wnodes_lrms.hookset import LEASE_PROGRAM, File, Hooks, HookSet, Place, content_of, is_ours
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render, sources
 from wnodes_lrms.torque import WISH
@@ -167,20 +167,12 @@ def _marks(site: Site) -> str:
 
 
 @dataclass(frozen=True)
-class TorqueHooks:
+class TorqueHooks(Hooks):
     """See hookset.Hooks."""
 
     site: Site
     rules: Policy
     remedy = "restart pbs_mom if it is its file"
-
-    @property
-    def folder(self) -> Path:
-        return self.site.folder
-
-    @property
-    def owner(self) -> int:
-        return self.site.owner
 
     @property
     def where(self) -> str:
@@ -194,9 +186,6 @@ class TorqueHooks:
 
     def places(self) -> tuple[Place, ...]:
         return self.site.places
-
-    def links(self) -> list[Path]:
-        return []
 
     def policy(self) -> File | None:
         return tags(self.site, self.rules)

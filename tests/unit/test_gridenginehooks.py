@@ -8,8 +8,9 @@ import pytest
 
 from wnodes_lrms.config import Default
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.gridenginehooks import Facts, Site, files, lines, take_back
+from wnodes_lrms.gridenginehooks import Facts, files, lines, take_back
 from wnodes_lrms.gridenginesite import settings
+from wnodes_lrms.hookset import Site
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 

@@ -9,9 +9,9 @@ import pytest
 
 from wnodes_lrms import openpbschecks, openpbshooks, openpbssite
 from wnodes_lrms.doctor import Check, Status
-from wnodes_lrms.hookset import is_ours
+from wnodes_lrms.hookset import Site, is_ours
 from wnodes_lrms.openpbs import parse_node
-from wnodes_lrms.openpbshooks import COPIED, Present, Site
+from wnodes_lrms.openpbshooks import COPIED, Present
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 

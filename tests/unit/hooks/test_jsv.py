@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.config import Allow, Default
-from wnodes_lrms.gridenginehooks import Site, policy_file
+from wnodes_lrms.gridenginehooks import policy_file
+from wnodes_lrms.hookset import Site
 from wnodes_lrms.policy import Policy
 
 PROGRAM = Path(__file__).parents[3] / "hooks" / "jsv.py"
