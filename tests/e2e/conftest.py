@@ -53,11 +53,48 @@ def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
 
 
 @dataclass
-class Job:
-    """A submitted job and its files."""
+class Traces:
+    """What a job leaves of itself, whatever its batch system."""
 
     number: str
     folder: Path
+
+    @property
+    def id(self) -> str:
+        """As the bait names it."""
+        return self.number
+
+    @property
+    def output(self) -> str:
+        """Its standard output so far."""
+        return self._read("out")
+
+    @property
+    def error(self) -> str:
+        """Its standard error so far."""
+        return self._read("err")
+
+    def machines(self) -> list[dict[str, object]]:
+        """Its machines, as the administrator sees them."""
+        return [m for m in machines() if m["job"] == self.id]
+
+    def in_state(self, state: str, seconds: float = 90) -> dict[str, object]:
+        """Wait until its machine is in this state."""
+        wait_until(
+            lambda: any(m["state"] == state for m in self.machines()),
+            seconds,
+            f"machine of job {self.id} {state}: {self.machines()} {self.error}",
+        )
+        return self.machines()[0]
+
+    def _read(self, suffix: str) -> str:
+        path = self.folder / f"{self.id}.{suffix}"
+        return path.read_text() if path.exists() else ""
+
+
+@dataclass
+class Job(Traces):
+    """A submitted job and its files."""
 
     def show(self) -> str:
         """What Slurm says of it."""
@@ -81,40 +118,13 @@ class Job:
         return self
 
     @property
-    def output(self) -> str:
-        """Its standard output so far."""
-        return self._read("out")
-
-    @property
-    def error(self) -> str:
-        """Its standard error so far."""
-        return self._read("err")
-
-    @property
     def exit_code(self) -> str:
         """Slurm's "exit code:signal"."""
         return self.field("ExitCode")
 
-    def machines(self) -> list[dict[str, object]]:
-        """Its machines, as the administrator sees them."""
-        return [m for m in machines() if m["job"] == self.number]
-
-    def in_state(self, state: str, seconds: float = 90) -> dict[str, object]:
-        """Wait until its machine is in this state."""
-        wait_until(
-            lambda: any(m["state"] == state for m in self.machines()),
-            seconds,
-            f"machine of job {self.number} {state}",
-        )
-        return self.machines()[0]
-
     def cancel(self, *options: str) -> None:
         """scancel, as its owner."""
         call("scancel", *options, self.number, user=USER)
-
-    def _read(self, suffix: str) -> str:
-        path = self.folder / f"{self.number}.{suffix}"
-        return path.read_text() if path.exists() else ""
 
 
 def machines() -> list[dict[str, object]]:

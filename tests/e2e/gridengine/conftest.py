@@ -12,15 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, NODES, USER, call, machines, remains, wait_until
+from tests.e2e.conftest import IMAGE, NODES, USER, Traces, call, remains, wait_until
 
 
 @dataclass
-class Job:
+class Job(Traces):
     """A submitted job, or a task of one, and its files."""
 
-    number: str
-    folder: Path
     task: str = ""
 
     @property
@@ -49,33 +47,10 @@ class Job:
         """Its exit code; 128 and the signal if it died of one."""
         return int(self._record()[-1]["exit_status"].split()[0])
 
-    @property
-    def output(self) -> str:
-        """Its standard output so far."""
-        return self._read("out")
-
-    @property
-    def error(self) -> str:
-        """Its standard error so far."""
-        return self._read("err")
-
     def says(self, word: str, seconds: float = 60) -> "Job":
         """Wait until its output has the word."""
         wait_until(lambda: word in self.output, seconds, f"{word}: {self.output} {self.error}")
         return self
-
-    def machines(self) -> list[dict[str, object]]:
-        """Its machines, as the administrator sees them."""
-        return [machine for machine in machines() if machine["job"] == self.id]
-
-    def in_state(self, state: str, seconds: float = 60) -> dict[str, object]:
-        """Wait until its machine is in this state."""
-        wait_until(
-            lambda: any(machine["state"] == state for machine in self.machines()),
-            seconds,
-            f"machine of job {self.id} {state}: {self.machines()} {self.error}",
-        )
-        return self.machines()[0]
 
     def cancel(self) -> None:
         """qdel, as its owner."""
@@ -88,10 +63,6 @@ class Job:
         runs = [part for part in said.split("=" * 62) if part.strip()]
         pairs = ([line.split(None, 1) for line in run.strip().splitlines()] for run in runs)
         return [{pair[0]: pair[1] for pair in run if len(pair) == 2} for run in pairs]
-
-    def _read(self, suffix: str) -> str:
-        path = self.folder / f"{self.id}.{suffix}"
-        return path.read_text() if path.exists() else ""
 
 
 def states() -> list[tuple[str, str]]:
