@@ -62,7 +62,8 @@ class Job(Traces):
         said = call("qacct", "-j", self.number, *task, check=False)
         runs = [part for part in said.split("=" * 62) if part.strip()]
         pairs = ([line.split(None, 1) for line in run.strip().splitlines()] for run in runs)
-        return [{pair[0]: pair[1] for pair in run if len(pair) == 2} for run in pairs]
+        records = [{pair[0]: pair[1] for pair in run if len(pair) == 2} for run in pairs]
+        return [record for record in records if "exit_status" in record]  # it says other things too
 
 
 def states() -> list[tuple[str, str]]:

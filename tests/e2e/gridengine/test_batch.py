@@ -213,8 +213,9 @@ def test_what_a_user_sets_does_not_reach_root(submit: Submit, home: Path) -> Non
         (trap / name).write_text(f"#!/bin/sh\n/usr/bin/id -u >>{home}/trapped\n")
         (trap / name).chmod(0o755)
     (trap / "json.py").write_text(f"open('{home}/trapped', 'a').write('python')\n")
-    names = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LOCPATH")
-    job = submit("true", env=dict.fromkeys(names, str(trap))).wait()
+    names = ("PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LOCPATH")
+    own = dict.fromkeys(names, str(trap)) | {"PATH": f"{trap}:/usr/bin:/bin"}
+    job = submit("true", env=own).wait()
     assert job.exit_code == 0, job.error
     seen = home / "trapped"
     assert not seen.exists() or "0" not in seen.read_text().split()
