@@ -51,7 +51,7 @@ def test_a_wrong_checksum_is_tried_again_and_then_in_error(submit: Submit) -> No
         assert "wnodes_tries=2" in call("qstat", "-j", job.number)
         the_queues_take_other_jobs(submit)
         catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag}))
-        call("qmod", "-cj", job.number, user=USER)
+        call("qmod", "-cj", job.number, user=USER, check=False)  # it says 1 of what it has done
         assert job.wait().output == "ran\n"  # its user can have it run once that is mended
 
 
@@ -77,11 +77,11 @@ def test_an_image_that_left_the_catalogue_after_submission(submit: Submit) -> No
     job.cancel()
 
 
-def test_an_image_named_after_submission_is_judged_by_the_bait(submit: Submit) -> None:
-    job = submit("true", "-h")
-    call("qalter", "-l", "vm=nosuch_linux_x86_64,wnodes=true", job.number, user=USER)
-    call("qrls", job.number)
-    assert "nosuch_linux_x86_64" in job.in_error().error
+def test_no_image_can_be_named_after_submission(submit: Submit) -> None:
+    """Grid Engine allows few changes where there is a verifier: jsv_allowed_mod."""
+    job = submit("true", "-h", image=None)
+    call("qalter", "-l", f"vm={IMAGE}", job.number, user=USER, check=False)
+    assert IMAGE not in call("qstat", "-j", job.number)
     job.cancel()
 
 
