@@ -36,8 +36,9 @@ _STATES = {
     drmaa.JobState.USER_SUSPENDED: "running",
     drmaa.JobState.USER_SYSTEM_SUSPENDED: "running",
     drmaa.JobState.DONE: "ended",
-    drmaa.JobState.FAILED: "ended",  # some libraries say so of jobs that they do not know
+    drmaa.JobState.FAILED: "gone",  # some libraries say so of jobs that they do not know
 }
+_OVER = ("ended", "gone")
 
 
 def become(user: pwd.struct_passwd) -> None:
@@ -68,17 +69,17 @@ def states(session: Any, request: dict[str, Any]) -> dict[str, Any]:
     """The state of each job; the session forgets those that have ended."""
     found = {job: state_of(session, job) for job in request["jobs"]}
     for job, state in found.items():
-        if state == "ended":
+        if state in _OVER:
             reap(session, job)
     return {"states": found}
 
 
 def state_of(session: Any, job: str) -> str:
-    """One of lease.LeaseState."""
+    """One of lease.LeaseState, or `gone`: it has failed, or the library knows no such job."""
     try:
         return _STATES.get(session.jobStatus(job), "unknown")
     except errors.InvalidJobException:
-        return "ended"
+        return "gone"
 
 
 def reap(session: Any, job: str) -> None:
@@ -92,7 +93,7 @@ def cancel(session: Any, request: dict[str, Any]) -> dict[str, Any]:
     try:
         session.control(request["job"], drmaa.JobControlAction.TERMINATE)
     except errors.DrmaaException:
-        if state_of(session, request["job"]) != "ended":
+        if state_of(session, request["job"]) not in _OVER:
             raise
     return {}
 

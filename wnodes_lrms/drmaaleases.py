@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.drmaaworker import Worker
@@ -26,6 +27,9 @@ CREATE TABLE IF NOT EXISTS lease (
 """
 _TOLD = 3600.0  # seconds that a lease is listed after its end
 _KEPT = 90 * 86400.0  # seconds that it is known, so that it is not submitted again
+# Seconds for which the library must say that a job has failed, or that it knows none, before that
+# is believed: an LRMS that has just come back says so of jobs that run.
+_SURE = 20.0
 _SUBMISSION = 30.0  # seconds
 _DEADLINE = 15.0
 # Said by libraries that have no code of their own for it.
@@ -93,6 +97,7 @@ class DrmaaLeases:
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._drms = ""
+        self._gone: dict[str, float] = {}  # lease → since when it is said to be gone, monotonic
 
     def submit(self, request: Request) -> str:
         """See Leases. A lease that was submitted here once is not submitted again."""
@@ -132,7 +137,7 @@ class DrmaaLeases:
         for lease, over in listed:
             if not over:
                 jobs[lease.user].append(lease.job)
-        states: dict[tuple[str, str], LeaseState] = {}
+        states: dict[tuple[str, str], str] = {}
         faults: list[UnknownError] = []
         for user, mine in jobs.items():
             try:
@@ -144,11 +149,20 @@ class DrmaaLeases:
             raise faults[0]
         found = []
         for lease, over in listed:
-            state = lease.state if over else states.get((lease.user, lease.job), "unknown")
+            said = lease.state if over else states.get((lease.user, lease.job), "unknown")
+            state = self._believed(lease.lease, said)
             if state == "ended" and not over:
                 self.register.end(lease.lease)
             found.append(Lease(lease.lease, lease.job, lease.user, state))
         return found
+
+    def _believed(self, lease: str, said: str) -> LeaseState:
+        """What follows from a worker's word for a lease's state."""
+        if said != "gone":
+            self._gone.pop(lease, None)
+            return cast(LeaseState, said)
+        since = self._gone.setdefault(lease, time.monotonic())
+        return "ended" if time.monotonic() - since >= _SURE else "unknown"
 
     def _worker(self, user: str) -> Worker:
         with self._lock:

@@ -192,14 +192,14 @@ def test_a_lease_is_submitted_as_its_user_and_only_once(
         ("user_suspended", "running"),
         ("undetermined", "unknown"),
         ("done", "ended"),
-        ("failed", "ended"),
+        ("failed", "unknown"),  # at first
     ],
 )
 def test_states(leases: DrmaaLeases, library: Library, said: str, means: str) -> None:
     leases.submit(REQUEST)
     library.state("1", said)
     assert leases.list() == [Lease(lease(1), "1", "nobody", means)]  # type: ignore[arg-type]
-    assert library.lines("reaped") == (["1"] if means == "ended" else [])
+    assert library.lines("reaped") == (["1"] if said in ("done", "failed") else [])
     if means == "ended":  # and that is not asked again
         (library.folder / "1.state").unlink()
         library.fault("crash")
@@ -207,11 +207,24 @@ def test_states(leases: DrmaaLeases, library: Library, said: str, means: str) ->
 
 
 @needs_root
-def test_a_job_that_the_library_does_not_know_has_ended(
-    leases: DrmaaLeases, library: Library
+@pytest.mark.parametrize("said", ["failed", None])
+def test_a_job_that_is_said_to_be_gone_has_ended_once_that_has_stood_for_long(
+    leases: DrmaaLeases, library: Library, monkeypatch: pytest.MonkeyPatch, said: str | None
 ) -> None:
+    def gone() -> None:
+        (library.folder / "1.state").unlink()
+        if said:
+            library.state("1", said)
+
     leases.submit(REQUEST)
-    (library.folder / "1.state").unlink()
+    gone()
+    assert leases.list()[0].state == "unknown"
+    library.state("1", "running")  # the batch system has come to itself
+    assert leases.list()[0].state == "running"
+    monkeypatch.setattr(drmaaleases, "_SURE", 0.2)
+    gone()
+    assert leases.list()[0].state == "unknown"
+    time.sleep(0.2)
     assert leases.list()[0].state == "ended"
     assert leases.submit(REQUEST) == "1"
 
