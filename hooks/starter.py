@@ -130,10 +130,13 @@ class Guest:
 
     def __init__(self, machine: dict[str, Any], user: str) -> None:
         folder = machine["folder"]
+        # The socket's name is relative, for one of a UNIX socket may have but 107 characters: ssh
+        # runs in that folder.
+        self.folder = folder
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "30",
-            "ControlPath": f"{folder}/ssh",
+            "ControlPath": "ssh",
             "GlobalKnownHostsFile": "none",
             "HostKeyAlgorithms": "ssh-ed25519",
             "IdentitiesOnly": "yes",
@@ -164,7 +167,9 @@ class Guest:
         return self._start([self.name, command], **streams)
 
     def _start(self, words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
-        session = subprocess.Popen([*self.ssh, *words], preexec_fn=block_signals, **streams)
+        session = subprocess.Popen(
+            [*self.ssh, *words], cwd=self.folder, preexec_fn=block_signals, **streams
+        )
         self.sessions.append(session)
         return session
 
@@ -182,6 +187,7 @@ class Guest:
         """End the connection; the machine is about to go."""
         subprocess.run(
             [*self.ssh, "-O", "exit", self.name],
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
