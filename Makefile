@@ -71,7 +71,7 @@ e2e-ce: setup ## Of them those of jobs that come in by a computing element
 
 .PHONY: e2e-gridengine
 e2e-gridengine: setup ## Those of jobs and machines in Grid Engine, on a site that has it
-	$(call on_site,gridengine,--lrms gridengine --,tests/e2e/gridengine)
+	$(call on_site,ge,--lrms gridengine --,tests/e2e/gridengine)
 
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site
