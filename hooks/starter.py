@@ -456,6 +456,8 @@ def run_payload(
     session = guest.run(f"exec sh {GUEST}/run")
     signals.open(guest)
     status = session.wait()
+    if status < 0:  # by `watch`; to ask the machine anything more would take minutes
+        raise NoMachineError("the session in the machine was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {GUEST}/end")
     if not end:
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later

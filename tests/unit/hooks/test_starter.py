@@ -559,6 +559,22 @@ def test_a_machine_that_dies_before_its_session_is_heard_of(stage: Stage) -> Non
     assert f"wnodes: job 7: {FAILED['message']}\n" in errors
 
 
+def test_a_machine_that_dies_under_its_job_is_asked_nothing_more(stage: Stage) -> None:
+    """Its SSH connection hangs for minutes."""
+    fake = (stage.folder / "bin" / "ssh").read_text()
+    dead = f"\nimport os.path, time\nif os.path.exists('{stage.folder}/dead'): time.sleep(60)\n"
+    head, _, rest = fake.partition("\n")
+    stage.program("ssh", f"{head}{dead}{rest}")
+    stage.says(stage.ready)
+    process = stage.start("echo up; exec >&- 2>&-; sleep 20")
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    (stage.folder / "dead").touch()
+    assert stage.bait
+    stage.bait.lines = [FAILED]
+    assert (process.wait(timeout=10), stage.scontrol) == (1, ["requeue 7"])
+
+
 def test_a_scontrol_that_refuses_does_not_hide_the_reason(stage: Stage) -> None:
     stage.program("scontrol", "#!/bin/sh\necho 'Access denied' >&2\nexit 1\n")
     stage.says(FAILED)
