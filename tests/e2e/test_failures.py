@@ -111,7 +111,7 @@ def test_a_guest_that_never_answers(submit: Submit) -> None:
 
 def test_too_little_memory(submit: Submit) -> None:
     job = submit("true", "--mem=150")
-    held(job, "150 MiB", "ask for", restarts=1)
+    held(job, "150 MiB", "MiB or more", restarts=1)
     job.cancel()
 
 
