@@ -228,7 +228,8 @@ class Node:
     def moved(self, move: Moved) -> None:
         """A machine's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
-        marks.keep(Path(self.config.bait.run_dir, "jobs"), move)
+        if self.config.lrms == "torque":  # whose guards alone look for them
+            marks.keep(Path(self.config.bait.run_dir, "jobs"), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
             self._weigh([move.machine])
 
