@@ -3,8 +3,8 @@
 import fcntl
 import os
 import shutil
-import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
@@ -42,10 +42,9 @@ class Site:
 
     def copy(self, name: str) -> "Site":
         """Another one in which the same has happened so far."""
-        there = self.folder / name
-        (there / "outgoing").mkdir(parents=True)
-        shutil.copy(self.folder / "ledger.sqlite", there)
-        return Site(there)
+        there = self.folder.with_name(f"{self.folder.name}-{name}")
+        shutil.copytree(self.folder, there)
+        return Site(there, list(self.taken))
 
     def ledger(self) -> Ledger:
         return Ledger(self.folder / "ledger.sqlite")
@@ -222,38 +221,34 @@ def test_one_publisher_at_a_time(site: Site) -> None:
 
 
 # Killed at every step: the steps are the lines of the two modules that a publish goes through, as
-# the interpreter itself tells them, so that a new line is a new step.
+# the interpreter itself tells them, so that a new line is a new step. What a kill leaves is what is
+# in the files then, so a copy of them is made at each step of one publish.
 
 _OURS = {publishing.__file__, outbox.__file__}
 
 
-def run_until(site: Site, step: int) -> int:
-    """A publish in a process of its own, killed before its `step`th line; how many it came to."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        lines: set[tuple[str, int]] = set()
+def killed_at(site: Site, steps: Callable[[int], bool]) -> dict[int, Site]:
+    """A publish that goes on to its end, and what was there before each of these of its steps."""
+    lines: set[tuple[str, int]] = set()
+    left: dict[int, Site] = {}
 
-        def trace(frame: FrameType, event: str, _value: Any) -> Any:
-            if frame.f_code.co_filename not in _OURS:
-                return None
-            line = frame.f_code.co_filename, frame.f_lineno
-            if event == "line" and line not in lines:
-                if len(lines) == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                lines.add(line)
-            return trace
+    def trace(frame: FrameType, event: str, _value: Any) -> Any:
+        if frame.f_code.co_filename not in _OURS:
+            return None
+        line = frame.f_code.co_filename, frame.f_lineno
+        if event == "line" and line not in lines:
+            if steps(len(lines)):
+                left[len(lines)] = site.copy(f"{len(lines)}")
+            lines.add(line)
+        return trace
 
-        sys.settrace(trace)
-        try:
-            site.publish()
-        finally:
-            os.write(writing, b"%d" % len(lines))
-            os._exit(0)
-    os.close(writing)
-    os.waitpid(child, 0)
-    with os.fdopen(reading) as said:
-        return int(said.read() or step)
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        site.publish()
+    finally:
+        sys.settrace(previous)
+    return left
 
 
 @pytest.mark.parametrize("ssm_is_quick", [False, True])
@@ -263,14 +258,13 @@ def test_killed_anywhere_each_record_is_there_once(site: Site, ssm_is_quick: boo
     Then that one is killed too, somewhere, and only the third one goes through.
     """
     site.life("a", *RUN, (State.STOPPED, 60.0))
-    every = run_until(site.copy("trial"), -1)
-    assert every > 60
-    for step in range(every):
-        killed = site.copy(str(step))
-        assert run_until(killed, step) == step
+    every = killed_at(site, lambda step: True)
+    assert len(every) > 60
+    for step, killed in every.items():
         if ssm_is_quick:
             killed.take()
-            run_until(killed, step * 31 % every)
+            again = step * 31 % len(every)
+            killed = killed_at(killed, lambda at, again=again: at == again).get(again, killed)
             killed.take()
         killed.publish()
         assert [record["VMUUID"] for record in killed.records()] == ["lease-a"], step
