@@ -20,7 +20,7 @@ demo: setup ## Bring up a whole site, a job and a cloud user in machines of thei
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit fuzz e2e ## Lint, unit tests, a minute of fuzzing, end-to-end tests on the site in a box
+test: setup lint unit integration fuzz e2e ## Lint, all tests, a minute of fuzzing
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck
@@ -31,8 +31,12 @@ lint: setup ## ruff, mypy --strict, shellcheck
 	@grep -rlE --exclude-dir='.?*' --exclude-dir=build --exclude='*.j2' '^#!/bin/(ba)?sh' . .ci/run | xargs shellcheck
 
 .PHONY: unit
-unit: setup ## Tests that need no site
-	@$(PYTHON) -m pytest tests/unit --numprocesses=4 --dist=loadfile
+unit: setup ## Tests within a process, under a minute
+	@$(PYTHON) -m pytest tests/unit -m 'not integration' --numprocesses=3 --dist=loadfile
+
+.PHONY: integration
+integration: setup ## Tests with other programs and processes beside, but no site
+	@$(PYTHON) -m pytest tests/unit -m integration --numprocesses=3 --dist=loadfile
 
 .PHONY: fuzz
 fuzz: setup ## Requests of all kinds, over HTTP, for a minute

@@ -8,6 +8,8 @@ import pytest
 
 from tests.unit.conftest import TAG
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 CE = ROOT / "contrib" / "ce"
 ARC = Path("/usr/share/arc")

@@ -23,6 +23,8 @@ from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lease import Lease, Request
 
+pytestmark = pytest.mark.integration
+
 STAND_IN = Path(__file__).with_name("drmaa_stand_in.py")
 NOBODY = pwd.getpwnam("nobody")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

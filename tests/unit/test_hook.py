@@ -17,6 +17,8 @@ from wnodes_lrms.policy import Policy
 from wnodes_lrms.slurmhooks import Site
 from wnodes_lrms.slurmsite import SlurmHooks
 
+pytestmark = pytest.mark.integration
+
 HOOK = resources.folder("hooks") / "hook.py"
 # What slurmd 22.05 gives a prolog and that matters here; there is no PATH.
 JOB = {

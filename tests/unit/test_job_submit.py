@@ -22,6 +22,8 @@ from wnodes_lrms.policy import Policy, may_use
 from wnodes_lrms.slurmhooks import Site
 from wnodes_lrms.slurmsite import SlurmHooks
 
+pytestmark = pytest.mark.integration
+
 STAND_IN = Path(__file__).with_name("slurm_22_05.lua")
 ALPHA, BETA, GAMMA = "alpha_linux_x86_64", "beta_linux_x86_64", "gamma_linux_x86_64"
 PARTITIONS = {"short": {"flag_default": 1}, "grid": {"flag_default": 0}}

@@ -12,6 +12,8 @@ from wnodes_lrms.hookset import is_ours
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.torquehooks import COPIED, Present, Site, plan, take_back
 
+pytestmark = pytest.mark.integration
+
 DATA = Path(__file__).parent / "data/torque-6.1.3"
 TAG = "small_linux_x86_64"
 # Stands in for the Python files: tells what it was run with.

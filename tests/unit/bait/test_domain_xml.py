@@ -19,6 +19,8 @@ from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.config import Bait, Images
 from wnodes_lrms.model import machine_id
 
+pytestmark = pytest.mark.integration
+
 GOLDEN = Path(__file__).parents[1] / "data" / "domain"
 ID = machine_id("box", "7", 0)
 DISK = Part(source="/srv/disk", sha256="d" * 64)

@@ -35,11 +35,13 @@ def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]
 
 
 @needs_qemu
+@pytest.mark.integration
 def test_an_emulated_guest_comes_to_its_end() -> None:
     assert probe.run_guest("tcg", deadline=30) == (True, "a probe guest ran to its end")
 
 
 @needs_qemu
+@pytest.mark.integration
 def test_the_deadline_ends_a_guest() -> None:
     began = time.monotonic()
     works, why = probe.run_guest("tcg", deadline=0.3)
@@ -48,6 +50,7 @@ def test_the_deadline_ends_a_guest() -> None:
 
 
 @needs_qemu
+@pytest.mark.integration
 def test_an_accelerator_that_is_not_there_says_so() -> None:
     works, why = probe.run_guest("no-such-accelerator")
     assert not works

@@ -12,6 +12,8 @@ from wnodes_lrms.gridenginehooks import policy_file
 from wnodes_lrms.hookset import Site
 from wnodes_lrms.policy import Policy
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(__file__).parents[3] / "hooks" / "jsv.py"
 TAG = "small_debian_x86_64"
 OTHER = "secret_debian_x86_64"

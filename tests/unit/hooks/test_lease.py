@@ -20,6 +20,8 @@ import pytest
 
 from tests.unit.conftest import eventually
 
+pytestmark = pytest.mark.integration
+
 PROGRAM = Path(__file__).parents[3] / "hooks" / "lease.py"
 Answers = Callable[[dict[str, Any]], Iterator[Any]]
 

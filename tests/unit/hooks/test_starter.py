@@ -26,6 +26,7 @@ from hooks import starter
 from hooks.batch import Slurm
 from tests.unit.conftest import eventually
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "sleep", "tar", "rm", "true", "echo")
 SHELLS = [

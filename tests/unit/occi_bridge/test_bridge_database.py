@@ -18,6 +18,7 @@ from occi_bridge.migrate import migrate
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+pytestmark = pytest.mark.integration
 
 
 def test_the_steps_lead_to_the_tables_of_the_code(url: str) -> None:

@@ -31,7 +31,7 @@ from tests.unit.occi_bridge.household import (
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 
 ANNAS = person(ANNA)
 STATE = "occi.compute.state"

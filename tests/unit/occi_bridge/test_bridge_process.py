@@ -18,6 +18,7 @@ from tests.unit.occi_bridge.household import ANNA, Household, keys
 from wnodes_lrms.https import listener
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+pytestmark = pytest.mark.integration
 
 BRIDGE = "/C=IT/O=Test/CN=bridge"
 

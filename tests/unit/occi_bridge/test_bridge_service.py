@@ -30,6 +30,7 @@ from tests.unit.occi_bridge.household import (
 )
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+pytestmark = pytest.mark.integration
 
 ANNAS = person(ANNA)
 BOBS = person(BOB)

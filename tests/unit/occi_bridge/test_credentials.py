@@ -18,6 +18,8 @@ from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
 
+pytestmark = pytest.mark.integration
+
 DAY = 86400.0
 Make = Callable[["Cases"], Credential]
 

@@ -17,6 +17,8 @@ from tests.unit.ca import BASE, VO, Grid, read_bundle
 from wnodes_lrms.config import Grant
 from wnodes_lrms.errors import ConfigError
 
+pytestmark = pytest.mark.integration
+
 common, grid = ca.common, ca.grid
 ADDRESS = "192.0.2.7"
 Result = TypeVar("Result")

@@ -21,6 +21,8 @@ from tests.unit.ca import BASE, VO, Grid, Service, read_bundle
 from tests.unit.conftest import NOBODY, needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
 
+pytestmark = pytest.mark.integration
+
 DAY = 86400.0
 PILOT = (f"/{VO}/Role=pilot", f"/{VO}")
 ATTRIBUTES = ObjectIdentifier("1.3.6.1.4.1.8005.100.100.5")
