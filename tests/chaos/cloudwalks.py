@@ -28,15 +28,7 @@ def life(stage: Stage) -> None:
     mine.is_("active").act("suspend", method="hibernate")
     mine.is_("suspended").act("start")
     mine.is_("active").act("restart", method="cold")
-    stage.wait(
-        lambda: (
-            stage.case.hurts
-            or any(
-                at.seen.old is State.READY and at.seen.new is State.BUILDING for at in mine.moves()
-            )
-        ),
-        "begun anew",
-    )
+    stage.wait(lambda: stage.case.hurts or mine.made(State.READY, State.BUILDING), "begun anew")
     mine.is_("active")
     mine.says("cat /root/kept", "kept\n")
     mine.act("stop")
@@ -54,6 +46,20 @@ def deleted(state: State, stage: Stage) -> None:
     """It is deleted when it comes into a state."""
     mine = stage.create(excused=True)
     reach(stage, mine, state, mine.delete_now)
+    mine.delete()
+
+
+def destroyed(state: State, stage: Stage) -> None:
+    """Its bait removes it when it comes into a state: the bridge mostly frees its lease first."""
+    mine = stage.create(excused=True)
+
+    def destroy(_seen: Seen) -> None:
+        stage.case.was_hurt()
+        for bait in baits():
+            tolerant(partial(bait.delete, f"/machines/{mine.machine.id}"))
+
+    reach(stage, mine, state, destroy)
+    stage.case.missed |= not mine.made(state, State.ENDING)
     mine.delete()
 
 
@@ -135,18 +141,14 @@ def lease_ends_hibernating(stage: Stage) -> None:
     def save(seen: Seen) -> None:
         folder = Path(stage.config.bait.state_dir.replace("%n", seen.node))
         file = folder / "machines" / seen.machine / "memory"
-        stage.case.missed = not tolerant(partial(_save, seen.machine, file))
+        tolerant(partial(call, "virsh", "save", seen.machine, str(file)))
         _cancel(stage, mine, seen)
 
     stage.at(State.HIBERNATING, save)
     mine.act("suspend", method="hibernate")
     mine.rests()
+    stage.case.missed |= not mine.made(State.STOPPING, State.HIBERNATED)
     mine.delete()
-
-
-def _save(machine: str, file: Path) -> bool:
-    call("virsh", "save", machine, str(file))
-    return True
 
 
 def dies_hibernating(stage: Stage) -> None:
@@ -260,6 +262,10 @@ WALKS: dict[str, Callable[[Stage], None]] = {
             *(*_MAKING, State.READY, State.SUSPENDED, State.STOPPING, State.STOPPED),
             *(State.HIBERNATING, State.HIBERNATED, State.FAILED),
         )
+    },
+    **{
+        f"cloud: destroyed by its bait while {state}": partial(destroyed, state)
+        for state in (State.REQUESTED, State.BUILDING, State.SUSPENDED)
     },
     **{f"cloud: first start fails while {s}": partial(first_start_fails, s) for s in _MAKING},
     **{f"cloud: later start fails while {s}": partial(later_start_fails, s) for s in _MAKING},

@@ -79,6 +79,8 @@ class Plan:
     # Tried where there was no such process: a domain that is not there yet, a job that is over.
     nothing: dict[Move, Counter[Fault]] = field(default_factory=dict)
 
+    over: bool = False  # nothing more is injected
+
     # Steps of messages to APEL, before and after their commit.
     messages: list[tuple[str, bool]] = field(default_factory=list)
 
@@ -97,7 +99,7 @@ class Plan:
         move = (seen.kind, seen.old, seen.new)
         with self._lock:
             self.covered.add(move)
-            for entry in self.pending.get(move, ()):
+            for entry in () if self.over else self.pending.get(move, ()):
                 fault = entry or self._in_turn(unfit)
                 if fault is None or fault in unfit or (fault is Fault.COMMIT) == seen.done:
                     continue
@@ -110,7 +112,7 @@ class Plan:
     def take_message(self, seen: Seen) -> bool:
         """Whether the bait is to be killed at this step of a message."""
         with self._lock:
-            if (seen.message, seen.done) not in self.messages:
+            if self.over or (seen.message, seen.done) not in self.messages:
                 return False
             self.messages.remove((seen.message, seen.done))
             self.injected[Fault.PUBLISHER] += 1

@@ -194,11 +194,11 @@ class Referee:
             if case and fault in HURT:
                 case.was_hurt()
             if fault is Fault.DISK:
-                self._hurt_all_on(seen.node)
+                self._hurt_all_on(seen.node, began)
             try:
                 self._injector.inject(fault, seen)
-                if fault is Fault.DISK:  # those that have come meanwhile
-                    self._hurt_all_on(seen.node)
+                if fault is Fault.DISK:  # those that have come meanwhile, or come and gone
+                    self._hurt_all_on(seen.node, began)
             except (AssertionError, OSError) as error:
                 self.faulty.append(f"{fault} at {seen.step} could not be done or mended: {error}")
                 return not kills
@@ -216,9 +216,12 @@ class Referee:
             self._injector.one.release()
         return not kills
 
-    def _hurt_all_on(self, node: str) -> None:
+    def _hurt_all_on(self, node: str, since: float) -> None:
         with self.news:
-            here = [machine for machine, (at, _) in self.states.items() if at == node]
+            here = {machine for machine, (at, _) in self.states.items() if at == node}
+            here |= {
+                at.seen.machine for at in self.moves if at.seen.node == node and at.time >= since
+            }
             jobs = [at.seen.job for at in self.moves if at.seen.machine in here]
         for case in {id(c): c for n in (*here, *jobs) if (c := self._cases.get(n))}.values():
             case.was_hurt()

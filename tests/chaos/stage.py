@@ -246,6 +246,10 @@ class CloudMachine:
         """The moves that it has made."""
         return self.stage.referee.of(self.machine.id)
 
+    def made(self, old: State, new: State) -> bool:
+        """Whether it has made this move."""
+        return any((at.seen.old, at.seen.new) == (old, new) for at in self.moves())
+
     def rests(self) -> None:
         """It must come to have no lease; where it was hurt meanwhile, it is asked again.
 
