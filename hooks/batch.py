@@ -16,6 +16,14 @@ END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked
 _ASK = 30.0  # seconds that a command of the LRMS gets
 
 
+class NoMachineError(Exception):
+    """The job has no machine, or has lost it; `retry` says whether another try may help."""
+
+    def __init__(self, message: str, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
 class Job:
     """A job on its node."""
 

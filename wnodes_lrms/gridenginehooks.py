@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Site
+from wnodes_lrms.hookset import LEASE_PROGRAM, STARTER_FILES, File, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.policy import DefaultRule, Policy
 from wnodes_lrms.resources import render, shlex_quote
 
-COPIED = ("hook.py", "batch.py", "starter.py", "lease.py", "jsv.py")
+COPIED = ("hook.py", *STARTER_FILES, "lease.py", "jsv.py")
 ACTS = {"prolog": "prepare", "epilog": "release"}
 STARTER = "starter_method"
 # As `qconf -sc` lists them. `!=`: a host that has vm=none offers every image but none.

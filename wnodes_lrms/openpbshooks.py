@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Site
+from wnodes_lrms.hookset import LEASE_PROGRAM, STARTER_FILES, File, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
@@ -19,7 +19,7 @@ from wnodes_lrms.resources import render
 HOOK = "wnodes"
 CODE = "openpbs.py"
 CONFIG = "openpbs.json"
-COPIED = ("batch.py", "starter.py", "lease.py", CODE)
+COPIED = (*STARTER_FILES, "lease.py", CODE)
 EVENTS = ("queuejob", "modifyjob", "movejob", "execjob_launch", "execjob_epilogue")
 # r: users can't ask for it; m: moms see it; h: of a host.
 RESOURCES = {

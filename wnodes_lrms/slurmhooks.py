@@ -13,13 +13,13 @@ from pathlib import Path
 
 from wnodes_lrms import luapolicy
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, HookSet, Link, Place, is_ours
+from wnodes_lrms.hookset import LEASE_PROGRAM, STARTER_FILES, File, HookSet, Link, Place, is_ours
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
 from wnodes_lrms.slurmconf import SlurmConf
 
 FOLDER = Path("/usr/local/libexec/wnodes")
-COPIED = ("hook.py", "batch.py", "starter.py", "lease.py", "job_submit.lua", "wish.lua")
+COPIED = ("hook.py", *STARTER_FILES, "lease.py", "job_submit.lua", "wish.lua")
 ACTS = {"prolog": "prepare", "epilog": "release"}
 _GLOB = set("*?[")
 

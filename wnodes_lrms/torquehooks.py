@@ -11,12 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wnodes_lrms.hookset import LEASE_PROGRAM, File, Hooks, HookSet, Place, content_of, is_ours
+from wnodes_lrms.hookset import (
+    LEASE_PROGRAM,
+    STARTER_FILES,
+    File,
+    Hooks,
+    HookSet,
+    Place,
+    content_of,
+    is_ours,
+)
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render, sources
 from wnodes_lrms.torque import WISH
 
-COPIED = ("hook.py", "starter.py", "batch.py", "lease.py", "submitfilter.py")
+COPIED = ("hook.py", *STARTER_FILES, "lease.py", "submitfilter.py")
 PELOGS = ("prologue", "epilogue")
 _SHELLS = "bash | dash | sh | ksh | ksh93 | mksh | zsh | csh | tcsh | fish"
 _STARTER = re.compile(r"^\s*\$job_starter\s+(\S+)", re.MULTILINE)

@@ -8,7 +8,7 @@ import pytest
 
 from wnodes_lrms.config import Default
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.gridenginehooks import Facts, files, lines, take_back
+from wnodes_lrms.gridenginehooks import COPIED, Facts, files, lines, take_back
 from wnodes_lrms.gridenginesite import settings
 from wnodes_lrms.hookset import Site
 from wnodes_lrms.policy import Policy
@@ -85,14 +85,7 @@ def test_another_verifier_is_said() -> None:
 def test_a_default_that_grid_engine_can_not_decide(rule: dict[str, str]) -> None:
     rules = Policy([TAG], [Default.model_validate({"image": TAG, **rule})])
     with pytest.raises(RejectedError, match="either partition"):
-        list(
-            files(
-                SITE,
-                rules,
-                {},
-                sources(("hook.py", "batch.py", "starter.py", "lease.py", "jsv.py")),
-            )
-        )
+        list(files(SITE, rules, {}, sources(COPIED)))
 
 
 @pytest.fixture
@@ -102,8 +95,7 @@ def folder(tmp_path: Path) -> Path:
     rules = Policy(
         [TAG], [Default(image=TAG, partition="a queue"), Default(image=TAG, partition="b")]
     )
-    names = ("hook.py", "batch.py", "starter.py", "lease.py", "jsv.py")
-    for file in files(site, rules, {}, sources(names)):
+    for file in files(site, rules, {}, sources(COPIED)):
         file.path.write_bytes(file.content)
         file.path.chmod(file.mode)
     told = "import os, sys\nprint(sys.argv[1:], dict(os.environ) if len(sys.argv) < 6 else '')\n"

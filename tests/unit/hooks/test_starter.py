@@ -1,314 +1,29 @@
-"""starter.py: what it sends into a machine, run there by each shell, and how it ends.
+"""starter.py: the whole of it, with a bait and a machine in a folder of this one.
 
-The machine is a folder of this one, and `ssh` a stand-in that runs the command here (FAKE_SSH); the
-end-to-end tests have real machines. `scontrol` is a stand-in that writes down what it was asked.
+`ssh` is a stand-in that runs the command here (FAKE_SSH); the end-to-end tests have real machines.
+`scontrol` is a stand-in that writes down what it was asked.
 """
 
-import io
 import json
-import os
-import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hooks import starter
-from hooks.batch import Slurm
+from hooks.guestlink import FORWARDED
 from tests.unit.conftest import eventually
+from wnodes_lrms.hookset import STARTER_FILES
+from wnodes_lrms.resources import sources
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
-BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "sleep", "tar", "rm", "true", "echo")
-SHELLS = [
-    pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
-    for name in ("dash", "bash", "busybox")
-]
-
-
-def programs(folder: Path, shell: str) -> str:
-    """A PATH whose `sh` is the shell; with busybox all else is busybox's too."""
-    found = shutil.which(shell)
-    assert found
-    folder.mkdir()
-    for name in BUSYBOX if shell == "busybox" else ("sh",):
-        (folder / name).symlink_to(found)
-    return f"{folder}:/usr/bin:/bin"
-
-
-def bundled(
-    tmp_path: Path,
-    script: str,
-    *arguments: str | bytes,
-    interpreter: str = "/bin/sh",
-    workdir: Path | None = None,
-    environment: Mapping[str | bytes, str | bytes] | None = None,
-) -> Path:
-    """The machine's folder, with what the starter sends into it."""
-    guest = tmp_path / "guest"
-    guest.mkdir(exist_ok=True)
-    (tmp_path / "script").write_text(script)
-    code = (
-        "import sys; from hooks import starter; starter.GUEST = sys.argv[1];"
-        "sys.stdout.buffer.write("
-        "starter.bundle(*starter.payload('script', [*sys.argv[2:4], *sys.argv[5:]]), sys.argv[4]))"
-    )
-    fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
-    words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
-    done = subprocess.run(
-        [os.fsencode(word) for word in words],
-        env={b"PYTHONPATH": os.fsencode(ROOT)}
-        | {os.fsencode(key): os.fsencode(value) for key, value in (environment or {}).items()},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    unpack(done.stdout, guest)
-    return guest
-
-
-def unpack(tar: bytes, guest: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(tar)) as packed:
-        packed.extractall(guest)  # noqa: S202 (our own)
-
-
-def run(guest: Path, path: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
-    """As the machine's SSH server runs it."""
-    return subprocess.run(
-        [*command(guest)], env={"PATH": path}, capture_output=True, timeout=10, **more
-    )
-
-
-def command(guest: Path) -> list[str]:
-    # These tests may run in the background, or under nohup, where these are ignored.
-    clean = ["/usr/bin/env", "--default-signal=HUP,INT,QUIT"]
-    return [*clean, "/bin/sh", "-c", f"exec sh {guest}/run"]
-
-
-ENDS = [
-    ("exit 0", "exit 0"),
-    ("true", "exit 0"),
-    ("exit 1", "exit 1"),
-    ("exit 7", "exit 7"),
-    ("/no/such/program", "exit 127"),
-    ("exit 128", "exit 128"),
-    ("echo oops >&2; exit 129", "exit 129"),
-    ("exit 137", "exit 137"),
-    ("exit 143", "exit 143"),
-    ("exit 255", "exit 255"),
-    ("sh -c 'kill -KILL $$'", "exit 137"),  # a child's death is its parent's exit
-    ("kill -HUP $$", "signal 1"),
-    ("kill -QUIT $$", "signal 3"),
-    ("kill -ABRT $$", "signal 6"),
-    ("kill -KILL $$", "signal 9"),
-    ("kill -USR1 $$", "signal 10"),
-    ("kill -SEGV $$", "signal 11"),
-    ("kill -USR2 $$", "signal 12"),
-    ("kill -ALRM $$", "signal 14"),
-    ("kill -TERM $$", "signal 15"),
-    ("kill -XCPU $$", "signal 24"),
-    ("trap 'exit 3' TERM; kill -TERM $$; sleep 1", "exit 3"),
-    ("kill -INT $$", "exit 130"),  # the two that shells do not name, see starter.RUN
-    ("kill -PIPE $$", "exit 141"),
-]
-
-
-@pytest.mark.parametrize(("script", "end"), ENDS, ids=[script for script, _end in ENDS])
-@pytest.mark.parametrize("shell", SHELLS)
-def test_how_a_script_ends_is_known(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, script: str, end: str
-) -> None:
-    guest = tmp_path / "guest"
-    guest.mkdir()
-    (tmp_path / "script").write_text(f"ulimit -c 0\n{script}\n")
-    monkeypatch.setattr(starter, "GUEST", str(guest))
-    payload = starter.payload("script", ["/bin/sh", str(tmp_path / "script")])
-    unpack(starter.bundle(*payload, "/"), guest)
-    done = run(guest, programs(tmp_path / "bin", shell))
-    assert (guest / "end").read_text() == f"{end}\n"
-    how, number = end.split()
-    assert done.returncode == int(number) + (128 if how == "signal" else 0)
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_streams_are_the_scripts_own(tmp_path: Path, shell: str) -> None:
-    script = "cat; echo out; echo err >&2; cd /proc/self/fd && echo [0-9]*"
-    guest = bundled(tmp_path, script)
-    done = run(guest, programs(tmp_path / "bin", shell), input=b"in\n\0\xff\n")
-    out = done.stdout.splitlines()
-    assert out[:3] == [b"in", b"\0\xff", b"out"]
-    assert {b"0", b"1", b"2"} <= set(out[3].split())
-    assert not {b"4", b"5"} & set(out[3].split())
-    assert done.stderr == b"err\n"
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_what_a_script_leaves_running_ends_with_it(tmp_path: Path, shell: str) -> None:
-    guest = bundled(tmp_path, f"sleep 300 & echo $! >{tmp_path}/child; exit 4")
-    began = time.monotonic()
-    done = run(guest, programs(tmp_path / "bin", shell))
-    assert (done.returncode, (guest / "end").read_text()) == (4, "exit 4\n")
-    assert time.monotonic() - began < 5
-    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
-    eventually(lambda: not child.exists() or child.read_text().split()[2] == "Z")
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_script_leads_a_group_whose_number_is_told(tmp_path: Path, shell: str) -> None:
-    guest = bundled(tmp_path, 'trap "exit 9" USR1; echo ready; while :; do sleep 0.05; done')
-    running = subprocess.Popen(
-        command(guest),
-        env={"PATH": programs(tmp_path / "bin", shell)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert running.stdout
-    assert running.stdout.readline() == b"ready\n"
-    leader = int((guest / "pid").read_text())
-    assert os.getpgid(leader) == os.getsid(leader) == leader
-    os.kill(leader, signal.SIGUSR1)
-    running.communicate(timeout=5)
-    assert (running.returncode, (guest / "end").read_text()) == (9, "exit 9\n")
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path, shell: str) -> None:
-    guest = bundled(tmp_path, "echo never", workdir=Path("/no/such folder"))
-    done = run(guest, programs(tmp_path / "bin", shell))
-    assert done.stdout == b""
-    assert (guest / "end").read_text() == "exit 125\n"
-
-
-HOSTILE: dict[str | bytes, str | bytes] = {
-    "SPACES": "  two  ",
-    "QUOTES": """'single' "double" `ls` $HOME $(id) \\ !""",
-    "LINES": "one\ntwo\n",
-    "EMPTY": "",
-    "EQUALS": "a=b=c",
-    "OPTION": "--help",
-    "GLOB": "* ? [a-z] ~",
-    b"BYTES": b"caf\xc3\xa9 \xff\xfe",
-    "BASH_FUNC_module%%": "() { echo a function; }",
-    "with-dash.and.dot": "x",
-}
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: str) -> None:
-    arguments: list[str | bytes] = ["a b", "", "'", '"', "$HOME", "*", "-n", "li\nne", b"\xff\\n"]
-    show = (
-        "import os, sys\n"
-        "print([os.fsencode(a) for a in sys.argv[1:]], dict(os.environb), sep='\\n')\n"
-    )
-    guest = bundled(
-        tmp_path, show, *arguments, interpreter=f"{sys.executable} -I", environment=HOSTILE
-    )
-    done = run(guest, programs(tmp_path / "bin", shell))
-    assert done.stderr == b""
-    argv, environment = done.stdout.splitlines()
-    assert eval(argv) == [os.fsencode(argument) for argument in arguments]  # noqa: S307 (our own)
-    found = eval(environment)  # noqa: S307
-    wanted = {os.fsencode(key): os.fsencode(value) for key, value in HOSTILE.items()}
-    wanted[b"PYTHONPATH"] = os.fsencode(ROOT)
-    for kind in ("machine", "job"):
-        wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
-    found.pop(b"LC_CTYPE", None)  # Python's own, on both sides
-    assert found == wanted
-
-
-def test_an_interpreter_gets_the_rest_of_its_line_as_one_argument(tmp_path: Path) -> None:
-    """As from the kernel: `#!/usr/bin/env -S x y` is two words."""
-    args = tmp_path / "args"
-    args.write_text('#!/bin/sh\nfor a; do echo "<$a>"; done\n')
-    args.chmod(0o755)
-    guest = bundled(tmp_path, "", "x", interpreter=f"{args} -a -b  c")
-    done = run(guest, "/usr/bin:/bin")
-    assert done.stdout.decode().splitlines() == ["<-a -b  c>", f"<{guest}/script>", "<x>"]
-
-
-@pytest.mark.parametrize("name", ["a b", "it's", '"', "$HOME", "li\nne", b"\xff", "-n", "* ~"])
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_working_directory_may_have_any_name(
-    tmp_path: Path, shell: str, name: str | bytes
-) -> None:
-    folder = tmp_path / os.fsdecode(name)
-    folder.mkdir()
-    guest = bundled(tmp_path, "touch here", workdir=folder)
-    assert run(guest, programs(tmp_path / "bin", shell)).returncode == 0
-    assert (folder / "here").exists()
-
-
-@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_the_umask_is_the_users_and_the_bundle_is_private(tmp_path: Path, umask: int) -> None:
-    old = os.umask(umask)
-    try:
-        guest = bundled(tmp_path, f"umask; : >{tmp_path}/made")
-        assert int(run(guest, "/usr/bin:/bin").stdout, 8) == umask
-    finally:
-        os.umask(old)
-    for name in ("script", "start", "run"):
-        assert (guest / name).stat().st_mode & 0o077 == 0
-
-
-# -- what the user declares -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        (None, []),
-        ("", []),
-        (" , ,", []),
-        ("a", ["a"]),
-        ("a, b/c ,d e", ["a", "b/c", "d e"]),
-        ("a..b/..c/d..", ["a..b/..c/d.."]),
-        ("-rf,--help", ["-rf", "--help"]),
-    ],
-)
-def test_declared_files(
-    monkeypatch: pytest.MonkeyPatch, text: str | None, names: list[str]
-) -> None:
-    monkeypatch.delenv("WNODES_STAGE_IN", raising=False)
-    if text is not None:
-        monkeypatch.setenv("WNODES_STAGE_IN", text)
-    assert starter.declared("WNODES_STAGE_IN") == names
-
-
-@pytest.mark.parametrize(
-    "name", ["/etc/passwd", "..", "../x", "a/../../x", "a/..", "ok,../x", " /etc/passwd"]
-)
-def test_files_elsewhere_are_refused_for_good(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv("WNODES_STAGE_OUT", name)
-    with pytest.raises(starter.NoMachineError, match=r"WNODES_STAGE_OUT.*below") as caught:
-        starter.declared("WNODES_STAGE_OUT")
-    assert not caught.value.retry
-
-
-@pytest.mark.parametrize(
-    ("folder", "shares", "is_below"),
-    [
-        ("/home", ["/home"], True),
-        ("/home/alice/x", ["/data", "/home"], True),
-        ("/home/alice", ["/home/"], True),
-        ("/homework", ["/home"], False),
-        ("/", ["/home"], False),
-        ("/data", [], False),
-        ("/anything", ["/"], True),
-    ],
-)
-def test_below(folder: str, shares: list[str], is_below: bool) -> None:
-    assert starter.below(folder, shares) is is_below
-
-
-# -- the whole starter, with a bait and a machine in this folder ----------------------------------
 
 FAKE_SSH = """#!/usr/bin/python3 -IS
 import os, signal, sys
@@ -391,10 +106,9 @@ class Stage:
 
     def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
-            "import sys; from hooks import starter;"
-            "import batch; batch.END_PATIENCE = 0.2;"
-            f"starter.GUEST = {str(self.guest)!r}; starter.LOOK = 0.2;"
-            "starter.SILENCE = 0.5; starter.BAIT_AWAY = 0.5;"
+            "import sys; from hooks import baitlink, batch, payload, starter, watch;"
+            f"batch.END_PATIENCE = 0.2; payload.GUEST = {str(self.guest)!r};"
+            "baitlink.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
         )
         argv = [sys.executable, "-c", code, "slurm", f"{self.folder}/%n.sock", "2", "7", "hv1"]
@@ -604,25 +318,6 @@ def test_the_connection_trusts_one_key_and_reads_no_settings(stage: Stage) -> No
 # -- Machine/Job Features -------------------------------------------------------------------------
 
 
-def test_what_a_machine_is_told_about_itself() -> None:
-    job = Slurm("7", "hv1")
-    said = starter.features(job, {"cores": 2, "memory": 384, "shutdown": None})
-    assert said == {
-        "machinefeatures/total_cpu": "2\n",
-        "jobfeatures/allocated_cpu": "2\n",
-        "jobfeatures/job_id": "7\n",
-        "jobfeatures/jobstart_secs": f"{starter.STARTED}\n",
-        "jobfeatures/max_rss_bytes": "402653184\n",
-    }
-    drained = starter.features(job, {"cores": 2, "memory": 384, "shutdown": 1800000000.7})
-    assert {name: drained[name] for name in drained.keys() - said.keys()} == {
-        "machinefeatures/shutdowntime": "1800000000\n",
-        "jobfeatures/shutdowntime_job": "1800000000\n",
-    }
-    # A bait of an earlier version says less.
-    assert set(starter.features(job, {})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
-
-
 def test_a_script_finds_what_its_machine_was_told(stage: Stage) -> None:
     stage.environment["MACHINEFEATURES"] = "/etc/machinefeatures"  # the node's own mean nothing
     stage.says(stage.ready | {"cores": 3, "memory": 512, "shutdown": 1800000000.0})
@@ -655,131 +350,15 @@ def test_a_running_script_hears_of_its_shutdown_and_that_it_is_off(stage: Stage)
     assert (process.returncode, out) == (0, "gone\n")
 
 
-# -- declared files, between two folders ----------------------------------------------------------
-
-
-class Folder(starter.Guest):
-    """A machine whose commands run here: the working directory's name means another folder."""
-
-    def __init__(self, node: Path, machine: Path) -> None:
-        self.names = (shlex.quote(str(node)), shlex.quote(str(machine)))
-
-    def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sh", "-c", command.replace(*self.names)], **streams)
-
-
-@pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path]:
-    for name in ("node", "machine"):
-        (tmp_path / name).mkdir()
-    return tmp_path / "node", tmp_path / "machine"
-
-
-def test_declared_files_travel_in(folders: tuple[Path, Path]) -> None:
-    node, machine = folders
-    (node / "sub").mkdir()
-    (node / "sub" / "a b").write_text("x")
-    (node / "-rf").write_text("y")
-    (node / "other").write_text("z")
-    starter.stage_in(Folder(node, machine), str(node), ["sub/a b", "-rf"])
-    assert (machine / "sub" / "a b").read_text() == "x"
-    assert (machine / "-rf").read_text() == "y"
-    assert not (machine / "other").exists()
-
-
-def test_a_declared_file_that_is_not_there_is_refused_for_good(folders: tuple[Path, Path]) -> None:
-    node, machine = folders
-    with pytest.raises(starter.NoMachineError, match="WNODES_STAGE_IN") as caught:
-        starter.stage_in(Folder(node, machine), str(node), ["none"])
-    assert not caught.value.retry
-
-
-def test_declared_files_come_back_and_no_others(folders: tuple[Path, Path]) -> None:
-    node, machine = folders
-    (machine / "out put").write_text("x")
-    (machine / "dir").mkdir()
-    (machine / "dir" / "deep").write_text("y")
-    (machine / "other").write_text("z")
-    assert starter.stage_out(Folder(node, machine), str(node), ["out put", "dir"])
-    assert (node / "out put").read_text() == "x"
-    assert (node / "dir" / "deep").read_text() == "y"
-    assert not (node / "other").exists()
-
-
-def test_a_result_that_is_not_there_is_said(folders: tuple[Path, Path]) -> None:
-    node, machine = folders
-    assert not starter.stage_out(Folder(node, machine), str(node), ["none"])
-
-
-def test_results_named_like_options_come_back(folders: tuple[Path, Path]) -> None:
-    node, machine = folders
-    (machine / "--help").write_text("x")
-    assert starter.stage_out(Folder(node, machine), str(node), ["--help"])
-    assert (node / "--help").read_text() == "x"
-
-
-class Hostile(starter.Guest):
-    """A machine whose root answers with a tar of his own making."""
-
-    def __init__(self, tar: bytes) -> None:
-        self.tar = tar
-
-    def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:  # noqa: ARG002
-        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdin
-        process.stdin.write(self.tar)
-        process.stdin.close()
-        return process
-
-
-def hostile_tar(*members: tuple[str, str, str]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, kind, value in members:
-            info = tarfile.TarInfo(name)
-            info.mode = 0o4777
-            if kind == "link":
-                info.type, info.linkname = tarfile.SYMTYPE, value
-                tar.addfile(info)
-            elif kind == "hard":
-                info.type, info.linkname = tarfile.LNKTYPE, value
-                tar.addfile(info)
-            else:
-                info.size = len(value)
-                tar.addfile(info, io.BytesIO(value.encode()))
-    return packed.getvalue()
-
-
-@pytest.mark.parametrize(
-    "members",
-    [
-        [("../secret", "file", "evil")],
-        [("out/../../secret", "file", "evil")],
-        [("out", "link", ".."), ("out/secret", "file", "evil")],
-        [("out", "link", "../secret"), ("out", "file", "evil")],
-        [("undeclared", "file", "evil")],
-        [("out", "hard", "../secret")],
-    ],
-)
-def test_a_hostile_machine_writes_nowhere_else(
-    tmp_path: Path, members: list[tuple[str, str, str]]
-) -> None:
-    node = tmp_path / "node"
-    node.mkdir()
-    secret = tmp_path / "secret"
-    secret.write_text("mine")
-    starter.stage_out(Hostile(hostile_tar(*members)), str(node), ["out"])
-    assert secret.read_text() == "mine"
-    assert secret.stat().st_nlink == 1
-    assert {path.name for path in node.iterdir()} <= {"out"}
+# -- how it ends itself ---------------------------------------------------------------------------
 
 
 def ignore_all() -> None:
-    for name in starter.FORWARDED:
+    for name in FORWARDED:
         signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("name", starter.FORWARDED)
+@pytest.mark.parametrize("name", FORWARDED)
 def test_to_die_is_to_die_of_that_signal(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
     done = subprocess.run(
@@ -788,3 +367,52 @@ def test_to_die_is_to_die_of_that_signal(name: str) -> None:
         preexec_fn=ignore_all,
     )
     assert done.returncode == -number
+
+
+# -- where it is installed ------------------------------------------------------------------------
+
+KNOWN = """
+import os, sys
+files = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
+print(sorted(os.path.basename(file) for file in files if os.path.dirname(file) == FOLDER))
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder with the files that a node gets of the starter, and nothing else."""
+    folder = tmp_path / "wnodes"
+    folder.mkdir()
+    for name, content in sources(STARTER_FILES).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed: Path) -> None:
+    stage.program("scontrol", "#!/bin/sh\nexit 1\n")  # else it waits to be ended
+    stage.says(FAILED)
+    program = [sys.executable, "-I", "-S", str(installed / "starter.py")]
+    job = ["slurm", f"{stage.folder}/%n.sock", "2", "7", "hv1", "script", "/bin/sh", "/dev/null"]
+    done = subprocess.run(
+        [*program, *job],
+        cwd="/",
+        env={"PATH": f"{stage.folder}/bin:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=15,
+    )
+    said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: requeued: try 2 of 3\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize("as_package", [True, False])
+def test_each_file_is_one_module(installed: Path, as_package: bool) -> None:
+    """Two of one file would have two classes of each name, and catch no error of the other's."""
+    folder = ROOT / "hooks" if as_package else installed
+    start = "from hooks import starter" if as_package else "import starter"
+    path = ROOT if as_package else installed
+    code = f"import sys; sys.path.insert(0, {str(path)!r}); {start}; FOLDER = {str(folder)!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code + KNOWN], stdout=subprocess.PIPE, text=True
+    )
+    assert done.stdout == f"{sorted(STARTER_FILES)}\n"

@@ -1,0 +1,130 @@
+"""wnodes-lrms: a job's machine, as its starter reaches it: over one SSH connection.
+
+Standard library only.
+"""
+
+import shlex
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from hooks.batch import NoMachineError
+else:  # beside this file, see starter.py
+    from batch import NoMachineError
+
+# TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
+# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
+FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
+TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+
+
+class Guest:
+    """The machine, as reached over one SSH connection that all commands share."""
+
+    def __init__(self, machine: dict[str, Any], user: str) -> None:
+        folder = machine["folder"]
+        # The socket's name is relative, for one of a UNIX socket may have but 107 characters: ssh
+        # runs in that folder.
+        self.folder = folder
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "30",
+            "ControlPath": "ssh",
+            "GlobalKnownHostsFile": "none",
+            "HostKeyAlgorithms": "ssh-ed25519",
+            "IdentitiesOnly": "yes",
+            "IdentityFile": f"{folder}/key",
+            "KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org",
+            "LogLevel": "ERROR",
+            "ServerAliveCountMax": "10",
+            "ServerAliveInterval": "15",
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": f"{folder}/known_hosts",
+        }
+        self.ssh = ["ssh", "-T", "-F", "none"]
+        for name, value in options.items():
+            self.ssh += ["-o", f"{name}={value}"]
+        self.name = f"{user}@{machine['address']}"
+        self.sessions: list[subprocess.Popen[bytes]] = []
+
+    def connect(self, command: str, data: bytes) -> None:
+        """Open the connection, that stays, and run a first command on it. NoMachineError."""
+        first = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command]
+        session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        session.communicate(data)
+        if session.returncode != 0:
+            raise NoMachineError(f"no SSH session in the machine (ssh ended {session.returncode})")
+
+    def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a command on the open connection."""
+        return self._start([self.name, command], **streams)
+
+    def _start(self, words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+        session = subprocess.Popen(
+            [*self.ssh, *words], cwd=self.folder, preexec_fn=block_signals, **streams
+        )
+        self.sessions.append(session)
+        return session
+
+    def give_up(self) -> None:
+        """End whatever waits for an answer of the machine."""
+        for session in self.sessions:
+            session.kill()
+
+    def text(self, command: str) -> str:
+        """The output of a short command; empty if the machine does not answer."""
+        done = self.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        return done.communicate()[0].decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        """End the connection; the machine is about to go."""
+        subprocess.run(
+            [*self.ssh, "-O", "exit", self.name],
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+
+
+def block_signals() -> None:
+    """In a child: the LRMS signals all processes of a job, and SSH has to outlive that.
+
+    Blocked, not ignored: a multiplexed ssh sets handlers of its own and would end.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {getattr(signal, f"SIG{name}") for name in FORWARDED})
+
+
+def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
+    """Copy declared files into the machine. Raises NoMachineError."""
+    if not names:
+        return
+    packer = subprocess.Popen(
+        ["tar", "-c", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
+    )
+    unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
+    assert packer.stdout  # noqa: S101 (a pipe was asked for)
+    packer.stdout.close()
+    if unpacker.wait() != 0 or packer.wait() != 0:
+        raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def stage_out(guest: Guest, workdir: str, names: list[str]) -> bool:
+    """Copy declared files back, those and no others; whether all came."""
+    if not names:
+        return True
+    words = shlex.join(names)
+    packer = guest.run(
+        f"cd {shlex.quote(workdir)} && tar -c -f - -- {words}",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    # GNU tar refuses absolute names, "..", and links that would lead out of the folder.
+    unpacker = subprocess.run(
+        ["tar", "-x", "-C", workdir, "--no-same-owner", "-f", "-", "--", *names],
+        stdin=packer.stdout,
+        check=False,
+    )
+    return packer.wait() == 0 and unpacker.returncode == 0

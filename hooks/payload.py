@@ -1,0 +1,109 @@
+"""wnodes-lrms: what a starter sends into a job's machine, made of the job as it is on the node.
+
+Nothing here speaks to anybody. Standard library only.
+"""
+
+import io
+import os
+import shlex
+import tarfile
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING or __package__:
+    from hooks.batch import Job, NoMachineError
+else:  # beside this file, see starter.py
+    from batch import Job, NoMachineError
+
+GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
+
+# What a machine and a job are told about themselves, a file each: Machine/Job Features, the HEP
+# Software Foundation's HSF-TN-2016-02. Only what is known for certain is there.
+CORES = ("machinefeatures/total_cpu", "jobfeatures/allocated_cpu")
+SHUTDOWN = ("machinefeatures/shutdowntime", "jobfeatures/shutdowntime_job")
+STARTED = int(time.time())  # seconds since the epoch
+
+# What runs in the machine: START becomes the script, the leader of a process group of its own;
+# RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
+# from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
+# a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
+START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
+umask {umask}
+cd {workdir} || exit 125
+exec {command} >&4 2>&5 4>&- 5>&-
+"""
+RUN = """exec 4>&1 5>&2 2>{guest}/said
+setsid sh {guest}/start
+status=$?
+if [ $status -gt 128 ] && [ -s {guest}/said ]
+then echo signal $((status - 128))
+else echo exit $status
+fi >{guest}/end
+kill -KILL -$(cat {guest}/pid)
+exit $status
+"""
+
+
+def read(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
+    """What is to run in the machine, and the file that it needs there."""
+    if form == "command":
+        return words, {}
+    interpreter, script, *arguments = words
+    name = os.path.basename(script)
+    with open(script, "rb") as file:
+        # The kernel gives an interpreter one argument at most: the rest of the line.
+        return [*interpreter.split(None, 1), f"{GUEST}/{name}", *arguments], {name: file.read()}
+
+
+def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
+    """A tar of files for the machine, and of what starts the job as it would start on the node."""
+    folders = {
+        "MACHINEFEATURES": f"{GUEST}/machinefeatures",
+        "JOBFEATURES": f"{GUEST}/jobfeatures",
+    }
+    environment = [f"{key}={value}" for key, value in (os.environ | folders).items()]
+    umask = os.umask(0o077)
+    os.umask(umask)
+    start = START.format(
+        umask=f"{umask:04o}",
+        workdir=shlex.quote(workdir),
+        command=shlex.join(["env", "-i", *environment, *argv]),
+        guest=GUEST,
+    )
+    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for member, data in {**files, **ours}.items():
+            info = tarfile.TarInfo(member)
+            info.size, info.mode = len(data), 0o700
+            tar.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def features(job: Job, machine: dict[str, Any]) -> dict[str, str]:
+    """The files of Machine/Job Features, and what they say, from the bait's description."""
+    said = {"jobfeatures/job_id": job.number, "jobfeatures/jobstart_secs": STARTED}
+    if "cores" in machine:
+        said |= dict.fromkeys(CORES, machine["cores"])
+    if "memory" in machine:
+        said["jobfeatures/max_rss_bytes"] = machine["memory"] * 1024**2
+    if machine.get("shutdown"):
+        said |= dict.fromkeys(SHUTDOWN, int(machine["shutdown"]))
+    return {name: f"{value}\n" for name, value in said.items()}
+
+
+def declared(variable: str) -> list[str]:
+    """The files that a user declares: paths below the working directory, commas between."""
+    names = [name.strip() for name in os.environ.get(variable, "").split(",")]
+    for name in names:
+        if os.path.isabs(name) or ".." in name.split("/"):
+            raise NoMachineError(
+                f"{variable}: «{name}» is not a path below the working directory", retry=False
+            )
+    return [name for name in names if name]
+
+
+def below(folder: str, shares: list[str]) -> bool:
+    """Whether the folder is in one that the machine shares with the node."""
+    return any(folder == share or folder.startswith(share.rstrip("/") + "/") for share in shares)

@@ -1,0 +1,72 @@
+"""payload.py: what the user declares, and what a machine is told about itself."""
+
+import pytest
+
+from hooks import payload
+from hooks.batch import NoMachineError, Slurm
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, []),
+        ("", []),
+        (" , ,", []),
+        ("a", ["a"]),
+        ("a, b/c ,d e", ["a", "b/c", "d e"]),
+        ("a..b/..c/d..", ["a..b/..c/d.."]),
+        ("-rf,--help", ["-rf", "--help"]),
+    ],
+)
+def test_declared_files(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, names: list[str]
+) -> None:
+    monkeypatch.delenv("WNODES_STAGE_IN", raising=False)
+    if text is not None:
+        monkeypatch.setenv("WNODES_STAGE_IN", text)
+    assert payload.declared("WNODES_STAGE_IN") == names
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "..", "../x", "a/../../x", "a/..", "ok,../x", " /etc/passwd"]
+)
+def test_files_elsewhere_are_refused_for_good(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("WNODES_STAGE_OUT", name)
+    with pytest.raises(NoMachineError, match=r"WNODES_STAGE_OUT.*below") as caught:
+        payload.declared("WNODES_STAGE_OUT")
+    assert not caught.value.retry
+
+
+@pytest.mark.parametrize(
+    ("folder", "shares", "is_below"),
+    [
+        ("/home", ["/home"], True),
+        ("/home/alice/x", ["/data", "/home"], True),
+        ("/home/alice", ["/home/"], True),
+        ("/homework", ["/home"], False),
+        ("/", ["/home"], False),
+        ("/data", [], False),
+        ("/anything", ["/"], True),
+    ],
+)
+def test_below(folder: str, shares: list[str], is_below: bool) -> None:
+    assert payload.below(folder, shares) is is_below
+
+
+def test_what_a_machine_is_told_about_itself() -> None:
+    job = Slurm("7", "hv1")
+    said = payload.features(job, {"cores": 2, "memory": 384, "shutdown": None})
+    assert said == {
+        "machinefeatures/total_cpu": "2\n",
+        "jobfeatures/allocated_cpu": "2\n",
+        "jobfeatures/job_id": "7\n",
+        "jobfeatures/jobstart_secs": f"{payload.STARTED}\n",
+        "jobfeatures/max_rss_bytes": "402653184\n",
+    }
+    drained = payload.features(job, {"cores": 2, "memory": 384, "shutdown": 1800000000.7})
+    assert {name: drained[name] for name in drained.keys() - said.keys()} == {
+        "machinefeatures/shutdowntime": "1800000000\n",
+        "jobfeatures/shutdowntime_job": "1800000000\n",
+    }
+    # A bait of an earlier version says less.
+    assert set(payload.features(job, {})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}

@@ -1,0 +1,252 @@
+"""payload.py: what is sent into a machine, run there by each shell, and how it ends.
+
+The machine is a folder of this one.
+"""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hooks import payload
+from tests.unit.conftest import eventually
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).parents[3]
+BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "sleep", "tar", "rm", "true", "echo")
+SHELLS = [
+    pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
+    for name in ("dash", "bash", "busybox")
+]
+
+
+def programs(folder: Path, shell: str) -> str:
+    """A PATH whose `sh` is the shell; with busybox all else is busybox's too."""
+    found = shutil.which(shell)
+    assert found
+    folder.mkdir()
+    for name in BUSYBOX if shell == "busybox" else ("sh",):
+        (folder / name).symlink_to(found)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def bundled(
+    tmp_path: Path,
+    script: str,
+    *arguments: str | bytes,
+    interpreter: str = "/bin/sh",
+    workdir: Path | None = None,
+    environment: Mapping[str | bytes, str | bytes] | None = None,
+) -> Path:
+    """The machine's folder, with what the starter sends into it."""
+    guest = tmp_path / "guest"
+    guest.mkdir(exist_ok=True)
+    (tmp_path / "script").write_text(script)
+    code = (
+        "import sys; from hooks import payload; payload.GUEST = sys.argv[1];"
+        "sys.stdout.buffer.write("
+        "payload.bundle(*payload.read('script', [*sys.argv[2:4], *sys.argv[5:]]), sys.argv[4]))"
+    )
+    fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
+    words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
+    done = subprocess.run(
+        [os.fsencode(word) for word in words],
+        env={b"PYTHONPATH": os.fsencode(ROOT)}
+        | {os.fsencode(key): os.fsencode(value) for key, value in (environment or {}).items()},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    unpack(done.stdout, guest)
+    return guest
+
+
+def unpack(tar: bytes, guest: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as packed:
+        packed.extractall(guest)  # noqa: S202 (our own)
+
+
+def run(guest: Path, path: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """As the machine's SSH server runs it."""
+    return subprocess.run(
+        [*command(guest)], env={"PATH": path}, capture_output=True, timeout=10, **more
+    )
+
+
+def command(guest: Path) -> list[str]:
+    # These tests may run in the background, or under nohup, where these are ignored.
+    clean = ["/usr/bin/env", "--default-signal=HUP,INT,QUIT"]
+    return [*clean, "/bin/sh", "-c", f"exec sh {guest}/run"]
+
+
+ENDS = [
+    ("exit 0", "exit 0"),
+    ("true", "exit 0"),
+    ("exit 1", "exit 1"),
+    ("exit 7", "exit 7"),
+    ("/no/such/program", "exit 127"),
+    ("exit 128", "exit 128"),
+    ("echo oops >&2; exit 129", "exit 129"),
+    ("exit 137", "exit 137"),
+    ("exit 143", "exit 143"),
+    ("exit 255", "exit 255"),
+    ("sh -c 'kill -KILL $$'", "exit 137"),  # a child's death is its parent's exit
+    ("kill -HUP $$", "signal 1"),
+    ("kill -QUIT $$", "signal 3"),
+    ("kill -ABRT $$", "signal 6"),
+    ("kill -KILL $$", "signal 9"),
+    ("kill -USR1 $$", "signal 10"),
+    ("kill -SEGV $$", "signal 11"),
+    ("kill -USR2 $$", "signal 12"),
+    ("kill -ALRM $$", "signal 14"),
+    ("kill -TERM $$", "signal 15"),
+    ("kill -XCPU $$", "signal 24"),
+    ("trap 'exit 3' TERM; kill -TERM $$; sleep 1", "exit 3"),
+    ("kill -INT $$", "exit 130"),  # the two that shells do not name, see payload.RUN
+    ("kill -PIPE $$", "exit 141"),
+]
+
+
+@pytest.mark.parametrize(("script", "end"), ENDS, ids=[script for script, _end in ENDS])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_how_a_script_ends_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, script: str, end: str
+) -> None:
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (tmp_path / "script").write_text(f"ulimit -c 0\n{script}\n")
+    monkeypatch.setattr(payload, "GUEST", str(guest))
+    load = payload.read("script", ["/bin/sh", str(tmp_path / "script")])
+    unpack(payload.bundle(*load, "/"), guest)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert (guest / "end").read_text() == f"{end}\n"
+    how, number = end.split()
+    assert done.returncode == int(number) + (128 if how == "signal" else 0)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_streams_are_the_scripts_own(tmp_path: Path, shell: str) -> None:
+    script = "cat; echo out; echo err >&2; cd /proc/self/fd && echo [0-9]*"
+    guest = bundled(tmp_path, script)
+    done = run(guest, programs(tmp_path / "bin", shell), input=b"in\n\0\xff\n")
+    out = done.stdout.splitlines()
+    assert out[:3] == [b"in", b"\0\xff", b"out"]
+    assert {b"0", b"1", b"2"} <= set(out[3].split())
+    assert not {b"4", b"5"} & set(out[3].split())
+    assert done.stderr == b"err\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_a_script_leaves_running_ends_with_it(tmp_path: Path, shell: str) -> None:
+    guest = bundled(tmp_path, f"sleep 300 & echo $! >{tmp_path}/child; exit 4")
+    began = time.monotonic()
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert (done.returncode, (guest / "end").read_text()) == (4, "exit 4\n")
+    assert time.monotonic() - began < 5
+    child = Path("/proc") / (tmp_path / "child").read_text().strip() / "stat"
+    eventually(lambda: not child.exists() or child.read_text().split()[2] == "Z")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_leads_a_group_whose_number_is_told(tmp_path: Path, shell: str) -> None:
+    guest = bundled(tmp_path, 'trap "exit 9" USR1; echo ready; while :; do sleep 0.05; done')
+    running = subprocess.Popen(
+        command(guest),
+        env={"PATH": programs(tmp_path / "bin", shell)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout
+    assert running.stdout.readline() == b"ready\n"
+    leader = int((guest / "pid").read_text())
+    assert os.getpgid(leader) == os.getsid(leader) == leader
+    os.kill(leader, signal.SIGUSR1)
+    running.communicate(timeout=5)
+    assert (running.returncode, (guest / "end").read_text()) == (9, "exit 9\n")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, shell: str) -> None:
+    guest = bundled(tmp_path, "echo never", workdir=Path("/no/such folder"))
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stdout == b""
+    assert (guest / "end").read_text() == "exit 125\n"
+
+
+HOSTILE: dict[str | bytes, str | bytes] = {
+    "SPACES": "  two  ",
+    "QUOTES": """'single' "double" `ls` $HOME $(id) \\ !""",
+    "LINES": "one\ntwo\n",
+    "EMPTY": "",
+    "EQUALS": "a=b=c",
+    "OPTION": "--help",
+    "GLOB": "* ? [a-z] ~",
+    b"BYTES": b"caf\xc3\xa9 \xff\xfe",
+    "BASH_FUNC_module%%": "() { echo a function; }",
+    "with-dash.and.dot": "x",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: str) -> None:
+    arguments: list[str | bytes] = ["a b", "", "'", '"', "$HOME", "*", "-n", "li\nne", b"\xff\\n"]
+    show = (
+        "import os, sys\n"
+        "print([os.fsencode(a) for a in sys.argv[1:]], dict(os.environb), sep='\\n')\n"
+    )
+    guest = bundled(
+        tmp_path, show, *arguments, interpreter=f"{sys.executable} -I", environment=HOSTILE
+    )
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stderr == b""
+    argv, environment = done.stdout.splitlines()
+    assert eval(argv) == [os.fsencode(argument) for argument in arguments]  # noqa: S307 (our own)
+    found = eval(environment)  # noqa: S307
+    wanted = {os.fsencode(key): os.fsencode(value) for key, value in HOSTILE.items()}
+    wanted[b"PYTHONPATH"] = os.fsencode(ROOT)
+    for kind in ("machine", "job"):
+        wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
+    found.pop(b"LC_CTYPE", None)  # Python's own, on both sides
+    assert found == wanted
+
+
+def test_an_interpreter_gets_the_rest_of_its_line_as_one_argument(tmp_path: Path) -> None:
+    """As from the kernel: `#!/usr/bin/env -S x y` is two words."""
+    args = tmp_path / "args"
+    args.write_text('#!/bin/sh\nfor a; do echo "<$a>"; done\n')
+    args.chmod(0o755)
+    guest = bundled(tmp_path, "", "x", interpreter=f"{args} -a -b  c")
+    done = run(guest, "/usr/bin:/bin")
+    assert done.stdout.decode().splitlines() == ["<-a -b  c>", f"<{guest}/script>", "<x>"]
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", '"', "$HOME", "li\nne", b"\xff", "-n", "* ~"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_working_directory_may_have_any_name(
+    tmp_path: Path, shell: str, name: str | bytes
+) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    guest = bundled(tmp_path, "touch here", workdir=folder)
+    assert run(guest, programs(tmp_path / "bin", shell)).returncode == 0
+    assert (folder / "here").exists()
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_the_umask_is_the_users_and_the_bundle_is_private(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        guest = bundled(tmp_path, f"umask; : >{tmp_path}/made")
+        assert int(run(guest, "/usr/bin:/bin").stdout, 8) == umask
+    finally:
+        os.umask(old)
+    for name in ("script", "start", "run"):
+        assert (guest / name).stat().st_mode & 0o077 == 0
