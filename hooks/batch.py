@@ -41,8 +41,8 @@ class Job:
         it is then not requeued again."""
         raise NotImplementedError
 
-    def requeue(self) -> int:
-        """Have it run again; the exit code to end with."""
+    def requeue(self, note: str) -> int:
+        """Have it run again, with a note to the user; the exit code to end with."""
         raise NotImplementedError
 
     def hold(self, reason: str) -> int:
@@ -70,21 +70,29 @@ class Job:
 
 
 class Slurm(Job):
-    """Slurm requeues and holds at its owner's word, and kills the job that is requeued."""
+    """Slurm requeues and holds at its owner's word, and kills the job that is requeued. It does
+    neither with one that was submitted with --no-requeue."""
 
     def tries(self) -> int:
         return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
-    def requeue(self) -> int:
-        return self._end(self.ask("scontrol", "requeue", self.number))
+    def requeue(self, note: str) -> int:
+        return self._again("requeue", note)
 
     def hold(self, reason: str) -> int:
-        self.say("held: when the cause is mended, release it with `scontrol release`, or cancel it")
         self.ask("scontrol", "update", f"JobId={self.number}", f"Comment=wnodes: {reason}")
-        return self._end(self.ask("scontrol", "requeuehold", self.number))
+        return self._again(
+            "requeuehold",
+            "held: when the cause is mended, release it with `scontrol release`, or cancel it",
+        )
 
-    def _end(self, agreed: str | None) -> int:
-        if agreed is not None:
+    def _again(self, how: str, note: str) -> int:
+        known = self.ask("scontrol", "--oneliner", "show", "job", self.number) or ""
+        if "Requeue=0" in known.split():
+            self.say("not tried again: it was submitted with --no-requeue")
+            return 1
+        self.say(note)  # now: Slurm kills us before the command has ended
+        if self.ask("scontrol", how, self.number) is not None:
             time.sleep(END_PATIENCE)
         return 1
 
@@ -109,13 +117,15 @@ class GridEngine(Job):
                 return next((int(value) for key, _, value in pairs if key == self.key), 0)
         return 0
 
-    def requeue(self) -> int:
+    def requeue(self, note: str) -> int:
         try:
             counted = self.ask("qalter", "-ac", f"{self.key}={self.tries() + 1}", self.whole)
         except (OSError, ValueError):
             counted = None
-        # Without a count it might go round for ever.
-        return 99 if counted is not None else self.hold("it can't be counted how often it is tried")
+        if counted is None:  # it might go round for ever
+            return self.hold("it can't be counted how often it is tried")
+        self.say(note)
+        return 99
 
     def hold(self, reason: str) -> int:  # noqa: ARG002 (it was said; Grid Engine has no place for it)
         self.say(
@@ -158,7 +168,8 @@ class OpenPBS(Job):
     def tries(self) -> int:
         return int(os.environ.get("WNODES_RUN", "")) - 1
 
-    def requeue(self) -> int:
+    def requeue(self, note: str) -> int:
+        self.say(note)
         return self._end(signal.SIGPWR)
 
     def hold(self, reason: str) -> int:

@@ -92,8 +92,7 @@ def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
     except (OSError, ValueError):
         tries = retries
     if trouble.retry and tries < retries:
-        job.say(f"requeued: try {tries + 2} of {retries + 1}")
-        sys.exit(job.requeue())
+        sys.exit(job.requeue(f"requeued: try {tries + 2} of {retries + 1}"))
     sys.exit(job.hold(str(trouble)))
 
 

@@ -81,7 +81,7 @@ class Stage:
         for each in (self.guest, self.work, self.machine, folder / "bin"):
             each.mkdir()
         self.program("ssh", FAKE_SSH.replace("LOG", repr(str(folder / "ssh.log"))))
-        self.program("scontrol", f'#!/bin/sh\nprintf "%s\\n" "$*" >>{folder}/scontrol.log\n')
+        self.slurm_knows("JobId=7 JobName=x Requeue=1 Restarts=0")
         self.bait: Bait | None = None
         self.environment: dict[str, str] = {}
         self.ready: dict[str, object] = {
@@ -95,6 +95,16 @@ class Stage:
         path = self.folder / "bin" / name
         path.write_text(text)
         path.chmod(0o755)
+
+    def slurm_knows(self, job: str) -> None:
+        """What Slurm shows of the job; what else scontrol is asked is written down."""
+        self.program(
+            "scontrol",
+            f"""#!/bin/sh
+[ "$*" = "--oneliner show job 7" ] && exec echo "{job}"
+printf "%s\\n" "$*" >>{self.folder}/scontrol.log
+""",
+        )
 
     def says(self, *lines: object) -> None:
         self.bait = Bait(self.folder / "hv1.sock", list(lines))
@@ -246,6 +256,21 @@ def test_without_a_machine_the_job_is_requeued_then_held(
     code, out, errors = stage.run("echo never")
     assert (code, out, stage.scontrol) == (1, "", asked)
     assert f"wnodes: job 7: {answer.get('message') or answer['error']}\n" in errors
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_job_that_may_not_be_requeued_ends_and_nothing_else_is_promised(
+    stage: Stage, retry: bool
+) -> None:
+    stage.slurm_knows("JobId=7 JobName=Requeue=1 Requeue=0 Restarts=0")
+    stage.says(FAILED | {"retry": retry})
+    code, out, errors = stage.run("echo never")
+    assert (code, out) == (1, "")
+    assert errors.splitlines() == [
+        f"wnodes: job 7: {FAILED['message']}",
+        "wnodes: job 7: not tried again: it was submitted with --no-requeue",
+    ]
+    assert [line for line in stage.scontrol if line.startswith("requeue")] == []
 
 
 def test_a_bait_that_is_away_hangs_or_breaks_off_is_said(stage: Stage) -> None:
