@@ -24,6 +24,12 @@ from wnodes_lrms.catalogue import Image
 USER = "griduser"
 IMAGE = "small_debian_x86_64"
 NODES = ("hv1", "hv2")
+# What a script says of the kernel that it runs in, and this one's own word.
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+FACTS = """
+echo "kernel $(uname -r)"
+echo "boot $(cat /proc/sys/kernel/random/boot_id)"
+"""
 FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
 
 
@@ -139,6 +145,14 @@ def home() -> Path:
     return Path(pwd.getpwnam(USER).pw_dir)
 
 
+def script_in(home: Path, text: str, interpreter: str) -> Path:
+    """A script of the user's, that can be run."""
+    path = home / f"script-{time.monotonic_ns()}.sh"
+    path.write_text(f"#!{interpreter}\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
 Submit = Callable[..., Job]
 
 
@@ -156,9 +170,7 @@ def submit(home: Path) -> Iterator[Submit]:
         args: tuple[str, ...] = (),
         interpreter: str = "/bin/bash",
     ) -> Job:
-        path = home / f"script-{time.monotonic_ns()}.sh"
-        path.write_text(f"#!{interpreter}\n{script}\n")
-        path.chmod(0o755)
+        path = script_in(home, script, interpreter)
         wish = {"WNODES_IMAGE": image} if image else {}
         words = [f"{key}={value}" for key, value in {**wish, **(env or {})}.items()]
         number = call(

@@ -6,13 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, Job, Submit, call, machines, wait_until
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-FACTS = """
-echo "kernel $(uname -r)"
-echo "boot $(cat /proc/sys/kernel/random/boot_id)"
-"""
+from tests.e2e.conftest import BOOT_ID, FACTS, IMAGE, Job, Submit, call, machines, wait_until
 
 
 def test_a_job_runs_in_another_kernel_and_all_of_it_comes_back(submit: Submit, home: Path) -> None:

@@ -4,8 +4,6 @@ The library is drmaa_stand_in.py in a worker process as it is; slurm-drmaa itsel
 """
 
 import json
-import os
-import pwd
 import sys
 import threading
 import time
@@ -16,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.conftest import eventually
+from tests.unit.conftest import NOBODY, eventually, needs_root
+from tests.unit.test_slurmleases import REQUEST as AN_HOUR
+from tests.unit.test_slurmleases import lease
 from wnodes_lrms import drmaaleases, drmaaworker
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.drmaanative import native
@@ -26,26 +26,7 @@ from wnodes_lrms.lease import Lease, Request
 pytestmark = pytest.mark.integration
 
 STAND_IN = Path(__file__).with_name("drmaa_stand_in.py")
-NOBODY = pwd.getpwnam("nobody")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def lease(number: int) -> str:
-    return f"00000000-0000-0000-0000-{number:012}"
-
-
-REQUEST = Request(
-    lease=lease(1),
-    user="nobody",
-    account="",
-    partition="",
-    walltime=5400,
-    cores=2,
-    memory=1124,
-    node="",
-    program="/usr/local/libexec/wnodes/wnodes-lease",
-    environment={"WNODES_ORDER": "a.secret.order"},
-)
+REQUEST = replace(AN_HOUR, walltime=5400)
 FULL = replace(REQUEST, account="atlas", partition="grid", node="hv2.site.org", cores=1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.conftest import settings
+from tests.unit.conftest import needs_root, settings
 from wnodes_lrms import config
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.errors import ConfigError, RejectedError
@@ -16,7 +16,6 @@ from wnodes_lrms.run import identity, run_as
 from wnodes_lrms.slurmleases import SlurmLeases
 
 NOBODY = pwd.getpwnam("nobody")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.mark.parametrize(

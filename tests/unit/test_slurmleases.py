@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lease import Lease, Request
 from wnodes_lrms.run import Ended
@@ -26,7 +27,6 @@ from wnodes_lrms.slurmleases import (
 
 DATA = Path(__file__).parent / "data" / "slurm-22.05"
 LISTING = (DATA / "leases.squeue").read_bytes().decode("utf-8", "surrogateescape")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def lease(number: int) -> str:

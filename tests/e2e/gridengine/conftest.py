@@ -4,7 +4,6 @@
 """
 
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, NODES, USER, Traces, call, remains, wait_until
+from tests.e2e.conftest import (
+    IMAGE,
+    NODES,
+    USER,
+    Traces,
+    call,
+    remains,
+    script_in,
+    wait_until,
+)
 
 
 @dataclass
@@ -98,9 +106,7 @@ def submit(home: Path) -> Iterator[Submit]:
         args: tuple[str, ...] = (),
         interpreter: str = "/bin/bash",
     ) -> Job:
-        path = home / f"script-{time.monotonic_ns()}.sh"
-        path.write_text(f"#!{interpreter}\n{script}\n")
-        path.chmod(0o755)
+        path = script_in(home, script, interpreter)
         wish = {"WNODES_IMAGE": image} if image else {}
         words = [("-v", f"{key}={value}") for key, value in {**wish, **(env or {})}.items()]
         named = "$JOB_ID.$TASK_ID" if "-t" in options else "$JOB_ID"

@@ -9,14 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import IMAGE, USER, call, wait_until
+from tests.e2e.conftest import BOOT_ID, FACTS, IMAGE, USER, call, wait_until
 from tests.e2e.gridengine.conftest import Job, Submit, queues, states
 
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-FACTS = """
-echo "kernel $(uname -r)"
-echo "boot $(cat /proc/sys/kernel/random/boot_id)"
-"""
 ON_HV1 = ("-q", "main@hv1")
 
 

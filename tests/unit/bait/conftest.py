@@ -195,29 +195,38 @@ def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             made.libvirt._connect().networkLookupByName(name).destroy()
 
 
+Step = Callable[[], None]
+
+
+def interrupted(
+    where: str, at_step: Callable[[Step], None], step: Callable[[str], None], starting: Step
+) -> tuple[Callable[[str], None], Step]:
+    """A builder's two calls to its bait, the one at the step `where` by way of `at_step`."""
+
+    def told(what: str) -> None:
+        if what == where:
+            at_step(lambda: step(what))
+        step(what)
+
+    def begins() -> None:
+        if where == "starting the domain":
+            at_step(starting)
+        starting()
+
+    return told, begins
+
+
 @dataclass(frozen=True)
 class Interrupted(CloudBuilder):
     """A builder that calls `at_step` when it comes to the step `where`."""
 
     where: str = ""
-    at_step: Callable[[Callable[[], None]], None] = lambda step: step()
+    at_step: Callable[[Step], None] = lambda step: step()
 
-    def build(
-        self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
-    ) -> None:
-        def told(what: str) -> None:
-            if what == self.where:
-                self.at_step(lambda: step(what))
-            step(what)
-
-        def begins() -> None:
-            if self.where == "starting the domain":
-                self.at_step(starting)
-            starting()
-
-        super().build(machine, told, begins)
+    def build(self, machine: Plan, step: Callable[[str], None], starting: Step) -> None:
+        super().build(machine, *interrupted(self.where, self.at_step, step, starting))
 
 
-def interrupt(site: Site, where: str, at_step: Callable[[Callable[[], None]], None]) -> None:
+def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud way call `at_step` at a step of building."""
     site.cloud.life.builder = Interrupted(site.node.builder, where, at_step)

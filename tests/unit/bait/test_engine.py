@@ -23,6 +23,7 @@ from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.ledger import Row
 from bait.plan import Act
+from tests.unit.bait.conftest import Step, interrupted
 from tests.unit.conftest import (
     GUESTS,
     NOBODY,
@@ -394,25 +395,13 @@ class Stopping(Builder):
     """A builder that calls `at_step` when it comes to the step `where`."""
 
     where: str = ""
-    at_step: Callable[[Callable[[], None]], None] = lambda step: step()
+    at_step: Callable[[Step], None] = lambda step: step()
 
-    def build(
-        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
-    ) -> None:
-        def told(what: str) -> None:
-            if what == self.where:
-                self.at_step(lambda: step(what))
-            step(what)
-
-        def begins() -> None:
-            if self.where == "starting the domain":
-                self.at_step(starting)
-            starting()
-
-        super().build(machine, told, begins)
+    def build(self, machine: Blueprint, step: Callable[[str], None], starting: Step) -> None:
+        super().build(machine, *interrupted(self.where, self.at_step, step, starting))
 
 
-def stopping(node: Node, where: str, at_step: Callable[[Callable[[], None]], None]) -> Builder:
+def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Builder:
     own = {field.name: getattr(node.builder, field.name) for field in dataclasses.fields(Builder)}
     return Stopping(**own, where=where, at_step=at_step)
 
