@@ -132,7 +132,10 @@ def test_a_full_disk(submit: Submit, daemons: Daemons) -> None:
 def test_a_job_that_must_not_be_requeued_fails(submit: Submit) -> None:
     job = submit("true", "--mem=150", "--no-requeue").wait()
     assert (job.state, job.exit_code) == ("FAILED", "1:0")
-    assert "150 MiB" in job.error
+    why, what, *_ = job.error.splitlines()
+    assert "150 MiB" in why
+    assert what == f"wnodes: job {job.number}: not tried again: it was submitted with --no-requeue"
+    assert "requeued" not in job.error
 
 
 def test_libvirt_down(submit: Submit, daemons: Daemons) -> None:
