@@ -163,6 +163,22 @@ def test_one_image_a_job(arc: Arc) -> None:
         arc.submit(*asked, f"joboption_runtime_2='ENV/VM/{OTHER}'")
 
 
+@pytest.mark.parametrize(
+    ("lrms", "line"), [("pbs", "nodes=1:ppn=4"), ("pbspro", "select=1:ncpus=4:mem=2000mb")]
+)
+def test_several_cores_are_on_one_node(lrms: str, line: str, tmp_path: Path) -> None:
+    """With `countpernode`, as docs/ce.md has users write it; A-REX counts the nodes."""
+    arc = Arc(tmp_path, lrms)
+    cores = ("count='4'", "countpernode='4'", "numnodes='1'", "memory='500'")
+    assert f"#PBS -l {line}\n" in arc.submit(*(f"joboption_{words}" for words in cores))
+
+
+def test_arc_asks_openpbs_for_less_than_no_memory(tmp_path: Path) -> None:
+    """ARC 6.17.0. Where this fails ARC is mended: the paragraph in docs/ce.md can go."""
+    script = Arc(tmp_path, "pbspro").submit("joboption_memory='500'")
+    assert "#PBS -l select=1:ncpus=1:mem=-500mb\n" in script
+
+
 def test_an_image_that_is_not_offered(arc: Arc) -> None:
     with pytest.raises(ValueError, match=f"ENV/VM/{OTHER} is missing, broken or not enabled"):
         arc.submit(f"joboption_runtime_0='ENV/VM/{OTHER}'")
@@ -187,7 +203,8 @@ def documented(lrms: str) -> str:
 
 def blah(lrms: str, folder: Path, assignment: str) -> str:
     """What BLAH appends to the job's script: it writes down the job's attributes, sources the
-    site's file, and takes standard output (blah_common_submit_functions.sh, BLAH 1.18).
+    site's file, and takes standard output (blah_common_submit_functions.sh, BLAH 1.19). HTCondor's
+    (25.14) refuses the job where that ends with another exit code than 0.
     """
     site = folder / "local_submit_attributes.sh"
     site.write_text(f"#!/bin/bash\necho '# the site'\n{documented(lrms)}\n")
@@ -197,6 +214,7 @@ def blah(lrms: str, folder: Path, assignment: str) -> str:
     done = subprocess.run(
         [str(asked)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
+    assert done.returncode == 0
     return done.stdout.removeprefix("# the site\n")
 
 
@@ -237,3 +255,11 @@ def test_what_is_no_tag_is_refused_by_the_batch_system(
     """And is not run on the node, nor does it say anything else to the batch system."""
     assert blah(lrms, tmp_path, f"WantVM='{asked}'") == BLAH_LINES[lrms].format("not-a-tag")
     assert not (tmp_path / "TRACE").exists()
+
+
+def test_a_slip_in_blahs_file_is_heard() -> None:
+    """HTCondor's BLAH (25.14) refuses the job then; BLAH 1.19 runs it on the node."""
+    argv = [str(CE / "htcondor-ce" / "wnodes-vm"), "pbs", TAG]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no batch system «pbs»" in done.stderr
