@@ -22,7 +22,9 @@ from wnodes_lrms.model import Kind, State
 Walk = Callable[[Stage], None]
 _AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines
 _MISSED = 4  # times that a walk is made again because it did not come to its point
-_BARREN = 2  # runs of a walk in which no fault found its place: then it is not made again
+# Runs of a walk in which no fault found its place: then it is not made again. The second is for one
+# with a move at which there has been no fault at all.
+_BARREN, _BARREN_UNHIT = 2, 8
 # Walks that change images which others use.
 _ALONE = ("image", "fails while requested", "fails while building")
 
@@ -95,10 +97,15 @@ class Course:
             name: sum(left.get(move, 0) > 0 for move in self.passed[name])
             + (name.endswith("published") and bool(self.plan.messages))
             for name in free
-            if self.barren[name] < _BARREN
+            if self.barren[name] < self._patience(name)
         }
         best = max(scores, key=lambda name: scores[name], default=None)
         return best if best and scores[best] > 0 else None
+
+    def _patience(self, name: str) -> int:
+        left = self.plan.left()
+        unhit = any(move in left and not self.plan.done.get(move) for move in self.passed[name])
+        return _BARREN_UNHIT if unhit else _BARREN
 
     def _walk(self, name: str) -> None:
         case = Case(name)
