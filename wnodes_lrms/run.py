@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -31,9 +32,15 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     fault = UnknownError if unknown else WnodesError
     ended = _ended(argv, deadline, fault, os.environ)
     if ended.status != 0:
-        said = ended.errors.strip() or f"exit status {ended.status}"
-        raise fault(f"{argv[0]}: {said.splitlines()[-1]}")
+        raise fault(f"{argv[0]}: {_reason(ended.errors) or f'exit status {ended.status}'}")
     return ended.output
+
+
+def _reason(errors: str) -> str:
+    """The line of a program's complaint that says why: the last before it says how it is used."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    complaint = takewhile(lambda line: not line.lower().startswith("usage"), lines)
+    return [*lines[:1], *complaint][-1] if lines else ""
 
 
 def run_as(

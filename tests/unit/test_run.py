@@ -33,6 +33,11 @@ def test_no_standard_input_and_a_known_locale(monkeypatch: pytest.MonkeyPatch) -
     ("script", "message"),
     [
         ("echo one >&2; echo 'the reason' >&2; exit 3", "sh: the reason"),
+        (
+            "printf \"x: no option -- 'm'\\n\\nusage:\\n x [-f]\\n x -t\\n\" >&2; exit 2",
+            "sh: x: no option -- 'm'",
+        ),
+        ("echo 'Usage: x [-f]' >&2; exit 2", "sh: Usage: x [-f]"),
         ("echo not this; exit 3", "sh: exit status 3"),
         ("kill -TERM $$", "sh: exit status -15"),
     ],
