@@ -277,7 +277,7 @@ def test_eviction_and_downloads_at_the_same_time(tmp_path: Path, web: Web) -> No
         cache.fetch(image(parts[number % 6]), go_on)
 
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(ask, range(60)))
+        list(pool.map(ask, range(120)))
     assert sum(path.stat().st_size for path in cache.folder.iterdir() if not path.suffix) <= 2 * MIB
 
 
