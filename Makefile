@@ -54,7 +54,7 @@ E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/
 e2e: setup ## Tests as ordinary users, on sites in a box, two at once
 	@echo "e2e: two groups at once, see build/e2e-*.log"
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
-	    e2e-faults e2e-cloud e2e-batch e2e-gridengine e2e-ce
+	    e2e-faults e2e-cloud e2e-batch e2e-gridengine e2e-attacks e2e-ce
 
 .PHONY: e2e-faults
 e2e-faults: setup ## Of them those of what breaks, and of drained nodes
@@ -68,6 +68,10 @@ e2e-cloud: setup ## Of them those of cloud machines
 .PHONY: e2e-batch
 e2e-batch: setup ## Of them all others
 	$(call on_site,batch,,$(E2E_BATCH))
+
+.PHONY: e2e-attacks
+e2e-attacks: setup ## Of them those of users, guests, nodes and a bridge that mean harm
+	$(call on_site,attacks,,tests/e2e/attacks)
 
 .PHONY: e2e-ce
 e2e-ce: setup ## Of them those of jobs that come in by a computing element
