@@ -18,7 +18,7 @@ from wnodes_lrms.catalogue import Image
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Allocation, Owner
-from wnodes_lrms.resources import render
+from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
@@ -55,6 +55,11 @@ class Paths:
     def share(self, number: int) -> Path:
         """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
         return self.disks / f"share{number}"
+
+    @property
+    def owner(self) -> Path:
+        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
+        return self.disks / "owner"
 
     @property
     def seed(self) -> Path:
@@ -277,6 +282,8 @@ class Builder:
             shares=shares,
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
+        where.owner.touch(mode=0o600)
+        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
         for number, directory in enumerate(shares):
             where.share(number).symlink_to(directory)
 
@@ -326,6 +333,7 @@ class Builder:
             nics=hardware.nics,
             volumes=hardware.volumes,
             shares=hardware.shares,
+            virtiofsd=folder("hooks") / "virtiofsd.py",
             kept=hardware.kept,
             ports=_PORTS if hardware.kept else 0,
         )

@@ -17,6 +17,7 @@ library only: all of it runs on every node and for every job with a machine.
 import contextlib
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -130,7 +131,9 @@ def run_payload(
     wanted, results = payload.declared("WNODES_STAGE_IN"), payload.declared("WNODES_STAGE_OUT")
     facts = {name: text.encode() for name, text in payload.features(job, machine).items()}
     packed = payload.bundle(argv, {**files, **facts}, workdir)
-    guest.connect(f"tar -x -C {payload.GUEST} -f -", packed)
+    # A directory that is not shared is made by its owner; where they may not, `cd` will say so.
+    make = f" && {{ mkdir -p {shlex.quote(workdir)} || :; }} 2>/dev/null" if travel else ""
+    guest.connect(f"tar -x -C {payload.GUEST} -f -{make}", packed)
     if travel:
         stage_in(guest, workdir, wanted)
     session = guest.run(f"exec sh {payload.GUEST}/run")

@@ -18,6 +18,7 @@ from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.config import Bait, Images
 from wnodes_lrms.model import machine_id
+from wnodes_lrms.resources import folder
 
 pytestmark = pytest.mark.integration
 
@@ -99,7 +100,8 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         384,
         ipaddress.IPv4Address("192.168.190.7"),
     )
-    return builder._domain(paths(config, ID), machine, shares)
+    text = builder._domain(paths(config, ID), machine, shares)
+    return text.replace(str(folder("hooks")), "/usr/lib/wnodes/hooks")
 
 
 @pytest.mark.parametrize("case", EVERY)
