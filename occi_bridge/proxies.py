@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import NameOID
 
-from occi_bridge import chains, der
+from occi_bridge import attributecertificate, chains, der
 from occi_bridge.signingpolicy import SigningPolicies
 from wnodes_lrms import names
 from wnodes_lrms.errors import RejectedError
@@ -19,7 +19,6 @@ _MOST = 8  # proxies in a chain
 _INHERIT_ALL = "1.3.6.1.5.5.7.21.1"  # RFC 3820, 3.8.2
 _INDEPENDENT = "1.3.6.1.5.5.7.21.2"
 _LIMITED = "1.3.6.1.4.1.3536.1.1.1.9"  # Globus: may move data, may not start anything
-_VOMS_ATTRIBUTES = ObjectIdentifier("1.3.6.1.4.1.8005.100.100.5")
 _CALLED_PROXY = ("proxy", "limited proxy")  # as Globus's first proxies were, before the RFC
 
 
@@ -57,7 +56,7 @@ def judge(chain: Sequence[bytes], policies: SigningPolicies) -> Credential:
         dn=dn,
         expires=min(each.not_valid_after_utc.timestamp() for each in certificates),
         attributes=any(
-            extension.oid == _VOMS_ATTRIBUTES
+            extension.oid == attributecertificate.EXTENSION
             for each in certificates[: proxies + 1]
             for extension in each.extensions
         ),
