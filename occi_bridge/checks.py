@@ -1,6 +1,5 @@
 """`wnodes-bridge --check`: looks at all that the bridge needs on this host, and changes nothing."""
 
-import ctypes.util
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -69,10 +68,6 @@ def _voms(bridge: Bridge) -> Check:
     if not any(Path(bridge.voms_dir).glob("*/*.lsc")):
         return warning(
             "voms", f"{bridge.voms_dir} has no LSC file: no VO is known", "add those of your VOs"
-        )
-    if ctypes.util.find_library("vomsapi") is None:
-        return fault(
-            "voms", "libvomsapi is not there", "install libvomsapi1v5 (Debian) or voms (EL)"
         )
     return ok("voms", f"LSC files in {bridge.voms_dir}")
 

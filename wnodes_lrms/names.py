@@ -10,11 +10,21 @@ import re
 from collections.abc import Sequence
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from wnodes_lrms.errors import RejectedError
 
 PROXY_CERT_INFO = ObjectIdentifier("1.3.6.1.5.5.7.1.14")  # RFC 3820, 3.8
+
+# What the library raises for a certificate that it does not read.
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 # OpenSSL's short names; other types are written as their number, as OpenSSL does.
 _SHORT = {
@@ -66,7 +76,7 @@ def parse(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         _ = certificate.subject, certificate.issuer, certificate.extensions
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise RejectedError(f"a certificate that can't be read: {error}") from error
     return certificate
 

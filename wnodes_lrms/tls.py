@@ -118,7 +118,7 @@ def server_context(
     context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
     if proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
-    if _has_crls(ca_dir):
+    if has_crls(ca_dir):
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     return context
 
@@ -190,7 +190,8 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
 
-def _has_crls(ca_dir: str) -> bool:
+def has_crls(ca_dir: str) -> bool:
+    """Whether the folder has any CRL. Raises ConfigError if it can't be read or has no CA."""
     try:
         names = os.listdir(ca_dir)  # noqa: PTH208 (names only)
     except OSError as error:

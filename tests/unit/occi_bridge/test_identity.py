@@ -119,7 +119,7 @@ def test_a_server_that_is_no_longer_trusted(grid: Grid) -> None:
     async def scene(authenticator: Authenticator) -> None:
         assert (await authenticator.user(chain, ADDRESS)).fqans == (f"/{VO}",)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.host)
-        assert "signature" in await refusal(authenticator, chain)
+        assert "by its LSC file" in await refusal(authenticator, chain)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.server)
         assert (await authenticator.user(chain, ADDRESS)).account == "member"
 
