@@ -7,22 +7,25 @@ import re
 from collections.abc import Iterable, Sequence
 
 from wnodes_lrms.config import Grant
-from wnodes_lrms.names import normal
+from wnodes_lrms.oneline import normal
 
 _FQAN = re.compile(r"(/[A-Za-z0-9_.-]+)+(/Role=[A-Za-z0-9_.-]+)?(/Capability=[A-Za-z0-9_.-]+)?")
 _EMPTY = re.compile(r"/(Role|Capability)=NULL(?=/|$)")
 
 
 def is_dn(pattern: str) -> bool:
-    """Whether it is a DN: its first part has an =, as in /C=IT, which no VO's name has."""
-    return pattern.startswith("/") and "=" in pattern.split("/")[1]
+    """Whether it is a DN: its first part has an =, as in /C=IT, which no VO's name has.
+
+    One that does not begin with a slash is a DN written as CN=Someone,C=IT.
+    """
+    return "=" in pattern.removeprefix("/").split("/")[0]
 
 
 def fqan(text: str) -> str:
     """An FQAN without /Role=NULL and /Capability=NULL. Raises ValueError if it is none."""
     bare = _EMPTY.sub("", text)
     if not _FQAN.fullmatch(bare) or is_dn(bare):
-        raise ValueError(f"«{text}» is not of the form /vo/group/Role=role")
+        raise ValueError(f"«{ascii(text)[1:-1]}» is no DN, and not of the form /vo/group/Role=role")
     return bare
 
 
@@ -40,11 +43,13 @@ def pattern(text: str) -> str:
 
     In the form that `fits` compares. Raises ValueError if it is none of these.
     """
-    if text == "*" or is_dn(text):
+    if text == "*":
+        return text
+    if is_dn(text):
         return normal(text)
     group, wild, rest = text.partition("/*")
     if rest:
-        raise ValueError(f"«{text}» has a * that is not at its end, after a /")
+        raise ValueError(f"«{ascii(text)[1:-1]}» has a * that is not at its end, after a /")
     return fqan(group) + wild
 
 
