@@ -126,7 +126,7 @@ class Gate:
             answer = _error(403, f"{name} is not among the clients of this bait")
             await answer(scope, receive, send)
             return
-        foreign = crosssite.refusal(scope["method"], scope["scheme"], scope["headers"])
+        foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
         if foreign:
             log.warning("refused: %s by %s: %s", scope["method"], name, foreign)
             await _error(403, foreign)(scope, receive, send)

@@ -128,7 +128,7 @@ def _foreign(scope: Scope) -> str | None:
     """What is to be said to a page of another site that makes a user's browser ask for this."""
     if scope["type"] != "http":
         return None
-    foreign = crosssite.refusal(scope["method"], scope["scheme"], scope["headers"])
+    foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
     if foreign:
         address = (scope.get("client") or ("",))[0]
         _log.warning('refused: address=%s status=403 reason="%s"', address, foreign)

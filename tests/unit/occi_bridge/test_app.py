@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from httpx import Client
+from httpx import Client, Response
 
 from occi_bridge import app, schema
 from occi_bridge.cache import Cache
@@ -79,7 +79,7 @@ def test_a_page_of_another_site_changes_nothing(
     path = made(client)
     before = client.get("/").text
     action = f'start; scheme="{schema.INFRA}/compute/action#"; class="action"'
-    for ask in (
+    asks: list[Callable[[], Response]] = [
         lambda: client.post("/compute/", headers=headers),
         lambda: client.post(f"{path}?action=start", headers=headers | {"category": action}),
         lambda: client.put(path, headers=headers),
@@ -87,7 +87,8 @@ def test_a_page_of_another_site_changes_nothing(
         lambda: client.delete(path, headers=headers),
         lambda: client.post("/-/", headers=headers),
         lambda: client.request("POST", "/whoami", headers=headers),
-    ):
+    ]
+    for ask in asks:
         service.calls.clear()
         answer = ask()
         assert (answer.status_code, service.calls) == (403, [])
