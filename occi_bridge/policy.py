@@ -7,12 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from occi_bridge.fqans import fqan
 from wnodes_lrms.config import Grant
-from wnodes_lrms.names import normal
+from wnodes_lrms.oneline import normal
 
 
 def is_dn(pattern: str) -> bool:
-    """Whether it is a DN: its first part has an =, as in /C=IT, which no VO's name has."""
-    return pattern.startswith("/") and "=" in pattern.split("/")[1]
+    """Whether it is a DN: its first part has an =, as in /C=IT, which no VO's name has.
+
+    One that does not begin with a slash is a DN written as CN=Someone,C=IT.
+    """
+    return "=" in pattern.removeprefix("/").split("/")[0]
 
 
 def pattern(text: str) -> str:
@@ -20,11 +23,13 @@ def pattern(text: str) -> str:
 
     In the form that `fits` compares. Raises ValueError if it is none of these.
     """
-    if text == "*" or is_dn(text):
+    if text == "*":
+        return text
+    if is_dn(text):
         return normal(text)
     group, wild, rest = text.partition("/*")
     if rest:
-        raise ValueError(f"«{text}» has a * that is not at its end, after a /")
+        raise ValueError(f"«{ascii(text)[1:-1]}» has a * that is not at its end, after a /")
     return fqan(group) + wild
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.oneline import normal
 from wnodes_lrms.sections import PathText, Section, roomy
 
 
@@ -23,7 +24,7 @@ class Api(Section):
     ca_dir: PathText = Field(
         "/etc/grid-security/certificates", description="certificates and CRLs of trusted CAs"
     )
-    clients: tuple[str, ...] = Field(
+    clients: tuple[Annotated[str, AfterValidator(normal)], ...] = Field(
         (), description="names of those who may call, as /C=…/CN=…: the bridges, administrators"
     )
     order_keys: tuple[PathText, ...] = Field(

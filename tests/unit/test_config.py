@@ -43,6 +43,14 @@ def test_nothing_changes_after_loading(file: Path) -> None:
         setattr(config.load(file).bait, "socket", "/elsewhere")  # noqa: B010
 
 
+def test_names_of_clients_may_be_spelled_as_grid_files_do(file: Path) -> None:
+    text = GOOD + '[api]\nclients = ["/C=IT/CN=Ren\\\\xc3\\\\xa9", "CN=host/a,C=IT", "{}"]\n'
+    file.write_text(text.format("/C=IT/E=a@b"))
+    clients = ("/C=IT/CN=Ren\\xC3\\xA9", "/C=IT/CN=host/a", "/C=IT/emailAddress=a@b")
+    assert config.load(file).api.clients == clients
+    assert faults(file, text.format("Ann")) == ["api.clients[3]: «Ann» is no name of a certificate"]
+
+
 def test_every_fault_at_once_with_its_place(file: Path) -> None:
     text = """
 cluster = "a b"

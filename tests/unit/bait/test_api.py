@@ -333,6 +333,16 @@ def test_only_clients_of_the_configuration_are_let_in(
     assert shared.client("bridge").get("/machines").status_code == 200
 
 
+def test_a_page_of_another_site_changes_nothing(shared: Site) -> None:
+    client = shared.client("bridge")
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        for method, path in (("POST", "/leases"), ("DELETE", f"/leases/{LEASE}")):
+            answer = client.request(method, path, headers=headers)
+            assert answer.status_code == 403
+            assert "another site" in answer.json()["error"]
+    assert client.get("/machines").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "names"),
     [
