@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bait import clock, usage
 from bait.life import MOVES, may
-from bait.store import Store
+from bait.store import Store, prune
 from bait.usage import Load, Subject, Usage
 from wnodes_lrms.model import Kind, State
 
@@ -90,6 +90,11 @@ class Ledger:
     def close(self) -> None:
         """Close the file; whoever still asks gets a WnodesError."""
         self.store.close()
+
+    def prune(self) -> None:
+        """Forget what was over long ago."""
+        with self.store.change() as db:
+            prune(db, time.time())
 
     # Machines
 
@@ -190,11 +195,12 @@ class Ledger:
     def refuse_lease(self, lease: str, machine: str, job: str, reason: str) -> None:
         """Write down that an order was refused; nothing if it is known already."""
         with self.store.change() as db:
-            db.execute(
+            new = db.execute(
                 "INSERT OR IGNORE INTO lease VALUES (?, ?, ?, ?, ?, 1)",
                 (lease, machine, job, time.time(), reason),
             )
-            _record(db, job, machine, f"order refused: {reason}")
+            if new.rowcount:
+                _record(db, job, machine, f"order refused: {reason}")
 
     def rest(self, row: Row, state: State, what: str, code: int) -> None:
         """The machine has no domain and no lease any more; what ended the lease, and how.
