@@ -150,6 +150,18 @@ class Ledger:
         if now and gone:
             self._moved(row, now.state, None)
 
+    def withdraw(self, row: Row) -> None:
+        """Take a promise back that nothing was done for, and that nobody asked for: no row, and no
+        event, is left of it. A machine that something was begun for stays."""
+        with self.store.change() as db:
+            now = _row(db, row.id)
+            gone = now is not None and now.state is State.REQUESTED
+            if gone:
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                db.execute("DELETE FROM event WHERE machine = ?", (row.id,))
+        if gone:
+            self._moved(row, State.REQUESTED, None)
+
     def get(self, machine: str) -> Row | None:
         """The row of a machine."""
         with self.store.change() as db:

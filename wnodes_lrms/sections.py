@@ -128,7 +128,8 @@ class Hooks(Section):
         "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
     )
     torque_home: PathText = Field(
-        "/var/spool/torque", description="Torque's own folder, with mom_priv and torque.cfg"
+        "/var/spool/torque",
+        description="Torque's own folder, with mom_priv, torque.cfg, server_name",
     )
 
 

@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.run import run
+from wnodes_lrms.users import check_owner
 
 # Columns that Slurm fills itself stand first: nothing the user writes can move them.
 _COLUMNS = (
@@ -39,6 +41,9 @@ _OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
 _ENDING = "CG"  # its processes have ended, or are being ended
 _DEADLINE = 10.0
+
+# A task of an array has a number of its own, in 32 bits.
+job_id = grammar(r"[1-9]\d{0,9}")
 
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
 _RECORD = sum(width for _name, width in _COLUMNS) + 1  # bytes, with the line's end
@@ -159,17 +164,21 @@ def parse_drain(node: str) -> str | None:
 class Slurm:
     """The Slurm of this node, through its own commands."""
 
+    job_id = staticmethod(job_id)
+
     def __init__(self, node: str, physical: list[int]) -> None:
         self.node = node
         self.physical = physical
 
-    def allocation(self, job: str) -> Allocation:
+    def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Slurm does not answer that now."""
         listing = run(
             ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT], deadline=_DEADLINE, unknown=True
         )
         detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
-        return parse_allocation(job, listing, detail, self.node, self.physical)
+        granted = parse_allocation(job, listing, detail, self.node, self.physical)
+        check_owner(granted.uid, granted.gid)
+        return granted
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
