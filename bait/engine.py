@@ -19,7 +19,7 @@ from bait.lrms import ask_allocation
 from bait.plan import MAKING, Act, Action
 from bait.works import Work, Works
 from wnodes_lrms import catalogue
-from wnodes_lrms.config import Config
+from wnodes_lrms.config import TAG, Config
 from wnodes_lrms.errors import (
     CancelledError,
     NotListedError,
@@ -221,12 +221,10 @@ class Engine:
             return
         owner = owner_of(allocation.uid, allocation.gid)
         by = f", named by {allocation.by}" if allocation.by else ""
-        self.ledger.change(
-            row.id,
-            f"allocation read: image {allocation.tag}{by}",
-            uid=owner.uid,
-            tag=allocation.tag,
-        )
+        # What a user has written is no tag before it has the form of one.
+        tag = allocation.tag if TAG.fullmatch(allocation.tag) else ""
+        what = f"allocation read: image {tag or 'that has no tag'}{by}"
+        self.ledger.change(row.id, what, uid=owner.uid, tag=tag)
         image = catalogue.read(_catalogue(self.config), allocation.tag)
         groups = [name for name, _number in owner.groups]
         if not may_use(self.config.allow, image.tag, owner.name, groups, allocation.account):

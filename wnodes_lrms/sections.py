@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
-TAG = re.compile(r"[a-z0-9][a-z0-9.-]*_[a-z0-9.-]+_[a-z0-9_]+")
+# At most 239 characters: with a suffix it is a file's name.
+TAG = re.compile(r"[a-z0-9][a-z0-9.-]{0,78}_[a-z0-9.-]{1,79}_[a-z0-9_]{1,79}")
 
 
 def _absolute(path: str) -> str:

@@ -15,7 +15,7 @@ def check_owner(uid: int, gid: int, name: str = "") -> pwd.struct_passwd:
     try:
         user = pwd.getpwnam(name) if name else pwd.getpwuid(uid)
     except KeyError as error:
-        who = name or f"with the number {uid}"
+        who = f"{name[:40]!a}" if name else f"with the number {uid}"
         raise RejectedError(f"this node knows no user {who}") from error
     if user.pw_uid != uid:
         raise RejectedError(

@@ -21,6 +21,7 @@ from wnodes_lrms import drmaaleases, drmaaworker
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.jobid import grammar
 from wnodes_lrms.lease import Lease, Request
 from wnodes_lrms.pbs import job_id
 
@@ -135,6 +136,15 @@ def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
         str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite", job_id
     )
     yield made
+    stop(made)
+
+
+def test_an_answer_that_is_no_job_id_is_none(library: Library, tmp_path: Path) -> None:
+    odd = grammar("[A-Z]+")
+    made = DrmaaLeases(str(library.folder), ("nobody",), tmp_path / "leases.sqlite", odd)
+    with pytest.raises(RejectedError, match="'1' is no job id"):
+        made.submit(REQUEST)
+    assert made.register.find(REQUEST.lease) is None
     stop(made)
 
 

@@ -73,9 +73,9 @@ def test_an_owner_is_who_the_node_says() -> None:
     ("uid", "gid", "name", "why"),
     [
         (54321, NOBODY.pw_gid, "", "no user with the number 54321"),
-        (NOBODY.pw_uid, NOBODY.pw_gid, "nobody-here", "no user nobody-here"),
-        (NOBODY.pw_uid, NOBODY.pw_gid, "-e", "no user -e"),
-        (NOBODY.pw_uid, NOBODY.pw_gid, "*", r"no user \*"),
+        (NOBODY.pw_uid, NOBODY.pw_gid, "nobody-here", "no user 'nobody-here'"),
+        (NOBODY.pw_uid, NOBODY.pw_gid, "-e", "no user '-e'"),
+        (NOBODY.pw_uid, NOBODY.pw_gid, "*", r"no user '\*'"),
         (0, NOBODY.pw_gid, "nobody", "has the number 0, on this node it is 65534"),
         (NOBODY.pw_uid, 0, "nobody", "not in the job's group 0"),
         (NOBODY.pw_uid, 54321, "", "not in the job's group 54321"),
