@@ -34,6 +34,7 @@ _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
 _BY = re.compile(r"(?:^|\s)wnodes_by=(\S+)")
 _CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 # Slurm adds who gave the reason, and when.
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
@@ -114,12 +115,12 @@ def parse_cpus(detail: str, node: str, physical: list[int]) -> tuple[int, ...]:
     found = [ids for name, ids in _CPU_IDS.findall(detail) if name == node]
     if len(found) != 1:  # a second such line could only be the user's text
         return ()
-    numbers: list[int] = []
+    numbers: set[int] = set()
     for part in found[0].split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    if any(number >= len(physical) for number in numbers):
-        return ()
+        ends = _RANGE.fullmatch(part)
+        if not ends or int(ends[2] or ends[1]) >= len(physical):
+            return ()
+        numbers.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
     return tuple(sorted(physical[number] for number in numbers))
 
 
