@@ -16,6 +16,7 @@ from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
+from bait.jobs import Jobs
 from bait.ledger import Ledger
 from bait.node import Hand, Node
 from bait.rounds import Rounds
@@ -78,12 +79,12 @@ def _serve(config: configuration.Config, node: str) -> int:
     )
     builder = Builder(config, node, kvm, hypervisor, cache)
     lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
-    drain = Drain(ledger, lrms)
-    engine = Engine(config, ledger, lrms, builder, works, drain)
+    drain, jobs = Drain(ledger, lrms), Jobs(lrms)
+    engine = Engine(config, ledger, jobs, builder, works, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes, drain)
+    cloud = Cloud(config, node, ledger, jobs, builder, works, volumes, drain)
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
-    machines = Node(config, ledger, lrms, builder, works, hands, drain)
+    machines = Node(config, ledger, jobs, builder, works, hands, drain)
     ledger.on_move = machines.moved
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

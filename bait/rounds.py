@@ -6,6 +6,8 @@ import time
 from bait.node import EVERY, Node
 from wnodes_lrms.errors import WnodesError
 
+_PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old
+
 log = logging.getLogger(__name__)
 
 
@@ -14,6 +16,7 @@ class Rounds:
 
     def __init__(self, machines: Node) -> None:
         self._machines = machines
+        self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
     def make(self) -> float:
@@ -21,6 +24,9 @@ class Rounds:
         machines = self._machines
         try:
             machines.drain.keep()
+            if time.monotonic() > self._pruned + _PRUNED:
+                machines.ledger.prune()
+                self._pruned = time.monotonic()
             waits = [line.wait for line in machines.reconcile() if line.wait]
         except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
             if str(error) != self._fault:

@@ -20,7 +20,7 @@ from bait.again import again
 from bait.cloud import Cloud
 from bait.engine import Engine
 from bait.node import Node
-from bait.operations import OPERATIONS, text
+from bait.operations import OPERATIONS, job
 from wnodes_lrms.errors import RejectedError, WnodesError
 
 _LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
@@ -100,21 +100,21 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     done = {"ok": True, "end": True}
     op = request.get("op")
     if op == "attach":
-        yield from server.engine.attach(text(request, "job"), uid)
+        yield from server.engine.attach(job(server.engine, request), uid)
         yield done
         return
     if op == "again":
-        yield from again(server.engine, text(request, "job"), uid)
+        yield from again(server.engine, job(server.engine, request), uid)
         yield done
         return
     if op == "lease":
         token = request.get("token")
         if not isinstance(token, str):
             raise RejectedError("token: a signed order is needed")
-        yield from server.cloud.accept(token, text(request, "job"), uid)
+        yield from server.cloud.accept(token, job(server.engine, request), uid)
         return
     if op == "lease-ending":
-        server.cloud.ending(text(request, "job"), uid)
+        server.cloud.ending(job(server.engine, request), uid)
         yield done
         return
     if uid != 0:

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
-TAG = re.compile(r"[a-z0-9][a-z0-9.-]*_[a-z0-9.-]+_[a-z0-9_]+")
+# At most 239 characters: with a suffix it is a file's name.
+TAG = re.compile(r"[a-z0-9][a-z0-9.-]{0,78}_[a-z0-9.-]{1,79}_[a-z0-9_]{1,79}")
 
 
 def _absolute(path: str) -> str:
@@ -128,7 +129,8 @@ class Hooks(Section):
         "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
     )
     torque_home: PathText = Field(
-        "/var/spool/torque", description="Torque's own folder, with mom_priv and torque.cfg"
+        "/var/spool/torque",
+        description="Torque's own folder, with mom_priv, torque.cfg, server_name",
     )
 
 

@@ -20,6 +20,7 @@ from bait.hypervisor import Hypervisor
 from bait.ledger import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order, sign
 
@@ -143,7 +144,7 @@ class Site:
         return self.ask(token(order), job)
 
     def ask(self, text: str, job: str = "7", uid: int = NOBODY.pw_uid) -> Iterator[dict[str, Any]]:
-        return self.cloud.accept(text, job, uid)
+        return self.cloud.accept(text, JobId(job), uid)
 
     def runs(self, order: Order | None = None, job: str = "7") -> Order:
         """A machine of that order runs."""

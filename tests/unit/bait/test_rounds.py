@@ -13,6 +13,21 @@ from tests.unit.conftest import Node, needs_root
 pytestmark = needs_root
 
 
+def test_what_is_old_is_forgotten_while_the_bait_runs(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(node.bait().node)
+    node.ledger.record("7", "m", "long ago")
+    with node.ledger.store.change() as db:
+        db.execute("UPDATE event SET at = at - 91 * 86400")
+    node.ledger.record("8", "m", "today")
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
+    monkeypatch.setattr("bait.rounds._PRUNED", -1.0)
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["8"]
+
+
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
