@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -755,6 +756,10 @@ def test_images_that_failed_are_forgotten_in_the_end(house: Household) -> None:
     assert f"i{quota.FAILED + 2}" in titles
 
 
+def _execute(statement: sa.Insert, link: sa.Connection) -> None:
+    link.execute(statement)
+
+
 def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
     scheme, _, term = OS_TPL.rpartition("#")
     own = [
@@ -764,10 +769,8 @@ def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
     before = house.service.model(ANNAS).mixins[OS_TPL]
     for each in own:  # as one that was there before the site had that image
         values = {"owner": ANNA, "title": "x", "parent": schema.OS_TPL, **each}
-        house.db.write(
-            lambda link, values=values: link.execute(sa.insert(tables.mixin).values(**values)),
-            seen=True,
-        )
+        row = sa.insert(tables.mixin).values(**values)
+        house.db.write(partial(_execute, row), seen=True)
     model = house.service.model(ANNAS)
     assert model.mixins[OS_TPL] == before
     assert model.at(f"/os_tpl/{term}/") == before
