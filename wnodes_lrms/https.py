@@ -5,11 +5,9 @@ last; () for a client without certificate. What slow, silent or greedy clients c
 """
 
 import asyncio
-import contextlib
 import errno
 import functools
 import logging
-import resource
 import socket
 import ssl
 from asyncio import TimerHandle
@@ -19,6 +17,7 @@ import tenacity
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls import Context, Trust, opening, server_context
 
@@ -175,7 +174,12 @@ class Server(uvicorn.Server):
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            if await asyncio.to_thread(self._trust.renew):
+            try:
+                renewed = await asyncio.to_thread(self._trust.renew)
+            except (OSError, RuntimeError):  # no descriptor, no thread: the next look is soon
+                log.exception("can't look at certificates and CRLs")
+                continue
+            if renewed:
                 # Who is connected was trusted by the old certificates and CRLs: all come again.
                 for connection in list(self.server_state.connections):
                     connection.shutdown()
@@ -215,7 +219,7 @@ def serve(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_PARTING,
     )
-    _allow_many_connections()
+    allow_many()
     return Server(config, _limited(sock or listener(listen)), trust)
 
 
@@ -247,10 +251,3 @@ def _limited(sock: socket.socket) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
     return sock
-
-
-def _allow_many_connections() -> None:
-    """As many descriptors as the system lets this process have, not the usual 1024."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -408,6 +408,26 @@ def test_to_die_is_to_die_of_that_signal(name: str) -> None:
     assert done.returncode == -number
 
 
+def test_a_bait_that_has_too_many_callers_is_asked_again(stage: Stage) -> None:
+    stage.says({"ok": False, "error": "too many connections", "busy": True, "retry": True})
+    process = stage.start("echo done")
+    assert stage.bait
+    eventually(lambda: stage.bait is not None and bool(stage.bait.heard))
+    stage.bait.now_says(stage.ready)
+    out, errors = process.communicate(timeout=15)
+    assert (process.returncode, out) == (0, "done\n")
+    assert "the bait on node hv1 has too many connections; trying for" in errors
+
+
+@pytest.mark.parametrize("line", [7, "x", ["ready"], None])
+def test_a_bait_that_talks_nonsense_is_said(stage: Stage, line: object) -> None:
+    stage.says(line)
+    code, out, errors = stage.run("echo done")
+    assert (code, out) == (1, "")
+    assert "the bait on node hv1 says what is no answer" in errors
+    assert "requeued: try 2 of 3" in errors
+
+
 # -- where it is installed ------------------------------------------------------------------------
 
 KNOWN = """
