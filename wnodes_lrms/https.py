@@ -120,6 +120,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._sock = sock
         self._trust = trust
+        self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -151,8 +152,11 @@ class Server(uvicorn.Server):
             except OSError as error:  # most likely: no descriptor is left
                 log.error("can't take a connection: %s", error.strerror)
                 await asyncio.sleep(1)
-            else:
+                continue
+            if len(self._tasks) + len(self.server_state.connections) < self._most:
                 self._start(self._open(connection, peer[0]))
+            else:
+                connection.close()
 
     async def _open(self, connection: socket.socket, address: str) -> None:
         """TLS with the context of now, in a task of its own: whoever is slow delays nobody."""
@@ -219,7 +223,6 @@ def serve(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_PARTING,
     )
-    allow_many()
     return Server(config, _limited(sock or listener(listen)), trust)
 
 
