@@ -6,6 +6,7 @@ import platform
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from bait import checks, probe
@@ -89,8 +90,8 @@ def _serve(config: configuration.Config, node: str) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Server(Path(config.bait.socket), machines, engine, cloud) as server:
-        threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+    with closing(Server(Path(config.bait.socket), machines, engine, cloud)) as server:
+        threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
@@ -100,7 +101,6 @@ def _serve(config: configuration.Config, node: str) -> int:
         notify("STOPPING=1")
         if api:
             api.stop()
-        server.shutdown()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()
     log.info("stopped; the machines live on")

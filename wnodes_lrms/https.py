@@ -5,11 +5,9 @@ last; () for a client without certificate. What slow, silent or greedy clients c
 """
 
 import asyncio
-import contextlib
 import errno
 import functools
 import logging
-import resource
 import socket
 import ssl
 from asyncio import TimerHandle
@@ -19,6 +17,7 @@ import tenacity
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls import Context, Trust, opening, server_context
 
@@ -130,6 +129,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._sock = sock
         self._trust = trust
+        self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -161,8 +161,11 @@ class Server(uvicorn.Server):
             except OSError as error:  # most likely: no descriptor is left
                 log.error("can't take a connection: %s", error.strerror)
                 await asyncio.sleep(1)
-            else:
+                continue
+            if len(self._tasks) + len(self.server_state.connections) < self._most:
                 self._start(self._open(connection, peer[0]))
+            else:
+                connection.close()
 
     async def _open(self, connection: socket.socket, address: str) -> None:
         """TLS with the context of now, in a task of its own: whoever is slow delays nobody."""
@@ -194,12 +197,14 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(_LOOK)
             try:
-                if await asyncio.to_thread(self._trust.renew):
-                    # Who is connected was trusted by the old files: all come again.
-                    for connection in list(self.server_state.connections):
-                        connection.shutdown()
+                renewed = await asyncio.to_thread(self._trust.renew)
             except Exception:  # revoked certificates would be taken from here on
                 log.exception("certificates and CRLs could not be looked at; trying again")
+                continue
+            if renewed:
+                # Who is connected was trusted by the old files: all come again.
+                for connection in list(self.server_state.connections):
+                    connection.shutdown()
 
 
 def serve(
@@ -236,7 +241,6 @@ def serve(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_PARTING,
     )
-    _allow_many_connections()
     return Server(config, _limited(sock or listener(listen)), trust)
 
 
@@ -268,10 +272,3 @@ def _limited(sock: socket.socket) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
     return sock
-
-
-def _allow_many_connections() -> None:
-    """As many descriptors as the system lets this process have, not the usual 1024."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -270,6 +270,18 @@ def test_silent_clients_hold_nobody_up_and_are_dropped(
         assert all(ends(each) for each in silent)
 
 
+def test_more_connections_than_it_has_room_for_are_closed_at_once(common: Grid) -> None:
+    with serving(common) as service, contextlib.ExitStack() as stack:
+        service.server._most = len(service.server._tasks) + 3
+        links = [socket.create_connection(("127.0.0.1", service.port), 5) for _ in range(5)]
+        for each in links:
+            stack.enter_context(each)
+        assert all(ends(each) for each in links[3:])
+        links[0].close()
+        eventually(lambda: len(service.server._tasks) < service.server._most)
+        assert service.ask(common.alice)["names"]
+
+
 def test_a_request_that_does_not_come_is_not_waited_for(
     common: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,9 @@
 """rounds.py: a ledger that can't be written holds the bait up, and is said once."""
 
+import contextlib
 import logging
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -48,4 +51,25 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     monkeypatch.setattr(node.ledger, "store", good)
     for _ in range(2):
         rounds.make()
-    assert said() == [fault, "it can be written down again"]
+    assert said() == [fault, "the rounds go on"]
+
+
+def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """As when others have taken all: what is to be done waits."""
+    rounds = Rounds(node.bait().node)
+    assert rounds.make() == EVERY
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 50  # noqa: PTH208
+    with contextlib.ExitStack() as taken:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, limits[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.enter_context(Path("/dev/null").open())
+            assert [rounds.make() for _ in range(2)] == [EVERY] * 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert rounds.make() == EVERY
+    said = [record.message for record in caplog.records if record.name == "bait.rounds"]
+    assert len(said) == 1
+    assert "Too many open files" in said[0]
