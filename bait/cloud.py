@@ -30,6 +30,7 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
+from wnodes_lrms.lease import carries_leases
 from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
@@ -121,7 +122,7 @@ class Cloud:
             raise RejectedError(f"job {job} is not yours")
         machine = str(order.machine)
         try:
-            with self._admission:
+            with self._admission, self.works.news:  # nor two cards the same address free
                 row = self._open(order, job, allocation)
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, str(error))
@@ -142,6 +143,12 @@ class Cloud:
         old = self.ledger.get(machine)
         overhead = self.config.machine.memory_overhead
         check(order, allocation, owner.name, self.node, overhead, old, carries)
+        if not carries_leases(owner.name, self.config.cloud.accounts):
+            raise RejectedError(f"order refused: [cloud] accounts does not name {owner.name}")
+        try:
+            self.devices.vet(order.nics, machine)
+        except RejectedError as error:
+            raise RejectedError(f"order refused: {error}") from error
         row = Row(
             machine,
             job,

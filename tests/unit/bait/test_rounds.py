@@ -21,7 +21,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     def said() -> list[str]:
         return [record.message for record in caplog.records if record.name == "bait.rounds"]
 
-    rounds = Rounds(node.bait().node)
+    rounds = Rounds(node.bait().node, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
     closed.close()
     assert rounds.make() == EVERY
