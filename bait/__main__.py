@@ -15,6 +15,7 @@ from bait.build import Builder
 from bait.cloud import Cloud
 from bait.drain import Drain
 from bait.engine import Engine
+from bait.firewall import Firewall
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
 from bait.jobs import Jobs
@@ -56,7 +57,7 @@ def main() -> int:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
         if options.check:
-            checks.report(config, path)
+            checks.report(config, path, options.node)
             return 0
         return _serve(config, options.node)
     except WnodesError as error:
@@ -78,7 +79,8 @@ def _serve(config: configuration.Config, node: str) -> int:
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
     )
-    builder = Builder(config, node, kvm, hypervisor, cache)
+    firewall = Firewall(config, node, ledger.rows)
+    builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
     lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     engine = Engine(config, ledger, jobs, builder, works, drain)
@@ -87,6 +89,7 @@ def _serve(config: configuration.Config, node: str) -> int:
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
     machines = Node(config, ledger, jobs, builder, works, hands, drain)
     ledger.on_move = machines.moved
+    firewall.keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -95,7 +98,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        rounds = Rounds(machines)
+        rounds = Rounds(machines, firewall.keep)
         while not stop.is_set():
             stop.wait(rounds.make())
         notify("STOPPING=1")

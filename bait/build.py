@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
+from bait.cards import Card, Taps
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
 from wnodes_lrms.catalogue import Image
@@ -143,16 +144,6 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A network card, on a network of libvirt's or on a bridge of the node's."""
-
-    mac: str
-    network: str = ""
-    bridge: str = ""
-    address: str | None = None  # the only one that the guest may use; None: any
-
-
-@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
@@ -189,6 +180,7 @@ class Builder:
     kvm: bool
     hypervisor: Hypervisor
     cache: Cache
+    admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
 
     def build(
         self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
@@ -212,6 +204,7 @@ class Builder:
             xml = self.draw(where, machine, shares)
             starting()
             undo.callback(self.hypervisor.destroy, machine.id)
+            self.admit()
             self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
@@ -289,7 +282,6 @@ class Builder:
 
     def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         allocation = machine.allocation
-        mac, address = mac_of(machine.address), str(machine.address)
         return self.domain(
             where,
             Hardware(
@@ -301,11 +293,21 @@ class Builder:
                 cores=allocation.cores,
                 memory=machine.memory,
                 cpus=allocation.cpus,
-                nics=(Card(mac, network=self.config.network.name, address=address),),
+                nics=(self.own_card(str(machine.address)),),
                 # The server wants a folder, not a link to one.
                 shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
             ),
         )
+
+    @property
+    def taps(self) -> Taps:
+        """How this node calls its ends of the guests' cards."""
+        return Taps.of(self.config.cluster, self.node)
+
+    def own_card(self, address: str) -> Card:
+        """The card with this address on the node's own network."""
+        guest = self.taps.own_card(address)
+        return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
 
     def domain(self, where: Paths, hardware: Hardware) -> str:
         """The domain's XML."""

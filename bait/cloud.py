@@ -32,6 +32,7 @@ from wnodes_lrms.errors import (
     WnodesError,
 )
 from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lease import carries_leases
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
 
@@ -120,7 +121,7 @@ class Cloud:
         allocation = self.jobs.granted(job, uid)
         machine = str(order.machine)
         try:
-            with self._admission:
+            with self._admission, self.works.news:  # nor two cards the same address free
                 row = self._open(order, job, allocation)
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, str(error))
@@ -141,6 +142,12 @@ class Cloud:
         old = self.ledger.get(machine)
         overhead = self.config.machine.memory_overhead
         check(order, allocation, owner.name, self.node, overhead, old, carries)
+        if not carries_leases(owner.name, self.config.cloud.accounts):
+            raise RejectedError(f"order refused: [cloud] accounts does not name {owner.name}")
+        try:
+            self.devices.vet(order.nics, machine)
+        except RejectedError as error:
+            raise RejectedError(f"order refused: {error}") from error
         row = Row(
             machine,
             job,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from bait.node import EVERY, Node
 from wnodes_lrms.errors import WnodesError
@@ -12,10 +13,11 @@ log = logging.getLogger(__name__)
 
 
 class Rounds:
-    """Reconciliation of a node, with what a drain of it wants."""
+    """Reconciliation of a node, with what a drain of it wants, and its guests' firewall."""
 
-    def __init__(self, machines: Node) -> None:
+    def __init__(self, machines: Node, keep_firewall: Callable[[], None]) -> None:
         self._machines = machines
+        self._keep_firewall = keep_firewall
         self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
@@ -23,6 +25,7 @@ class Rounds:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
         machines = self._machines
         try:
+            self._keep_firewall()
             machines.drain.keep()
             if time.monotonic() > self._pruned + _PRUNED:
                 machines.ledger.prune()

@@ -5,6 +5,7 @@ last; () for a client without certificate. What slow, silent or greedy clients c
 """
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging

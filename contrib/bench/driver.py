@@ -65,7 +65,7 @@ def machines() -> dict[str, list[float]]:
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
-        builder = Builder(config, "hv1", False, hypervisor, cache)
+        builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
         engine = Engine(config, ledger, Jobs(lrms), builder, Works(), Drain(ledger, lrms))
         _listen()

@@ -338,7 +338,7 @@ def node(
         settled.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
     )
-    builder = Builder(settled, "hv1", False, hypervisor, cache)
+    builder = Builder(settled, "hv1", False, hypervisor, cache, lambda: None)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
     yield node
     hypervisor.on_stop(lambda _machine: None)

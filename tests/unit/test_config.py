@@ -190,14 +190,20 @@ def test_a_name_is_given_once(file: Path, table: str, rest: str) -> None:
     ]
 
 
-def test_a_bridged_network_names_its_bridge(file: Path) -> None:
+def test_what_bridge_a_network_is_the_nodes_say(file: Path) -> None:
     text = BRIDGE + '[[bridge.network]]\nname = "lan"\nkind = "bridge"\n'
-    (fault,) = faults(file, text)
-    assert fault.startswith("bridge.network[1]: kind bridge needs `bridge`")
-    file.write_text(text + 'bridge = "br0"\n')
-    bridge = config.load(file).bridge
-    assert bridge is not None
-    assert bridge.network[0].bridge == "br0"
+    assert faults(file, text + 'bridge = "br0"\n') == [
+        "bridge.network[1]: `bridge` is for the nodes to say: name the bridge in [[cloud.network]]"
+        " there"
+    ]
+    file.write_text(text + '[[cloud.network]]\nname = "lan"\nbridge = "br0"\n')
+    assert config.load(file, "hv1").cloud.network[0].bridge == "br0"
+
+
+def test_what_guests_may_reach(file: Path) -> None:
+    opened = GOOD + '[network]\nopen = ["node:3128/tcp", "nfs:2049"]\n'
+    (fault,) = faults(file, opened)
+    assert fault.startswith("network.open[2]: «nfs:2049» is not of the form")
 
 
 def test_what_is_missing_is_named(file: Path) -> None:

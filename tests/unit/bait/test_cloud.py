@@ -39,7 +39,7 @@ from tests.unit.conftest import (
     ripen,
 )
 from wnodes_lrms import catalogue
-from wnodes_lrms.config import Allow
+from wnodes_lrms.config import Allow, Cloud
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -1016,3 +1016,11 @@ def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
     with pytest.raises(UnknownError):
         site.cloud.ping()
     links.uri = uri
+
+
+def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
+    """A user of the batch system and a taken bridge want a machine with root in it, in a job."""
+    site.cloud.config = site.node.config.model_copy(update={"cloud": Cloud(accounts=("cloud*",))})
+    with pytest.raises(RejectedError, match="accounts does not name nobody"):
+        next(site.lease(an_order()))
+    assert leaves_nothing(site)

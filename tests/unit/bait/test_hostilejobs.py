@@ -86,8 +86,7 @@ def opened(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
 
     yield _opened
     for door in doors:
-        door.server.shutdown()
-        door.server.server_close()
+        door.server.close()
     for folder in folders:
         shutil.rmtree(folder)
 
