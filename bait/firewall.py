@@ -46,14 +46,7 @@ class Firewall:
         """
         with self._lock:
             if self._held is not None:
-                wanted = elements(guests(self.rows(), self.taps))
-                commands = changes(self.node, self._held, wanted)
-                try:
-                    if commands:
-                        run(["nft", "; ".join(commands)], deadline=_DEADLINE)
-                    self._held = wanted
-                except WnodesError:  # somebody has removed them
-                    self._make(wanted)
+                self._change(self._held, elements(guests(self.rows(), self.taps)))
 
     def keep(self) -> None:
         """Have the tables there as they should be; what is wrong with them is said, once.
@@ -86,9 +79,17 @@ class Firewall:
         if (self._held, self._rules) != look(self.node, wanted):
             log.warning("somebody has changed the tables %s of nftables: made again", self._name)
             self._make(wanted)
-        elif commands := changes(self.node, self._held, wanted):
-            run(["nft", "; ".join(commands)], deadline=_DEADLINE)
+        else:
+            self._change(self._held, wanted)
+
+    def _change(self, held: Elements, wanted: Elements) -> None:
+        commands = changes(self.node, held, wanted)
+        try:
+            if commands:
+                run(["nft", "; ".join(commands)], deadline=_DEADLINE)
             self._held = wanted
+        except WnodesError:  # somebody has removed them, or it is too much for a command line
+            self._make(wanted)
 
     @property
     def _name(self) -> str:
