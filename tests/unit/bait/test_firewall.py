@@ -430,6 +430,23 @@ def test_cards_come_and_go_with_the_ledger(tmp_path: Path, apart: Callable[..., 
     assert apart(live) == [none, {"known"}, {"kept"}, none, {"another bait's"}]
 
 
+def test_a_network_that_the_node_joins_is_closed(tmp_path: Path, apart: Callable[..., Any]) -> None:
+    def join() -> list[set[str]]:
+        with ExitStack() as stack:
+            world = World(tmp_path, stack)
+            world.firewall.keep()
+            run(["ip", "address", "add", "198.51.100.1/24", "dev", "out"], deadline=5)
+            neighbour = ["ip", "neigh", "add", WORLD, "lladdr", HOST_MAC, "dev", "out"]
+            run([*neighbour, "nud", "permanent"], deadline=5)
+            world.packet("alice", world.door("wn-wnodes"), WORLD, "not seen yet")
+            found = [world.heard("world")]
+            world.firewall.keep()
+            world.packet("alice", world.door("wn-wnodes"), WORLD, "seen")
+            return [*found, world.heard("world")]
+
+    assert apart(join) == [{"not seen yet"}, set()]
+
+
 CARDS = ("bridge", "wnodes-hv1", "cards")
 
 
