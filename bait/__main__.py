@@ -2,13 +2,14 @@
 
 import argparse
 import logging
+import os
 import platform
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from bait import checks, probe
+from bait import checks, private, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
@@ -50,6 +51,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     set_up()
+    os.umask(0o077)
     try:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
@@ -64,6 +66,7 @@ def main() -> int:
 
 
 def _serve(config: configuration.Config, node: str) -> int:
+    private.close(config)
     state = Path(config.bait.state_dir)
     ledger = Ledger(state / "ledger.sqlite")
     accel = config.machine.accel

@@ -13,6 +13,7 @@ from bait.build import Builder, Card, Drive, Hardware, Paths, paths
 from bait.inject import Wish
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.resources import render
 from wnodes_lrms.run import run
@@ -59,7 +60,7 @@ class CloudBuilder:
         image, where = machine.image, self.paths(machine.id)
         with ExitStack() as undo:
             self.rest(machine.id)
-            self.common.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            self.common.fetch(image, step)
             old = where.ran.exists()
             # A disk goes only once its domain has: destroy() sees to that.
             undo.callback(self.rest if old else self.common.destroy, machine.id)
@@ -70,7 +71,7 @@ class CloudBuilder:
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
                     self._inject(machine.order, where)
-            where.runtime.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(where.runtime, PASSED)
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)

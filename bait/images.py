@@ -16,6 +16,7 @@ from pathlib import Path
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run
 
 _MIB = 1 << 20
@@ -34,7 +35,7 @@ class Cache:
         self._in_use = in_use
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        have(folder, PASSED)
         for left in folder.glob("*.part"):
             left.unlink()
 
@@ -107,7 +108,6 @@ class Cache:
                 )
             if part is image.disk:
                 refuse_references(new, image)
-            new.chmod(0o644)
             new.replace(self.path(part))
             _seen(self.path(part)).write_text(_stamp(self.path(part)))
         except OSError as error:

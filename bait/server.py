@@ -22,6 +22,7 @@ from bait.engine import Engine
 from bait.node import Node
 from bait.operations import OPERATIONS, text
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 _LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
 _PATIENCE = 10.0  # seconds for a caller to say what it wants, or to take an answer
@@ -44,7 +45,7 @@ class Server(socketserver.ThreadingUnixStreamServer):
         self.callers: Counter[int] = Counter()
         self.guard = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            have(path.parent, PASSED)
             path.unlink(missing_ok=True)
             super().__init__(str(path), _Handler)
             path.chmod(0o666)

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
@@ -289,7 +290,7 @@ class GridEngine:
     def _note(self, names: set[str]) -> None:
         try:
             if names:
-                self.notes.parent.mkdir(parents=True, exist_ok=True)
+                have(self.notes.parent, PASSED)
                 self.notes.write_text(json.dumps(sorted(names)))
             else:
                 self.notes.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import shutil
 import subprocess
 import tempfile
 import time
@@ -109,11 +108,9 @@ class ByHand:
         self.xml.write_text(xml)
         self.where, self.id, self.base = where, machine.id, cache.path(image.disk)
         self.format = image.format
-        key = where.handover / "key"
-        shutil.chown(key, "root")
-        self.ssh = ["ssh", "-F", "none", "-i", str(key), "-o", "BatchMode=yes"]
+        self.ssh = ["ssh", "-F", "none", "-i", str(where.key), "-o", "BatchMode=yes"]
         self.ssh += ["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=1"]
-        self.ssh += ["-o", f"UserKnownHostsFile={where.handover}/known_hosts"]
+        self.ssh += ["-o", f"UserKnownHostsFile={where.known_hosts}"]
         self.ssh += [f"{USER}@{address}", "true"]
 
     def start(self) -> float:

@@ -99,6 +99,15 @@ class Web:
         self._server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """What a program's `main` does to the umask is undone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
 @pytest.fixture
 def web() -> Iterator[Web]:
     web = Web()
