@@ -78,6 +78,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         Path(config.images.cache_dir),
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
     builder = Builder(config, node, kvm, hypervisor, cache)
     lrms, works = SYSTEMS[config.lrms].node(config, node), Works()

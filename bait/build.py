@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
+from bait.confined import guestfs_user
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
 from bait.private import let_read
@@ -217,8 +218,9 @@ class Builder:
         """Have all files of the image in the cache, for those to read who need to."""
         self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
         if (qemu := self.hypervisor.qemu_user()) is not None:
+            readers = {qemu, guestfs_user()} if image.context == "guestfs" else {qemu}
             for part in image.parts:
-                let_read(self.cache.path(part), {qemu})
+                let_read(self.cache.path(part), readers)
 
     def make_disk(self, image: Image, where: Paths) -> None:
         """The machine's folders, and in them an empty overlay on the cached image."""

@@ -80,7 +80,7 @@ class ByHand:
         image = catalogue.read(Path(CONFIG.images.catalogue), IMAGE)
         machines = Path(CONFIG.bait.state_dir) / "machines"
         hypervisor = Hypervisor(CONFIG.bait.libvirt_uri, "bench", NODE, CONFIG.network, machines)
-        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
+        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         cache.fetch(image, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.

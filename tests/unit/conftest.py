@@ -340,6 +340,7 @@ def node(
         tmp_path / "cache",
         settled.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
     builder = Builder(settled, "hv1", False, hypervisor, cache)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
