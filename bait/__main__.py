@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import platform
 import signal
 import sys
@@ -9,7 +10,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from bait import checks, probe
+from bait import checks, private, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
@@ -53,6 +54,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     set_up()
+    os.umask(0o077)
     try:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
@@ -67,6 +69,7 @@ def main() -> int:
 
 
 def _serve(config: configuration.Config, node: str) -> int:
+    private.close(config)
     state = Path(config.bait.state_dir)
     ledger = Ledger(state / "ledger.sqlite")
     accel = config.machine.accel
@@ -78,6 +81,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         Path(config.images.cache_dir),
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
     firewall = Firewall(config, node, ledger.rows)
     builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)

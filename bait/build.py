@@ -4,7 +4,6 @@ import grp
 import ipaddress
 import os
 import pwd
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,16 +12,21 @@ from pathlib import Path
 from bait import seed
 from bait.addresses import mac_of
 from bait.cards import Card, Taps
+from bait.confined import guestfs_user
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
+from bait.private import let_read
+from bait.removal import remove
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Allocation, Owner
 from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
+_CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
 _PORTS = 4  # free slots of a machine whose devices come and go
 
 
@@ -31,7 +35,7 @@ class Paths:
     """Where the files of a machine are."""
 
     disks: Path  # on disk: overlay and console log
-    runtime: Path  # best in memory: seed, and the folder that is handed to the job's owner
+    runtime: Path  # best in memory: seed and keys
 
     @property
     def disk(self) -> Path:
@@ -68,24 +72,23 @@ class Paths:
         return self.runtime / "seed.iso"
 
     @property
-    def handover(self) -> Path:
-        """The owner's: the key and the host key, and room for his SSH client's socket."""
-        return self.runtime / "job"
+    def key(self) -> Path:
+        """The private key that opens the owner's account. The owner's starter is told it."""
+        return self.runtime / "key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The guest's host key, as ssh(1) reads it."""
+        return self.runtime / "known_hosts"
 
     def clear(self) -> None:
         """Remove what is of no use without the domain; what is gone already is success."""
-        _remove(self.runtime)
+        remove(self.runtime)
 
     def remove(self) -> None:
         """Remove all of them; what is gone already is success."""
-        _remove(self.runtime)
-        _remove(self.disks)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise WnodesError(f"{folder} can't be removed")
+        remove(self.runtime)
+        remove(self.disks)
 
 
 def paths(config: Config, machine: str) -> Paths:
@@ -194,7 +197,7 @@ class Builder:
         where = paths(self.config, machine.id)
         shares = self.config.share.directories if image.trusted else ()
         with ExitStack() as undo:
-            self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            self.fetch(image, step)
             step("making the disk")
             self.need_room()
             self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
@@ -209,11 +212,19 @@ class Builder:
             step("waiting for the guest's SSH server")
             undo.pop_all()
 
+    def fetch(self, image: Image, step: Callable[[str], None]) -> None:
+        """Have all files of the image in the cache, for those to read who need to."""
+        self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+        if (qemu := self.hypervisor.qemu_user()) is not None:
+            readers = {qemu, guestfs_user()} if image.context == "guestfs" else {qemu}
+            for part in image.parts:
+                let_read(self.cache.path(part), readers)
+
     def make_disk(self, image: Image, where: Paths) -> None:
         """The machine's folders, and in them an empty overlay on the cached image."""
         where.remove()
-        where.disks.mkdir(parents=True, mode=0o711)
-        where.runtime.mkdir(parents=True, mode=0o711)
+        have(where.disks, PASSED)
+        have(where.runtime, PASSED)
         base = str(self.cache.path(image.disk))
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
         run([*overlay, str(where.disk)], deadline=30)
@@ -234,7 +245,9 @@ class Builder:
     def last_words(self, machine: str) -> str:
         """The end of the guest's serial console, in one line, for an error message."""
         try:
-            text = paths(self.config, machine).console.read_text(errors="replace")
+            with paths(self.config, machine).console.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _CONSOLE_END))
+                text = file.read(_CONSOLE_END).decode(errors="replace")
         except OSError:
             return "nothing"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -254,14 +267,10 @@ class Builder:
     def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
         owner = machine.owner
         login, host = seed.key_pair(), seed.key_pair()
-        where.handover.mkdir(mode=0o700)
-        handed = {"key": login.private, "known_hosts": f"{machine.address} {host.public}\n"}
-        for name, text in handed.items():
-            file = where.handover / name
+        known = f"{machine.address} {host.public}\n"
+        for file, text in ((where.key, login.private), (where.known_hosts, known)):
             file.touch(mode=0o600)
             file.write_text(text)
-            os.chown(file, owner.uid, owner.gid)
-        os.chown(where.handover, owner.uid, owner.gid)
         guest = seed.Guest(
             id=machine.id,
             hostname=f"vm-{machine.allocation.job}",
@@ -330,6 +339,7 @@ class Builder:
             kernel=image.kernel and self.cache.path(image.kernel),
             initrd=image.initrd and self.cache.path(image.initrd),
             disk=where.disk,
+            base=self.cache.path(image.disk),
             seed=where.seed if hardware.seeded else None,
             console=where.console,
             nics=hardware.nics,

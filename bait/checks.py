@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait import adoption, apicheck, filechecks, firewall, probe, ruleset, verdicts
+from bait import adoption, apicheck, confined, filechecks, firewall, probe, ruleset, verdicts
 from bait.libvirtsight import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -174,10 +174,14 @@ def _guestfs() -> Check:
     except ImportError as error:
         return warning(
             "guestfs",
-            f"{error}; optional: no kind of image needs it so far",
+            f"{error}; optional: only images with context = guestfs need it",
             "install python3-guestfs; a virtual environment needs --system-site-packages",
         )
-    return ok("guestfs", "the binding can be imported")
+    try:
+        confined.guestfs_user()
+    except WnodesError as error:
+        return warning("guestfs", str(error), "only images with context = guestfs need that user")
+    return ok("guestfs", f"the binding can be imported, and {confined.GUESTFS_USER} is there")
 
 
 def _sfq_trouble() -> str | None:

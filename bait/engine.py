@@ -317,12 +317,18 @@ class Engine:
 
     def _handover(self, row: Row) -> dict[str, Any]:
         image = catalogue.read(_catalogue(self.config), row.tag)
+        where = paths(self.config, row.id)
+        try:
+            key, known_hosts = where.key.read_text(), where.known_hosts.read_text()
+        except OSError as error:
+            raise WnodesError(f"the machine's key is lost: {error}") from error
         return {
             "state": "ready",
             "machine": row.id,
             "image": row.tag,
             "address": row.address,
-            "folder": str(paths(self.config, row.id).handover),
+            "key": key,
+            "known_hosts": known_hosts,
             "shares": list(self.config.share.directories if image.trusted else ()),
             "shutdown": self.drain.by(),
             "cores": row.cores,

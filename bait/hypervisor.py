@@ -19,6 +19,7 @@ import libvirt
 
 from bait import guestnets
 from bait.libvirtlink import Links, dotted
+from bait.libvirtsight import qemu_user
 from bait.qemu import Processes
 from wnodes_lrms.config import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
@@ -223,6 +224,14 @@ class Hypervisor:
             guestnets.drop_isolated(self._connect(), self.node, keep)
         except UnknownError as error:  # the next machine's end tries again
             log.warning("%s", error)
+
+    def qemu_user(self) -> int | None:
+        """The uid of QEMU's processes; None if libvirt does not tell."""
+        try:
+            user = qemu_user(self._connect().getCapabilities())
+        except libvirt.libvirtError as error:
+            raise UnknownError(f"libvirt does not tell whom QEMU runs as: {error}") from error
+        return user[0] if user else None
 
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""

@@ -27,14 +27,16 @@ def look(uri: str) -> Sight:
         return Sight(
             f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
             frozenset(link.listNetworks()),
-            _qemu_user(link.getCapabilities()),
+            qemu_user(link.getCapabilities()),
         )
     except libvirt.libvirtError as error:
         raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
 
 
-def _qemu_user(capabilities: str) -> tuple[int, int] | None:
-    """From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
+def qemu_user(capabilities: str) -> tuple[int, int] | None:
+    """Uid and gid of QEMU's processes; None if libvirt does not tell.
+
+    From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
     for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
         label = model.findtext("baselabel") or ""
         if model.findtext("model") == "dac" and ":" in label:

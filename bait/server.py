@@ -22,6 +22,7 @@ from bait.operations import OPERATIONS, job
 from bait.places import places
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
@@ -37,7 +38,7 @@ class Server(Door):
         self.engine = engine
         self.cloud = cloud
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            have(path.parent, PASSED)
             path.unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(path))

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 # What each version of the file adds; the file's user_version says how many it has had.
 _SCHEMA = (
@@ -115,7 +116,7 @@ class Store:
         """Open the file, made at the first use. Raises WnodesError if that can't be done."""
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(path.parent, PASSED)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")

@@ -15,6 +15,7 @@ from typing import cast
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.drmaaworker import Worker
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.jobid import JobId
 from wnodes_lrms.lease import Lease, LeaseState, Request, account_of
 
@@ -44,7 +45,7 @@ class Register:
         self._lock = threading.Lock()
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(path.parent, PASSED)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")

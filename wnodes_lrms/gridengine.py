@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
@@ -300,7 +301,7 @@ class GridEngine:
     def _note(self, names: set[str]) -> None:
         try:
             if names:
-                self.notes.parent.mkdir(parents=True, exist_ok=True)
+                have(self.notes.parent, PASSED)
                 self.notes.write_text(json.dumps(sorted(names)))
             else:
                 self.notes.unlink(missing_ok=True)

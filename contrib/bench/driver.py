@@ -64,7 +64,7 @@ def machines() -> dict[str, list[float]]:
         config = CONFIG.model_copy(update={"cluster": "bench", "bait": bait, "network": network})
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
-        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
+        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
         engine = Engine(config, ledger, Jobs(lrms), builder, Works(), Drain(ledger, lrms))

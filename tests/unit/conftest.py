@@ -102,6 +102,15 @@ class Web:
         self._server.server_close()
 
 
+@pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """What a program's `main` does to the umask is undone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
 @pytest.fixture
 def web() -> Iterator[Web]:
     web = Web()
@@ -337,6 +346,7 @@ def node(
         tmp_path / "cache",
         settled.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
     builder = Builder(settled, "hv1", False, hypervisor, cache, lambda: None)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)

@@ -220,9 +220,9 @@ def test_the_owner_of_a_lease_job_can_not_attach_to_its_machine(site: Site) -> N
     site.runs()
     *_, answer = site.bait.engine.attach(JobId("7"), UID)
     assert answer["state"] == "failed"
-    assert "folder" not in answer
+    assert "key" not in answer
     assert site.row().state is State.READY
-    assert not (site.cloud.builder.paths(ID).handover).exists()
+    assert not (site.cloud.builder.paths(ID).key).exists()
 
 
 def test_two_orders_at_once_for_one_machine_start_it_once(site: Site) -> None:

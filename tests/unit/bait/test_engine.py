@@ -7,7 +7,6 @@ greeting on port 22 of its address, the batch system a table.
 import dataclasses
 import re
 import sqlite3
-import stat
 import subprocess
 import threading
 import time
@@ -95,24 +94,24 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     bait = node.bait()
     bait.engine.prepare(JobId("7"), 0)
     answer = last(bait)
-    folder = Path(answer["folder"])
+    where = paths(node.config, ID)
     assert answer == {
         "state": "ready",
         "machine": ID,
         "image": TAG,
         "address": FIRST,
-        "folder": str(folder),
+        "key": where.key.read_text(),
+        "known_hosts": where.known_hosts.read_text(),
         "shares": [],
         "shutdown": None,
         "cores": 2,
         "memory": 700 - 128,
     }
-    # What the owner gets is his and nobody else's.
-    for path, mode in ((folder, 0o700), (folder / "key", 0o600), (folder / "known_hosts", 0o600)):
-        status = path.stat()
-        assert (status.st_uid, status.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
-        assert stat.S_IMODE(status.st_mode) == mode
-    assert (folder / "known_hosts").read_text().startswith(f"{FIRST} ssh-ed25519 ")
+    assert answer["key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert answer["known_hosts"].startswith(f"{FIRST} ssh-ed25519 ")
+    # What root keeps is nobody's to write: not even the owner's.
+    for path in (where.runtime, *where.runtime.iterdir()):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o066) == (0, 0), path
     domain = libvirt_test.lookupByUUIDString(ID)
     assert domain.name() == "wnodes-box-7-0"
     assert domain.info()[1] == (700 - 128) * 1024
@@ -803,3 +802,13 @@ def test_how_long_a_machine_took_is_measured(node: Node) -> None:
     before = count() or 0
     ready(node)
     eventually(lambda: count() == before + 1)
+
+
+def test_the_end_of_an_endless_console_is_found_at_its_end(node: Node) -> None:
+    console = paths(node.config, ID).console
+    console.parent.mkdir(parents=True)
+    with console.open("wb") as file:
+        file.truncate(1 << 40)  # what a guest wrote without end
+        file.seek(0, 2)
+        file.write(b"\nfirst\nthe\x1b last\n")
+    assert node.builder.last_words(ID).endswith("first | the last")
