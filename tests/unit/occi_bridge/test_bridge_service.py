@@ -1,6 +1,7 @@
 """The service on SQLite and on PostgreSQL: what users make, see, change and may not."""
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from occi_bridge import journal, quota, schema, tables
 from occi_bridge.database import Database
@@ -755,6 +757,10 @@ def test_images_that_failed_are_forgotten_in_the_end(house: Household) -> None:
     assert f"i{quota.FAILED + 2}" in titles
 
 
+def _insert(values: dict[str, str], link: Connection) -> None:
+    link.execute(sa.insert(tables.mixin).values(**values))
+
+
 def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
     scheme, _, term = OS_TPL.rpartition("#")
     own = [
@@ -765,7 +771,7 @@ def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
     for each in own:  # as one that was there before the site had that image
         values = {"owner": ANNA, "title": "x", "parent": schema.OS_TPL, **each}
         house.db.write(
-            lambda link, values=values: link.execute(sa.insert(tables.mixin).values(**values)),
+            functools.partial(_insert, values),
             seen=True,
         )
     model = house.service.model(ANNAS)
