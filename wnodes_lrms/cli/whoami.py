@@ -47,8 +47,8 @@ def whoami(
     try:
         whole = f"{url.rstrip('/')}/whoami"
         with httpx.stream("GET", whole, verify=context, timeout=_PATIENCE) as answer:
-            said = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
-        seen = json.loads(said)
+            content = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
+        seen = json.loads(content)
         refused = seen["refused"]
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         raise UnknownError(f"{url}: {fault}") from fault
