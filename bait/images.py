@@ -21,6 +21,7 @@ from wnodes_lrms.folders import PASSED, have
 
 _MIB = 1 << 20
 _LOOKING = Limits(seconds=30.0, memory=1024, file=0)
+_SPARE = 50  # one part in so many of a disk is left free
 _LOOK = 0.2  # seconds between two looks whether whoever waits is still wanted
 
 log = logging.getLogger(__name__)
@@ -104,9 +105,14 @@ class Cache:
     def _download(self, image: Image, part: Part, check: Callable[[], None]) -> None:
         new = self.path(part).with_suffix(".part")
         digest = hashlib.sha256()
+
+        def fits(size: int) -> None:
+            self._need_room(image, part, size)
+
         try:
             with new.open("wb") as file:
-                for chunk in source.read_watched(part.source, check):
+                for chunk in source.read_watched(part.source, check, fits):
+                    fits(len(chunk))  # others write there too, and not every server tells a size
                     digest.update(chunk)
                     file.write(chunk)
             if digest.hexdigest() != part.sha256:
@@ -127,19 +133,37 @@ class Cache:
         finally:
             new.unlink(missing_ok=True)
 
-    def _evict(self) -> None:
+    def _need_room(self, image: Image, part: Part, size: int) -> None:
+        """Have room for so many bytes more, if need be that of files which nobody uses.
+
+        A part of the disk stays free: the ledger may be there, and those who look after it. Raises
+        WnodesError.
+        """
+        lacking = size - _room(self.folder)
+        if lacking > 0:
+            self._evict(lacking)
+            lacking = size - _room(self.folder)
+        if lacking > 0:
+            raise WnodesError(
+                f"image {image.tag}: {part.source} can't be copied to {self.folder}: No space left "
+                f"({-(-size // _MIB)} MiB more are to come, for {-(-lacking // _MIB)} is no room)"
+            )
+
+    def _evict(self, needed: int = 0) -> None:
+        """Remove what nobody uses, the oldest first: down to the limit, and so many bytes."""
         with self._guard:
             used = self._in_use()
             files = {path: stat for path in self.folder.iterdir() if (stat := _stat(path))}
             size = sum(stat.st_size for path, stat in files.items() if path.suffix != ".seen")
             ages = {path: files.get(_seen(path), stat).st_mtime for path, stat in files.items()}
             for path in sorted(files, key=lambda path: ages[path]):
-                if size <= self.limit * _MIB:
+                if size <= self.limit * _MIB and needed <= 0:
                     break
                 if path.name not in used and not path.suffix:
                     path.unlink()
                     _seen(path).unlink(missing_ok=True)
                     size -= files[path].st_size
+                    needed -= files[path].st_size
 
     @contextmanager
     def _only_one(self, digest: str, check: Callable[[], None]) -> Iterator[None]:
@@ -195,6 +219,12 @@ def references(disk: Path, form: str, reader: int | None) -> set[str]:
         for where, name in ((info, "backing-filename"), (data, "data-file"))
         if name in where
     }
+
+
+def _room(folder: Path) -> int:
+    """Bytes that may be written there."""
+    usage = shutil.disk_usage(folder)
+    return usage.free - usage.total // _SPARE
 
 
 def free_mib(folder: Path) -> int:

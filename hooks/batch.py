@@ -14,6 +14,7 @@ import time
 
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
 _ASK = 30.0  # seconds that a command of the LRMS gets
+_LONGEST = 1 << 20  # bytes of a bait's answer
 
 
 class NoMachineError(Exception):
@@ -148,7 +149,9 @@ class Torque(Job):
                 link.settimeout(_ASK)
                 link.connect(self.bait)
                 link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
-                for answer in map(json.loads, link.makefile()):
+                lines = link.makefile("rb")
+                while line := lines.readline(_LONGEST):
+                    answer = json.loads(line)
                     trouble = answer.get("error", "")
                     if "act" in answer:
                         self.say(answer["act"])

@@ -32,6 +32,9 @@ Reply = TypeVar("Reply")
 _ASKING = 3.0  # seconds for a bait to tell what it knows
 _LISTING = 16.0  # seconds for one to ask the LRMS, which may have much to tell
 _ACTING = 65.0  # seconds for one to act: it gives the LRMS and libvirt a minute themselves
+_LARGEST = 4 << 20  # bytes of an answer: many thousands of machines or leases have less
+_SENTENCE = 1000  # characters of an error
+_PLAIN = {"Accept-Encoding": "identity"}  # a packed answer could be any size
 _FAULTS: Mapping[int, type[WnodesError]] = {
     400: RejectedError,
     404: AbsentError,
@@ -219,9 +222,10 @@ class Bait:
     ) -> httpx.Response:
         try:
             async with asyncio.timeout(patience):
-                reply = await self._client.request(
-                    verb, path, json=body, params=query, timeout=None
-                )
+                async with self._client.stream(
+                    verb, path, json=body, params=query, timeout=None, headers=_PLAIN
+                ) as coming:
+                    reply = await _whole(coming)
         except TimeoutError as error:
             raise UnknownError(f"bait {self.url}: no answer within {patience:g} s") from error
         except (httpx.HTTPError, OSError) as error:
@@ -231,12 +235,23 @@ class Bait:
         raise _FAULTS.get(reply.status_code, UnknownError)(_sentence(self.url, reply))
 
 
+async def _whole(coming: httpx.Response) -> httpx.Response:
+    """The reply with its body, as it came. Raises UnknownError for a body that is too large."""
+    content = bytearray()
+    async for piece in coming.aiter_raw():
+        content += piece
+        if len(content) > _LARGEST:
+            raise UnknownError(f"bait {coming.url}: the answer has more than {_LARGEST} bytes")
+    return httpx.Response(coming.status_code, content=bytes(content), request=coming.request)
+
+
 def _sentence(url: str, reply: httpx.Response) -> str:
     try:
         said = reply.json()["error"]
     except (ValueError, LookupError, TypeError):
         said = f"HTTP status {reply.status_code}"
-    return f"bait {url}: {said}" if reply.status_code >= 500 else str(said)
+    said = str(said)[:_SENTENCE]
+    return f"bait {url}: {said}" if reply.status_code >= 500 else said
 
 
 def _read(form: TypeAdapter[Reply], reply: httpx.Response) -> Reply:

@@ -17,6 +17,7 @@ from wnodes_lrms.config import Bridge
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
 
+_STATE = 65536  # bytes of a bait's answer
 _PATIENCE = 5.0  # seconds that each bait gets
 
 
@@ -99,12 +100,18 @@ def _bait(bridge: Bridge, url: str) -> Check:
     remedy = "see that wnodes-bait runs there and that its [api] clients name this bridge"
     try:
         context = client_context(bridge.certificate, bridge.key, bridge.ca_dir)
-        reply = httpx.get(f"{url}/state", verify=context, timeout=_PATIENCE)
+        with httpx.stream("GET", f"{url}/state", verify=context, timeout=_PATIENCE) as reply:
+            said = next(reply.iter_raw(_STATE), b"")  # no more of it, however much comes
     except (httpx.HTTPError, WnodesError) as error:
         return fault("bait", f"{url}: {error or type(error).__name__}", remedy)
     if reply.status_code != httpx.codes.OK:
-        return fault("bait", f"{url}: {reply.status_code} {reply.text[:200]}", remedy)
-    state = reply.json()
+        text = said.decode(errors="replace")[:200]
+        return fault("bait", f"{url}: {reply.status_code} {text}", remedy)
+    try:
+        state = json.loads(said)
+        _ = state["node"], state["lrms"], state["libvirt"]
+    except (ValueError, LookupError, TypeError):
+        return fault("bait", f"{url}: the answer makes no sense", remedy)
     seen = f"{url}: node {state['node']}, batch system {state['lrms']}, libvirt {state['libvirt']}"
     well = (state["lrms"], state["libvirt"]) == ("ok", "ok")
     return ok("bait", seen) if well else warning("bait", seen, "run `wnodes doctor` on that node")

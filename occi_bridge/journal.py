@@ -24,6 +24,7 @@ from occi_bridge.sights import Sight
 
 # Columns that no user ever sees anything of.
 _HIDDEN = frozenset({"act", "tries", "again", "acted", "via", "lease", "job", "lease_at"})
+_LONGEST = 2000  # characters
 _LEADER = "driver"
 
 Rows = dict[str, Any]
@@ -69,8 +70,13 @@ def set_columns(
     """Set columns of a row; False if since it was read a machine's user has wished something
     else, or it has got another lease.
 
-    `always` for what is so whatever they wish meanwhile: nothing but the row has to be there.
+    `always` for what is so whatever they wish meanwhile: nothing but the row has to be there. Text
+    that a bait has told is cut where nobody would read on.
     """
+    values = {
+        name: value[:_LONGEST] if isinstance(value, str) else value
+        for name, value in values.items()
+    }
     if isinstance(row, Saved):
         table = tables.saved
         where = [table.c.tag == row.tag]

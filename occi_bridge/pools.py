@@ -12,6 +12,7 @@ import re
 import string
 from pathlib import Path
 
+from wnodes_lrms import oneline
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PLAIN = frozenset(string.ascii_letters + string.digits)
@@ -32,13 +33,16 @@ def account(folder: str, pool: str, dn: str, *, by_vo: bool) -> str:
     programs may give accounts out at the same time.
     """
     place = Path(folder)
-    link = place / link_name(dn, pool if by_vo else "")
+    suffix = pool if by_vo else ""
+    # Other programs may have named the link by the name's characters, not by our escapes.
+    links = [place / link_name(name, suffix) for name in (dn, oneline.text(dn))]
     try:
         lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)  # between processes of ours
             members = _members(place, pool)
-            return _held(link, members) or _take(link, members, pool)
+            held = (_held(link, members) for link in links)
+            return next(filter(None, held), None) or _take(links[0], members, pool)
         finally:
             os.close(lock)
     except OSError as error:

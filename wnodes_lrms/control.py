@@ -1,5 +1,6 @@
 """The client's side of a bait's control socket."""
 
+import errno
 import json
 import socket
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 
+_LONGEST = 16 << 20  # bytes of an answer: listings have all of a node's machines
 _NODE = "%n"
 
 
@@ -48,5 +50,8 @@ def _answers(path: Path, deadline: float, request: object) -> Iterator[dict[str,
         link.settimeout(deadline)
         link.connect(str(path))
         link.sendall(json.dumps(request).encode() + b"\n")
-        for line in link.makefile():
+        lines = link.makefile("rb")
+        while line := lines.readline(_LONGEST):
+            if not line.endswith(b"\n"):
+                raise OSError(errno.EMSGSIZE, "it broke off, or its answer is too long")
             yield json.loads(line)

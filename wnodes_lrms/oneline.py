@@ -107,6 +107,11 @@ def normal(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
+def text(line: str) -> str:
+    """A name as it is written here, with its characters instead of their escapes."""
+    return _decoded(_ESCAPE.sub(_mark, line))
+
+
 def matcher(text: str, wildcards: dict[str, str]) -> re.Pattern[str]:
     """What fits a name with wildcards; each with the regular expression of what it stands for.
 

@@ -1,5 +1,6 @@
 """What the unit tests share: a web server that counts, an image, a bait on the test driver."""
 
+import contextlib
 import hashlib
 import http.server
 import os
@@ -69,6 +70,8 @@ class Web:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.broken: dict[str, int] = {}  # path: bytes after which the connection ends
+        self.endless: set[str] = set()  # paths whose data comes again and again, of no told size
+        self.sent = 0  # bytes of those
         self.pause = 0.0  # seconds before each answer
         self.requests: Counter[str] = Counter()
         web = self
@@ -82,6 +85,11 @@ class Web:
                     self.send_error(404)
                     return
                 self.send_response(200)
+                if self.path in web.endless:
+                    self.end_headers()
+                    with contextlib.suppress(OSError):
+                        while True:
+                            web.sent += self.wfile.write(data)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data[: web.broken.get(self.path, len(data))])

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import socket
 from pathlib import Path
 
@@ -59,3 +60,33 @@ def test_what_can_not_be_reached_says_what_and_why(tmp_path: Path, web: Web) -> 
             everything(where)
         assert where in str(caught.value)
         assert caught.value.retry
+
+
+def test_the_size_is_told_before_the_first_byte(tmp_path: Path, web: Web) -> None:
+    (tmp_path / "image").write_bytes(DATA)
+    for where in (str(tmp_path / "image"), web.add("/image", DATA).source):
+        told: list[int] = []
+        pieces = source.read(where, told.append)
+        assert next(pieces)
+        assert told == [len(DATA)]
+
+        def no(size: int) -> None:
+            raise WnodesError(f"no room for {size}")
+
+        with pytest.raises(WnodesError, match=f"no room for {len(DATA)}"):
+            list(source.read_watched(where, lambda: None, no))
+
+
+def test_a_file_that_has_no_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for where in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(WnodesError, match="is no regular file"):
+            everything(where)
+    growing = tmp_path / "growing"
+    growing.write_bytes(DATA)
+    pieces = source.read(str(growing))
+    next(pieces)
+    with growing.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(WnodesError, match="grew"):
+        list(pieces)

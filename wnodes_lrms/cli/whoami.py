@@ -14,6 +14,7 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 
 _CA_DIR = "/etc/grid-security/certificates"
 _PATIENCE = 30.0  # seconds
+_LONGEST = 1 << 20  # bytes of the answer
 _UNITS = {"memory": " MiB", "storage": " GiB", "walltime": " s"}
 
 Url = Annotated[str, typer.Option(envvar="WNODES_URL", help="the service, as https://host:11443")]
@@ -44,9 +45,10 @@ def whoami(
         said = fault.strerror if fault.errno else str(fault)
         raise RejectedError(f"{' and '.join(map(str, files))} can't be used: {said}") from fault
     try:
-        with httpx.Client(verify=context, timeout=_PATIENCE) as client:
-            answer = client.get(f"{url.rstrip('/')}/whoami")
-        seen = answer.json()
+        whole = f"{url.rstrip('/')}/whoami"
+        with httpx.stream("GET", whole, verify=context, timeout=_PATIENCE) as answer:
+            content = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
+        seen = json.loads(content)
         refused = seen["refused"]
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         raise UnknownError(f"{url}: {fault}") from fault

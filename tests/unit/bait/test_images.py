@@ -1,6 +1,7 @@
 """images.py: one download however many ask, nothing unverified, nothing in use evicted."""
 
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable
@@ -297,3 +298,54 @@ def test_a_full_disk_is_said_and_leaves_room_again(small_disk: Path, web: Web) -
     small = web.add("/small", os.urandom(MIB))
     cache.fetch(image(small), go_on)
     assert names(cache) == {small.sha256}
+
+
+@needs_root
+@pytest.mark.parametrize("form", ["told", "file", "endless", "kernel"])
+def test_what_has_no_room_fills_no_disk(
+    small_disk: Path, web: Web, tmp_path: Path, form: str
+) -> None:
+    """A source of any kind that is larger than the room there is: nothing of it is written where
+    that can be told before, and a part of the disk stays free where it can't."""
+    cache = Cache(small_disk / "cache", 100, set)
+    large = web.add("/large", os.urandom(3 * MIB))
+    disk = web.add("/small", b"small")
+    if form == "file":
+        (tmp_path / "large").write_bytes(web.files["/large"])
+        large = part_of(tmp_path / "large")
+    elif form == "endless":
+        web.endless.add("/large")
+    least = shutil.disk_usage(small_disk).free
+    stopped = threading.Event()
+
+    def watch() -> None:
+        nonlocal least
+        while not stopped.is_set():
+            least = min(least, shutil.disk_usage(small_disk).free)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        wanted = image(disk, kernel=large) if form == "kernel" else image(large)
+        with pytest.raises(WnodesError, match="No space left"):
+            cache.fetch(wanted, go_on)
+    finally:
+        stopped.set()
+        thread.join()
+    assert not list(cache.folder.glob("*.part"))
+    assert least >= (MIB // 50 if form == "endless" else MIB * 3 // 2)
+
+
+@needs_root
+def test_room_is_made_of_what_nobody_uses(small_disk: Path, web: Web) -> None:
+    used: set[str] = set()
+    cache = Cache(small_disk / "cache", 100, lambda: used)
+    parts = [web.add(f"/{number}", os.urandom(MIB * 3 // 4)) for number in range(4)]
+    used.add(parts[0].sha256)
+    for part in parts[:3]:
+        cache.fetch(image(part), go_on)
+    assert names(cache) == {parts[0].sha256, parts[2].sha256}
+    used.add(parts[2].sha256)
+    with pytest.raises(WnodesError, match="No space left"):
+        cache.fetch(image(parts[3]), go_on)
+    assert names(cache) == {parts[0].sha256, parts[2].sha256}

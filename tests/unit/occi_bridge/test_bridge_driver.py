@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import threading
 import time
 from collections.abc import Callable
@@ -517,3 +518,54 @@ async def test_what_baits_say_wrongly(baits: list[FakeBait]) -> None:
     with pytest.raises(UnknownError, match=r"bait http://127\.0\.0\.1:9"):
         await nobody.look()
     await nobody.close()
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_of_a_bait_that_has_no_end_little_is_read(told: bool, status: int) -> None:
+    sent = 0
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        length = f"Content-Length: {1 << 30}\r\n" if told else ""
+        writer.write(f"HTTP/1.1 {status} X\r\n{length}\r\n".encode() + b'{"node": "')
+        with contextlib.suppress(OSError):
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+                sent += 65536
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    bait = Bait(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", context=False)
+    with pytest.raises(UnknownError, match="the answer has more than 4194304 bytes"):
+        await bait.look()
+    await bait.close()
+    server.close()
+    assert sent < 32 << 20
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    packed = gzip.compress(b'{"node": "hv1", "machines": []' + b" " * (64 << 20) + b"}")
+
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = f"HTTP/1.1 200 X\r\nContent-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n"
+        writer.write(head.encode() + packed)
+        await writer.drain()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    bait = Bait(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", context=False)
+    with pytest.raises(UnknownError, match="makes no sense"):
+        await bait.look()
+    await bait.close()
+    server.close()
+
+
+async def test_what_a_bait_says_of_a_machine_is_cut_before_it_is_kept(
+    file_url: str, make_house: Callable[..., Household]
+) -> None:
+    house = make_house(file_url)
+    house.heard()
+    row = house.row(house.create(ANNAS))
+    house.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
+    [kept] = read_all(house.db)["computes"]
+    assert len(kept.reason) == 2000

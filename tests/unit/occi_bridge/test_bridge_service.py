@@ -1,15 +1,16 @@
 """The service on SQLite and on PostgreSQL: what users make, see, change and may not."""
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from occi_bridge import journal, quota, schema, tables
 from occi_bridge.database import Database
@@ -756,8 +757,8 @@ def test_images_that_failed_are_forgotten_in_the_end(house: Household) -> None:
     assert f"i{quota.FAILED + 2}" in titles
 
 
-def _execute(statement: sa.Insert, link: sa.Connection) -> None:
-    link.execute(statement)
+def _insert(values: dict[str, str], link: Connection) -> None:
+    link.execute(sa.insert(tables.mixin).values(**values))
 
 
 def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
@@ -769,8 +770,10 @@ def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
     before = house.service.model(ANNAS).mixins[OS_TPL]
     for each in own:  # as one that was there before the site had that image
         values = {"owner": ANNA, "title": "x", "parent": schema.OS_TPL, **each}
-        row = sa.insert(tables.mixin).values(**values)
-        house.db.write(partial(_execute, row), seen=True)
+        house.db.write(
+            functools.partial(_insert, values),
+            seen=True,
+        )
     model = house.service.model(ANNAS)
     assert model.mixins[OS_TPL] == before
     assert model.at(f"/os_tpl/{term}/") == before

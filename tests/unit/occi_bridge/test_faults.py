@@ -62,7 +62,6 @@ def machine(client: Client) -> str:
             ("POST", "/-/", f'Category: a; scheme="b:c#"; rel="{above}"', 403, "the site's own")
             for above in (
                 f"{schema.INFRA}#os_tpl",
-                f"{schema.INFRA}#resource_tpl",
                 f"{schema.OWN}os_tpl#small_linux_x86_64",
             )
         ),

@@ -209,6 +209,13 @@ def test_an_account_given_out_by_another_program(pool: Path) -> None:
         pools.account(str(pool), "vo", "/CN=c", by_vo=False)
 
 
+def test_an_account_that_was_given_under_another_spelling(pool: Path) -> None:
+    rene = "/C=IT/CN=Ren\\xC3\\xA9"
+    os.link(pool / "vo002", pool / pools.link_name("/C=IT/CN=René"))
+    assert pools.account(str(pool), "vo", rene, by_vo=False) == "vo002"
+    assert not (pool / pools.link_name(rene)).exists()
+
+
 def test_many_at_once_never_share_an_account(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"vo{number:02}").touch()

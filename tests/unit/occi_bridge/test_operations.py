@@ -91,6 +91,16 @@ def test_a_user_s_mixin_comes_and_goes(client: Client, path: str) -> None:
     assert client.get("/mine/").status_code == 404
 
 
+def test_a_user_s_mixin_is_no_size(client: Client) -> None:
+    """The conformance suite adds this one; it is a tag like all of them."""
+    own = 'Category: stufik; scheme="http://example.com/occi/my_stuff#"; class="mixin"; '
+    own += f'location="/mixin/resource_tpl/extra_large/"; rel="{INFRA}#resource_tpl"'
+    for _ in range(2):
+        assert client.post("/-/", content=own, headers=PLAIN).status_code == 200
+    [line] = [line for line in client.get("/-/").text.splitlines() if "stufik" in line]
+    assert "rel=" not in line
+
+
 def test_a_user_s_mixin_in_json(client: Client) -> None:
     own = {"term": "mine", "scheme": "http://x.org/mine#", "location": "/mine/"}
     assert client.post("/-/", json={"mixins": [own]}, headers=JSON).json() == {}
