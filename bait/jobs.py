@@ -39,11 +39,15 @@ class Shared(Generic[T]):
         self._answer: T
         self._fault: WnodesError | None = None
 
-    def ask(self) -> T:
-        """An answer that was asked for after this call, or trouble that was had after it."""
+    def ask(self, may: Callable[[], None] = lambda: None) -> T:
+        """An answer that was asked for after this call, or trouble that was had after it.
+
+        `may` is called if this caller is the one to put the question, and can refuse by an error.
+        """
         came = time.monotonic()
         with self._lock:
             if self._asked < came and not (self._fault and self._answered >= came):
+                may()
                 time.sleep(max(0.0, self._asked + self._pause - time.monotonic()))
                 self._asked = time.monotonic()
                 try:
@@ -63,8 +67,8 @@ class Turns:
         self._lock = threading.Lock()
         self._since: dict[int, float] = {}  # as if all of their questions had been put from then on
 
-    def take(self, uid: int) -> bool:
-        """Whether this user has one, which is gone then."""
+    def take(self, uid: int) -> None:
+        """Take one of this user's. Raises UnknownError if there is none left."""
         now = time.monotonic()
         with self._lock:
             since = max(self._since.pop(uid, 0.0), now - _AT_ONCE * _EACH)
@@ -72,7 +76,8 @@ class Turns:
             self._since[uid] = since + _EACH if has else since
             if len(self._since) > _MOST_USERS:
                 del self._since[next(iter(self._since))]
-            return has
+        if not has:
+            raise UnknownError(f"uid {uid} has asked about many jobs: it is not their turn yet")
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,7 @@ class Jobs:
         known = self._listed(job)
         if known.owner not in (None, uid):
             raise _not_yours(job)
-        if not self._turns.take(uid):
-            raise UnknownError(f"the batch system is asked about many jobs for uid {uid}")
-        allocation = known.look.ask()
+        allocation = known.look.ask(lambda: self._turns.take(uid))
         with self._lock:
             if job in self._known:
                 self._known[job] = _Job(known.look, allocation.uid)

@@ -58,6 +58,14 @@ def shown(text: object) -> str:
     return re.sub(r"[^ -~]", "?", str(text)[:100])
 
 
+def as_value(text: str) -> str:
+    """A text as the value of a job's variable. It may end with what a guest has printed, and what
+    follows a comma in a list of variables is another one."""
+    import re
+
+    return re.sub(r"""[,"'\\]""", ";", shown(text))
+
+
 def default_image(policy: Json, queue: str) -> str | None:
     """The image of the first [[default]] that fits the queue. One that needs an account or a QOS
     fits no job: PBS takes the user's word for the first, and knows no QOS."""
@@ -271,7 +279,7 @@ def epilogue(event: Any, config: Json) -> None:
         return
     if job.Exit_status == HOLD or runs > config["retries"]:
         job.Hold_Types = pbs.hold_types("u")
-        job.Variable_List["WNODES_HELD"] = shown(reason)
+        job.Variable_List["WNODES_HELD"] = as_value(reason)
     job.rerun()
 
 

@@ -53,7 +53,7 @@ class Register:
             self._db.executescript(_SCHEMA)
         except (OSError, sqlite3.Error) as error:
             raise WnodesError(f"leases {path}: {error}") from error
-        self._do("DELETE FROM lease WHERE ended < ?", time.time() - _KEPT)
+        self._forget_old()
 
     def add(self, lease: str, user: str, job: str) -> None:
         """A lease was submitted."""
@@ -65,8 +65,9 @@ class Register:
         return (found[0][0], found[0][1]) if found else None
 
     def end(self, lease: str) -> None:
-        """A lease has ended."""
+        """A lease has ended; those that ended long ago are forgotten."""
         self._do("UPDATE lease SET ended = ? WHERE id = ?", time.time(), lease)
+        self._forget_old()
 
     def listed(self) -> Sequence[tuple[Lease, bool]]:
         """The leases to tell of, and whether each is over for certain."""
@@ -79,6 +80,9 @@ class Register:
             (Lease(lease, job, user, "unknown" if ended is None else "ended"), ended is not None)
             for lease, job, user, ended in rows
         ]
+
+    def _forget_old(self) -> None:
+        self._do("DELETE FROM lease WHERE ended < ?", time.time() - _KEPT)
 
     def _do(self, statement: str, *values: object) -> list[tuple[str, ...]]:
         with self._lock:

@@ -26,7 +26,7 @@ def operand(job: JobId, server: str) -> tuple[str, str]:
 
 def server_in(text: str, where: str) -> str:
     """The server that a configuration names. Raises UnknownError if there is none."""
-    server = text.strip()
+    server = re.sub(r"\s*,\s*", ",", text.strip())
     if not _SERVERS.fullmatch(server):
         raise UnknownError(f"{where} names no server of the batch system: {server[:80]!a}")
     return server

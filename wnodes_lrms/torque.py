@@ -280,9 +280,10 @@ class Torque:
         return run([*command, *pbs.operand(job, self._server())], deadline=_DEADLINE, unknown=True)
 
     def _server(self) -> str:
-        """As Torque's commands find it: pbs_default() in its pbs_connect.c."""
-        if named := os.environ.get("PBS_DEFAULT"):
-            return pbs.server_in(named, "PBS_DEFAULT")
+        """As Torque's commands find it: pbs_get_server_list() in its pbsD_connect.c."""
+        for variable in ("PBS_DEFAULT", "PBS_SERVER"):
+            if named := os.environ.get(variable):
+                return pbs.server_in(named, variable)
         file = self.home / "server_name"
         try:
             first = file.read_text().partition("\n")[0]

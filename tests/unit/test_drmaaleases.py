@@ -18,7 +18,7 @@ from tests.unit.conftest import NOBODY, eventually, needs_root
 from tests.unit.test_slurmleases import REQUEST as AN_HOUR
 from tests.unit.test_slurmleases import lease
 from wnodes_lrms import drmaaleases, drmaaworker
-from wnodes_lrms.drmaaleases import DrmaaLeases
+from wnodes_lrms.drmaaleases import DrmaaLeases, Register
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.jobid import grammar
@@ -292,6 +292,17 @@ def test_a_crash_at_a_submission_is_no_answer_and_it_may_be_asked_again(
         leases.submit(REQUEST)
     assert leases.list() == []
     assert leases.submit(REQUEST) == "2"
+
+
+def test_leases_that_ended_long_ago_are_forgotten_while_the_bait_runs(tmp_path: Path) -> None:
+    register = Register(tmp_path / "leases.sqlite")
+    for number in (1, 2):
+        register.add(lease(number), "nobody", str(number))
+    register.end(lease(1))
+    register._do("UPDATE lease SET ended = ended - ?", 91 * 86400)
+    register.end(lease(2))
+    assert register.find(lease(1)) is None
+    assert register.find(lease(2)) == ("nobody", "2")
 
 
 @needs_root

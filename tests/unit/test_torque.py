@@ -324,13 +324,15 @@ def test_the_server_is_the_nodes_own(
     recorded_torque: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torque = torque_of(recorded_torque)
-    monkeypatch.setenv("PBS_DEFAULT", "one:15001,two")
+    monkeypatch.setenv("PBS_SERVER", "three")
+    monkeypatch.setenv("PBS_DEFAULT", "one:15001, two")
     torque.requeue(Torque.job_id("7[3].tqhost"))
     assert asked(recorded_torque) == "qrerun|--|7[3].tqhost@one:15001,two|"
     monkeypatch.setenv("PBS_DEFAULT", "-x")
     with pytest.raises(UnknownError, match="PBS_DEFAULT names no server"):
         torque.requeue(Torque.job_id("7"))
     monkeypatch.delenv("PBS_DEFAULT")
+    monkeypatch.delenv("PBS_SERVER")
     (recorded_torque / "server_name").unlink()
     with pytest.raises(UnknownError, match="torque_home"):
         torque.requeue(Torque.job_id("7"))

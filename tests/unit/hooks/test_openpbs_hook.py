@@ -337,6 +337,12 @@ def test_tries_are_counted_and_end_in_a_hold(site: Site, bait: Bait) -> None:
     assert job.Variable_List == {"A": "1", "WNODES_HELD": "the image?is broken"}
 
 
+def test_what_a_guest_has_printed_is_no_other_variable(site: Site, bait: Bait) -> None:
+    bait.answer = {"ok": True, "failed": "said: x,LD_PRELOAD=/e,\"a'\\b", "retry": False}
+    job = end(site, HOLD)
+    assert job.Variable_List["WNODES_HELD"] == "said: x;LD_PRELOAD=/e;;a;;b"
+
+
 def test_what_no_other_try_can_mend_is_held_at_once(site: Site, bait: Bait) -> None:
     bait.answer = {"ok": False, "error": "not now"}
     job = end(site, HOLD)
