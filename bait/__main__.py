@@ -7,6 +7,7 @@ import platform
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 from bait import checks, private, probe
@@ -15,8 +16,10 @@ from bait.build import Builder
 from bait.cloud import Cloud
 from bait.drain import Drain
 from bait.engine import Engine
+from bait.firewall import Firewall
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
+from bait.jobs import Jobs
 from bait.ledger import Ledger
 from bait.node import Hand, Node
 from bait.rounds import Rounds
@@ -56,7 +59,7 @@ def main() -> int:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
         if options.check:
-            checks.report(config, path)
+            checks.report(config, path, options.node)
             return 0
         return _serve(config, options.node)
     except WnodesError as error:
@@ -80,30 +83,31 @@ def _serve(config: configuration.Config, node: str) -> int:
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
         hypervisor.qemu_user,
     )
-    builder = Builder(config, node, kvm, hypervisor, cache)
+    firewall = Firewall(config, node, ledger.rows)
+    builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
     lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
-    drain = Drain(ledger, lrms)
-    engine = Engine(config, ledger, lrms, builder, works, drain)
+    drain, jobs = Drain(ledger, lrms), Jobs(lrms)
+    engine = Engine(config, ledger, jobs, builder, works, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes, drain)
+    cloud = Cloud(config, node, ledger, jobs, builder, works, volumes, drain)
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
-    machines = Node(config, ledger, lrms, builder, works, hands, drain)
+    machines = Node(config, ledger, jobs, builder, works, hands, drain)
     ledger.on_move = machines.moved
+    firewall.keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with Server(Path(config.bait.socket), machines, engine, cloud) as server:
-        threading.Thread(target=server.serve_forever, name="server", daemon=True).start()
+    with closing(Server(Path(config.bait.socket), machines, engine, cloud)) as server:
+        threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        rounds = Rounds(machines)
+        rounds = Rounds(machines, firewall.keep)
         while not stop.is_set():
             stop.wait(rounds.make())
         notify("STOPPING=1")
         if api:
             api.stop()
-        server.shutdown()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()
     log.info("stopped; the machines live on")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
+from bait.cards import Card, Taps
 from bait.confined import guestfs_user
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
@@ -21,7 +22,7 @@ from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Allocation, Owner
-from wnodes_lrms.resources import render
+from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
@@ -59,6 +60,11 @@ class Paths:
     def share(self, number: int) -> Path:
         """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
         return self.disks / f"share{number}"
+
+    @property
+    def owner(self) -> Path:
+        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
+        return self.disks / "owner"
 
     @property
     def seed(self) -> Path:
@@ -141,16 +147,6 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A network card, on a network of libvirt's or on a bridge of the node's."""
-
-    mac: str
-    network: str = ""
-    bridge: str = ""
-    address: str | None = None  # the only one that the guest may use; None: any
-
-
-@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
@@ -187,6 +183,7 @@ class Builder:
     kvm: bool
     hypervisor: Hypervisor
     cache: Cache
+    admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
 
     def build(
         self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
@@ -210,6 +207,7 @@ class Builder:
             xml = self.draw(where, machine, shares)
             starting()
             undo.callback(self.hypervisor.destroy, machine.id)
+            self.admit()
             self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
@@ -286,12 +284,13 @@ class Builder:
             shares=shares,
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
+        where.owner.touch(mode=0o600)
+        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
         for number, directory in enumerate(shares):
             where.share(number).symlink_to(directory)
 
     def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         allocation = machine.allocation
-        mac, address = mac_of(machine.address), str(machine.address)
         return self.domain(
             where,
             Hardware(
@@ -303,11 +302,21 @@ class Builder:
                 cores=allocation.cores,
                 memory=machine.memory,
                 cpus=allocation.cpus,
-                nics=(Card(mac, network=self.config.network.name, address=address),),
+                nics=(self.own_card(str(machine.address)),),
                 # The server wants a folder, not a link to one.
                 shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
             ),
         )
+
+    @property
+    def taps(self) -> Taps:
+        """How this node calls its ends of the guests' cards."""
+        return Taps.of(self.config.cluster, self.node)
+
+    def own_card(self, address: str) -> Card:
+        """The card with this address on the node's own network."""
+        guest = self.taps.own_card(address)
+        return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
 
     def domain(self, where: Paths, hardware: Hardware) -> str:
         """The domain's XML."""
@@ -336,6 +345,7 @@ class Builder:
             nics=hardware.nics,
             volumes=hardware.volumes,
             shares=hardware.shares,
+            virtiofsd=folder("hooks") / "virtiofsd.py",
             kept=hardware.kept,
             ports=_PORTS if hardware.kept else 0,
         )

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait import adoption, apicheck, confined, filechecks, probe, verdicts
+from bait import adoption, apicheck, confined, filechecks, firewall, probe, ruleset, verdicts
 from bait.libvirtsight import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -36,21 +36,22 @@ _PROGRAMS = {
 _VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
 
 
-def report(config: Config, config_file: Path) -> None:
+def report(config: Config, config_file: Path, node: str) -> None:
     """Print every check of this node as a list of JSON objects. Raises RejectedError to users.
 
     `config` is as it holds on the node, read from `config_file`.
     """
     if os.geteuid() != 0:
         raise RejectedError("only root sees all that is to be checked: run it as root")
-    print(json.dumps([asdict(check) for check in checks(config, config_file)], indent=2))
+    print(json.dumps([asdict(check) for check in checks(config, config_file, node)], indent=2))
 
 
-def checks(config: Config, config_file: Path) -> Iterator[Check]:
+def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
     """Every check of this node. What goes wrong in one is no reason to leave out the others."""
     looks: dict[str, Callable[[], Iterable[Check]]] = {
         "kvm": lambda: [_kvm(config)],
         "libvirt": lambda: _libvirt(config),
+        "guests' firewall": lambda: [_firewall(node)],
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs()],
@@ -116,13 +117,21 @@ def _libvirt(config: Config) -> Iterator[Check]:
         )
         return
     yield ok("libvirt", f"{sight.version} at {uri}")
-    yield from verdicts.network(sight, config.network)
+    yield verdicts.network(sight, config.network)
     uid, gid = sight.qemu or (None, None)
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
     closed = (
         [] if uid is None or gid is None else filechecks.closed_to(uid, gid, map(Path, folders))
     )
     yield verdicts.traversal(uid, closed)
+
+
+def _firewall(node: str) -> Check:
+    try:
+        there = firewall.there(node)
+    except WnodesError as error:
+        return verdicts.firewall(ruleset.table(node), str(error))
+    return verdicts.firewall(ruleset.table(node), None if there else "it has none")
 
 
 def _programs() -> Iterator[Check]:

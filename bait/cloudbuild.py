@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bait import cloudseed, seed
-from bait.addresses import mac_of
-from bait.build import Builder, Card, Drive, Hardware, Paths, paths
+from bait.build import Builder, Drive, Hardware, Paths, paths
+from bait.cards import Card
 from bait.confined import Limits, guestfs_user, lent, run_confined
 from bait.images import free_mib, references
 from bait.inject import Wish
+from bait.offers import offered
 from bait.removal import remove_as_owner
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.errors import UnknownError, WnodesError
@@ -83,6 +84,7 @@ class CloudBuilder:
                 self._seed(machine, where)
             xml = self.common.domain(where, self._hardware(machine))
             starting()
+            self.common.admit()
             where.ran.touch()
             if where.memory.exists():
                 self._wake(xml, where.memory)
@@ -105,19 +107,24 @@ class CloudBuilder:
         self.paths(machine).clear()
 
     def card(self, nic: Nic, address: str | None) -> Card:
-        """The card on its network, which is made if it is an isolated one that is not there."""
+        """The card on its network, which is made if it is an isolated one that is not there.
+
+        Raises RejectedError if the node does not offer the network.
+        """
         if nic.kind == "nat":
             if address is None:
                 raise WnodesError(f"card {nic.id} has no address on the node's network")
-            return Card(mac_of(address), network=self.common.config.network.name, address=address)
-        only = nic.address.partition("/")[0] if nic.address else None
+            return self.common.own_card(address)
+        tap = self.common.taps.other_card(nic).tap
         if nic.kind == "bridge":
-            return Card(nic.mac, bridge=nic.bridge, address=only)
-        network = self.common.hypervisor.have_isolated(nic.network)
-        return Card(nic.mac, network=network, address=only)
+            offer = offered(nic, self.common.config.cloud.network)
+            return Card(nic.mac, tap, bridge=offer.bridge)
+        return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running machine."""
+        if isinstance(device, Card):
+            self.common.admit()
         self.common.hypervisor.attach(machine, _xml(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:

@@ -5,7 +5,9 @@ take for ever: on a connection of its own it keeps nobody else waiting. Destroyi
 answered by threads of libvirt's own, even while all others hang.
 """
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,6 +17,9 @@ from wnodes_lrms.errors import UnknownError
 
 _KEEPALIVE = (5, 3)  # seconds between probes, probes without answer before the link is given up
 _PATIENCE = 10.0  # seconds for a connection to be made
+_BREATH = 1.0  # seconds, after a fault of the loop of events
+
+log = logging.getLogger(__name__)
 
 
 class Links:
@@ -103,7 +108,11 @@ def _start_event_loop() -> None:
 
     def loop() -> None:
         while True:
-            libvirt.virEventRunDefaultImpl()
+            try:
+                libvirt.virEventRunDefaultImpl()
+            except (libvirt.libvirtError, OSError):  # without it no link is found dead
+                log.exception("libvirt's events")
+                time.sleep(_BREATH)
 
     threading.Thread(target=loop, name="libvirt-events", daemon=True).start()
 

@@ -64,13 +64,9 @@ class Processes:
                         yield pid, machine
 
     def _helpers(self, machine: str) -> list[int]:
-        """Those of a machine: virtiofsd, with a folder in the machine's own."""
-        own = f"={self.folder}/{machine}/"
-        return [
-            pid
-            for pid, words in self._commands()
-            if words[0].endswith("/virtiofsd") and any(own in word for word in words)
-        ]
+        """Those of a machine: virtiofsd, under the name that hooks/virtiofsd.py gives it."""
+        own = f"{self.folder}/{machine}/virtiofsd"
+        return [pid for pid, words in self._commands() if words[0] == own]
 
     def _commands(self) -> Iterator[tuple[int, list[str]]]:
         for entry in self.proc.iterdir():

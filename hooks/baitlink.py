@@ -16,6 +16,7 @@ else:  # beside this file, see starter.py
 
 # The bait speaks at least every 5 s while it works on a machine; this is "it hangs".
 SILENCE = 30.0  # seconds
+LONGEST = 131072  # bytes of an answer
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
 
@@ -31,6 +32,9 @@ def attach(job: Job, path: str) -> dict[str, Any]:
                     return answer
                 if answer.get("state") == "failed":
                     raise NoMachineError(answer["message"], answer["retry"])
+                if answer.get("busy"):
+                    trouble = f"has {answer.get('error')}"
+                    break
                 if answer.get("ok") is False:
                     raise NoMachineError(answer["error"], answer.get("retry", True))
                 if not told and time.monotonic() - begun >= TELL_AFTER - 1:
@@ -39,13 +43,18 @@ def attach(job: Job, path: str) -> dict[str, Any]:
                 if answer.get("waits") and answer["waits"] != waits:
                     waits = answer["waits"]
                     job.say(f"waiting: {waits}")
-            trouble = "closed the connection"
+            else:
+                trouble = "closed the connection"
         except TimeoutError:
             raise NoMachineError(
                 f"the bait on node {job.node} does not answer ({path}): it hangs"
             ) from None
         except OSError as error:
             trouble = f"can't be reached at {path}: {error.strerror}"
+        except ValueError as error:
+            raise NoMachineError(
+                f"the bait on node {job.node} says what is no answer ({path}): {error}"
+            ) from None
         if time.monotonic() - begun > BAIT_AWAY:
             raise NoMachineError(f"the bait on node {job.node} {trouble}")
         if not told:
@@ -55,13 +64,35 @@ def attach(job: Job, path: str) -> dict[str, Any]:
 
 
 def answers(job: Job, path: str) -> Iterator[dict[str, Any]]:
-    """What the bait says to a request to attach. Raises OSError, TimeoutError."""
+    """What the bait says to a request to attach. Raises OSError, TimeoutError, ValueError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
         link.settimeout(SILENCE)
         link.connect(path)
         link.sendall(json.dumps({"op": "attach", "job": job.number}).encode() + b"\n")
-        for line in link.makefile():
-            yield json.loads(line)
+        for line in lines(link):
+            answer = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError("no JSON object")
+            yield answer
+
+
+def lines(link: socket.socket) -> Iterator[bytes]:
+    """What comes, line by line, each whole within SILENCE. Raises OSError, TimeoutError, ValueError
+    for one without end."""
+    data, until = b"", time.monotonic() + SILENCE
+    while True:
+        line, end, rest = data.partition(b"\n")
+        if end:
+            yield line
+            data, until = rest, time.monotonic() + SILENCE
+            continue
+        if len(data) > LONGEST:
+            raise ValueError("a line without end")
+        link.settimeout(max(0.001, until - time.monotonic()))
+        piece = link.recv(4096)
+        if not piece:
+            return
+        data += piece
 
 
 def look(job: Job, path: str) -> dict[str, Any]:

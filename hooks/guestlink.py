@@ -18,6 +18,7 @@ else:  # beside this file, see starter.py
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
 FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+_SAYS = 1024  # bytes of an answer that a machine gives in words
 
 
 class Guest:
@@ -80,9 +81,14 @@ class Guest:
             session.kill()
 
     def text(self, command: str) -> str:
-        """The output of a short command; empty if the machine does not answer."""
-        done = self.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        return done.communicate()[0].decode("utf-8", "replace").strip()
+        """The output of a short command, its beginning; empty if the machine does not answer."""
+        session = self.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        assert session.stdout  # noqa: S101 (a pipe was asked for)
+        with session.stdout:
+            said = session.stdout.read(_SAYS)
+        session.kill()  # whatever else it has to say
+        session.wait()
+        return said.decode("utf-8", "replace").strip()
 
     def close(self) -> None:
         """End the connection; the machine is about to go."""
@@ -105,33 +111,45 @@ def block_signals() -> None:
 
 
 def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
-    """Copy declared files into the machine. Raises NoMachineError."""
+    """Copy declared files into the machine, and what links lead to. Raises NoMachineError."""
     if not names:
         return
-    packer = subprocess.Popen(
-        ["tar", "-c", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
-    )
-    unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
-    assert packer.stdout  # noqa: S101 (a pipe was asked for)
-    packer.stdout.close()
-    if unpacker.wait() != 0 or packer.wait() != 0:
-        raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+    # tar does not see that a link leads to a folder around it, and would never end.
+    look = ["find", "-L", *(f"./{name}" for name in names)]
+    turns = subprocess.run(look, cwd=workdir, stdout=subprocess.DEVNULL, check=False).returncode
+    if turns == 0:
+        packer = subprocess.Popen(
+            ["tar", "-c", "-h", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
+        )
+        unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
+        assert packer.stdout  # noqa: S101 (a pipe was asked for)
+        packer.stdout.close()
+        if unpacker.wait() == 0 and packer.wait() == 0:
+            return
+    raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
 
 
-def stage_out(guest: Guest, workdir: str, names: list[str]) -> bool:
-    """Copy declared files back, those and no others; whether all came."""
+def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
+    """Copy declared files back, and what links lead to; in words what has not come."""
     if not names:
-        return True
-    words = shlex.join(names)
+        return []
+    if TYPE_CHECKING or __package__:  # only jobs with results need it
+        from hooks.results import receive
+    else:
+        from results import receive
+
     packer = guest.run(
-        f"cd {shlex.quote(workdir)} && tar -c -f - -- {words}",
+        f"cd {shlex.quote(workdir)} && tar -c -h -f - -- {shlex.join(names)}",
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     )
-    # GNU tar refuses absolute names, "..", and links that would lead out of the folder.
-    unpacker = subprocess.run(
-        ["tar", "-x", "-C", workdir, "--no-same-owner", "-f", "-", "--", *names],
-        stdin=packer.stdout,
-        check=False,
-    )
-    return packer.wait() == 0 and unpacker.returncode == 0
+    assert packer.stdout  # noqa: S101 (a pipe was asked for)
+    with packer.stdout as stream:
+        try:
+            troubles = receive(stream, workdir, names)
+        except OSError as error:
+            troubles = [f"{error.filename or workdir}: {error.strerror}"]
+    if troubles:
+        packer.kill()  # it may go on without end
+    ended = packer.wait()
+    return troubles or (["not all files could be copied back"] if ended else [])

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 # The bait speaks at least every 5 s; this is "it hangs".
 SILENCE = 30.0  # seconds
+LONGEST = 131072  # bytes of an answer
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 PAUSE = 1.0  # seconds between two tries at first; it grows to
 CEILING = 10.0  # seconds
@@ -39,8 +40,30 @@ def answers(path: str, request: dict[str, str]) -> Iterator[dict[str, Any]]:
         link.settimeout(SILENCE)
         link.connect(path)
         link.sendall(json.dumps(request).encode() + b"\n")
-        for line in link.makefile():
-            yield json.loads(line)
+        for line in lines(link):
+            answer = json.loads(line)
+            if not isinstance(answer, dict):
+                raise ValueError("no JSON object")
+            yield answer
+
+
+def lines(link: socket.socket) -> Iterator[bytes]:
+    """What comes, line by line, each whole within SILENCE. Raises OSError, TimeoutError, ValueError
+    for one without end."""
+    data, until = b"", time.monotonic() + SILENCE
+    while True:
+        line, end, rest = data.partition(b"\n")
+        if end:
+            yield line
+            data, until = rest, time.monotonic() + SILENCE
+            continue
+        if len(data) > LONGEST:
+            raise ValueError("a line without end")
+        link.settimeout(max(0.001, until - time.monotonic()))
+        piece = link.recv(4096)
+        if not piece:
+            return
+        data += piece
 
 
 class Lease:

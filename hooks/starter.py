@@ -16,7 +16,9 @@ library only: all of it runs on every node and for every job with a machine.
 
 import contextlib
 import os
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -39,6 +41,10 @@ else:  # a program: the interpreter is isolated, and does not look beside this f
     from batch import SYSTEMS, Job, NoMachineError
     from guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
     from watch import watch
+
+
+# How a script ended, in words that come from the machine, whose image may be anybody's.
+ENDS = re.compile(r"exit [0-9]{1,3}|signal ([1-9]|[1-5][0-9]|6[0-4])")
 
 
 class Signals:
@@ -138,7 +144,9 @@ def run_payload(
     wanted, results = payload.declared("WNODES_STAGE_IN"), payload.declared("WNODES_STAGE_OUT")
     facts = {name: text.encode() for name, text in payload.features(job, machine).items()}
     packed = payload.bundle(argv, {**files, **facts}, workdir)
-    guest.connect(f"tar -x -C {payload.GUEST} -f -", packed)
+    # A directory that is not shared is made by its owner; where they may not, `cd` will say so.
+    make = f" && {{ mkdir -p {shlex.quote(workdir)} || :; }} 2>/dev/null" if travel else ""
+    guest.connect(f"tar -x -C {payload.GUEST} -f -{make}", packed)
     if travel:
         stage_in(guest, workdir, wanted)
     session = guest.run(f"exec sh {payload.GUEST}/run")
@@ -147,13 +155,13 @@ def run_payload(
     if status < 0:  # by `watch`; to ask the machine anything more would take minutes
         raise NoMachineError("the session in the machine was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {payload.GUEST}/end")
-    if not end:
+    if not ENDS.fullmatch(end):
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
         raise failure(look(job, path)) or NoMachineError(
             "the machine was lost while the script ran in it"
         )
-    if travel and not stage_out(guest, workdir, results):
-        job.say("WNODES_STAGE_OUT: not all files could be copied back")
+    for trouble in stage_out(guest, workdir, results) if travel else []:
+        job.say(f"WNODES_STAGE_OUT: {trouble}")
         end = "exit 1" if end == "exit 0" else end
     return end
 

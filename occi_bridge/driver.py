@@ -113,7 +113,7 @@ class Driver:
                 urls = list(self._hand.places)
                 self._nodes = await asyncio.to_thread(journal.nodes, self._db, urls)
             return leads
-        except WnodesError as error:
+        except (WnodesError, OSError) as error:
             log.warning("can't ask who leads: %s", error)
             return False
 
@@ -130,7 +130,7 @@ class Driver:
                 continue
             try:
                 await self._turn()
-            except WnodesError as error:
+            except (WnodesError, OSError) as error:
                 log.warning("%s", error)
                 await asyncio.sleep(_TICK)
             await asyncio.sleep(_BREATH)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG of prctl(2)
 _STEADY = 10.0  # seconds after which a process counts as well started
 _PAUSE = 30.0  # seconds before a process is started again at most
+_UNABLE = 5.0  # seconds, where there can be no process
 _PARTING = 20.0  # seconds for all to end, before they are killed
 _SIGNALS = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
 
@@ -50,7 +51,12 @@ def _start(child: Child) -> None:
     parent = os.getpid()
     child.begun = time.monotonic()
     sys.stderr.flush()
-    child.pid = os.fork()
+    try:
+        child.pid = os.fork()
+    except OSError as error:
+        child.due = child.begun + _UNABLE
+        log.error("%s can't be started: %s; again in %g s", child.name, error.strerror, _UNABLE)
+        return
     if child.pid:
         return
     status = 1

@@ -54,8 +54,11 @@ class Watcher:
         """Look until cancelled."""
         while True:
             self._poked.clear()
-            await self._look()
-            await self._note()
+            try:
+                await self._look()
+                await self._note()
+            except Exception:  # no descriptor or thread is left, or a fault of ours
+                log.exception("looking at bait %s", self.bait.url)
             self._news()
             try:
                 async with asyncio.timeout(OFTEN if self.busy else SELDOM):

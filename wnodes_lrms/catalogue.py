@@ -65,7 +65,7 @@ def read(folder: Path, tag: str) -> Image:
     Raises RejectedError if there is none, ConfigError with every fault if it is wrong.
     """
     if not TAG.fullmatch(tag):
-        raise RejectedError(f"image «{tag}»: a tag has the form <name>_<os>_<arch>")
+        raise RejectedError(f"image {tag[:60]!a}: a tag has the form <name>_<os>_<arch>")
     path = folder / f"{tag}.toml"
     try:
         entry = tomllib.loads(path.read_text())

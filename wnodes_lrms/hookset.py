@@ -11,7 +11,10 @@ from typing import Protocol
 MARK = b"wnodes-lrms"  # stands near the top of every file of ours, and tells them from the site's
 LEASE_PROGRAM = "wnodes-lease"
 # starter.py comes last: jobs start while the files are written, and it must find the others.
-STARTER_FILES = ("batch.py", "payload.py", "baitlink.py", "guestlink.py", "watch.py", "starter.py")
+STARTER_FILES = (
+    *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
+    *("watch.py", "starter.py"),
+)
 
 
 @dataclass(frozen=True)

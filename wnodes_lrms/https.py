@@ -9,7 +9,6 @@ import contextlib
 import errno
 import functools
 import logging
-import resource
 import socket
 import ssl
 from asyncio import TimerHandle
@@ -19,6 +18,7 @@ import tenacity
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls import Context, Trust, opening, server_context
 
@@ -40,19 +40,28 @@ log = logging.getLogger(__name__)
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 on one TLS connection, with deadlines and limits that uvicorn does not have."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Note who has come."""
-        super().connection_made(transport)
-        context: Context = transport.get_extra_info("sslcontext")
-        self._chain = context.chain(transport.get_extra_info("ssl_object"))
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._chain: tuple[bytes, ...] = ()
         self._head: int | None = 0  # bytes of a head that is coming in; None: its end was seen
         self._too_large = False
         self._deadline: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who has come."""
+        super().connection_made(transport)
         self._expect()
+        context: Context = transport.get_extra_info("sslcontext")
+        try:
+            self._chain = context.chain(transport.get_extra_info("ssl_object"))
+        except Exception:
+            log.exception("a connection from %s: its certificates can't be had", self.client)
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is to come."""
         self._expected()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,6 +130,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._sock = sock
         self._trust = trust
+        self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
@@ -152,8 +162,11 @@ class Server(uvicorn.Server):
             except OSError as error:  # most likely: no descriptor is left
                 log.error("can't take a connection: %s", error.strerror)
                 await asyncio.sleep(1)
-            else:
+                continue
+            if len(self._tasks) + len(self.server_state.connections) < self._most:
                 self._start(self._open(connection, peer[0]))
+            else:
+                connection.close()
 
     async def _open(self, connection: socket.socket, address: str) -> None:
         """TLS with the context of now, in a task of its own: whoever is slow delays nobody."""
@@ -163,20 +176,34 @@ class Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 make,
                 connection,
-                ssl=self._trust.context,
+                ssl=self._trust.fresh(),
                 ssl_handshake_timeout=_HANDSHAKE,
                 ssl_shutdown_timeout=_UNREAD,
             )
         except ssl.SSLCertVerificationError as error:
             log.info("refused at TLS: address=%s reason=%s", address, error.verify_message)
+        except ssl.SSLError as error:
+            if error.reason == "EXCESSIVE_MESSAGE_SIZE":
+                log.info("refused at TLS: address=%s reason=certificates of over 100 KiB", address)
+            else:
+                log.debug("no TLS with %s: %s", address, error)
         except OSError as error:
             log.debug("no TLS with %s: %s", address, error)
+        except Exception:
+            log.exception("a connection from %s ended in a fault of the service", address)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the transport sees the end, and goes
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
-            if await asyncio.to_thread(self._trust.renew):
-                # Who is connected was trusted by the old certificates and CRLs: all come again.
+            try:
+                renewed = await asyncio.to_thread(self._trust.renew)
+            except Exception:  # revoked certificates would be taken from here on
+                log.exception("certificates and CRLs could not be looked at; trying again")
+                continue
+            if renewed:
+                # Who is connected was trusted by the old files: all come again.
                 for connection in list(self.server_state.connections):
                     connection.shutdown()
 
@@ -215,7 +242,6 @@ def serve(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_PARTING,
     )
-    _allow_many_connections()
     return Server(config, _limited(sock or listener(listen)), trust)
 
 
@@ -247,10 +273,3 @@ def _limited(sock: socket.socket) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
     return sock
-
-
-def _allow_many_connections() -> None:
-    """As many descriptors as the system lets this process have, not the usual 1024."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

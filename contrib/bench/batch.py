@@ -85,7 +85,12 @@ class ByHand:
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
         builder = Builder(
-            CONFIG.model_copy(update={"cluster": "bench"}), NODE, kvm, hypervisor, cache
+            CONFIG.model_copy(update={"cluster": "bench"}),
+            NODE,
+            kvm,
+            hypervisor,
+            cache,
+            lambda: None,
         )
         address = list(CONFIG.network.subnet.hosts())[-1]
         allocation = Allocation(

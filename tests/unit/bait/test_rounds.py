@@ -1,6 +1,9 @@
 """rounds.py: a ledger that can't be written holds the bait up, and is said once."""
 
+import contextlib
 import logging
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,21 @@ from tests.unit.conftest import Node, needs_root
 pytestmark = needs_root
 
 
+def test_what_is_old_is_forgotten_while_the_bait_runs(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(node.bait().node, lambda: None)
+    node.ledger.record("7", "m", "long ago")
+    with node.ledger.store.change() as db:
+        db.execute("UPDATE event SET at = at - 91 * 86400")
+    node.ledger.record("8", "m", "today")
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
+    monkeypatch.setattr("bait.rounds._PRUNED", -1.0)
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["8"]
+
+
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -21,7 +39,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     def said() -> list[str]:
         return [record.message for record in caplog.records if record.name == "bait.rounds"]
 
-    rounds = Rounds(node.bait().node)
+    rounds = Rounds(node.bait().node, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
     closed.close()
     assert rounds.make() == EVERY
@@ -33,4 +51,25 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     monkeypatch.setattr(node.ledger, "store", good)
     for _ in range(2):
         rounds.make()
-    assert said() == [fault, "it can be written down again"]
+    assert said() == [fault, "the rounds go on"]
+
+
+def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    """As when others have taken all: what is to be done waits."""
+    rounds = Rounds(node.bait().node, lambda: None)
+    assert rounds.make() == EVERY
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 50  # noqa: PTH208
+    with contextlib.ExitStack() as taken:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used, limits[1]))
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.enter_context(Path("/dev/null").open())
+            assert [rounds.make() for _ in range(2)] == [EVERY] * 2
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert rounds.make() == EVERY
+    said = [record.message for record in caplog.records if record.name == "bait.rounds"]
+    assert len(said) == 1
+    assert "Too many open files" in said[0]

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pwd
+import resource
 import shutil
 import socket
 import subprocess
@@ -17,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from bait import server
+from bait import operations
 from bait.ledger import Row
+from bait.places import Places
 from bait.server import Server, notify
 from tests.unit.bait.conftest import Site, an_order, token
 from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
@@ -46,7 +48,7 @@ class Door:
         self.path = path
         self.parts = bait
         self.server = Server(path, bait.node, bait.engine, bait.cloud)
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+        threading.Thread(target=self.server.serve, daemon=True).start()
 
     def raw(self, data: bytes) -> list[dict[str, Any]]:
         with socket.socket(socket.AF_UNIX) as link:
@@ -84,8 +86,7 @@ def bait(node: Node) -> Iterator[Door]:
     folder.chmod(0o755)
     bait = Door(folder / "run" / "bait.sock", node.bait())
     yield bait
-    bait.server.shutdown()
-    bait.server.server_close()
+    bait.server.close()
     shutil.rmtree(folder)
 
 
@@ -213,21 +214,74 @@ def test_a_request_that_is_wrong_is_refused_and_does_nothing(
     assert node.left() == []
 
 
-def test_a_silent_caller_is_let_go_and_disturbs_nobody(
+def test_a_caller_has_a_time_for_all_it_wants_and_disturbs_nobody(
     bait: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_PATIENCE", 0.3)
+    monkeypatch.setattr("bait.door.PATIENCE", 0.5)
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as slow:
         for link in (silent, slow):
             link.settimeout(5)
             link.connect(str(bait.path))
-        slow.sendall(b'{"op": ')  # and never the rest
-        began = time.monotonic()
         assert bait.ask(op="ping") == [{"ok": True, "end": True}]
-        assert time.monotonic() - began < 0.25
+        with contextlib.suppress(BrokenPipeError):  # a byte now and then is no request
+            for _ in range(100):
+                slow.sendall(b"[")
+                time.sleep(0.05)
         assert silent.recv(100) == b""
-        assert slow.recv(100) == b""
-    eventually(lambda: bait.server.callers[0] == 0)
+        with pytest.raises(BrokenPipeError):
+            slow.sendall(b"[")
+    eventually(lambda: bait.server.places.held(0) == 0)
+
+
+def test_one_who_does_not_take_the_answer_is_let_go(
+    bait: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.door.PATIENCE", 0.3)
+    monkeypatch.setitem(
+        operations.OPERATIONS, "ping", lambda *_: {"all": "x" * 10_000_000}
+    )  # no buffer holds it
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(bait.path))
+        link.sendall(b'{"op": "ping"}\n')
+        eventually(lambda: bait.server.places.held(0) == 1)
+        eventually(lambda: bait.server.places.held(0) == 0)
+
+
+def test_callers_who_say_nothing_cost_no_thread(bait: Door) -> None:
+    before = threading.active_count()
+    links = [socket.socket(socket.AF_UNIX) for _ in range(300)]
+    for link in links:
+        link.connect(str(bait.path))
+    eventually(lambda: bait.server.places.held(0) == 300)
+    assert threading.active_count() == before
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    for link in links:
+        link.close()
+    eventually(lambda: bait.server.places.held(0) == 0)
+
+
+def test_no_lack_of_descriptors_ends_it(
+    bait: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can take nobody then, and takes them once there is room; those who wait give some."""
+    monkeypatch.setattr("bait.door.PATIENCE", 1)
+    links = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for link in links:
+        link.settimeout(10)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))  # noqa: PTH208
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, limits[1]))
+    try:
+        for link in links:
+            link.connect(str(bait.path))
+        eventually(lambda: "can't take callers" in caplog.text)
+        links[-1].sendall(b'{"op": "ping"}\n')
+        assert links[-1].recv(100) == b'{"ok": true, "end": true}\n'
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [record.message for record in caplog.records].count("can't take callers") < 10
+    for link in links:
+        link.close()
 
 
 def test_a_caller_that_goes_away_is_forgotten(bait: Door) -> None:
@@ -235,7 +289,7 @@ def test_a_caller_that_goes_away_is_forgotten(bait: Door) -> None:
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(bait.path))
             link.sendall(b'{"op": "machines"}\n')
-    eventually(lambda: bait.server.callers[0] == 0)
+    eventually(lambda: bait.server.places.held(0) == 0)
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
 
 
@@ -271,7 +325,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
         link.connect(str(bait.path))
         link.sendall(b'{"op": "attach", "job": "7"}\n')
         links.append(link)
-    eventually(lambda: bait.server.callers[0] >= 200)
+    eventually(lambda: bait.server.places.held(0) >= 200)
     began = time.monotonic()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     assert time.monotonic() - began < 2
@@ -284,7 +338,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
 
 
 def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_PER_USER", 3)
+    monkeypatch.setattr(bait.server, "places", Places(most=100, reserve=10, each=3))
     code = (
         "import socket, sys\n"
         "links = [socket.socket(socket.AF_UNIX) for _ in range(4)]\n"
@@ -312,10 +366,9 @@ def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Doo
     again = Server(
         bait.path, bait.parts.node, bait.parts.engine, bait.parts.cloud
     )  # the first one ended without clean-up
-    threading.Thread(target=again.serve_forever, args=(0.01,), daemon=True).start()
+    threading.Thread(target=again.serve, daemon=True).start()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
-    again.shutdown()
-    again.server_close()
+    again.close()
     assert node.left() == []
 
 
@@ -351,8 +404,7 @@ def door(site: Site) -> Iterator[Door]:
     folder.chmod(0o755)
     door = Door(folder / "bait.sock", site.bait)
     yield door
-    door.server.shutdown()
-    door.server.server_close()
+    door.server.close()
     shutil.rmtree(folder)
 
 

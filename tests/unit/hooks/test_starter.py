@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from hooks.guestlink import FORWARDED
+from hooks.starter import ENDS
 from tests.unit.conftest import eventually
 from wnodes_lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
@@ -183,6 +184,19 @@ def test_death_by_a_signal_is_the_jobs_own(stage: Stage, number: signal.Signals)
     stage.says(stage.ready)
     code, _out, _errors = stage.run(f"ulimit -c 0; kill -{number.name[3:]} $$")
     assert code == -number
+
+
+@pytest.mark.parametrize(
+    ("said", "is_an_end"),
+    [
+        *(("exit 0", True), ("exit 137", True), ("signal 9", True), ("signal 64", True)),
+        *(("", False), ("exit", False), ("exit -1", False), ("exit 1000", False)),
+        *(("signal 0", False), ("signal 65", False), ("exit 0\nexit 1", False)),
+        *(("exit \u0661", False), ("signal 9 core", False), ("hibernate 1", False)),
+    ],
+)
+def test_what_a_machine_says_of_the_scripts_end_has_a_grammar(said: str, is_an_end: bool) -> None:
+    assert bool(ENDS.fullmatch(said)) is is_an_end
 
 
 @pytest.mark.parametrize("name", ["USR1", "USR2", "TERM", "HUP"])
@@ -395,6 +409,26 @@ def test_to_die_is_to_die_of_that_signal(name: str) -> None:
     assert done.returncode == -number
 
 
+def test_a_bait_that_has_too_many_callers_is_asked_again(stage: Stage) -> None:
+    stage.says({"ok": False, "error": "too many connections", "busy": True, "retry": True})
+    process = stage.start("echo done")
+    assert stage.bait
+    eventually(lambda: stage.bait is not None and bool(stage.bait.heard))
+    stage.bait.now_says(stage.ready)
+    out, errors = process.communicate(timeout=15)
+    assert (process.returncode, out) == (0, "done\n")
+    assert "the bait on node hv1 has too many connections; trying for" in errors
+
+
+@pytest.mark.parametrize("line", [7, "x", ["ready"], None])
+def test_a_bait_that_talks_nonsense_is_said(stage: Stage, line: object) -> None:
+    stage.says(line)
+    code, out, errors = stage.run("echo done")
+    assert (code, out) == (1, "")
+    assert "the bait on node hv1 says what is no answer" in errors
+    assert "requeued: try 2 of 3" in errors
+
+
 # -- where it is installed ------------------------------------------------------------------------
 
 KNOWN = """
@@ -437,7 +471,9 @@ def test_each_file_is_one_module(installed: Path, as_package: bool) -> None:
     folder = ROOT / "hooks" if as_package else installed
     start = "from hooks import starter" if as_package else "import starter"
     path = ROOT if as_package else installed
-    code = f"import sys; sys.path.insert(0, {str(path)!r}); {start}; FOLDER = {str(folder)!r}\n"
+    late = start.replace("starter", "results")  # loaded for a job that has some
+    code = f"import sys; sys.path.insert(0, {str(path)!r}); {start}\n"
+    code += f"{late}; FOLDER = {str(folder)!r}\n"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code + KNOWN], stdout=subprocess.PIPE, text=True
     )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pytest_mock import MockerFixture
 
 from occi_bridge import supervisor
 from occi_bridge.supervisor import Child
@@ -102,6 +103,13 @@ def test_pauses_grow() -> None:
     child.pause, child.begun = 7, time.monotonic() - 11
     supervisor._ended(child, -9)
     assert child.pause == 0
+
+
+def test_where_there_can_be_no_process_it_waits(mocker: MockerFixture) -> None:
+    mocker.patch("os.fork", side_effect=BlockingIOError(11, "Resource temporarily unavailable"))
+    child = Child("driver", lambda: None)
+    supervisor._start(child)
+    assert (child.pid, child.due > time.monotonic()) == (0, True)
 
 
 def test_children_do_not_outlive_a_parent_that_is_killed(start: Start) -> None:

@@ -1,0 +1,85 @@
+"""baitlink.py and lease.py: a bait that hangs, drips, or never comes to an end."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from hooks import baitlink, lease
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture(params=[baitlink, lease], ids=lambda module: module.__name__)
+def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    found: ModuleType = request.param
+    monkeypatch.setattr(found, "SILENCE", 0.5)
+    return found
+
+
+def test_lines_come_one_by_one(ends: Ends, module: ModuleType) -> None:
+    ours, theirs = ends
+    lines = module.lines(ours)
+    theirs.sendall(b"1\n2")
+    assert next(lines) == b"1"
+    theirs.sendall(b"\n\n3")
+    assert next(lines) == b"2"
+    assert next(lines) == b""
+    theirs.close()
+    assert list(lines) == []  # what has no end was not said
+
+
+def test_each_line_has_its_own_time(ends: Ends, module: ModuleType) -> None:
+    """A bait speaks now and then, for as long as a machine lives."""
+    ours, theirs = ends
+    lines = module.lines(ours)
+    for _ in range(4):
+        time.sleep(0.3)
+        theirs.sendall(b"news\n")
+        assert next(lines) == b"news"
+
+
+def test_a_line_that_never_ends_is_silence(ends: Ends, module: ModuleType) -> None:
+    ours, theirs = ends
+    over = threading.Event()
+
+    def drip() -> None:
+        while not over.wait(0.05):
+            theirs.sendall(b"x")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        with pytest.raises(TimeoutError):
+            list(module.lines(ours))
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_answer_without_end_is_not_kept(ends: Ends, module: ModuleType) -> None:
+    ours, theirs = ends
+
+    def pour() -> None:
+        try:
+            while True:
+                theirs.sendall(b"x" * 65536)
+        except OSError:
+            pass  # it was cut off
+
+    thread = threading.Thread(target=pour)
+    thread.start()
+    with pytest.raises(ValueError, match="a line without end"):
+        list(module.lines(ours))
+    ours.close()
+    thread.join()
