@@ -22,6 +22,7 @@ from bait.libvirtsight import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.resources import folder
 from wnodes_lrms.run import run
 
 _Answer = TypeVar("_Answer")
@@ -33,7 +34,6 @@ _PROGRAMS = {
     "ssh": "install openssh-client (Debian) or openssh-clients (EL)",
     "tar": "install tar",
 }
-_VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
 
 
 def report(config: Config, config_file: Path, node: str) -> None:
@@ -143,15 +143,15 @@ def _programs() -> Iterator[Check]:
 def _shares(config: Config) -> Iterator[Check]:
     if not config.share.directories:
         return
-    programs = [program for folder in _VHOST_USER for program in virtiofs_programs(folder)]
-    there = [program for program in programs if os.access(program, os.X_OK)]
-    if there:
-        yield ok("virtiofsd", there[0])
-    else:
+    try:
+        said = run([str(folder("hooks") / "virtiofsd.py"), "--try"], deadline=_SHORT)
+        yield ok("virtiofsd", said.strip().partition("\n")[0])
+    except WnodesError as error:
         yield fault(
             "virtiofsd",
-            "QEMU knows of none, and [share] lists directories",
-            "install qemu-system-common (Debian 12) or virtiofsd, or empty [share] directories",
+            f"no VM of a trusted image can have its shared folders: {error}",
+            "install qemu-system-common (Debian 12) or virtiofsd; allow root user namespaces"
+            " (user.max_user_namespaces); or empty [share] directories",
         )
     for directory in config.share.directories:
         if not Path(directory).is_dir():
@@ -160,17 +160,6 @@ def _shares(config: Config) -> Iterator[Check]:
                 f"{directory} is not there: no machine of a trusted image starts",
                 "mount or make it, or take it out of [share] directories",
             )
-
-
-def virtiofs_programs(folder: Path) -> Iterator[str]:
-    """The programs that QEMU's own list of vhost-user helpers names for file systems."""
-    for file in sorted(folder.glob("*.json")):
-        try:
-            entry = json.loads(file.read_text())
-            if entry["type"] == "fs":
-                yield str(entry["binary"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # libvirt, too, goes on to the next
 
 
 def _charge(config: Config) -> Iterator[Check]:

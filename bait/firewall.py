@@ -47,14 +47,7 @@ class Firewall:
         """
         with self._lock:
             if self._held is not None:
-                wanted = elements(guests(self.rows(), self.taps))
-                commands = changes(self.node, self._held, wanted)
-                try:
-                    if commands:
-                        run(["nft", "; ".join(commands)], deadline=_DEADLINE)
-                    self._held = wanted
-                except WnodesError:  # somebody has removed them
-                    self._make(wanted)
+                self._change(self._held, elements(guests(self.rows(), self.taps)))
 
     def keep(self) -> None:
         """Have the tables there as they should be; what is wrong with them is said, once.
@@ -81,25 +74,29 @@ class Firewall:
     def _keep(self, wanted: Elements) -> None:
         around = surroundings()
         if self._held is None or around != self._around:
-            self._around = around
-            self._make(wanted)
-            return
-        if (self._held, self._rules) != look(self.node, wanted):
+            self._make(wanted, around)
+        elif (self._held, self._rules) != look(self.node, wanted):
             log.warning("somebody has changed the tables %s of nftables: made again", self._name)
-            self._make(wanted)
-        elif commands := changes(self.node, self._held, wanted):
-            run(["nft", "; ".join(commands)], deadline=_DEADLINE)
+            self._make(wanted, around)
+        else:
+            self._change(self._held, wanted)
+
+    def _change(self, held: Elements, wanted: Elements) -> None:
+        commands = changes(self.node, held, wanted)
+        try:
+            if commands:
+                run(["nft", "; ".join(commands)], deadline=_DEADLINE)
             self._held = wanted
+        except WnodesError:  # somebody has removed them, or it is too much for a command line
+            self._make(wanted, self._around)
 
     @property
     def _name(self) -> str:
         return table(self.node)
 
-    def _make(self, wanted: Elements) -> None:
-        config = self.config
-        text = whole(
-            self.node, self.taps, config.network, config.cloud.network, self._around, wanted
-        )
+    def _make(self, wanted: Elements, around: Surroundings) -> None:
+        network, offers = self.config.network, self.config.cloud.network
+        text = whole(self.node, self.taps, network, offers, around, wanted)
         try:
             have(self.file.parent, PASSED)
             self.file.write_text(text)
@@ -107,6 +104,7 @@ class Firewall:
             raise WnodesError(f"{self.file}: {error.strerror}") from error
         run(["nft", "-f", str(self.file)], deadline=_DEADLINE)
         self._held, self._rules = look(self.node, wanted)
+        self._around = around
 
 
 def look(node: str, held: Elements) -> tuple[Elements, str]:

@@ -90,18 +90,6 @@ def test_bounded_gives_the_answer_or_its_error() -> None:
         checks.bounded(5, lambda: 1 // 0)
 
 
-def test_virtiofs_programs_in_qemu_s_own_list(tmp_path: Path) -> None:
-    entries = {
-        "10-gpu.json": '{"type": "gpu", "binary": "/usr/lib/gpu"}',
-        "40-broken.json": "{",
-        "50-fs.json": '{"description": "x", "type": "fs", "binary": "/usr/lib/qemu/virtiofsd"}',
-    }
-    for name, text in entries.items():
-        (tmp_path / name).write_text(text)
-    assert list(checks.virtiofs_programs(tmp_path)) == ["/usr/lib/qemu/virtiofsd"]
-    assert list(checks.virtiofs_programs(tmp_path / "absent")) == []
-
-
 class _Server(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.send_response({"/image": 200, "/no-head": 405}.get(self.path, 404))

@@ -151,6 +151,19 @@ def test_an_owner_that_others_could_have_named(machine: Machine) -> None:
         virtiofsd.owner_of(str(machine.folder))
 
 
+@needs_root
+@pytest.mark.integration
+def test_the_nodes_own_is_tried_as_nobody() -> None:
+    done = subprocess.run([PROGRAM, "--try"], capture_output=True, text=True)
+    assert done.stdout.startswith("virtiofsd"), done.stderr
+    closed = "echo 0 >/proc/sys/user/max_user_namespaces; exec $0 --try"
+    inside = ["unshare", "--user", "--map-root-user", "sh", "-c", closed, str(PROGRAM)]
+    done = subprocess.run(inside, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("wnodes: virtiofsd: ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_no_folder_is_no_share() -> None:
     with pytest.raises(virtiofsd.RefusedError, match="no folder"):
         virtiofsd.source_in(["--fd=3", "-o", "cache=auto"])
@@ -169,5 +182,7 @@ def test_the_nodes_virtiofsd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     site.mkdir()
     describe(site, "50-fs.json", tmp_path / "own")
     assert virtiofsd.server() == str(tmp_path / "own")
+    (system / "10.json").write_text("{")
+    (system / "11.json").write_text('["fs"]')
     (tmp_path / "own").chmod(0o644)
     assert virtiofsd.server() == str(tmp_path / "other")
