@@ -36,13 +36,13 @@ def remove_as_owner(folder: Path) -> None:
     try:
         # It does not recur, and follows no link. The folder itself is not its owner's to remove.
         subprocess.run(
-            ["rm", "-rf", "--", str(folder)],
+            ["find", ".", "-mindepth", "1", "-delete"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=_PATIENCE,
             check=False,
-            cwd="/",
+            cwd=folder,
             user=owner.st_uid,
             group=owner.st_gid,
             extra_groups=[],
