@@ -307,7 +307,7 @@ def test_what_has_no_room_fills_no_disk(
 ) -> None:
     """A source of any kind that is larger than the room there is: nothing of it is written where
     that can be told before, and a part of the disk stays free where it can't."""
-    cache = Cache(small_disk / "cache", 100, set)
+    cache = Cache(small_disk / "cache", 100, set, lambda: None)
     large = web.add("/large", os.urandom(3 * MIB))
     disk = web.add("/small", b"small")
     if form == "file":
@@ -339,7 +339,7 @@ def test_what_has_no_room_fills_no_disk(
 @needs_root
 def test_room_is_made_of_what_nobody_uses(small_disk: Path, web: Web) -> None:
     used: set[str] = set()
-    cache = Cache(small_disk / "cache", 100, lambda: used)
+    cache = Cache(small_disk / "cache", 100, lambda: used, lambda: None)
     parts = [web.add(f"/{number}", os.urandom(MIB * 3 // 4)) for number in range(4)]
     used.add(parts[0].sha256)
     for part in parts[:3]:
