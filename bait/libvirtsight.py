@@ -29,7 +29,7 @@ def look(uri: str) -> Sight:
             f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
             frozenset(link.listNetworks()),
             _filters(link),
-            _qemu_user(link.getCapabilities()),
+            qemu_user(link.getCapabilities()),
         )
     except libvirt.libvirtError as error:
         raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
@@ -44,7 +44,7 @@ def _filters(link: libvirt.virConnect) -> frozenset[str] | None:
         raise
 
 
-def _qemu_user(capabilities: str) -> tuple[int, int] | None:
+def qemu_user(capabilities: str) -> tuple[int, int] | None:
     """From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
     for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
         label = model.findtext("baselabel") or ""

@@ -16,7 +16,7 @@ import pytest
 
 from bait import checks, filechecks, verdicts
 from bait.guestnets import FILTERS
-from bait.libvirtsight import Sight, _qemu_user, look
+from bait.libvirtsight import Sight, look, qemu_user
 from bait.verdicts import Copy, Mode, PartSeen
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Config, Network
@@ -75,8 +75,8 @@ def test_the_user_of_qemu_in_real_capabilities() -> None:
         "<model>dac</model><doi>0</doi><baselabel type='kvm'>+64055:+107</baselabel>"
         "<baselabel type='qemu'>+64055:+107</baselabel></secmodel></host></capabilities>"
     )
-    assert _qemu_user(said) == (64055, 107)
-    assert _qemu_user("<capabilities><host/></capabilities>") is None
+    assert qemu_user(said) == (64055, 107)
+    assert qemu_user("<capabilities><host/></capabilities>") is None
 
 
 def test_a_libvirt_that_hangs_has_a_deadline(tmp_path: Path) -> None:
