@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import platform
 import signal
 import sys
@@ -9,14 +10,16 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from bait import checks, probe
+from bait import checks, private, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
 from bait.drain import Drain
 from bait.engine import Engine
+from bait.firewall import Firewall
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
+from bait.jobs import Jobs
 from bait.ledger import Ledger
 from bait.node import Hand, Node
 from bait.rounds import Rounds
@@ -51,11 +54,12 @@ def main() -> int:
     )
     options = parser.parse_args()
     set_up()
+    os.umask(0o077)
     try:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
         if options.check:
-            checks.report(config, path)
+            checks.report(config, path, options.node)
             return 0
         return _serve(config, options.node)
     except WnodesError as error:
@@ -65,6 +69,7 @@ def main() -> int:
 
 
 def _serve(config: configuration.Config, node: str) -> int:
+    private.close(config)
     state = Path(config.bait.state_dir)
     ledger = Ledger(state / "ledger.sqlite")
     accel = config.machine.accel
@@ -76,16 +81,19 @@ def _serve(config: configuration.Config, node: str) -> int:
         Path(config.images.cache_dir),
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
-    builder = Builder(config, node, kvm, hypervisor, cache)
+    firewall = Firewall(config, node, ledger.rows)
+    builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
     lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
-    drain = Drain(ledger, lrms)
-    engine = Engine(config, ledger, lrms, builder, works, drain)
+    drain, jobs = Drain(ledger, lrms), Jobs(lrms)
+    engine = Engine(config, ledger, jobs, builder, works, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = Cloud(config, node, ledger, lrms, builder, works, volumes, drain)
+    cloud = Cloud(config, node, ledger, jobs, builder, works, volumes, drain)
     hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
-    machines = Node(config, ledger, lrms, builder, works, hands, drain)
+    machines = Node(config, ledger, jobs, builder, works, hands, drain)
     ledger.on_move = machines.moved
+    firewall.keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -94,7 +102,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        rounds = Rounds(machines)
+        rounds = Rounds(machines, firewall.keep)
         while not stop.is_set():
             stop.wait(rounds.make())
         notify("STOPPING=1")

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bait.engine import Engine
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
@@ -20,14 +21,14 @@ log = logging.getLogger(__name__)
 class Reruns(Protocol):
     """A batch system that a bait must ask. Both end the job's run, and raise UnknownError."""
 
-    def requeue(self, job: str) -> None:
+    def requeue(self, job: JobId, /) -> None:
         """Have the job run again."""
 
-    def hold(self, job: str, reason: str) -> None:
+    def hold(self, job: JobId, reason: str, /) -> None:
         """Have the job wait for an operator."""
 
 
-def again(engine: Engine, job: str, uid: int) -> Iterator[dict[str, Any]]:
+def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     """Say what is about to be done with a job whose machine has failed, and do it.
 
     It is said before, because the caller is ended by it. Raises RejectedError where that is not
@@ -37,9 +38,7 @@ def again(engine: Engine, job: str, uid: int) -> Iterator[dict[str, Any]]:
     lrms = engine.lrms
     if not isinstance(lrms, Reruns):
         raise RejectedError("jobs are tried again by their owners here, not by the bait")
-    granted = lrms.allocation(job)
-    if granted.uid != uid:
-        raise RejectedError(f"job {job} is not yours")
+    granted = engine.jobs.granted(job, uid)
     rows = [row for row in engine.ledger.rows(job) if row.kind is Kind.BATCH]
     failed = [row for row in rows if row.restart == granted.restart and row.state is State.FAILED]
     if not failed:

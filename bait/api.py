@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bait import apileases, apimachines, apimodels
 from bait.ports import Cloud
+from wnodes_lrms import crosssite
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import (
     AbsentError,
@@ -106,7 +107,8 @@ def application(config: Config, node: str, cloud: Cloud, leases: Leases) -> ASGI
 
 
 class Gate:
-    """Before the application: only clients that the configuration names, and bodies of a size."""
+    """Before the application: only clients that the configuration names, no pages of other sites,
+    and bodies of a size."""
 
     def __init__(self, app: ASGIApp, clients: Collection[str]) -> None:
         self.app = app
@@ -123,6 +125,11 @@ class Gate:
             log.warning("refused: %s is not among [api] clients", name)
             answer = _error(403, f"{name} is not among the clients of this bait")
             await answer(scope, receive, send)
+            return
+        foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
+        if foreign:
+            log.warning("refused: %s by %s: %s", scope["method"], name, foreign)
+            await _error(403, foreign)(scope, receive, send)
             return
         if scope["method"] != "GET":
             log.info("%s %s by %s", scope["method"], scope["path"], name)

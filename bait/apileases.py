@@ -18,6 +18,7 @@ from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lease import Leases, Request
+from wnodes_lrms.lrms import SYSTEMS
 from wnodes_lrms.order import Order, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")
@@ -77,11 +78,10 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
         return {"leases": [asdict(lease) for lease in await listing.get()]}
 
     @router.delete("/leases/{lease}", status_code=204)
-    async def cancel_lease(
-        lease: UUID, job: Annotated[models.JobId | None, Query()] = None
-    ) -> None:
+    async def cancel_lease(lease: UUID, job: Annotated[str, Query(max_length=300)] = "") -> None:
         """End a lease job; one that is gone is success."""
-        await submissions.call(leases.cancel, str(lease), job or "")
+        number = SYSTEMS[config.lrms].job_id(job) if job else ""
+        await submissions.call(leases.cancel, str(lease), number)
         listing.forget()
 
     async def sources() -> dict[str, str]:

@@ -1,16 +1,15 @@
 """The words of the bait's HTTPS service: what comes in, what goes out, as /openapi.json tells."""
 
-from typing import Annotated, Literal
+from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from wnodes_lrms.config import Tag
 from wnodes_lrms.lease import LeaseState
 
 # Linux takes 128 KiB for one variable of a program's environment, name and all.
 LONGEST_TOKEN = 130000
-JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,99}$")]
 
 
 class Asked(BaseModel):

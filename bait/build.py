@@ -4,7 +4,6 @@ import grp
 import ipaddress
 import os
 import pwd
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,16 +11,22 @@ from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
+from bait.cards import Card, Taps
+from bait.confined import guestfs_user
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
+from bait.private import let_read
+from bait.removal import remove
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Allocation, Owner
-from wnodes_lrms.resources import render
+from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
+_CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
 _PORTS = 4  # free slots of a machine whose devices come and go
 
 
@@ -30,7 +35,7 @@ class Paths:
     """Where the files of a machine are."""
 
     disks: Path  # on disk: overlay and console log
-    runtime: Path  # best in memory: seed, and the folder that is handed to the job's owner
+    runtime: Path  # best in memory: seed and keys
 
     @property
     def disk(self) -> Path:
@@ -57,29 +62,33 @@ class Paths:
         return self.disks / f"share{number}"
 
     @property
+    def owner(self) -> Path:
+        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
+        return self.disks / "owner"
+
+    @property
     def seed(self) -> Path:
         """The contextualization disk."""
         return self.runtime / "seed.iso"
 
     @property
-    def handover(self) -> Path:
-        """The owner's: the key and the host key, and room for his SSH client's socket."""
-        return self.runtime / "job"
+    def key(self) -> Path:
+        """The private key that opens the owner's account. The owner's starter is told it."""
+        return self.runtime / "key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The guest's host key, as ssh(1) reads it."""
+        return self.runtime / "known_hosts"
 
     def clear(self) -> None:
         """Remove what is of no use without the domain; what is gone already is success."""
-        _remove(self.runtime)
+        remove(self.runtime)
 
     def remove(self) -> None:
         """Remove all of them; what is gone already is success."""
-        _remove(self.runtime)
-        _remove(self.disks)
-
-
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        raise WnodesError(f"{folder} can't be removed")
+        remove(self.runtime)
+        remove(self.disks)
 
 
 def paths(config: Config, machine: str) -> Paths:
@@ -138,16 +147,6 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A network card, on a network of libvirt's or on a bridge of the node's."""
-
-    mac: str
-    network: str = ""
-    bridge: str = ""
-    address: str | None = None  # the only one that the guest may use; None: any
-
-
-@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
@@ -184,6 +183,7 @@ class Builder:
     kvm: bool
     hypervisor: Hypervisor
     cache: Cache
+    admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
 
     def build(
         self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
@@ -197,7 +197,7 @@ class Builder:
         where = paths(self.config, machine.id)
         shares = self.config.share.directories if image.trusted else ()
         with ExitStack() as undo:
-            self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            self.fetch(image, step)
             step("making the disk")
             self.need_room()
             self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
@@ -207,15 +207,24 @@ class Builder:
             xml = self.draw(where, machine, shares)
             starting()
             undo.callback(self.hypervisor.destroy, machine.id)
+            self.admit()
             self.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
 
+    def fetch(self, image: Image, step: Callable[[str], None]) -> None:
+        """Have all files of the image in the cache, for those to read who need to."""
+        self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+        if (qemu := self.hypervisor.qemu_user()) is not None:
+            readers = {qemu, guestfs_user()} if image.context == "guestfs" else {qemu}
+            for part in image.parts:
+                let_read(self.cache.path(part), readers)
+
     def make_disk(self, image: Image, where: Paths) -> None:
         """The machine's folders, and in them an empty overlay on the cached image."""
         where.remove()
-        where.disks.mkdir(parents=True, mode=0o711)
-        where.runtime.mkdir(parents=True, mode=0o711)
+        have(where.disks, PASSED)
+        have(where.runtime, PASSED)
         base = str(self.cache.path(image.disk))
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
         run([*overlay, str(where.disk)], deadline=30)
@@ -236,7 +245,9 @@ class Builder:
     def last_words(self, machine: str) -> str:
         """The end of the guest's serial console, in one line, for an error message."""
         try:
-            text = paths(self.config, machine).console.read_text(errors="replace")
+            with paths(self.config, machine).console.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _CONSOLE_END))
+                text = file.read(_CONSOLE_END).decode(errors="replace")
         except OSError:
             return "nothing"
         lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -256,14 +267,10 @@ class Builder:
     def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
         owner = machine.owner
         login, host = seed.key_pair(), seed.key_pair()
-        where.handover.mkdir(mode=0o700)
-        handed = {"key": login.private, "known_hosts": f"{machine.address} {host.public}\n"}
-        for name, text in handed.items():
-            file = where.handover / name
+        known = f"{machine.address} {host.public}\n"
+        for file, text in ((where.key, login.private), (where.known_hosts, known)):
             file.touch(mode=0o600)
             file.write_text(text)
-            os.chown(file, owner.uid, owner.gid)
-        os.chown(where.handover, owner.uid, owner.gid)
         guest = seed.Guest(
             id=machine.id,
             hostname=f"vm-{machine.allocation.job}",
@@ -277,12 +284,13 @@ class Builder:
             shares=shares,
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
+        where.owner.touch(mode=0o600)
+        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
         for number, directory in enumerate(shares):
             where.share(number).symlink_to(directory)
 
     def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         allocation = machine.allocation
-        mac, address = mac_of(machine.address), str(machine.address)
         return self.domain(
             where,
             Hardware(
@@ -294,11 +302,21 @@ class Builder:
                 cores=allocation.cores,
                 memory=machine.memory,
                 cpus=allocation.cpus,
-                nics=(Card(mac, network=self.config.network.name, address=address),),
+                nics=(self.own_card(str(machine.address)),),
                 # The server wants a folder, not a link to one.
                 shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
             ),
         )
+
+    @property
+    def taps(self) -> Taps:
+        """How this node calls its ends of the guests' cards."""
+        return Taps.of(self.config.cluster, self.node)
+
+    def own_card(self, address: str) -> Card:
+        """The card with this address on the node's own network."""
+        guest = self.taps.own_card(address)
+        return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
 
     def domain(self, where: Paths, hardware: Hardware) -> str:
         """The domain's XML."""
@@ -321,11 +339,13 @@ class Builder:
             kernel=image.kernel and self.cache.path(image.kernel),
             initrd=image.initrd and self.cache.path(image.initrd),
             disk=where.disk,
+            base=self.cache.path(image.disk),
             seed=where.seed if hardware.seeded else None,
             console=where.console,
             nics=hardware.nics,
             volumes=hardware.volumes,
             shares=hardware.shares,
+            virtiofsd=folder("hooks") / "virtiofsd.py",
             kept=hardware.kept,
             ports=_PORTS if hardware.kept else 0,
         )

@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait import adoption, apicheck, filechecks, probe, verdicts
+from bait import adoption, apicheck, confined, filechecks, firewall, probe, ruleset, verdicts
 from bait.libvirtsight import look
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.resources import folder
 from wnodes_lrms.run import run
 
 _Answer = TypeVar("_Answer")
@@ -33,24 +34,24 @@ _PROGRAMS = {
     "ssh": "install openssh-client (Debian) or openssh-clients (EL)",
     "tar": "install tar",
 }
-_VHOST_USER = (Path("/etc/qemu/vhost-user"), Path("/usr/share/qemu/vhost-user"))
 
 
-def report(config: Config, config_file: Path) -> None:
+def report(config: Config, config_file: Path, node: str) -> None:
     """Print every check of this node as a list of JSON objects. Raises RejectedError to users.
 
     `config` is as it holds on the node, read from `config_file`.
     """
     if os.geteuid() != 0:
         raise RejectedError("only root sees all that is to be checked: run it as root")
-    print(json.dumps([asdict(check) for check in checks(config, config_file)], indent=2))
+    print(json.dumps([asdict(check) for check in checks(config, config_file, node)], indent=2))
 
 
-def checks(config: Config, config_file: Path) -> Iterator[Check]:
+def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
     """Every check of this node. What goes wrong in one is no reason to leave out the others."""
     looks: dict[str, Callable[[], Iterable[Check]]] = {
         "kvm": lambda: [_kvm(config)],
         "libvirt": lambda: _libvirt(config),
+        "guests' firewall": lambda: [_firewall(node)],
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs()],
@@ -116,13 +117,21 @@ def _libvirt(config: Config) -> Iterator[Check]:
         )
         return
     yield ok("libvirt", f"{sight.version} at {uri}")
-    yield from verdicts.network(sight, config.network)
+    yield verdicts.network(sight, config.network)
     uid, gid = sight.qemu or (None, None)
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
     closed = (
         [] if uid is None or gid is None else filechecks.closed_to(uid, gid, map(Path, folders))
     )
     yield verdicts.traversal(uid, closed)
+
+
+def _firewall(node: str) -> Check:
+    try:
+        there = firewall.there(node)
+    except WnodesError as error:
+        return verdicts.firewall(ruleset.table(node), str(error))
+    return verdicts.firewall(ruleset.table(node), None if there else "it has none")
 
 
 def _programs() -> Iterator[Check]:
@@ -134,15 +143,15 @@ def _programs() -> Iterator[Check]:
 def _shares(config: Config) -> Iterator[Check]:
     if not config.share.directories:
         return
-    programs = [program for folder in _VHOST_USER for program in virtiofs_programs(folder)]
-    there = [program for program in programs if os.access(program, os.X_OK)]
-    if there:
-        yield ok("virtiofsd", there[0])
-    else:
+    try:
+        said = run([str(folder("hooks") / "virtiofsd.py"), "--try"], deadline=_SHORT)
+        yield ok("virtiofsd", said.strip().partition("\n")[0])
+    except WnodesError as error:
         yield fault(
             "virtiofsd",
-            "QEMU knows of none, and [share] lists directories",
-            "install qemu-system-common (Debian 12) or virtiofsd, or empty [share] directories",
+            f"no VM of a trusted image can have its shared folders: {error}",
+            "install qemu-system-common (Debian 12) or virtiofsd; allow root user namespaces"
+            " (user.max_user_namespaces); or empty [share] directories",
         )
     for directory in config.share.directories:
         if not Path(directory).is_dir():
@@ -151,17 +160,6 @@ def _shares(config: Config) -> Iterator[Check]:
                 f"{directory} is not there: no machine of a trusted image starts",
                 "mount or make it, or take it out of [share] directories",
             )
-
-
-def virtiofs_programs(folder: Path) -> Iterator[str]:
-    """The programs that QEMU's own list of vhost-user helpers names for file systems."""
-    for file in sorted(folder.glob("*.json")):
-        try:
-            entry = json.loads(file.read_text())
-            if entry["type"] == "fs":
-                yield str(entry["binary"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # libvirt, too, goes on to the next
 
 
 def _charge(config: Config) -> Iterator[Check]:
@@ -176,10 +174,14 @@ def _guestfs() -> Check:
     except ImportError as error:
         return warning(
             "guestfs",
-            f"{error}; optional: no kind of image needs it so far",
+            f"{error}; optional: only images with context = guestfs need it",
             "install python3-guestfs; a virtual environment needs --system-site-packages",
         )
-    return ok("guestfs", "the binding can be imported")
+    try:
+        confined.guestfs_user()
+    except WnodesError as error:
+        return warning("guestfs", str(error), "only images with context = guestfs need that user")
+    return ok("guestfs", f"the binding can be imported, and {confined.GUESTFS_USER} is there")
 
 
 def _sfq_trouble() -> str | None:

@@ -17,6 +17,7 @@ from bait.cloudbuild import CloudBuilder
 from bait.cloudlife import RUNS, Life
 from bait.devices import Devices
 from bait.drain import Drain
+from bait.jobs import Jobs
 from bait.ledger import Ledger, Row
 from bait.plan import Act, Action
 from bait.saving import Saver
@@ -30,7 +31,8 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.lrms import Lrms
+from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lease import carries_leases
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
 
@@ -54,7 +56,7 @@ class Cloud:
         config: Config,
         node: str,
         ledger: Ledger,
-        lrms: Lrms,
+        jobs: Jobs,
         builder: Builder,
         works: Works,
         volumes: Pool,
@@ -63,11 +65,11 @@ class Cloud:
         self.config = config
         self.node = node
         self.ledger = ledger
-        self.lrms = lrms
+        self.jobs = jobs
         self.builder = CloudBuilder(builder)
         self.devices = Devices(ledger, self.builder, works, volumes)
         self.saver = Saver(config, ledger, self.builder)
-        self.life = Life(config, ledger, lrms, self.builder, works, self.devices, self.saver)
+        self.life = Life(config, ledger, jobs.lrms, self.builder, works, self.devices, self.saver)
         self.works = works
         self.volumes = volumes
         self.drain = drain
@@ -75,7 +77,7 @@ class Cloud:
 
     # What lease jobs ask
 
-    def accept(self, token: str, job: str, uid: int) -> Iterator[dict[str, Any]]:
+    def accept(self, token: str, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
         """Take a lease job's order, and tell it how its machine is until that has ended.
 
         Asked again by the same job, it goes on telling. Raises RejectedError if the order is no
@@ -91,8 +93,8 @@ class Cloud:
                 job,
                 uid,
             )
-        elif self.lrms.allocation(job).uid != uid:
-            raise RejectedError(f"job {job} is not yours")
+        else:
+            self.jobs.granted(job, uid)
         known = self.ledger.lease(lease_named_in(token))
         while known and known.reason is None:
             self.works.heard.note(job)
@@ -107,7 +109,7 @@ class Cloud:
         if known:
             yield {"ended": known.reason, "code": known.code, "end": True}
 
-    def ending(self, job: str, uid: int) -> None:
+    def ending(self, job: JobId, uid: int) -> None:
         """The LRMS is ending the lease: have the guest shut down while there is time."""
         for row in self.ledger.rows(job):
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
@@ -115,13 +117,11 @@ class Cloud:
             if row.state is not State.HIBERNATING:  # that is its quickest end
                 self.life.halt(row, True, "the batch system has ended its lease")
 
-    def _admit(self, order: Order, job: str, uid: int) -> None:
-        allocation = self.lrms.allocation(job)
-        if allocation.uid != uid:
-            raise RejectedError(f"job {job} is not yours")
+    def _admit(self, order: Order, job: JobId, uid: int) -> None:
+        allocation = self.jobs.granted(job, uid)
         machine = str(order.machine)
         try:
-            with self._admission:
+            with self._admission, self.works.news:  # nor two cards the same address free
                 row = self._open(order, job, allocation)
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, str(error))
@@ -134,7 +134,7 @@ class Cloud:
         )
         self.life.work_now(row, self.life.make)
 
-    def _open(self, order: Order, job: str, allocation: Allocation) -> Row:
+    def _open(self, order: Order, job: JobId, allocation: Allocation) -> Row:
         machine = str(order.machine)
         owner = owner_of(allocation.uid, allocation.gid)
         # Not the row that the lease job's own prolog made: if it is still there, it goes by itself.
@@ -142,6 +142,12 @@ class Cloud:
         old = self.ledger.get(machine)
         overhead = self.config.machine.memory_overhead
         check(order, allocation, owner.name, self.node, overhead, old, carries)
+        if not carries_leases(owner.name, self.config.cloud.accounts):
+            raise RejectedError(f"order refused: [cloud] accounts does not name {owner.name}")
+        try:
+            self.devices.vet(order.nics, machine)
+        except RejectedError as error:
+            raise RejectedError(f"order refused: {error}") from error
         row = Row(
             machine,
             job,

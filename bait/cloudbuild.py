@@ -1,6 +1,8 @@
 """Building a cloud machine: a disk that outlives its domain, and what its user wants in it."""
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -8,16 +10,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bait import cloudseed, seed
-from bait.addresses import mac_of
-from bait.build import Builder, Card, Drive, Hardware, Paths, paths
+from bait.build import Builder, Drive, Hardware, Paths, paths
+from bait.cards import Card
+from bait.confined import Limits, guestfs_user, lent, run_confined
+from bait.images import free_mib, references
 from bait.inject import Wish
+from bait.offers import offered
+from bait.removal import remove_as_owner
 from wnodes_lrms.catalogue import Image
 from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.resources import render
-from wnodes_lrms.run import run
 
-_INJECTION = 600.0  # seconds; under emulation the appliance alone takes 26 to 43
+# Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
+_INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class CloudBuilder:
         image, where = machine.image, self.paths(machine.id)
         with ExitStack() as undo:
             self.rest(machine.id)
-            self.common.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+            self.common.fetch(image, step)
             old = where.ran.exists()
             # A disk goes only once its domain has: destroy() sees to that.
             undo.callback(self.rest if old else self.common.destroy, machine.id)
@@ -70,12 +78,13 @@ class CloudBuilder:
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
                     self._inject(machine.order, where)
-            where.runtime.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(where.runtime, PASSED)
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
             xml = self.common.domain(where, self._hardware(machine))
             starting()
+            self.common.admit()
             where.ran.touch()
             if where.memory.exists():
                 self._wake(xml, where.memory)
@@ -98,19 +107,24 @@ class CloudBuilder:
         self.paths(machine).clear()
 
     def card(self, nic: Nic, address: str | None) -> Card:
-        """The card on its network, which is made if it is an isolated one that is not there."""
+        """The card on its network, which is made if it is an isolated one that is not there.
+
+        Raises RejectedError if the node does not offer the network.
+        """
         if nic.kind == "nat":
             if address is None:
                 raise WnodesError(f"card {nic.id} has no address on the node's network")
-            return Card(mac_of(address), network=self.common.config.network.name, address=address)
-        only = nic.address.partition("/")[0] if nic.address else None
+            return self.common.own_card(address)
+        tap = self.common.taps.other_card(nic).tap
         if nic.kind == "bridge":
-            return Card(nic.mac, bridge=nic.bridge, address=only)
-        network = self.common.hypervisor.have_isolated(nic.network)
-        return Card(nic.mac, network=network, address=only)
+            offer = offered(nic, self.common.config.cloud.network)
+            return Card(nic.mac, tap, bridge=offer.bridge)
+        return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running machine."""
+        if isinstance(device, Card):
+            self.common.admit()
         self.common.hypervisor.attach(machine, _xml(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
@@ -182,21 +196,44 @@ class CloudBuilder:
         wish = Wish(
             str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
         )
-        file = where.runtime / "wish"
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(asdict(wish)))
+        uid, own = guestfs_user(), where.disks / "guestfs"
+        own.mkdir(mode=0o700)
+        os.chown(own, uid, -1)
         try:
-            run([sys.executable, "-m", "bait.inject", str(file)], deadline=_INJECTION)
+            with lent(uid, where.disk):
+                run_confined(
+                    (sys.executable, "-I", "-m", "bait.inject"),
+                    uid,
+                    _INJECTION,
+                    data=json.dumps(asdict(wish)).encode(),
+                    environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
+                )
         finally:
-            file.unlink()
+            remove_as_owner(own)
+        self._check(where.disk)
 
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the machine's disk into one file that needs no other. Raises WnodesError."""
         if running:
             self.common.hypervisor.backup(machine, "vda", target)
             return
-        disk = str(self.paths(machine).disk)
-        run(["qemu-img", "convert", "-O", "qcow2", disk, str(target)], deadline=3600)
+        disk, uid = self.paths(machine).disk, self.common.hypervisor.qemu_user()
+        self._check(disk)
+        target.touch(mode=0o600)
+        limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
+        argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
+        with lent(uid, disk, target):
+            run_confined(argv, uid, limits)
+
+    def _check(self, disk: Path) -> None:
+        """See that a disk names an image of the cache and nothing else: QEMU or libguestfs wrote
+        it, and a guest may have taken them over. Raises WnodesError.
+        """
+        for name in references(disk, "qcow2", self.common.hypervisor.qemu_user()):
+            if Path(name).parent != self.common.cache.folder or not _DIGEST.fullmatch(
+                Path(name).name
+            ):
+                raise WnodesError(f"{disk} refers to {name}, which is no image of this node's")
 
 
 def _used(memory: Path) -> Path:

@@ -9,7 +9,7 @@ import ipaddress
 import json
 from dataclasses import dataclass
 
-from bait.build import Card
+from bait.cards import Card
 from bait.seed import KeyPair
 from wnodes_lrms.resources import render
 

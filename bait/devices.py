@@ -1,7 +1,7 @@
 """What is plugged into a running cloud machine: volumes and network cards."""
 
 import string
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -9,10 +9,12 @@ from bait.addresses import free_address, mac_of
 from bait.build import Drive
 from bait.cloudbuild import CloudBuilder
 from bait.ledger import Ledger, Row
+from bait.offers import vet
+from bait.surroundings import own_macs, surroundings
 from bait.volumes import Pool
 from bait.works import Works
-from wnodes_lrms.errors import ConflictError, WnodesError
-from wnodes_lrms.model import State
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
+from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
@@ -41,6 +43,16 @@ class Devices:
                 for volume, (_, device) in self.ledger.attached(row.id).items()
             ],
         }
+
+    def vet(self, nics: Sequence[Nic], machine: str = "") -> None:
+        """Raises RejectedError unless the node can have these new cards.
+
+        They may be in the place of those that `machine` has had.
+        """
+        rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
+        others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
+        offers = self.builder.common.config.cloud.network
+        vet(nics, others, offers, own_macs(), surroundings().addresses)
 
     def address(
         self, row: Row, order: Order, what: str, being: Collection[State], **values: object
@@ -99,9 +111,17 @@ class Devices:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
                 raise ConflictError("the machine has a card on the node's own network")
             order = order.model_copy(update={"nics": (*order.nics, nic)})
-            row = self.address(row, order, f"card {nic.id}", _RUNS) or row
-            self.builder.plug(row.id, self.builder.card(nic, row.address))
-            self._keep(row, lambda order: {"nics": (*order.nics, nic)})
+            with self.works.news:  # two cards must not see the same address free
+                self.vet((nic,))
+                row = self.address(row, order, f"card {nic.id}", _RUNS) or row
+                self._keep(row, lambda order: {"nics": (*order.nics, nic)})
+            try:
+                self.builder.plug(row.id, self.builder.card(nic, row.address))
+            except UnknownError:
+                raise  # it may be in
+            except WnodesError:
+                self._keep(row, lambda order: {"nics": _without(order.nics, nic)})
+                raise
         return self._shown(nic, row)
 
     def detach_nic(self, row: Row, card: str) -> None:

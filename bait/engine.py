@@ -13,23 +13,32 @@ from bait import adoption, metrics
 from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.drain import Drain
+from bait.jobs import Jobs
 from bait.ledger import Ledger, Row
 from bait.lrms import ask_allocation
 from bait.plan import MAKING, Act, Action
 from bait.works import Work, Works
 from wnodes_lrms import catalogue
-from wnodes_lrms.config import Config
-from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError, WnodesError
-from wnodes_lrms.lrms import Lrms
+from wnodes_lrms.config import TAG, Config
+from wnodes_lrms.errors import (
+    CancelledError,
+    NotListedError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
 
 _POLL = 0.05  # seconds between two looks at a booting guest
 _LOOK = 1.0  # seconds between two looks at its domain
 _PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a machine is tried again for want of an answer
+_SURE = 20.0  # seconds for which the LRMS must not list a job, before that is an answer
 _STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
 _NEWS = 5.0  # seconds after which a waiting starter hears that the bait lives
 
+_NONE = "the job asks for no machine, or has ended"
 _OVER = (State.FAILED, State.ENDING)
 
 log = logging.getLogger(__name__)
@@ -42,32 +51,35 @@ class Engine:
         self,
         config: Config,
         ledger: Ledger,
-        lrms: Lrms,
+        jobs: Jobs,
         builder: Builder,
         works: Works,
         drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
-        self.lrms = lrms
+        self.jobs = jobs
+        self.lrms = jobs.lrms
         self.builder = builder
         self.works = works
         self.drain = drain
 
-    def announce(self, job: str) -> None:
+    def announce(self, job: JobId) -> None:
         """Begin a machine for a job whose LRMS does not tell its hook which run of the job it is.
 
         That is asked for, by a thread of its own: a hook does not wait.
         """
         threading.Thread(target=self._begin_announced, args=(job,), daemon=True).start()
 
-    def _begin_announced(self, job: str) -> None:
+    def _begin_announced(self, job: JobId) -> None:
         try:
-            self.prepare(job, ask_allocation(self.lrms, job, threading.Event()).restart)
+            granted = ask_allocation(self.lrms, job, threading.Event())
+            if granted.tag:
+                self.prepare(job, granted.restart)
         except WnodesError as error:  # its starter asks again, and tells the user
             log.warning("not prepared: %s", error, extra=_ids(job, ""))
 
-    def prepare(self, job: str, restart: int) -> None:
+    def prepare(self, job: JobId, restart: int) -> None:
         """Begin a machine for the job; one that is begun already is success.
 
         Raises WnodesError if the node is drained.
@@ -79,15 +91,16 @@ class Engine:
         if self.ledger.promise(row):
             self._work(row, self._make_patiently)
 
-    def attach(self, job: str, uid: int) -> Iterator[dict[str, Any]]:
+    def attach(self, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
         """What a starter hears until its machine is ready or has failed.
 
         A job that no prolog announced (the bait was away) gets its machine now, also if there is
         one left of an earlier run: all that counts is read from the LRMS. Raises RejectedError to
-        anybody but the job's owner.
+        anybody but the job's owner, NotListedError if the LRMS goes on not listing the job.
         """
         told, asked = time.monotonic(), False
         deadline = told + self.config.machine.ready_timeout
+        missed: float | None = None  # since when the LRMS has not listed it
         while True:
             row = next(reversed(self._rows(job)), None)
             if not asked and (row is None or row.state in _OVER):
@@ -96,18 +109,21 @@ class Engine:
                     asked = True
                 except UnknownError as error:
                     # To end now would make the job use up its tries while the LRMS is away.
-                    if time.monotonic() > deadline:
+                    now = time.monotonic()
+                    missed = (missed or now) if isinstance(error, NotListedError) else None
+                    if now > deadline or (missed and now - missed > _SURE):
                         raise
                     yield {"state": State.REQUESTED, "waits": str(error)}
                     with self.works.news:
                         self.works.news.wait(_LOOK)
                 continue
             if row is None:
-                yield {"state": "failed", "message": "the job has ended", "retry": False}
+                yield {"state": "failed", "message": _NONE, "retry": False}
                 return
             if row.uid not in (None, uid):
                 raise RejectedError(f"job {job} is not yours")
-            self.works.heard.note(job)
+            if row.uid is not None:
+                self.works.heard.note(job)
             if row.state is State.FAILED:
                 yield {"state": "failed", "message": row.reason, "retry": row.retry}
                 return
@@ -120,17 +136,16 @@ class Engine:
             with self.works.news:
                 self.works.news.wait(_LOOK)
 
-    def _have_begun(self, job: str, uid: int, last: Row | None) -> None:
-        """Begin the machine of this run of the job, unless its last one is of this very run."""
+    def _have_begun(self, job: JobId, uid: int, last: Row | None) -> None:
+        """Begin the machine of this run of the job, if it wants one, unless its last one is of
+        this very run."""
         try:
-            allocation = self.lrms.allocation(job)
+            allocation = self.jobs.granted(job, uid)
         except UnknownError:
             if last is None:
                 raise
             return
-        if allocation.uid != uid:
-            raise RejectedError(f"job {job} is not yours")
-        if last is None or allocation.restart > last.restart:
+        if allocation.tag and (last is None or allocation.restart > last.restart):
             self.prepare(job, allocation.restart)
 
     def release(self, row: Row) -> None:
@@ -202,16 +217,14 @@ class Engine:
         if (allocation.job, allocation.restart) != (row.job, row.restart):
             raise RejectedError(f"the LRMS now runs restart {allocation.restart} of this job")
         if not allocation.tag:
-            self.ledger.forget(row, "asks for no machine")  # a lease: its process speaks for itself
+            self.ledger.withdraw(row)  # a lease: its process speaks for itself
             return
         owner = owner_of(allocation.uid, allocation.gid)
         by = f", named by {allocation.by}" if allocation.by else ""
-        self.ledger.change(
-            row.id,
-            f"allocation read: image {allocation.tag}{by}",
-            uid=owner.uid,
-            tag=allocation.tag,
-        )
+        # What a user has written is no tag before it has the form of one.
+        tag = allocation.tag if TAG.fullmatch(allocation.tag) else ""
+        what = f"allocation read: image {tag or 'that has no tag'}{by}"
+        self.ledger.change(row.id, what, uid=owner.uid, tag=tag)
         image = catalogue.read(_catalogue(self.config), allocation.tag)
         groups = [name for name, _number in owner.groups]
         if not may_use(self.config.allow, image.tag, owner.name, groups, allocation.account):
@@ -304,12 +317,18 @@ class Engine:
 
     def _handover(self, row: Row) -> dict[str, Any]:
         image = catalogue.read(_catalogue(self.config), row.tag)
+        where = paths(self.config, row.id)
+        try:
+            key, known_hosts = where.key.read_text(), where.known_hosts.read_text()
+        except OSError as error:
+            raise WnodesError(f"the machine's key is lost: {error}") from error
         return {
             "state": "ready",
             "machine": row.id,
             "image": row.tag,
             "address": row.address,
-            "folder": str(paths(self.config, row.id).handover),
+            "key": key,
+            "known_hosts": known_hosts,
             "shares": list(self.config.share.directories if image.trusted else ()),
             "shutdown": self.drain.by(),
             "cores": row.cores,

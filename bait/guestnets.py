@@ -1,4 +1,4 @@
-"""libvirt's networks that guests are on: the node's, with its filters, and isolated ones.
+"""libvirt's networks that guests are on: the node's, and isolated ones.
 
 Each function acts on a connection that its caller has.
 """
@@ -6,8 +6,6 @@ Each function acts on a connection that its caller has.
 import hashlib
 import logging
 from collections.abc import Collection
-from contextlib import suppress
-from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
@@ -17,23 +15,17 @@ from wnodes_lrms.config import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.resources import render
 
-FILTERS = {  # templates/nwfilter.xml.j2; the ids are always the same, so defining is changing
-    "wnodes-guest": "5f9d2b1c-36c4-4b57-9f0a-7f6f5e3f0c11",
-    "wnodes-mac": "0c0a1d5e-6b8e-4c67-8f0e-3f3f7c1d9a42",
-}
 _ARP_RETRY = 100  # ms
 
 log = logging.getLogger(__name__)
 
 
 def have_network(link: libvirt.virConnect, network: Network) -> None:
-    """Have the guests' network and their filter there: once a connection, that is also
-    after a restart of libvirt."""
+    """Have the guests' network there: once a connection, that is also after a restart of
+    libvirt.
+    """
     name = network.name
     try:
-        if link.getType() != "TEST":
-            for filter_, uuid in FILTERS.items():
-                link.nwfilterDefineXML(render("nwfilter.xml.j2", xml=True, name=filter_, uuid=uuid))
         if name not in link.listNetworks():
             values = {
                 "name": name,
@@ -90,18 +82,6 @@ def _active(link: libvirt.virConnect) -> list[str]:
     except libvirt.libvirtError as error:
         raise UnknownError(f"libvirt does not list its networks: {error}") from error
     return names
-
-
-def sweep_bindings(link: libvirt.virConnect) -> None:
-    """Remove the bindings of our filters to cards that are no more: a killed libvirtd leaves them,
-    and a new card of the same name could not be bound.
-    """
-    with suppress(libvirt.libvirtError):  # gone meanwhile, or a libvirt without filters
-        for binding in link.listAllNWFilterBindings():
-            card = binding.portDev()
-            if binding.filterName() in FILTERS and not Path("/sys/class/net", card).exists():
-                log.warning("card %s is gone: its filter's binding is removed", card)
-                binding.delete()
 
 
 def _hurry_neighbours(bridge: str) -> None:

@@ -7,7 +7,6 @@ ever listed, changed or destroyed.
 import errno
 import logging
 import pwd
-import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -30,7 +29,7 @@ from wnodes_lrms.resources import render
 MARK = "urn:wnodes-lrms:machine:1"
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
-_BOUND = re.compile("binding '.*' already exists")
+_ENDS = ("target", "port", "filterref")  # of a card, on the node's side
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
 
 log = logging.getLogger(__name__)
@@ -188,7 +187,7 @@ class Hypervisor:
         """Start a machine with the memory in the file.
 
         Its devices are those that the memory knows, in the same places; only what a new lease
-        changes, our mark and the CPUs, is taken from `xml`.
+        changes, our mark and the CPUs, is taken from `xml`, and the node's ends of its cards.
         """
         with self._links.own() as link:
             try:
@@ -232,6 +231,14 @@ class Hypervisor:
             guestnets.drop_isolated(self._connect(), self.node, keep)
         except UnknownError as error:  # the next machine's end tries again
             log.warning("%s", error)
+
+    def qemu_user(self) -> int | None:
+        """The uid of QEMU's processes; None if libvirt does not tell."""
+        try:
+            user = qemu_user(self._connect().getCapabilities())
+        except libvirt.libvirtError as error:
+            raise UnknownError(f"libvirt does not tell whom QEMU runs as: {error}") from error
+        return user[0] if user else None
 
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""
@@ -285,7 +292,6 @@ class Hypervisor:
             raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
         user = qemu_user(link.getCapabilities())
         self._runs_as = user[0] if user else None
-        guestnets.sweep_bindings(link)
         guestnets.have_network(link, self.network)
 
     def _event(
@@ -307,11 +313,28 @@ def _usual_uids() -> Iterator[int]:
 def _with(xml: str, other: str, names: Collection[str]) -> str:
     """A domain's XML with these elements as they are in the other's."""
     domain, source = ElementTree.fromstring(xml), ElementTree.fromstring(other)  # noqa: S314
+    _plug(domain, source)
     for name in names:
         for element in domain.findall(name):
             domain.remove(element)
         domain.extend(source.findall(name))
     return ElementTree.tostring(domain, encoding="unicode")
+
+
+def _plug(domain: ElementTree.Element, source: ElementTree.Element) -> None:
+    """Give a domain's cards the node's ends that they have in the other."""
+    ours = {_mac(card): card for card in source.iterfind("devices/interface")}
+    for card in domain.iterfind("devices/interface"):
+        mine = ours.get(_mac(card))
+        for name in _ENDS if mine is not None else ():
+            for element in card.findall(name):
+                card.remove(element)
+            card.extend(mine.findall(name) if mine is not None else ())
+
+
+def _mac(card: ElementTree.Element) -> str | None:
+    mac = card.find("mac")
+    return None if mac is None else mac.get("address")
 
 
 def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
@@ -333,7 +356,7 @@ def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 def _create(link: libvirt.virConnect, xml: str) -> None:
     """Ask again where something is left of a domain that has just ended, or of a killed libvirtd:
-    a log file that is still open, a filter's binding to a card that is no more.
+    a log file that is still open, a card that has not quite gone.
     """
     deadline = time.monotonic() + _BUSY
     while True:
@@ -341,9 +364,7 @@ def _create(link: libvirt.virConnect, xml: str) -> None:
             link.createXML(xml)
             return
         except libvirt.libvirtError as error:
-            guestnets.sweep_bindings(link)
-            passing = error.get_int1() == errno.EBUSY or _BOUND.search(str(error))
-            if not passing or time.monotonic() > deadline:
+            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bait.confined import Limits, lent, run_confined
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.run import run
+from wnodes_lrms.folders import PASSED, have
 
 _MIB = 1 << 20
+_LOOKING = Limits(seconds=30.0, memory=1024, file=0)
 _LOOK = 0.2  # seconds between two looks whether whoever waits is still wanted
 
 log = logging.getLogger(__name__)
@@ -27,14 +29,22 @@ log = logging.getLogger(__name__)
 class Cache:
     """The cache folder of one bait."""
 
-    def __init__(self, folder: Path, limit: int, in_use: Callable[[], set[str]]) -> None:
-        """`limit` is in MiB; `in_use` tells the digests that living machines stand on."""
+    def __init__(
+        self,
+        folder: Path,
+        limit: int,
+        in_use: Callable[[], set[str]],
+        reader: Callable[[], int | None],
+    ) -> None:
+        """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
+        `reader` the uid of QEMU's user, who reads disks that nobody has looked at."""
         self.folder = folder
         self.limit = limit
         self._in_use = in_use
+        self._reader = reader
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        have(folder, PASSED)
         for left in folder.glob("*.part"):
             left.unlink()
 
@@ -106,8 +116,7 @@ class Cache:
                     "mend the source or the catalogue"
                 )
             if part is image.disk:
-                refuse_references(new, image)
-            new.chmod(0o644)
+                refuse_references(new, image, self._reader())
             new.replace(self.path(part))
             _seen(self.path(part)).write_text(_stamp(self.path(part)))
         except OSError as error:
@@ -163,20 +172,29 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def refuse_references(disk: Path, image: Image) -> None:
+def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
     """Refuse a disk that names other files: QEMU would read those of the node for the guest.
 
     Raises WnodesError.
     """
-    info = json.loads(
-        run(
-            ["qemu-img", "info", "--output=json", "-f", image.format, str(disk)],
-            deadline=30.0,
-        )
-    )
-    data = info.get("format-specific", {}).get("data", {})
-    if "backing-filename" in info or "data-file" in data:
+    if references(disk, image.format, reader):
         raise WnodesError(f"image {image.tag}: its disk refers to another file: flatten it first")
+
+
+def references(disk: Path, form: str, reader: int | None) -> set[str]:
+    """The other files that a disk of this format names, as it names them. Raises WnodesError.
+
+    It may be anybody's work: it is looked at as the user `reader`, and lent to them.
+    """
+    argv = ("qemu-img", "info", "--output=json", "-f", form, str(disk))
+    with lent(reader, disk):
+        info = json.loads(run_confined(argv, reader, _LOOKING))
+    data = info.get("format-specific", {}).get("data", {})
+    return {
+        str(where[name])
+        for where, name in ((info, "backing-filename"), (data, "data-file"))
+        if name in where
+    }
 
 
 def free_mib(folder: Path) -> int:

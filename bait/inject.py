@@ -1,7 +1,8 @@
 """Puts a cloud user's keys and data into a disk whose image has no cloud-init, by libguestfs.
 
-`python -m bait.inject FILE`, FILE being the JSON of a Wish: a process of its own, because the
-library starts an appliance that may hang, and reads a disk that a user may have made.
+`python -m bait.inject`, with the JSON of a Wish on its standard input: a process of its own, see
+confined.py, because the library starts an appliance that may hang, and reads a disk that a user may
+have made.
 """
 
 import base64
@@ -69,8 +70,8 @@ def _mount(guest: "guestfs.GuestFS") -> None:  # type: ignore[name-defined]  # n
 
 
 def main() -> int:
-    """Do what the file says; a fault is the last line on standard error."""
-    values = json.loads(Path(sys.argv[1]).read_text())
+    """Do what the wish says; a fault is the last line on standard error."""
+    values = json.load(sys.stdin)
     try:
         inject(Wish(**values))
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bait import clock, usage
 from bait.life import MOVES, may
-from bait.store import Store
+from bait.store import Store, prune
 from bait.usage import Load, Subject, Usage
 from wnodes_lrms.model import Kind, State
 
@@ -91,6 +91,11 @@ class Ledger:
         """Close the file; whoever still asks gets a WnodesError."""
         self.store.close()
 
+    def prune(self) -> None:
+        """Forget what was over long ago."""
+        with self.store.change() as db:
+            prune(db, time.time())
+
     # Machines
 
     def promise(self, row: Row) -> bool:
@@ -145,6 +150,18 @@ class Ledger:
         if now and gone:
             self._moved(row, now.state, None)
 
+    def withdraw(self, row: Row) -> None:
+        """Take a promise back that nothing was done for, and that nobody asked for: no row, and no
+        event, is left of it. A machine that something was begun for stays."""
+        with self.store.change() as db:
+            now = _row(db, row.id)
+            gone = now is not None and now.state is State.REQUESTED
+            if gone:
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                db.execute("DELETE FROM event WHERE machine = ?", (row.id,))
+        if gone:
+            self._moved(row, State.REQUESTED, None)
+
     def get(self, machine: str) -> Row | None:
         """The row of a machine."""
         with self.store.change() as db:
@@ -190,11 +207,12 @@ class Ledger:
     def refuse_lease(self, lease: str, machine: str, job: str, reason: str) -> None:
         """Write down that an order was refused; nothing if it is known already."""
         with self.store.change() as db:
-            db.execute(
+            new = db.execute(
                 "INSERT OR IGNORE INTO lease VALUES (?, ?, ?, ?, ?, 1)",
                 (lease, machine, job, time.time(), reason),
             )
-            _record(db, job, machine, f"order refused: {reason}")
+            if new.rowcount:
+                _record(db, job, machine, f"order refused: {reason}")
 
     def rest(self, row: Row, state: State, what: str, code: int) -> None:
         """The machine has no domain and no lease any more; what ended the lease, and how.

@@ -15,7 +15,6 @@ class Sight:
 
     version: str
     networks: frozenset[str]  # active ones
-    filters: frozenset[str] | None  # None: this kind of libvirt has no filters
     qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
 
 
@@ -28,24 +27,16 @@ def look(uri: str) -> Sight:
         return Sight(
             f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
             frozenset(link.listNetworks()),
-            _filters(link),
             qemu_user(link.getCapabilities()),
         )
     except libvirt.libvirtError as error:
         raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
 
 
-def _filters(link: libvirt.virConnect) -> frozenset[str] | None:
-    try:
-        return frozenset(link.listNWFilters())
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
-            return None
-        raise
-
-
 def qemu_user(capabilities: str) -> tuple[int, int] | None:
-    """From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
+    """Uid and gid of QEMU's processes; None if libvirt does not tell.
+
+    From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
     for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
         label = model.findtext("baselabel") or ""
         if model.findtext("model") == "dac" and ":" in label:

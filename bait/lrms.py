@@ -12,11 +12,13 @@ _ASK_AGAIN = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between questions to an L
 def ask_allocation(lrms: Lrms, job: str, cancelled: threading.Event) -> Allocation:
     """What the job was granted, asked again for a while if there is no answer.
 
-    Raises UnknownError if there is none at last, CancelledError if it is no longer wanted.
+    Raises UnknownError if there is none at last, CancelledError if it is no longer wanted,
+    RejectedError if that is the name of no job: the ledger may be of an earlier release.
     """
+    number = lrms.job_id(job)
     for pause in (*_ASK_AGAIN, None):
         try:
-            return lrms.allocation(job)
+            return lrms.allocation(number)
         except UnknownError:
             if pause is None:
                 raise

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bait.ledger import Moved
 from bait.plan import AT_REST
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ def keep(folder: Path, moved: Moved) -> None:
     mark = folder / moved.job
     try:
         if moved.new is State.REQUESTED:
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            have(folder, PASSED)
             mark.touch()
         elif moved.new is None or (moved.kind is Kind.CLOUD and moved.new in AT_REST):
             with contextlib.suppress(FileNotFoundError):

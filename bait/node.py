@@ -17,6 +17,7 @@ from typing import Protocol
 from bait import marks, metrics
 from bait.build import Builder, paths
 from bait.drain import Drain
+from bait.jobs import Jobs
 from bait.ledger import Ledger, Moved, Row
 from bait.plan import Act, Action, Evidence, grounds, plan
 from bait.sources import Source
@@ -24,7 +25,6 @@ from bait.usage import Load
 from bait.works import Works
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
-from wnodes_lrms.lrms import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run
 
@@ -70,7 +70,7 @@ class Node:
         self,
         config: Config,
         ledger: Ledger,
-        lrms: Lrms,
+        jobs: Jobs,
         builder: Builder,
         works: Works,
         hands: dict[Kind, Hand],
@@ -83,7 +83,7 @@ class Node:
         self.hands = hands
         self.drain = drain
         self.notice = config.cloud.shutdown_time + EVERY
-        self._jobs = Source("lrms", lrms.live_jobs)
+        self._jobs = Source("lrms", jobs.live)
         self._domains = Source("libvirt", builder.hypervisor.domains)
         self._looking = threading.Lock()  # one look at a time
         self._doubts: dict[tuple[Act, str], float] = {}  # since when each has stood, monotonic

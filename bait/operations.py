@@ -10,6 +10,9 @@ from bait.node import Node
 from bait.publishing import publish
 from bait.why import Rules, why
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.jobid import JobId
+
+_MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -23,6 +26,11 @@ def text(request: Request, key: str) -> str:
     return value
 
 
+def job(engine: Engine, request: Request) -> JobId:
+    """The job that the request is about. Raises RejectedError if it names none."""
+    return engine.lrms.job_id(text(request, "job"))
+
+
 def _seconds(request: Request, key: str) -> float | None:
     value = request.get(key)
     if value is not None and not isinstance(value, int | float):
@@ -33,16 +41,16 @@ def _seconds(request: Request, key: str) -> float | None:
 def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
     restart = request.get("restart")
     if restart is None:
-        engine.announce(text(request, "job"))
-    elif isinstance(restart, int) and restart >= 0:
-        engine.prepare(text(request, "job"), restart)
+        engine.announce(job(engine, request))
+    elif isinstance(restart, int) and 0 <= restart < _MOST_RUNS:
+        engine.prepare(job(engine, request), restart)
     else:
         raise RejectedError("restart: a whole number is needed")
     return {}
 
 
-def _release(node: Node, _engine: Engine, request: Request) -> Answer:
-    failed = node.release(text(request, "job"))
+def _release(node: Node, engine: Engine, request: Request) -> Answer:
+    failed = node.release(job(engine, request))
     return {"failed": failed.reason, "retry": failed.retry} if failed else {}
 
 

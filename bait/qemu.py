@@ -99,13 +99,12 @@ class Processes:
                         yield int(entry.name), machine
 
     def _helpers(self, machine: str) -> list[int]:
-        """Those of a machine, with a folder in the machine's own."""
-        own = f"={self.folder}/{machine}/"
+        """Those of a machine: virtiofsd, under the name that hooks/virtiofsd.py gives it."""
+        own = f"{self.folder}/{machine}/virtiofsd"
         return [
             int(entry.name)
             for entry in self._entries()
-            if is_share_server(_process(entry))
-            and any(own in word for word in _command_line(entry))
+            if is_share_server(_process(entry)) and _command_line(entry)[:1] == [own]
         ]
 
     def _entries(self) -> Iterator[Path]:

@@ -2,25 +2,34 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from bait.node import EVERY, Node
 from wnodes_lrms.errors import WnodesError
+
+_PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old
 
 log = logging.getLogger(__name__)
 
 
 class Rounds:
-    """Reconciliation of a node, with what a drain of it wants."""
+    """Reconciliation of a node, with what a drain of it wants, and its guests' firewall."""
 
-    def __init__(self, machines: Node) -> None:
+    def __init__(self, machines: Node, keep_firewall: Callable[[], None]) -> None:
         self._machines = machines
+        self._keep_firewall = keep_firewall
+        self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
     def make(self) -> float:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
         machines = self._machines
         try:
+            self._keep_firewall()
             machines.drain.keep()
+            if time.monotonic() > self._pruned + _PRUNED:
+                machines.ledger.prune()
+                self._pruned = time.monotonic()
             waits = [line.wait for line in machines.reconcile() if line.wait]
         except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
             self._say("nothing can be written down, so nothing is done", error)

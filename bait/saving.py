@@ -14,6 +14,7 @@ from wnodes_lrms import catalogue
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
 
@@ -83,11 +84,11 @@ class Saver:
         disk = self.folder / f"{tag}.qcow2"
         new = disk.with_suffix(".new")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(self.folder, PASSED)
             new.unlink(missing_ok=True)
             self.builder.save(row.id, row.state not in AT_REST, new)
             new.replace(disk)
-            catalogue.write(self.folder, self._image(row, tag, disk))
+            catalogue.write(self.folder, self._image(row, tag, disk), 0o600)
         except (WnodesError, OSError) as error:
             log.error("%s", error, extra={"job": row.job, "machine": row.id})
             with suppress(OSError):

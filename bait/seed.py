@@ -73,13 +73,26 @@ def files(guest: Guest, context: str) -> dict[str, str]:
         public_key=guest.public_key,
         owner=guest.owner,
         shares=guest.shares,
-        workdir=guest.workdir,
+        make_home=not _within(guest.owner.home, guest.shares),
+        make_top=_top(guest.workdir, guest.shares),
     )
     return {
         "meta-data": json.dumps({"instance-id": guest.id, "local-hostname": guest.hostname}),
         "user-data": _cloud_config(guest, script) if cloud_init else script,
         "network-config": json.dumps(_network(guest)),
     }
+
+
+def _top(workdir: str, shares: tuple[str, ...]) -> str:
+    """The folder in / that a working directory is below; empty where a shared folder has it."""
+    if not workdir.startswith("/"):
+        return ""
+    path = "/" + os.path.normpath(workdir).lstrip("/")
+    return "" if path == "/" or _within(path, shares) else "/".join(path.split("/")[:2])
+
+
+def _within(path: str, shares: tuple[str, ...]) -> bool:
+    return any(Path(path).is_relative_to(share) for share in shares)
 
 
 def _cloud_config(guest: Guest, script: str) -> str:

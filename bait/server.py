@@ -18,10 +18,11 @@ from bait.cloud import Cloud
 from bait.door import Door
 from bait.engine import Engine
 from bait.node import Node
-from bait.operations import OPERATIONS, text
+from bait.operations import OPERATIONS, job
 from bait.places import places
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
@@ -37,7 +38,7 @@ class Server(Door):
         self.engine = engine
         self.cloud = cloud
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            have(path.parent, PASSED)
             path.unlink(missing_ok=True)
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(str(path))
@@ -68,21 +69,21 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     done = {"ok": True, "end": True}
     op = request.get("op")
     if op == "attach":
-        yield from server.engine.attach(text(request, "job"), uid)
+        yield from server.engine.attach(job(server.engine, request), uid)
         yield done
         return
     if op == "again":
-        yield from again(server.engine, text(request, "job"), uid)
+        yield from again(server.engine, job(server.engine, request), uid)
         yield done
         return
     if op == "lease":
         token = request.get("token")
         if not isinstance(token, str):
             raise RejectedError("token: a signed order is needed")
-        yield from server.cloud.accept(token, text(request, "job"), uid)
+        yield from server.cloud.accept(token, job(server.engine, request), uid)
         return
     if op == "lease-ending":
-        server.cloud.ending(text(request, "job"), uid)
+        server.cloud.ending(job(server.engine, request), uid)
         yield done
         return
     if uid != 0:

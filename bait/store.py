@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 # What each version of the file adds; the file's user_version says how many it has had.
 _SCHEMA = (
@@ -115,13 +116,13 @@ class Store:
         """Open the file, made at the first use. Raises WnodesError if that can't be done."""
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(path.parent, PASSED)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._migrate()
-            self._forget_old(time.time() - _KEPT)
+            prune(self._db, time.time())
         except (OSError, sqlite3.Error) as error:
             raise WnodesError(f"ledger {path}: {error}") from error
 
@@ -150,12 +151,14 @@ class Store:
         for number, script in enumerate(_SCHEMA[version:], start=version + 1):
             self._db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
 
-    def _forget_old(self, before: float) -> None:
-        for condition in (
-            "event WHERE at < ?",
-            "lease WHERE at < ? AND reason IS NOT NULL",
-            # What was never sent is a user's debt: it waits for a site that publishes.
-            "usage WHERE ended < ? AND (kind = 'batch' OR sent >= ended)",
-            "message WHERE at < ? AND state = 'sent'",
-        ):
-            self._db.execute(f"DELETE FROM {condition}", (before,))  # noqa: S608 (ours)
+
+def prune(db: sqlite3.Connection, now: float) -> None:
+    """Delete what has been over for longer than it is kept; `now` in seconds since the epoch."""
+    for condition in (
+        "event WHERE at < ?",
+        "lease WHERE at < ? AND reason IS NOT NULL",
+        # What was never sent is a user's debt: it waits for a site that publishes.
+        "usage WHERE ended < ? AND (kind = 'batch' OR sent >= ended)",
+        "message WHERE at < ? AND state = 'sent'",
+    ):
+        db.execute(f"DELETE FROM {condition}", (now - _KEPT,))  # noqa: S608 (ours)

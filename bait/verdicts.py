@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.guestnets import FILTERS
 from bait.libvirtsight import Sight
 from wnodes_lrms.config import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -30,21 +29,26 @@ def kvm(accel: str, works: bool, why: str) -> Check:
     return warning("kvm", f"machines are emulated, which is slow: {why}", remedy)
 
 
-def network(sight: Sight, wanted: Network) -> list[Check]:
-    """Whether the guests' network is active and their anti-spoofing filter defined."""
-    remedy = "restart wnodes-bait: it makes the network and the filter, or its log says why not"
-    checks = [
-        ok("network", f"{wanted.name} is active, {wanted.subnet}")
-        if wanted.name in sight.networks
-        else fault("network", f"{wanted.name} is not active in libvirt", remedy)
-    ]
-    if sight.filters is None:
-        checks.append(unknown("network filter", "this libvirt has no filters to tell of"))
-    elif missing := ", ".join(sorted(FILTERS.keys() - sight.filters)):
-        checks.append(fault("network filter", f"{missing} is not defined in libvirt", remedy))
-    else:
-        checks.append(ok("network filter", f"{', '.join(FILTERS)} are defined"))
-    return checks
+def network(sight: Sight, wanted: Network) -> Check:
+    """Whether the guests' network is active."""
+    remedy = "restart wnodes-bait: it makes the network, or its log says why not"
+    if wanted.name in sight.networks:
+        return ok("network", f"{wanted.name} is active, {wanted.subnet}")
+    return fault("network", f"{wanted.name} is not active in libvirt", remedy)
+
+
+def firewall(table: str, trouble: str | None) -> Check:
+    """`trouble` is why nftables does not hold the guests by the tables of this name."""
+    name = "guests' firewall"
+    if trouble is None:
+        return ok(name, f"nftables has the tables {table}")
+    return fault(
+        name,
+        f"nftables has no tables {table}: guests reach the node and its networks, under any"
+        f" address: {trouble}",
+        "install nftables, with a kernel that has its families bridge and inet, and restart"
+        " wnodes-bait: it makes the tables, or its log says why not",
+    )
 
 
 class Copy(Enum):

@@ -6,6 +6,7 @@ from typing import Protocol
 from uuid import UUID
 
 from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
 
@@ -39,7 +40,7 @@ class Directory:
             return
         new = path.with_suffix(".new")
         try:
-            self.folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            have(self.folder, PASSED)
             new.unlink(missing_ok=True)
             new.touch(mode=0o600)
             os.truncate(new, size * _GIB)

@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import os
 import shlex
 import signal
 import subprocess
@@ -23,11 +24,17 @@ _SAYS = 1024  # bytes of an answer that a machine gives in words
 class Guest:
     """The machine, as reached over one SSH connection that all commands share."""
 
-    def __init__(self, machine: dict[str, Any], user: str) -> None:
-        folder = machine["folder"]
-        # The socket's name is relative, for one of a UNIX socket may have but 107 characters: ssh
-        # runs in that folder.
+    def __init__(self, machine: dict[str, Any], user: str, folder: str) -> None:
+        """`folder` is the user's own, and nobody else's: keys and the connection's socket go there.
+
+        Names in it are relative, and ssh runs there: that of a UNIX socket may have but 107
+        characters, and ssh reads some characters of a name otherwise than as they stand.
+        """
         self.folder = folder
+        for name in ("key", "known_hosts"):
+            made = os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(made, "w", encoding="utf-8") as file:
+                file.write(machine[name])
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "30",
@@ -35,13 +42,13 @@ class Guest:
             "GlobalKnownHostsFile": "none",
             "HostKeyAlgorithms": "ssh-ed25519",
             "IdentitiesOnly": "yes",
-            "IdentityFile": f"{folder}/key",
+            "IdentityFile": "key",
             "KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org",
             "LogLevel": "ERROR",
             "ServerAliveCountMax": "10",
             "ServerAliveInterval": "15",
             "StrictHostKeyChecking": "yes",
-            "UserKnownHostsFile": f"{folder}/known_hosts",
+            "UserKnownHostsFile": "known_hosts",
         }
         self.ssh = ["ssh", "-T", "-F", "none"]
         for name, value in options.items():

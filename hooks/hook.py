@@ -19,6 +19,8 @@ LONGEST_ANSWER = 65536
 # 12, 12.3 (an array's task), 12.server.site.org, 12[3].server: as LRMSs write them.
 JOB_ID = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-_[]")
 
+HOST = JOB_ID - frozenset("[]")  # a node's name, which becomes a part of a path
+
 
 class TroubleError(Exception):
     """Why the bait did not do as asked, in words for the administrator."""
@@ -69,6 +71,8 @@ def tell(act: str, pattern: str, job: str, node: str, restart: str = "") -> None
         raise TroubleError("there is no job id: is this run by the batch system?")
     if "%n" in pattern and not node:
         raise TroubleError("the node's name is not told, so the bait's socket is unknown")
+    if not HOST.issuperset(node) or node.startswith((".", "-")):
+        raise TroubleError(f"{node[:80]!a} is no node's name: is this run by the batch system?")
     if restart and not (restart.isascii() and restart.isdigit()):
         raise TroubleError("the count of restarts is no number: is this run by the batch system?")
     count = f',"restart":{int(restart)}' if restart else ""
@@ -90,7 +94,7 @@ def tell(act: str, pattern: str, job: str, node: str, restart: str = "") -> None
 
 def report(act: str, job: str, trouble: str) -> None:
     """One line to standard error and to syslog: some LRMSs keep only the latter."""
-    line = f"wnodes: job {job or '?'}: {act}: {' '.join(trouble.split())}"
+    line = " ".join(f"wnodes: job {job or '?'}: {act}: {trouble}".split())
     import syslog
 
     syslog.openlog("wnodes-hook", syslog.LOG_PID, syslog.LOG_DAEMON)

@@ -30,7 +30,7 @@ STARTED = int(time.time())  # seconds since the epoch
 # a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
-cd {workdir} || exit 125
+cd {workdir} 2>&5 || exit 125
 exec {command} >&4 2>&5 4>&- 5>&-
 """
 RUN = """exec 4>&1 5>&2 2>{guest}/said

@@ -18,9 +18,12 @@ import contextlib
 import os
 import re
 import resource
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -50,6 +53,7 @@ class Signals:
     def __init__(self) -> None:
         self.guest: Guest | None = None
         self.early: list[str] = []
+        self.undo = contextlib.ExitStack()  # before the end, however it comes
         for name in FORWARDED:
             signal.signal(getattr(signal, f"SIG{name}"), self.arrive)
 
@@ -58,6 +62,7 @@ class Signals:
         if self.guest:
             self.send(name)
         elif name in TO_ALL:
+            self.undo.close()
             die(number)  # nothing runs yet that could end in an orderly way
         else:
             self.early.append(name)
@@ -106,7 +111,11 @@ def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str
     import pwd
 
     machine = attach(job, path)
-    guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name)
+    if "key" not in machine:
+        raise NoMachineError(f"the bait on node {job.node} is of an earlier version: restart it")
+    folder = tempfile.mkdtemp(prefix="wnodes-")
+    signals.undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name, folder)
     lost: list[NoMachineError] = []
     watched = (job, path, guest, machine.get("shutdown"), lost)
     threading.Thread(target=watch, args=watched, daemon=True).start()
@@ -135,7 +144,9 @@ def run_payload(
     wanted, results = payload.declared("WNODES_STAGE_IN"), payload.declared("WNODES_STAGE_OUT")
     facts = {name: text.encode() for name, text in payload.features(job, machine).items()}
     packed = payload.bundle(argv, {**files, **facts}, workdir)
-    guest.connect(f"tar -x -C {payload.GUEST} -f -", packed)
+    # A directory that is not shared is made by its owner; where they may not, `cd` will say so.
+    make = f" && {{ mkdir -p {shlex.quote(workdir)} || :; }} 2>/dev/null" if travel else ""
+    guest.connect(f"tar -x -C {payload.GUEST} -f -{make}", packed)
     if travel:
         stage_in(guest, workdir, wanted)
     session = guest.run(f"exec sh {payload.GUEST}/run")
@@ -163,7 +174,8 @@ def main(
     path = pattern.replace("%n", node)
     job = SYSTEMS[lrms](number, node, path)
     try:
-        end = run_inside(job, path, signals, form, list(words))
+        with signals.undo:
+            end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
         give_up(job, trouble, int(retries))
     how, code = end.split()

@@ -21,6 +21,7 @@ from occi_bridge.identity import DeniedError, User
 from occi_bridge.ports import Authenticator, Service
 from occi_bridge.render import Answer
 from occi_bridge.wire import OcciError
+from wnodes_lrms import crosssite
 
 _HEADERS = 128 * 1024  # bytes; user data may come in a header
 _BODY = 512 * 1024  # bytes
@@ -57,10 +58,13 @@ class _Occi:
         self._rendering: dict[Hashable, asyncio.Future[Answer]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._others:
+        foreign = _foreign(scope)
+        if scope["type"] != "http" or (scope["path"] in self._others and not foreign):
             await self._router(scope, receive, send)
             return
         try:
+            if foreign:
+                raise OcciError(403, foreign)
             answer = await self._answer(scope, receive)
         except Gone:
             return
@@ -118,6 +122,17 @@ class _Occi:
         if self._service.revision() == revision:
             self._cache.put(revision, key, answer)
         return answer
+
+
+def _foreign(scope: Scope) -> str | None:
+    """What is to be said to a page of another site that makes a user's browser ask for this."""
+    if scope["type"] != "http":
+        return None
+    foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
+    if foreign:
+        address = (scope.get("client") or ("",))[0]
+        _log.warning('refused: address=%s status=403 reason="%s"', address, foreign)
+    return foreign
 
 
 def _call(scope: Scope, user: User, content: bytes) -> Call:

@@ -10,16 +10,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from occi_bridge import policy
+from occi_bridge import fqans
 from occi_bridge.verifier import DEADLINE, LONGEST
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PATIENCE = DEADLINE + 2.0  # seconds: with the time that a new process takes to start
 _ANSWER = 65536  # bytes
 _UNVERIFIED = "VOMS attributes can't be verified now: try again later"
-# SSL_CERT_FILE: without it the library takes the system's CAs of the web for anchors too, and
-# reads them for each question.
-_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "SSL_CERT_FILE": "/dev/null"}
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 log = logging.getLogger(__name__)
 
@@ -115,16 +113,18 @@ def _end(process: "subprocess.Popen[bytes]") -> int:
 
 
 def _attributes(answer: bytes) -> Attributes:
-    """An answer as values. Raises RejectedError for a refusal, and for another VO's FQANs."""
+    """An answer as values, once more of the right VO. Raises RejectedError for a refusal."""
     said = json.loads(answer)
     if "refused" in said:
         reason = "".join(c if c.isprintable() else " " for c in str(said["refused"]))[:300]
         raise RejectedError(f"VOMS attributes: {reason}")
     try:
-        fqans = [
-            fqan for each in said["attributes"] for fqan in policy.of_vo(each["vo"], each["fqans"])
+        found = [
+            fqan
+            for each in said["attributes"]
+            for fqan in fqans.of_vo(fqans.vo(each["vo"]), each["fqans"])
         ]
+        until = min(each["until"] for each in said["attributes"])
     except ValueError as error:
         raise RejectedError(f"VOMS attributes: {error}") from error
-    until = min((each["until"] for each in said["attributes"]), default=float("inf"))
-    return Attributes(tuple(dict.fromkeys(fqans)), until)
+    return Attributes(tuple(dict.fromkeys(found)), until)

@@ -9,10 +9,10 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge import rows, schema, tables
 from occi_bridge.desk import Desk
-from occi_bridge.linking import make_link, stored
+from occi_bridge.linking import check_tags, make_link, stored
 from occi_bridge.making import check_image, check_quota, hostname
 from occi_bridge.networks import Net
-from occi_bridge.quota import Amount
+from occi_bridge.quota import FAILED, Amount, full
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
 from occi_bridge.validate import New
 from occi_bridge.view import state
@@ -46,6 +46,8 @@ def change(
         for name, value in row.attributes.items()
         if not whole or name == schema.PUBLIC_KEY
     }
+    if len(mixins) > len(row.mixins):
+        check_tags(mixins)
     new = {name: value for name, value in (kept | stored(attributes)).items() if value != ""}
     rows.change(desk.link, row, attributes=new, mixins=mixins)
     for link in links:
@@ -175,11 +177,12 @@ def _save(desk: Desk, row: Compute, title: str) -> None:
     if not row.node or row.state not in ("running", "stopped"):
         raise OcciError(409, "only a machine that runs, or has run and is stopped, can be saved")
     saved = tables.saved.c
-    own = sa.and_(saved.owner == desk.user.key, saved.state != "failed")
-    count = desk.link.execute(sa.select(sa.func.count()).where(own)).scalar_one()
-    allowed = desk.user.grant.machines
-    if count >= allowed:
-        raise OcciError(403, f"quota of saved images: {count} used, 1 asked, {allowed} allowed")
+    desk.db.lock(desk.link, f"owner {desk.user.key}")
+    count = desk.count(tables.saved, saved.owner == desk.user.key, saved.state != "failed")
+    fault = full("saved images", count, desk.user.grant.machines)
+    if fault:
+        raise OcciError(403, fault)
+    _forget_failed(desk)
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "image"
     now = time.time()
     architecture = row.image.split("_", 2)[2]  # of <name>_<os>_<arch>
@@ -195,6 +198,16 @@ def _save(desk: Desk, row: Compute, title: str) -> None:
         "created": now,
     }
     desk.link.execute(sa.insert(tables.saved).values(**values))
+
+
+def _forget_failed(desk: Desk) -> None:
+    """Of the images of this user that failed only the latest are remembered."""
+    saved = tables.saved.c
+    mine = (saved.owner == desk.user.key, saved.state == "failed")
+    latest = sa.select(saved.tag).where(*mine).order_by(saved.created.desc()).offset(FAILED)
+    old = list(desk.link.execute(latest).scalars())
+    if old:
+        desk.link.execute(sa.delete(tables.saved).where(saved.tag.in_(old)))
 
 
 _ACTIONS = {"start": _start, "stop": _stop, "restart": _restart, "suspend": _suspend}

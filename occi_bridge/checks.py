@@ -1,8 +1,7 @@
 """`wnodes-bridge --check`: looks at all that the bridge needs on this host, and changes nothing."""
 
-import ctypes.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from occi_bridge import processes
+from occi_bridge import gridfiles, processes, signingpolicy
 from occi_bridge.baits import client_context
 from occi_bridge.database import engine
 from wnodes_lrms import hostcheck
@@ -38,6 +37,7 @@ def checks(bridge: Bridge) -> Iterator[Check]:
         yield fault("order key", str(error), "openssl genpkey -algorithm ed25519; see the manual")
     yield _database(bridge.database)
     yield from _maps(bridge)
+    yield from _lines(bridge)
     yield _voms(bridge)
     yield from (_bait(bridge, url) for url in bridge.baits)
 
@@ -65,14 +65,32 @@ def _maps(bridge: Bridge) -> Iterator[Check]:
         yield fault("grants", "none: nobody may have anything", "add a [[bridge.grant]]")
 
 
+def _lines(bridge: Bridge) -> Iterator[Check]:
+    """What can't be read in the files that have names of people."""
+    remedy = "mend the line: names are written as /C=IT/O=INFN/CN=Someone"
+    readers: list[tuple[Callable[[Path], tuple[object, list[str]]], str]] = [
+        (gridfiles.bans, bridge.ban_file),
+        (gridfiles.mappings, bridge.grid_mapfile),
+        (gridfiles.mappings, bridge.voms_mapfile),
+    ]
+    for read, path in readers:
+        try:
+            yield from (fault("names", said, remedy) for said in read(Path(path))[1])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield fault("names", f"{path}: {error.strerror}", "let the bridge's user read it")
+    for policy in sorted(Path(bridge.ca_dir).glob("*.signing_policy")):
+        try:
+            signingpolicy.read(policy)
+        except (OSError, ValueError) as error:
+            yield fault("names", f"{policy}: {error}", remedy)
+
+
 def _voms(bridge: Bridge) -> Check:
     if not any(Path(bridge.voms_dir).glob("*/*.lsc")):
         return warning(
             "voms", f"{bridge.voms_dir} has no LSC file: no VO is known", "add those of your VOs"
-        )
-    if ctypes.util.find_library("vomsapi") is None:
-        return fault(
-            "voms", "libvomsapi is not there", "install libvomsapi1v5 (Debian) or voms (EL)"
         )
     return ok("voms", f"LSC files in {bridge.voms_dir}")
 

@@ -9,6 +9,7 @@ import os
 import pwd
 import resource
 import struct
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def read_only(folders: Iterable[str]) -> None:
     parts = [handled, *([_NET] if version >= 4 else []), *([_SCOPE] if version >= 6 else [])]
     attributes = struct.pack(f"{len(parts)}Q", *parts)
     rules = _checked(_libc.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
-    for place in {*_PROGRAM, *_places(folders)}:
+    for place in {*_PROGRAM, *sys.path, *_places(folders)}:
         try:
             opened = os.open(place, os.O_PATH | os.O_CLOEXEC)
         except OSError:

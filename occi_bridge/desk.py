@@ -134,6 +134,10 @@ class Desk:
         )
         return Amount(int(computes[0]), int(computes[1]), int(computes[2]), int(storage))
 
+    def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+        """How many rows of a table fit."""
+        return int(self._row(sa.select(sa.func.count()).select_from(table).where(*where))[0])
+
     def _row(self, query: sa.Select[Any]) -> Sequence[Any]:
         return tuple(self.link.execute(query).one())
 

@@ -1,13 +1,15 @@
 """The grid's authorization files: who is banned, and which local account a user has.
 
-A line is `"/C=IT/O=INFN/CN=Someone" account`, a # begins a comment line. Files are read again when
-they change. What is wrong is logged with file and line, and opens no door: a broken mapping maps
-nobody, and while the ban file is broken, what it said before holds too.
+A line is `"/C=IT/O=INFN/CN=Someone" account`, a # begins a comment line; a name may be spelled in
+all the ways that oneline.normal() reads. Files are read at the start, and again when they change.
+What is wrong is logged with file and line, and opens no door: a broken mapping maps nobody, and
+while the ban file is broken, what it said before holds too.
 """
 
+import codecs
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +20,7 @@ from wnodes_lrms.order import Account
 from wnodes_lrms.tls import stamp
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"\s*(.*)')
-_BARE = re.compile(r"(/\S*)\s*(.*)")
+_BARE = re.compile(r"(\S+)\s*(.*)")
 _ACCOUNT = TypeAdapter[str](Account)
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,14 @@ class _File:
         self._stamp = now
         return changed
 
+    def look(self) -> None:
+        """Read it if it is another one."""
+        if self.changed():
+            self._load()
+
+    def _load(self) -> None:
+        raise NotImplementedError
+
 
 class Bans(_File):
     """The ban file: a DN or an FQAN a line; * in a DN is any text, /vo/* all of a VO."""
@@ -56,8 +66,7 @@ class Bans(_File):
 
     def refusal(self, dn: str, fqans: Sequence[str]) -> str | None:
         """Why this user may not enter; None if he may."""
-        if self.changed():
-            self._load()
+        self.look()
         if self._patterns is None:
             return f"nobody may enter: {self.path} is broken"
         banned = next((each for each in self._patterns if policy.fits(each, dn, fqans)), None)
@@ -68,7 +77,7 @@ class Bans(_File):
     def _load(self) -> None:
         before = self._patterns
         try:
-            patterns, faults = _bans(_lines(self.path))
+            patterns, faults = bans(self.path)
         except FileNotFoundError:
             if before is None:
                 self._patterns = frozenset()
@@ -96,8 +105,7 @@ class Maps(_File):
 
     def account(self, dn: str, fqans: Sequence[str]) -> Mapping | None:
         """The first line for the DN, or for the first FQAN that has one; None if there is none."""
-        if self.changed():
-            self._load()
+        self.look()
         if dn in self._mappings:
             return self._mappings[dn]
         for fqan in fqans:
@@ -109,68 +117,79 @@ class Maps(_File):
     def _load(self) -> None:
         self._mappings = {}
         try:
-            for where, line in _lines(self.path):
-                mapping = _mapping(where, line)
-                if mapping:
-                    self._mappings.setdefault(mapping.who, mapping)
+            self._mappings, faults = mappings(self.path)
         except FileNotFoundError:
             return
         except OSError as error:
             log.error("%s can't be read, it maps nobody: %s", self.path, error.strerror)
             return
+        for fault in faults:
+            log.error("%s", fault)
         log.info("%s: %d mappings", self.path, len(self._mappings))
 
 
-def _lines(path: Path) -> list[tuple[str, str]]:
-    """The lines that say something, with their places."""
-    found = []
-    for number, raw in enumerate(path.read_bytes().splitlines(), 1):
-        line = raw.decode(errors="surrogateescape").strip()
-        if line and not line.startswith("#"):
-            found.append((f"{path}:{number}", line))
-    return found
-
-
-def _bans(lines: Iterable[tuple[str, str]]) -> tuple[set[str], list[str]]:
+def bans(path: Path) -> tuple[set[str], list[str]]:
+    """Who is banned by a file, and what is wrong in it, line by line. Raises OSError."""
     patterns, faults = set(), []
-    for where, line in lines:
+    for where, line in _lines(path):
         quoted = _QUOTED.fullmatch(line)
         text, rest = (quoted[1], quoted[2]) if quoted else (line, "")
         try:
             if rest and not rest.startswith("#"):
                 raise ValueError("there is text after the closing quote")
             patterns.add(_who(text))
+            if not quoted:  # what comes after a # may belong to the name, or be a comment
+                patterns.add(_who(re.split(r"\s#", text)[0]))
         except ValueError as error:
             faults.append(f"{where}: {error}")
     return patterns, faults
 
 
-def _mapping(where: str, line: str) -> Mapping | None:
-    match = _QUOTED.fullmatch(line) or _BARE.fullmatch(line)
-    try:
-        if not match:
-            raise ValueError('not of the form "name" account')
-        who = _who(match[1])
-    except ValueError as error:
-        log.error("%s: %s; the line is ignored", where, error)
-        return None
-    account = match[2].split("#")[0].split(",")[0].strip()
-    try:
-        if _ACCOUNT.validate_python(account.removeprefix(".")) == "root":
-            raise ValueError("root")
-    except (ValidationError, ValueError):
-        # The line stays as one that gives nothing: a later one might give more.
-        log.error("%s: «%s» can't be an account; %s has none", where, ascii(account)[1:-1], who)
-        account = ""
-    return Mapping(where, who, account)
+def mappings(path: Path) -> tuple[dict[str, Mapping], list[str]]:
+    """Who has which account by a file, the first line of each; and what is wrong in it.
+
+    Raises OSError.
+    """
+    found: dict[str, Mapping] = {}
+    faults = []
+    for where, line in _lines(path):
+        match = _QUOTED.fullmatch(line) or _BARE.fullmatch(line)
+        try:
+            if not match or match[1].startswith('"'):
+                raise ValueError('not of the form "name" account')
+            who = _who(match[1])
+        except ValueError as error:
+            faults.append(f"{where}: {error}; the line is ignored")
+            continue
+        account = match[2].split("#")[0].split(",")[0].strip()
+        try:
+            if _ACCOUNT.validate_python(account.removeprefix(".")) == "root":
+                raise ValueError("root")
+        except (ValidationError, ValueError):
+            # The line stays as one that gives nothing: a later one might give more.
+            said = ascii(account)[1:-1]
+            faults.append(f"{where}: «{said}» can't be an account; {who} has none")
+            account = ""
+        found.setdefault(who, Mapping(where, who, account))
+    return found, faults
+
+
+def _lines(path: Path) -> list[tuple[str, str]]:
+    """The lines that say something, with their places."""
+    found = []
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    for number, raw in enumerate(data.splitlines(), 1):
+        line = raw.decode(errors="surrogateescape").strip()
+        if line and not line.startswith("#"):
+            found.append((f"{path}:{number}", line))
+    return found
 
 
 def _who(text: str) -> str:
-    """A DN or FQAN as it is compared. Raises ValueError if it is none, or has unreadable bytes."""
-    text = text.replace('\\"', '"')
-    if not text.startswith("/") or any(c < " " or "\ud800" <= c <= "\udfff" for c in text):
-        raise ValueError(f"«{ascii(text)[1:-1]}» is no DN and no FQAN")
-    return policy.pattern(text)
+    """A DN or FQAN as it is compared. Raises ValueError if it is none."""
+    if text.strip() == "*":
+        raise ValueError("«*» is no DN and no FQAN")
+    return policy.pattern(text.strip())
 
 
 def _glob(pattern: str) -> re.Pattern[str]:

@@ -88,6 +88,9 @@ class Authenticator:
         self._by_dn = Maps(bridge.grid_mapfile)
         self._by_fqan = Maps(bridge.voms_mapfile)
         self._policies = SigningPolicies(bridge.ca_dir)
+        for each in (self._bans, self._by_dn, self._by_fqan):
+            each.look()  # what is wrong with them is to be in the log before anybody comes
+        self._policies.renew()
         self._verifier = Verifier(bridge.voms_dir, bridge.ca_dir)
         self._files = threading.Lock()
         self._verdicts: OrderedDict[bytes, _Verdict] = OrderedDict()

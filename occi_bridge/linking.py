@@ -5,11 +5,11 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import sqlalchemy as sa
 
-from occi_bridge import networks, rows, schema, tables
+from occi_bridge import networks, quota, rows, schema, tables
 from occi_bridge.desk import Desk
 from occi_bridge.networks import KINDS, Net
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -17,6 +17,7 @@ from occi_bridge.siting import placed
 from occi_bridge.validate import New
 from occi_bridge.wire import OcciError, Value
 
+_RETRY = 30  # seconds after which clients are told to ask again
 _MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
@@ -38,8 +39,17 @@ _APART = {  # attributes that have a column, or that only the baits can know
 
 
 def columns(desk: Desk, new: New) -> dict[str, object]:
-    """What every new row has. Raises OcciError 409 where the id is taken."""
+    """What every new row has.
+
+    Raises OcciError 409 where the id is taken, 403 for too many mixins, 503 while too much of what
+    the user has deleted is still there.
+    """
     uid = str(uuid.uuid4())
+    check_tags(new.mixins)
+    deleted = (tables.entity.c.owner == desk.user.key, tables.entity.c.id.is_(None))
+    if desk.count(tables.entity, *deleted) >= quota.GOING:
+        said = f"{quota.GOING} things that you have deleted are still being taken away; try again"
+        raise OcciError(503, said, _RETRY)
     name = str(new.attributes.get(schema.ID) or uid)
     of = tables.entity.c
     if name != uid and desk.link.execute(sa.select(of.uid).where(of.id == name)).first():
@@ -55,6 +65,13 @@ def columns(desk: Desk, new: New) -> dict[str, object]:
     }
 
 
+def check_tags(mixins: Collection[str]) -> None:
+    """Raises OcciError 403 for more mixins than an entity may have."""
+    fault = quota.full("mixins of an entity", 0, quota.TAGS, len(mixins))
+    if fault:
+        raise OcciError(403, fault)
+
+
 def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
     """Those attributes that have no column of their own."""
     return {name: value for name, value in attributes.items() if name not in _APART}
@@ -65,6 +82,7 @@ def make_link(desk: Desk, machine: Compute, new: New) -> Row:
     if machine.state == "suspended" and not machine.lease:
         raise OcciError(409, "the machine is hibernated: start it before its links are changed")
     target = desk.find(str(new.attributes[schema.TARGET]))
+    desk.db.lock(desk.link, f"machine {machine.uid}")
     if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
         return interface(desk, machine, target, new)
     if new.kind == schema.STORAGELINK and isinstance(target, Storage):
@@ -72,7 +90,18 @@ def make_link(desk: Desk, machine: Compute, new: New) -> Row:
     raise OcciError(400, f"{schema.TARGET}: this kind of link can't go there")
 
 
+def _check_room(desk: Desk, machine: Compute, table: sa.Table, what: str) -> None:
+    """Raises OcciError 403 where a machine has all the links of a kind that it may have.
+
+    Deleted ones count until they are gone from the machine.
+    """
+    fault = quota.full(what, desk.count(table, table.c.compute == machine.uid), quota.LINKS)
+    if fault:
+        raise OcciError(403, fault)
+
+
 def _attachment(desk: Desk, machine: Compute, volume: Storage, new: New) -> Attachment:
+    _check_room(desk, machine, tables.attachment, "volumes of a machine")
     if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
     desk.db.lock(desk.link, f"volume {volume.uid}")
@@ -89,6 +118,7 @@ def _attachment(desk: Desk, machine: Compute, volume: Storage, new: New) -> Atta
 
 
 def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Interface:
+    _check_room(desk, machine, tables.interface, "networks of a machine")
     net = networks.of_user(on) if isinstance(on, Network) else on
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")

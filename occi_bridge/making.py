@@ -4,11 +4,11 @@ import ipaddress
 import math
 import re
 
-from occi_bridge import networks, rows, schema
+from occi_bridge import networks, rows, schema, tables
 from occi_bridge.desk import Desk
 from occi_bridge.linking import columns, interface, ip_of, make_link
 from occi_bridge.model import Mixin, Model
-from occi_bridge.quota import Amount, excess
+from occi_bridge.quota import Amount, excess, full
 from occi_bridge.rows import Compute, Network, Row, Storage
 from occi_bridge.validate import New
 from occi_bridge.wire import OcciError, Value
@@ -108,6 +108,12 @@ def _image(desk: Desk, model: Model, new: New, memory: int) -> Mixin:
 def _network(desk: Desk, new: New) -> Network:
     if str(new.attributes.get(schema.ID, "")) in desk.site.nets:
         raise OcciError(409, f"{schema.ID}: {new.attributes[schema.ID]} is taken")
+    desk.db.lock(desk.link, f"owner {desk.user.key}")
+    mine = (tables.entity.c.owner == desk.user.key, tables.entity.c.kind == tables.network.name)
+    used = desk.count(tables.entity, *mine, tables.entity.c.id.is_not(None))
+    fault = full("networks", used, desk.user.grant.machines)
+    if fault:
+        raise OcciError(403, fault)
     own = columns(desk, new)
     subnet = _subnet(new.attributes.get("occi.network.address"))
     gateway = str(new.attributes.get("occi.network.gateway", "")).partition("/")[0]

@@ -132,6 +132,16 @@ class Model:
         found = self.mixins.get(mixin)
         return (found.alias if found else "") or mixin
 
+    def with_own(self, mixins: Iterable[Mixin]) -> "Model":
+        """The same with a user's own mixins. None of them takes the place of the site's, which may
+        have come later."""
+        free = [
+            mixin
+            for mixin in mixins
+            if not self.find(mixin.id) and mixin.location not in self._places
+        ]
+        return self.with_mixins(free)
+
     def with_mixins(self, mixins: Iterable[Mixin]) -> "Model":
         """The same with more mixins."""
         return Model(self.kinds.values(), [*self.mixins.values(), *mixins], self.actions.values())

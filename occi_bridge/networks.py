@@ -39,7 +39,6 @@ class Net:
     kind: str
     title: str = ""
     public: bool = False
-    bridge: str = ""
     subnet: ipaddress.IPv4Network | None = None
     gateway: ipaddress.IPv4Address | None = None
     owned: str | None = None  # its uid, where a user made it
@@ -50,7 +49,6 @@ class Net:
             id=card.uid,
             kind=self.kind,
             network=self.name,
-            bridge=self.bridge,
             mac=card.mac,
             address=card.assigned,
             gateway=card.gateway or None,
@@ -82,7 +80,6 @@ def of_site(network: CloudNetwork) -> Net:
         kind=network.kind,
         title=network.title,
         public=network.public,
-        bridge=network.bridge,
         subnet=network.subnet,
         gateway=network.gateway,
     )

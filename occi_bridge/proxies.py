@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID, ObjectIdentifier
+from cryptography.x509.oid import NameOID
 
+from occi_bridge import attributecertificate, chains, der
 from occi_bridge.signingpolicy import SigningPolicies
 from wnodes_lrms import names
 from wnodes_lrms.errors import RejectedError
@@ -19,7 +19,6 @@ _MOST = 8  # proxies in a chain
 _INHERIT_ALL = "1.3.6.1.5.5.7.21.1"  # RFC 3820, 3.8.2
 _INDEPENDENT = "1.3.6.1.5.5.7.21.2"
 _LIMITED = "1.3.6.1.4.1.3536.1.1.1.9"  # Globus: may move data, may not start anything
-_VOMS_ATTRIBUTES = ObjectIdentifier("1.3.6.1.4.1.8005.100.100.5")
 _CALLED_PROXY = ("proxy", "limited proxy")  # as Globus's first proxies were, before the RFC
 
 
@@ -51,14 +50,13 @@ def judge(chain: Sequence[bytes], policies: SigningPolicies) -> Credential:
         _judge_proxy(proxy, certificates[depth + 1], depth)
     own = certificates[proxies]
     dn = _judge_own(own)
-    for signed, by in zip(certificates[proxies:], certificates[proxies + 1 :], strict=False):
-        name = names.dn_of(signed)
-        policies.require(by.public_bytes(Encoding.DER), names.dn_of(by), name)
+    chains.require_strong(certificates)
+    chains.require_names(certificates[proxies:], policies)
     return Credential(
         dn=dn,
         expires=min(each.not_valid_after_utc.timestamp() for each in certificates),
         attributes=any(
-            extension.oid == _VOMS_ATTRIBUTES
+            extension.oid == attributecertificate.EXTENSION
             for each in certificates[: proxies + 1]
             for extension in each.extensions
         ),
@@ -85,7 +83,7 @@ def _judge_proxy(proxy: x509.Certificate, issuer: x509.Certificate, below: int) 
 
 def _judge_own(own: x509.Certificate) -> str:
     dn = names.dn_of(own)
-    if _is_ca(own):
+    if chains.is_ca(own):
         raise RejectedError(f"a CA's own certificate: {dn}")
     last = [str(attribute.value).lower() for attribute in own.subject.rdns[-1]]
     if any(value in _CALLED_PROXY for value in last):
@@ -93,52 +91,27 @@ def _judge_own(own: x509.Certificate) -> str:
     return dn
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
 def _proxy_cert_info(proxy: x509.Certificate) -> tuple[str, int | None]:
     """The language of the proxy's policy and its pCPathLenConstraint.
 
     ProxyCertInfo ::= SEQUENCE { pCPathLenConstraint INTEGER OPTIONAL, proxyPolicy SEQUENCE {
-    policyLanguage OBJECT IDENTIFIER, policy OCTET STRING OPTIONAL } }
+    policyLanguage OBJECT IDENTIFIER, policy OCTET STRING OPTIONAL } }; critical (RFC 3820, 3.8),
+    and without a policy's text where the language says all (3.8.2).
     """
-    extension = proxy.extensions.get_extension_for_oid(names.PROXY_CERT_INFO).value
+    extension = proxy.extensions.get_extension_for_oid(names.PROXY_CERT_INFO)
+    if not extension.critical:
+        raise RejectedError("a proxy whose ProxyCertInfo is not critical")
     try:
-        _, info, _ = _tlv(extension.public_bytes())
-        tag, content, rest = _tlv(info)
-        longest = None
-        if tag == 0x02:
-            longest = int.from_bytes(content, "big", signed=True)
-            _, content, _ = _tlv(rest)
-        tag, language, _ = _tlv(content)
-        if tag != 0x06:
-            raise ValueError
-        return _dotted(language), longest
-    except (ValueError, IndexError):
-        raise RejectedError("a proxy whose ProxyCertInfo can't be read") from None
-
-
-def _tlv(data: bytes) -> tuple[int, bytes, bytes]:
-    """Tag and content of a DER value, and what follows it. Raises ValueError, IndexError."""
-    length, start = data[1], 2
-    if length & 0x80:
-        start += length & 0x7F
-        length = int.from_bytes(data[2:start], "big")
-    if len(data) < start + length:
-        raise ValueError
-    return data[0], data[start : start + length], data[start + length :]
-
-
-def _dotted(content: bytes) -> str:
-    numbers, number = [], 0
-    for byte in content:
-        number = number << 7 | byte & 0x7F
-        if not byte & 0x80:
-            numbers.append(number)
-            number = 0
-    first = min(numbers[0] // 40, 2)
-    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))
+        info = der.Fields(der.only(extension.value.public_bytes(), der.SEQUENCE))
+        longest = info.maybe(der.INTEGER)
+        policy = der.Fields(info.take(der.SEQUENCE).content)
+        info.end()
+        language = der.oid(policy.take(der.OID).content)
+        text = policy.maybe(der.OCTET_STRING)
+        policy.end()
+        below = None if longest is None else der.integer(longest.content)
+    except ValueError as error:
+        raise RejectedError(f"a proxy whose ProxyCertInfo can't be read: {error}") from error
+    if text and language in (_INHERIT_ALL, _INDEPENDENT):
+        raise RejectedError("a proxy whose policy has a text that its language does not allow")
+    return language, below

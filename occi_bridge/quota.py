@@ -1,8 +1,18 @@
-"""What a user may have at most, and whether something more still fits. Pure."""
+"""What a user may have at most, and whether something more still fits. Pure.
+
+Machines and volumes are what a site grants; the rest is what nobody needs more of, so that no user
+fills the database or makes each look at it slow.
+"""
 
 from dataclasses import dataclass, fields
 
 from wnodes_lrms.config import Grant
+
+MIXINS = 64  # of a user's own
+TAGS = 64  # mixins that an entity has
+LINKS = 16  # network cards of a machine; volumes too
+GOING = 256  # entities that a user has deleted, and that the baits have not yet taken away
+FAILED = 16  # failed images that are remembered of a user
 
 _UNITS = {"memory": " MiB", "storage": " GiB"}
 
@@ -30,3 +40,10 @@ def excess(grant: Grant, used: Amount, asked: Amount) -> str | None:
             unit = _UNITS.get(name, "")
             return f"quota of {name}: {have}{unit} used, {more} asked, {limit} allowed"
     return None
+
+
+def full(what: str, used: int, allowed: int, asked: int = 1) -> str | None:
+    """The same for what is counted one by one."""
+    if used + asked <= allowed:
+        return None
+    return f"quota of {what}: {used} used, {asked} asked, {allowed} allowed"

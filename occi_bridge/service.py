@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from occi_bridge import changing, journal, making, rows, tables, view
+from occi_bridge import changing, journal, making, quota, rows, tables, view
 from occi_bridge.database import Database
 from occi_bridge.desk import Desk
 from occi_bridge.identity import User
+from occi_bridge.linking import check_tags
 from occi_bridge.mixins import site_model
 from occi_bridge.model import Mixin, Model
 from occi_bridge.networks import Net
@@ -132,9 +133,13 @@ class BridgeService:
                 sa.and_(table.c.scheme == definition.scheme, table.c.term == definition.term),
                 table.c.location == definition.location,
             )
+            desk.db.lock(desk.link, f"owner {user.key}")
             where = (table.c.owner == user.key, same)
             if desk.link.execute(sa.select(table.c.term).where(*where)).first():
                 raise OcciError(409, f"{definition.id} or its location is there already")
+            fault = quota.full("mixins", desk.count(table, where[0]), quota.MIXINS)
+            if fault:
+                raise OcciError(403, fault)
             desk.link.execute(
                 sa.insert(table).values(
                     owner=user.key,
@@ -215,7 +220,7 @@ class BridgeService:
                 self._site.templates,
                 [(image.tag, image.title) for image in images],
             )
-            return model.with_mixins(
+            return model.with_own(
                 Mixin(
                     row.term,
                     row.scheme,
@@ -249,6 +254,8 @@ def _tag(desk: Desk, mixin: str, bearing: set[str], *, among: set[str] | None) -
             ):
                 others = [name for name in row.mixins if name != mixin]
                 mixins = [*others, mixin] if row.uid in bearing else others
+                if row.uid in bearing:
+                    check_tags(mixins)
                 rows.change(desk.link, row, mixins=mixins)
 
 

@@ -13,16 +13,22 @@ any text and ? one character. A CA without such a file may sign any name.
 import hashlib
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wnodes_lrms import names
+from wnodes_lrms import oneline
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.tls import stamp_of
 
 _LINE = re.compile(r"""(\w+)\s+(\w+)\s+(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*""")
+
+# In a name as it is compared, one character beyond ASCII is several bytes, each as \xHH.
+_WILDCARDS = {"*": ".*", "?": r"(?:\\x[C-F][0-9A-F](?:\\x[89AB][0-9A-F])+|.)"}
+Result = TypeVar("Result")
 
 # The patterns of each CA in a file, by its name.
 Policy = dict[str, tuple[re.Pattern[str], ...]]
@@ -71,7 +77,7 @@ def parse(text: str) -> Policy:
         keyword = match[1]
         value = next(group for group in match.groups()[2:] if group is not None)
         if keyword == "access_id_CA":
-            ca, may_sign = names.normal(value), False
+            ca, may_sign = _named(number, oneline.normal, value), False
             policy.setdefault(ca, ())
         elif not ca:
             raise ValueError(f"line {number}: {keyword} before any access_id_CA")
@@ -79,13 +85,25 @@ def parse(text: str) -> Policy:
             may_sign = may_sign or value == "CA:sign"
         elif keyword == "cond_subjects" and may_sign:
             subjects = re.findall(r'"([^"]*)"', value) or value.split()
-            policy[ca] += tuple(_pattern(names.normal(subject)) for subject in subjects)
+            policy[ca] += tuple(_named(number, _matcher, subject) for subject in subjects)
     return policy
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
-    wild = {"*": ".*", "?": "."}
-    return re.compile("".join(wild.get(c) or re.escape(c) for c in glob))
+def read(path: Path) -> Policy:
+    """The same of a file. Raises OSError, ValueError."""
+    return parse(path.read_text("utf-8-sig", "surrogateescape"))
+
+
+def _matcher(subject: str) -> re.Pattern[str]:
+    return oneline.matcher(subject, _WILDCARDS)
+
+
+def _named(number: int, read: Callable[[str], Result], text: str) -> Result:
+    """What is read, with the line in the fault where it can't be."""
+    try:
+        return read(text)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
 
 
 def _read(folder: Path) -> dict[bytes, Policy | None]:
@@ -93,7 +111,7 @@ def _read(folder: Path) -> dict[bytes, Policy | None]:
     for path in sorted(folder.glob("*.signing_policy")):
         policy: Policy | None = None
         try:
-            policy = parse(path.read_text())
+            policy = read(path)
         except (OSError, ValueError) as error:
             log.error("%s: %s; whom its CA vouches for is refused", path, error)
         for certificate in folder.glob(f"{path.stem}.[0-9]*"):

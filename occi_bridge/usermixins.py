@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+from occi_bridge import schema
 from occi_bridge.model import Mixin, Model
 from occi_bridge.parse_common import shown
 from occi_bridge.wire import Body, Definition, OcciError
@@ -11,6 +12,8 @@ _TERM = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:[A-Za-z0-9._~:/?@!$&()*+=%-]{1,255}#")
 _PARENT = re.compile(r"[A-Za-z0-9._~:/?@!$&()*+=%#-]{0,320}")
 _TITLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\"]{0,255}")
+_LOCATION = 255  # characters
+_TEMPLATES = (schema.OS_TPL, schema.RESOURCE_TPL)
 _TAKEN = ("/-/", "/.well-known/", "/whoami/", "/metrics/")
 
 
@@ -69,10 +72,16 @@ def _checked(definition: Definition) -> Definition:
         raise OcciError(400, f"scheme «{shown(scheme)}»: a URI that ends in # is needed")
     if scheme.startswith("http://schemas.ogf.org/"):
         raise OcciError(403, f"scheme «{shown(scheme)}»: belongs to OCCI itself")
+    if scheme.startswith(schema.OWN):
+        raise OcciError(403, f"scheme «{shown(scheme)}»: belongs to this service")
+    if definition.rel in _TEMPLATES or definition.rel.startswith(schema.OWN):
+        raise OcciError(403, f"rel «{shown(definition.rel)}»: images and sizes are the site's own")
     if not _PARENT.fullmatch(definition.rel):
         raise OcciError(400, f"rel «{shown(definition.rel)}»: the id of a mixin is needed")
     if not _TITLE.fullmatch(definition.title):
         raise OcciError(400, "title: up to 255 characters, no quotes or control characters")
+    if len(definition.location) > _LOCATION:
+        raise OcciError(400, f"location: longer than {_LOCATION} characters")
     return replace(definition, location=definition.location or f"/mixin/{term}/")
 
 

@@ -6,10 +6,11 @@ The answer is a line of JSON: {"attributes": [{"vo", "fqans", "until"}]} or {"re
 
 It belongs to nobody if it can, sees no files but those folders, writes none, starts no process, and
 ends itself, if need be by the kernel, when a question takes too long or its memory grows. Whoever
-asks starts another.
+asks starts another, also when anything in those folders has changed.
 """
 
 import json
+import logging
 import signal
 import socket
 import sys
@@ -17,34 +18,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from occi_bridge import confine
-from occi_bridge.voms import Library, RefusedError
+from occi_bridge.voms import Judge
+from wnodes_lrms import tls
+from wnodes_lrms.errors import RejectedError, WnodesError
 
 LONGEST = 1 << 20  # bytes of a question
 DEADLINE = 3.0  # seconds for an answer; it usually takes milliseconds
-_QUESTIONS = 20_000  # then a new process: the library leaks a little with each
 _MEMORY = 1 << 30  # bytes of addresses
 
 
 def main() -> int:
     """Answer questions until the one who asks is gone."""
     _, voms_dir, ca_dir = sys.argv
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, also inside the library
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, also inside OpenSSL
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for who started us
+    logging.disable()  # what is wrong with the folders of CAs is in the bridge's own log
     try:
         confine.become_nobody()
-        library = Library(voms_dir, ca_dir)
+        judge = Judge(voms_dir, ca_dir, crls=tls.has_crls(ca_dir))
         confine.read_only([voms_dir, ca_dir])
         confine.limit(_MEMORY)
-    except OSError as error:
+    except (OSError, WnodesError) as error:
         print(f"VOMS verifier: {error}", file=sys.stderr)
         return 1
     with socket.socket(fileno=0) as link, link.makefile("rb") as asked:
-        for _ in range(_QUESTIONS):
-            chain = list(_question(asked.read))
-            if not chain:
-                break
+        while chain := list(_question(asked.read)):
             signal.setitimer(signal.ITIMER_REAL, DEADLINE)
-            link.sendall(json.dumps(_answer(library, chain)).encode() + b"\n")
+            link.sendall(json.dumps(_answer(judge, chain)).encode() + b"\n")
             signal.setitimer(signal.ITIMER_REAL, 0)
     return 0
 
@@ -54,10 +54,10 @@ def _question(read: Callable[[int], bytes]) -> Iterator[bytes]:
         yield read(length)
 
 
-def _answer(library: Library, chain: list[bytes]) -> dict[str, object]:
+def _answer(judge: Judge, chain: list[bytes]) -> dict[str, object]:
     try:
-        return {"attributes": [asdict(each) for each in library.verify(chain)]}
-    except (RefusedError, ValueError) as error:  # the latter: text that is no UTF-8, no date
+        return {"attributes": [asdict(each) for each in judge.verify(chain)]}
+    except RejectedError as error:
         return {"refused": str(error)}
 
 

@@ -1,157 +1,138 @@
-"""libvomsapi, the VOs' own verifier of attribute certificates (RFC 5755), through ctypes.
+"""Judges the VOMS attributes in a chain of certificates: RFC 5755, and what VOMS adds to it.
 
-Only the verifier process may load this: the library parses hostile input in C++, and it shares
-OpenSSL's error queue with whoever else is in the process. The structures are those of voms_apic.h,
-version 2.
+libvomsapi is not asked: up to 2.1 at least it takes an attribute certificate for well signed if the
+signature's algorithm is unknown, and lets the server choose by its own URI where its trust is read.
 """
 
-import ctypes
-import datetime
-from collections.abc import Iterator, Sequence
-from ctypes import POINTER, byref, c_char_p, c_int, c_void_p
+import socket
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-_RECURSE_CHAIN = 0
-_NO_ATTRIBUTES = 5  # VERR_NOEXT
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from occi_bridge import attributecertificate, chains, lsc
+from occi_bridge.anchors import Anchors
+from occi_bridge.attributecertificate import AttributeCertificate, name_of
+from occi_bridge.fqans import Fqan, Vo
+from occi_bridge.signingpolicy import SigningPolicies
+from wnodes_lrms import names
+from wnodes_lrms.errors import RejectedError
 
-class RefusedError(Exception):
-    """The attributes are not what they seem."""
+_AHEAD = 300.0  # seconds that a server's clock may be ahead of ours, as in libvomsapi
+_MOST = 200  # FQANs: of their longest, what fits into an answer
+_RSA: dict[str, hashes.HashAlgorithm] = {
+    "1.2.840.113549.1.1.11": hashes.SHA256(),
+    "1.2.840.113549.1.1.12": hashes.SHA384(),
+    "1.2.840.113549.1.1.13": hashes.SHA512(),
+}
+_ECDSA: dict[str, hashes.HashAlgorithm] = {
+    "1.2.840.10045.4.3.2": hashes.SHA256(),
+    "1.2.840.10045.4.3.3": hashes.SHA384(),
+    "1.2.840.10045.4.3.4": hashes.SHA512(),
+}
 
 
 @dataclass(frozen=True)
 class Attributes:
     """What one attribute certificate says, verified."""
 
-    vo: str
-    fqans: tuple[str, ...]
+    vo: Vo
+    fqans: tuple[Fqan, ...]
     until: float  # epoch seconds
 
 
-class _Voms(ctypes.Structure):
-    _fields_ = (
-        ("siglen", c_int),
-        ("signature", c_void_p),
-        ("user", c_char_p),
-        ("userca", c_char_p),
-        ("server", c_char_p),
-        ("serverca", c_char_p),
-        ("voname", c_char_p),
-        ("uri", c_char_p),
-        ("date1", c_char_p),
-        ("date2", c_char_p),
-        ("type", c_int),
-        ("std", c_void_p),
-        ("custom", c_void_p),
-        ("datalen", c_int),
-        ("version", c_int),
-        ("fqan", POINTER(c_char_p)),
-        ("serial", c_char_p),
-        ("ac", c_void_p),
-        ("holder", c_void_p),
-    )
+class Judge:
+    """Knows the VOs' servers (LSC files) and the CAs by their folders."""
 
-
-class _VomsData(ctypes.Structure):
-    _fields_ = (
-        ("cdir", c_char_p),
-        ("vdir", c_char_p),
-        ("data", POINTER(POINTER(_Voms))),
-        ("workvo", c_char_p),
-        ("extra_data", c_char_p),
-        ("volen", c_int),
-        ("extralen", c_int),
-        ("real", c_void_p),
-    )
-
-
-class Library:
-    """The library, with the folders of the VOs' servers (LSC files) and of the CAs."""
-
-    def __init__(self, voms_dir: str, ca_dir: str) -> None:
-        """Raises OSError where it is not installed."""
-        self._folders = (voms_dir.encode(), ca_dir.encode())
-        self._crypto = ctypes.CDLL("libcrypto.so.3")
-        self._voms = ctypes.CDLL("libvomsapi.so.1")
-        for library, name, result, arguments in (
-            (self._crypto, "d2i_X509", c_void_p, (c_void_p, POINTER(c_char_p), ctypes.c_long)),
-            (self._crypto, "X509_free", None, (c_void_p,)),
-            (self._crypto, "OPENSSL_sk_new_null", c_void_p, ()),
-            (self._crypto, "OPENSSL_sk_push", c_int, (c_void_p, c_void_p)),
-            (self._crypto, "OPENSSL_sk_free", None, (c_void_p,)),
-            (self._voms, "VOMS_Init", POINTER(_VomsData), (c_char_p, c_char_p)),
-            (self._voms, "VOMS_Destroy", None, (POINTER(_VomsData),)),
-            (
-                self._voms,
-                "VOMS_Retrieve",
-                c_int,
-                (c_void_p, c_void_p, c_int, POINTER(_VomsData), POINTER(c_int)),
-            ),
-            (
-                self._voms,
-                "VOMS_ErrorMessage",
-                c_char_p,
-                (POINTER(_VomsData), c_int, c_char_p, c_int),
-            ),
-        ):
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
+    def __init__(self, voms_dir: str, ca_dir: str, *, crls: bool) -> None:
+        """crls: every CA of a server's chain needs a valid one. Raises OSError without OpenSSL."""
+        self._voms_dir = Path(voms_dir)
+        self._anchors = Anchors(ca_dir, crls=crls)
+        self._policies = SigningPolicies(ca_dir)
+        self._policies.renew()
+        self._host = socket.gethostname()
 
     def verify(self, chain: Sequence[bytes]) -> list[Attributes]:
-        """The attributes in a chain (DER, leaf first), none if it has none.
+        """The attributes in a user's verified chain (DER, leaf first), of all its VOs.
 
-        Raises RefusedError for any that is expired, tampered with, another user's, or from a
-        server that is not known for its VO.
+        They are those of the proxy nearest to the leaf that has any: it stands for those below, and
+        what another above it has is superseded, as in VOMS. Raises RejectedError if there are none,
+        or if any of them is not as it should be.
         """
-        certificates = [self._certificate(der) for der in chain]
-        stack = self._crypto.OPENSSL_sk_new_null()
-        data = self._voms.VOMS_Init(*self._folders)
+        certificates = [names.parse(each) for each in chain]
+        own = names.end_entity(chain)
+        borne = [
+            extension.value.public_bytes()
+            for each in certificates[: certificates.index(own) + 1]
+            for extension in each.extensions
+            if extension.oid == attributecertificate.EXTENSION
+        ]
+        if not borne:
+            raise RejectedError("there is no attribute certificate")
+        found = [self._judge(each, own) for each in attributecertificate.parse(borne[0])]
+        if sum(len(each.fqans) for each in found) > _MOST:
+            raise RejectedError(f"more than {_MOST} FQANs")
+        return found
+
+    def _judge(self, given: AttributeCertificate, own: x509.Certificate) -> Attributes:
+        now = time.time()
+        if given.begins > now + _AHEAD or given.begins > given.ends:
+            raise RejectedError("the attribute certificate is not yet valid")
+        if given.ends <= now:
+            raise RejectedError("the attribute certificate has expired")
+        if given.targets is not None and self._host not in given.targets:
+            raise RejectedError(f"the attribute certificate is for other hosts than {self._host}")
+        holders = (name_of(own.issuer), name_of(own.subject))
+        if given.serial != own.serial_number or given.holder not in holders:
+            raise RejectedError("the attribute certificate was granted to a different certificate")
+        chain = self._server(given)
+        lsc.require(self._voms_dir, given.vo, given.host, chain)
+        _require_signature(given, chain[0])
+        ends = [each.not_valid_after_utc.timestamp() for each in chain]
+        return Attributes(given.vo, given.fqans, min(given.ends, *ends))
+
+    def _server(self, given: AttributeCertificate) -> list[x509.Certificate]:
+        """The verified chain of the server. Raises RejectedError if it may not be one."""
+        if not given.certificates:
+            raise RejectedError("the attribute certificate is without its server's")
+        server, *others = given.certificates
         try:
-            if not data:
-                raise RefusedError("the VOMS library could not be initialised")
-            for certificate in certificates[1:]:
-                self._crypto.OPENSSL_sk_push(stack, certificate)
-            fault = c_int(0)
-            if self._voms.VOMS_Retrieve(certificates[0], stack, _RECURSE_CHAIN, data, byref(fault)):
-                return _attributes(data.contents)
-            if fault.value == _NO_ATTRIBUTES:
-                return []
-            text = ctypes.create_string_buffer(1024)
-            self._voms.VOMS_ErrorMessage(data, fault.value, text, len(text))
-            raise RefusedError(" ".join(text.value.decode(errors="replace").split()))
-        finally:
-            if data:
-                self._voms.VOMS_Destroy(data)
-            self._crypto.OPENSSL_sk_free(stack)
-            for certificate in certificates:
-                self._crypto.X509_free(certificate)
-            self._crypto.ERR_clear_error()
-
-    def _certificate(self, der: bytes) -> int:
-        certificate: int | None = self._crypto.d2i_X509(None, byref(c_char_p(der)), len(der))
-        if certificate is None:
-            raise RefusedError("a certificate that can't be read")
-        return certificate
-
-
-def _attributes(data: _VomsData) -> list[Attributes]:
-    found = []
-    for one in _until_null(data.data):
-        voms = one.contents
-        end = datetime.datetime.strptime(voms.date2.decode(), "%Y%m%d%H%M%SZ")
-        found.append(
-            Attributes(
-                vo=voms.voname.decode(),
-                fqans=tuple(fqan.decode() for fqan in _until_null(voms.fqan)),
-                until=end.replace(tzinfo=datetime.UTC).timestamp(),
+            verified = self._anchors.chain(server, others)
+        except RejectedError as error:
+            raise RejectedError(f"the VOMS server's certificate: {error}") from error
+        chain = [names.parse(each) for each in verified]
+        name = names.dn_of(chain[0])
+        chains.require_strong(chain)
+        chains.require_names(chain, self._policies)
+        if given.issuer != name_of(chain[0].subject):
+            raise RejectedError(
+                f"the attribute certificate is not {name}'s, who should have signed"
             )
-        )
-    return found
+        if chains.is_ca(chain[0]) or not _may_sign(chain[0]):
+            raise RejectedError(f"{name} may not sign attribute certificates")
+        return chain
 
 
-def _until_null(array: Any) -> Iterator[Any]:
-    for item in array or ():
-        if not item:
-            return
-        yield item
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+    except x509.ExtensionNotFound:
+        return True
+
+
+def _require_signature(given: AttributeCertificate, server: x509.Certificate) -> None:
+    key = server.public_key()
+    try:
+        if isinstance(key, rsa.RSAPublicKey) and given.algorithm in _RSA:
+            digest = _RSA[given.algorithm]
+            return key.verify(given.signature, given.signed, padding.PKCS1v15(), digest)
+        if isinstance(key, ec.EllipticCurvePublicKey) and given.algorithm in _ECDSA:
+            return key.verify(given.signature, given.signed, ec.ECDSA(_ECDSA[given.algorithm]))
+    except InvalidSignature:
+        raise RejectedError("the attribute certificate's signature is wrong") from None
+    raise RejectedError(f"a signature of the kind {given.algorithm}: it is weak or not known here")

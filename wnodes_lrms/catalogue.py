@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from wnodes_lrms.config import TAG, Tag
 from wnodes_lrms.errors import ConfigError, RejectedError
+from wnodes_lrms.folders import LISTED, have
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Source = Annotated[str, StringConstraints(pattern=r"^(/|https?://)\S+$")]
@@ -64,7 +65,7 @@ def read(folder: Path, tag: str) -> Image:
     Raises RejectedError if there is none, ConfigError with every fault if it is wrong.
     """
     if not TAG.fullmatch(tag):
-        raise RejectedError(f"image «{tag}»: a tag has the form <name>_<os>_<arch>")
+        raise RejectedError(f"image {tag[:60]!a}: a tag has the form <name>_<os>_<arch>")
     path = folder / f"{tag}.toml"
     try:
         entry = tomllib.loads(path.read_text())
@@ -82,13 +83,13 @@ def read(folder: Path, tag: str) -> Image:
         raise ConfigError(str(path), faults(error)) from error
 
 
-def write(folder: Path, image: Image) -> Path:
+def write(folder: Path, image: Image, mode: int = 0o644) -> Path:
     """Put an image into the catalogue, in the place of an older entry; returns its file."""
-    folder.mkdir(parents=True, exist_ok=True)
+    have(folder, LISTED)
     path = folder / f"{image.tag}.toml"
     new = path.with_suffix(".new")
     new.write_text(tomli_w.dumps(image.model_dump(exclude={"tag"}, exclude_none=True)))
-    new.chmod(0o644)
+    new.chmod(mode)
     new.replace(path)
     return path
 

@@ -1,10 +1,11 @@
 """The tables of the configuration file that make the cloud way: the bait's side and the bridge."""
 
 import ipaddress
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.oneline import normal
 from wnodes_lrms.sections import PathText, Section, roomy
 
 
@@ -23,7 +24,7 @@ class Api(Section):
     ca_dir: PathText = Field(
         "/etc/grid-security/certificates", description="certificates and CRLs of trusted CAs"
     )
-    clients: tuple[str, ...] = Field(
+    clients: tuple[Annotated[str, AfterValidator(normal)], ...] = Field(
         (), description="names of those who may call, as /C=…/CN=…: the bridges, administrators"
     )
     order_keys: tuple[PathText, ...] = Field(
@@ -32,6 +33,36 @@ class Api(Section):
 
 
 LeaseAccount = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}\*?$")]
+
+
+_Named = TypeVar("_Named", "CloudNetwork", "Offer", "Template")
+
+
+def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    names = [table.name for table in tables]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"the name {', '.join(twice)} is there more than once")
+    return tables
+
+
+class Offer(Section):
+    """A bridge of the node's that orders of cloud machines may name, and nothing else of it."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="as its `[[bridge.network]]` is called"
+    )
+    bridge: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,15}$", description="the bridge that its cards are plugged into"
+    )
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
+        None,
+        description="cards have an address of it, and can't use another; without it guests ask by"
+        " DHCP, and what addresses they use is not held",
+    )
+    gateway: ipaddress.IPv4Address | None = Field(
+        None, description="its router: no card has this address"
+    )
 
 
 class Cloud(Section):
@@ -54,6 +85,7 @@ class Cloud(Section):
     saved: PathText = Field(
         "/var/lib/wnodes/saved", description="images that users save; a folder that all nodes share"
     )
+    network: Annotated[tuple[Offer, ...], AfterValidator(_each_name_once)] = ()
 
 
 class Accounting(Section):
@@ -78,22 +110,24 @@ class CloudNetwork(Section):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="its name for users")
     kind: Literal["nat", "bridge", "isolated"] = Field(
-        description="nat: the node's own `[network]`; bridge: one that exists on all nodes; "
-        "isolated: between the machines of one node only"
+        description="nat: the node's own `[network]`; bridge: one that the nodes offer by this"
+        " name, in `[[cloud.network]]`; isolated: between the machines of one node only"
     )
     title: str = Field("", description="a sentence for users")
     public: bool = Field(False, description="reachable from outside; new machines get the first")
-    bridge: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,15}$", description="kind bridge: its name")
     subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
 
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.kind == "bridge" and not self.bridge:
-            raise ValueError("kind bridge needs `bridge`, the name of the bridge on the nodes")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bridge(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "bridge" in values:
+            raise ValueError(
+                "`bridge` is for the nodes to say: name the bridge in [[cloud.network]] there"
+            )
+        return values
 
 
 class Template(Section):
@@ -121,17 +155,6 @@ class Grant(Section):
     images: tuple[str, ...] = Field(("*",), description='tags of the images he may use, or "*"')
     networks: tuple[str, ...] = Field(("*",), description='networks he may link to, or "*"')
     share: bool = Field(False, description="his group (first FQAN) sees and uses what he has")
-
-
-_Named = TypeVar("_Named", CloudNetwork, Template)
-
-
-def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
-    names = [table.name for table in tables]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"the name {', '.join(twice)} is there more than once")
-    return tables
 
 
 class Bridge(Section):

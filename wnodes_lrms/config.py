@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from wnodes_lrms.cloudsections import Accounting, Api, Bridge, Cloud, CloudNetwork, Grant, Template
+from wnodes_lrms.cloudsections import (
+    Accounting,
+    Api,
+    Bridge,
+    Cloud,
+    CloudNetwork,
+    Grant,
+    Offer,
+    Template,
+)
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.sections import (
     NODE_NAME,
@@ -41,6 +50,7 @@ __all__ = [
     "Images",
     "Machine",
     "Network",
+    "Offer",
     "PathText",
     "Section",
     "Share",

@@ -8,13 +8,15 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.drmaaworker import Worker
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.lease import Lease, LeaseState, Request, account_of
 
 _SCHEMA = """
@@ -43,7 +45,7 @@ class Register:
         self._lock = threading.Lock()
         self._path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+            have(path.parent, PASSED)
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -89,10 +91,14 @@ class Register:
 class DrmaaLeases:
     """The leases that this bait has submitted through DRMAA. Safe to use from many threads."""
 
-    def __init__(self, library: str, accounts: Sequence[str], path: Path) -> None:
-        """`library`: path of libdrmaa; `accounts`: users that leases may run as."""
+    def __init__(
+        self, library: str, accounts: Sequence[str], path: Path, job_id: Callable[[str], JobId]
+    ) -> None:
+        """`library`: path of libdrmaa; `accounts`: users that leases may run as; `job_id`: the
+        LRMS's."""
         self.library = library
         self.accounts = accounts
+        self.job_id = job_id
         self.register = Register(path)
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
@@ -119,8 +125,9 @@ class DrmaaLeases:
                 )
             except UnknownError as error:
                 raise _judged(error) from error
-            self.register.add(request.lease, request.user, reply["job"])
-            return str(reply["job"])
+            job = self.job_id(str(reply["job"]))
+            self.register.add(request.lease, request.user, job)
+            return job
 
     def cancel(self, lease: str, job: str) -> None:  # noqa: ARG002 (the register knows the job)
         """See Leases. A lease that another bait has submitted is not known here."""

@@ -42,3 +42,10 @@ class CancelledError(WnodesError):
 
 class UnknownError(WnodesError):
     """A source did not answer: nothing follows from that, least of all that something is gone."""
+
+
+class NotListedError(UnknownError):
+    """The batch system does answer, and lists no such job on this node.
+
+    The job may be about to begin, or the batch system about to remember: it is asked again.
+    """

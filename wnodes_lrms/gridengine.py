@@ -5,7 +5,6 @@ read because all else that qstat writes can be imitated by a job's environment o
 """
 
 import json
-import pwd
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +12,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
 from wnodes_lrms.run import run
+from wnodes_lrms.users import check_owner
 
 WISH = "vm"  # the complex that names an image
 VARIABLE = "WNODES_IMAGE"
@@ -25,6 +27,8 @@ _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "K": 1024, "M": 1024**2,
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgKMG]?)")
 # A name may have what XML does not allow; qstat writes it out as it is.
 _NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+
+job_id = grammar(r"[1-9]\d{0,9}(\.[1-9]\d{0,9})?")  # an array's task with its number behind
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,13 @@ def parse_job(number: str, said: str) -> Job:
     job = found[0]
     try:
         return Job(
-            name=job.findtext("JB_job_name", ""),
+            name=_some(job, "JB_job_name"),
             owner=_one(job, "JB_owner"),
             uid=int(_one(job, "JB_uid")),
             gid=int(_one(job, "JB_gid")),
-            project=job.findtext("JB_project", ""),
-            account=job.findtext("JB_account", ""),
-            workdir=job.findtext("JB_cwd", "").replace("%lt;", "<"),
+            project=_some(job, "JB_project"),
+            account=_some(job, "JB_account"),
+            workdir=_some(job, "JB_cwd").replace("%lt;", "<"),
             environment={
                 _one(pair, "VA_variable"): pair.findtext("VA_value", "")
                 for pair in job.findall("JB_env_list/job_sublist")
@@ -213,6 +217,10 @@ def _tree(said: str) -> ElementTree.Element:
         raise UnknownError(f"qstat does not answer in XML: {error}") from error
 
 
+def _some(element: ElementTree.Element, name: str) -> str:
+    return _one(element, name) if element.findtext(name) else ""
+
+
 def _one(element: ElementTree.Element, name: str) -> str:
     found = element.findall(name)
     if len(found) != 1 or not found[0].text:
@@ -227,16 +235,20 @@ class GridEngine:
     file `notes`.
     """
 
+    job_id = staticmethod(job_id)
+
     def __init__(self, node: str, rules: Sequence[DefaultRule], notes: Path) -> None:
         self.node = node
         self.rules = rules
         self.notes = notes
 
-    def allocation(self, job: str) -> Allocation:
+    def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if that is not told now."""
         number = job.partition(".")[0]
         found = parse_job(number, _ask("qstat", "-xml", "-j", number))
-        running = ("qstat", "-xml", "-s", "rs", "-u", found.owner)
+        # Who submits tells Grid Engine who they are; and the name is about to be an argument.
+        user = check_owner(found.uid, found.gid, found.owner)
+        running = ("qstat", "-xml", "-s", "rs", "-u", user.pw_name)
         granted = allocation_of(
             job,
             found,
@@ -246,7 +258,7 @@ class GridEngine:
             self.rules,
             self.node,
         )
-        return replace(granted, workdir=granted.workdir or _home(granted.uid))
+        return replace(granted, workdir=granted.workdir or user.pw_dir)
 
     def live_jobs(self) -> set[str]:
         """Jobs and tasks that hold slots here. Raises UnknownError."""
@@ -289,19 +301,12 @@ class GridEngine:
     def _note(self, names: set[str]) -> None:
         try:
             if names:
-                self.notes.parent.mkdir(parents=True, exist_ok=True)
+                have(self.notes.parent, PASSED)
                 self.notes.write_text(json.dumps(sorted(names)))
             else:
                 self.notes.unlink(missing_ok=True)
         except OSError as error:
             raise UnknownError(f"{self.notes}: {error}") from error
-
-
-def _home(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_dir
-    except KeyError:
-        raise RejectedError(f"uid {uid} is not known on this node") from None
 
 
 def _foreign(queues: dict[str, str], ours: set[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import LISTED, have
 from wnodes_lrms.hookset import File, Hooks, HookSet, Link, Place, content_of, is_ours
 
 
@@ -56,7 +57,7 @@ def install(hooks: Hooks) -> Outcome:
     _refuse_foreign(wanted)
     changed: list[str] = []
     if not hooks.folder.is_dir():
-        hooks.folder.mkdir(parents=True)
+        have(hooks.folder, LISTED)
         changed.append(str(hooks.folder))
     _set_owner(hooks.folder, 0o755, hooks.owner)
     for place in wanted.adopt:

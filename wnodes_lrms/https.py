@@ -5,6 +5,7 @@ last; () for a client without certificate. What slow, silent or greedy clients c
 """
 
 import asyncio
+import contextlib
 import errno
 import functools
 import logging
@@ -39,19 +40,28 @@ log = logging.getLogger(__name__)
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 on one TLS connection, with deadlines and limits that uvicorn does not have."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Note who has come."""
-        super().connection_made(transport)
-        context: Context = transport.get_extra_info("sslcontext")
-        self._chain = context.chain(transport.get_extra_info("ssl_object"))
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._chain: tuple[bytes, ...] = ()
         self._head: int | None = 0  # bytes of a head that is coming in; None: its end was seen
         self._too_large = False
         self._deadline: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who has come."""
+        super().connection_made(transport)
         self._expect()
+        context: Context = transport.get_extra_info("sslcontext")
+        try:
+            self._chain = context.chain(transport.get_extra_info("ssl_object"))
+        except Exception:
+            log.exception("a connection from %s: its certificates can't be had", self.client)
+            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is to come."""
         self._expected()
+        self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -166,25 +176,34 @@ class Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 make,
                 connection,
-                ssl=self._trust.context,
+                ssl=self._trust.fresh(),
                 ssl_handshake_timeout=_HANDSHAKE,
                 ssl_shutdown_timeout=_UNREAD,
             )
         except ssl.SSLCertVerificationError as error:
             log.info("refused at TLS: address=%s reason=%s", address, error.verify_message)
+        except ssl.SSLError as error:
+            if error.reason == "EXCESSIVE_MESSAGE_SIZE":
+                log.info("refused at TLS: address=%s reason=certificates of over 100 KiB", address)
+            else:
+                log.debug("no TLS with %s: %s", address, error)
         except OSError as error:
             log.debug("no TLS with %s: %s", address, error)
+        except Exception:
+            log.exception("a connection from %s ended in a fault of the service", address)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the transport sees the end, and goes
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_LOOK)
             try:
                 renewed = await asyncio.to_thread(self._trust.renew)
-            except (OSError, RuntimeError):  # no descriptor, no thread: the next look is soon
-                log.exception("can't look at certificates and CRLs")
+            except Exception:  # revoked certificates would be taken from here on
+                log.exception("certificates and CRLs could not be looked at; trying again")
                 continue
             if renewed:
-                # Who is connected was trusted by the old certificates and CRLs: all come again.
+                # Who is connected was trusted by the old files: all come again.
                 for connection in list(self.server_state.connections):
                     connection.shutdown()
 

@@ -1,6 +1,7 @@
 """Log lines for the journal: a priority that it understands, and the ids that people grep for."""
 
 import logging
+import re
 import sys
 
 _PRIORITY = {
@@ -10,10 +11,15 @@ _PRIORITY = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
+# What begins a line, or is obeyed by a terminal: users have a say in what is logged.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _CHATTY = ("alembic", "httpx")
 
 
 class _Format(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return _CONTROL.sub(" ", super().formatMessage(record))
+
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         for key in ("machine", "job"):

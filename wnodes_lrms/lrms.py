@@ -13,6 +13,7 @@ from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.gridengine import GridEngine
 from wnodes_lrms.gridenginesite import GridEngineHooks
 from wnodes_lrms.hookset import Hooks, Site
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.lease import Leases
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.openpbs import OpenPBS
@@ -31,8 +32,11 @@ from wnodes_lrms.torquehooks import TorqueHooks
 class Lrms(Protocol):
     """The batch system of one node. All raise UnknownError if it does not answer."""
 
-    def allocation(self, job: str) -> Allocation:
-        """What the job was granted on this node."""
+    def job_id(self, text: str, /) -> JobId:
+        """The job id that a text is. Raises RejectedError if it is none of this batch system."""
+
+    def allocation(self, job: JobId, /) -> Allocation:
+        """What the job was granted on this node, to an owner whom this node knows."""
 
     def live_jobs(self) -> set[str]:
         """The jobs that hold an allocation on this node."""
@@ -52,9 +56,11 @@ class Lrms(Protocol):
 
 @dataclass(frozen=True)
 class System:
-    """A batch system. `leases`: by its own commands; None: only through DRMAA. `runs`: what its
-    accounting has of the jobs of a node since a time; None: that is not read here."""
+    """A batch system. `job_id`: see Lrms. `leases`: by its own commands; None: only through DRMAA.
+    `runs`: what its accounting has of the jobs of a node since a time; None: that is not read here.
+    """
 
+    job_id: Callable[[str], JobId]
     node: Callable[[Config, str], Lrms]
     hooks: Callable[[Config, Policy], Hooks]
     site_checks: Callable[[Config], Iterator[Check]]
@@ -94,6 +100,7 @@ def _torque_hooks(config: Config, rules: Policy) -> Hooks:
 
 SYSTEMS: dict[str, System] = {
     "slurm": System(
+        job_id=Slurm.job_id,
         node=lambda _config, node: Slurm(node, read_block_map()),
         hooks=_slurm_hooks,
         site_checks=slurmchecks.of_site,
@@ -102,18 +109,21 @@ SYSTEMS: dict[str, System] = {
         runs=sacct.runs,
     ),
     "gridengine": System(
+        job_id=GridEngine.job_id,
         node=_grid_engine,
         hooks=lambda config, rules: GridEngineHooks(_site(config), rules),
         site_checks=gridenginechecks.of_site,
         node_checks=gridenginechecks.of_node,
     ),
     "torque": System(
-        node=lambda config, node: Torque(node, config.default),
+        job_id=Torque.job_id,
+        node=lambda config, node: Torque(node, config.default, Path(config.hooks.torque_home)),
         hooks=_torque_hooks,
         site_checks=torquechecks.of_site,
         node_checks=torquechecks.of_node,
     ),
     "openpbs": System(
+        job_id=OpenPBS.job_id,
         node=lambda _config, node: OpenPBS(node),
         hooks=lambda config, rules: OpenPBSHooks(_site(config), rules),
         site_checks=openpbschecks.of_site,
@@ -132,6 +142,7 @@ def leases_of(config: Config) -> Leases:
             config.cloud.drmaa_library,
             config.cloud.accounts,
             Path(config.bait.state_dir) / "leases.sqlite",
+            SYSTEMS[config.lrms].job_id,
         )
     by_commands = SYSTEMS[config.lrms].leases
     if by_commands is None:

@@ -8,13 +8,18 @@ user's variable can end its string and write whatever attribute it likes.
 """
 
 import grp
+import os
 import pwd
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+from wnodes_lrms import pbs
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.run import run
+from wnodes_lrms.users import check_owner
 
 _ATTRIBUTE = re.compile(r" {4}([A-Za-z_][A-Za-z0-9_.-]*) = (.*)", re.DOTALL)
 _CHUNK = re.compile(r"\(?([A-Za-z0-9_.-]+(?:\[\d+\])?)((?::[^+()]*)?)\)?")
@@ -76,6 +81,7 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
         gid = grp.getgrnam(group).gr_gid if group else user.pw_gid
     except KeyError as error:
         raise RejectedError(f"this node does not know user {owner} and group {group}") from error
+    check_owner(user.pw_uid, gid, owner)
     return Allocation(
         job=job,
         restart=max(0, _whole(said.get("run_version") or said.get("run_count", "1")) - 1),
@@ -116,6 +122,10 @@ def _grant(job: str, said: dict[str, str], node: str) -> tuple[int, int]:
             " -l select=1:ncpus=1:mem=1gb, or the site give it by default (default_chunk.mem)"
         )
     return max(1, cores), memory // 1024**2
+
+
+def _hosts(said: dict[str, str]) -> set[str]:
+    return {vnode.partition("[")[0] for vnode, _ in _CHUNK.findall(said.get("exec_vnode", ""))}
 
 
 def _variables(text: str) -> Iterator[tuple[str, str]]:
@@ -174,8 +184,7 @@ def parse_suspended(listing: str, node: str) -> set[str]:
     return {
         job
         for job, said in attributes(listing).items()
-        if said.get("job_state") in _SUSPENDED
-        and node in {vnode.partition("[")[0] for vnode, _ in _CHUNK.findall(said["exec_vnode"])}
+        if said.get("job_state") in _SUSPENDED and node in _hosts(said)
     }
 
 
@@ -186,23 +195,38 @@ def parse_drain(said: dict[str, list[str]]) -> str | None:
     return next(iter(said.get("comment", [])), "")
 
 
+def configured_server() -> str:
+    """The server of this node, as PBS's commands find it: pbs.conf(5), and what overrides it.
+
+    Raises UnknownError if none is named.
+    """
+    conf = Path(os.environ.get("PBS_CONF_FILE", "/etc/pbs.conf"))
+    named = os.environ.get("PBS_SERVER") or dict(pbs.settings(conf)).get("PBS_SERVER", "")
+    return pbs.server_in(named, f"PBS_SERVER in {conf}")
+
+
 class OpenPBS:
     """The OpenPBS of this node, through its own commands. Root here must be one of its operators
     or managers."""
 
+    job_id = staticmethod(pbs.job_id)
+
     def __init__(self, node: str) -> None:
         self.node = node
 
-    def allocation(self, job: str) -> Allocation:
+    def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if PBS does not answer that now."""
-        return parse_allocation(job, self._ask("qstat", "-f", "-w", job), self.node)
+        asked = pbs.operand(job, configured_server())
+        return parse_allocation(job, self._ask("qstat", "-f", "-w", *asked), self.node)
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
-        suspended = self._ask("qselect", "-T", "-s", "SU").split()
+        suspended = [pbs.job_id(word) for word in self._ask("qselect", "-T", "-s", "SU").split()]
         found = parse_jobs(self._node())
         if suspended:
-            found |= parse_suspended(self._ask("qstat", "-f", "-w", *suspended), self.node)
+            server = configured_server()
+            jobs = [pbs.operand(job, server)[1] for job in suspended]
+            found |= parse_suspended(self._ask("qstat", "-f", "-w", "--", *jobs), self.node)
         return found
 
     def drain(self, reason: str) -> str:

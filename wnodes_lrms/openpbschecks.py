@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from wnodes_lrms import pbs
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
@@ -140,8 +141,4 @@ def classic(path: Path) -> Check:
 
 def _home() -> Path:
     """PBS_HOME of this host, as pbs.conf(5) says."""
-    conf = Path("/etc/pbs.conf")
-    for line in conf.read_text().splitlines() if conf.exists() else ():
-        if line.startswith("PBS_HOME="):
-            return Path(line.removeprefix("PBS_HOME=").strip())
-    return Path("/var/spool/pbs")
+    return Path(dict(pbs.settings(Path("/etc/pbs.conf"))).get("PBS_HOME", "/var/spool/pbs"))

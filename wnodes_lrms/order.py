@@ -9,7 +9,7 @@ import base64
 import ipaddress
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import jwt
@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    model_validator,
 )
 
 from wnodes_lrms.config import Tag
@@ -59,7 +60,8 @@ class Nic(BaseModel):
     """A network card of the machine.
 
     On a network of kind nat the bait of the node gives the address; on the others it is here, or
-    absent where the guest is to ask for one itself.
+    absent where the guest is to ask for one itself. What a network of kind bridge is on a node, the
+    node's own configuration says.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -67,10 +69,17 @@ class Nic(BaseModel):
     id: UUID
     kind: Literal["nat", "bridge", "isolated"]
     network: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-    bridge: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,15}$")] = ""
     mac: Mac
     address: Address | None = None  # with the prefix's length
     gateway: Host | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bridge(cls, values: Any) -> Any:
+        """Orders of 0.4, in ledgers and queues, named the node's bridge: it is not believed."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if key != "bridge"}
+        return values
 
 
 class Order(BaseModel):

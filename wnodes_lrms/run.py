@@ -37,8 +37,13 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
 
 
 def _reason(errors: str) -> str:
-    """The line of a program's complaint that says why: the last before it says how it is used."""
+    """The line of a program's complaint that says why: one that calls itself the error, or the last
+    before it says how it is used.
+    """
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    named = [line for line in lines if "Error: " in line]  # nft draws a line under what is wrong
+    if named:
+        return named[0]
     complaint = takewhile(lambda line: not line.lower().startswith("usage"), lines)
     return [*lines[:1], *complaint][-1] if lines else ""
 

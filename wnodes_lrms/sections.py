@@ -10,8 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from wnodes_lrms.opening import opening
+
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
-TAG = re.compile(r"[a-z0-9][a-z0-9.-]*_[a-z0-9.-]+_[a-z0-9_]+")
+# At most 239 characters: with a suffix it is a file's name.
+TAG = re.compile(r"[a-z0-9][a-z0-9.-]{0,78}_[a-z0-9.-]{1,79}_[a-z0-9_]{1,79}")
 
 
 def _absolute(path: str) -> str:
@@ -27,6 +30,11 @@ def roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
     return subnet
 
 
+def _opening(text: str) -> str:
+    opening(text)
+    return text
+
+
 def _tag(tag: str) -> str:
     if not TAG.fullmatch(tag):
         raise ValueError(f"«{tag}» is not of the form <name>_<os>_<arch>, in lower case")
@@ -39,6 +47,7 @@ def _tag_or_all(tag: str) -> str:
 
 PathText = Annotated[str, AfterValidator(_absolute)]
 Tag = Annotated[str, AfterValidator(_tag)]
+OpeningText = Annotated[str, AfterValidator(_opening)]
 
 
 class Section(BaseModel):
@@ -116,6 +125,19 @@ class Network(Section):
     subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] = Field(
         ipaddress.IPv4Network("192.168.190.0/24"), description="addresses of the guests"
     )
+    closed: tuple[ipaddress.IPv4Network, ...] = Field(
+        tuple(
+            ipaddress.IPv4Network(net)
+            for net in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
+        ),
+        description="networks that guests may not reach. Those that the node itself is on, the"
+        " node, and 169.254.0.0/16 are closed too, whatever stands here",
+    )
+    open: tuple[OpeningText, ...] = Field(
+        (),
+        description="what guests may reach though it is closed: `node:3128/tcp` (a service of the"
+        " node itself), `10.0.0.5:2049/tcp`, `10.1.0.0/16`",
+    )
 
 
 class Hooks(Section):
@@ -128,7 +150,8 @@ class Hooks(Section):
         "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
     )
     torque_home: PathText = Field(
-        "/var/spool/torque", description="Torque's own folder, with mom_priv and torque.cfg"
+        "/var/spool/torque",
+        description="Torque's own folder, with mom_priv, torque.cfg, server_name",
     )
 
 

@@ -9,8 +9,10 @@ import re
 from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.run import run
+from wnodes_lrms.users import check_owner
 
 # Columns that Slurm fills itself stand first: nothing the user writes can move them.
 _COLUMNS = (
@@ -32,6 +34,7 @@ _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
 _BY = re.compile(r"(?:^|\s)wnodes_by=(\S+)")
 _CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 # Slurm adds who gave the reason, and when.
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
@@ -39,6 +42,9 @@ _OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
 _ENDING = "CG"  # its processes have ended, or are being ended
 _DEADLINE = 10.0
+
+# A task of an array has a number of its own, in 32 bits.
+job_id = grammar(r"[1-9]\d{0,9}")
 
 SQUEUE_FORMAT = ",".join(f"{name}:{width}" for name, width in _COLUMNS)
 _RECORD = sum(width for _name, width in _COLUMNS) + 1  # bytes, with the line's end
@@ -109,12 +115,12 @@ def parse_cpus(detail: str, node: str, physical: list[int]) -> tuple[int, ...]:
     found = [ids for name, ids in _CPU_IDS.findall(detail) if name == node]
     if len(found) != 1:  # a second such line could only be the user's text
         return ()
-    numbers: list[int] = []
+    numbers: set[int] = set()
     for part in found[0].split(","):
-        first, _, last = part.partition("-")
-        numbers += range(int(first), int(last or first) + 1)
-    if any(number >= len(physical) for number in numbers):
-        return ()
+        ends = _RANGE.fullmatch(part)
+        if not ends or int(ends[2] or ends[1]) >= len(physical):
+            return ()
+        numbers.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
     return tuple(sorted(physical[number] for number in numbers))
 
 
@@ -159,17 +165,21 @@ def parse_drain(node: str) -> str | None:
 class Slurm:
     """The Slurm of this node, through its own commands."""
 
+    job_id = staticmethod(job_id)
+
     def __init__(self, node: str, physical: list[int]) -> None:
         self.node = node
         self.physical = physical
 
-    def allocation(self, job: str) -> Allocation:
+    def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Slurm does not answer that now."""
         listing = run(
             ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT], deadline=_DEADLINE, unknown=True
         )
         detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
-        return parse_allocation(job, listing, detail, self.node, self.physical)
+        granted = parse_allocation(job, listing, detail, self.node, self.physical)
+        check_owner(granted.uid, granted.gid)
+        return granted
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

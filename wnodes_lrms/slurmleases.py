@@ -22,6 +22,7 @@ from wnodes_lrms.lease import (
 )
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.run import Ended, run, run_as
+from wnodes_lrms.slurm import job_id
 
 _COLUMNS = (
     ("JobID", 20),
@@ -140,8 +141,8 @@ def parse_submitted(ended: Ended) -> str:
     Raises RejectedError with Slurm's sentence, UnknownError if Slurm gave none.
     """
     job = ended.output.strip().partition(";")[0]
-    if ended.status == 0 and job.isdigit():
-        return job
+    if ended.status == 0 and job.isascii() and job.isdigit():
+        return job_id(job)
     said = _sentence(ended.errors)
     if ended.status <= 0 or not said or _has(ended.errors, _NO_ANSWER):
         raise UnknownError(f"sbatch: {said or 'no answer'}")
@@ -228,7 +229,7 @@ class SlurmLeases:
 
     def _cancel(self, user: pwd.struct_passwd, job: str) -> None:
         """As the job's owner, who may end nobody else's."""
-        argv = ["scancel", job]
+        argv = ["scancel", "--", job_id(job)]
         ended = run_as(user, argv, deadline=_DEADLINE, environment=_own_environment())
         check_cancelled(ended)
 

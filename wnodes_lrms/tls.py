@@ -24,7 +24,7 @@ from wnodes_lrms.errors import ConfigError, WnodesError
 
 _CA_FILE = re.compile(r"([0-9a-f]{8})\.[0-9]+")
 _CRL_FILE = re.compile(r"([0-9a-f]{8})\.r[0-9]+")
-_SESSIONS = 4096
+_SESSIONS = 64  # of TLS 1.2 that one context may have
 
 # The connection that is being opened in this task, for the alert of a handshake that fails.
 opening: contextvars.ContextVar[socket.socket] = contextvars.ContextVar("opening")
@@ -61,7 +61,7 @@ class Context(ssl.SSLContext):
     sslobject_class = _Handshake
 
     def __init__(self, protocol: int) -> None:  # noqa: ARG002 (its parent's __new__ takes it)
-        self._sessions: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
+        self._chains: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()
 
     def wrap_bio(
         self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any
@@ -75,16 +75,18 @@ class Context(ssl.SSLContext):
         """The chain as it was verified (DER, leaf first, the root last); () without certificate.
 
         A client of TLS 1.2 may resume a session by its id, which Python can't turn off; then
-        there is no chain but that of the session's first handshake, under this same context.
+        there is only its own certificate, and the chain is the one that was verified for that in a
+        whole handshake, under this same context. (Python's `session` would tell them apart, but it
+        fails for certificates beyond 64 KiB, and never frees what it has copied.)
         """
-        session = connection.session.id if connection.session else b""
         if connection.session_reused:
-            return self._sessions.get(session, ())
+            return self._chains.get(connection.getpeercert(binary_form=True) or b"", ())
         chain = _verified_chain(connection)
-        if connection.version() == "TLSv1.2" and session:
-            self._sessions[session] = chain
-            if len(self._sessions) > _SESSIONS:
-                self._sessions.popitem(last=False)
+        if chain and connection.version() == "TLSv1.2":
+            self._chains[chain[0]] = chain
+            self._chains.move_to_end(chain[0])
+            if len(self._chains) > _SESSIONS:
+                self._chains.popitem(last=False)
         return chain
 
 
@@ -118,7 +120,7 @@ def server_context(
     context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
     if proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
-    if _has_crls(ca_dir):
+    if has_crls(ca_dir):
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     return context
 
@@ -134,6 +136,18 @@ class Trust:
         self._stamp = self._look()
         self.context = make()
 
+    def fresh(self) -> Context:
+        """The context for a new connection: another one where this has many sessions.
+
+        OpenSSL keeps each of TLS 1.2, with its certificates, for minutes and up to 20,480 of them.
+        """
+        if self.context.session_stats()["number"] >= _SESSIONS:
+            try:
+                self.context = self._make()
+            except (WnodesError, OSError) as error:
+                log.error("%s; going on with what was there before", error)
+        return self.context
+
     def renew(self) -> bool:
         """Look at the files; whether there is a new context. Blocks for milliseconds.
 
@@ -145,7 +159,7 @@ class Trust:
                 return False
             self._stamp = now
             self.context = self._make()
-        except WnodesError as error:
+        except (WnodesError, OSError) as error:
             log.error("%s; going on with what was there before", error)
             return False
         log.info("certificates: read anew from %s", self._ca_dir)
@@ -190,7 +204,8 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
 
-def _has_crls(ca_dir: str) -> bool:
+def has_crls(ca_dir: str) -> bool:
+    """Whether the folder has any CRL. Raises ConfigError if it can't be read or has no CA."""
     try:
         names = os.listdir(ca_dir)  # noqa: PTH208 (names only)
     except OSError as error:

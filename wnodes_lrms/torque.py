@@ -9,16 +9,21 @@ escaped, and one job's name would make the whole answer unreadable.
 
 import grp
 import html
+import os
 import pwd
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from wnodes_lrms import pbs
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
 from wnodes_lrms.run import run
+from wnodes_lrms.users import check_owner
 
 WISH = "other"  # the resource that bears a wish: qsub knows no new ones, and passes this one on
 _TOKEN = re.compile(r"<(/?)([A-Za-z_][\w.]*)>([^<]*)")
@@ -30,6 +35,7 @@ _TOTAL = "req_information.total_memory."
 _VM = re.compile(r"vm:(\S+)")
 _IMAGE = re.compile(r"(?:^|,)WNODES_IMAGE=([^,]*)")
 _OURS = "wnodes: "  # before the note of a node that a bait has taken offline
+_NO_COMMENT = re.compile(r"[^A-Za-z0-9 .:;/()_-]+")
 _DEADLINE = 10.0
 
 Whois = Callable[[str, str], tuple[int, int]]  # names of a user and a group: their numbers
@@ -57,7 +63,10 @@ def records(listing: str, kind: str) -> Iterator[dict[str, str]]:
             if path == ["Data", kind]:
                 values = {}
             elif path[:2] == ["Data", kind]:
-                values[".".join(path[2:])] = html.unescape(value)
+                key = ".".join(path[2:])
+                if key in values:
+                    raise UnknownError(f"Torque's listing says twice what {key} is")
+                values[key] = html.unescape(value)
 
 
 def parse_allocation(
@@ -168,11 +177,20 @@ def _wish(record: Mapping[str, str], rules: Iterable[DefaultRule]) -> tuple[str,
 
 
 def read_ids(user: str, group: str) -> tuple[int, int]:
-    """The numbers of a user and a group. Raises UnknownError if this node has no such name."""
+    """The numbers of a user and a group. Raises RejectedError if this node has no such name, or
+    does not have the user in that group."""
     try:
-        return pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
+        uid, gid = pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid
     except KeyError as error:
-        raise UnknownError(f"the job's owner is not known here: {error}") from error
+        raise RejectedError(f"the job's owner is not known on this node: {error}") from error
+    check_owner(uid, gid, user)
+    return uid, gid
+
+
+def comment(reason: str) -> str:
+    """A reason as the value of `qalter -W comment=…`, which takes what follows a comma for another
+    attribute: the reason may end with what a guest has printed."""
+    return _OURS + " ".join(_NO_COMMENT.sub(" ", reason).split())
 
 
 @dataclass(frozen=True)
@@ -204,13 +222,16 @@ def parse_node(node: str, listing: str) -> NodeState:
 class Torque:
     """The Torque of this node, through its own commands."""
 
-    def __init__(self, node: str, rules: Sequence[DefaultRule]) -> None:
+    job_id = staticmethod(pbs.job_id)
+
+    def __init__(self, node: str, rules: Sequence[DefaultRule], home: Path) -> None:
         self.node = node
         self.rules = rules  # the site's [[default]]
+        self.home = home  # Torque's, where the file server_name is
 
-    def allocation(self, job: str) -> Allocation:
+    def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
-        listing = run(["qstat", "-f", "-x", job], deadline=_DEADLINE, unknown=True)
+        listing = self._about(job, "qstat", "-f", "-x")
         return parse_allocation(job, listing, self.rules, self.node, read_ids)
 
     def live_jobs(self) -> set[str]:
@@ -243,16 +264,31 @@ class Torque:
         self._pbsnodes("-c", "-N", "n", self.node)
         return ""
 
-    def requeue(self, job: str) -> None:
+    def requeue(self, job: JobId) -> None:
         """End this run of the job, and have it run again. Raises UnknownError if Torque refuses:
         the bait's root must be one of its operators."""
-        run(["qrerun", job], deadline=_DEADLINE, unknown=True)
+        self._about(job, "qrerun")
 
-    def hold(self, job: str, reason: str) -> None:
+    def hold(self, job: JobId, reason: str) -> None:
         """End this run of the job, and have it wait for an operator. Raises UnknownError."""
-        run(["qhold", "-h", "o", job], deadline=_DEADLINE, unknown=True)
-        run(["qalter", "-W", f"comment={_OURS}{reason}", job], deadline=_DEADLINE, unknown=True)
+        self._about(job, "qhold", "-h", "o")
+        self._about(job, "qalter", "-W", f"comment={comment(reason)}")
         self.requeue(job)
+
+    def _about(self, job: JobId, *command: str) -> str:
+        """What a command says or does about a job of the server that this node has."""
+        return run([*command, *pbs.operand(job, self._server())], deadline=_DEADLINE, unknown=True)
+
+    def _server(self) -> str:
+        """As Torque's commands find it: pbs_default() in its pbs_connect.c."""
+        if named := os.environ.get("PBS_DEFAULT"):
+            return pbs.server_in(named, "PBS_DEFAULT")
+        file = self.home / "server_name"
+        try:
+            first = file.read_text().partition("\n")[0]
+        except (OSError, ValueError) as error:
+            raise UnknownError(f"{file}: {error}: see torque_home in [hooks]") from error
+        return pbs.server_in(first, str(file))
 
     def _state(self) -> NodeState:
         return parse_node(self.node, self._pbsnodes("-x", self.node))

@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import shutil
 import subprocess
 import tempfile
 import time
@@ -81,12 +80,17 @@ class ByHand:
         image = catalogue.read(Path(CONFIG.images.catalogue), IMAGE)
         machines = Path(CONFIG.bait.state_dir) / "machines"
         hypervisor = Hypervisor(CONFIG.bait.libvirt_uri, "bench", NODE, CONFIG.network, machines)
-        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
+        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         cache.fetch(image, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
         builder = Builder(
-            CONFIG.model_copy(update={"cluster": "bench"}), NODE, kvm, hypervisor, cache
+            CONFIG.model_copy(update={"cluster": "bench"}),
+            NODE,
+            kvm,
+            hypervisor,
+            cache,
+            lambda: None,
         )
         address = list(CONFIG.network.subnet.hosts())[-1]
         allocation = Allocation(
@@ -109,11 +113,9 @@ class ByHand:
         self.xml.write_text(xml)
         self.where, self.id, self.base = where, machine.id, cache.path(image.disk)
         self.format = image.format
-        key = where.handover / "key"
-        shutil.chown(key, "root")
-        self.ssh = ["ssh", "-F", "none", "-i", str(key), "-o", "BatchMode=yes"]
+        self.ssh = ["ssh", "-F", "none", "-i", str(where.key), "-o", "BatchMode=yes"]
         self.ssh += ["-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=1"]
-        self.ssh += ["-o", f"UserKnownHostsFile={where.handover}/known_hosts"]
+        self.ssh += ["-o", f"UserKnownHostsFile={where.known_hosts}"]
         self.ssh += [f"{USER}@{address}", "true"]
 
     def start(self) -> float:

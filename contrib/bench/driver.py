@@ -16,10 +16,13 @@ from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
+from bait.jobs import Jobs
 from bait.ledger import Ledger
 from bait.works import Works
 from contrib.bench.site import CONFIG, IMAGE, USER
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation, State
+from wnodes_lrms.slurm import Slurm
 
 _MACHINES = 200
 _SUBNET = ipaddress.IPv4Network("127.77.0.0/23")
@@ -38,8 +41,11 @@ class _Lrms:
         uid, gid = self.user.pw_uid, self.user.pw_gid
         return Allocation(job, 0, uid, gid, "", "main", 1, 512, (), self.folder, IMAGE)
 
+    def job_id(self, text: str) -> JobId:
+        return Slurm.job_id(text)
+
     def live_jobs(self) -> set[str]:
-        return {str(number) for number in range(_MACHINES)}
+        return {str(number) for number in range(1, _MACHINES + 1)}
 
     def drain(self, reason: str) -> str:  # noqa: ARG002
         return ""
@@ -58,15 +64,15 @@ def machines() -> dict[str, list[float]]:
         config = CONFIG.model_copy(update={"cluster": "bench", "bait": bait, "network": network})
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
-        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set)
-        builder = Builder(config, "hv1", False, hypervisor, cache)
+        cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
+        builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
-        engine = Engine(config, ledger, lrms, builder, Works(), Drain(ledger, lrms))
+        engine = Engine(config, ledger, Jobs(lrms), builder, Works(), Drain(ledger, lrms))
         _listen()
         before = _memory()
         begun = time.monotonic()
-        for number in range(_MACHINES):
-            engine.prepare(str(number), 0)
+        for number in range(1, _MACHINES + 1):
+            engine.prepare(lrms.job_id(str(number)), 0)
         while any(row.state is not State.READY for row in ledger.rows()):
             if failed := [row for row in ledger.rows() if row.state is State.FAILED]:
                 raise RuntimeError(failed[0].reason)

@@ -21,9 +21,6 @@ def orphans(box: Box, config: Config, strangers: Foreign) -> list[str]:
 def _domains(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
     for uuid in set(call("virsh", "list", "--all", "--uuid").split()) - set(strangers.domains):
         yield f"domain {uuid}"
-    for line in call("virsh", "nwfilter-binding-list").splitlines()[2:]:
-        if line.strip():
-            yield f"nwfilter binding of {line.split()[0]}"
 
 
 def _processes(box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:

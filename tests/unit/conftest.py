@@ -22,6 +22,7 @@ from bait.drain import Drain
 from bait.engine import Engine
 from bait.hypervisor import Hypervisor
 from bait.images import Cache
+from bait.jobs import Jobs
 from bait.ledger import Ledger
 from bait.node import Hand
 from bait.node import Node as Machines
@@ -30,7 +31,9 @@ from bait.works import Works
 from wnodes_lrms import catalogue, config
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation, Kind
+from wnodes_lrms.slurm import Slurm
 
 TAG = "small_linux_x86_64"
 # Loopback's, and of this process alone: other runs of these tests may go on at the same time.
@@ -97,6 +100,15 @@ class Web:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _umask_stays() -> Iterator[None]:
+    """What a program's `main` does to the umask is undone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
 
 
 @pytest.fixture
@@ -172,6 +184,9 @@ class Batch:
         self.jobs[job] = Allocation(**(values | changes))  # type: ignore[arg-type]
         return self.jobs[job]
 
+    def job_id(self, text: str) -> JobId:
+        return Slurm.job_id(text)
+
     def allocation(self, job: str) -> Allocation:
         if self.jobs is None or job not in self.jobs:
             raise UnknownError("the batch system does not answer")
@@ -229,7 +244,7 @@ class Bait:
     ) -> None:
         self.works = Works()
         self.drain = Drain(ledger, batch)
-        made = (configuration, ledger, batch, builder, self.works)
+        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.works)
         self.engine = Engine(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
         self.cloud = Cloud(configuration, builder.node, *made[1:], volumes, self.drain)
@@ -331,8 +346,9 @@ def node(
         tmp_path / "cache",
         settled.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
+        hypervisor.qemu_user,
     )
-    builder = Builder(settled, "hv1", False, hypervisor, cache)
+    builder = Builder(settled, "hv1", False, hypervisor, cache, lambda: None)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
     yield node
     hypervisor.on_stop(lambda _machine: None)

@@ -4,7 +4,6 @@ test driver."""
 import hashlib
 import http.server
 import os
-import re
 import socket
 import tempfile
 import threading
@@ -15,16 +14,14 @@ from pathlib import Path
 import pytest
 
 from bait import checks, filechecks, verdicts
-from bait.guestnets import FILTERS
 from bait.libvirtsight import Sight, look, qemu_user
 from bait.verdicts import Copy, Mode, PartSeen
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.resources import folder
 
-SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), frozenset(FILTERS), (64055, 1))
+SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="tried as another user, so root is needed")
 
 
@@ -44,27 +41,23 @@ def test_kvm(accel: str, works: bool, expected: Status) -> None:
     assert bool(check.remedy) == (expected is not Status.OK)
 
 
-def test_network_and_filter() -> None:
-    def statuses(sight: Sight, name: str = "wnodes") -> list[Status]:
-        return [check.status for check in verdicts.network(sight, Network(name=name))]
-
-    assert statuses(SIGHT) == [Status.OK, Status.OK]
-    assert statuses(SIGHT, "other") == [Status.FAULT, Status.OK]
-    bare = Sight("", frozenset(), frozenset(), None)
-    assert statuses(bare) == [Status.FAULT, Status.FAULT]
-    assert statuses(Sight("", frozenset({"wnodes"}), None, None)) == [Status.OK, Status.UNKNOWN]
+def test_network() -> None:
+    assert verdicts.network(SIGHT, Network()).status is Status.OK
+    assert verdicts.network(SIGHT, Network(name="other")).status is Status.FAULT
 
 
-def test_the_filters_are_those_that_machines_name() -> None:
-    card = (folder("templates") / "nic.xml.j2").read_text()
-    assert set(re.findall(r"filterref filter='([^']+)'", card)) == set(FILTERS)
+def test_the_guests_firewall() -> None:
+    assert verdicts.firewall("wnodes-hv1", None).status is Status.OK
+    check = verdicts.firewall("wnodes-hv1", "nft: No such file or directory")
+    assert check.status is Status.FAULT
+    assert "reach the node" in check.seen
+    assert "install nftables" in check.remedy
 
 
 def test_look_at_a_real_libvirt() -> None:
     sight = look("test:///default")
     assert sight.version.startswith("libvirt ")
     assert "default" in sight.networks
-    assert sight.filters is None  # the test driver has none
     with pytest.raises(UnknownError, match="does not answer at qemu"):
         look("qemu:///system?socket=/nowhere/libvirt-sock")
 
@@ -95,18 +88,6 @@ def test_bounded_gives_the_answer_or_its_error() -> None:
     assert checks.bounded(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
         checks.bounded(5, lambda: 1 // 0)
-
-
-def test_virtiofs_programs_in_qemu_s_own_list(tmp_path: Path) -> None:
-    entries = {
-        "10-gpu.json": '{"type": "gpu", "binary": "/usr/lib/gpu"}',
-        "40-broken.json": "{",
-        "50-fs.json": '{"description": "x", "type": "fs", "binary": "/usr/lib/qemu/virtiofsd"}',
-    }
-    for name, text in entries.items():
-        (tmp_path / name).write_text(text)
-    assert list(checks.virtiofs_programs(tmp_path)) == ["/usr/lib/qemu/virtiofsd"]
-    assert list(checks.virtiofs_programs(tmp_path / "absent")) == []
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

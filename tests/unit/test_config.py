@@ -43,6 +43,14 @@ def test_nothing_changes_after_loading(file: Path) -> None:
         setattr(config.load(file).bait, "socket", "/elsewhere")  # noqa: B010
 
 
+def test_names_of_clients_may_be_spelled_as_grid_files_do(file: Path) -> None:
+    text = GOOD + '[api]\nclients = ["/C=IT/CN=Ren\\\\xc3\\\\xa9", "CN=host/a,C=IT", "{}"]\n'
+    file.write_text(text.format("/C=IT/E=a@b"))
+    clients = ("/C=IT/CN=Ren\\xC3\\xA9", "/C=IT/CN=host/a", "/C=IT/emailAddress=a@b")
+    assert config.load(file).api.clients == clients
+    assert faults(file, text.format("Ann")) == ["api.clients[3]: «Ann» is no name of a certificate"]
+
+
 def test_every_fault_at_once_with_its_place(file: Path) -> None:
     text = """
 cluster = "a b"
@@ -182,14 +190,20 @@ def test_a_name_is_given_once(file: Path, table: str, rest: str) -> None:
     ]
 
 
-def test_a_bridged_network_names_its_bridge(file: Path) -> None:
+def test_what_bridge_a_network_is_the_nodes_say(file: Path) -> None:
     text = BRIDGE + '[[bridge.network]]\nname = "lan"\nkind = "bridge"\n'
-    (fault,) = faults(file, text)
-    assert fault.startswith("bridge.network[1]: kind bridge needs `bridge`")
-    file.write_text(text + 'bridge = "br0"\n')
-    bridge = config.load(file).bridge
-    assert bridge is not None
-    assert bridge.network[0].bridge == "br0"
+    assert faults(file, text + 'bridge = "br0"\n') == [
+        "bridge.network[1]: `bridge` is for the nodes to say: name the bridge in [[cloud.network]]"
+        " there"
+    ]
+    file.write_text(text + '[[cloud.network]]\nname = "lan"\nbridge = "br0"\n')
+    assert config.load(file, "hv1").cloud.network[0].bridge == "br0"
+
+
+def test_what_guests_may_reach(file: Path) -> None:
+    opened = GOOD + '[network]\nopen = ["node:3128/tcp", "nfs:2049"]\n'
+    (fault,) = faults(file, opened)
+    assert fault.startswith("network.open[2]: «nfs:2049» is not of the form")
 
 
 def test_what_is_missing_is_named(file: Path) -> None:

@@ -21,7 +21,9 @@ from wnodes_lrms import drmaaleases, drmaaworker
 from wnodes_lrms.drmaaleases import DrmaaLeases
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.jobid import grammar
 from wnodes_lrms.lease import Lease, Request
+from wnodes_lrms.pbs import job_id
 
 pytestmark = pytest.mark.integration
 
@@ -130,8 +132,19 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
 
 @pytest.fixture
 def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
-    made = DrmaaLeases(str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite")
+    made = DrmaaLeases(
+        str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite", job_id
+    )
     yield made
+    stop(made)
+
+
+def test_an_answer_that_is_no_job_id_is_none(library: Library, tmp_path: Path) -> None:
+    odd = grammar("[A-Z]+")
+    made = DrmaaLeases(str(library.folder), ("nobody",), tmp_path / "leases.sqlite", odd)
+    with pytest.raises(RejectedError, match="'1' is no job id"):
+        made.submit(REQUEST)
+    assert made.register.find(REQUEST.lease) is None
     stop(made)
 
 
@@ -287,7 +300,9 @@ def test_leases_are_known_after_a_restart_of_the_bait(
 ) -> None:
     leases.submit(REQUEST)
     stop(leases)
-    other = DrmaaLeases(str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite")
+    other = DrmaaLeases(
+        str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite", job_id
+    )
     library.state("1", "running")
     assert other.list() == [Lease(lease(1), "1", "nobody", "running")]
     assert other.submit(REQUEST) == "1"
@@ -331,7 +346,7 @@ def test_nothing_is_asked_for_a_user_that_may_not(leases: DrmaaLeases, library: 
 
 @needs_root
 def test_a_library_that_cannot_be_loaded_is_no_answer(tmp_path: Path) -> None:
-    leases = DrmaaLeases("/no/such/libdrmaa.so", ("nobody",), tmp_path / "leases.sqlite")
+    leases = DrmaaLeases("/no/such/libdrmaa.so", ("nobody",), tmp_path / "leases.sqlite", job_id)
     began = time.monotonic()
     with pytest.raises(UnknownError, match=r"/no/such/libdrmaa\.so.* has ended with code 1"):
         leases.submit(REQUEST)

@@ -1,10 +1,12 @@
 """gridengine.py on what Grid Engine 8.1.9 really said: see data/gridengine-8.1.9/record."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.unit.conftest import NOBODY
 from wnodes_lrms import gridenginechecks
 from wnodes_lrms.config import Default
 from wnodes_lrms.doctor import Status
@@ -174,6 +176,41 @@ def test_the_doctor_sees() -> None:
     check = gridenginechecks.queues("hv1", states)
     assert check.status is Status.WARNING
     assert "grid@hv1 (d)" in check.seen
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid", "why"),
+    [
+        ("nobody", "0", str(NOBODY.pw_gid), "has the number 0, on this node it is"),
+        ("nobody", str(NOBODY.pw_uid), "0", "not in the job's group 0"),
+        ("*", str(NOBODY.pw_uid), str(NOBODY.pw_gid), r"knows no user '\*'"),
+        ("-help", "0", "0", "knows no user '-help'"),
+    ],
+)
+def test_who_a_client_says_it_is_must_be_a_user_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, uid: str, gid: str, why: str
+) -> None:
+    said = recorded("plain.job")
+    for name, value in {"JB_owner": owner, "JB_uid": uid, "JB_gid": gid}.items():
+        said = re.sub(f"<{name}>.*?<", f"<{name}>{value}<", said)
+    (tmp_path / "said").write_text(said, "utf-8", "surrogateescape")
+    (tmp_path / "qstat").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncat {tmp_path}/said\n'
+    )
+    (tmp_path / "qstat").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    job = GridEngine.job_id(number_in("plain"))
+    with pytest.raises(RejectedError, match=why):
+        GridEngine("hv1", (), tmp_path / "notes").allocation(job)
+    assert (tmp_path / "asked").read_text() == f"-xml -j {job}\n"
+
+
+@pytest.mark.parametrize("name", ["JB_owner", "JB_uid", "JB_project", "JB_account", "JB_job_name"])
+def test_what_is_told_twice_is_not_told(name: str) -> None:
+    twice = f"<{name}>7</{name}>" * 2
+    said = recorded("plain.job").replace("<JB_job_number>", f"{twice}<JB_job_number>")
+    with pytest.raises(UnknownError, match=f"does not tell {name}"):
+        parse_job(number_in("plain"), said)
 
 
 def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

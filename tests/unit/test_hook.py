@@ -156,7 +156,12 @@ def test_no_bait_is_said_at_once(tmp_path: Path) -> None:
         ({"node": ""}, "node's name is not told"),
         ({"number": ""}, "no job id"),
         ({"number": '1","op":"x'}, "no job id"),
-        ({"number": "1\n"}, "no job id"),
+        ({"number": "1\nwnodes: job 2: gone"}, "wnodes: job 1 wnodes: job 2: gone: prepare: there"),
+        ({"node": "../evil"}, "is no node's name"),
+        ({"node": ".."}, "is no node's name"),
+        ({"node": "hv1/x"}, "is no node's name"),
+        ({"node": "-x"}, "is no node's name"),
+        ({"node": "hv1\n"}, "is no node's name"),
         ({"restart": "-1"}, "no number"),
     ],
 )

@@ -1,7 +1,10 @@
 """https.py and tls.py over real connections: what a client can hold, and files that change."""
 
 import contextlib
+import http.client
 import json
+import logging
+import resource
 import socket
 import ssl
 import subprocess
@@ -12,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contrib.site.box.ca import Credential, proxy
 from tests.unit import ca
@@ -101,6 +107,129 @@ def test_a_resumed_session_has_its_chain(service: Service) -> None:
     assert resumed
     assert told[0] == told[1]
     assert f"{BASE}/CN=Alice" in told[1]
+
+
+def fat(issuer: Credential, key: rsa.RSAPrivateKey, size: int) -> Credential:
+    """A proxy that has so many bytes more than it needs."""
+    slim = proxy(issuer, key=key)
+    own = slim.certificate
+    builder = x509.CertificateBuilder(
+        own.issuer,
+        own.subject,
+        own.public_key(),
+        own.serial_number,
+        own.not_valid_before_utc.replace(tzinfo=None),
+        own.not_valid_after_utc.replace(tzinfo=None),
+    )
+    for extension in own.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    more = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), bytes(size))
+    signed = builder.add_extension(more, False).sign(issuer.key, hashes.SHA256())
+    return Credential(signed, key, slim.issuers)
+
+
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("sizes", [(60_000,), (70_000,), (98_000,), (32_000,) * 3])
+def test_certificates_up_to_the_limit_are_taken(
+    service: Service, version: ssl.TLSVersion, sizes: tuple[int, ...]
+) -> None:
+    credential = service.grid.alice
+    for size in sizes:
+        credential = fat(credential, service.grid.key, size)
+    context = service.context(credential)
+    context.maximum_version = version
+    with contextlib.closing(
+        http.client.HTTPSConnection("localhost", service.port, timeout=10, context=context)
+    ) as connection:
+        connection.request("GET", "/")
+        assert json.load(connection.getresponse())["names"][0] == credential.dn
+    eventually(lambda: not service.server.server_state.connections)
+
+
+def test_certificates_beyond_the_limit_are_refused_and_told(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with pytest.raises(OSError, match=r"alert|reset|pipe|EOF"):
+        service.ask(fat(service.grid.alice, service.grid.key, 103_000))
+    eventually(lambda: "reason=certificates of over 100 KiB" in caplog.text)
+    assert not service.server.server_state.connections
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize(("version", "most"), [*zip(VERSIONS, (30 << 20, 6 << 20), strict=True)])
+def test_of_a_connection_that_has_ended_nothing_is_kept(
+    common: Grid, version: ssl.TLSVersion, most: int
+) -> None:
+    """By certificates of 90 kB each: 100 connections leave no more than these bytes of memory."""
+    credential = fat(fat(common.alice, common.key, 45_000), common.key, 45_000)
+    with serving(common) as service:
+        contexts = {False: service.context(credential), True: service.context(credential)}
+
+        def come(times: int) -> int:
+            for number in range(times):
+                context = contexts[number % 2 == 0]
+                context.maximum_version = version
+                plain = socket.create_connection(("127.0.0.1", service.port), timeout=5)
+                with context.wrap_socket(plain, server_hostname="localhost") as link:
+                    link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    assert link.makefile().read()
+            return resident()
+
+        before = come(50)
+        assert come(100) - before < most
+
+
+CALLBACKS = (
+    "connection_made",
+    "data_received",
+    "on_message_begin",
+    "on_url",
+    "on_header",
+    "on_headers_complete",
+    "on_body",
+    "on_message_complete",
+    "eof_received",
+)
+
+
+@pytest.mark.parametrize("name", [*CALLBACKS, "chain"])
+def test_no_fault_leaves_a_connection_half_alive(
+    service: Service, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[https.Protocol] = []
+    where = tls.Context if name == "chain" else https.Protocol
+    whole = getattr(where, name)
+    begun = https.Protocol.__init__
+
+    def begin(self: https.Protocol, *args: Any) -> None:
+        begun(self, *args)
+        made.append(self)
+
+    def broken(self: Any, *args: Any) -> None:
+        whole(self, *args)
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(https.Protocol, "__init__", begin)
+    monkeypatch.setattr(where, name, broken)
+    with raw(service, service.grid.alice) as link, contextlib.suppress(OSError):
+        link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        if name == "eof_received":
+            link.unwrap()
+        assert ends(link)
+    eventually(lambda: made)
+    eventually(lambda: not service.server.server_state.connections)
+    eventually(lambda: caplog.text)
+    for each in made:
+        assert each.transport.is_closing()
+        assert (each._deadline, each.timeout_keep_alive_task) == (None, None)
 
 
 def test_no_session_of_tls_13_is_resumed(service: Service) -> None:

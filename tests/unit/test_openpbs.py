@@ -36,6 +36,7 @@ def known_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pwd, "getpwnam", user)
     monkeypatch.setattr(grp, "getgrnam", lambda _name: Group)
+    monkeypatch.setattr(os, "getgrouplist", lambda _name, gid: [gid])
 
 
 def allocation(name: str, node: str = NODE) -> Allocation:
@@ -237,6 +238,8 @@ class Commands:
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "pbs.conf").write_text("PBS_EXEC=/opt/pbs\nPBS_SERVER=pbsserver\n")
+    monkeypatch.setenv("PBS_CONF_FILE", str(tmp_path / "pbs.conf"))
     return Commands(tmp_path)
 
 
@@ -248,6 +251,27 @@ def test_live_jobs_are_those_on_the_node_and_the_suspended(commands: Commands) -
     (commands.folder / "qselect.out").write_text(listing.split()[2] + "\n")
     commands.say("qstat", "suspended.qstat")
     assert OpenPBS(NODE).live_jobs() == on_node | {listing.split()[2]}
+    assert commands.asked()[-1] == f"qstat -f -w -- {listing.split()[2]}@pbsserver"
+    (commands.folder / "qselect.out").write_text("-Q\n")
+    with pytest.raises(RejectedError, match="no job id"):
+        OpenPBS(NODE).live_jobs()
+
+
+def test_a_job_is_asked_for_at_the_configured_server(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands.say("qstat", "wished.qstat")
+    job = OpenPBS.job_id(recorded("wished.qstat").split()[2])
+    assert OpenPBS(NODE).allocation(job).uid == UID
+    monkeypatch.setenv("PBS_SERVER", "other:15001")
+    OpenPBS(NODE).allocation(job)
+    monkeypatch.setenv("PBS_SERVER", "-Q")
+    with pytest.raises(UnknownError, match="names no server"):
+        OpenPBS(NODE).allocation(job)
+    assert commands.asked() == [
+        f"qstat -f -w -- {job}@pbsserver",
+        f"qstat -f -w -- {job}@other:15001",
+    ]
 
 
 def test_an_answer_without_the_node_is_no_answer(commands: Commands) -> None:

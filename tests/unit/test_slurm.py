@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.slurm import (
     SQUEUE_FORMAT,
@@ -268,7 +269,7 @@ def recorded_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_commands_and_their_arguments(recorded_slurm: Path) -> None:
     job = recorded("plain", "squeue").split()[0]
-    assert Slurm("hv1", PHYSICAL).allocation(job) == allocation("plain")
+    assert Slurm("hv1", PHYSICAL).allocation(JobId(job)) == allocation("plain")
     assert (recorded_slurm / "asked").read_text().splitlines() == [
         f"{recorded_slurm}/squeue -h -a -j {job} -O {SQUEUE_FORMAT}",
         f"{recorded_slurm}/scontrol -d show job {job}",
@@ -296,7 +297,7 @@ def test_a_slurm_that_fails_is_unknown_never_empty(recorded_slurm: Path, script:
     with pytest.raises(UnknownError, match="squeue"):
         Slurm("hv1", []).live_jobs()
     with pytest.raises(UnknownError, match="squeue"):
-        Slurm("hv1", []).allocation("7")
+        Slurm("hv1", []).allocation(JobId("7"))
 
 
 NODE = "NodeName=hv1 Arch=x86_64\n   State={} ThreadsPerCore=1 TmpDisk=0\n{}   Partitions=main\n"

@@ -290,7 +290,7 @@ def test_of_two_jobs_that_were_submitted_at_once_the_first_stays(commands: Comma
     (commands.folder / "new").write_text(row(1, 40) + row(1, 41, "PENDING"))
     assert LEASES.submit(REQUEST) == "40"
     (call,) = commands.calls("scancel")
-    assert call.startswith("nobody 41 ")
+    assert call.startswith("nobody -- 41 ")
 
 
 @needs_root
@@ -315,7 +315,8 @@ def test_only_the_leases_own_jobs_are_cancelled_and_as_their_owner(commands: Com
     assert not commands.calls("scancel")
     for job in ("", "7"):
         LEASES.cancel(lease(1), job)
-    assert [call.split()[:2] for call in commands.calls("scancel")] == [["nobody", "7"]] * 2
+    told = [call.split()[:3] for call in commands.calls("scancel")]
+    assert told == [["nobody", "--", "7"]] * 2
 
 
 @needs_root

@@ -8,6 +8,7 @@ import pytest
 
 from wnodes_lrms.config import Default
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.torque import (
     Torque,
@@ -283,6 +284,11 @@ def recorded_torque(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def torque_of(home: Path) -> Torque:
+    (home / "server_name").write_text("tqserver\n")
+    return Torque("tqhost", [], home)
+
+
 def asked(folder: Path) -> str:
     path = folder / "asked"
     return path.read_text() if path.exists() else ""
@@ -293,29 +299,66 @@ def test_the_owner_is_who_torque_runs_the_job_as(recorded_torque: Path) -> None:
     text = text.replace("<euser>tqu", "<euser>nobody").replace("<egroup>tqu", "<egroup>nogroup")
     (recorded_torque / "said").write_text(text)
     fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
-    found = Torque("tqhost", []).allocation("26.tqhost")
+    found = torque_of(recorded_torque).allocation(JobId("26.tqhost"))
     assert (found.uid, found.gid, found.partition, found.cpus) == (65534, 65534, "batch", ())
-    assert asked(recorded_torque) == "qstat|-f|-x|26.tqhost|"
+    assert asked(recorded_torque) == "qstat|-f|-x|--|26.tqhost@tqserver|"
 
 
-def test_an_owner_who_is_not_known_here_is_unknown(recorded_torque: Path) -> None:
+def test_an_owner_who_is_not_known_here_is_refused(recorded_torque: Path) -> None:
     text = recorded("plain.qstat").replace("<euser>tqu", "<euser>nobody-here")
     (recorded_torque / "said").write_text(text)
     fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
-    with pytest.raises(UnknownError, match="not known here"):
-        Torque("tqhost", []).allocation("26.tqhost")
+    with pytest.raises(RejectedError, match="not known on this node"):
+        torque_of(recorded_torque).allocation(JobId("26.tqhost"))
+
+
+def test_a_group_that_is_not_the_owners_is_refused(recorded_torque: Path) -> None:
+    text = recorded("plain.qstat").replace("<euser>tqu", "<euser>nobody")
+    (recorded_torque / "said").write_text(text.replace("<egroup>tqu", "<egroup>root"))
+    fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
+    with pytest.raises(RejectedError, match="nobody is not in the job's group 0"):
+        torque_of(recorded_torque).allocation(Torque.job_id("26.tqhost"))
+
+
+def test_the_server_is_the_nodes_own(
+    recorded_torque: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torque = torque_of(recorded_torque)
+    monkeypatch.setenv("PBS_DEFAULT", "one:15001,two")
+    torque.requeue(Torque.job_id("7[3].tqhost"))
+    assert asked(recorded_torque) == "qrerun|--|7[3].tqhost@one:15001,two|"
+    monkeypatch.setenv("PBS_DEFAULT", "-x")
+    with pytest.raises(UnknownError, match="PBS_DEFAULT names no server"):
+        torque.requeue(Torque.job_id("7"))
+    monkeypatch.delenv("PBS_DEFAULT")
+    (recorded_torque / "server_name").unlink()
+    with pytest.raises(UnknownError, match="torque_home"):
+        torque.requeue(Torque.job_id("7"))
+
+
+def test_what_a_guest_says_is_only_a_comment(recorded_torque: Path) -> None:
+    said = "its console said: x,stagein=/etc/shadow@evil:/x,depend=\"a'b\\=c"
+    torque_of(recorded_torque).hold(Torque.job_id("7"), said)
+    told = "wnodes: its console said: x stagein /etc/shadow evil:/x depend a b c"
+    assert f"|qalter|-W|comment={told}|--|7@tqserver|" in f"|{asked(recorded_torque)}"
+
+
+def test_an_attribute_that_is_told_twice_is_no_answer() -> None:
+    text = recorded("plain.qstat").replace("<euser>", "<euser>root</euser><euser>")
+    with pytest.raises(UnknownError, match="twice what euser is"):
+        parse(job_of("plain"), text)
 
 
 def test_a_torque_that_fails_is_unknown_never_empty(recorded_torque: Path) -> None:
     for name in ("qstat", "pbsnodes", "qrerun"):
         fake_command(recorded_torque, name, f"echo '{name}: cannot connect' >&2; exit 1")
-    torque = Torque("tqhost", [])
+    torque = torque_of(recorded_torque)
     for ask in (
-        lambda: torque.allocation("7"),
+        lambda: torque.allocation(JobId("7")),
         torque.live_jobs,
         lambda: torque.drain("x"),
         torque.resume,
-        lambda: torque.requeue("7"),
+        lambda: torque.requeue(JobId("7")),
     ):
         with pytest.raises(UnknownError, match="cannot connect"):
             ask()
@@ -323,10 +366,10 @@ def test_a_torque_that_fails_is_unknown_never_empty(recorded_torque: Path) -> No
 
 def test_live_jobs(recorded_torque: Path) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/array.pbsnodes")
-    assert Torque("tqhost", []).live_jobs() == {"27[3].tqhost", "27[7].tqhost"}
+    assert torque_of(recorded_torque).live_jobs() == {"27[3].tqhost", "27[7].tqhost"}
     fake_command(recorded_torque, "pbsnodes", "")
     with pytest.raises(UnknownError):
-        Torque("tqhost", []).live_jobs()
+        torque_of(recorded_torque).live_jobs()
 
 
 LOOK = "pbsnodes|-x|tqhost|"
@@ -345,19 +388,21 @@ def test_only_our_own_drains_are_touched(
     recorded_torque: Path, act: str, state: str, others: str, done: str
 ) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/{state}.pbsnodes")
-    torque = Torque("tqhost", [])
+    torque = torque_of(recorded_torque)
     assert (torque.drain("why") if act == "drain" else torque.resume()) == others
     assert asked(recorded_torque) == LOOK + done
 
 
 def test_a_drain_that_stands_is_not_asked_for_again(recorded_torque: Path) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/ours.pbsnodes")
-    assert Torque("tqhost", []).drain("new <kernel> & more") == ""
+    assert torque_of(recorded_torque).drain("new <kernel> & more") == ""
     assert asked(recorded_torque) == LOOK
 
 
 def test_a_job_is_held_before_it_is_ended(recorded_torque: Path) -> None:
-    Torque("tqhost", []).hold("7.tqhost", "no disk; really")
+    torque_of(recorded_torque).hold(JobId("7.tqhost"), "no disk; really")
     assert asked(recorded_torque) == (
-        "qhold|-h|o|7.tqhost|qalter|-W|comment=wnodes: no disk; really|7.tqhost|qrerun|7.tqhost|"
+        "qhold|-h|o|--|7.tqhost@tqserver|"
+        "qalter|-W|comment=wnodes: no disk; really|--|7.tqhost@tqserver|"
+        "qrerun|--|7.tqhost@tqserver|"
     )

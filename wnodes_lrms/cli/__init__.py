@@ -1,5 +1,6 @@
 """The `wnodes` command: what administrators type."""
 
+import os
 import sys
 
 import typer
@@ -30,6 +31,8 @@ app.command("why")(why.why)
 
 def main() -> None:
     """Run the command; a fault is one line a fault on standard error, and exit code 1."""
+    if os.geteuid() == 0:
+        os.umask(0o077)
     try:
         app()
     except WnodesError as fault:

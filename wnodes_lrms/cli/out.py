@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="a list of objects, for programs")]
 ConfigFile = Annotated[
@@ -21,10 +22,15 @@ _out = Console(highlight=False, soft_wrap=True, width=1000)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def shown(text: str) -> str:
+    """A line that a terminal shows and does not obey: users and their guests have a say in it."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def error(text: str) -> None:
     """A fault, for a person, on standard error; a line a fault."""
     for line in text.splitlines():
-        _err.print(f"wnodes: {line}", markup=False)
+        _err.print(f"wnodes: {shown(line)}", markup=False)
 
 
 def progress(text: str) -> None:
@@ -34,7 +40,7 @@ def progress(text: str) -> None:
 
 def line(text: str) -> None:
     """One line on standard output."""
-    _out.print(text, markup=False)
+    _out.print(shown(text), markup=False)
 
 
 def listing(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_json: bool) -> None:
@@ -46,7 +52,8 @@ def listing(rows: Sequence[Mapping[str, object]], columns: Sequence[str], as_jso
     for column in columns:
         table.add_column(column.upper())
     for row in rows:
-        table.add_row(*("" if row[c] is None else str(row[c]) for c in columns))
+        # As Text, in which brackets are no markup.
+        table.add_row(*(Text("" if row[c] is None else shown(str(row[c]))) for c in columns))
     _out.print(table)
 
 

@@ -88,16 +88,22 @@ def host_name(name: str) -> x509.GeneralName:
 
 def proxy_cert_info(language: str, path_length: int | None) -> bytes:
     """The value of a proxy's ProxyCertInfo (RFC 3820, 3.8)."""
-    policy = _der(0x30, _der_oid(language))
-    limit = b"" if path_length is None else _der(0x02, bytes([path_length]))
-    return _der(0x30, limit + policy)
+    limit = b"" if path_length is None else der(0x02, bytes([path_length]))
+    return der(0x30, limit, der(0x30, der_oid(language)))
 
 
-def _der(tag: int, content: bytes) -> bytes:
-    return bytes([tag, len(content)]) + content
+def der(tag: int, *parts: bytes) -> bytes:
+    """A value in DER, made of these."""
+    content = b"".join(parts)
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
 
 
-def _der_oid(dotted: str) -> bytes:
+def der_oid(dotted: str) -> bytes:
+    """An object identifier in DER."""
     first, second, *rest = map(int, dotted.split("."))
     content = bytes([40 * first + second])
     for number in rest:
@@ -105,7 +111,7 @@ def _der_oid(dotted: str) -> bytes:
         while number := number >> 7:
             digits.append(number & 0x7F | 0x80)
         content += bytes(reversed(digits))
-    return _der(0x06, content)
+    return der(0x06, content)
 
 
 def times(life: Life) -> tuple[datetime.datetime, datetime.datetime]:

@@ -2,7 +2,6 @@
 
 import ipaddress
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +36,6 @@ def configure(site: Layout, memory: Memory) -> None:
     (etc / "libvirtd.conf").write_text(DAEMON)
     (etc / "virtlogd.conf").write_text("")
     (etc / "qemu.conf").write_text(QEMU)
-    shutil.copytree("/usr/share/libvirt/nwfilter", etc / "nwfilter", dirs_exist_ok=True)
     if memory.get("before") is None:
         memory.set(
             "before",
@@ -108,6 +106,9 @@ def _end_each(site: Layout) -> list[str]:
 
 def restore(memory: Memory, processes: Processes) -> None:
     """Put firewall and forwarding back as `up` found them, unless another libvirt needs them."""
+    for node in NODES:  # the baits' own, which they leave for the machines that outlive them
+        for family in ("bridge", "inet"):
+            succeeds(["nft", "delete", "table", family, f"wnodes-{node}"])
     before = memory.get("before")
     if before is None or _other_daemons(processes):
         return

@@ -15,6 +15,7 @@ USER = "griduser"
 GROUP = "gridgroup"  # that the ordinary user is in
 CLOUD_USERS = ("clouduser", "cloudpilot")
 BRIDGE = "wnodes-bridge"
+GUESTFS = "wnodes-guestfs"  # the name that the product has for it
 APART = "WNODES_APART"  # set by contrib/site/with
 _NOWHERE = ("--no-create-home", "--home-dir", "/", "--shell", "/usr/sbin/nologin")
 
@@ -26,7 +27,7 @@ def make(site: Layout, memory: Memory) -> None:
     """
     site.home.mkdir(parents=True, exist_ok=True)
     if APART in os.environ and not memory.get("made_users"):
-        for user in (USER, *CLOUD_USERS, BRIDGE):
+        for user in (USER, *CLOUD_USERS, BRIDGE, GUESTFS):
             if _known(pwd.getpwnam, user):
                 run(["userdel", "--force", user])
     if not _known(grp.getgrnam, GROUP):
@@ -36,7 +37,8 @@ def make(site: Layout, memory: Memory) -> None:
     _add(memory, USER, "--create-home", "--home-dir", home, "--shell", "/bin/bash")
     for user in CLOUD_USERS:
         _add(memory, user, *_NOWHERE)
-    _add(memory, BRIDGE, "--system", "--user-group", *_NOWHERE)
+    for user in (BRIDGE, GUESTFS):
+        _add(memory, user, "--system", "--user-group", *_NOWHERE)
     if USER not in grp.getgrnam(GROUP).gr_mem:
         run(["usermod", "--append", "--groups", GROUP, USER])
 

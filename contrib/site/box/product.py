@@ -45,6 +45,7 @@ def configure(site: Layout, memory: Memory) -> None:
     site.wnodes_config.write_text(common + "".join(own))
     for name in ("volumes", "saved", "apel"):
         (site.spool / name).mkdir(exist_ok=True)
+        (site.spool / name).chmod(0o711)  # QEMU passes through; names and contents are nobody's
 
 
 def _texts(values: Iterable[str]) -> str:

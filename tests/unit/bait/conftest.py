@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, fromstring
@@ -19,13 +20,16 @@ from bait.cloudbuild import CloudBuilder, Plan
 from bait.hypervisor import Hypervisor
 from bait.ledger import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
+from wnodes_lrms.config import Offer
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order, sign
 
 BRIDGE = Ed25519PrivateKey.from_private_bytes(b"bridge's" * 4)  # the same in each import
 MACHINE = uuid.UUID("42830be1-e63b-5316-ad86-9cf7a3034a5f")
 VOLUMES = tuple(uuid.uuid5(MACHINE, f"volume {number}") for number in range(3))
+ROUTER = IPv4Address("10.0.0.1")
 CARD = uuid.uuid5(MACHINE, "card")
 
 
@@ -116,7 +120,11 @@ class Site:
         keys = node.folder / "bridge.pem"
         keys.write_text(public(BRIDGE))
         api = node.config.api.model_copy(update={"order_keys": (str(keys),)})
-        node.config = node.config.model_copy(update={"api": api})
+        lan = Offer(name="lan", bridge="br0", subnet=IPv4Network("10.0.0.0/24"), gateway=ROUTER)
+        cloud = node.config.cloud.model_copy(
+            update={"network": (lan,), "accounts": (NOBODY.pw_name,)}
+        )
+        node.config = node.config.model_copy(update={"api": api, "cloud": cloud})
         self.libvirt = TestDriver(
             "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
         )
@@ -143,7 +151,7 @@ class Site:
         return self.ask(token(order), job)
 
     def ask(self, text: str, job: str = "7", uid: int = NOBODY.pw_uid) -> Iterator[dict[str, Any]]:
-        return self.cloud.accept(text, job, uid)
+        return self.cloud.accept(text, JobId(job), uid)
 
     def runs(self, order: Order | None = None, job: str = "7") -> Order:
         """A machine of that order runs."""

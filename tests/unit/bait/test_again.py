@@ -8,6 +8,7 @@ from bait.again import again
 from bait.ledger import Row
 from tests.unit.conftest import NOBODY, Bait, Batch, Node, needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root
@@ -53,7 +54,7 @@ def test_a_job_is_tried_again_a_few_times_and_then_held(node: Node, operators: O
     acts = []
     for restart in range(3):
         bait = failed(node, operators, restart)
-        acts += [answer["act"] for answer in again(bait.engine, "7", UID)]
+        acts += [answer["act"] for answer in again(bait.engine, JobId("7"), UID)]
     assert acts == [
         "requeued: try 2 of 3",
         "requeued: try 3 of 3",
@@ -64,7 +65,7 @@ def test_a_job_is_tried_again_a_few_times_and_then_held(node: Node, operators: O
 
 
 def test_it_is_said_before_it_is_done(node: Node, operators: Operators) -> None:
-    answers = again(failed(node, operators).engine, "7", UID)
+    answers = again(failed(node, operators).engine, JobId("7"), UID)
     assert "act" in next(answers)
     assert operators.done == []
     assert list(answers) == []
@@ -75,7 +76,7 @@ def test_only_the_owner_may_ask(node: Node, operators: Operators) -> None:
     bait = failed(node, operators)
     for uid in (0, UID + 1):
         with pytest.raises(RejectedError, match="not yours"):
-            list(again(bait.engine, "7", uid))
+            list(again(bait.engine, JobId("7"), uid))
     assert operators.done == []
 
 
@@ -83,7 +84,7 @@ def test_a_wish_that_can_never_be_served_is_not_tried_again(
     node: Node, operators: Operators
 ) -> None:
     with pytest.raises(RejectedError, match=r"^no room$"):
-        list(again(failed(node, operators, retry=False).engine, "7", UID))
+        list(again(failed(node, operators, retry=False).engine, JobId("7"), UID))
     assert operators.done == []
 
 
@@ -93,10 +94,10 @@ def test_a_machine_that_has_not_failed_or_failed_in_another_run(
     bait = failed(node, operators)
     operators.grant("7", restart=1)
     with pytest.raises(RejectedError, match="has not failed"):
-        list(again(bait.engine, "7", UID))
+        list(again(bait.engine, JobId("7"), UID))
     operators.grant("8")
     with pytest.raises(RejectedError, match="has not failed"):
-        list(again(bait.engine, "8", UID))
+        list(again(bait.engine, JobId("8"), UID))
     assert operators.done == []
 
 
@@ -104,12 +105,12 @@ def test_a_batch_system_that_refuses_or_is_away(node: Node, operators: Operators
     bait = failed(node, operators)
     operators.refuses = True
     with pytest.raises(UnknownError, match="Unauthorized"):
-        list(again(bait.engine, "7", UID))
+        list(again(bait.engine, JobId("7"), UID))
     operators.jobs = None
     with pytest.raises(UnknownError, match="does not answer"):
-        list(again(bait.engine, "7", UID))
+        list(again(bait.engine, JobId("7"), UID))
 
 
 def test_where_owners_requeue_for_themselves_the_bait_does_not(node: Node) -> None:
     with pytest.raises(RejectedError, match="by their owners"):
-        list(again(failed(node, node.batch).engine, "7", UID))
+        list(again(failed(node, node.batch).engine, JobId("7"), UID))

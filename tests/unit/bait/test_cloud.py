@@ -39,7 +39,7 @@ from tests.unit.conftest import (
     ripen,
 )
 from wnodes_lrms import catalogue
-from wnodes_lrms.config import Allow
+from wnodes_lrms.config import Allow, Cloud
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -47,6 +47,7 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order, sign
 
@@ -209,7 +210,7 @@ def test_somebody_elses_machine_is_not_started(site: Site) -> None:
 
 def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare("5", 0)
+    site.bait.engine.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="somebody else's"):
         next(site.lease(an_order(machine=site.node.ledger.rows("5")[0].id), "8"))
@@ -217,11 +218,11 @@ def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
 
 def test_the_owner_of_a_lease_job_can_not_attach_to_its_machine(site: Site) -> None:
     site.runs()
-    *_, answer = site.bait.engine.attach("7", UID)
+    *_, answer = site.bait.engine.attach(JobId("7"), UID)
     assert answer["state"] == "failed"
-    assert "folder" not in answer
+    assert "key" not in answer
     assert site.row().state is State.READY
-    assert not (site.cloud.builder.paths(ID).handover).exists()
+    assert not (site.cloud.builder.paths(ID).key).exists()
 
 
 def test_two_orders_at_once_for_one_machine_start_it_once(site: Site) -> None:
@@ -346,21 +347,21 @@ def test_a_stop_is_seen_without_an_event(site: Site, libvirt_test: libvirt.virCo
 def test_the_end_of_the_lease_is_announced(site: Site) -> None:
     order = site.runs()
     with pytest.raises(RejectedError, match="not yours"):
-        site.cloud.ending("7", UID + 1)
+        site.cloud.ending(JobId("7"), UID + 1)
     assert site.row().state is State.READY
-    site.cloud.ending("7", UID)
+    site.cloud.ending(JobId("7"), UID)
     site.reaches(State.STOPPED)
     assert site.outcome(order) == ("the batch system has ended its lease", 0)
-    site.cloud.ending("7", UID)  # nothing is there any more: success
-    site.cloud.ending("12345", UID)
+    site.cloud.ending(JobId("7"), UID)  # nothing is there any more: success
+    site.cloud.ending(JobId("12345"), UID)
 
 
 def test_the_end_of_a_batch_job_is_not_a_lease_jobs_to_announce(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare("5", 0)
+    site.bait.engine.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="not yours"):
-        site.cloud.ending("5", UID)
+        site.cloud.ending(JobId("5"), UID)
 
 
 @pytest.mark.parametrize("suspended", [False, True])
@@ -574,7 +575,7 @@ def test_the_lease_ends_while_its_memory_is_written(site: Site, mocker: MockerFi
 
     mocker.patch.object(site.libvirt, "save", slow)
     site.cloud.suspend(ID, "hibernate")
-    site.cloud.ending("7", UID)  # hibernating is how it ends
+    site.cloud.ending(JobId("7"), UID)  # hibernating is how it ends
     assert site.row().state is State.HIBERNATING
     threading.Timer(0.2, go_on.set).start()
     site.bait.node.release("7")
@@ -680,7 +681,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     site.libvirt._links._shared = None
     site.cloud.destroy(ID)
     eventually(lambda: not site.cloud.works.machines())
-    site.cloud.ending("7", UID)
+    site.cloud.ending(JobId("7"), UID)
     site.cloud.stop(ID, "graceful")
     site.cloud.end(before)
     with pytest.raises(UnknownError):
@@ -995,7 +996,7 @@ def test_an_outcome_outlives_the_bait(site: Site) -> None:
 
 def test_batch_machines_are_not_the_bridges(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare("5", 0)
+    site.bait.engine.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     site.runs()
     batch = site.node.ledger.rows("5")[0].id
@@ -1015,3 +1016,11 @@ def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
     with pytest.raises(UnknownError):
         site.cloud.ping()
     links.uri = uri
+
+
+def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
+    """A user of the batch system and a taken bridge want a machine with root in it, in a job."""
+    site.cloud.config = site.node.config.model_copy(update={"cloud": Cloud(accounts=("cloud*",))})
+    with pytest.raises(RejectedError, match="accounts does not name nobody"):
+        next(site.lease(an_order()))
+    assert leaves_nothing(site)

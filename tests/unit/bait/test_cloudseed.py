@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from bait import seed
-from bait.build import Card
+from bait.cards import Card
 from bait.cloudseed import CloudGuest, Interface, files
 
 HOST_KEY = seed.key_pair()
-STATIC = Interface(Card("52:54:00:00:00:01"), "10.0.0.5/24", "10.0.0.1")
-CLOSED = Interface(Card("52:54:00:00:00:02"), "10.1.0.5/16", None)
-DHCP = Interface(Card("52:54:00:00:00:03"), None, None)
+STATIC = Interface(Card("52:54:00:00:00:01", "wl1"), "10.0.0.5/24", "10.0.0.1")
+CLOSED = Interface(Card("52:54:00:00:00:02", "wl2"), "10.1.0.5/16", None)
+DHCP = Interface(Card("52:54:00:00:00:03", "wl3"), None, None)
 EVIL = "ssh-ed25519 AAAA '\"$(touch evil)`touch evil`"
 
 

@@ -11,7 +11,7 @@ from pytest_mock import MockerFixture
 from bait.hypervisor import Hypervisor
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root, put
-from wnodes_lrms.errors import AbsentError, ConflictError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order
 
@@ -23,7 +23,6 @@ LAN = Nic(
     id=uuid.uuid5(MACHINE, "lan"),
     kind="bridge",
     network="lan",
-    bridge="br0",
     mac="52:54:00:00:00:02",
     address="10.0.0.9/24",
 )
@@ -182,7 +181,7 @@ def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
         assert site.cloud.attach_nic(ID, LAN) == shown
     (text,) = site.libvirt.plugged
     assert "<source bridge='br0'/>" in text
-    assert "<parameter name='IP' value='10.0.0.9'/>" in text
+    assert "<target dev='wlc863000002'/>" in text
     assert site.cloud.machine(ID)["nics"][1] == shown
     for _ in range(2):
         site.cloud.detach_nic(ID, str(LAN.id))
@@ -207,7 +206,7 @@ def test_a_machine_has_one_card_on_the_nodes_own_network(site: Site) -> None:
 def test_an_isolated_network_lives_as_long_as_who_is_on_it(site: Site) -> None:
     site.runs()
     name = "wnodes-mine@hv1"
-    nic = LAN.model_copy(update={"kind": "isolated", "network": "mine", "bridge": ""})
+    nic = LAN.model_copy(update={"kind": "isolated", "network": "mine"})
     site.cloud.attach_nic(ID, nic)
     assert name in site.libvirt.networks()
     site.libvirt.drop_isolated({"mine"})
@@ -224,7 +223,13 @@ def test_an_isolated_network_lives_as_long_as_who_is_on_it(site: Site) -> None:
 def test_devices_that_come_at_once_are_all_kept(site: Site) -> None:
     site.runs()
     cards = [
-        LAN.model_copy(update={"id": uuid.uuid4(), "mac": f"52:54:00:00:01:{n:02x}"})
+        LAN.model_copy(
+            update={
+                "id": uuid.uuid4(),
+                "mac": f"52:54:00:00:01:{n:02x}",
+                "address": f"10.0.0.{n + 20}/24",
+            }
+        )
         for n in range(8)
     ]
     with ThreadPoolExecutor(8) as workers:
@@ -242,3 +247,45 @@ def test_a_real_libvirt_that_can_not_plug_says_so(site: Site, mocker: MockerFixt
     with pytest.raises(WnodesError, match="not supported"):
         site.cloud.attach_nic(ID, LAN)
     assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"network": "storage"}, "network storage is none that this node offers"),
+        ({"address": "10.0.0.1/24"}, "the router's or the node's own"),
+        ({"address": "10.0.0.10/24"}, "another machine's"),
+        ({"mac": "52:54:00:00:00:10"}, "another's on this node"),
+    ],
+)
+def test_a_taken_bridge_has_no_more_of_the_node_than_it_offers(
+    site: Site, changes: dict[str, Any], why: str
+) -> None:
+    """Who has a bridge's key wants a card on the storage network, or another's address."""
+    other = LAN.model_copy(
+        update={"id": uuid.uuid4(), "mac": "52:54:00:00:00:10", "address": "10.0.0.10/24"}
+    )
+    site.runs(an_order(machine=OTHER, nics=(other,)), "8")
+    wish = {**LAN.model_dump(), "bridge": "br-storage", **changes}
+    (said,) = refusals(site, an_order(nics=(wish,)))
+    assert why in said
+    assert said.startswith("order refused: ")
+    assert site.domains() == [OTHER]
+    site.runs()
+    with pytest.raises(RejectedError, match=why):
+        site.cloud.attach_nic(ID, Nic.model_validate(wish))
+    assert site.libvirt.plugged == []
+    assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def refusals(site: Site, order: Order) -> list[str]:
+    with pytest.raises(RejectedError) as told:
+        next(site.lease(order))
+    return str(told.value).splitlines()
+
+
+def test_the_bridge_is_the_one_that_the_node_names(site: Site) -> None:
+    site.runs(an_order(nics=({**LAN.model_dump(), "bridge": "br-storage"},)))
+    text = site.libvirt._connect().lookupByUUIDString(ID).XMLDesc()
+    assert "bridge='br0'" in text
+    assert "br-storage" not in text

@@ -16,8 +16,9 @@ from bait.hypervisor import MARK, Hypervisor
 from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.catalogue import Image, Part
-from wnodes_lrms.config import Bait, Images
+from wnodes_lrms.config import Bait, Cloud, Images, Offer
 from wnodes_lrms.model import machine_id
+from wnodes_lrms.resources import folder
 
 pytestmark = pytest.mark.integration
 
@@ -44,9 +45,10 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, tuple[str, ...]]] =
 
 NICS: tuple[dict[str, Any], ...] = (
     {"kind": "nat", "network": "public"},
-    {"kind": "bridge", "network": "lan", "bridge": "br0", "address": "10.0.0.9/24"},
+    {"kind": "bridge", "network": "lan", "address": "10.0.0.9/24"},
     {"kind": "isolated", "network": "mine"},
 )
+LAN = ipaddress.IPv4Network("10.0.0.0/24")
 VOLUMES = tuple(UUID(int=number) for number in (1, 2))
 
 # name: (image, order, CPUs, whether KVM)
@@ -81,6 +83,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         update={
             "bait": Bait(state_dir="/var/lib/wnodes/hv1", run_dir="/run/wnodes/hv1"),
             "images": Images(cache_dir="/var/cache/wnodes/hv1"),
+            "cloud": Cloud(network=(Offer(name="lan", bridge="br0", subnet=LAN),)),
         }
     )
     node.cache.folder = Path(config.images.cache_dir)
@@ -99,7 +102,8 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         384,
         ipaddress.IPv4Address("192.168.190.7"),
     )
-    return builder._domain(paths(config, ID), machine, shares)
+    text = builder._domain(paths(config, ID), machine, shares)
+    return text.replace(str(folder("hooks")), "/usr/lib/wnodes/hooks")
 
 
 @pytest.mark.parametrize("case", EVERY)

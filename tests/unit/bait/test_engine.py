@@ -7,9 +7,9 @@ greeting on port 22 of its address, the batch system a table.
 import dataclasses
 import re
 import sqlite3
-import stat
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +41,14 @@ from tests.unit.conftest import (
 from wnodes_lrms import catalogue, config
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Allow
-from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.errors import (
+    CancelledError,
+    NotListedError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
+from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
@@ -69,14 +76,14 @@ def reaches(node: Node, wanted: State, job: str = "7") -> Row:
 
 
 def last(bait: Bait, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
-    return list(bait.engine.attach(job, uid))[-1]
+    return list(bait.engine.attach(JobId(job), uid))[-1]
 
 
 def ready(node: Node, job: str = "7", address: str = FIRST) -> Bait:
     node.guests.answer(address)
     node.batch.grant(job)
     bait = node.bait()
-    bait.engine.prepare(job, 0)
+    bait.engine.prepare(JobId(job), 0)
     reaches(node, State.READY, job)
     return bait
 
@@ -85,26 +92,26 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     node.guests.answer(FIRST)
     node.batch.grant("7", cores=2, memory=700)
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     answer = last(bait)
-    folder = Path(answer["folder"])
+    where = paths(node.config, ID)
     assert answer == {
         "state": "ready",
         "machine": ID,
         "image": TAG,
         "address": FIRST,
-        "folder": str(folder),
+        "key": where.key.read_text(),
+        "known_hosts": where.known_hosts.read_text(),
         "shares": [],
         "shutdown": None,
         "cores": 2,
         "memory": 700 - 128,
     }
-    # What the owner gets is his and nobody else's.
-    for path, mode in ((folder, 0o700), (folder / "key", 0o600), (folder / "known_hosts", 0o600)):
-        status = path.stat()
-        assert (status.st_uid, status.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
-        assert stat.S_IMODE(status.st_mode) == mode
-    assert (folder / "known_hosts").read_text().startswith(f"{FIRST} ssh-ed25519 ")
+    assert answer["key"].startswith("-----BEGIN OPENSSH PRIVATE KEY-----")
+    assert answer["known_hosts"].startswith(f"{FIRST} ssh-ed25519 ")
+    # What root keeps is nobody's to write: not even the owner's.
+    for path in (where.runtime, *where.runtime.iterdir()):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o066) == (0, 0), path
     domain = libvirt_test.lookupByUUIDString(ID)
     assert domain.name() == "wnodes-box-7-0"
     assert domain.info()[1] == (700 - 128) * 1024
@@ -141,7 +148,7 @@ def test_release_again_and_of_nothing_is_success(node: Node) -> None:
 def test_which_run_it_is_is_asked_where_the_hook_does_not_tell(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7", restart=3)
-    node.bait().engine.announce("7")
+    node.bait().engine.announce(JobId("7"))
     assert reaches(node, State.READY).id == machine_id("box", "7", 3)
 
 
@@ -150,7 +157,7 @@ def test_however_often_prepared_it_is_one_machine(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _n: bait.engine.prepare("7", 0), range(50)))
+        list(pool.map(lambda _n: bait.engine.prepare(JobId("7"), 0), range(50)))
     reaches(node, State.READY)
     assert len(node.hypervisor.domains()) == 1
     assert sum(event.what == "requested" for event in node.ledger.events("7")) == 1
@@ -186,10 +193,56 @@ def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -
 def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
     node.guests.answer(FIRST)
     bait = node.bait()
-    answers = bait.engine.attach("7", NOBODY.pw_uid)
+    answers = bait.engine.attach(JobId("7"), NOBODY.pw_uid)
+    assert next(answers)["waits"] == "the batch system lists no job 7 on this node"
+    node.batch.jobs = None
     assert next(answers)["waits"] == "the batch system does not answer"
+    node.batch.jobs = {}
     node.batch.grant("7")
     assert [answer["state"] for answer in answers][-1] == "ready"
+
+
+def test_a_job_that_the_lrms_goes_on_not_listing_is_no_job(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.engine._SURE", 0.0)
+    answers = node.bait().engine.attach(JobId("7"), NOBODY.pw_uid)
+    assert next(answers)["state"] == "requested"
+    with pytest.raises(NotListedError, match="lists no job 7") as caught:
+        list(answers)
+    assert caught.value.retry
+
+
+def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
+    node.batch.grant("7", tag="")
+    bait = node.bait()
+    for _ in range(5):
+        assert last(bait)["message"] == "the job asks for no machine, or has ended"
+    bait.engine.announce(JobId("7"))
+    node.batch.grant("8", tag="")
+    bait.engine.prepare(JobId("8"), 0)  # as Slurm's prolog does for a job that may bear a lease
+    eventually(lambda: not node.ledger.rows())
+    assert node.ledger.events("7") == node.ledger.events("8") == []
+
+
+def test_a_stranger_is_not_taken_for_a_process_of_the_job(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.engine._NEWS", 0.0)
+    node.batch.jobs = None
+    bait = node.bait()
+    bait.engine.prepare(JobId("7"), 0)  # whose it is nobody has told yet
+    assert next(bait.engine.attach(JobId("7"), 4242))["state"] == "requested"
+    assert not bait.works.heard.within(60)
+
+
+def test_a_row_of_an_earlier_release_does_not_name_a_job_to_the_lrms(node: Node) -> None:
+    odd = "12@attacker:15001"
+    node.batch.jobs = {odd: node.batch.grant("7")}
+    node.ledger.promise(Row(machine_id("box", odd, 0), odd, 0, State.REQUESTED, time.time()))
+    node.bait().node.reconcile()
+    eventually(lambda: node.ledger.rows(odd)[0].state is State.FAILED)
+    assert "is no job id" in node.ledger.rows(odd)[0].reason
 
 
 def test_only_the_owner_may_attach(node: Node) -> None:
@@ -210,7 +263,7 @@ def test_a_stranger_can_not_have_a_machine_made_either(node: Node) -> None:
 def test_whoever_waits_hears_of_the_release(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)  # and nobody answers there
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(last, bait)
@@ -226,7 +279,7 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
     short = node.config.machine.model_copy(update={"ready_timeout": 1})
     node.config = node.config.model_copy(update={"machine": short})
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     answer = last(bait)
     assert "did not answer on SSH within 1 s; its console said" in answer["message"]
     assert answer["retry"]
@@ -237,7 +290,7 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
 
 def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
     """The answer that the starter gets; of the machine nothing may be left but its row."""
-    bait.engine.prepare(job, 0)
+    bait.engine.prepare(JobId(job), 0)
     answer = last(bait, job)
     assert answer["state"] == "failed"
     node.let_go()
@@ -251,9 +304,9 @@ def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
 def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
     node.batch.grant("7", tag="")
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     eventually(lambda: not node.ledger.rows("7"))
-    assert last(bait)["message"] == "the job has ended"
+    assert last(bait)["message"] == "the job asks for no machine, or has ended"
     assert node.left() == []
 
 
@@ -274,7 +327,7 @@ def test_what_can_not_be_is_refused_for_good(
 ) -> None:
     node.batch.grant("7", **changes)
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     eventually(lambda: state(node) is State.FAILED)
     (row,) = node.ledger.rows("7")
     assert row.retry is False
@@ -286,7 +339,7 @@ def test_what_can_not_be_is_refused_for_good(
 def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
     node.batch.grant("7", memory=192)
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     assert reaches(node, State.BOOTING).memory == 64
 
 
@@ -305,7 +358,7 @@ def test_the_sites_rules_hold_here_too(node: Node, rule: dict[str, Any], may: bo
     node.batch.grant("7")
     bait = node.bait()
     if may:
-        bait.engine.prepare("7", 0)
+        bait.engine.prepare(JobId("7"), 0)
         reaches(node, State.BOOTING)
         return
     answer = failed(node, bait)
@@ -381,7 +434,7 @@ def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
     node.guests.answer(FIRST)
     bait = node.bait()
     node.batch.jobs = None
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
     threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
     reaches(node, State.READY)
@@ -419,7 +472,7 @@ def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7")
     bait = node.bait(stopping(node, where, wait_for_cancel))
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     assert reached.wait(5)
     bait.node.release("7")
     assert node.left() == []
@@ -427,13 +480,13 @@ def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
     # and the node takes the next job, at the same address
     node.batch.grant("8")
     plain = node.bait()
-    plain.engine.prepare("8", 0)
+    plain.engine.prepare(JobId("8"), 0)
     assert reaches(node, State.READY, "8").address == FIRST
 
 
 def test_released_before_anything_was_begun(node: Node) -> None:
     bait = node.bait()
-    bait.engine.prepare("7", 0)  # the batch system does not know it yet
+    bait.engine.prepare(JobId("7"), 0)  # the batch system does not know it yet
     bait.node.release("7")
     assert node.left() == []
 
@@ -441,7 +494,7 @@ def test_released_before_anything_was_begun(node: Node) -> None:
 def test_released_while_booting(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
     bait.node.release("7")
     assert node.left() == []
@@ -455,7 +508,7 @@ def test_released_during_a_slow_download(node: Node, web: Web) -> None:
     node.batch.grant("8")
     bait = node.bait()
     for job in ("7", "8"):
-        bait.engine.prepare(job, 0)
+        bait.engine.prepare(JobId(job), 0)
     eventually(lambda: web.requests["/slow"])
     with ThreadPoolExecutor(2) as pool:
         ends = [pool.submit(bait.node.release, job) for job in ("7", "8")]
@@ -545,7 +598,7 @@ def test_a_new_bait_begins_anew_what_was_half_built(node: Node) -> None:
 def test_a_new_bait_adopts_what_boots(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
     node.let_go()  # the old bait is no more
     node.guests.answer(FIRST)
@@ -652,7 +705,7 @@ def test_a_guest_that_stops_while_booting_is_told_soon(
 ) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare("7", 0)
+    bait.engine.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
     paths(node.config, ID).console.write_text("one\ntwo\n\x1b[31mpanic: no root\x07\n")
     libvirt_test.lookupByUUIDString(ID).destroy()
@@ -749,3 +802,13 @@ def test_how_long_a_machine_took_is_measured(node: Node) -> None:
     before = count() or 0
     ready(node)
     eventually(lambda: count() == before + 1)
+
+
+def test_the_end_of_an_endless_console_is_found_at_its_end(node: Node) -> None:
+    console = paths(node.config, ID).console
+    console.parent.mkdir(parents=True)
+    with console.open("wb") as file:
+        file.truncate(1 << 40)  # what a guest wrote without end
+        file.seek(0, 2)
+        file.write(b"\nfirst\nthe\x1b last\n")
+    assert node.builder.last_words(ID).endswith("first | the last")

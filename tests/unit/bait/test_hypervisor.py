@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -227,7 +228,6 @@ def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     before = libvirt_test.listNetworks()
     sight = libvirtsight.look(URI)
     assert sight.networks == set(before) == set(libvirt_test.listNetworks())
-    assert sight.filters is None
     assert sight.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
         libvirtsight.look("qemu+unix:///system?socket=/no/such/socket")
@@ -309,3 +309,23 @@ def test_what_a_new_lease_changes_is_put_into_the_saved_description() -> None:
         '<domain><uuid>x</uuid><devices><d /></devices><metadata><a job="2" /></metadata>'
         "<cputune><p /></cputune></domain>"
     )
+
+
+def test_a_card_in_a_machines_memory_is_plugged_in_as_cards_are_now() -> None:
+    """One of a version before 0.5 had a filter of libvirt's, and an end that libvirt named."""
+    kept = (
+        "<domain><cpu/><devices><interface type='network'><mac address='52:54:c0:a8:be:07'/>"
+        "<target dev='vnet3'/><filterref filter='wnodes-guest'/><address slot='5'/></interface>"
+        "<interface type='bridge'><mac address='02:00:00:00:00:01'/><target dev='vnet4'/>"
+        "</interface></devices></domain>"
+    )
+    ours = (
+        "<domain><devices><interface type='network'><mac address='52:54:c0:a8:be:07'/>"
+        "<target dev='wg1'/><port isolated='yes'/></interface></devices></domain>"
+    )
+    first, second = ElementTree.fromstring(_with(kept, ours, ())).iterfind("devices/interface")  # noqa: S314
+    assert [child.tag for child in first] == ["mac", "address", "target", "port"]
+    target = first.find("target")
+    assert target is not None
+    assert target.get("dev") == "wg1"
+    assert [child.tag for child in second] == ["mac", "target"]

@@ -28,9 +28,13 @@ def image(disk: Part, form: str = "raw", kernel: Part | None = None) -> Image:
     )
 
 
+def nobody() -> None:
+    """This process's own user looks at disks."""
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return Cache(tmp_path / "cache", 100, set)
+    return Cache(tmp_path / "cache", 100, set, nobody)
 
 
 def names(cache: Cache) -> set[str]:
@@ -80,7 +84,7 @@ def test_a_second_bait_start_downloads_nothing_and_clears_halves(cache: Cache, w
     disk = web.add("/disk", b"x" * MIB)
     cache.fetch(image(disk), go_on)
     (cache.folder / f"{'0' * 64}.part").write_text("half of it")
-    again = Cache(cache.folder, 100, set)
+    again = Cache(cache.folder, 100, set, nobody)
     again.fetch(image(disk), go_on)
     assert web.requests["/disk"] == 1
     assert names(cache) == {disk.sha256}
@@ -241,14 +245,14 @@ def test_a_disk_of_another_format_is_refused(cache: Cache, tmp_path: Path) -> No
 
 
 def test_a_good_disk_is_taken(cache: Cache, disk: Path) -> None:
-    refuse_references(disk, image(part_of(disk), "qcow2"))
+    refuse_references(disk, image(part_of(disk), "qcow2"), None)
     cache.fetch(image(part_of(disk), "qcow2"), go_on)
     assert names(cache) == {part_of(disk).sha256}
 
 
 def test_the_least_recently_used_go_first_and_never_one_in_use(tmp_path: Path, web: Web) -> None:
     used: set[str] = set()
-    cache = Cache(tmp_path / "cache", 4, lambda: used)
+    cache = Cache(tmp_path / "cache", 4, lambda: used, nobody)
     parts = {name: web.add(f"/{name}", os.urandom(MIB)) for name in "abcdef"}
     for number, name in enumerate("abcd"):
         cache.fetch(image(parts[name]), go_on)
@@ -271,7 +275,7 @@ def test_eviction_and_downloads_at_the_same_time(tmp_path: Path, web: Web) -> No
     """Files come, are renamed and go under the eyes of each eviction."""
     parts = [web.add(f"/{number}", os.urandom(MIB)) for number in range(6)]
     used: set[str] = set()
-    cache = Cache(tmp_path / "cache", 2, lambda: used)
+    cache = Cache(tmp_path / "cache", 2, lambda: used, nobody)
 
     def ask(number: int) -> None:
         cache.fetch(image(parts[number % 6]), go_on)
@@ -283,7 +287,7 @@ def test_eviction_and_downloads_at_the_same_time(tmp_path: Path, web: Web) -> No
 
 @needs_root
 def test_a_full_disk_is_said_and_leaves_room_again(small_disk: Path, web: Web) -> None:
-    cache = Cache(small_disk / "cache", 100, set)
+    cache = Cache(small_disk / "cache", 100, set, nobody)
     disk = web.add("/disk", os.urandom(3 * MIB))
     before = free_mib(small_disk)
     with pytest.raises(WnodesError, match=f"{small_disk}/cache: No space left"):

@@ -655,3 +655,13 @@ def test_messages_that_were_sent_are_forgotten_in_time(path: Path, ledger: Ledge
         kept = [state for (state,) in db.execute("SELECT state FROM message ORDER BY number")]
     assert kept == ["written", "handing", "sent"]
     again.close()
+
+
+def test_an_order_that_is_handed_in_again_and_again_is_refused_in_one_event(
+    ledger: Ledger,
+) -> None:
+    for _ in range(50):
+        ledger.refuse_lease("L1", "m", "7", "order refused: too large")
+    assert [event.what for event in ledger.events("m")] == [
+        "order refused: order refused: too large"
+    ]

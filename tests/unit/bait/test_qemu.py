@@ -206,14 +206,13 @@ def test_what_serves_its_shared_folders_is_ended_and_no_other(
     start: Start, processes: Processes, folder: Path, machine: str
 ) -> None:
     def server(*of: object) -> Process:
-        path = "/".join(map(str, of))
-        return start("/usr/lib/qemu/virtiofsd", "--fd=44", "-o", f"source={path}/share0/.")
+        return start("/".join(map(str, (*of, "virtiofsd"))), "--fd=44", "-o", "source=/home")
 
     mine = [server(folder, machine), server(folder, machine)]
     others = [
         server(folder, uuid.uuid4()),
         server(ELSEWHERE, machine),
-        start("tail", f"source={folder}/{machine}/share0/."),
+        start("tail", f"{folder}/{machine}/virtiofsd"),
     ]
     processes.kill_helpers(machine)
     assert [process.wait() for process in mine] == [-signal.SIGKILL] * 2

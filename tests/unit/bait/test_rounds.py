@@ -16,6 +16,21 @@ from tests.unit.conftest import Node, needs_root
 pytestmark = needs_root
 
 
+def test_what_is_old_is_forgotten_while_the_bait_runs(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = Rounds(node.bait().node, lambda: None)
+    node.ledger.record("7", "m", "long ago")
+    with node.ledger.store.change() as db:
+        db.execute("UPDATE event SET at = at - 91 * 86400")
+    node.ledger.record("8", "m", "today")
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
+    monkeypatch.setattr("bait.rounds._PRUNED", -1.0)
+    rounds.make()
+    assert [event.job for event in node.ledger.events("m")] == ["8"]
+
+
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -24,7 +39,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     def said() -> list[str]:
         return [record.message for record in caplog.records if record.name == "bait.rounds"]
 
-    rounds = Rounds(node.bait().node)
+    rounds = Rounds(node.bait().node, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
     closed.close()
     assert rounds.make() == EVERY
@@ -41,7 +56,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
 
 def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """As when others have taken all: what is to be done waits."""
-    rounds = Rounds(node.bait().node)
+    rounds = Rounds(node.bait().node, lambda: None)
     assert rounds.make() == EVERY
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(map(int, os.listdir("/proc/self/fd"))) + 50  # noqa: PTH208

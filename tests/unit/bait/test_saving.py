@@ -52,6 +52,25 @@ def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
     ]
 
 
+@pytest.mark.parametrize("what", ["backing", "data"])
+def test_a_disk_that_would_read_another_file_is_not_saved(
+    stopped: Site, tmp_path: Path, what: str
+) -> None:
+    """A QEMU that its guest has taken over may write what it likes into the disk's header."""
+    secret, disk = tmp_path / "secret", stopped.cloud.builder.paths(ID).disk
+    secret.write_bytes(b"secret" * 20000)
+    if what == "backing":
+        argv = ["rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", str(secret), str(disk)]
+    else:
+        disk.unlink()
+        option = f"data_file={secret},data_file_raw=on"
+        argv = ["create", "-q", "-f", "qcow2", "-o", option, str(disk), "64k"]
+    subprocess.run(["qemu-img", *argv], check=True)
+    stopped.cloud.save(ID, TAG)
+    assert "is no image of this node's" in str(done(stopped)["failed"])
+    assert not list(folder(stopped).iterdir())
+
+
 def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
     stopped.cloud.save(ID, TAG)
     done(stopped)

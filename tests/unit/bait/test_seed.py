@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,8 +85,8 @@ def test_the_disk_is_read_by_other_programs(tmp_path: Path) -> None:
 
 def test_folders_names_need_not_be_text(tmp_path: Path) -> None:
     iso = tmp_path / "seed.iso"
-    seed.write(iso, seed.files(guest(workdir="/home/alice/caf\udce9"), "script"))
-    assert b"/home/alice/caf\xe9'" in read_back(iso, "user-data")
+    seed.write(iso, seed.files(guest(workdir="/caf\udce9/run"), "script"))
+    assert b"top='/caf\xe9'" in read_back(iso, "user-data")
 
 
 def test_the_label_is_found(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ class Machine:
             "alice:x:999:999::/nowhere:/bin/false\nother:x:998:998::/:/bin/false\n"
         )
         (folder / "etc/group").write_text("root:x:0:\natlas:x:12:\nusers:x:4200:\nother:x:998:\n")
-        (folder / "etc/shadow").write_text("root:*:1::::::\nalice:secret:1::::::\n")
+        (folder / "etc/shadow").write_text("root::1::::::\nalice:secret:1::::::\n")
         (folder / "etc/ssh").mkdir()
         (folder / "etc/ssh/ssh_host_rsa_key").write_text("of the image's maker")
         if sshd_config_d:
@@ -234,13 +235,14 @@ def test_the_machine_that_the_script_makes(tmp_path: Path, shell: str) -> None:
         "atlas:x:4200:alice",
         "domain users:x:4300:alice",
     ]
-    assert made.lines("shadow") == ["root:*:1::::::", "alice:*:19000:0:99999:7:::"]
+    assert made.lines("shadow") == ["alice:*:19000:0:99999:7:::", "root:*:19000:0:99999:7:::"]
     keys = list(made.at("/etc/ssh").glob("ssh_host*"))
     assert [key.name for key in keys] == ["ssh_host_ed25519_key"]
     assert keys[0].read_text() == one.host_key.private
     assert stat.S_IMODE(keys[0].stat().st_mode) == 0o600
-    assert made.at("/run/wnodes/authorized_keys").read_text() == one.public_key + "\n"
-    for name, mode in (("/run/wnodes/job", 0o700), ("/home/alice", 0o755), (one.workdir, 0o755)):
+    assert [key.name for key in made.at("/run/wnodes/keys").iterdir()] == ["alice"]
+    assert made.at("/run/wnodes/keys/alice").read_text() == one.public_key + "\n"
+    for name, mode in (("/run/wnodes/job", 0o700), ("/home/alice", 0o755)):
         status = made.at(name).stat()
         assert (status.st_uid, status.st_gid) == (4001, 4100)
         assert stat.S_IMODE(status.st_mode) == mode
@@ -267,7 +269,82 @@ def test_names_stay_data(tmp_path: Path, name: str, shell: str) -> None:
     user = f"{one.owner.name}:x:4001:4100::{one.owner.home}:/bin/sh"
     assert made.lines("passwd")[-1] == user
     assert sum(":4001:" in line for line in made.lines("passwd")) == 1
-    assert made.lines("shadow")[-1].startswith(f"{one.owner.name}:*:")
+    assert f"{one.owner.name}:*:19000:0:99999:7:::" in made.lines("shadow")
     assert made.lines("group")[-1] == f"{one.owner.name}:x:4100:{one.owner.name}"
-    for path in (one.owner.home, one.workdir):
-        assert made.at(path).stat().st_uid == 4001
+    assert made.at(one.owner.home).stat().st_uid == 4001
+
+
+@needs_namespaces
+@pytest.mark.parametrize("workdir", ["/etc/profile.d", "/run/it/../planted", "/home/bob/x", "/"])
+def test_root_makes_no_folder_that_the_owner_has_chosen(tmp_path: Path, workdir: str) -> None:
+    made = Machine(tmp_path, guest(workdir=workdir), "dash", sshd_config_d=True)
+    assert not made.at("/etc/profile.d").exists()
+    assert not list(made.at("/run").glob("*planted*"))
+    assert [home.name for home in made.at("/home").iterdir()] == ["alice"]
+
+
+@pytest.mark.parametrize(
+    ("workdir", "top"),
+    [
+        ("/scratch/alice/run", "/scratch"),
+        ("/scratch", "/scratch"),
+        ("//scratch/../data/x", "/data"),
+        ("/home/alice/run", ""),  # shared: it is there, or is not
+        ("/home/../home/alice", ""),
+        ("/homes/alice", "/homes"),
+        ("/", ""),
+        ("", ""),
+        ("relative/folder", ""),
+    ],
+)
+def test_what_is_made_for_a_working_directory(workdir: str, top: str) -> None:
+    text = seed.files(guest(workdir=workdir, shares=("/home",)), "script")["user-data"]
+    assert (f"\ntop={top}\n" in text) if top else ("\ntop=" not in text)
+
+
+@pytest.mark.parametrize("shares", [("/home",), ("/home/alice",), ("/",)])
+def test_a_home_that_is_shared_is_not_made(shares: tuple[str, ...]) -> None:
+    assert '"$home"' not in seed.files(guest(shares=shares), "script")["user-data"]
+
+
+SSHD = """
+mkdir -p /run/sshd
+/usr/sbin/sshd -D -e -f "$1/sshd_config" -h "$1/etc/ssh/ssh_host_ed25519_key" -p 2222 &
+shift
+ip link set lo up
+for user in alice root other; do
+    n=0
+    until ssh -F none -i "$1" -o BatchMode=yes -o StrictHostKeyChecking=no -p 2222 \
+        -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "$user@127.0.0.1" id -un ||
+        [ $n -ge "$2" ]; do sleep 0.2; n=$((n + 1)); done
+    set -- "$1" 0  # it listens by now
+done
+"""
+
+
+@needs_namespaces
+@pytest.mark.integration
+def test_the_key_opens_its_owners_account_and_no_other(tmp_path: Path) -> None:
+    pair = seed.key_pair()
+    one = replace(guest(), public_key=pair.public)
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_text(pair.private)
+    made = Machine(tmp_path, one, "dash", sshd_config_d=True)
+    (tmp_path / "sshd_config").write_text(
+        "Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin yes\nPidFile none\n"
+    )
+    with made.at("/etc/passwd").open("a") as file:
+        file.write("sshd:x:105:65534::/run/sshd:/usr/sbin/nologin\n")
+    binds = 'mount --bind "$1/etc" /etc; mount --bind "$1/run" /run; mount --bind "$1/home" /home\n'
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "--uts", "--net", "--pid", "--fork", "--kill-child"),
+            *("sh", "-c", binds + SSHD, "sh", tmp_path, key, "50"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "alice\n", done.stderr
+    assert "root@127.0.0.1: Permission denied" in done.stderr
+    assert "other@127.0.0.1: Permission denied" in done.stderr

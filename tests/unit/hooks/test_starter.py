@@ -88,7 +88,8 @@ class Stage:
         self.ready: dict[str, object] = {
             "state": "ready",
             "address": "127.77.0.2",
-            "folder": str(folder),
+            "key": "the key\n",
+            "known_hosts": "127.77.0.2 ssh-ed25519 AAAA\n",
             "shares": [str(folder)],
         }
 
@@ -345,10 +346,10 @@ def test_the_connection_trusts_one_key_and_reads_no_settings(stage: Stage) -> No
     for wanted in (
         "-F none",
         "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={stage.folder}/known_hosts",
+        "UserKnownHostsFile=known_hosts",
         "GlobalKnownHostsFile=none",
         "IdentitiesOnly=yes",
-        f"IdentityFile={stage.folder}/key",
+        "IdentityFile=key",
         "BatchMode=yes",
     ):
         assert wanted in log

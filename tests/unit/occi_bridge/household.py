@@ -75,7 +75,6 @@ public = true
 [[bridge.network]]
 name = "private"
 kind = "bridge"
-bridge = "br0"
 subnet = "10.1.0.0/29"
 gateway = "10.1.0.1"
 [[bridge.template]]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from httpx import Client
+from httpx import Client, Response
 
-from occi_bridge import app
+from occi_bridge import app, schema
 from occi_bridge.cache import Cache
 from occi_bridge.identity import User
 from occi_bridge.render import Answer
@@ -63,6 +63,55 @@ def test_a_change_is_seen_at_once(service: Memory, client: Client) -> None:
         made(client)
         assert client.get("/compute/").text.count("\n") == number
     assert asks(service, lambda: client.get("/compute/")) == 0
+
+
+CROSS_SITE = (
+    {"origin": "https://evil.example"},
+    {"origin": "null", "sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+)
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+def test_a_page_of_another_site_changes_nothing(
+    service: Memory, client: Client, headers: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = made(client)
+    before = client.get("/").text
+    action = f'start; scheme="{schema.INFRA}/compute/action#"; class="action"'
+    asks: list[Callable[[], Response]] = [
+        lambda: client.post("/compute/", headers=headers),
+        lambda: client.post(f"{path}?action=start", headers=headers | {"category": action}),
+        lambda: client.put(path, headers=headers),
+        lambda: client.delete("/compute/", headers=headers),
+        lambda: client.delete(path, headers=headers),
+        lambda: client.post("/-/", headers=headers),
+        lambda: client.request("POST", "/whoami", headers=headers),
+    ]
+    for ask in asks:
+        service.calls.clear()
+        answer = ask()
+        assert (answer.status_code, service.calls) == (403, [])
+        assert "another site" in answer.text
+        assert answer.text.count("\n") <= 1
+    assert caplog.text.count("another site") == 7
+    assert client.get("/", headers=headers).text == before
+    assert client.delete(path, headers={"origin": str(client.base_url).rstrip("/")}).is_success
+
+
+@pytest.mark.parametrize(
+    "how", ["upgrade", "x-http-method-override", "x-method-override", "?_method=DELETE", "?action="]
+)
+def test_no_get_changes_anything(service: Memory, client: Client, how: str) -> None:
+    path = made(client)
+    service.calls.clear()
+    if how.startswith("?"):
+        client.get(f"{path}{how}{'start' if how == '?action=' else ''}")
+    elif how == "upgrade":
+        client.get(path, headers={"connection": "upgrade", "upgrade": "websocket"})
+    else:
+        client.get(path, headers={how: "DELETE"})
+    assert set(service.calls) <= {"model", "entity"}
 
 
 class Slow(Memory):

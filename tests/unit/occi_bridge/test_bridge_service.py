@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge import journal, schema
+from occi_bridge import journal, quota, schema, tables
 from occi_bridge.database import Database
 from occi_bridge.journal import read_all
 from occi_bridge.quota import Amount
@@ -661,3 +662,115 @@ def test_lists_are_few_queries(house: Household) -> None:
     asked.clear()
     assert len(house.service.entities(ANNAS, schema.COMPUTE)) == 3
     assert len([text for text in asked if text.startswith("SELECT")]) == 4
+
+
+# What nobody needs more of.
+
+
+def test_networks_are_counted(house: Household) -> None:
+    cara = person("/CN=Cara", machines=2)
+    nets = [house.create(cara, schema.NETWORK) for _ in range(2)]
+    with refused(403, "quota of networks: 2 used, 1 asked, 2 allowed"):
+        house.create(cara, schema.NETWORK)
+    house.create(ANNAS, schema.NETWORK)
+    house.service.delete(cara, nets[0].path)
+    house.create(cara, schema.NETWORK)
+
+
+def test_mixins_are_counted(house: Household) -> None:
+    def add(number: int) -> None:
+        definition = Definition(f"m{number}", "http://x#", location=f"/m{number}/")
+        house.service.add_mixin(ANNAS, definition)
+
+    for number in range(quota.MIXINS):
+        add(number)
+    with refused(403, f"quota of mixins: {quota.MIXINS} used"):
+        add(quota.MIXINS)
+    house.service.remove_mixin(ANNAS, "http://x#m0")
+    add(quota.MIXINS)
+
+
+def test_tags_of_an_entity_are_counted(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quota, "TAGS", 3)
+    ids = [f"http://x#m{number}" for number in range(4)]
+    for number in range(4):
+        definition = Definition(f"m{number}", "http://x#", location=f"/m{number}/")
+        house.service.add_mixin(ANNAS, definition)
+    machine = house.create(ANNAS)  # it has an image
+    for mixin in ids[:2]:
+        house.service.tag(ANNAS, mixin, [machine.path], "add")
+    with refused(403, "quota of mixins of an entity"):
+        house.service.tag(ANNAS, ids[2], [machine.path], "add")
+    with refused(403, "quota of mixins of an entity"):
+        house.service.update(ANNAS, machine.path, Changes(added=(ids[2],)))
+    with refused(403, "quota of mixins of an entity"):
+        house.service.create(ANNAS, New(schema.NETWORK, tuple(ids)))
+    house.service.tag(ANNAS, ids[0], [machine.path], "remove")
+    house.service.tag(ANNAS, ids[2], [machine.path], "add")
+
+
+def test_links_of_a_machine_are_counted(house: Household) -> None:
+    net = house.create(ANNAS, schema.NETWORK)
+    links = [link_to(net.path) for _ in range(quota.LINKS)]
+    machine = house.create(ANNAS, links=links)
+    with refused(403, "quota of networks of a machine: 16 used, 1 asked, 16 allowed"):
+        house.service.create(
+            ANNAS,
+            New(
+                schema.NETWORKINTERFACE, (), {schema.SOURCE: machine.path, schema.TARGET: net.path}
+            ),
+        )
+    with refused(403, "quota of networks of a machine"):
+        house.service.update(ANNAS, machine.path, Changes(links=(link_to(net.path),)))
+    with refused(403, "quota of networks of a machine"):
+        house.create(ANNAS, links=[*links, link_to(net.path)])
+    rich = person("/CN=Rich", storage=1000)
+    disks = [
+        house.create(rich, schema.STORAGE, occi__storage__size=1) for _ in range(quota.LINKS + 1)
+    ]
+    with refused(403, "quota of volumes of a machine"):
+        house.create(rich, links=[link_to(disk.path, schema.STORAGELINK) for disk in disks])
+
+
+def test_what_is_deleted_and_not_yet_gone_is_counted(
+    house: Household, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "GOING", 4)
+    for _ in range(4):
+        house.service.delete(ANNAS, house.create(ANNAS, schema.NETWORK).path)
+    with refused(503, "still being taken away"):
+        house.create(ANNAS, schema.NETWORK)
+    house.create(BOBS, schema.NETWORK)
+
+
+def test_images_that_failed_are_forgotten_in_the_end(house: Household) -> None:
+    machine = house.create(ANNAS)
+    put(house, machine, state="running", node="hv1", ran=True)
+    for number in range(quota.FAILED + 3):
+        house.service.act(ANNAS, machine.path, SAVE, {"name": f"i{number}"})
+        house.db.write(lambda link: link.execute(sa.update(tables.saved).values(state="failed")))
+    with house.db.reading() as link:
+        titles = link.execute(sa.select(tables.saved.c.title)).scalars().all()
+    assert len(titles) == quota.FAILED + 1
+    assert "i0" not in titles
+    assert f"i{quota.FAILED + 2}" in titles
+
+
+def _execute(statement: sa.Insert, link: sa.Connection) -> None:
+    link.execute(statement)
+
+
+def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
+    scheme, _, term = OS_TPL.rpartition("#")
+    own = [
+        {"term": term, "scheme": f"{scheme}#", "location": "/mine/"},
+        {"term": "other", "scheme": "http://x#", "location": f"/os_tpl/{term}/"},
+    ]
+    before = house.service.model(ANNAS).mixins[OS_TPL]
+    for each in own:  # as one that was there before the site had that image
+        values = {"owner": ANNA, "title": "x", "parent": schema.OS_TPL, **each}
+        row = sa.insert(tables.mixin).values(**values)
+        house.db.write(partial(_execute, row), seen=True)
+    model = house.service.model(ANNAS)
+    assert model.mixins[OS_TPL] == before
+    assert model.at(f"/os_tpl/{term}/") == before

@@ -1,6 +1,7 @@
 """Credentials good and bad, over real TLS: who gets in as whom, and what the others are told."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,8 @@ from contrib.site.box.ca import (
     Credential,
     proxy,
 )
+from contrib.site.box.certificates import begin, der, der_oid, usage, with_key_ids
+from tests.attributecertificates import info, odd_proxy, patched
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
@@ -22,6 +25,11 @@ pytestmark = pytest.mark.integration
 
 DAY = 86400.0
 Make = Callable[["Cases"], Credential]
+
+
+def encryption_only() -> x509.KeyUsage:
+    """What a key may not be used for here."""
+    return x509.KeyUsage(False, False, True, False, False, False, False, False, False)
 
 
 class Cases:
@@ -139,6 +147,46 @@ class Cases:
         signed = builder.sign(self.grid.authority.own.key, hashes.SHA256())
         return Credential(signed, self.key)
 
+    def odd(self, cert_info: bytes | None = None, **options: Any) -> Credential:
+        """A proxy of Ann's with something odd in it."""
+        return odd_proxy(self.ann(), cert_info, **options)
+
+    def twice(self) -> Credential:
+        """A proxy with one extension two times, of a kind that OpenSSL does not know."""
+        kinds = [
+            x509.ObjectIdentifier(kind) for kind in ("1.3.6.1.4.1.8005.1", "1.3.6.1.4.1.8005.2")
+        ]
+        plain = self.odd(more=[x509.UnrecognizedExtension(kind, b"") for kind in kinds])
+        first, second = (der_oid(kind.dotted_string) for kind in kinds)
+        return patched(plain, self.ann(), second, first)
+
+    def without_signatures(self) -> Credential:
+        """Ann with a key that may not sign."""
+        ann = self.ann()
+        signs, encrypts = (der(0x04, bytes.fromhex(bits)) for bits in ("030205a0", "03020520"))
+        return patched(ann, self.grid.authority.own, signs, encrypts)
+
+    def critical(self) -> Credential:
+        """A proxy with a critical extension that nobody knows."""
+        kind = x509.ObjectIdentifier("1.3.6.1.4.1.8005.1")
+        plain = self.odd(more=[x509.UnrecognizedExtension(kind, bytes(3))])
+        name, value = der_oid(kind.dotted_string), der(0x04, bytes(3))
+        critical = b"\x01\x01\xff" + der(0x04, b"")
+        return patched(plain, self.ann(), name + value, name + critical)
+
+    def of_no_ca(self) -> Credential:
+        """Of one whose key may sign certificates, but who is not called a CA."""
+        root, key = self.grid.authority, ca.key("another")
+        name = self.name((NameOID.COMMON_NAME, "No CA"))
+        builder = begin(name, root.own.certificate.subject, key.public_key(), (-DAY, DAY))
+        builder = with_key_ids(
+            builder.add_extension(usage(signs_certificates=True), True), key, root.own.key
+        )
+        signed = builder.sign(root.own.key, hashes.SHA256())
+        by = Authority(Credential(signed, key, (signed,)))
+        by.install(self.grid.certificates)
+        return self.issue(by)
+
     def old_proxy(self) -> Credential:
         """As Globus made them before there was an RFC: nothing but a name."""
         return self.under(self.ann(), f"{BASE}/CN=Ann/CN=proxy")
@@ -229,11 +277,37 @@ BAD_TLS: dict[str, tuple[Make, str]] = {
         "invalid CA certificate",
     ),
     "signed by a proxy": (lambda c: c.under(c.proxy(), "Alice"), "invalid CA certificate"),
+    "signed by one who is not called a CA": (lambda c: c.of_no_ca(), "invalid CA certificate"),
     "a proxy of before the RFC": (lambda c: c.old_proxy(), "invalid CA certificate"),
     "for servers only": (lambda c: c.server_only(), "unsuitable certificate purpose"),
     "signed by itself": (
         lambda c: c.stranger.own,
         "self-signed certificate",
+    ),
+    # The client's own OpenSSL would not load these three as leaves.
+    "below a proxy with another name beside": (
+        lambda c: c.proxy(c.odd(more=[x509.SubjectAlternativeName([x509.DNSName("ann.example")])])),
+        "local issuer",
+    ),
+    "below a proxy whose issuer has another name beside": (
+        lambda c: c.proxy(c.odd(more=[x509.IssuerAlternativeName([x509.DNSName("ann.example")])])),
+        "local issuer",
+    ),
+    "below a proxy that is a CA": (
+        lambda c: c.proxy(c.odd(more=[x509.BasicConstraints(ca=True, path_length=None)])),
+        "local issuer",
+    ),
+    "a proxy for encryption only": (
+        lambda c: c.odd(key_usage=encryption_only()),
+        "unsuitable certificate purpose",
+    ),
+    "a proxy of a key that may not sign": (
+        lambda c: odd_proxy(c.without_signatures()),
+        "unsuitable certificate purpose",
+    ),
+    "a proxy with an unknown critical extension": (
+        lambda c: c.critical(),
+        "unhandled critical extension",
     ),
     "a proxy signed by another key": (
         lambda c: Credential(
@@ -262,6 +336,25 @@ BAD: dict[str, tuple[Make, str]] = {
         "independent",
     ),
     "a proxy with a policy of its own": (lambda c: c.proxy(language="1.2.3.4"), "1.2.3.4"),
+    "a proxy that old programs may overlook": (lambda c: c.odd(critical=False), "not critical"),
+    "below one that old programs may overlook": (
+        lambda c: c.proxy(c.odd(critical=False)),
+        "not critical",
+    ),
+    "a proxy that inherits all, and yet has a policy": (
+        lambda c: c.odd(info(text=b"only to read")),
+        "text that its language does not allow",
+    ),
+    "a proxy that inherits all, and has an empty policy": (
+        lambda c: c.odd(info(text=b"")),
+        "text that its language does not allow",
+    ),
+    "two ProxyCertInfos in one": (lambda c: c.odd(info() + info()), "can't be read"),
+    "a path length below zero": (
+        lambda c: c.odd(info(path=der(0x02, b"\xff"))),
+        "allows -1 below itself",
+    ),
+    "an extension two times": (lambda c: c.twice(), "can't be read"),
     "nine proxies": (lambda c: c.proxies(9), "9 proxies"),
     "a user called proxy": (lambda c: c.called("proxy"), "called one"),
     "a user called limited proxy": (lambda c: c.called("Limited Proxy"), "called one"),

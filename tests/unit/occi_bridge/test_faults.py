@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from httpx import Client
 
+from occi_bridge import schema
 from occi_bridge.schema import COMPUTE, INFRA, NETWORK
 from tests.unit.occi_bridge.memory import NET, Memory
 from tests.unit.occi_bridge.test_operations import JSON, MINE, PLAIN, category, listed, made
@@ -57,6 +58,22 @@ def machine(client: Client) -> str:
         ("POST", "/-/", "Category: a; scheme=b; class=kind", 400, "a mixin is needed"),
         ("POST", "/-/", category("http://x#Y", "mixin"), 400, "term «Y»: lower-case letters"),
         ("POST", "/-/", 'Category: a; scheme="b"', 400, "scheme «b»: a URI that ends in # is"),
+        *(
+            ("POST", "/-/", f'Category: a; scheme="b:c#"; rel="{above}"', 403, "the site's own")
+            for above in (
+                f"{schema.INFRA}#os_tpl",
+                f"{schema.INFRA}#resource_tpl",
+                f"{schema.OWN}os_tpl#small_linux_x86_64",
+            )
+        ),
+        (
+            *("POST", "/-/", f'Category: a; scheme="{schema.OWN}os_tpl#"; class="mixin"'),
+            *(403, "belongs to this service"),
+        ),
+        (
+            *("POST", "/-/", f'Category: a; scheme="b:c#"; location="/{"x" * 300}/"'),
+            *(400, "longer than 255"),
+        ),
         ("POST", "/-/", 'Category: a; scheme="b:c#"; rel="x y"', 400, "rel «x y»: the id of a"),
         ("POST", "/-/", 'Category: a; scheme="b:c#"; title="\\""', 400, "title: up to 255"),
         ("DELETE", "/-/", "", 400, "which mixin? A Category is needed"),

@@ -41,6 +41,12 @@ def file(tmp_path: Path) -> Path:
         ('"/vo/*"\n', ANN, ("/vo/g/Role=x",), True),
         ("/vo/prod\n", ANN, ("/vo/production",), False),
         ("/C=IT/Email=a@b\n", "/C=IT/emailAddress=a@b", (), True),
+        ("/C=IT/CN=Ren\\xc3\\xa9*\n", "/C=IT/CN=Ren\\xC3\\xA9 M", (), True),
+        ("CN=*,O=Box,C=IT\n", ANN, (), True),
+        (f"{BOB} # since May\n", BOB, (), True),
+        (f"{ANN} #1\n", f"{ANN} #1", (), True),
+        (f"\ufeff{ANN}\n", ANN, (), True),
+        (f"\ufeff# all\r\n{ANN}\r\n", ANN, (), True),
         ("", ANN, (), False),
     ],
 )
@@ -56,6 +62,12 @@ BROKEN = [
     b"/C=IT/CN=\xff\n",
     b"/vo/*/x\n",
     b"*\n",
+    b"/CN=\\xff\n",
+    b"/CN=\\xc3\n",
+    b"/CN=a\\x00b\n",
+    b"CN=Ann, UID=a\n",
+    b"/XYZ=Ann\n",
+    b"\xff\xfe/\0C\0\n",
 ]
 
 

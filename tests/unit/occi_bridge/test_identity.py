@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from contrib.site.box.ca import proxy, voms_proxy, write_lsc
-from occi_bridge import identity, signingpolicy
+from occi_bridge import checks, identity, signingpolicy
 from occi_bridge.identity import Authenticator, DeniedError, User
 from tests.unit import ca
 from tests.unit.ca import BASE, VO, Grid, read_bundle
@@ -119,7 +119,7 @@ def test_a_server_that_is_no_longer_trusted(grid: Grid) -> None:
     async def scene(authenticator: Authenticator) -> None:
         assert (await authenticator.user(chain, ADDRESS)).fqans == (f"/{VO}",)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.host)
-        assert "signature" in await refusal(authenticator, chain)
+        assert "by its LSC file" in await refusal(authenticator, chain)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.server)
         assert (await authenticator.user(chain, ADDRESS)).account == "member"
 
@@ -164,6 +164,61 @@ def test_a_grant_that_means_nobody(grid: Grid) -> None:
         bridge = grid.bridge.model_copy(update={"grant": (Grant(match=match),)})
         with pytest.raises(ConfigError, match=r"bridge\.grant: match"):
             Authenticator(bridge)
+
+
+SPELLINGS = {
+    "lower": "/C=IT/O=Box/CN=Ren\\xc3\\xa9",
+    "upper": "/C=IT/O=Box/CN=Ren\\xC3\\xA9",
+    "mixed": "/C=IT/O=Box/CN=Ren\\xC3\\xa9",
+    "raw": "/C=IT/O=Box/CN=René",
+    "escaped for nothing": "/C=IT/O=Box/CN=\\x52en\\xc3\\xa9",
+    "RFC 2253": "CN=Ren\\C3\\A9,O=Box,C=IT",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+def test_a_name_is_the_same_in_every_file(grid: Grid, spelling: str, begin: str) -> None:
+    name = SPELLINGS[spelling]
+    rene = grid.chain(grid.user("René"))
+    grid.authority.install(grid.certificates, subjects=[name])
+    policy = grid.certificates / f"{grid.authority.hash()}.signing_policy"
+    policy.write_text(begin + policy.read_text())
+
+    async def scene(authenticator: Authenticator) -> None:
+        assert "no local account" in await refusal(authenticator, rene)
+        grid.map(f'{begin}"{name}" rene')
+        assert (await authenticator.user(rene, ADDRESS)).account == "rene"
+        (grid.folder / "ban_users.db").write_text(f'{begin}"{name}"\n')
+        assert "banned" in await refusal(authenticator, rene)
+        (grid.folder / "ban_users.db").write_text(f"{begin}{name}\n")
+        assert "banned" in await refusal(authenticator, rene)
+
+    within(grid, scene)
+    bridge = grid.bridge.model_copy(update={"grant": (Grant(match=name),)})
+    (grid.folder / "ban_users.db").write_text("")
+    assert Authenticator(bridge)._authorize(f"{BASE}/CN=Ren\\xC3\\xA9", ()).account == "rene"
+
+
+def test_what_can_not_be_read_is_told_at_the_start(
+    grid: Grid, caplog: pytest.LogCaptureFixture
+) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice', f'"{BASE}/CN=\\xC3" x')
+    (grid.folder / "ban_users.db").write_text(f'# all\n"{BASE}/CN=Ren\\xE9"\n')
+    grid.authority.install(grid.certificates, subjects=[f"{BASE}/CN=\\xC3"])
+    policy = grid.certificates / f"{grid.authority.hash()}.signing_policy"
+
+    async def scene(authenticator: Authenticator) -> None:
+        for place in (f"{grid.folder}/grid-mapfile:2: ", f"{grid.folder}/ban_users.db:2: "):
+            assert place in caplog.text
+        assert f"{policy}: line 3: a name with bytes that are no UTF-8" in caplog.text
+        found = " ".join(check.seen for check in checks._lines(grid.bridge))
+        assert [found.count(name) for name in ("mapfile:2", "users.db:2", "line 3")] == [1, 1, 1]
+        assert "signing policy" in await refusal(authenticator, grid.chain(grid.alice))
+        grid.authority.install(grid.certificates, subjects=[f"{BASE}/*"])
+        assert "nobody may enter" in await refusal(authenticator, grid.chain(grid.alice))
+
+    within(grid, scene)
 
 
 POLICY = """# of the site

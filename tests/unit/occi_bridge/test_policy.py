@@ -2,7 +2,7 @@
 
 import pytest
 
-from occi_bridge import policy
+from occi_bridge import fqans, policy
 from wnodes_lrms.config import Grant
 
 ANN = "/C=IT/O=Box/CN=Ann"
@@ -69,7 +69,7 @@ def test_the_first_grant_holds() -> None:
 
 def test_fqans_of_a_vo() -> None:
     said = ["/vo/Role=a/Capability=NULL", "/vo/Role=NULL/Capability=NULL", "/vo", "/vo/g"]
-    assert policy.of_vo("vo", said) == ("/vo/Role=a", "/vo", "/vo/g")
+    assert fqans.of_vo(fqans.vo("vo"), said) == ("/vo/Role=a", "/vo", "/vo/g")
     for other in ("/other", "/vo2", "/vo2/g", "/voRole=x"):
         with pytest.raises(ValueError, match=r"not of the (VO|form)"):
-            policy.of_vo("vo", ["/vo", other])
+            fqans.of_vo(fqans.vo("vo"), ["/vo", other])

@@ -1,0 +1,75 @@
+"""What an order may say of networks, bridges and addresses of this node: pure decisions.
+
+A bridge's key signs what users want; the node's administrator has said what there is.
+"""
+
+from collections.abc import Collection, Sequence
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from wnodes_lrms.config import Offer
+from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.order import Nic
+
+_MOST = 16  # cards of a machine
+
+
+def offered(nic: Nic, offers: Sequence[Offer]) -> Offer:
+    """The node's network that the card is to be on. Raises RejectedError if there is none."""
+    for offer in offers:
+        if offer.name == nic.network:
+            return offer
+    raise RejectedError(
+        f"network {nic.network} is none that this node offers: see [[cloud.network]]"
+    )
+
+
+def vet(
+    nics: Sequence[Nic],
+    others: Collection[Nic],
+    offers: Sequence[Offer],
+    macs: Collection[str],
+    addresses: Collection[str],
+) -> None:
+    """Raises RejectedError, with the reason, unless the node can have these cards.
+
+    `others` are the cards of the node's other machines, `macs` and `addresses` the node's own.
+    """
+    if len(nics) > _MOST:
+        raise RejectedError(f"{len(nics)} cards: a machine has {_MOST} at most")
+    taken = list(others)
+    for nic in nics:
+        if nic.kind == "nat":  # the bait gives it what it has
+            continue
+        if nic.mac in macs or nic.mac in {other.mac for other in taken if other.id != nic.id}:
+            raise RejectedError(f"card {nic.id}: {nic.mac} is another's on this node")
+        if nic.kind == "bridge":
+            _vet_offered(nic, offered(nic, offers), addresses)
+        for other in taken:
+            if _place(other) == _place(nic) and other.id != nic.id and nic.address:
+                raise RejectedError(f"card {nic.id}: {nic.address} is another machine's")
+        taken.append(nic)
+
+
+def _place(nic: Nic) -> tuple[str, str, str | None]:
+    return nic.kind, nic.network, nic.address and nic.address.partition("/")[0]
+
+
+def _vet_offered(nic: Nic, offer: Offer, addresses: Collection[str]) -> None:
+    def refuse(why: str) -> None:
+        raise RejectedError(f"network {offer.name}: {why}; see [[cloud.network]]")
+
+    if offer.subnet is None or nic.address is None:
+        if nic.address or offer.subnet:
+            refuse(f"cards on it {'ask by DHCP' if nic.address else f'are of {offer.subnet}'}")
+        return
+    card = IPv4Interface(nic.address)
+    if card.network != offer.subnet or not _is_host(card.ip, offer.subnet):
+        refuse(f"{nic.address} is not of {offer.subnet}")
+    if card.ip == offer.gateway or str(card.ip) in addresses:
+        refuse(f"{card.ip} is the router's or the node's own")
+    if nic.gateway and IPv4Address(nic.gateway) != offer.gateway:
+        refuse(f"{nic.gateway} is not its router")
+
+
+def _is_host(address: IPv4Address, subnet: IPv4Network) -> bool:
+    return address not in (subnet.network_address, subnet.broadcast_address)

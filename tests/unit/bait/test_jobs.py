@@ -1,0 +1,194 @@
+"""jobs.py: how often the batch system is asked, by however many who want to know whatever."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from bait.jobs import PAUSE, Jobs, Shared, Turns
+from tests.unit.conftest import NOBODY, Batch
+from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError
+from wnodes_lrms.jobid import JobId
+from wnodes_lrms.model import Allocation
+
+UID = NOBODY.pw_uid
+JOB = JobId("7")
+
+
+class Counted(Batch):
+    """A batch system that counts what it is asked, and can be held up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
+
+    def allocation(self, job: str) -> Allocation:
+        self.asked.append(job)
+        return super().allocation(job)
+
+    def live_jobs(self) -> set[str]:
+        self.asked.append("")
+        found = super().live_jobs()
+        self.open.wait(5)
+        return found
+
+
+@pytest.fixture
+def batch() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that goes on by what is slept, and a way to have it go on."""
+    now = [1000.0]
+
+    def later(by: float) -> None:
+        now[0] += by
+
+    def tick() -> float:
+        now[0] += 1e-6  # no two looks at a clock see the same
+        return now[0]
+
+    monkeypatch.setattr("bait.jobs.time.monotonic", tick)
+    monkeypatch.setattr("bait.jobs.time.sleep", later)
+    return later
+
+
+def refused(jobs: Jobs, job: str, uid: int = UID) -> Exception:
+    with pytest.raises((RejectedError, UnknownError)) as caught:
+        jobs.granted(JobId(job), uid)
+    return caught.value
+
+
+def test_a_job_that_is_not_listed_is_asked_for_no_further(batch: Counted) -> None:
+    jobs = Jobs(batch, pause=0.0)
+    assert isinstance(refused(jobs, "8"), NotListedError)
+    assert batch.asked == [""]
+
+
+def test_many_numbers_at_once_cost_one_or_two_listings(batch: Counted) -> None:
+    jobs = Jobs(batch, pause=0.0)
+    batch.open.clear()
+    with ThreadPoolExecutor(50) as pool:
+        asked = [pool.submit(refused, jobs, str(number), number) for number in range(1, 51)]
+        while pool._work_queue.qsize():
+            pass
+        batch.open.set()
+        faults = [each.result(10) for each in asked]
+    assert {type(fault) for fault in faults} == {NotListedError}
+    assert len(batch.asked) <= 5
+
+
+@pytest.mark.usefixtures("seconds")
+def test_questions_one_after_the_other_keep_their_distance(batch: Counted) -> None:
+    jobs = Jobs(batch)
+    begun = time.monotonic()
+    for number in range(1, 11):
+        refused(jobs, str(number))
+    assert time.monotonic() - begun >= 9 * PAUSE
+    assert len(batch.asked) == 10
+
+
+def test_a_job_that_begins_meanwhile_is_found(batch: Counted) -> None:
+    jobs = Jobs(batch, pause=0.0)
+    refused(jobs, "7")
+    batch.grant("7")
+    assert jobs.granted(JOB, UID).job == "7"
+
+
+def test_nobody_gets_an_answer_from_before_they_asked(batch: Counted) -> None:
+    jobs = Jobs(batch, pause=0.0)
+    batch.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(refused, jobs, "7")
+        while not batch.asked:  # its listing is under way, without the job
+            pass
+        batch.grant("7")
+        late = pool.submit(jobs.granted, JOB, UID)
+        batch.open.set()
+        assert isinstance(early.result(10), NotListedError)
+        assert late.result(10).job == "7"
+
+
+def test_trouble_is_shared_by_those_who_waited_for_it(batch: Counted) -> None:
+    batch.jobs = None
+    shared = Shared(batch.live_jobs, pause=0.0)
+    faults = []
+    for _ in range(3):
+        with pytest.raises(UnknownError) as caught:
+            shared.ask()
+        faults.append(caught.value)
+    assert len(batch.asked) == 3
+    assert len(set(map(str, faults))) == 1
+    batch.jobs = {"7": batch_job(batch)}
+    assert shared.ask() == {"7"}
+
+
+def batch_job(batch: Counted) -> Allocation:
+    batch.jobs = {}
+    return batch.grant("7")
+
+
+def test_a_stranger_costs_nothing_once_the_owner_is_known(batch: Counted) -> None:
+    batch.grant("7")
+    jobs = Jobs(batch, pause=0.0)
+    for stranger in range(2000, 2050):
+        assert "not yours" in str(refused(jobs, "7", stranger))
+    assert [job for job in batch.asked if job] == ["7"]
+    assert jobs.granted(JOB, UID).uid == UID
+
+
+def test_a_number_that_is_used_again_has_a_new_owner(batch: Counted) -> None:
+    batch.grant("7", uid=4242)
+    jobs = Jobs(batch, pause=0.0)
+    refused(jobs, "7")
+    batch.jobs = {}
+    refused(jobs, "7")
+    batch.grant("7")
+    assert jobs.granted(JOB, UID).uid == UID
+
+
+def test_a_second_run_is_not_taken_for_the_first(batch: Counted) -> None:
+    jobs = Jobs(batch, pause=0.0)
+    batch.grant("7", restart=0)
+    assert jobs.granted(JOB, UID).restart == 0
+    batch.grant("7", restart=1)
+    assert jobs.granted(JOB, UID).restart == 1
+
+
+@pytest.mark.usefixtures("seconds")
+def test_an_owner_of_many_jobs_has_their_turn_and_no_more(batch: Counted) -> None:
+    for number in range(1, 101):
+        batch.grant(str(number))
+    jobs = Jobs(batch, pause=0.0)
+    faults = 0
+    for number in range(1, 101):
+        try:
+            jobs.granted(JobId(str(number)), UID)
+        except UnknownError:
+            faults += 1
+    assert len([job for job in batch.asked if job]) == 100 - faults
+    assert faults > 80
+    batch.grant("200", uid=4242)
+    assert jobs.granted(JobId("200"), 4242).uid == 4242  # others have turns of their own
+
+
+def test_turns_come_back(seconds: Callable[[float], None]) -> None:
+    turns = Turns()
+    assert [turns.take(1) for _ in range(40)].count(True) == 16
+    seconds(3.0)
+    assert [turns.take(1) for _ in range(40)].count(True) == 3
+    seconds(1000.0)
+    assert [turns.take(1) for _ in range(40)].count(True) == 16
+
+
+def test_users_who_have_asked_are_not_remembered_for_ever() -> None:
+    turns = Turns()
+    for uid in range(10_000):
+        turns.take(uid)
+    assert len(turns._since) == 4096
