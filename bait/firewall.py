@@ -16,6 +16,7 @@ from bait.ruleset import FAMILIES, Elements, changes, elements, seen, table, who
 from bait.surroundings import Surroundings, surroundings
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run
 
 _DEADLINE = 10.0  # seconds for one program
@@ -97,7 +98,7 @@ class Firewall:
         network, offers = self.config.network, self.config.cloud.network
         text = whole(self.node, self.taps, network, offers, around, wanted)
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            have(self.file.parent, PASSED)
             self.file.write_text(text)
         except OSError as error:
             raise WnodesError(f"{self.file}: {error.strerror}") from error

@@ -36,7 +36,7 @@ def judge(chain: Sequence[bytes], policies: SigningPolicies) -> Credential:
 
     Raises RejectedError, with the reason, for what may not be used here.
     """
-    certificates = [names.parse(der) for der in chain]
+    certificates = [names.parse(each) for each in chain]
     proxies = 0
     while proxies < len(certificates) and names.is_proxy(certificates[proxies]):
         proxies += 1
