@@ -6,6 +6,7 @@ ever listed, changed or destroyed.
 
 import errno
 import logging
+import pwd
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -51,12 +52,13 @@ class Hypervisor:
     def __init__(self, uri: str, cluster: str, node: str, network: Network, machines: Path) -> None:
         """`machines` is the folder of the machines' folders of files."""
         self.uri = uri
-        self.processes = Processes(machines)
+        self.processes = Processes(machines, self.qemu_uids)
         self.cluster = cluster
         self.node = node
         self.network = network
         self._links = Links(uri, self._begin)
         self._stopped: Callable[[str], None] = lambda _machine: None
+        self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
     def on_stop(self, callback: Callable[[str], None]) -> None:
         """Have `callback(machine id)` called, in another thread, when any domain stops."""
@@ -101,6 +103,11 @@ class Hypervisor:
     def pid(self, machine: str) -> int | None:
         """The number of the machine's process; None if there is none."""
         return self.processes.of(machine)
+
+    def qemu_uids(self) -> frozenset[int]:
+        """Whom libvirt runs QEMU as: who it says, root, and the accounts that are made for it."""
+        told = frozenset() if self._runs_as is None else frozenset({self._runs_as})
+        return told | {0, *_usual_uids()}
 
     def traffic(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
         """Machine → card → bytes that it has received and sent. No guest is asked for it."""
@@ -283,6 +290,8 @@ class Hypervisor:
             )
         except libvirt.libvirtError as error:
             raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
+        user = qemu_user(link.getCapabilities())
+        self._runs_as = user[0] if user else None
         guestnets.have_network(link, self.network)
 
     def _event(
@@ -292,6 +301,13 @@ class Hypervisor:
             # Not in libvirt's own thread: the callback asks libvirt things.
             machine = domain.UUIDString()
             threading.Thread(target=self._stopped, args=(machine,), daemon=True).start()
+
+
+def _usual_uids() -> Iterator[int]:
+    """Of the accounts that Debian's and Enterprise Linux's libvirt run QEMU as."""
+    for name in ("libvirt-qemu", "qemu"):
+        with suppress(KeyError):
+            yield pwd.getpwnam(name).pw_uid
 
 
 def _with(xml: str, other: str, names: Collection[str]) -> str:

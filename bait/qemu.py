@@ -1,26 +1,58 @@
 """The QEMU processes of the node, as the kernel knows them: a second source beside libvirt."""
 
 import os
+import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 _PROC = Path("/proc")
+_QEMU = re.compile(r"qemu-system-|qemu-kvm|kvm\b")  # Debian's, Enterprise Linux's, older ones
 _LETTING_GO = 5.0  # seconds for the kernel to end a process that was killed
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process, as the kernel tells of it."""
+
+    uids: frozenset[int]  # real, effective, saved, and that of files
+    program: str  # the file name of what it runs; empty if the kernel does not tell
+
+
+def is_qemu(process: Process, uids: Collection[int]) -> bool:
+    """Whether libvirt may have started it as a guest's: anybody can give a program such words.
+
+    `uids` are those that libvirt runs QEMU as. Nobody else can have all of a process's uids be one
+    of these, nor have such a process run what is no QEMU. A program that was replaced since, as by
+    an upgrade, has " (deleted)" or its packager's mark behind its name.
+    """
+    ours = len(process.uids) == 1 and process.uids <= set(uids)
+    return ours and (not process.program or _QEMU.match(process.program) is not None)
+
+
+def is_share_server(process: Process) -> bool:
+    """Whether it serves shared folders to guests. Nothing waits for one that is not, nor spares it:
+    whoever runs one with a machine's words has it ended with the machine."""
+    return process.program.startswith("virtiofsd")
 
 
 class Processes:
     """The processes of one bait's machines.
 
-    A process is a machine's if it is a QEMU, has the machine's id, and uses a file in the machine's
-    own folder: the id alone follows from cluster and job, which another site may have, too.
+    A process is a machine's if it is a QEMU of libvirt's, has the machine's id, and uses a file in
+    the machine's own folder: the id alone follows from cluster and job, which another site may
+    have, too.
     """
 
-    def __init__(self, folder: Path, proc: Path = _PROC) -> None:
-        """`folder` has the machines' folders of files."""
+    def __init__(
+        self, folder: Path, uids: Callable[[], Collection[int]], proc: Path = _PROC
+    ) -> None:
+        """`folder` has the machines' folders of files; `uids` says whom libvirt runs QEMU as."""
         self.folder = folder
+        self.uids = uids
         self.proc = proc
 
     def of(self, machine: str) -> int | None:
@@ -56,23 +88,27 @@ class Processes:
         return True
 
     def _all(self) -> Iterator[tuple[int, str]]:
-        for pid, words in self._commands():
-            if "qemu" in words[0]:
+        uids = frozenset(self.uids())
+        for entry in self._entries():
+            # A cheap look first, and what a process writes itself last: there may be much of it.
+            if _owner(entry) in uids and is_qemu(_process(entry), uids):
+                words = _command_line(entry)
                 for option, machine in pairwise(words):
                     own = f"{self.folder}/{machine}/"
                     if option == "-uuid" and any(own in word for word in words):
-                        yield pid, machine
+                        yield int(entry.name), machine
 
     def _helpers(self, machine: str) -> list[int]:
         """Those of a machine: virtiofsd, under the name that hooks/virtiofsd.py gives it."""
         own = f"{self.folder}/{machine}/virtiofsd"
-        return [pid for pid, words in self._commands() if words[0] == own]
+        return [
+            int(entry.name)
+            for entry in self._entries()
+            if is_share_server(_process(entry)) and _command_line(entry)[:1] == [own]
+        ]
 
-    def _commands(self) -> Iterator[tuple[int, list[str]]]:
-        for entry in self.proc.iterdir():
-            words = _command_line(entry) if entry.name.isdigit() else []
-            if words:
-                yield int(entry.name), words
+    def _entries(self) -> Iterator[Path]:
+        return (entry for entry in self.proc.iterdir() if entry.name.isdigit())
 
 
 def _kill(pid: int, still: Callable[[], bool]) -> bool:
@@ -98,3 +134,26 @@ def _command_line(process: Path) -> list[str]:
     except OSError:
         return []
     return text.decode("utf-8", "replace").split("\0")
+
+
+def _owner(process: Path) -> int | None:
+    """Its effective uid, which may be a set-user-ID program's."""
+    try:
+        return process.stat().st_uid
+    except OSError:
+        return None
+
+
+def _process(process: Path) -> Process:
+    """What the kernel tells of it; one that is gone has no uids."""
+    try:
+        program = (process / "exe").readlink().name
+    except OSError:  # a thread of the kernel, gone, or not to be seen: root's right may be cut down
+        program = ""
+    try:
+        status = (process / "status").read_text(errors="replace")
+    except OSError:
+        status = ""
+    # A program's name for itself is in a line before, in which a line break is written as `\n`.
+    numbers = next((line for line in status.split("\n") if line.startswith("Uid:")), "Uid:")
+    return Process(frozenset(map(int, numbers.split()[1:])), program)

@@ -1,6 +1,11 @@
-"""Real processes with the command lines that a test wants, as libvirt gives QEMU its own."""
+"""Real processes with the programs and command lines that a test wants, as libvirt gives QEMU its
+own."""
 
+import atexit
+import shutil
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 
 QEMU = "/usr/bin/qemu-system-x86_64"
@@ -8,13 +13,34 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 Process = subprocess.Popen[bytes]
 
 
-def started(name: str, *options: str) -> Process:
-    """A process of that name and these options that waits until its input ends, or it does."""
+@cache
+def program(name: str) -> Path:
+    """A program of that name, which everybody can run: a shell."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    folder.chmod(0o755)
+    path = folder / name
+    shutil.copyfile("/bin/sh", path)
+    path.chmod(0o755)
+    return path
+
+
+def started(
+    name: str, *options: str, runs: Path | None = None, uid: int | None = None, before: str = ""
+) -> Process:
+    """A process of that name and these options that waits until its input ends, or it does.
+
+    `runs`: the program; else one that is called as the process is. `before`: done by its shell.
+    """
     process = subprocess.Popen(
-        [name, "-c", "echo; read line", "guest", *options],
-        executable="/bin/sh",
+        [name, "-c", f"{before}\necho; read line", "guest", *options],
+        executable=runs or program(Path(name).name),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        user=uid,
+        group=uid,
+        extra_groups=None if uid is None else [],
+        cwd="/",
     )
     assert process.stdout
     assert process.stdout.read(1) == b"\n"  # it is this program by now, no longer Python

@@ -1,17 +1,23 @@
-"""qemu.py: the processes of machines, by their command lines; and that only those are touched."""
+"""qemu.py: the processes of machines, by user, program and words; only those are touched."""
 
 import os
+import shutil
 import signal
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
 from bait import qemu
-from bait.qemu import Processes
-from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
+from bait.qemu import Processes, is_qemu
+from tests.unit.bait.processes import QEMU, Process, end, guest, lives, program, started
+from tests.unit.conftest import NOBODY, needs_root
+
+pytestmark = needs_root
 
 Start = Callable[..., Process]
 
@@ -20,8 +26,8 @@ Start = Callable[..., Process]
 def start() -> Iterator[Start]:
     running: list[Process] = []
 
-    def one(name: str, *options: str) -> Process:
-        running.append(started(name, *options))
+    def one(name: str, *options: str, **more: Any) -> Process:
+        running.append(started(name, *options, **more))
         return running[-1]
 
     yield one
@@ -36,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def processes(folder: Path) -> Processes:
-    return Processes(folder)
+    return Processes(folder, lambda: {0})
 
 
 @pytest.fixture
@@ -116,6 +122,86 @@ def test_it_is_killed_and_no_other_one(
     assert all(lives(other) for other in others)
 
 
+@pytest.mark.parametrize("runs", [program("qemu-system-x86_64"), Path("/bin/sh")])
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        'printf "qemu-system-x86" >/proc/$$/comm',
+        "exec 3</proc/self/mem",
+    ],
+)
+def test_a_users_process_is_no_machine_whatever_it_runs_and_says(
+    start: Start, processes: Processes, folder: Path, machine: str, runs: Path, before: str
+) -> None:
+    process = start(QEMU, *guest(machine, folder), runs=runs, uid=NOBODY.pw_uid, before=before)
+    assert processes.of(machine) is None
+    assert processes.running() == frozenset()
+    assert processes.wait_for_end(machine, 0)
+    assert processes.kill(machine)
+    assert lives(process)
+
+
+def test_a_users_process_that_runs_with_roots_rights_is_no_machine(
+    processes: Processes, folder: Path, machine: str
+) -> None:
+    """As one of a program with the set-user-ID bit, whose words are the user's."""
+    path = program("qemu-system-x86")
+    shutil.copyfile("/usr/bin/python3", path)
+    path.chmod(0o4755)
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [QEMU, "-I", "-c", code, *guest(machine, folder)],
+        executable=path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        user=NOBODY.pw_uid,
+        cwd="/",
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert Path("/proc", str(process.pid)).stat().st_uid == 0
+        assert processes.of(machine) is None
+        assert processes.running() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("uids", "program", "is_one"),
+    [
+        ({0}, "qemu-system-x86_64", True),
+        ({64055}, "qemu-system-aarch64", True),
+        ({64055}, "qemu-system-x86_64 (deleted)", True),  # by an upgrade
+        ({64055}, "qemu-system-x86_64.dpkg-tmp (deleted)", True),
+        ({107}, "qemu-kvm", False),  # not whom libvirt says
+        ({64055}, "qemu-kvm", True),
+        ({64055}, "qemu-kvm;5f3a1b2c (deleted)", True),
+        ({0}, "kvm", True),
+        ({0}, "", True),  # not to be seen, and who else could be root
+        ({1000}, "qemu-system-x86_64", False),
+        ({1000, 0}, "qemu-system-x86_64", False),  # a user's, with the set-user-ID bit
+        ({64055, 0}, "qemu-system-x86_64", False),
+        (set(), "qemu-system-x86_64", False),  # gone
+        ({0}, "grep", False),
+        ({0}, "qemu-img", False),
+        ({0}, "virtiofsd", False),
+        ({0}, "my-qemu-system-x86_64", False),
+    ],
+)
+def test_what_is_a_qemu(uids: set[int], program: str, is_one: bool) -> None:
+    assert is_qemu(qemu.Process(frozenset(uids), program), {0, 64055}) is is_one
+
+
+def test_one_whose_program_was_replaced_is_still_the_machines(
+    start: Start, processes: Processes, folder: Path, machine: str, tmp_path: Path
+) -> None:
+    old = tmp_path / "qemu-system-x86_64"
+    shutil.copyfile("/bin/sh", old)
+    old.chmod(0o755)
+    process = start(QEMU, *guest(machine, folder), runs=old)
+    old.unlink()
+    assert processes.of(machine) == process.pid
+
+
 def test_what_serves_its_shared_folders_is_ended_and_no_other(
     start: Start, processes: Processes, folder: Path, machine: str
 ) -> None:
@@ -191,16 +277,25 @@ def test_odd_things_in_proc(tmp_path: Path, folder: Path, machine: str) -> None:
 
     def has(name: str, *words: bytes) -> None:
         (proc / name).mkdir(parents=True)
+        (proc / name / "exe").symlink_to(QEMU)
+        (proc / name / "status").write_text("Name:\tUid: 7\\nUid: 8\nUid:\t0\t0\t0\t0\nGid:\t1\n")
         (proc / name / "cmdline").write_bytes(b"".join(word + b"\0" for word in words))
 
     options = [option.encode() for option in guest(machine, folder)]
     has("self", QEMU.encode(), *options)
     has("1")  # a thread of the kernel
     has("2", b"\xff\xfe", *options)
+    (proc / "2" / "exe").unlink()
+    (proc / "2" / "exe").symlink_to("/usr/bin/tail")
     (proc / "3").mkdir()  # gone since it was listed
     has("4", QEMU.encode(), b"-uuid")
-    has("5", b"", *options)
-    processes = Processes(folder, proc)
+    has("5", QEMU.encode(), *options)
+    (proc / "5" / "status").write_text("Name:\tqemu\nUid:\t1000\t0\t0\t0\n")
+    has("6", QEMU.encode(), *options)
+    (proc / "6" / "status").write_text("")
+    has("7", QEMU.encode(), *options)
+    (proc / "7" / "status").unlink()
+    processes = Processes(folder, lambda: {0}, proc)
     assert processes.of(machine) is None
     assert processes.running() == frozenset()
     has("12", QEMU.encode(), b"\xff", *options)
