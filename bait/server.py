@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from bait.again import again
 from bait.cloud import Cloud
@@ -22,8 +23,9 @@ from bait.engine import Engine
 from bait.node import Node
 from bait.operations import OPERATIONS, text
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.order import lease_named_in
 
-_LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
+_LONGEST = 131072  # bytes of a request: a lease program of 0.4 sends an order with its user's data
 _PATIENCE = 10.0  # seconds for a caller to say what it wants, or to take an answer
 _PER_USER = 512  # connections of one ordinary user at once
 
@@ -108,13 +110,10 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
         yield done
         return
     if op == "lease":
-        token = request.get("token")
-        if not isinstance(token, str):
-            raise RejectedError("token: a signed order is needed")
-        yield from server.cloud.accept(token, text(request, "job"), uid)
+        yield from server.cloud.jobs.attend(_lease(request), text(request, "job"), uid)
         return
     if op == "lease-ending":
-        server.cloud.ending(text(request, "job"), uid)
+        server.cloud.jobs.ending(text(request, "job"), uid)
         yield done
         return
     if uid != 0:
@@ -123,6 +122,17 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     if operation is None:
         raise RejectedError(f"unknown request «{op}»")
     yield operation(server.node, server.engine, request) | done
+
+
+def _lease(request: dict[str, Any]) -> str:
+    """The lease that a lease program says it is. Raises RejectedError if that can't be one."""
+    token = request.get("token")
+    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
+        return lease_named_in(token)
+    try:
+        return str(UUID(text(request, "lease")))
+    except ValueError:
+        raise RejectedError("lease: a UUID is needed") from None
 
 
 def _peer_uid(connection: socket.socket) -> int:

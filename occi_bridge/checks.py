@@ -10,8 +10,8 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from occi_bridge import processes
-from occi_bridge.baits import client_context
+from occi_bridge import names, processes
+from occi_bridge.baits import certificate_of, client_context
 from occi_bridge.database import engine
 from wnodes_lrms import hostcheck
 from wnodes_lrms.config import Bridge
@@ -81,12 +81,20 @@ def _bait(bridge: Bridge, url: str) -> Check:
     remedy = "see that wnodes-bait runs there and that its [api] clients name this bridge"
     try:
         context = client_context(bridge.certificate, bridge.key, bridge.ca_dir)
-        reply = httpx.get(f"{url}/state", verify=context, timeout=_PATIENCE)
+        with httpx.Client(verify=context, timeout=_PATIENCE) as client:
+            reply = client.get(f"{url}/state")
+            hosts = names.of_hosts(certificate_of(reply) or {})
     except (httpx.HTTPError, WnodesError) as error:
         return fault("bait", f"{url}: {error or type(error).__name__}", remedy)
     if reply.status_code != httpx.codes.OK:
         return fault("bait", f"{url}: {reply.status_code} {reply.text[:200]}", remedy)
     state = reply.json()
+    if not names.fits(state["node"], hosts):
+        return fault(
+            "bait",
+            f"{url}: it is node {state['node']}, its certificate is for {', '.join(hosts)}",
+            "give that node a host certificate in its own name, as the batch system has it",
+        )
     seen = f"{url}: node {state['node']}, batch system {state['lrms']}, libvirt {state['libvirt']}"
     well = (state["lrms"], state["libvirt"]) == ("ok", "ok")
     return ok("bait", seen) if well else warning("bait", seen, "run `wnodes doctor` on that node")

@@ -34,6 +34,9 @@ class Lrms(Protocol):
     def allocation(self, job: str) -> Allocation:
         """What the job was granted on this node."""
 
+    def where(self, job: str) -> str:
+        """The node on which a job runs, here or elsewhere; empty if on none, or on several."""
+
     def live_jobs(self) -> set[str]:
         """The jobs that hold an allocation on this node."""
 

@@ -74,6 +74,15 @@ def parse_allocation(
     return _granted(job, found[0], rules, node, whois)
 
 
+def parse_place(job: str, listing: str) -> str:
+    """The one node on which the job of `qstat -f -x JOB` runs, else an empty text."""
+    found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
+    if len(found) != 1:
+        raise UnknownError("qstat does not list the job")
+    nodes = list(parse_hosts(found[0].get("exec_host", "")))
+    return nodes[0] if found[0].get("job_state") in ("R", "S") and len(nodes) == 1 else ""
+
+
 def _granted(
     job: str, record: Mapping[str, str], rules: Iterable[DefaultRule], node: str, whois: Whois
 ) -> Allocation:
@@ -210,8 +219,11 @@ class Torque:
 
     def allocation(self, job: str) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
-        listing = run(["qstat", "-f", "-x", job], deadline=_DEADLINE, unknown=True)
-        return parse_allocation(job, listing, self.rules, self.node, read_ids)
+        return parse_allocation(job, self._listing(job), self.rules, self.node, read_ids)
+
+    def where(self, job: str) -> str:
+        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
+        return parse_place(job, self._listing(job))
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
@@ -253,6 +265,9 @@ class Torque:
         run(["qhold", "-h", "o", job], deadline=_DEADLINE, unknown=True)
         run(["qalter", "-W", f"comment={_OURS}{reason}", job], deadline=_DEADLINE, unknown=True)
         self.requeue(job)
+
+    def _listing(self, job: str) -> str:
+        return run(["qstat", "-f", "-x", job], deadline=_DEADLINE, unknown=True)
 
     def _state(self) -> NodeState:
         return parse_node(self.node, self._pbsnodes("-x", self.node))

@@ -116,7 +116,8 @@ class Site:
         keys = node.folder / "bridge.pem"
         keys.write_text(public(BRIDGE))
         api = node.config.api.model_copy(update={"order_keys": (str(keys),)})
-        node.config = node.config.model_copy(update={"api": api})
+        cloud = node.config.cloud.model_copy(update={"accounts": (NOBODY.pw_name, "daemon")})
+        node.config = node.config.model_copy(update={"api": api, "cloud": cloud})
         self.libvirt = TestDriver(
             "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
         )
@@ -137,13 +138,24 @@ class Site:
         return self.bait
 
     def lease(self, order: Order, job: str = "7", **allocation: object) -> Iterator[dict[str, Any]]:
-        """What the program of a lease job hears that hands the order in."""
+        """What the program of a lease job hears, which waits, and then gets this order."""
         values: dict[str, Any] = {"tag": ""} | allocation
         self.node.batch.grant(job, **values)
-        return self.ask(token(order), job)
+        told = self.ask(order, job)
+        assert next(told) == {"state": "waiting"}
+        self.give(order, job)
+        return told
 
-    def ask(self, text: str, job: str = "7", uid: int = NOBODY.pw_uid) -> Iterator[dict[str, Any]]:
-        return self.cloud.accept(text, job, uid)
+    def ask(
+        self, order: Order, job: str = "7", uid: int = NOBODY.pw_uid
+    ) -> Iterator[dict[str, Any]]:
+        """What the process of a job hears that says that it is the order's lease."""
+        return self.cloud.jobs.attend(str(order.lease), job, uid)
+
+    def give(self, order: Order, job: str = "7") -> None:
+        """Hand an order in for a job, and for this node unless it names another."""
+        here = {"job": job, "node": order.node or "hv1"}
+        self.cloud.jobs.hand_in(str(order.lease), token(order.model_copy(update=here)))
 
     def runs(self, order: Order | None = None, job: str = "7") -> Order:
         """A machine of that order runs."""
