@@ -28,7 +28,7 @@ lint: setup ## ruff, mypy --strict, shellcheck
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --check --quiet .
 	@$(PYTHON) -m mypy
-	@grep -rlE --exclude-dir='.?*' --exclude-dir=build --exclude='*.j2' '^#!/bin/(ba)?sh' . .ci/run | xargs shellcheck
+	@grep -rlE --exclude-dir='.?*' --exclude-dir=build --exclude-dir=__pycache__ --exclude='*.j2' '^#!/bin/(ba)?sh' . .ci/run | xargs shellcheck
 
 .PHONY: unit
 unit: setup ## Tests within a process, under a minute

@@ -38,8 +38,11 @@ def check(
         )
     if carries or allocation.tag:
         refuse("the lease carries another machine")
-    if order.node not in ("", node):
-        refuse(f"the machine is on node {order.node}, the lease on {node}")
+    if (order.job, order.node) != (allocation.job, node):
+        refuse(
+            f"it is for job {order.job or 'none'} on node {order.node or 'none'}, "
+            f"the lease is job {allocation.job} on {node}"
+        )
     if sum(nic.kind == "nat" for nic in order.nics) > 1:
         refuse("it has several cards on the node's own network")
     if old is None:

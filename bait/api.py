@@ -6,7 +6,7 @@ out; an error is {"error": "one sentence"}. /openapi.json describes it.
 
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -47,14 +47,16 @@ log = logging.getLogger(__name__)
 class Handle:
     """The service while it runs."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, wake: Callable[[], None]) -> None:
         self._server = server
+        self._wake = wake
         self._thread = threading.Thread(target=server.run, name="api", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """End the service; requests at hand get a few seconds."""
         self._server.should_exit = True
+        self._wake()  # who listens for news goes too
         self._thread.join(_PARTING)
 
 
@@ -66,7 +68,7 @@ def start(config: Config, node: str, cloud: Cloud, leases: Leases) -> Handle:
         app, api.listen, api.certificate, api.key, api.ca_dir, proxies=False, require=True
     )
     log.info("API on %s for %d client(s)", api.listen, len(api.clients))
-    return Handle(server)
+    return Handle(server, cloud.wake)
 
 
 def _name(chain: Sequence[bytes]) -> str:

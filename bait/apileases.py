@@ -8,62 +8,74 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from bait import apimodels as models
 from bait import metrics
 from bait.lanes import Lane, Recent
 from bait.ports import Cloud
 from wnodes_lrms.config import Config
-from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lease import Leases, Request
 from wnodes_lrms.lrms import SYSTEMS
-from wnodes_lrms.order import Order, public_keys, verify
+from wnodes_lrms.order import JobText, LeaseWish, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")
 _LISTS = 2, 15.0  # places, seconds
 _SUBMISSIONS = 8, 60.0
+_PLACES = 8, 30.0
 _LOOKS = 4, 5.0
 _LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
 
 log = logging.getLogger(__name__)
 
 
-def lease_request(order: Order, token: str, config: Config) -> Request:
-    """The lease job that an order asks for. It gets the hypervisor's own memory beside the
-    guest's, and the token nowhere but in its environment.
+def lease_request(wish: LeaseWish, config: Config) -> Request:
+    """The lease job that is wished for. It gets the hypervisor's own memory beside the guest's.
+
+    All that it carries is the lease's id: some LRMSs show a job's environment to everybody.
     """
     return Request(
-        lease=str(order.lease),
-        user=order.account,
-        account=order.lrms_account,
-        partition=order.partition,
-        walltime=order.walltime,
-        cores=order.cores,
-        memory=order.memory + config.machine.memory_overhead,
-        node=order.node,
+        lease=str(wish.lease),
+        user=wish.account,
+        account=wish.lrms_account,
+        partition=wish.partition,
+        walltime=wish.walltime,
+        cores=wish.cores,
+        memory=wish.memory + config.machine.memory_overhead,
+        node=wish.node,
         program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
-        environment={"WNODES_ORDER": token},
+        environment={"WNODES_LEASE": str(wish.lease)},
     )
 
 
 def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter:
     """The routes, for the leases of this LRMS and the bait of this node."""
     router = APIRouter()
+    places = Lane("the batch system", *_PLACES)
     submissions, looks = Lane("the batch system", *_SUBMISSIONS), Lane("libvirt", *_LOOKS)
     listing = Recent(Lane("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
 
     def submit(token: str) -> tuple[UUID, str]:
         try:
-            order = verify(token, config.cluster, public_keys(config.api.order_keys))
-            job = leases.submit(lease_request(order, token, config))
+            wish = verify(LeaseWish, token, config.cluster, public_keys(config.api.order_keys))
+            job = leases.submit(lease_request(wish, config))
         except RejectedError:
             metrics.REFUSED.inc()
             raise
         metrics.SUBMITTED.inc()
-        log.info("lease %s of %s %s", order.lease, order.dn, order.fqan, extra={"job": job})
-        return order.lease, job
+        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra={"job": job})
+        return wish.lease, job
+
+    def hand_in(lease: UUID, token: str) -> None:
+        try:
+            cloud.jobs.hand_in(str(lease), token)
+        except ConflictError:
+            raise
+        except RejectedError:
+            metrics.REFUSED.inc()
+            raise
 
     @router.post("/leases", status_code=201, response_model=models.Submitted)
     async def submit_lease(asked: models.Token) -> dict[str, Any]:
@@ -83,6 +95,19 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
         number = SYSTEMS[config.lrms].job_id(job) if job else ""
         await submissions.call(leases.cancel, str(lease), number)
         listing.forget()
+
+    @router.get("/jobs/{job}", response_model=models.Place)
+    async def place(job: Annotated[JobText, Path()]) -> dict[str, str]:
+        """Where the batch system has placed a job, on whatever node."""
+        return {"node": await places.call(cloud.where, job)}
+
+    @router.put("/leases/{lease}/order", status_code=204)
+    async def order(lease: UUID, asked: models.Token) -> None:
+        """Make the VM of an order in the lease job that waits for it here; see /machines.
+
+        Asked again for the same job, success.
+        """
+        await places.call(hand_in, lease, asked.token)
 
     async def sources() -> dict[str, str]:
         async def ask(source: str, question: Callable[[], Any]) -> tuple[str, str]:

@@ -1,10 +1,10 @@
 """The part of the bait's HTTPS service that is about machines, saved images and volumes."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 
 from bait import apimodels as models
 from bait.lanes import Lane
@@ -14,20 +14,33 @@ from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 
 _LISTS = 16, 10.0  # places, seconds: from the ledger and folders
+_LISTENERS = 16, 30.0
+_LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 
 
 def routes(cloud: Cloud, node: str) -> APIRouter:
     """The routes, for the machines of this node."""
     router = APIRouter()
+    listeners = Lane("the bait", *_LISTENERS)
     lists, acts = Lane("the bait's ledger", *_LISTS), Lane("libvirt", *_ACTS)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:
         """The cloud machines of this node, and how its last leases ended."""
         return await lists.call(
-            lambda: {"node": node, "machines": cloud.machines(), "outcomes": cloud.outcomes()}
+            lambda: {
+                "node": node,
+                "waiting": cloud.jobs.waiting(),
+                "machines": cloud.machines(),
+                "outcomes": cloud.outcomes(),
+            }
         )
+
+    @router.get("/news", response_model=models.News)
+    async def news(since: Annotated[str, Query(max_length=40)] = "") -> dict[str, str]:
+        """Answered once something has changed since the last answer, or after a while."""
+        return {"news": await listeners.call(cloud.news, since, _LISTENING)}
 
     @router.get("/machines/{machine}", response_model=models.MachineShown)
     async def machine(machine: UUID) -> dict[str, Any]:

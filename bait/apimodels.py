@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from wnodes_lrms.config import Tag
 from wnodes_lrms.lease import LeaseState
 
-# Linux takes 128 KiB for one variable of a program's environment, name and all.
 LONGEST_TOKEN = 130000
 
 
@@ -19,7 +18,7 @@ class Asked(BaseModel):
 
 
 class Token(Asked):
-    """An order for one machine, signed by a bridge (see wnodes_lrms/order.py)."""
+    """A wish for a lease, or the order for its VM, signed by a bridge (wnodes_lrms/order.py)."""
 
     token: str = Field(min_length=1, max_length=LONGEST_TOKEN, description="a JSON Web Token")
 
@@ -124,10 +123,31 @@ class Outcome(BaseModel):
     reason: str
 
 
+class Waiting(BaseModel):
+    """A lease job whose process waits here for its order."""
+
+    lease: str = Field(description="that it says it is")
+    job: str
+
+
+class Place(BaseModel):
+    """Where a job runs."""
+
+    node: str = Field(description="empty: on none, or on several")
+
+
+class News(BaseModel):
+    """A word that changes with each change on the node."""
+
+    news: str
+
+
 class MachinesShown(BaseModel):
-    """The cloud machines of a node, and how its last leases ended, the newest 200."""
+    """The cloud machines of a node, the lease jobs that wait for an order, and how the last leases
+    ended, the newest 200."""
 
     node: str
+    waiting: list[Waiting]
     machines: list[MachineShown]
     outcomes: list[Outcome]
 

@@ -4,39 +4,27 @@ A machine runs inside the allocation of its lease. Without one it is at rest: it
 and a new order for it is taken here.
 """
 
-import logging
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from bait.admission import check
-from bait.build import Builder, owner_of
+from bait.build import Builder
 from bait.cloudbuild import CloudBuilder
 from bait.cloudlife import RUNS, Life
 from bait.devices import Devices
 from bait.drain import Drain
 from bait.jobs import Jobs
+from bait.leasejobs import LeaseJobs
 from bait.ledger import Ledger, Row
 from bait.plan import Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
 from bait.works import Works
 from wnodes_lrms.config import Config
-from wnodes_lrms.errors import (
-    AbsentError,
-    ConflictError,
-    RejectedError,
-    UnknownError,
-    WnodesError,
-)
-from wnodes_lrms.jobid import JobId
-from wnodes_lrms.lease import carries_leases
-from wnodes_lrms.model import Allocation, Kind, State
-from wnodes_lrms.order import Nic, Order, lease_named_in, public_keys, verify
+from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.order import Nic
 
-_NEWS = 5.0  # seconds after which a waiting lease job hears that the bait lives
 _SHOWN = {
     State.READY: "running",
     State.STARTING: "building",
@@ -44,8 +32,6 @@ _SHOWN = {
     State.HIBERNATING: "stopping",
     State.ENDING: "stopping",
 }
-
-log = logging.getLogger(__name__)
 
 
 class Cloud:
@@ -65,111 +51,25 @@ class Cloud:
         self.config = config
         self.node = node
         self.ledger = ledger
-        self.jobs = jobs
+        self.lrms = jobs.lrms
         self.builder = CloudBuilder(builder)
         self.devices = Devices(ledger, self.builder, works, volumes)
         self.saver = Saver(config, ledger, self.builder)
         self.life = Life(config, ledger, jobs.lrms, self.builder, works, self.devices, self.saver)
         self.works = works
         self.volumes = volumes
-        self.drain = drain
-        self._admission = threading.Lock()  # two orders must not see the same machine at rest
+        self.jobs = LeaseJobs(config, node, ledger, jobs, works, drain, self.life, self.devices)
 
-    # What lease jobs ask
+    # What the bridge asks, beside the lease jobs
 
-    def accept(self, token: str, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
-        """Take a lease job's order, and tell it how its machine is until that has ended.
+    def news(self, since: str, seconds: float) -> str:
+        """A word that changes whenever something does; told once it is another than `since`, or
+        after so many seconds."""
+        return self.works.changed(since, seconds)
 
-        Asked again by the same job, it goes on telling. Raises RejectedError if the order is no
-        good or does not fit the job's allocation, UnknownError if the LRMS does not answer,
-        WnodesError if the node is drained.
-        """
-        known = self.ledger.lease(lease_named_in(token))
-        if known is None or known.job != job:
-            if refusal := self.drain.refusal():
-                raise WnodesError(refusal)
-            self._admit(
-                verify(token, self.config.cluster, public_keys(self.config.api.order_keys)),
-                job,
-                uid,
-            )
-        else:
-            self.jobs.granted(job, uid)
-        known = self.ledger.lease(lease_named_in(token))
-        while known and known.reason is None:
-            self.works.heard.note(job)
-            row = self.ledger.get(known.machine)
-            if row is None or row.lease != known.id:
-                self.ledger.close_lease(known.id, "the machine has ended", 0)
-            else:
-                yield {"state": str(row.state)}
-                with self.works.news:
-                    self.works.news.wait(_NEWS)
-            known = self.ledger.lease(known.id)
-        if known:
-            yield {"ended": known.reason, "code": known.code, "end": True}
-
-    def ending(self, job: JobId, uid: int) -> None:
-        """The LRMS is ending the lease: have the guest shut down while there is time."""
-        for row in self.ledger.rows(job):
-            if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
-                raise RejectedError(f"job {job} is not yours")
-            if row.state is not State.HIBERNATING:  # that is its quickest end
-                self.life.halt(row, True, "the batch system has ended its lease")
-
-    def _admit(self, order: Order, job: JobId, uid: int) -> None:
-        allocation = self.jobs.granted(job, uid)
-        machine = str(order.machine)
-        try:
-            with self._admission, self.works.news:  # nor two cards the same address free
-                row = self._open(order, job, allocation)
-        except RejectedError as error:
-            self.ledger.refuse_lease(str(order.lease), machine, job, str(error))
-            log.warning("%s", error, extra=_ids(job, machine))
-            raise
-        log.info(
-            "order of %s %s accepted: %s, %d cores, %d MiB",
-            *(order.dn, order.fqan, order.image, order.cores, order.memory),
-            extra=_ids(job, machine),
-        )
-        self.life.work_now(row, self.life.make)
-
-    def _open(self, order: Order, job: JobId, allocation: Allocation) -> Row:
-        machine = str(order.machine)
-        owner = owner_of(allocation.uid, allocation.gid)
-        # Not the row that the lease job's own prolog made: if it is still there, it goes by itself.
-        carries = any(row.kind is Kind.CLOUD for row in self.ledger.rows(job))
-        old = self.ledger.get(machine)
-        overhead = self.config.machine.memory_overhead
-        check(order, allocation, owner.name, self.node, overhead, old, carries)
-        if not carries_leases(owner.name, self.config.cloud.accounts):
-            raise RejectedError(f"order refused: [cloud] accounts does not name {owner.name}")
-        try:
-            self.devices.vet(order.nics, machine)
-        except RejectedError as error:
-            raise RejectedError(f"order refused: {error}") from error
-        row = Row(
-            machine,
-            job,
-            0,
-            State.REQUESTED,
-            time.time(),
-            uid=owner.uid,
-            tag=order.image,
-            cores=order.cores,
-            memory=order.memory,
-            address=old.address if old else None,
-            digests=old.digests if old else "",
-            kind=Kind.CLOUD,
-            lease=str(order.lease),
-            ends=time.time() + order.walltime,
-            spec=order.model_dump_json(exclude_defaults=True),
-        )
-        if not self.ledger.open_lease(row):
-            raise RejectedError("order refused: it has been used before")
-        return row
-
-    # What the bridge asks
+    def wake(self) -> None:
+        """Answer all who listen for news."""
+        self.works.tell()
 
     def machines(self) -> list[dict[str, Any]]:
         """All cloud machines here, as the API shows them."""
@@ -189,6 +89,13 @@ class Cloud:
     def census(self) -> Counter[tuple[str, str]]:
         """How many machines of each kind and state this node has."""
         return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
+
+    def where(self, job: str) -> str:
+        """The node on which the batch system runs a job; empty if it runs on none, or on several.
+
+        Raises RejectedError for what is no job id, UnknownError if it does not answer.
+        """
+        return self.lrms.where(self.lrms.job_id(job))
 
     def ping(self) -> None:
         """Ask libvirt something. Raises UnknownError if it does not answer."""
@@ -351,7 +258,3 @@ class Cloud:
             "node": self.node,
             **self.devices.shown(row),
         }
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}

@@ -12,17 +12,19 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from bait.again import again
 from bait.cloud import Cloud
 from bait.door import Door
 from bait.engine import Engine
 from bait.node import Node
-from bait.operations import OPERATIONS, job
+from bait.operations import OPERATIONS, job, text
 from bait.places import places
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.order import lease_named_in
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
@@ -77,13 +79,10 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
         yield done
         return
     if op == "lease":
-        token = request.get("token")
-        if not isinstance(token, str):
-            raise RejectedError("token: a signed order is needed")
-        yield from server.cloud.accept(token, job(server.engine, request), uid)
+        yield from server.cloud.jobs.attend(_lease(request), job(server.engine, request), uid)
         return
     if op == "lease-ending":
-        server.cloud.ending(job(server.engine, request), uid)
+        server.cloud.jobs.ending(job(server.engine, request), uid)
         yield done
         return
     if uid != 0:
@@ -92,6 +91,17 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
     if operation is None:
         raise RejectedError(f"unknown request «{op}»")
     yield operation(server.node, server.engine, request) | done
+
+
+def _lease(request: dict[str, Any]) -> str:
+    """The lease that a lease program says it is. Raises RejectedError if that can't be one."""
+    token = request.get("token")
+    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
+        return lease_named_in(token)
+    try:
+        return str(UUID(text(request, "lease")))
+    except ValueError:
+        raise RejectedError("lease: a UUID is needed") from None
 
 
 def notify(state: str) -> None:

@@ -68,6 +68,7 @@ class Works:
         self.news = threading.Condition()
         self.heard = Heard()
         self._works: dict[str, Work] = {}
+        self._told = time.time_ns()  # grows with each news, over restarts too
 
     def machines(self) -> frozenset[str]:
         """The machines that a thread has in hand."""
@@ -101,7 +102,7 @@ class Works:
             finally:
                 with self.news:
                     del self._works[machine]
-                    self.news.notify_all()
+                    self._tell()
 
         work.thread = threading.Thread(target=body, name=f"job {job}", daemon=True)
         with self.news:
@@ -134,4 +135,14 @@ class Works:
     def tell(self) -> None:
         """Wake all who wait for news."""
         with self.news:
-            self.news.notify_all()
+            self._tell()
+
+    def changed(self, since: str, seconds: float) -> str:
+        """A word for the last news: once it is another than `since`, or after so many seconds."""
+        with self.news:
+            self.news.wait_for(lambda: str(self._told) != since, seconds)
+            return str(self._told)
+
+    def _tell(self) -> None:
+        self._told += 1
+        self.news.notify_all()

@@ -2,11 +2,11 @@
 
     lease.py SOCKET JOB NODE
 
-The LRMS runs it on the node that it chose, as the account that the lease is charged to. It hands
-the signed order from its environment (WNODES_ORDER) to this node's bait, which makes the machine,
-and stays until the machine has ended: as long as it lives, the allocation does. A signal that
-announces the end of the allocation is told to the bait once, so that the guest can shut down; this
-program then goes on waiting, until the machine has ended or the LRMS kills it.
+The LRMS runs it on the node that it chose, as the account that the lease is charged to. It tells
+this node's bait which lease it is (WNODES_LEASE in its environment), and stays until the machine
+has ended that the bait makes for a bridge's order: as long as it lives, the allocation does. A
+signal that announces the end of the allocation is told to the bait once, so that the guest can shut
+down; this program then goes on waiting, until the machine has ended or the LRMS kills it.
 
 SOCKET is the bait's control socket; %n in it is the node's name. The exit code is 0 if the machine
 ended as it should; else 1, with the reason on standard error. Standard library only.
@@ -103,14 +103,14 @@ class Lease:
                 pass
             time.sleep(PAUSE)
 
-    def wait(self, order: str) -> NoReturn:
-        """Hand in the order and stay until the machine has ended; ends this process.
+    def wait(self, lease: str) -> NoReturn:
+        """Wait for a machine and stay until it has ended; ends this process.
 
-        Until the bait has taken the order, it may be away for BAIT_AWAY. From then on there may be
-        a machine, which needs the allocation and not the bait: only the bait or the LRMS ends the
+        Until the bait has answered, it may be away for BAIT_AWAY. From then on there may be a
+        machine, which needs the allocation and not the bait: only the bait or the LRMS ends the
         wait.
         """
-        request = {"op": "lease", "job": self.job, "token": order}
+        request = {"op": "lease", "job": self.job, "lease": lease}
         since = time.monotonic()
         taken = False
         told = False
@@ -148,12 +148,12 @@ class Lease:
 def main(pattern: str, job: str, node: str) -> None:
     """See the head of this file."""
     lease = Lease(pattern.replace("%n", node), job, node)
-    order = os.environ.pop("WNODES_ORDER", "")
+    name = os.environ.get("WNODES_LEASE", "")
     if not job:
         lease.give_up("there is no job id: is this run by the batch system?")
-    if not order:
-        lease.give_up("WNODES_ORDER is not set: this is no lease, or its environment was lost")
-    lease.wait(order)
+    if not name:
+        lease.give_up("WNODES_LEASE is not set: this is no lease, or its environment was lost")
+    lease.wait(name)
 
 
 if __name__ == "__main__":

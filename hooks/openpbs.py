@@ -147,7 +147,7 @@ def is_lease(job: Any, variables: Any) -> bool:
     select = str(job.Resource_List["select"] or "")
     return bool(
         re.fullmatch(LEASE_NAME, str(job.Job_Name or ""))
-        and "WNODES_ORDER" in variables
+        and "WNODES_LEASE" in variables
         and re.search(r":(wnodes=True|vnode=)", select, re.I)
     )
 

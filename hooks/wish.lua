@@ -163,7 +163,7 @@ end
 function wish.lease(job, named)
   local name = job.name or ""
   if named and job.script and name:sub(1, #LEASE) == LEASE
-    and (job.environment["WNODES_ORDER"] or "") ~= "" then
+    and (job.environment["WNODES_LEASE"] or "") ~= "" then
     return (name:sub(#LEASE + 1):match("^[%w-]+$"))
   end
 end

@@ -23,12 +23,13 @@ from occi_bridge.plan import Act, Action
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from occi_bridge.world import Target
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError
-from wnodes_lrms.order import Order, sign
+from wnodes_lrms.order import LeaseWish, Order, sign
 
 Result = TypeVar("Result")
 Values = dict[str, object]
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
+_LIFE = 300.0  # seconds that a wish or an order is good for: longer than a bait may take for it
 _CEILING = 60.0  # seconds between two attempts at most
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,13 @@ class Actor:
         site: Mapping[str, Net],
         cluster: str,
         key: str,
-        life: float,
     ) -> None:
-        """`key` signs orders (PEM), each good for `life` seconds; `site` are its networks."""
+        """`key` signs orders (PEM); `site` are its networks."""
         self._db = db
         self._baits = baits
         self._site = site
         self._cluster = cluster
         self._key = key
-        self._life = life
 
     async def carry_out(self, action: Action, row: Target) -> None:
         """Do it, and write down what came of it. Faults of baits end in the row, not here."""
@@ -86,6 +85,8 @@ class Actor:
         bait = self._baits[action.bait]
         if isinstance(row, Compute) and action.act is Act.SUBMIT:
             return await self._submit(action, row, bait)
+        if isinstance(row, Compute) and action.act is Act.ORDER:
+            return await self._order(action, row, bait)
         await self._note(row, {"act": action.asked, "again": 0.0})
         if isinstance(row, Compute):
             return await self._ask_for_machine(action, row, bait)
@@ -144,32 +145,56 @@ class Actor:
         return {"attached": True, "device": device, "reason": ""}
 
     async def _submit(self, action: Action, row: Compute, bait: Bait) -> Values | None:
-        order = await asyncio.to_thread(self._db.write, lambda link: self._order(link, action, row))
+        # What a bait may have heard already stays the same lease, so that it stays one machine.
+        values: Values = {
+            "lease": row.lease or str(uuid.uuid4()),
+            "via": action.bait,
+            "lease_at": time.time(),
+            "node": row.node if row.ran else "",
+            "fault": False,
+        }
+        order = await self._prepared(action, row, values)
         if order is None:
             return None
-        row.lease = str(order.lease)
-        token = sign(order, self._cluster, self._key, time.time(), self._life)
-        job = await bait.submit(token)
+        self._signed(order)  # that it can be ordered at all is seen before it waits in a queue
+        job = await bait.submit(self._signed(order.wish))
         log.info("%s: lease %s is job %s", name(row), row.lease, job)
         return {"job": job, "lease_state": "pending", "reason": "", "lease_at": time.time()}
 
-    def _order(self, link: Connection, action: Action, row: Compute) -> Order | None:
-        """The order, with its lease written into the row first; None if its user has changed it.
+    async def _order(self, action: Action, row: Compute, bait: Bait) -> Values | None:
+        """Give the order to the node that says that the lease job waits there, if it runs there.
 
-        What a bait may have heard already stays the same lease, so that it stays one machine.
+        Raises ConflictError if it does not, by the witness's word.
         """
-        lease = row.lease or str(uuid.uuid4())
-        values = {
-            "lease": lease,
-            "via": action.bait,
-            "lease_at": time.time(),
-            "act": action.asked,
-            "again": 0.0,
-            "fault": False,
-        }
-        if not journal.set_columns(link, row, values):
+        if action.witness != action.bait:
+            node = await self._baits[action.witness].where(row.job)
+            if node != action.detail:
+                said = f"the batch system has job {row.job} on {node or 'no node'}"
+                raise ConflictError(f"{said}, not on {action.detail}")
+        order = await self._prepared(action, row, {"node": action.detail})
+        if order is None:
             return None
-        row.lease = lease
+        await bait.order(row.lease, self._signed(order))
+        return {}
+
+    def _signed(self, asked: LeaseWish) -> str:
+        return sign(asked, self._cluster, self._key, time.time(), _LIFE)
+
+    async def _prepared(self, action: Action, row: Compute, values: Values) -> Order | None:
+        """The order, with what it says written into the row first; None if its user has changed
+        it meanwhile. Raises RejectedError where the row does not make an order."""
+        values = values | {"act": action.asked, "again": 0.0}
+
+        def work(link: Connection) -> Order | None:
+            if not journal.set_columns(link, row, values):
+                return None
+            for column, value in values.items():
+                setattr(row, column, value)
+            return self._made(link, row, action.detail)
+
+        return await asyncio.to_thread(self._db.write, work)
+
+    def _made(self, link: Connection, row: Compute, node: str) -> Order:
         table = tables.compute
         data = link.execute(sa.select(table.c.user_data).where(table.c.uid == row.uid))
         try:
@@ -179,7 +204,7 @@ class Actor:
                 rows.read(link, Interface, tables.interface.c.compute == row.uid),
                 self._nets(link),
                 rows.read(link, Attachment, tables.attachment.c.compute == row.uid),
-                action.detail,
+                node,
             )
         except ValidationError as error:
             fault = error.errors()[0]

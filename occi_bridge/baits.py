@@ -8,14 +8,28 @@ import asyncio
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from occi_bridge.sights import LeasesSeen, Machines, SeenNic, Sight
+from occi_bridge import names
+from occi_bridge.sights import (
+    Address,
+    DeviceName,
+    LeasesSeen,
+    Mac,
+    Machines,
+    NodeName,
+    Said,
+    SeenLease,
+    SeenNic,
+    Sight,
+)
+from wnodes_lrms.config import Tag
 from wnodes_lrms.errors import (
     AbsentError,
     ConfigError,
@@ -24,8 +38,7 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.lease import Lease
-from wnodes_lrms.order import Nic
+from wnodes_lrms.order import JobText, Nic
 
 Reply = TypeVar("Reply")
 
@@ -47,43 +60,59 @@ _FAULTS: Mapping[int, type[WnodesError]] = {
 class Submitted:
     """The reply to POST /leases."""
 
-    job: str
+    job: JobText
 
 
 @dataclass(frozen=True)
 class Leases:
     """The reply to GET /leases."""
 
-    leases: tuple[Lease, ...]
+    leases: tuple[SeenLease, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The reply to GET /jobs/{job}."""
+
+    node: NodeName | Literal[""]
+
+
+@dataclass(frozen=True)
+class News:
+    """The reply to GET /news."""
+
+    news: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,40}$")]
 
 
 @dataclass(frozen=True)
 class Device:
     """The reply to PUT /machines/{id}/volumes/{vol}."""
 
-    device: str
+    device: DeviceName
 
 
 @dataclass(frozen=True)
 class Card:
     """The reply to PUT /machines/{id}/nics/{nic}."""
 
-    mac: str
-    address: str | None = None
+    mac: Mac
+    address: Address | None = None
 
 
 @dataclass(frozen=True)
 class SavedImages:
     """The reply to GET /saved."""
 
-    tags: tuple[str, ...]
-    busy: tuple[str, ...] = ()
-    failed: Mapping[str, str] | None = None
+    tags: tuple[Tag, ...]
+    busy: tuple[Tag, ...] = ()
+    failed: Mapping[Tag, Said] | None = None
 
 
 _MACHINES = TypeAdapter(Machines)
 _LEASES = TypeAdapter(Leases)
 _SUBMITTED = TypeAdapter(Submitted)
+_PLACE = TypeAdapter(Place)
+_NEWS = TypeAdapter(News)
 _DEVICE = TypeAdapter(Device)
 _CARD = TypeAdapter(Card)
 _SAVED = TypeAdapter(SavedImages)
@@ -125,14 +154,25 @@ class Bait:
         await self._client.aclose()
 
     async def look(self) -> Sight:
-        """What it has now."""
+        """What it has now. A bait is that of no node but those that its certificate names."""
         at = time.time()
-        told = _read(_MACHINES, await self._call("GET", "/machines", _ASKING))
+        reply = await self._call("GET", "/machines", _ASKING)
+        told = _read(_MACHINES, reply)
+        certificate = certificate_of(reply)
+        if certificate and not names.fits(told.node, names.of_hosts(certificate)):
+            raise UnknownError(
+                f"bait {self.url} says that it is node {told.node}: its certificate is for "
+                f"{', '.join(names.of_hosts(certificate)) or 'nobody'}"
+            )
+        waiting: dict[str, frozenset[str]] = {}
+        for each in told.waiting:
+            waiting[each.lease] = waiting.get(each.lease, frozenset()) | {each.job}
         return Sight(
             url=self.url,
             node=told.node,
             at=at,
-            machines={machine.id: machine for machine in told.machines},
+            machines={each.id: replace(each, since=min(each.since, at)) for each in told.machines},
+            waiting=waiting,
             outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
         )
 
@@ -140,7 +180,7 @@ class Bait:
         """All lease jobs in the LRMS."""
         at = time.time()
         told = _read(_LEASES, await self._call("GET", "/leases", _LISTING))
-        found: dict[str, tuple[Lease, ...]] = {}
+        found: dict[str, tuple[SeenLease, ...]] = {}
         for lease in told.leases:
             found[lease.lease] = (*found.get(lease.lease, ()), lease)
         return LeasesSeen(at, found)
@@ -149,6 +189,19 @@ class Bait:
         """Hand in an order; the job's id. One that is there already is success."""
         reply = await self._call("POST", "/leases", _ACTING, {"token": token})
         return _read(_SUBMITTED, reply).job
+
+    async def order(self, lease: str, token: str) -> None:
+        """Give an order to the lease job that waits there; one that was given is success."""
+        await self._call("PUT", f"/leases/{lease}/order", _ACTING, {"token": token})
+
+    async def where(self, job: str) -> str:
+        """The node on which the LRMS runs a job; "" if on none, or on several."""
+        return _read(_PLACE, await self._call("GET", f"/jobs/{job}", _LISTING)).node
+
+    async def news(self, since: str) -> str:
+        """Wait until something has changed on its node since it said `since`, or for a while."""
+        query = {"since": since}
+        return _read(_NEWS, await self._call("GET", "/news", _ACTING, query=query)).news
 
     async def cancel(self, lease: str, job: str) -> None:
         """End a lease job."""
@@ -243,6 +296,13 @@ async def _whole(coming: httpx.Response) -> httpx.Response:
         if len(content) > _LARGEST:
             raise UnknownError(f"bait {coming.url}: the answer has more than {_LARGEST} bytes")
     return httpx.Response(coming.status_code, content=bytes(content), request=coming.request)
+
+
+def certificate_of(reply: httpx.Response) -> Any:
+    """The certificate of who has answered, as ssl tells it; None where there is no TLS."""
+    stream = reply.extensions.get("network_stream")
+    tls = stream.get_extra_info("ssl_object") if stream else None
+    return tls.getpeercert() if tls else None
 
 
 def _sentence(url: str, reply: httpx.Response) -> str:

@@ -9,8 +9,8 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from occi_bridge import gridfiles, processes, signingpolicy
-from occi_bridge.baits import client_context
+from occi_bridge import gridfiles, names, processes, signingpolicy
+from occi_bridge.baits import certificate_of, client_context
 from occi_bridge.database import engine
 from wnodes_lrms import hostcheck
 from wnodes_lrms.config import Bridge
@@ -101,6 +101,7 @@ def _bait(bridge: Bridge, url: str) -> Check:
     try:
         context = client_context(bridge.certificate, bridge.key, bridge.ca_dir)
         with httpx.stream("GET", f"{url}/state", verify=context, timeout=_PATIENCE) as reply:
+            hosts = names.of_hosts(certificate_of(reply) or {})
             said = next(reply.iter_raw(_STATE), b"")  # no more of it, however much comes
     except (httpx.HTTPError, WnodesError) as error:
         return fault("bait", f"{url}: {error or type(error).__name__}", remedy)
@@ -112,6 +113,12 @@ def _bait(bridge: Bridge, url: str) -> Check:
         _ = state["node"], state["lrms"], state["libvirt"]
     except (ValueError, LookupError, TypeError):
         return fault("bait", f"{url}: the answer makes no sense", remedy)
+    if not names.fits(state["node"], hosts):
+        return fault(
+            "bait",
+            f"{url}: it is node {state['node']}, its certificate is for {', '.join(hosts)}",
+            "give that node a host certificate in its own name, as the batch system has it",
+        )
     seen = f"{url}: node {state['node']}, batch system {state['lrms']}, libvirt {state['libvirt']}"
     well = (state["lrms"], state["libvirt"]) == ("ok", "ok")
     return ok("bait", seen) if well else warning("bait", seen, "run `wnodes doctor` on that node")

@@ -52,7 +52,9 @@ class Driver:
         self._db = db
         self._actor = actor
         self._news = asyncio.Event()
-        self._watchers = [Watcher(bait, db, self._news.set) for bait in baits.values()]
+        self._watchers = [
+            Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
+        ]
         self._hand = _Hand(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
         self._nodes: dict[str, str] = {}
         self._rows: Rows = {}
@@ -174,7 +176,6 @@ class Driver:
             for each in self._watchers
             if each.sight and now - each.sight.at <= SILENT
         }
-        self._nodes.update({sight.node: url for url, sight in sights.items()})
         speaker = self._speaker()
         return World(
             now=now,
@@ -190,6 +191,10 @@ class Driver:
             },
             in_hand=in_hand,
         )
+
+    def _belongs(self, node: str, url: str) -> str:
+        """The URL of a node's bait: the one that has first said so, as long as that is known."""
+        return self._nodes.setdefault(node, url)
 
     def _speaker(self) -> Watcher | None:
         """The bait that is asked for the leases: another one if it can't tell."""

@@ -1,5 +1,8 @@
 """What the rows have to say after what was seen: a pure function, from a world to changes.
 
+Of a machine only the bait of its own node is believed: which that is, the bridge has written down
+before it gave the order to it (acts.py).
+
 A source that did not answer changes nothing, except that the LRMS's word that a lease is over is
 believed where the bait of its node is silent: the bait would end the machine by itself.
 """
@@ -57,9 +60,10 @@ def _compute(row: Compute, world: World) -> Change:
         if not row.lease and not row.gone:
             _lost(change, row)
     lease = _listed(row, world)
-    if found and found[0].at > row.acted and _under_another(row, found[1], lease, world):
-        machine = found[1]
+    if found and found[0].at > row.acted and _under_another(row, *found, lease, world):
+        sight, machine = found
         change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
+        change.values["via"] = sight.url  # who knows of it, whoever has submitted it
         change.why = f"taken up under lease {machine.lease}"
         return change
     if lease and row.lease:
@@ -84,15 +88,15 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
         # It could not be; and a later wish is not to be taken for this one.
         change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
-    if machine.lease == row.lease and machine.job:
-        change.values["job"] = machine.job
 
 
-def _under_another(row: Compute, machine: Machine, own: Lease | None, world: World) -> bool:
-    """Whether it lives under a lease that the row does not know, and the row's own is none: the
-    database was put back from a backup, or the LRMS was not right about a lease."""
+def _under_another(
+    row: Compute, sight: Sight, machine: Machine, own: Lease | None, world: World
+) -> bool:
+    """Whether it lives under a lease that no row knows, and the row's own is none: the database
+    was put back from a backup, or the LRMS was not right about a lease."""
     return (
-        machine.lease not in ("", row.lease, *world.outcomes)
+        machine.lease not in ("", *world.leases, *sight.outcomes)
         and machine.state in LIVE | {"suspended"}
         and (not row.lease or world.sights.leases is not None)
         and (own is None or own.state == "ended")
@@ -125,8 +129,6 @@ def _leased(change: Change, lease: Lease, row: Compute) -> None:
     change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
     if lease.state == "pending" and row.desired == "active":
         change.values["reason"] = lease.reason
-    if lease.state == "running" and lease.node and not row.state:
-        change.values["node"] = lease.node
     if lease.state != row.lease_state and not change.why:
         change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
 
@@ -135,8 +137,9 @@ def _over(
     row: Compute, found: tuple[Sight, Machine] | None, lease: Lease | None, world: World
 ) -> str | None:
     """Why the row's lease is over; None while it is not, or nobody knows."""
-    if row.lease in world.outcomes:
-        return world.outcomes[row.lease]
+    outcomes = world.outcomes(row)
+    if row.lease in outcomes:
+        return outcomes[row.lease]
     machine = found[1] if found and found[0].at > row.acted else None
     if machine:
         if machine.state == "failed" and machine.lease == row.lease:

@@ -13,7 +13,6 @@ from occi_bridge import networks, quota, rows, schema, tables
 from occi_bridge.desk import Desk
 from occi_bridge.networks import KINDS, Net
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
-from occi_bridge.siting import placed
 from occi_bridge.validate import New
 from occi_bridge.wire import OcciError, Value
 
@@ -156,12 +155,12 @@ def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
 
 def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
     """A machine that can't leave its node can't meet those that can't leave another."""
-    if not (net.owned and KINDS[net.kind].one_node and placed(machine)):
+    if not (net.owned and KINDS[net.kind].one_node and machine.home):
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
     there = tables.entity.c.id.is_not(None)
     for other in rows.read(desk.link, Compute, there, tables.compute.c.uid.in_(on)):
-        if placed(other) and placed(other) != machine.node:
+        if other.home and other.home != machine.node:
             raise OcciError(
                 409, f"the machine is on {machine.node}, those of this network on {other.node}"
             )

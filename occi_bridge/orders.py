@@ -17,15 +17,17 @@ def order(
     volumes: Sequence[Attachment],
     node: str,
 ) -> Order:
-    """The order for a machine under the lease that its row has.
+    """The order for a machine under the lease, and in the job, that its row has.
 
     `nets` are all networks by name; links that their owner has deleted are left out, and so are
     those to a network that the site no longer has. Raises pydantic.ValidationError where the row
     does not make an order.
     """
+    job = {"job": compute.job} if compute.job else {}
     keys = str(compute.attributes.get(SSH_KEY, "")).splitlines()
     return Order.model_validate(
         {
+            **job,
             "lease": compute.lease,
             "machine": compute.uid,
             "hostname": compute.hostname,

@@ -18,6 +18,7 @@ class Act(StrEnum):
     """What to do. All but TELL and FORGET are requests to a bait."""
 
     SUBMIT = "submit"  # an order, for a lease
+    ORDER = "order"  # a machine, of the node where its lease job waits for that
     CANCEL = "cancel"  # a lease job
     STOP = "stop"
     RESTART = "restart"
@@ -38,13 +39,17 @@ class Act(StrEnum):
 
 @dataclass(frozen=True)
 class Action:
-    """One line of the plan. `bait` is the URL of the one that is to be asked, `detail` how."""
+    """One line of the plan. `bait` is the URL of the one that is to be asked, `detail` how.
+
+    For an order `detail` is the node, and `witness` who knows whether the lease job runs there.
+    """
 
     act: Act
     uid: str  # of the row that it is for; the tag for SAVE and UNSAVE
     why: str
     bait: str = ""
     detail: str = ""
+    witness: str = ""
 
     @property
     def asked(self) -> str:
@@ -130,7 +135,7 @@ def _deleted(row: Compute, world: World) -> Iterator[Action]:
     seen = [sight for sight, _ in world.seen.get(row.uid, [])]
     for sight in seen:
         yield Action(Act.DESTROY, row.uid, "its owner deleted it", sight.url, sight.node)
-    if seen:
+    if any(sight.node == row.node or not row.node for sight in seen):
         return
     if row.lease:
         yield from _cancelled(row, world, "its owner deleted the machine")
@@ -164,6 +169,7 @@ def _active(row: Compute, world: World, sites: siting.Sites) -> Iterator[Action]
         return
     sight = _of_its_lease(row, world)
     if sight is None:
+        yield from _ordered(row, world)
         return
     if row.state == "suspended":
         yield Action(Act.RESUME, row.uid, "its user started it", sight.url)
@@ -181,6 +187,16 @@ def _submitted(row: Compute, world: World, sites: siting.Sites) -> Iterator[Acti
         return
     why = "the order was not confirmed" if row.lease else "its user wants it to run"
     yield Action(Act.SUBMIT, row.uid, why, bait, site.node)
+
+
+def _ordered(row: Compute, world: World) -> Iterator[Action]:
+    """Give the order to whoever says that the lease job waits there, if a witness says so too."""
+    for sight in world.sights.baits.values():
+        waits = row.job in sight.waiting.get(row.lease, ()) and sight.at > row.acted
+        witness = siting.witness(row, sight, world.sights)
+        if waits and witness and (sight.node == row.node or not row.ran):
+            why = "its lease job waits there"
+            yield Action(Act.ORDER, row.uid, why, sight.url, sight.node, witness)
 
 
 def _inactive(row: Compute, world: World) -> Iterator[Action]:

@@ -70,7 +70,7 @@ async def _drive(config: Config, wake: int, holder: str) -> None:
     baits = {url: Bait(url, context) for url in bridge.baits}
     db = Database(bridge.database)
     key = order_key(bridge)
-    actor = Actor(db, baits, Site(config).nets, config.cluster, key, bridge.order_life)
+    actor = Actor(db, baits, Site(config).nets, config.cluster, key)
     driver = Driver(holder, db, baits, actor)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -74,6 +74,11 @@ class Compute(Driven):
     fault: bool = False
     ran: bool = False
 
+    @property
+    def home(self) -> str:
+        """The node that has it, by its order or its disk: no other node's word on it counts."""
+        return self.node if self.lease or self.ran else ""
+
 
 @dataclass(slots=True, kw_only=True)
 class Network(Row):

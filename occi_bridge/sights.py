@@ -1,14 +1,44 @@
 """What baits tell: their machines, how leases ended, and the leases in the LRMS. As values.
 
-The replies are those of the bait's HTTPS API; times are seconds since the epoch.
+The replies are those of the bait's HTTPS API; times are seconds since the epoch. A node may be in
+other hands than its site's: what is none of these words is no answer, and texts for people have
+one line and an end.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from wnodes_lrms.lease import Lease
+from pydantic import AfterValidator, Field, StringConstraints
 
+from wnodes_lrms.lease import Lease, LeaseState
+from wnodes_lrms.order import JobText
+
+_LONGEST = 1000  # characters of a text for people
+
+
+def _one_line(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text[:_LONGEST]).strip()
+
+
+def _address(text: str) -> str:
+    if text:
+        ipaddress.IPv4Interface(text)
+    return text
+
+
+Id = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+]  # a UUID
+NodeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")]
+Said = Annotated[str, AfterValidator(_one_line)]
+Mac = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}(:[0-9a-f]{2}){5})?$")]
+Address = Annotated[
+    str, StringConstraints(pattern=r"^[0-9./]{0,18}$"), AfterValidator(_address)
+]  # with or without a prefix; "": not known
+DeviceName = Annotated[str, StringConstraints(pattern=r"^([a-z]{1,8}[0-9]{0,3})?$")]
+Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 MachineState = Literal[
     "requested", "building", "running", "suspended", "stopping", "stopped", "failed"
 ]
@@ -18,29 +48,29 @@ MachineState = Literal[
 class SeenNic:
     """A network card, as its machine has it."""
 
-    id: str
-    mac: str = ""
-    address: str | None = None
+    id: Id
+    mac: Mac = ""
+    address: Address | None = None
 
 
 @dataclass(frozen=True)
 class SeenVolume:
     """A volume, and the device that its machine sees it as."""
 
-    id: str
-    device: str = ""
+    id: Id
+    device: DeviceName = ""
 
 
 @dataclass(frozen=True)
 class Machine:
     """A machine, as the bait of its node tells of it."""
 
-    id: str
+    id: Id
     state: MachineState
-    lease: str = ""  # "": its disk is here, and nothing of it runs
-    job: str = ""
-    reason: str = ""
-    since: float = 0.0
+    lease: Id | Literal[""] = ""  # "": its disk is here, and nothing of it runs
+    job: JobText | Literal[""] = ""
+    reason: Said = ""
+    since: Time = 0.0
     nics: tuple[SeenNic, ...] = ()
     volumes: tuple[SeenVolume, ...] = ()
 
@@ -49,17 +79,26 @@ class Machine:
 class Outcome:
     """A lease that ended on a node, and why."""
 
-    lease: str
-    reason: str = ""
+    lease: Id
+    reason: Said = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A lease job that waits on a node for its order."""
+
+    lease: Id
+    job: JobText
 
 
 @dataclass(frozen=True)
 class Machines:
     """The reply to GET /machines."""
 
-    node: str
+    node: NodeName
     machines: tuple[Machine, ...]
     outcomes: tuple[Outcome, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +110,19 @@ class Sight:
     at: float
     machines: Mapping[str, Machine]
     outcomes: Mapping[str, str]  # lease: reason
+    waiting: Mapping[str, frozenset[str]] = field(default_factory=dict)  # lease: jobs
+
+
+@dataclass(frozen=True)
+class SeenLease(Lease):
+    """A lease job, as a bait tells that the LRMS has it."""
+
+    lease: Id
+    job: JobText
+    user: Said
+    state: LeaseState
+    node: Said = ""
+    reason: Said = ""
 
 
 @dataclass(frozen=True)
@@ -96,4 +148,5 @@ class Sights:
 
     def of_node(self, node: str) -> Sight | None:
         """What the bait of a node said; None while it is silent."""
-        return self.baits.get(self.nodes.get(node, ""))
+        sight = self.baits.get(self.nodes.get(node, ""))
+        return sight if sight and sight.node == node else None

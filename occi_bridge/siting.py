@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from occi_bridge.networks import KINDS, of_user
 from occi_bridge.rows import Attachment, Compute
-from occi_bridge.sights import Sights
+from occi_bridge.sights import Sight, Sights
 from occi_bridge.world import World
 
 
@@ -53,14 +53,14 @@ class Sites:
         for net in shared:
             others = [other for other in self._on[net] if other.uid != row.uid and not other.gone]
             for other in others:
-                there = placed(other)
+                there = other.home
                 if there and node and there != node:
                     name = self._one_node[net]
                     return Site(wait=f"its disk is on {node}, network {name} is on {there}")
                 node = node or there
             # What is in hand may have got its lease since its row was read.
             going = any(
-                (other.lease or other.uid in self._world.in_hand) and not placed(other)
+                (other.lease or other.uid in self._world.in_hand) and not other.home
                 for other in others
             )
             if not node and (going or net in self._going):
@@ -68,11 +68,6 @@ class Sites:
         if not node and not row.lease:
             self._going.update(net for net in shared if net)
         return Site(node=node)
-
-
-def placed(row: Compute) -> str:
-    """The node that a machine can't leave now; "" if it has none."""
-    return row.node if row.node and (row.lease or row.ran) else ""
 
 
 def attachable(link: Attachment, world: World) -> bool:
@@ -87,3 +82,14 @@ def any_bait(sights: Sights, first: str = "") -> str:
     if first in sights.baits:
         return first
     return min(sights.baits, default="")
+
+
+def witness(row: Compute, claim: Sight, sights: Sights) -> str:
+    """The URL of the bait to be asked whether the machine's lease job runs where `claim` says.
+
+    It is the one that has submitted the job, else any other; never the claimant alone, unless it
+    has submitted the job itself: then nobody knows better. "" if nobody can be asked now.
+    """
+    if row.via in sights.baits:
+        return row.via
+    return min((url for url in sights.baits if url != claim.url), default="")

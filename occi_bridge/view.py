@@ -121,7 +121,7 @@ def _message(row: Compute, now: str) -> str:
 def interface(card: Interface, row: Compute, around: Around, number: int) -> Entity:
     """A machine's link to a network; `number` counts its cards."""
     on = f"/network/{around.ids.get(card.owned, card.owned) if card.owned else card.network}"
-    address = card.address or card.assigned or ""
+    address = card.assigned or card.address or ""  # a bait's word does not change what was given
     attributes: dict[str, Value] = {
         **_link(card, row, on),
         "occi.networkinterface.interface": f"eth{number}",

@@ -14,6 +14,7 @@ from wnodes_lrms.errors import UnknownError, WnodesError
 
 OFTEN = 1.0  # seconds between two looks while something is under way
 SELDOM = 5.0
+BREATH = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
@@ -23,9 +24,17 @@ log = logging.getLogger(__name__)
 class Watcher:
     """What one bait said last, kept fresh by a task of its own."""
 
-    def __init__(self, bait: Bait, db: Database, news: Callable[[], None]) -> None:
-        """`news` is called after each look."""
+    def __init__(
+        self,
+        bait: Bait,
+        db: Database,
+        news: Callable[[], None],
+        belongs: Callable[[str, str], str],
+    ) -> None:
+        """`news` is called after each look; `belongs` tells which URL has the node that the bait
+        of a URL says it is: what another one's bait says is not believed."""
         self.bait = bait
+        self._belongs = belongs
         self._db = db
         self._news = news
         self._poked = asyncio.Event()
@@ -52,6 +61,23 @@ class Watcher:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._watch())
+
+    async def _listen(self) -> None:
+        """Look at once when the bait has news: users need not wait for the next round."""
+        last = ""
+        while True:
+            try:
+                last = await self.bait.news(last)
+                if self.busy:
+                    self.poke()
+                await asyncio.sleep(BREATH)
+            except WnodesError:
+                await asyncio.sleep(SELDOM)
+
+    async def _watch(self) -> None:
         while True:
             self._poked.clear()
             try:
@@ -71,7 +97,11 @@ class Watcher:
 
     async def _machines(self) -> None:
         try:
-            self.sight = await self.bait.look()
+            sight = await self.bait.look()
+            whose = self._belongs(sight.node, self.bait.url)
+            if whose != self.bait.url:
+                raise UnknownError(f"it says that it is node {sight.node}, which is {whose}")
+            self.sight = sight
         except WnodesError as error:
             self._error = str(error)
 

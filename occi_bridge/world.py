@@ -58,14 +58,15 @@ class World:
             found.update({row.uid: row for row in group})
         return found
 
+    def outcomes(self, row: Compute) -> Mapping[str, str]:
+        """Why leases ended, as the bait of a machine's own node tells, and nobody else's."""
+        sight = self.sights.of_node(row.home)
+        return sight.outcomes if sight else {}
+
     @cached_property
-    def outcomes(self) -> dict[str, str]:
-        """Why leases ended, as far as baits tell."""
-        return {
-            lease: reason
-            for sight in self.sights.baits.values()
-            for lease, reason in sight.outcomes.items()
-        }
+    def leases(self) -> frozenset[str]:
+        """The leases that machines have, by their rows."""
+        return frozenset(row.lease for row in self.computes if row.lease)
 
     @cached_property
     def cards(self) -> dict[str, list[Interface]]:
@@ -84,16 +85,14 @@ class World:
         return found
 
     def sighting(self, row: Compute) -> tuple[Sight, Machine] | None:
-        """What is to be believed of a machine: of several sights that under its lease, else the
-        one on its node, else the newest. None where no bait has it."""
-        found = self.seen.get(row.uid)
-        if not found:
-            return None
-        return max(
-            found,
-            key=lambda pair: (
-                bool(row.lease) and pair[1].lease == row.lease,
-                pair[0].node == row.node,
-                pair[1].since,
-            ),
-        )
+        """What is to be believed of a machine: the word of its own node. None where there is none.
+
+        One that no node has yet can't live under its lease, for no order was given; under another
+        it may be found after the database was put back from a backup.
+        """
+        found = [
+            (sight, machine)
+            for sight, machine in self.seen.get(row.uid, [])
+            if (sight.node == row.home if row.home else machine.lease not in self.leases)
+        ]
+        return max(found, key=lambda pair: pair[1].since, default=None)

@@ -195,11 +195,6 @@ class Bridge(Section):
     order_key: PathText = Field(
         "/etc/wnodes/order.key", description="private key (PEM, Ed25519) that signs orders"
     )
-    order_life: int = Field(
-        86400,
-        ge=60,
-        description="seconds that an order is good for: the longest wait in a queue",
-    )
     baits: tuple[str, ...] = Field(
         description="the baits' services, as https://node:8445", min_length=1
     )

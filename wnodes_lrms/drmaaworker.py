@@ -82,7 +82,7 @@ class Worker:
         assert process.stdout  # noqa: S101
         end = time.monotonic() + deadline
         question, answer = memoryview(json.dumps(request).encode() + b"\n"), b""
-        os.set_blocking(process.stdin.fileno(), False)  # an order is larger than a pipe
+        os.set_blocking(process.stdin.fileno(), False)  # never wait for it to read
         with contextlib.suppress(BrokenPipeError):
             while question and _ready(process.stdin, select.POLLOUT, end):
                 question = question[os.write(process.stdin.fileno(), question) :]

@@ -209,6 +209,12 @@ def allocation_of(
     )
 
 
+def place_of(job: str, shares: Sequence[Held]) -> str:
+    """The one node on which a job has slots, else an empty text."""
+    hosts = {row.host for row in shares if row.job == job}
+    return hosts.pop() if len(hosts) == 1 else ""
+
+
 def _tree(said: str) -> ElementTree.Element:
     clean = _NO_XML.sub("?", said.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     try:
@@ -259,6 +265,10 @@ class GridEngine:
             self.node,
         )
         return replace(granted, workdir=granted.workdir or user.pw_dir)
+
+    def where(self, job: JobId) -> str:
+        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
+        return place_of(job, parse_held(_ask("qstat", "-xml", "-s", "rs", "-u", "*", "-g", "t")))
 
     def live_jobs(self) -> set[str]:
         """Jobs and tasks that hold slots here. Raises UnknownError."""

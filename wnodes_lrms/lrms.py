@@ -38,6 +38,9 @@ class Lrms(Protocol):
     def allocation(self, job: JobId, /) -> Allocation:
         """What the job was granted on this node, to an owner whom this node knows."""
 
+    def where(self, job: JobId) -> str:
+        """The node on which a job runs, here or elsewhere; empty if on none, or on several."""
+
     def live_jobs(self) -> set[str]:
         """The jobs that hold an allocation on this node."""
 

@@ -99,6 +99,15 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
     )
 
 
+def parse_place(job: str, listing: str) -> str:
+    """The one node on which the job of `qstat -f -w JOB` runs, else an empty text."""
+    said = attributes(listing).get(job)
+    if said is None:
+        raise UnknownError(f"qstat does not list job {job}")
+    nodes = {vnode.partition("[")[0] for vnode, _ in _CHUNK.findall(said.get("exec_vnode", ""))}
+    return nodes.pop() if said.get("job_state") in _GRANTED and len(nodes) == 1 else ""
+
+
 def _grant(job: str, said: dict[str, str], node: str) -> tuple[int, int]:
     """Cores and MiB of the one host in exec_vnode, such as `(hv1:ncpus=2:mem=512000kb)`; a host's
     vnodes are joined, such as `(hv1[0]:ncpus=1+hv1[1]:ncpus=1:mem=1gb)`."""
@@ -216,8 +225,14 @@ class OpenPBS:
 
     def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if PBS does not answer that now."""
-        asked = pbs.operand(job, configured_server())
-        return parse_allocation(job, self._ask("qstat", "-f", "-w", *asked), self.node)
+        return parse_allocation(job, self._listing(job), self.node)
+
+    def where(self, job: JobId) -> str:
+        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
+        return parse_place(job, self._listing(job))
+
+    def _listing(self, job: JobId) -> str:
+        return self._ask("qstat", "-f", "-w", *pbs.operand(job, configured_server()))
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

@@ -1,15 +1,17 @@
-"""Signed orders: what a bridge asks of the baits, for one cloud machine and one lease.
+"""What a bridge asks of the baits, signed: a lease of any of them, then a VM of the one whose node
+the LRMS has placed the lease on.
 
-An order is a JSON Web Token (RFC 7519) signed with Ed25519 (RFC 8037): `jti` is the lease, `aud`
-the cluster, `exp` the end of its life. The lease job hands it to the bait of the node on which the
-LRMS has placed it; each is good for one machine, once.
+Both are JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): `jti` is the lease, `aud` the
+cluster, `exp` the end of its life. A wish for a lease tells what the lease job needs, and nothing
+of what the VM will have. An order has all of it, and names the job and the node that it is for: so
+it is good once in the whole cluster, and nowhere but there.
 """
 
 import base64
 import ipaddress
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import UUID
 
 import jwt
@@ -29,7 +31,7 @@ from wnodes_lrms.errors import RejectedError, WnodesError
 _ALGORITHM = "EdDSA"
 _AUDIENCE = "wnodes-lrms:"
 LEASE_NAME = "wnodes-lease-"  # before the lease's id: the name of the job in the LRMS
-_LONGEST = 120_000  # characters: Linux gives a variable of a process's environment 128 KiB
+_LONGEST = 120_000  # characters; baits take no more, see bait/apimodels.py
 
 
 def _interface(text: str) -> str:
@@ -47,6 +49,8 @@ def _base64(text: str) -> str:
     return text
 
 
+# A job on its way between bridge and baits. Only the adapter of the batch system makes it a job id.
+JobText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\]-]{0,299}$")]
 Line = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Account = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 Mac = Annotated[str, StringConstraints(pattern=r"^52:54:00(:[0-9a-f]{2}){3}$")]
@@ -82,14 +86,12 @@ class Nic(BaseModel):
         return values
 
 
-class Order(BaseModel):
-    """A cloud machine that is to run inside one lease."""
+class LeaseWish(BaseModel):
+    """A lease that a bait is to submit: what its job needs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     lease: UUID
-    machine: UUID
-    hostname: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     dn: Line  # the user's, of the end entity
     fqan: Line = ""  # the first one, empty for a user without VOMS
     account: Account  # the local user that the lease job runs as
@@ -98,7 +100,18 @@ class Order(BaseModel):
     walltime: int = Field(ge=60, description="seconds")
     cores: int = Field(ge=1)
     memory: int = Field(ge=64, description="MiB of the guest")
-    node: Line = ""  # where it must run, because its disk is there; empty: anywhere
+    node: Line = ""  # where it must run; of a wish, empty: anywhere
+
+
+class Order(LeaseWish):
+    """The VM that is to run inside a lease, in this job and on this node alone.
+
+    Ledgers from before 0.5 have some that name no job; nobody takes such an order (admission.py).
+    """
+
+    job: JobText = ""
+    machine: UUID
+    hostname: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     image: Tag
     saved: bool = False  # the image is one that a user saved
     ssh_keys: tuple[Line, ...] = ()
@@ -106,26 +119,39 @@ class Order(BaseModel):
     nics: tuple[Nic, ...] = ()
     volumes: tuple[UUID, ...] = ()
 
+    @property
+    def wish(self) -> LeaseWish:
+        """What of it the lease job needs."""
+        return LeaseWish(**{name: getattr(self, name) for name in LeaseWish.model_fields})
 
-def sign(order: Order, cluster: str, key: str, now: float, life: float) -> str:
-    """The order as a token that is good for `life` seconds from `now`; `key` is a PEM text.
 
-    Raises RejectedError if it is too long for the environment of a lease job.
+Asked = TypeVar("Asked", bound=LeaseWish)
+
+
+def sign(asked: LeaseWish, cluster: str, key: str, now: float, life: float) -> str:
+    """A wish or an order as a token that is good for `life` seconds from `now`; `key` is PEM.
+
+    Raises RejectedError if it is too long for the baits.
     """
     claims = {
-        "jti": str(order.lease),
+        "jti": str(asked.lease),
         "aud": _AUDIENCE + cluster,
         "iat": int(now),
         "exp": int(now + life),
-        "order": order.model_dump(mode="json", exclude_defaults=True),
+        _claim(type(asked)): asked.model_dump(mode="json", exclude_defaults=True),
     }
     token = jwt.encode(claims, key, algorithm=_ALGORITHM)
     if len(token) > _LONGEST:
         raise RejectedError(
-            f"the order has {len(token)} characters, a lease job can carry {_LONGEST}: "
+            f"the order has {len(token)} characters, the baits take {_LONGEST}: "
             "give the machine less user data or fewer keys"
         )
     return token
+
+
+def _claim(kind: type[LeaseWish]) -> str:
+    """Where a token has it: a wish can't pass for an order, nor an order for a wish."""
+    return "order" if issubclass(kind, Order) else "wish"
 
 
 def lease_named_in(token: str) -> str:
@@ -150,8 +176,8 @@ def public_keys(files: Iterable[str]) -> list[str]:
         raise WnodesError(f"[api] order_keys: {error.filename}: {error.strerror}") from error
 
 
-def verify(token: str, cluster: str, keys: Collection[str]) -> Order:
-    """The order in a token that one of these public keys (PEM texts) has signed.
+def verify(kind: type[Asked], token: str, cluster: str, keys: Collection[str]) -> Asked:
+    """The wish or the order in a token that one of these public keys (PEM texts) has signed.
 
     Raises RejectedError: not signed by any of them, expired, for another cluster, malformed.
     """
@@ -165,7 +191,7 @@ def verify(token: str, cluster: str, keys: Collection[str]) -> Order:
                 audience=_AUDIENCE + cluster,
                 options={"require": ["exp", "iat", "jti", "aud"]},
             )
-            order = Order.model_validate(claims.get("order"))
+            asked = kind.model_validate(claims.get(_claim(kind)))
         except jwt.InvalidSignatureError as error:
             fault = error
         except (jwt.InvalidTokenError, ValidationError) as error:
@@ -173,9 +199,9 @@ def verify(token: str, cluster: str, keys: Collection[str]) -> Order:
         except (jwt.InvalidKeyError, ValueError, RecursionError) as error:
             fault = error  # of a key that is none; another may fit
         else:
-            if claims["jti"] != str(order.lease):
+            if claims["jti"] != str(asked.lease):
                 raise RejectedError("order refused: it is for another lease")
-            return order
+            return asked
     raise RejectedError(f"order refused: {_first_line(fault)}") from fault
 
 

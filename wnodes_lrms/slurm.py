@@ -83,6 +83,13 @@ def parse_allocation(
     )
 
 
+def parse_place(job: str, listing: str) -> str:
+    """The one node on which a job of that listing runs, else an empty text."""
+    row = _row(job, listing)
+    alone = row["StateCompact"] in _LIVE - {_ENDING} and row["NumNodes"] == "1"
+    return row["NodeList"] if alone else ""
+
+
 def _row(job: str, listing: str) -> dict[str, str]:
     """The columns of one job. The number of an array's last task lists its other tasks too."""
     data = listing.encode("utf-8", "surrogateescape")
@@ -173,13 +180,15 @@ class Slurm:
 
     def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Slurm does not answer that now."""
-        listing = run(
-            ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT], deadline=_DEADLINE, unknown=True
-        )
+        listing = self._listing(job)
         detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
         granted = parse_allocation(job, listing, detail, self.node, self.physical)
         check_owner(granted.uid, granted.gid)
         return granted
+
+    def where(self, job: JobId) -> str:
+        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
+        return parse_place(job, self._listing(job))
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
@@ -214,6 +223,10 @@ class Slurm:
         # Not RESUME, which would also take a node back that is DOWN for a reason of its own.
         self._update("State=UNDRAIN")
         return ""
+
+    def _listing(self, job: str) -> str:
+        argv = ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT]
+        return run(argv, deadline=_DEADLINE, unknown=True)
 
     def _drained(self) -> str | None:
         argv = ["scontrol", "show", "node", self.node]

@@ -83,6 +83,15 @@ def parse_allocation(
     return _granted(job, found[0], rules, node, whois)
 
 
+def parse_place(job: str, listing: str) -> str:
+    """The one node on which the job of `qstat -f -x JOB` runs, else an empty text."""
+    found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
+    if len(found) != 1:
+        raise UnknownError("qstat does not list the job")
+    nodes = list(parse_hosts(found[0].get("exec_host", "")))
+    return nodes[0] if found[0].get("job_state") in ("R", "S") and len(nodes) == 1 else ""
+
+
 def _granted(
     job: str, record: Mapping[str, str], rules: Iterable[DefaultRule], node: str, whois: Whois
 ) -> Allocation:
@@ -231,8 +240,11 @@ class Torque:
 
     def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
-        listing = self._about(job, "qstat", "-f", "-x")
-        return parse_allocation(job, listing, self.rules, self.node, read_ids)
+        return parse_allocation(job, self._listing(job), self.rules, self.node, read_ids)
+
+    def where(self, job: JobId) -> str:
+        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
+        return parse_place(job, self._listing(job))
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
@@ -274,6 +286,9 @@ class Torque:
         self._about(job, "qhold", "-h", "o")
         self._about(job, "qalter", "-W", f"comment={comment(reason)}")
         self.requeue(job)
+
+    def _listing(self, job: JobId) -> str:
+        return self._about(job, "qstat", "-f", "-x")
 
     def _about(self, job: JobId, *command: str) -> str:
         """What a command says or does about a job of the server that this node has."""

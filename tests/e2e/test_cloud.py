@@ -302,7 +302,7 @@ def test_nothing_of_the_batch_system_is_in_the_machine(alice: Cloud, key: Key) -
     machine = alice.machine(key=key).wait("active")
     slurm_conf = (SITE / "etc" / "slurm" / "slurm.conf").read_text()
     ports = re.findall(r"(?:SlurmctldPort|AccountingStoragePort)=(\d+)", slurm_conf)
-    words = [*ports, "munge", "slurm", "SLURM", "wnodes-lease", "WNODES_ORDER"]
+    words = [*ports, "munge", "slurm", "SLURM", "wnodes-lease", "WNODES_LEASE"]
     assert len(ports) == 2
     processes = machine.ssh("ps; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'")
     places = "/etc /root /run /var /tmp /home /proc/cmdline /proc/mounts"

@@ -1,23 +1,15 @@
 """Leases that end, processes that die, orders that are no good: nothing is lost or left."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from contrib.site.box import ca
-from contrib.site.box.grid import VO, Grid
-from contrib.site.box.layout import layout
+from contrib.site.box.grid import VO
 from tests.e2e.conftest import (
-    IMAGE,
     Daemons,
-    Job,
     call,
     leases,
     machines,
@@ -25,12 +17,9 @@ from tests.e2e.conftest import (
     wait_until,
 )
 from tests.e2e.occi import INFRA, SMALL_IMAGE, Cloud, Key, Machine, size
-from tests.e2e.test_cloud_identity import baits, user, voms_server
-from wnodes_lrms import order
-from wnodes_lrms.order import LEASE_NAME, Order
+from tests.e2e.orders import an_order, another_key, give, lease, of, signed
+from tests.e2e.test_cloud_identity import user, voms_server
 
-GRID = Grid(layout())
-OUTBOX = GRID.site.home / "outbox"  # where any user may write
 # Leaves a word on the disk when the guest is shut down, and none when it is cut off.
 FAREWELL = b"""#!/bin/sh
 cat >/root/farewell <<'END'
@@ -188,133 +177,50 @@ def _works(cloud: Cloud) -> bool:
     return answer.status_code == 201
 
 
-# Orders that no bridge has given: submitted by the user whom leases run as.
+# Orders that no bridge has given, for jobs of the user whom leases run as.
 
 
-def an_order(**changes: object) -> Order:
-    """A good order."""
-    return Order.model_validate(
-        {
-            "lease": str(uuid4()),
-            "machine": str(uuid4()),
-            "hostname": "forged",
-            "dn": user("alice").dn,
-            "account": "clouduser",
-            "walltime": 600,
-            "cores": 1,
-            "memory": 256,
-            "image": IMAGE,
-        }
-        | changes
-    )
-
-
-def signed(wish: Order, key: str = "", at: float = 0, life: float = 600) -> str:
-    """The order as a token, by the bridge's own key unless another is given."""
-    return order.sign(wish, "box", key or GRID.order_key.read_text(), at or time.time(), life)
-
-
-@contextmanager
-def lease(wish: Order, token: str, *options: str, user: str = "clouduser") -> Iterator[Job]:
-    """A lease job with this token, of the order's size unless options say otherwise."""
-    OUTBOX.mkdir(exist_ok=True)
-    OUTBOX.chmod(0o1777)
-    number = call(
-        *["env", f"WNODES_ORDER={token}", "sbatch", "--parsable", "--chdir=/"],
-        *[f"--job-name={LEASE_NAME}{wish.lease}", "--comment=wnodes-lease", "--no-requeue"],
-        *["--constraint=wnodes", f"--cpus-per-task={wish.cores}", f"--mem={wish.memory + 128}"],
-        *[
-            "--time=10",
-            f"--output={OUTBOX}/%j.out",
-            f"--error={OUTBOX}/%j.err",
-            "--wrap=true",
-            *options,
-        ],
-        user=user,
-    ).strip()
-    job = Job(number, OUTBOX)
-    try:
-        yield job
-    finally:
-        call("scancel", number, check=False)
-
-
-def failed(job: Job, *words: str) -> None:
-    """The lease job has failed at once, and said why."""
-    job.wait(seconds=30)
-    assert (job.state, job.exit_code) == ("FAILED", "1:0"), job.error
-    for word in words:
-        assert word in job.error
-
-
-def refused(job: Job, *words: str) -> None:
-    """The same, and there is no machine."""
-    failed(job, *words)
+def refused(answer: httpx.Response, *words: str) -> None:
+    """The order was refused, and there is no machine."""
+    assert answer.status_code == 422, answer.text
+    for word in ("order refused", *words):
+        assert word in answer.json()["error"]
     assert not machines()
 
 
-def another_key() -> str:
-    """A key that no bait knows."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
-
-
-def test_a_forged_order() -> None:
-    wish = an_order()
-    with lease(wish, signed(wish, another_key())) as job:
-        refused(job, "order refused", "ignature")
-
-
-def test_an_expired_order() -> None:
-    wish = an_order()
-    with lease(wish, signed(wish, at=time.time() - 7200)) as job:
-        refused(job, "order refused", "expired")
-
-
-@pytest.mark.parametrize("smaller", ["--mem=200", "--cpus-per-task=1"])
-def test_an_order_for_more_than_the_lease_has(smaller: str) -> None:
+def test_an_order_that_is_no_good() -> None:
     wish = an_order(cores=2)
-    with lease(wish, signed(wish), smaller) as job:
-        refused(job, "order refused", "the lease has")
+    with lease(wish, "--cpus-per-task=1") as job:
+        order = of(wish, job)
+        refused(give("hv1", order, signed(order, another_key())), "ignature")
+        refused(give("hv1", order, signed(order, at=time.time() - 7200)), "expired")
+        refused(give("hv1", order, "not.a.token"))
+        refused(give("hv1", order, signed(order.wish)))
+        assert job.state == "RUNNING"  # nothing of that was its bridge's
+        refused(give("hv1", order), "the lease has")
+        job.wait(seconds=30)
+        assert (job.state, job.exit_code) == ("FAILED", "1:0")
+        assert "the lease has" in job.error
 
 
 def test_an_order_for_another_account() -> None:
     wish = an_order()
-    with lease(wish, signed(wish), user="cloudpilot") as job:
-        refused(job, "order", "account")
+    with lease(wish, user="cloudpilot") as job:
+        refused(give("hv1", of(wish, job)), "account")
 
 
-def test_an_order_is_good_once() -> None:
+def test_a_lease_job_that_gets_no_order_ends_with_its_allocation() -> None:
     wish = an_order()
-    token = signed(wish)
-    with lease(wish, token) as job:
-        wait_until(lambda: [m for m in machines() if m["state"] == "ready"], 30, "it runs")
-        with lease(wish, token) as again:
-            failed(again, "order refused", "already")
-        assert job.state == "RUNNING"
-    wait_until(lambda: not leases(), 30, "the lease is over")
-    with lease(wish, token) as again:
-        failed(again, "order refused", "used before")
-    for bait in baits():
-        assert bait.delete(f"/machines/{wish.machine}").status_code in (202, 204)
-
-
-def test_a_lease_without_an_order() -> None:
-    wish = an_order()
-    with lease(wish, "not.a.token") as job:
-        refused(job, "order refused")
-    with pytest.raises(AssertionError, match="needs an image"), lease(wish, ""):
-        pass
+    with lease(wish) as job:
+        call("scancel", job.number)
+        job.wait(seconds=20)
+        assert "the batch system has ended its lease" in job.error
 
 
 def test_an_ordinary_user_carries_no_lease() -> None:
     wish = an_order(account="griduser")
     with (
         pytest.raises(AssertionError, match="leases do not run as griduser"),
-        lease(wish, signed(wish), user="griduser"),
+        lease(wish, user="griduser"),
     ):
         pass

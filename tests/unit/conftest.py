@@ -200,6 +200,11 @@ class Batch:
             raise UnknownError("the batch system does not answer")
         return self.jobs[job]
 
+    def where(self, job: str) -> str:
+        if self.jobs is None:
+            raise UnknownError("the batch system does not answer")
+        return "hv1" if job in self.jobs else ""
+
     def live_jobs(self) -> set[str]:
         if self.jobs is None:
             raise UnknownError("the batch system does not answer")

@@ -158,14 +158,14 @@ def stop(leases: DrmaaLeases) -> None:
 def test_a_lease_is_submitted_as_its_user_and_only_once(
     leases: DrmaaLeases, library: Library
 ) -> None:
-    large = replace(REQUEST, environment={"WNODES_ORDER": "x" * 100000})
+    large = replace(REQUEST, environment={"WNODES_LEASE": "x" * 100000})
     jobs = [leases.submit(large) for _ in range(2)]
     assert jobs == ["1", "1"]
     assert library.jobs() == [
         {
             "jobName": f"wnodes-lease-{lease(1)}",
             "remoteCommand": "/usr/local/libexec/wnodes/wnodes-lease",
-            "jobEnvironment": {"WNODES_ORDER": "x" * 100000},
+            "jobEnvironment": {"WNODES_LEASE": "x" * 100000},
             "nativeSpecification": native("SLURM", REQUEST),
             "workingDirectory": "/",
             "outputPath": ":/dev/null",

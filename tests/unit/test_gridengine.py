@@ -21,6 +21,7 @@ from wnodes_lrms.gridengine import (
     parse_job,
     parse_memory,
     parse_queues,
+    place_of,
     size_of,
 )
 from wnodes_lrms.model import Allocation
@@ -232,3 +233,10 @@ def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert lrms.resume() == ""
     assert done.read_text().splitlines()[-1] == "-e grid@hv1"
     assert not notes.exists()
+
+
+def test_where_a_job_runs() -> None:
+    for name, node in (("plain", "hv1"), ("two-hosts", "")):
+        number = number_in(name)
+        assert place_of(number, parse_held(recorded(f"{name}.shares"))) == node
+    assert place_of("424242", parse_held(recorded("plain.shares"))) == ""

@@ -293,7 +293,7 @@ def test_a_forged_mark_in_the_comment_goes_and_other_words_stay(slurm: Slurm) ->
 def lease(**job: Any) -> dict[str, Any]:
     """A lease job, as a bait submits it."""
     named = {"name": "wnodes-lease-3f0c", "features": "wnodes", "user_name": "cloud001"}
-    return {"env": {"WNODES_ORDER": "a.b.c"}, **named, **job}
+    return {"env": {"WNODES_LEASE": "a.b.c"}, **named, **job}
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def lease(**job: Any) -> dict[str, Any]:
         {"account": "cms", "qos": "fast"},
         {"user_name": "lessee"},
         {"script": "#!/bin/sh\nexec evil\n"},
-        {"env": {"WNODES_ORDER": "a.b.c", "WNODES_IMAGE": ALPHA}},
+        {"env": {"WNODES_LEASE": "a.b.c", "WNODES_IMAGE": ALPHA}},
         {"features": "fast&wnodes"},
     ],
 )
@@ -362,7 +362,7 @@ def test_a_lease_of_another_user_is_refused(slurm: Slurm, user: str | None) -> N
         ({"name": "wnodes-lease-a b", "partition": "grid"}, "wrapped"),
         ({"name": None, "partition": "grid"}, "wrapped"),
         ({"env": {}, "partition": "grid"}, "wrapped"),
-        ({"env": {"WNODES_ORDER": ""}, "partition": "grid"}, "wrapped"),
+        ({"env": {"WNODES_LEASE": ""}, "partition": "grid"}, "wrapped"),
         ({"features": None, "partition": "grid"}, "wrapped"),
         ({"features": f"vm_{BETA}"}, "wrapped"),
         ({"script": None}, "refused"),

@@ -64,12 +64,12 @@ def test_a_program_runs_as_the_user_with_his_groups_and_nothing_of_our_environme
 ) -> None:
     monkeypatch.setenv("SECRET", "ours")
     script = "id -u; id -G; env; grep ^Cap /proc/self/status; exit 3"
-    environment = {"PATH": os.environ["PATH"], "WNODES_ORDER": "a.b"}
+    environment = {"PATH": os.environ["PATH"], "WNODES_LEASE": "a.b"}
     ended = run_as(NOBODY, ["sh", "-c", script], deadline=5, environment=environment)
     uid, groups, *lines = ended.output.splitlines()
     assert (uid, ended.status) == (str(NOBODY.pw_uid), 3)
     assert groups.split() == [str(NOBODY.pw_gid)]
-    assert {"WNODES_ORDER=a.b", "LC_ALL=C.UTF-8"} <= set(lines)
+    assert {"WNODES_LEASE=a.b", "LC_ALL=C.UTF-8"} <= set(lines)
     assert "SECRET" not in ended.output
     assert "CapEff:\t0000000000000000" in lines
 

@@ -10,7 +10,15 @@ import pytest
 from wnodes_lrms import openpbs
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.model import Allocation
-from wnodes_lrms.openpbs import OpenPBS, parse_allocation, parse_drain, parse_node, parse_size
+from wnodes_lrms.openpbs import (
+    OpenPBS,
+    attributes,
+    parse_allocation,
+    parse_drain,
+    parse_node,
+    parse_place,
+    parse_size,
+)
 
 DATA = Path(__file__).parent / "data" / "openpbs-23.06"
 NODE = "pbsbox"
@@ -301,3 +309,12 @@ def test_only_our_drain_is_lifted(
     assert pbs.drain("mend") == drained
     assert pbs.resume() == resumed
     assert [line for line in commands.asked() if " -H " not in line] == changes
+
+
+@pytest.mark.parametrize(("name", "node"), [("plain", NODE), ("suspended", NODE), ("held", "")])
+def test_where_a_job_runs(name: str, node: str) -> None:
+    listing = recorded(f"{name}.qstat")
+    (job,) = attributes(listing)
+    assert parse_place(job, listing) == node
+    with pytest.raises(UnknownError, match="does not list job"):
+        parse_place("424242.other", listing)

@@ -16,6 +16,7 @@ from wnodes_lrms.slurm import (
     parse_cpus,
     parse_drain,
     parse_memory,
+    parse_place,
     parse_states,
     read_block_map,
 )
@@ -366,3 +367,13 @@ def test_a_drain_that_slurm_does_not_take_is_unknown(recorded_slurm: Path) -> No
         Slurm("hv1", []).drain("new kernel")
     with pytest.raises(UnknownError, match="scontrol"):
         Slurm("hv1", []).resume()
+
+
+@pytest.mark.parametrize(
+    ("name", "node"), [("plain", "hv1"), ("two-nodes", ""), ("pending", ""), ("requeued", "hv1")]
+)
+def test_where_a_job_runs(name: str, node: str) -> None:
+    listing = recorded(name, "squeue")
+    assert parse_place(listing.split()[0], listing) == node
+    with pytest.raises(UnknownError, match="does not list the job"):
+        parse_place("424242", listing)

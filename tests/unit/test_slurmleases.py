@@ -43,7 +43,7 @@ REQUEST = Request(
     memory=1124,
     node="",
     program="/usr/local/libexec/wnodes/wnodes-lease",
-    environment={"WNODES_ORDER": "a.secret.order"},
+    environment={"WNODES_LEASE": "a-lease"},
 )
 
 
@@ -263,7 +263,7 @@ def test_a_lease_is_submitted_as_its_user_with_its_order_in_the_environment_alon
         "LC_ALL=C.UTF-8",
         f"PATH={os.environ['PATH']}",
         "SLURM_CONF=/etc/slurm/slurm.conf",
-        "WNODES_ORDER=a.secret.order",
+        "WNODES_LEASE=a-lease",
     ]
 
 

@@ -15,6 +15,7 @@ from wnodes_lrms.torque import (
     parse_allocation,
     parse_hosts,
     parse_node,
+    parse_place,
     parse_size,
     records,
 )
@@ -408,3 +409,10 @@ def test_a_job_is_held_before_it_is_ended(recorded_torque: Path) -> None:
         "qalter|-W|comment=wnodes: no disk; really|--|7.tqhost@tqserver|"
         "qrerun|--|7.tqhost@tqserver|"
     )
+
+
+@pytest.mark.parametrize(("name", "node"), [("plain", "tqhost"), ("held", ""), ("waiting", "")])
+def test_where_a_job_runs(name: str, node: str) -> None:
+    assert parse_place(job_of(name), recorded(f"{name}.qstat")) == node
+    with pytest.raises(UnknownError, match="does not list the job"):
+        parse_place("424242.other", recorded(f"{name}.qstat"))

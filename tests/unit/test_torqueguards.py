@@ -208,7 +208,7 @@ def test_an_interactive_job_is_told(host: Host) -> None:
 
 
 def test_who_brings_an_order_gets_the_program_of_leases(host: Host) -> None:
-    done = starter(host, "plain", "echo mine\n", WNODES_ORDER="x")
+    done = starter(host, "plain", "echo mine\n", WNODES_LEASE="x")
     program = host.site.folder / "lease.py"
     assert done.stdout == f"{program}|/run/wnodes/%n/bait.sock|26.tqhost|tqhost\n"
 

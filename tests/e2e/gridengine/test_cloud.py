@@ -4,9 +4,10 @@ import os
 import signal
 from pathlib import Path
 
-from tests.e2e.conftest import call, machines, wait_until
+from tests.e2e.conftest import USER, call, machines, wait_until
 from tests.e2e.gridengine.conftest import states
 from tests.e2e.occi import Cloud, Key
+from tests.e2e.orders import unwrapped
 
 
 def workers() -> list[int]:
@@ -70,3 +71,14 @@ def test_a_lease_that_is_deleted_shuts_its_machine_down(alice: Cloud, key: Key) 
     call("qdel", lease)
     machine.wait("inactive")
     wait_until(lambda: not states(), 40, "the lease is over")
+
+
+def test_a_stranger_looks_at_a_lease_for_its_users_data(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key, data=b"#!/bin/sh\n: the-password-of-alice\n").wait("active")
+    ((lease, _state),) = states()
+    seen = call("qstat", "-j", lease, user=USER).encode()
+    assert b"WNODES_LEASE" in seen
+    for secret in (b"the-password-of-alice", key.public.encode()):
+        assert secret not in unwrapped(seen)
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")

@@ -122,7 +122,7 @@ class Site:
         api = node.config.api.model_copy(update={"order_keys": (str(keys),)})
         lan = Offer(name="lan", bridge="br0", subnet=IPv4Network("10.0.0.0/24"), gateway=ROUTER)
         cloud = node.config.cloud.model_copy(
-            update={"network": (lan,), "accounts": (NOBODY.pw_name,)}
+            update={"network": (lan,), "accounts": (NOBODY.pw_name, "daemon")}
         )
         node.config = node.config.model_copy(update={"api": api, "cloud": cloud})
         self.libvirt = TestDriver(
@@ -145,13 +145,24 @@ class Site:
         return self.bait
 
     def lease(self, order: Order, job: str = "7", **allocation: object) -> Iterator[dict[str, Any]]:
-        """What the program of a lease job hears that hands the order in."""
+        """What the program of a lease job hears, which waits, and then gets this order."""
         values: dict[str, Any] = {"tag": ""} | allocation
         self.node.batch.grant(job, **values)
-        return self.ask(token(order), job)
+        told = self.ask(order, job)
+        assert next(told) == {"state": "waiting"}
+        self.give(order, job)
+        return told
 
-    def ask(self, text: str, job: str = "7", uid: int = NOBODY.pw_uid) -> Iterator[dict[str, Any]]:
-        return self.cloud.accept(text, JobId(job), uid)
+    def ask(
+        self, order: Order, job: str = "7", uid: int = NOBODY.pw_uid
+    ) -> Iterator[dict[str, Any]]:
+        """What the process of a job hears that says that it is the order's lease."""
+        return self.cloud.jobs.attend(str(order.lease), JobId(job), uid)
+
+    def give(self, order: Order, job: str = "7") -> None:
+        """Hand an order in for a job, and for this node unless it names another."""
+        here = {"job": job, "node": order.node or "hv1"}
+        self.cloud.jobs.hand_in(str(order.lease), token(order.model_copy(update=here)))
 
     def runs(self, order: Order | None = None, job: str = "7") -> Order:
         """A machine of that order runs."""

@@ -34,6 +34,7 @@ def asked(old: Row | None = None, carries: bool = False, **changes: Any) -> None
     order = ORDER.model_copy(update=changes.pop("order", {}))
     values: dict[str, Any] = {"tag": "", "cores": 2} | changes
     allocation = Batch().grant("7", **values)
+    order = order.model_copy(update={"job": order.job or "7", "node": order.node or "hv1"})
     check(order, allocation, NOBODY.pw_name, "hv1", 128, old, carries)
 
 
@@ -57,7 +58,8 @@ NAT = [Nic(id=uuid.uuid4(), kind="nat", network="n", mac=f"52:54:00:00:00:0{n}")
         ({"order": {"account": "alice"}}, "the account alice, the lease is nobody's"),
         ({"order": {"lrms_account": "cms"}}, "charges cms, the lease grid"),
         ({"order": {"lrms_account": "cms"}, "account": ""}, "the lease nobody"),
-        ({"order": {"node": "hv11"}}, "on node hv11, the lease on hv1"),
+        ({"order": {"node": "hv11"}}, "for job 7 on node hv11, the lease is job 7 on hv1"),
+        ({"order": {"job": "8"}}, "for job 8 on node hv1, the lease is job 7 on hv1"),
         ({"order": {"nics": tuple(NAT)}}, "several cards"),
         ({"carries": True}, "carries another machine"),
         ({"tag": TAG}, "carries another machine"),

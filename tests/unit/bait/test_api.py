@@ -147,6 +147,27 @@ class Desk:
     def ping(self) -> None:
         self.note("ping")
 
+    @property
+    def jobs(self) -> "Desk":
+        return self
+
+    def waiting(self) -> list[dict[str, Any]]:
+        return [{"lease": LEASE, "job": "41"}]
+
+    def hand_in(self, *call: str) -> None:
+        self.note("hand_in", *call)
+
+    def where(self, job: str) -> str:
+        self.note("where", job)
+        return "hv2"
+
+    def news(self, *call: object) -> str:
+        self.note("news", *call)
+        return "17"
+
+    def wake(self) -> None:
+        self.note("wake")
+
     def census(self) -> Mapping[tuple[str, str], int]:
         return Counter({("batch", "ready"): 2, ("cloud", "stopped"): 1})
 
@@ -239,7 +260,8 @@ class Site:
             "node": "hv2",
             "image": "small_linux_x86_64",
         }
-        return sign(Order(**(values | changes)), cluster, self.key, time.time(), life)
+        order = Order(**(values | changes))
+        return sign(order if "job" in changes else order.wish, cluster, self.key, time.time(), life)
 
 
 def openssl(*arguments: object, folder: Path) -> None:
@@ -386,7 +408,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 22
+    assert len(operations) == 25
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -417,9 +439,27 @@ def test_an_order_becomes_a_lease_job(site: Site) -> None:
             memory=1124,
             node="hv2",
             program="/usr/local/libexec/wnodes/wnodes-lease",
-            environment={"WNODES_ORDER": token},
+            environment={"WNODES_LEASE": LEASE},
         )
     ]
+
+
+def test_an_order_reaches_the_job_that_waits_for_it(site: Site) -> None:
+    client = site.client()
+    assert client.get("/machines").json()["waiting"] == [{"lease": LEASE, "job": "41"}]
+    assert client.get("/jobs/41").json() == {"node": "hv2"}
+    assert client.put(f"/leases/{LEASE}/order", {"token": "a.b.c"}).status_code == 204
+    assert site.cloud.calls == [("where", "41"), ("hand_in", LEASE, "a.b.c")]
+    assert client.get("/jobs/-f").status_code == 400
+    for fault, status in ((ConflictError, 409), (RejectedError, 422), (UnknownError, 503)):
+        site.cloud.fault = fault("no")
+        answer = client.put(f"/leases/{LEASE}/order", {"token": "a.b.c"})
+        assert (answer.status_code, answer.json()) == (status, {"error": "no"})
+
+
+def test_news(site: Site) -> None:
+    assert site.client().get("/news?since=16").json() == {"news": "17"}
+    assert site.cloud.calls == [("news", "16", apimachines._LISTENING)]
 
 
 BAD_ORDERS: dict[str, Callable[[Site], str]] = {
@@ -427,6 +467,7 @@ BAD_ORDERS: dict[str, Callable[[Site], str]] = {
     "expired": lambda site: site.token(life=-1),
     "another key": lambda site: replace(site, key=new_key()[0]).token(),
     "changed": lambda site: site.token()[:-10] + "aaaaaaaaaa",
+    "an order": lambda site: site.token(job="41"),
     "no token": lambda _: "a.b.c",
 }
 
@@ -545,6 +586,7 @@ def test_an_internal_fault_tells_nothing_of_the_inside(site: Site) -> None:
 
 def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
     assert site.client().get("/machines").json() == {
+        "waiting": [{"lease": LEASE, "job": "41"}],
         "node": "hv1",
         "machines": [SHOWN],
         "outcomes": site.cloud.outcomes(),

@@ -109,34 +109,40 @@ def libvirt_mac(link: libvirt.virConnect) -> str:
 def test_asked_again_by_the_same_job_it_goes_on_telling(site: Site) -> None:
     order = an_order()
     site.runs(order)
-    old = token(order, age=1000, life=10)  # long expired
     site.restarted()
-    told = site.ask(old)
+    told = site.ask(order)
     assert next(told) == {"state": "ready"}
     site.cloud.stop(ID, "poweroff")
     assert rest_of(told)[-1]["code"] == 0
     # and once more, when all is over
-    assert rest_of(site.ask(old)) == [{"ended": "its user has stopped it", "code": 0, "end": True}]
+    assert rest_of(site.ask(order)) == [
+        {"ended": "its user has stopped it", "code": 0, "end": True}
+    ]
 
 
 def test_another_user_hears_nothing_of_it(site: Site) -> None:
     order = site.runs()
     with pytest.raises(RejectedError, match="job 7 is not yours"):
-        next(site.ask(token(order), uid=UID + 1))
+        next(site.ask(order, uid=UID + 1))
     site.node.batch.jobs = None
     with pytest.raises(UnknownError):  # his program tries again
-        next(site.ask(token(order)))
+        next(site.ask(order))
 
 
 def test_an_order_is_good_once(site: Site) -> None:
     order = site.runs()
-    with pytest.raises(RejectedError, match="is ready already"):
-        next(site.lease(order, "8"))
+    site.give(order)  # asked again, it is the same one
+    for again in (order, an_order()):
+        with pytest.raises(RejectedError, match=r"is job 7's|is ready already"):
+            next(site.lease(again, "8"))
     assert site.outcome(order) == (None, None)  # the first one goes on
     site.cloud.stop(ID, "poweroff")
     site.reaches(State.STOPPED)
     with pytest.raises(RejectedError, match="has been used before"):
-        next(site.lease(order, "9"))
+        site.give(order, "9")
+    site.node.batch.grant("9", tag="")
+    with pytest.raises(RejectedError, match="is job 7's"):
+        next(site.ask(order, "9"))
     assert site.row().state is State.STOPPED
     assert site.outcome(order)[0] == "its user has stopped it"
 
@@ -150,16 +156,22 @@ STRANGER = Ed25519PrivateKey.from_private_bytes(b"x" * 32)
         (lambda o: sign(o, "box", private(STRANGER), time.time(), 600), "[Ss]ignature"),
         (lambda o: token(o, age=700), "expired"),
         (lambda o: token(o, cluster="other"), "[Aa]udience"),
-        (lambda _o: "no token at all", "it is no token"),
-        (lambda _o: "\ud800", "it is no token"),
+        (lambda o: token(an_order(job=o.job, node=o.node)), "for another lease"),
+        (lambda o: token(o.wish), "order refused"),
+        (lambda _o: "no token at all", "order refused"),
+        (lambda _o: "\ud800", "order refused"),
     ],
 )
 def test_a_token_that_is_no_good_does_nothing(
     site: Site, make: Callable[[Any], str], message: str
 ) -> None:
     site.node.batch.grant("7", tag="")
+    order = an_order(job="7", node="hv1")
+    told = site.ask(order)
+    assert next(told) == {"state": "waiting"}
     with pytest.raises(RejectedError, match=message):
-        next(site.ask(make(an_order())))
+        site.cloud.jobs.hand_in(str(order.lease), make(order))
+    assert next(told) == {"state": "waiting"}  # for a good one
     assert leaves_nothing(site)
     assert site.cloud.outcomes() == []
 
@@ -171,7 +183,7 @@ def test_a_token_that_is_no_good_does_nothing(
         ({"memory": 385}, {}, "needs 1 cores and 513 MiB"),
         ({"account": "daemon"}, {}, "for the account daemon, the lease is nobody's"),
         ({"lrms_account": "atlas"}, {}, "it charges atlas, the lease grid"),
-        ({"node": "hv2"}, {}, "is on node hv2, the lease on hv1"),
+        ({"node": "hv2"}, {}, "for job 7 on node hv2, the lease is job 7 on hv1"),
         ({}, {"uid": 0}, "not yours"),
         ({}, {"tag": TAG}, "carries another machine"),
     ],
@@ -192,8 +204,9 @@ def test_an_order_that_does_not_fit_the_lease_is_refused_and_said(
 def test_a_lease_carries_one_machine(site: Site) -> None:
     site.runs()
     other = an_order(machine=uuid4())
+    assert next(site.ask(other)) == {"state": "waiting"}
     with pytest.raises(RejectedError, match="carries another machine"):
-        next(site.ask(token(other)))
+        next(site.lease(other))
     assert [row.id for row in site.node.ledger.rows()] == [ID]
 
 
@@ -235,7 +248,7 @@ def test_two_orders_at_once_for_one_machine_start_it_once(site: Site) -> None:
 
     def hand_in(job: str) -> str:
         try:
-            next(site.ask(token(orders[job]), job))
+            next(site.lease(orders[job], job))
         except RejectedError as error:
             return str(error)
         return ""
@@ -347,13 +360,13 @@ def test_a_stop_is_seen_without_an_event(site: Site, libvirt_test: libvirt.virCo
 def test_the_end_of_the_lease_is_announced(site: Site) -> None:
     order = site.runs()
     with pytest.raises(RejectedError, match="not yours"):
-        site.cloud.ending(JobId("7"), UID + 1)
+        site.cloud.jobs.ending(JobId("7"), UID + 1)
     assert site.row().state is State.READY
-    site.cloud.ending(JobId("7"), UID)
+    site.cloud.jobs.ending(JobId("7"), UID)
     site.reaches(State.STOPPED)
     assert site.outcome(order) == ("the batch system has ended its lease", 0)
-    site.cloud.ending(JobId("7"), UID)  # nothing is there any more: success
-    site.cloud.ending(JobId("12345"), UID)
+    site.cloud.jobs.ending(JobId("7"), UID)  # nothing is there any more: success
+    site.cloud.jobs.ending(JobId("12345"), UID)
 
 
 def test_the_end_of_a_batch_job_is_not_a_lease_jobs_to_announce(site: Site) -> None:
@@ -361,7 +374,7 @@ def test_the_end_of_a_batch_job_is_not_a_lease_jobs_to_announce(site: Site) -> N
     site.bait.engine.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="not yours"):
-        site.cloud.ending(JobId("5"), UID)
+        site.cloud.jobs.ending(JobId("5"), UID)
 
 
 @pytest.mark.parametrize("suspended", [False, True])
@@ -575,7 +588,7 @@ def test_the_lease_ends_while_its_memory_is_written(site: Site, mocker: MockerFi
 
     mocker.patch.object(site.libvirt, "save", slow)
     site.cloud.suspend(ID, "hibernate")
-    site.cloud.ending(JobId("7"), UID)  # hibernating is how it ends
+    site.cloud.jobs.ending(JobId("7"), UID)  # hibernating is how it ends
     assert site.row().state is State.HIBERNATING
     threading.Timer(0.2, go_on.set).start()
     site.bait.node.release("7")
@@ -681,7 +694,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     site.libvirt._links._shared = None
     site.cloud.destroy(ID)
     eventually(lambda: not site.cloud.works.machines())
-    site.cloud.ending(JobId("7"), UID)
+    site.cloud.jobs.ending(JobId("7"), UID)
     site.cloud.stop(ID, "graceful")
     site.cloud.end(before)
     with pytest.raises(UnknownError):
@@ -804,6 +817,65 @@ def test_the_files_under_an_old_disk_stay_when_the_tag_gets_new_ones(site: Site)
     assert image.disk.sha256 in site.row().digests.split()
 
 
+# -- lease jobs without an order ------------------------------------------------------------------
+
+
+def test_an_order_is_for_the_job_that_waits_for_it(site: Site) -> None:
+    """Another one, of the same account, says that it is that lease."""
+    order = an_order()
+    for job in ("7", "8"):
+        site.node.batch.grant(job, tag="")
+    forged = site.ask(order, "8")
+    assert next(forged) == {"state": "waiting"}
+    assert site.cloud.jobs.waiting() == [{"lease": str(order.lease), "job": "8"}]
+    with pytest.raises(ConflictError, match="job 7 does not wait for this order here"):
+        site.give(order, "7")
+    told = site.lease(order, "7")
+    site.reaches(State.READY)
+    assert next(told)["state"] == "ready"
+    with pytest.raises(RejectedError, match=f"lease {order.lease} is job 7's"):
+        list(forged)
+    assert site.row().job == "7"
+    assert site.cloud.jobs.waiting() == []
+
+
+@pytest.mark.parametrize("why", ["ended", "drained", "patience"])
+def test_a_lease_job_does_not_wait_for_ever(
+    site: Site, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.leasejobs._PATIENCE", 0.3)
+    monkeypatch.setattr("bait.leasejobs._NEWS", 0.05)
+    order = an_order()
+    site.node.batch.grant("7", tag="")
+    told = site.ask(order)
+    assert next(told) == {"state": "waiting"}
+    words = "no bridge has given an order"
+    if why == "ended":
+        site.cloud.jobs.ending(JobId("7"), UID + 1)  # not for others to say
+        assert next(told) == {"state": "waiting"}
+        site.cloud.jobs.ending(JobId("7"), UID)
+        words = "the batch system has ended its lease"
+        with pytest.raises(ConflictError):
+            site.give(order)
+    elif why == "drained":
+        site.bait.drain.begin(None, "new kernel")
+        words = "new kernel"
+        with pytest.raises(ConflictError, match="new kernel"):
+            site.give(order)
+    *_, last = told
+    assert (last["code"], last["end"]) == (1, True)
+    assert words in last["ended"]
+    assert site.cloud.jobs.waiting() == []
+    assert site.cloud.outcomes() == []  # of a lease that may be another's
+
+
+def test_only_users_that_leases_run_as_may_wait(site: Site) -> None:
+    site.node.batch.grant("7", tag="", uid=1, gid=1)
+    with pytest.raises(RejectedError, match="no lease may run as daemon"):
+        next(site.ask(an_order(), uid=1))
+    assert site.cloud.jobs.waiting() == []
+
+
 # -- the batch system or libvirt is away ----------------------------------------------------------
 
 
@@ -811,7 +883,7 @@ def test_the_batch_system_away_when_the_order_comes(site: Site) -> None:
     site.node.batch.jobs = None
     order = an_order()
     with pytest.raises(UnknownError):
-        next(site.ask(token(order)))
+        next(site.ask(order))
     assert leaves_nothing(site)
     assert site.cloud.outcomes() == []  # nothing is lost: the same order is good later
     site.node.batch.jobs = {}
@@ -830,8 +902,10 @@ def test_the_batch_system_away_while_it_is_made(site: Site, mocker: MockerFixtur
             raise UnknownError("away")
         return allocation(job)
 
+    told = site.ask(order)
+    next(told)
     mocker.patch.object(site.node.batch, "allocation", once)
-    next(site.ask(token(order)))
+    site.give(order)
     eventually(lambda: len(asked) > 2 and not site.cloud.works.machines())
     assert site.row().state is State.REQUESTED
     assert site.outcome(order) == (None, None)
@@ -974,7 +1048,7 @@ def test_killed_between_the_order_and_the_work(site: Site) -> None:
     site.node.batch.grant("7", tag="")
     assert site.node.ledger.open_lease(row_of(order))
     site.restarted()
-    assert next(site.ask(token(order))) == {"state": "requested"}
+    assert next(site.ask(order)) == {"state": "requested"}
     assert acts(site) == [Act.RESUME]
     site.reaches(State.READY)
 
@@ -988,7 +1062,7 @@ def test_an_outcome_outlives_the_bait(site: Site) -> None:
     next(site.lease(order))
     site.reaches(None)
     site.restarted()
-    assert rest_of(site.ask(token(order)))[-1] == {"ended": "it broke", "code": 1, "end": True}
+    assert rest_of(site.ask(order))[-1] == {"ended": "it broke", "code": 1, "end": True}
 
 
 # -- what is shown --------------------------------------------------------------------------------
@@ -1020,7 +1094,7 @@ def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
 
 def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
     """A user of the batch system and a taken bridge want a machine with root in it, in a job."""
-    site.cloud.config = site.node.config.model_copy(update={"cloud": Cloud(accounts=("cloud*",))})
+    site.cloud.jobs.config = site.node.config.model_copy(update={"cloud": Cloud(accounts=("cloud*",))})
     with pytest.raises(RejectedError, match="accounts does not name nobody"):
         next(site.lease(an_order()))
     assert leaves_nothing(site)

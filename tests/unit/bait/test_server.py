@@ -411,13 +411,16 @@ def door(site: Site) -> Iterator[Door]:
 def test_a_lease_jobs_life_over_the_socket(site: Site, door: Door) -> None:
     order = an_order()
     site.node.batch.grant("7", tag="")
+    lease = {"op": "lease", "job": "7", "lease": str(order.lease)}
     with ThreadPoolExecutor(1) as pool:
-        heard = pool.submit(door.ask_as, NOBODY, op="lease", job="7", token=token(order))
+        heard = pool.submit(door.ask_as, NOBODY, **lease)
+        eventually(site.cloud.jobs.waiting)
+        site.give(order)
         eventually(lambda: [row.state for row in site.node.ledger.rows("7")] == [State.READY])
         for stranger in (
-            door.ask_as(DAEMON, op="lease", job="7", token=token(order)),
+            door.ask_as(DAEMON, **lease),
             door.ask_as(DAEMON, op="lease-ending", job="7"),
-            door.ask(op="lease", job="7", token=token(order)),
+            door.ask(**lease),
         ):
             (answer,) = stranger
             assert (answer["ok"], answer["error"]) == (False, "job 7 is not yours")
@@ -427,7 +430,9 @@ def test_a_lease_jobs_life_over_the_socket(site: Site, door: Door) -> None:
         assert door.ask_as(NOBODY, **ending) == [{"ok": True, "end": True}]
         *news, last = heard.result(timeout=10)
     assert last == {"ended": "the batch system has ended its lease", "code": 0, "end": True}
-    assert {line["state"] for line in news} <= {"requested", "building", "ready", "stopping"}
+    assert {line["state"] for line in news} <= {
+        *("waiting", "requested", "building", "ready", "stopping")
+    }
 
 
 def test_root_may_announce_the_end_of_a_lease(site: Site, door: Door) -> None:
@@ -436,12 +441,10 @@ def test_root_may_announce_the_end_of_a_lease(site: Site, door: Door) -> None:
     site.reaches(State.STOPPED)
 
 
-def test_an_order_for_another_account_is_refused_whoever_hands_it_in(
-    site: Site, door: Door
-) -> None:
+def test_a_system_user_is_no_lease(site: Site, door: Door) -> None:
     site.node.batch.grant("7", tag="", uid=DAEMON.pw_uid, gid=DAEMON.pw_gid)
-    (answer,) = door.ask_as(DAEMON, op="lease", job="7", token=token(an_order()))
-    assert "for the account nobody, the lease is daemon's" in answer["error"]
+    (answer,) = door.ask_as(DAEMON, op="lease", job="7", lease=str(an_order().lease))
+    assert "no lease may run as daemon" in answer["error"]
     assert answer["retry"] is False
     assert site.node.ledger.rows() == []
 
@@ -450,21 +453,29 @@ def test_a_lease_job_that_the_batch_system_does_not_tell_of_may_ask_again(
     site: Site, door: Door
 ) -> None:
     site.node.batch.jobs = None
-    (answer,) = door.ask_as(NOBODY, op="lease", job="7", token=token(an_order()))
+    (answer,) = door.ask_as(NOBODY, op="lease", job="7", lease=str(an_order().lease))
     assert (answer["ok"], answer["retry"]) == (False, True)
 
 
-def test_the_largest_order_is_heard(site: Site, door: Door) -> None:
-    order = an_order(user_data="A" * 49152, ssh_keys=("k" * 1024,) * 16, cores=64)
-    site.node.batch.grant("7", tag="")
-    (answer,) = door.ask_as(NOBODY, op="lease", job="7", token=token(order))
-    assert "it needs 64 cores" in answer["error"]
+def test_a_lease_program_of_before_0_5_goes_on_beside_its_machine(site: Site, door: Door) -> None:
+    """It says which lease it is by the order that it had, however large that is."""
+    order = an_order(user_data="A" * 49152, ssh_keys=("k" * 1024,) * 16)
+    site.runs(order)
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(
+            door.ask_as, NOBODY, op="lease", job="7", token=token(order, age=1000, life=10)
+        )
+        eventually(lambda: "7" in site.cloud.works.heard.within(60))
+        site.cloud.stop(str(order.machine), "poweroff")
+        assert heard.result(timeout=10)[-1]["ended"] == "its user has stopped it"
 
 
 @pytest.mark.parametrize(
     "request_",
     [
         {"op": "lease", "job": "7"},
+        {"op": "lease", "job": "7", "lease": 7},
+        {"op": "lease", "job": "7", "lease": "all"},
         {"op": "lease", "job": "7", "token": 7},
         {"op": "lease", "job": "7", "token": "no token"},
         {"op": "lease", "job": "7", "token": "\ud800"},

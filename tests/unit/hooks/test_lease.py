@@ -22,6 +22,7 @@ from tests.unit.conftest import eventually
 
 pytestmark = pytest.mark.integration
 
+LEASE = "99999999-0000-4000-8000-000000000000"
 PROGRAM = Path(__file__).parents[3] / "hooks" / "lease.py"
 Answers = Callable[[dict[str, Any]], Iterator[Any]]
 
@@ -101,7 +102,7 @@ class Site:
             f"lease.BAIT_AWAY = {patience}; lease.SILENCE = {min(patience, 30)};"
             "lease.PAUSE = 0.05; lease.main(*sys.argv[1:])"
         )
-        known = {"WNODES_ORDER": "a.b.c"}
+        known = {"WNODES_LEASE": LEASE}
         self.programs.append(
             subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", code, self.pattern, job, "hv1"],
@@ -133,7 +134,7 @@ def end_of(program: subprocess.Popen[str]) -> tuple[int, str]:
     return program.returncode, errors
 
 
-def test_the_order_is_handed_in_and_the_program_stays_as_long_as_the_machine(site: Site) -> None:
+def test_the_lease_is_named_and_the_program_stays_as_long_as_the_machine(site: Site) -> None:
     bait = site.bait(site.carry)
     program = site.start()
     eventually(lambda: bait.requests)
@@ -141,19 +142,19 @@ def test_the_order_is_handed_in_and_the_program_stays_as_long_as_the_machine(sit
     assert program.poll() is None
     site.ended.set()
     assert end_of(program) == (0, "")
-    assert bait.requests == [{"op": "lease", "job": "77", "token": "a.b.c"}]
+    assert bait.requests == [{"op": "lease", "job": "77", "lease": LEASE}]
 
 
 def test_the_installed_form_runs_without_site_packages(site: Site) -> None:
     bait = site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
     done = subprocess.run(
         [sys.executable, "-I", "-S", PROGRAM, site.pattern, "77", "hv1"],
-        env={"WNODES_ORDER": "x" * 90000},
+        env={"WNODES_LEASE": LEASE},
         capture_output=True,
         timeout=10,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert bait.requests[0]["token"] == "x" * 90000
+    assert bait.requests[0]["lease"] == LEASE
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_a_bait_that_can_do_it_later_is_asked_again(site: Site) -> None:
     assert errors == "wnodes: job 77: the bait on node hv1 says: libvirt is away; trying again\n"
 
 
-def test_a_bait_that_comes_back_is_asked_again_with_the_same_order(site: Site) -> None:
+def test_a_bait_that_comes_back_is_asked_again(site: Site) -> None:
     first = site.bait(site.carry)
     program = site.start(patience=0.3)
     eventually(lambda: first.requests)
@@ -260,25 +261,8 @@ def test_a_lease_that_ends_before_its_order_is_taken_makes_no_machine(site: Site
     assert end_of(program)[0] == 1
 
 
-def test_the_order_is_not_in_the_programs_environment_any_more(site: Site) -> None:
-    site.bait(lambda _: iter([{"ended": "done", "code": 0, "end": True}]))
-    code = (
-        f"import sys, os; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
-        "lease.Lease.wait = lambda self, order: print(order, os.environ.get('WNODES_ORDER'));"
-        "lease.main(*sys.argv[1:])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, site.pattern, "77", "hv1"],
-        env={"WNODES_ORDER": "a.b.c"},
-        capture_output=True,
-        text=True,
-        timeout=10,
-    )
-    assert done.stdout == "a.b.c None\n"
-
-
 @pytest.mark.parametrize(
-    ("missing", "says"), [({"WNODES_ORDER": ""}, "WNODES_ORDER"), ({"job": ""}, "no job id")]
+    ("missing", "says"), [({"WNODES_LEASE": ""}, "WNODES_LEASE"), ({"job": ""}, "no job id")]
 )
 def test_what_is_missing_is_said(site: Site, missing: dict[str, str], says: str) -> None:
     code, errors = end_of(site.start(60, **missing))

@@ -192,7 +192,7 @@ def test_who_may_use_an_image(site: Site) -> None:
 def lease(site: Site, user: str, **more: Any) -> Event:
     words = {"select": pbs.select("1:ncpus=1:mem=300mb:wnodes=True"), **more}
     name = Named("wnodes-lease-0b1c-22")
-    return site.submit(env={"WNODES_ORDER": "x.y.z"}, user=user, Job_Name=name, **words)
+    return site.submit(env={"WNODES_LEASE": "x.y.z"}, user=user, Job_Name=name, **words)
 
 
 def test_a_lease_is_marked_and_gets_no_image(site: Site) -> None:

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.errors import ConflictError, RejectedError
 from wnodes_lrms.https import CHAIN, listener, serve
 from wnodes_lrms.names import dn_of
-from wnodes_lrms.order import Order, verify
+from wnodes_lrms.order import LeaseWish, Order, verify
 
 CLUSTER = "box"
 Json = dict[str, Any]
@@ -27,12 +27,13 @@ Json = dict[str, Any]
 
 @dataclass
 class Lrms:
-    """The lease jobs of all nodes. `auto`: each is placed at once, and its machine runs."""
+    """The lease jobs of all nodes. `auto`: each is placed at once."""
 
     key: str  # public, of the bridge
     auto: bool = True
     away: bool = False
     jobs: dict[str, Json] = field(default_factory=dict)
+    wishes: dict[str, LeaseWish] = field(default_factory=dict)  # by job
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
     asked: list[str] = field(default_factory=list)  # changes, of all baits
@@ -42,10 +43,10 @@ class Lrms:
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def submit(self, token: str) -> str:
-        order = verify(token, CLUSTER, [self.key])
+        wish = verify(LeaseWish, token, CLUSTER, [self.key])
         if self.refuse:
             raise RejectedError(self.refuse)
-        lease = str(order.lease)
+        lease = str(wish.lease)
         for job, there in self.jobs.items():
             if there["lease"] == lease:
                 return job
@@ -53,33 +54,46 @@ class Lrms:
         self.jobs[job] = {
             "lease": lease,
             "job": job,
-            "user": order.account,
+            "user": wish.account,
             "state": "pending",
             "node": "",
             "reason": "Priority",
         }
-        self.orders[job] = order
+        self.wishes[job] = wish
         if self.auto:
             self.place(job)
         return job
 
-    def place(self, job: str, node: str = "", state: str = "running") -> None:
-        """Give a job its allocation, and let the bait there start its machine."""
-        order = self.orders[job]
-        wanted = order.node or node
+    def place(self, job: str, node: str = "") -> None:
+        """Give a job its allocation: its process waits for its order there."""
+        wish = self.wishes[job]
+        wanted = wish.node or node
         bait = next(each for each in self.baits if wanted in ("", each.node))
         self.jobs[job] |= {"state": "running", "node": bait.node, "reason": ""}
-        if self.fail:
-            bait.outcomes.append({"lease": str(order.lease), "reason": self.fail})
-            del self.jobs[job]
+        bait.waiting.append({"lease": str(wish.lease), "job": job})
+
+    def order(self, bait: "FakeBait", lease: str, token: str) -> None:
+        """Let the machine of an order begin, where its job waits."""
+        order = verify(Order, token, CLUSTER, [self.key])
+        if self.orders.get(order.job) == order:
             return
-        bait.begin(order, job, state)
+        waits = {"lease": lease, "job": order.job}
+        if waits not in bait.waiting or order.node != bait.node:
+            raise ConflictError("it does not wait here")
+        bait.waiting.remove(waits)
+        self.orders[order.job] = order
+        if self.fail:
+            bait.outcomes.append({"lease": lease, "reason": self.fail})
+            del self.jobs[order.job]
+            return
+        bait.begin(order, order.job)
 
     def end(self, job: str, reason: str) -> None:
         """What walltime, scancel or preemption do to a lease."""
         node = self.jobs.pop(job)["node"]
         for bait in self.baits:
-            if bait.node == node:
+            bait.waiting = [each for each in bait.waiting if each["job"] != job]
+            if bait.node == node and job in self.orders:
                 bait.over(str(self.orders[job].machine), reason)
 
 
@@ -88,7 +102,7 @@ class FakeBait:
 
     def __init__(self, node: str, lrms: Lrms, tls: tuple[str, str, str] | None = None) -> None:
         """`tls`: certificate, key and folder of CAs, for HTTPS as the real ones have it."""
-        self.node = node
+        self.node = self._own = node
         self.begin_anew(lrms)
         sock = listener("127.0.0.1:0")
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{sock.getsockname()[1]}"
@@ -105,9 +119,12 @@ class FakeBait:
 
     def begin_anew(self, lrms: Lrms) -> None:
         """As a bait that has never been asked anything."""
+        self.node = self._own
         self.lrms = lrms
         self.machines: dict[str, Json] = {}
         self.outcomes: list[Json] = []
+        self.waiting: list[Json] = []
+        self.claims: list[Json] = []  # what it says beside that, as a node in other hands
         self.saved: Json = {"tags": [], "busy": [], "failed": {}}
         self.asked: list[str] = []  # changes
         self.silent = False
@@ -119,13 +136,13 @@ class FakeBait:
         self._server.should_exit = self._server.force_exit = True
         self._thread.join(0.5)
 
-    def begin(self, order: Order, job: str, state: str) -> None:
+    def begin(self, order: Order, job: str) -> None:
         machine = str(order.machine)
         self.machines[machine] = {
             "id": machine,
             "lease": str(order.lease),
             "job": job,
-            "state": state,
+            "state": "running",
             "reason": "",
             "cores": order.cores,
             "memory": order.memory,
@@ -151,6 +168,8 @@ class FakeBait:
             routes=[
                 Route("/leases", self._leases, methods=["GET", "POST"]),
                 Route("/leases/{lease}", self._cancel, methods=["DELETE"]),
+                Route("/leases/{lease}/order", self._order, methods=["PUT"]),
+                Route("/jobs/{job}", self._place, methods=["GET"]),
                 Route("/machines", self._list, methods=["GET"]),
                 Route("/machines/{id}", self._machine, methods=["DELETE"]),
                 Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
@@ -187,6 +206,19 @@ class FakeBait:
             {"lease": self.lrms.jobs.get(job, {}).get("lease", ""), "job": job}, 201
         )
 
+    async def _order(self, request: Request) -> Response:
+        await self._answers(request)
+        try:
+            token = (await request.json())["token"]
+            self.lrms.order(self, request.path_params["lease"], token)
+        except ConflictError as error:
+            return _fault(409, str(error))
+        return Response(status_code=204)
+
+    async def _place(self, request: Request) -> Response:
+        await self._answers(request)
+        return JSONResponse({"node": self.lrms.jobs[request.path_params["job"]]["node"]})
+
     async def _cancel(self, request: Request) -> Response:
         await self._answers(request)
         job = request.query_params["job"]
@@ -200,14 +232,22 @@ class FakeBait:
     async def _list(self, request: Request) -> Response:
         await self._answers(request)
         machines = list(self.machines.values())
-        return JSONResponse({"node": self.node, "machines": machines, "outcomes": self.outcomes})
+        return JSONResponse(
+            {
+                "node": self.node,
+                "machines": machines,
+                "outcomes": self.outcomes,
+                "waiting": self.waiting + self.claims,
+            }
+        )
 
     async def _machine(self, request: Request) -> Response:
         await self._answers(request)
         there = self.machines.pop(request.path_params["id"], None)
         if there:
             self.lrms.jobs.pop(there["job"], None)
-            self.outcomes.append({"lease": there["lease"], "reason": "destroyed"})
+            if there["lease"]:
+                self.outcomes.append({"lease": there["lease"], "reason": "destroyed"})
         return Response(status_code=202 if there else 204)
 
     async def _do(self, request: Request) -> Response:

@@ -141,7 +141,7 @@ class Household:
     def new_driver(self, db: Database | None = None) -> Driver:
         db = db or self.db
         baits = {url: self.bait(url, context=False) for url in self.urls}
-        actor = Actor(db, baits, self.site.nets, CLUSTER, self.key, 3600.0)
+        actor = Actor(db, baits, self.site.nets, CLUSTER, self.key)
         return Driver(str(uuid.uuid4()), db, baits, actor)
 
     @contextlib.asynccontextmanager

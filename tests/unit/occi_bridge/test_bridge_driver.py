@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +100,8 @@ async def test_a_life(scene: Scene) -> None:
         assert card.attributes["occi.networkinterface.address"] == "10.0.0.9"
         assert card.attributes["occi.networkinterface.state"] == "active"
         [order] = scene.lrms.orders.values()
-        assert (order.dn, order.account, order.node) == (ANNA, "cloud01", "")
+        assert (order.dn, order.account, order.node) == (ANNA, "cloud01", "hv1")
+        assert order.job == "1"
         assert order.ssh_keys == ("ssh-ed25519 AAAA",)
         scene.act(made, RESTART, "cold")
         await until(lambda: not scene.house.row(made).restart)
@@ -118,21 +120,27 @@ async def test_a_life(scene: Scene) -> None:
         assert scene.lrms.jobs == {}
         scene.act(made, START)
         await scene.state(made, "active")
-        assert [each.node for each in scene.lrms.orders.values()] == ["", "hv1", "hv1"]
+        assert [each.node for each in scene.lrms.wishes.values()] == ["", "hv1", "hv1"]
         assert len({each.lease for each in scene.lrms.orders.values()}) == 3
         scene.house.service.delete(ANNAS, made.path)
         await scene.forgotten()
     assert (scene.hv1.machines, scene.lrms.jobs) == ({}, {})
     machine = str(order.machine)
+    first, second, third = (
+        f"PUT /leases/{each.lease}/order" for each in scene.lrms.orders.values()
+    )
     assert scene.lrms.asked == [
         "POST /leases",
+        first,
         f"POST /machines/{machine}/restart cold",
         f"POST /machines/{machine}/suspend suspend",
         f"POST /machines/{machine}/resume",
         f"POST /machines/{machine}/suspend hibernate",
         "POST /leases",
+        second,
         f"POST /machines/{machine}/stop graceful",
         "POST /leases",
+        third,
         f"DELETE /machines/{machine}",
     ]
 
@@ -214,11 +222,11 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)
-        assert scene.lrms.orders["2"].node == "hv2"
-        assert [nic.kind for nic in scene.lrms.orders["2"].nics] == ["isolated"]
+        assert scene.lrms.wishes["2"].node == "hv2"
         scene.lrms.place("2")
         for made in (one, two):
             await scene.state(made, "active")
+        assert [nic.kind for nic in scene.lrms.orders["2"].nics] == ["isolated"]
         for path in (one.path, two.path, net.path):
             scene.house.service.delete(ANNAS, path)
         await scene.forgotten()
@@ -297,6 +305,38 @@ async def test_an_lrms_that_is_away_only_delays(scene: Scene) -> None:
         scene.lrms.away = False
         await scene.state(waits, "active")
     assert len(scene.lrms.jobs) == 2
+
+
+# A node in other hands.
+
+
+async def test_a_node_that_says_it_is_another_is_not_believed(scene: Scene) -> None:
+    async with scene.house.driving() as driver:
+        made = scene.house.create(ANNAS)
+        await scene.state(made, "active")
+        await until(lambda: driver._nodes.keys() == {"hv1", "hv2"})
+        lease = scene.house.row(made).lease
+        scene.hv2.node = "hv1"
+        scene.hv2.outcomes.append({"lease": lease, "reason": "it never was"})
+        await asyncio.sleep(0.5)
+        assert scene.entity(made).attributes[STATE] == "active"
+        assert driver._nodes == {"hv1": scene.hv1.url, "hv2": scene.hv2.url}
+
+
+async def test_a_node_that_claims_a_lease_gets_no_order(scene: Scene) -> None:
+    scene.lrms.auto = False
+    async with scene.house.driving():
+        made = scene.house.create(ANNAS)
+        await until(lambda: scene.house.row(made).job)
+        row = scene.house.row(made)  # through one bait it was submitted, the other one lies
+        true, false = sorted((scene.hv1, scene.hv2), key=lambda bait: bait.url != row.via)
+        false.claims.append({"lease": row.lease, "job": "1"})
+        await until(lambda: scene.house.row(made).act == f"order {false.node}")
+        await asyncio.sleep(0.5)  # asked again and again
+        scene.lrms.place("1", true.node)
+        await scene.state(made, "active")
+        assert scene.house.row(made).node == true.node
+    assert not [asked for asked in false.asked if asked.startswith("PUT")]
 
 
 # Silent and slow baits.
@@ -510,8 +550,29 @@ async def test_what_baits_say_wrongly(baits: list[FakeBait]) -> None:
     fake.lrms.away = True
     with pytest.raises(UnknownError, match=f"bait {fake.url}: the batch system does not answer"):
         await bait.leases()
-    fake.machines["x"] = {"id": "x", "state": "on fire"}
-    with pytest.raises(UnknownError, match=r"the answer makes no sense: machines\.0\.state"):
+    good = {"id": str(uuid.UUID(int=1)), "state": "running"}
+    for change in (
+        {"state": "on fire"},
+        {"id": "../../x"},
+        {"lease": "all"},
+        {"job": "-f"},
+        {"since": -1},
+        {"since": 1e300},
+        {"since": "nan"},
+        {"nics": [{"id": good["id"], "address": "192.0.2.1 or so"}]},
+        {"nics": [{"id": good["id"], "mac": "52:54:00:zz:00:01"}]},
+        {"volumes": [{"id": good["id"], "device": "vda\nvdb"}]},
+    ):
+        fake.machines["x"] = good | change
+        with pytest.raises(UnknownError, match=r"the answer makes no sense: machines\.0\."):
+            await bait.look()
+    fake.machines["x"] = good | {"since": 4e9, "reason": "two\nlines" + "!" * 5000}
+    (seen,) = (await bait.look()).machines.values()
+    assert seen.since <= time.time()
+    assert seen.reason.startswith("two lines!")
+    assert len(seen.reason) == 1000
+    fake.node = "hv 1"
+    with pytest.raises(UnknownError, match=r"the answer makes no sense: node"):
         await bait.look()
     await bait.close()
     nobody = Bait("http://127.0.0.1:9", context=False)

@@ -7,7 +7,7 @@ import pytest
 from occi_bridge.baits import SavedImages
 from occi_bridge.learn import CONFIRMED_LATELY, SUBMITTED_LATELY, learn
 from occi_bridge.rows import Saved
-from occi_bridge.sights import SeenNic, SeenVolume
+from occi_bridge.sights import Machine, SeenNic, SeenVolume
 from occi_bridge.world import World
 from tests.unit.occi_bridge.worlds import (
     CARD,
@@ -28,6 +28,7 @@ from tests.unit.occi_bridge.worlds import (
 RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True, "act": "submit"}
 OVER: dict[str, Any] = {"lease": "", "job": "", "via": "", "lease_state": ""}
 NO_LEASE = listed()
+TAG = "a_saved_x86_64"
 
 
 def learned(made: World) -> dict[str, object]:
@@ -51,15 +52,50 @@ def test_what_was_seen_before_the_last_act_says_nothing() -> None:
     assert learned(world(row(leased=True, acted=NOW), seen=sight(machine("running")))) == {}
 
 
-def test_of_two_sights_the_one_under_the_lease_counts() -> None:
-    both = (sight(machine("failed")), sight(machine("running"), node="hv2"))
-    assert learned(world(row(leased=True, node=""), seen=both))["node"] == "hv2"
+LIES = (
+    machine("running", since=9.0, nics=(SeenNic(CARD, "52:54:00:66:66:66", "192.0.2.66"),)),
+    machine("failed", lease=LEASE, reason="gone"),
+    machine("stopped"),
+    machine("running", lease=UID, job="8"),
+)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_only_its_own_node_is_believed_of_a_machine(lie: Machine) -> None:
+    """Another one says that it has it, or that its lease is over."""
+    seen = (sight(machine("running")), sight(lie, node="hv2", over="it never was"))
+    cards = (card(attached=True),)
+    runs = row(**RUNS)
+    alone = learned(world(runs, seen=seen[0], interfaces=cards))
+    assert learned(world(runs, seen=seen, interfaces=cards)) == alone
+    assert learned(world(runs, seen=seen[1:], interfaces=cards)) == {}
+    stopped = row(desired="inactive", state="stopped", ran=True, node="hv1")
+    here = sight(machine("stopped"))
+    assert learned(world(stopped, seen=(here, seen[1]))) == {}
+
+
+@pytest.mark.parametrize("lie", LIES[:3])
+def test_nobody_has_a_machine_before_its_order(lie: Machine) -> None:
+    waits = row(leased=True, lease_state="pending", node="", desired="active")
+    told = learned(world(waits, seen=sight(lie, over="it never was")))
+    assert "lease" not in told
+    assert told.get("state") != "running"
+
+
+def test_a_machine_does_not_take_the_lease_of_another() -> None:
+    """Its node says so; whoever then deletes it would have the other's lease cancelled."""
+    other = row(uid=VOLUME, id=VOLUME, leased=True, lease_state="pending", node="")
+    mine = row(desired="inactive", state="stopped", ran=True, node="hv2")
+    there = sight(machine("running"), node="hv2")
+    changes = learn(world(mine, other, seen=there))
+    assert all("lease" not in change.values for change in changes)
 
 
 def test_a_machine_that_runs_under_a_lease_unknown_to_us_is_taken_up() -> None:
     """As after a database was put back from a backup."""
     values = learned(world(row(desired="inactive"), seen=sight(machine("running"))))
     assert (values["lease"], values["job"], values["state"]) == (LEASE, "7", "running")
+    assert values["via"] == HV1  # who ends it, if it is to end
     older = row(lease="older", job="6", lease_at=1.0)
     values = learned(world(older, seen=sight(machine("running")), leases=listed("running")))
     assert (values["lease"], values["job"]) == (LEASE, "7")
@@ -77,10 +113,10 @@ def test_a_pending_lease_tells_why_it_waits() -> None:
     assert values == {"lease_state": "pending", "job": "7", "reason": "Priority"}
 
 
-def test_a_running_lease_tells_the_node() -> None:
+def test_a_running_lease_has_its_node_by_its_order_only() -> None:
     waits = row(leased=True, lease_state="pending", node="")
     values = learned(world(waits, leases=listed("running")))
-    assert values == {"lease_state": "running", "node": "hv1"}
+    assert values == {"lease_state": "running"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +161,7 @@ def test_a_guest_that_powers_itself_off() -> None:
 
 
 def test_a_start_that_fails_is_an_error_with_its_reason() -> None:
-    submitted = row(leased=True, node="")
+    submitted = row(leased=True)
     values = learned(world(submitted, seen=sight(over="no space left")))
     assert values["fault"] is True
     assert (values["desired"], values["reason"]) == ("inactive", "no space left")
@@ -243,13 +279,13 @@ def test_links_of_a_machine_that_runs() -> None:
     ("seen", "expected"),
     [
         (SavedImages(tags=()), {}),
-        (SavedImages(tags=("a",), busy=("a",)), {}),
-        (SavedImages(tags=("a",)), {"state": "ready"}),
-        (SavedImages(tags=(), failed={"a": "full"}), {"state": "failed", "reason": "full"}),
+        (SavedImages(tags=(TAG,), busy=(TAG,)), {}),
+        (SavedImages(tags=(TAG,)), {"state": "ready"}),
+        (SavedImages(tags=(), failed={TAG: "full"}), {"state": "failed", "reason": "full"}),
     ],
 )
 def test_saved_images(seen: SavedImages, expected: dict[str, object]) -> None:
-    image = Saved(tag="a", owner="/CN=Anna", machine=UID, node="hv1")
+    image = Saved(tag=TAG, owner="/CN=Anna", machine=UID, node="hv1")
     assert learned(world(saved=(image,), saved_seen={"hv1": seen})) == expected
     assert learned(world(saved=(image,), saved_seen={"hv2": seen})) == {}
 

@@ -55,6 +55,14 @@ NOWHERE = sight()
         ({"leased": True, "lease_state": "pending", "node": ""}, NOWHERE, None),
         ({"leased": True}, NOWHERE, None),
         ({"leased": True, "state": "building"}, sight(machine("building")), None),
+        # Its lease job waits for the order.
+        ({"leased": True, "node": ""}, sight(waits="7"), "order hv1"),
+        ({"leased": True, "node": ""}, sight(waits="8"), None),  # not that job
+        ({"leased": True, "node": "", "acted": NOW}, sight(waits="7"), None),
+        ({"leased": True, "node": "hv1", "act": "order hv1"}, sight(waits="7"), "order hv1"),
+        ({"leased": True, "node": "hv2", "ran": True}, sight(waits="7"), None),  # its disk is there
+        (RUNS, sight(machine("running"), waits="7"), None),
+        ({"leased": True, "desired": "inactive", "node": ""}, sight(waits="7"), "cancel 7"),
         # A disk decides where it goes.
         ({"state": "stopped", "node": "hv1", "ran": True}, sight(machine("stopped")), "submit hv1"),
         ({"state": "stopped", "node": "hv2", "ran": True}, NOWHERE, "submit hv2"),
@@ -123,6 +131,26 @@ def test_silence_of_one_node_keeps_a_deleted_machine_that_may_be_there() -> None
 def test_a_deleted_machine_is_destroyed_wherever_it_is() -> None:
     both = (sight(machine("failed")), sight(machine("running"), node="hv2"))
     assert sorted(asked(world(row(id=None, **RUNS), seen=both))) == ["destroy hv1", "destroy hv2"]
+
+
+def test_an_order_has_a_witness() -> None:
+    """Who has submitted the job knows where it runs, else whoever does not say so itself."""
+    waits, hv2 = row(leased=True, node=""), "https://hv2:8445"
+
+    def witnesses(*sights: Sight) -> dict[str, str]:
+        actions = plan(world(waits, seen=sights))
+        return {action.bait: action.witness for action in actions if action.act is Act.ORDER}
+
+    both = (sight(waits="7"), sight(node="hv2", waits="7"))
+    assert witnesses(*both) == {HV1: HV1, hv2: HV1}
+    assert witnesses(both[1], sight(node="hv3")) == {hv2: "https://hv3:8445"}
+    assert witnesses(both[1]) == {}
+
+
+def test_a_node_that_still_claims_a_deleted_machine_does_not_keep_it() -> None:
+    gone = row(id=None, lease_at=1.0, node="hv1")
+    claims = sight(machine("running"), node="hv2")
+    assert asked(world(gone, seen=(sight(), claims))) == ["destroy hv2", "forget"]
 
 
 def test_the_bait_that_was_asked_is_asked_again_while_it_answers() -> None:

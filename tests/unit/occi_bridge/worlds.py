@@ -57,10 +57,18 @@ def machine(state: Any, **changes: Any) -> Machine:
     return Machine(state=state, **(values | changes))
 
 
-def sight(*machines: Machine, node: str = "hv1", at: float = NOW, **outcomes: str) -> Sight:
-    """What a node's bait says; `over` is why the lease ended there."""
-    ended = {LEASE: outcomes["over"]} if "over" in outcomes else {}
-    return Sight(f"https://{node}:8445", node, at, {each.id: each for each in machines}, ended)
+def sight(
+    *machines: Machine, node: str = "hv1", at: float = NOW, over: str | None = None, waits: str = ""
+) -> Sight:
+    """What a node's bait says: why the lease ended there, which job waits there as that lease."""
+    return Sight(
+        f"https://{node}:8445",
+        node,
+        at,
+        {each.id: each for each in machines},
+        {} if over is None else {LEASE: over},
+        {LEASE: frozenset({waits})} if waits else {},
+    )
 
 
 def listed(*states: str, at: float = NOW, reason: str = "") -> LeasesSeen:
