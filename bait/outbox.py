@@ -5,6 +5,9 @@ dirq adds a file by a link and an unlink: who is killed in between, or just afte
 whether SSM has had it. So dirq makes the element in a hidden folder inside the queue, which SSM
 does not look into, and one rename moves it to its place, with its folder. What is still in the
 hidden folder has not been handed over; what is not there any more has.
+
+The queue is another user's, who may put anything in any place in it: all is done with that user's
+rights.
 """
 
 import errno
@@ -18,6 +21,7 @@ from stat import S_IMODE
 
 from dirq.QueueSimple import QueueSimple
 
+from bait.fsuser import with_rights_of
 from wnodes_lrms.errors import WnodesError
 
 
@@ -28,8 +32,13 @@ class Outbox:
         """`queue` is SSM's folder; it must be there, with the owner and the mode that SSM needs."""
         self.queue = queue
         self.stage = queue / f".wnodes-{node}"
-        with self._faults_told():
+        try:
             self._like = queue.stat()
+        except OSError as error:
+            raise self._fault(error.strerror or str(error)) from error
+        if self._like.st_uid == 0 and self._like.st_mode & 0o022:
+            raise self._fault("it is root's and others may write there: give it to SSM's user")
+        with self._faults_told():
             _folders(queue)
 
     def prepare(self, number: int, text: str) -> None:
@@ -46,21 +55,20 @@ class Outbox:
                 os.fsync(writer.fileno())
             element = place / QueueSimple(str(place)).add_path(str(file))
             for path, most in ((element, 0o666), (element.parent, 0o777)):
-                os.chown(path, self._like.st_uid, self._like.st_gid)
                 path.chmod(S_IMODE(self._like.st_mode) & most)
             for folder in (element.parent, place, self.stage, self.queue):
                 _sync(folder)
 
     def holds(self, number: int) -> bool:
         """Whether a prepared element is still here; if not, it has been handed over."""
-        if not self.stage.is_dir():
-            raise WnodesError(
-                f"{self.stage} is gone, where message {number} was when this node stopped: mount"
-                " its file system, or set the [accounting] queue of then again; if that is lost,"
-                " make the folder, and the message counts as sent"
-            )
-        place = self._place(number)
         with self._faults_told():
+            if not self.stage.is_dir():
+                raise WnodesError(
+                    f"{self.stage} is gone, where message {number} was when this node stopped:"
+                    " mount its file system, or set the [accounting] queue of then again; if that"
+                    " is lost, make the folder, and the message counts as sent"
+                )
+            place = self._place(number)
             return place.exists() and bool(_folders(place))
 
     def hand_over(self, number: int) -> str:
@@ -76,7 +84,8 @@ class Outbox:
 
     def clear(self) -> None:
         """Remove the hidden folder; nothing must be on its way."""
-        shutil.rmtree(self.stage, ignore_errors=True)
+        with self._faults_told():
+            shutil.rmtree(self.stage, ignore_errors=True)
 
     def _move(self, folder: Path) -> Path:
         while True:
@@ -95,12 +104,16 @@ class Outbox:
     @contextmanager
     def _faults_told(self) -> Iterator[None]:
         try:
-            yield
+            with with_rights_of(self._like.st_uid, self._like.st_gid):
+                yield
         except OSError as error:
-            raise WnodesError(
-                f"queue {self.queue}: {error.strerror or error}; nothing is lost: mend it, or set"
-                " [accounting] queue to the folder that SSM sends from, and publish again"
-            ) from error
+            raise self._fault(error.strerror or str(error)) from error
+
+    def _fault(self, what: str) -> WnodesError:
+        return WnodesError(
+            f"queue {self.queue}: {what}; nothing is lost: mend it, or set [accounting] queue to"
+            " the folder that SSM sends from, and publish again"
+        )
 
 
 def _folders(path: Path) -> list[str]:

@@ -1094,7 +1094,8 @@ def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
 
 def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
     """A user of the batch system and a taken bridge want a machine with root in it, in a job."""
-    site.cloud.jobs.config = site.node.config.model_copy(update={"cloud": Cloud(accounts=("cloud*",))})
-    with pytest.raises(RejectedError, match="accounts does not name nobody"):
+    accounts = Cloud(accounts=("cloud*",))
+    site.cloud.jobs.config = site.node.config.model_copy(update={"cloud": accounts})
+    with pytest.raises(RejectedError, match="no lease may run as nobody"):
         next(site.lease(an_order()))
     assert leaves_nothing(site)

@@ -1,7 +1,10 @@
 """The way into SSM's queue: dirq's own reader finds what is put there, whole and in order."""
 
 import os
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -87,11 +90,53 @@ def test_nothing_hidden_is_left(queue: Path) -> None:
     assert [path.name[0] for path in queue.iterdir()] in ([], ["6"])
 
 
-@needs_root
-def test_the_queues_owner_can_take_what_root_put_there(queue: Path) -> None:
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A queue of another user's, that they can reach."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    queue = folder / "outgoing"
+    queue.mkdir()
+    queue.chmod(0o750)
     os.chown(queue, NOBODY.pw_uid, NOBODY.pw_gid)
-    name = sent(Outbox(queue, "hv1"), 1, "one")
-    for path, mode in ((queue / name, 0o640), ((queue / name).parent, 0o750)):
+    yield queue
+    shutil.rmtree(folder)
+
+
+@needs_root
+@pytest.mark.parametrize("name", [".wnodes-hv1", ".wnodes-hv1/1", ".wnodes-hv1/1.new"])
+def test_the_queues_owner_leads_root_nowhere(theirs: Path, tmp_path: Path, name: str) -> None:
+    """Whose queue it is puts a link to a place of root's where a folder or file of ours goes."""
+    secret = tmp_path / "roots"
+    (secret / "1").mkdir(parents=True)
+    (secret / "1" / "kept").write_text("root's")
+    secret.chmod(0o700)
+    (theirs / name).parent.mkdir(exist_ok=True)
+    (theirs / name).symlink_to(secret if "new" not in name else secret / "1" / "kept")
+    with pytest.raises(WnodesError):
+        Outbox(theirs, "hv1").prepare(1, "one")
+    assert (secret / "1" / "kept").read_text() == "root's"
+    assert {path.stat().st_uid for path in (secret, *secret.rglob("*"))} == {0}
+
+
+@needs_root
+def test_what_is_done_for_others_is_over_with_it(theirs: Path, tmp_path: Path) -> None:
+    sent(Outbox(theirs, "hv1"), 1, "one")
+    (tmp_path / "mine").touch()
+    assert (tmp_path / "mine").stat().st_uid == 0
+
+
+@needs_root
+def test_a_queue_of_roots_that_others_write_to_is_refused(queue: Path) -> None:
+    queue.chmod(0o770)
+    with pytest.raises(WnodesError, match="give it to SSM's user"):
+        Outbox(queue, "hv1")
+
+
+@needs_root
+def test_the_queues_owner_can_take_what_root_put_there(theirs: Path) -> None:
+    name = sent(Outbox(theirs, "hv1"), 1, "one")
+    for path, mode in ((theirs / name, 0o640), ((theirs / name).parent, 0o750)):
         status = path.stat()
         assert (status.st_uid, status.st_gid) == (NOBODY.pw_uid, NOBODY.pw_gid)
         assert status.st_mode & 0o777 == mode
@@ -99,6 +144,7 @@ def test_the_queues_owner_can_take_what_root_put_there(queue: Path) -> None:
 
 @needs_root
 def test_a_full_disk_is_said_and_does_no_harm(small_disk: Path) -> None:
+    small_disk.chmod(0o755)
     outbox = Outbox(small_disk, "hv1")
     filler = small_disk / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
