@@ -234,11 +234,8 @@ class Hypervisor:
 
     def qemu_user(self) -> int | None:
         """The uid of QEMU's processes; None if libvirt does not tell."""
-        try:
-            user = qemu_user(self._connect().getCapabilities())
-        except libvirt.libvirtError as error:
-            raise UnknownError(f"libvirt does not tell whom QEMU runs as: {error}") from error
-        return user[0] if user else None
+        self._connect()
+        return self._runs_as
 
     def version(self) -> str:
         """The version of libvirt, as a person writes it."""
@@ -288,9 +285,9 @@ class Hypervisor:
             link.domainEventRegisterAny(
                 None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None
             )
+            user = qemu_user(link.getCapabilities())
         except libvirt.libvirtError as error:
             raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
-        user = qemu_user(link.getCapabilities())
         self._runs_as = user[0] if user else None
         guestnets.have_network(link, self.network)
 
