@@ -5,6 +5,7 @@ Nothing here speaks to anybody. Standard library only.
 
 import io
 import os
+import re
 import shlex
 import tarfile
 import time
@@ -49,11 +50,33 @@ def read(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
     """What is to run in the machine, and the file that it needs there."""
     if form == "command":
         return words, {}
+    if form == "spooled":
+        words = spooled(*words)
     interpreter, script, *arguments = words
     name = os.path.basename(script)
     with open(script, "rb") as file:
         # The kernel gives an interpreter one argument at most: the rest of the line.
         return [*interpreter.split(None, 1), f"{GUEST}/{name}", *arguments], {name: file.read()}
+
+
+def spooled(shell: str) -> list[str]:
+    """Interpreter and script, whose path is the first line of the standard input: OpenPBS gives it
+    as to a shell, with a backslash before the brackets of an array's task. Nothing is read that
+    follows. A script without a first line of its own is the shell's, as when that runs it."""
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
+    script = os.fsdecode(re.sub(rb"\\(.)", rb"\1", line.strip(), flags=re.DOTALL))
+    with open(script, "rb") as file:
+        return ["" if file.read(2) == b"#!" else shell, script]
+
+
+def environment() -> dict[str, str]:
+    """The job's, as the batch system gave it; os.environ has what Python adds, LC_CTYPE, and a
+    shell would have dropped each name that it could not set: `BASH_FUNC_module%%`, `site.name`."""
+    with open("/proc/self/environ", "rb") as file:
+        pairs = [os.fsdecode(pair).partition("=") for pair in file.read().split(b"\0")]
+    return {name: value for name, is_one, value in reversed(pairs) if is_one}  # the first counts
 
 
 def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
@@ -62,13 +85,13 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
-    environment = [f"{key}={value}" for key, value in (os.environ | folders).items()]
+    assigned = [f"{key}={value}" for key, value in (environment() | folders).items()]
     umask = os.umask(0o077)
     os.umask(umask)
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
-        command=shlex.join(["env", "-i", *environment, *argv]),
+        command=shlex.join(["env", "-i", *assigned, *argv]),
         guest=GUEST,
     )
     ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}
