@@ -32,8 +32,11 @@ STARTED = int(time.time())  # seconds since the epoch
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
-exec {command} >&4 2>&5 4>&- 5>&-
+exec env -i -- {environment} {command} >&4 2>&5 4>&- 5>&-
 """
+# env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's, and
+# Debian's busybox has it in nice's place.
+BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
 RUN = """exec 4>&1 5>&2 2>{guest}/said
 setsid sh {guest}/start
 status=$?
@@ -91,7 +94,8 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
-        command=shlex.join(["env", "-i", *assigned, *argv]),
+        environment=shlex.join(assigned),
+        command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
         guest=GUEST,
     )
     ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}

@@ -22,7 +22,7 @@ from tests.unit.conftest import eventually
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
-BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "sleep", "tar", "rm", "true", "echo")
+BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "setpriv", "sleep", "tar", "rm", "true", "echo")
 SHELLS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
     for name in ("dash", "bash", "busybox")
@@ -188,6 +188,8 @@ HOSTILE: dict[str | bytes, str | bytes] = {
     "EMPTY": "",
     "EQUALS": "a=b=c",
     "OPTION": "--help",
+    "-u": "OPTION",
+    "--": "-",
     "GLOB": "* ? [a-z] ~",
     b"BYTES": b"caf\xc3\xa9 \xff\xfe",
     "BASH_FUNC_module%%": "() { echo a function; }",
@@ -217,6 +219,44 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     for kind in ("machine", "job"):
         wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
     assert found == wanted
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("form", ["interpreter", "script", "command"])
+def test_a_program_may_have_any_name(tmp_path: Path, shell: str, form: str) -> None:
+    """Also one that env, which gives it its environment, takes for an assignment."""
+    folder = tmp_path / "run=5"
+    folder.mkdir()
+    program = folder / "x=y"
+    program.write_text("#!/bin/sh\necho \"$0|$*|$SITE|\"\nexit 6\n")
+    program.chmod(0o755)
+    words = {
+        "interpreter": ("script", [str(program), str(program), "a=b"]),
+        "script": ("script", ["", str(program), "a=b"]),
+        "command": ("command", [str(program), "a=b"]),
+    }[form]
+    code = (
+        "import sys; from hooks import payload; payload.GUEST = sys.argv[1];"
+        "sys.stdout.buffer.write(payload.bundle(*payload.read(sys.argv[2], sys.argv[3:]), '/'))"
+    )
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    environment = {"PYTHONPATH": str(ROOT), "SITE": "box", "PATH": "/nowhere:/usr/bin:/bin"}
+    packed = subprocess.run(
+        [sys.executable, "-c", code, guest, words[0], *words[1]],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    unpack(packed.stdout, guest)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    began = {
+        "interpreter": f"{program}|{guest}/x=y a=b",
+        "script": f"{guest}/x=y|a=b",
+        "command": f"{program}|a=b",
+    }[form]
+    assert done.stdout.decode().startswith(f"{began}|box|\n"), done.stderr
+    assert (guest / "end").read_text() == "exit 6\n"
 
 
 def test_an_interpreter_gets_the_rest_of_its_line_as_one_argument(tmp_path: Path) -> None:
