@@ -6,6 +6,7 @@ Nothing here speaks to anybody. Standard library only.
 import io
 import os
 import re
+import resource
 import shlex
 import tarfile
 import time
@@ -32,11 +33,23 @@ STARTED = int(time.time())  # seconds since the epoch
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
+{limits}
 exec env -i -- {environment} {command} >&4 2>&5 4>&- 5>&-
 """
-# env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's, and
-# Debian's busybox has it in nice's place.
+# env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
+# and Debian's busybox has it in nice's place.
 BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
+
+# The soft limits that are the job's, as sh's ulimit has them, and the bytes of its units: with those
+# of POSIX, what bash has as sh. Where the machine's hard limit is lower, that is all there is.
+LIMITS = (
+    *((resource.RLIMIT_CPU, "t", 1), (resource.RLIMIT_NOFILE, "n", 1)),
+    *((resource.RLIMIT_FSIZE, "f", 512), (resource.RLIMIT_CORE, "c", 512)),
+    *((resource.RLIMIT_DATA, "d", 1024), (resource.RLIMIT_STACK, "s", 1024)),
+    *((resource.RLIMIT_MEMLOCK, "l", 1024), (resource.RLIMIT_AS, "v", 1024)),
+)
+LIMIT = '{{ ulimit -S -{flag} {value} || ulimit -S -{flag} "$(ulimit -H -{flag})"; }} 2>/dev/null'
+
 RUN = """exec 4>&1 5>&2 2>{guest}/said
 setsid sh {guest}/start
 status=$?
@@ -82,6 +95,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, is_one, value in reversed(pairs) if is_one}  # the first counts
 
 
+def limits() -> str:
+    """What sets the soft limits that this process has."""
+    lines = []
+    for number, flag, unit in LIMITS:
+        soft = resource.getrlimit(number)[0]
+        value = "unlimited" if soft == resource.RLIM_INFINITY else soft // unit
+        lines.append(LIMIT.format(flag=flag, value=value))
+    return "\n".join(lines)
+
+
 def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
     """A tar of files for the machine, and of what starts the job as it would start on the node."""
     folders = {
@@ -94,6 +117,7 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
+        limits=limits(),
         environment=shlex.join(assigned),
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
         guest=GUEST,

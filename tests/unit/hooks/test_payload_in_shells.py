@@ -5,6 +5,7 @@ The machine is a folder of this one.
 
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -228,7 +229,7 @@ def test_a_program_may_have_any_name(tmp_path: Path, shell: str, form: str) -> N
     folder = tmp_path / "run=5"
     folder.mkdir()
     program = folder / "x=y"
-    program.write_text("#!/bin/sh\necho \"$0|$*|$SITE|\"\nexit 6\n")
+    program.write_text('#!/bin/sh\necho "$0|$*|$SITE|"\nexit 6\n')
     program.chmod(0o755)
     words = {
         "interpreter": ("script", [str(program), str(program), "a=b"]),
@@ -291,3 +292,44 @@ def test_the_umask_is_the_users_and_the_bundle_is_private(tmp_path: Path, umask:
         os.umask(old)
     for name in ("script", "start", "run"):
         assert (guest / name).stat().st_mode & 0o077 == 0
+
+
+# Soft limits that no shell's own work needs, and what `ulimit` of bash says of them.
+SET = {
+    "n": (resource.RLIMIT_NOFILE, 200, "200"),
+    "s": (resource.RLIMIT_STACK, 5 << 20, "5120"),
+    "f": (resource.RLIMIT_FSIZE, 3 << 20, "3072"),
+    "c": (resource.RLIMIT_CORE, 0, "0"),
+    "t": (resource.RLIMIT_CPU, 77, "77"),
+    "d": (resource.RLIMIT_DATA, 900 << 20, "921600"),
+    "v": (resource.RLIMIT_AS, 1 << 30, "1048576"),
+    "l": (resource.RLIMIT_MEMLOCK, 32 << 10, "32"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_soft_limits_are_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (tmp_path / "script").write_text("".join(f"ulimit -S -{flag}\n" for flag in SET))
+    monkeypatch.setattr(payload, "GUEST", str(guest))
+    softs = {number: soft for number, soft, _ in SET.values()}
+    monkeypatch.setattr(payload.resource, "getrlimit", lambda number: (softs[number], -1))
+    load = payload.read("script", ["/bin/bash", str(tmp_path / "script")])
+    unpack(payload.bundle(*load, "/"), guest)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stdout.decode().split() == [said for _, _, said in SET.values()], done.stderr
+    assert (guest / "end").read_text() == "exit 0\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_limit_is_the_machines_where_that_is_lower(tmp_path: Path, shell: str) -> None:
+    """And says nothing, which would be taken for the name of a signal."""
+    guest = bundled(tmp_path, "ulimit -S -n; ulimit -H -n; exit 137")
+    command = f"ulimit -S -n 64; ulimit -H -n 100; exec sh {guest}/run"
+    path = {"PATH": programs(tmp_path / "bin", shell)}
+    done = subprocess.run(["/bin/sh", "-c", command], env=path, capture_output=True, timeout=10)
+    assert done.stdout.split() == [b"100", b"100"]
+    assert (guest / "end").read_text() == "exit 137\n"
