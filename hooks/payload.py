@@ -30,6 +30,11 @@ STARTED = int(time.time())  # seconds since the epoch
 # RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
 # from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
 # a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
+# Then RUN kills what the script has left, as a batch system does on its node: all that is the
+# owner's, whatever its group or session, but RUN itself and what that comes from, the SSH server.
+# That one would keep the session, and so the job, until nobody has its streams open. What a pass
+# kills may just have started another, so passes follow until one finds nothing new. It is done in
+# another machine than this node alone, whatever SSH may have reached.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
@@ -58,6 +63,26 @@ then echo signal $((status - 128))
 else echo exit $status
 fi >{guest}/end
 kill -KILL -$(cat {guest}/pid)
+
+spared= pid=$$
+while [ "$pid" -gt 0 ]; do
+    spared="$spared $pid " parent=0
+    while read -r key value; do
+        [ "$key" != PPid: ] || {{ parent=$value; break; }}
+    done </proc/$pid/status
+    pid=$parent
+done
+read -r boot </proc/sys/kernel/random/boot_id
+[ "$boot" != {boot} ] || exit $status
+left=yes tries=0
+while [ "$left" ] && [ $tries -lt 100 ]; do
+    left= tries=$((tries + 1))
+    for folder in /proc/[0-9]*; do
+        pid=${{folder#/proc/}}
+        case $spared in *" $pid "*) continue ;; esac
+        if [ -O "$folder" ] && kill -KILL "$pid"; then left=yes spared="$spared $pid "; fi
+    done
+done
 exit $status
 """
 
@@ -95,6 +120,12 @@ def environment() -> dict[str, str]:
     return {name: value for name, is_one, value in reversed(pairs) if is_one}  # the first counts
 
 
+def boot_id() -> str:
+    """Which kernel this is, among all that have ever run (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
 def limits() -> str:
     """What sets the soft limits that this process has."""
     lines = []
@@ -122,7 +153,7 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
         guest=GUEST,
     )
-    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}
+    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST, boot=boot_id()).encode()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, data in {**files, **ours}.items():

@@ -333,3 +333,51 @@ def test_a_limit_is_the_machines_where_that_is_lower(tmp_path: Path, shell: str)
     done = subprocess.run(["/bin/sh", "-c", command], env=path, capture_output=True, timeout=10)
     assert done.stdout.split() == [b"100", b"100"]
     assert (guest / "end").read_text() == "exit 137\n"
+
+
+# What the script leaves: in sessions of their own, without a parent, deaf to all that can be ignored,
+# and one that never stops to start others.
+LEAVES = """
+trap '' HUP INT QUIT TERM USR1 USR2
+setsid sh -c 'sleep 3217; :' &
+(setsid setsid sleep 3217 &)
+setsid sh -c 'while :; do sleep 3217 & sleep 0.01; done' &
+exit 7
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_of_the_scripts_outlives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    """In a world of processes of its own, whose first one is the SSH server."""
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (tmp_path / "script").write_text(LEAVES)
+    monkeypatch.setattr(payload, "GUEST", str(guest))
+    monkeypatch.setattr(payload, "boot_id", lambda: "another")
+    load = payload.read("script", ["/bin/sh", str(tmp_path / "script")])
+    unpack(payload.bundle(*load, "/"), guest)
+    server = f"""
+        sh -c 'sh {guest}/run; echo "ended $?"'
+        while grep -q '[3]217' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.1; done
+        echo gone
+    """
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    done = subprocess.run(
+        [*apart, "/bin/sh", "-c", server],
+        env={"PATH": programs(tmp_path / "bin", shell)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.stdout.split("\n") == ["ended 7", "gone", ""], done.stderr
+    assert (guest / "end").read_text() == "exit 7\n"
+
+
+def test_nothing_is_killed_on_the_node_itself(tmp_path: Path) -> None:
+    """Here, that is: whatever SSH has reached."""
+    script = f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 30' >/dev/null 2>&1 &\n"
+    guest = bundled(tmp_path, f"{script}until [ -s {tmp_path}/pid ]; do sleep 0.05; done")
+    assert run(guest, "/usr/bin:/bin").returncode == 0
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)  # it is there
