@@ -45,8 +45,8 @@ exec env -i -- {environment} {command} >&4 2>&5 4>&- 5>&-
 # and Debian's busybox has it in nice's place.
 BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
 
-# The soft limits that are the job's, as sh's ulimit has them, and the bytes of its units: with those
-# of POSIX, what bash has as sh. Where the machine's hard limit is lower, that is all there is.
+# The soft limits that are the job's, as sh's ulimit has them, and the bytes of its units: those of
+# POSIX, which bash has as sh. Where the machine's hard limit is lower, that is all there is.
 LIMITS = (
     *((resource.RLIMIT_CPU, "t", 1), (resource.RLIMIT_NOFILE, "n", 1)),
     *((resource.RLIMIT_FSIZE, "f", 512), (resource.RLIMIT_CORE, "c", 512)),

@@ -335,8 +335,8 @@ def test_a_limit_is_the_machines_where_that_is_lower(tmp_path: Path, shell: str)
     assert (guest / "end").read_text() == "exit 137\n"
 
 
-# What the script leaves: in sessions of their own, without a parent, deaf to all that can be ignored,
-# and one that never stops to start others.
+# What the script leaves: in sessions of their own, without a parent, deaf to all that can be
+# ignored, and one that never stops to start others.
 LEAVES = """
 trap '' HUP INT QUIT TERM USR1 USR2
 setsid sh -c 'sleep 3217; :' &
