@@ -39,7 +39,7 @@ START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
 {limits}
-exec env -i -- {environment} {command} >&4 2>&5 4>&- 5>&-
+exec env -i -- {environment} {command} >&4 2>&{errors} 4>&- 5>&-
 """
 # env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
 # and Debian's busybox has it in nice's place.
@@ -145,12 +145,15 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
     assigned = [f"{key}={value}" for key, value in (environment() | folders).items()]
     umask = os.umask(0o077)
     os.umask(umask)
+    # Two streams of SSH keep no order between them: a file that both go to is one stream.
+    errors = 4 if os.path.sameopenfile(1, 2) else 5
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
         limits=limits(),
         environment=shlex.join(assigned),
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
+        errors=errors,
         guest=GUEST,
     )
     ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST, boot=boot_id()).encode()}

@@ -66,8 +66,8 @@ def _public_key(text: str) -> str:
 
 
 def _user_data(text: str) -> str:
-    """Base64 (RFC 4648) without white space. Raises OcciError 400, also for what its user can see is
-    to be run, and what no system would run."""
+    """Base64 (RFC 4648) without white space. Raises OcciError 400, also for what is meant to be run
+    and would not be."""
     data = "".join(text.split())
     try:
         fault = _not_run(base64.b64decode(data, validate=True))

@@ -316,7 +316,7 @@ def test_the_soft_limits_are_the_jobs(
     (tmp_path / "script").write_text("".join(f"ulimit -S -{flag}\n" for flag in SET))
     monkeypatch.setattr(payload, "GUEST", str(guest))
     softs = {number: soft for number, soft, _ in SET.values()}
-    monkeypatch.setattr(payload.resource, "getrlimit", lambda number: (softs[number], -1))
+    monkeypatch.setattr(resource, "getrlimit", lambda number: (softs[number], -1))
     load = payload.read("script", ["/bin/bash", str(tmp_path / "script")])
     unpack(payload.bundle(*load, "/"), guest)
     done = run(guest, programs(tmp_path / "bin", shell))
