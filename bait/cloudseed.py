@@ -1,7 +1,7 @@
 """The seed of a cloud machine: what its user wants to find in it, in the layout of NoCloud.
 
 Source: cloud-init's documentation, "NoCloud" (public keys and host name in meta-data; user-data
-as the user gave it) and "Networking config Version 2".
+as the user gave it; vendor-data for what they may overrule) and "Networking config Version 2".
 """
 
 import base64
@@ -40,7 +40,8 @@ def files(guest: CloudGuest, context: str) -> dict[str, str]:
     user_data = base64.b64decode(guest.user_data).decode("utf-8", "surrogateescape")
     if context == "script":
         interfaces = [(f"eth{n}", i) for n, i in enumerate(guest.interfaces)]
-        user_data = render("cloud.sh.j2", guest=guest, interfaces=interfaces, user_data=user_data)
+        runs = user_data.startswith("#!")
+        user_data = render("cloud.sh.j2", guest=guest, interfaces=interfaces, runs=runs)
     return {
         "meta-data": json.dumps(
             {
@@ -50,6 +51,8 @@ def files(guest: CloudGuest, context: str) -> dict[str, str]:
             }
         ),
         "user-data": user_data or "#cloud-config\n{}\n",
+        # The guest's own name has an address: see hosts in cloud.sh.j2.
+        "vendor-data": "#cloud-config\n" + json.dumps({"manage_etc_hosts": "localhost"}),
         "network-config": json.dumps(_network(guest)),
     }
 

@@ -5,6 +5,8 @@ Nothing here speaks to anybody. Standard library only.
 
 import io
 import os
+import re
+import resource
 import shlex
 import tarfile
 import time
@@ -28,11 +30,31 @@ STARTED = int(time.time())  # seconds since the epoch
 # RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
 # from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
 # a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
+# Then RUN kills what the script has left, as a batch system does on its node: all that is the
+# owner's, whatever its group or session, but RUN itself and what that comes from, the SSH server.
+# That one would keep the session, and so the job, until nobody has its streams open. What a pass
+# kills may just have started another, so passes follow until one finds nothing new. It is done in
+# another machine than this node alone, whatever SSH may have reached.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
-exec {command} >&4 2>&5 4>&- 5>&-
+{limits}
+exec env -i -- {environment} {command} >&4 2>&{errors} 4>&- 5>&-
 """
+# env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
+# and Debian's busybox has it in nice's place.
+BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
+
+# The soft limits that are the job's, as sh's ulimit has them, and the bytes of its units: those of
+# POSIX, which bash has as sh. Where the machine's hard limit is lower, that is all there is.
+LIMITS = (
+    *((resource.RLIMIT_CPU, "t", 1), (resource.RLIMIT_NOFILE, "n", 1)),
+    *((resource.RLIMIT_FSIZE, "f", 512), (resource.RLIMIT_CORE, "c", 512)),
+    *((resource.RLIMIT_DATA, "d", 1024), (resource.RLIMIT_STACK, "s", 1024)),
+    *((resource.RLIMIT_MEMLOCK, "l", 1024), (resource.RLIMIT_AS, "v", 1024)),
+)
+LIMIT = '{{ ulimit -S -{flag} {value} || ulimit -S -{flag} "$(ulimit -H -{flag})"; }} 2>/dev/null'
+
 RUN = """exec 4>&1 5>&2 2>{guest}/said
 setsid sh {guest}/start
 status=$?
@@ -41,6 +63,26 @@ then echo signal $((status - 128))
 else echo exit $status
 fi >{guest}/end
 kill -KILL -$(cat {guest}/pid)
+
+spared= pid=$$
+while [ "$pid" -gt 0 ]; do
+    spared="$spared $pid " parent=0
+    while read -r key value; do
+        [ "$key" != PPid: ] || {{ parent=$value; break; }}
+    done </proc/$pid/status
+    pid=$parent
+done
+read -r boot </proc/sys/kernel/random/boot_id
+[ "$boot" != {boot} ] || exit $status
+left=yes tries=0
+while [ "$left" ] && [ $tries -lt 100 ]; do
+    left= tries=$((tries + 1))
+    for folder in /proc/[0-9]*; do
+        pid=${{folder#/proc/}}
+        case $spared in *" $pid "*) continue ;; esac
+        if [ -O "$folder" ] && kill -KILL "$pid"; then left=yes spared="$spared $pid "; fi
+    done
+done
 exit $status
 """
 
@@ -49,11 +91,49 @@ def read(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
     """What is to run in the machine, and the file that it needs there."""
     if form == "command":
         return words, {}
+    if form == "spooled":
+        words = spooled(*words)
     interpreter, script, *arguments = words
     name = os.path.basename(script)
     with open(script, "rb") as file:
         # The kernel gives an interpreter one argument at most: the rest of the line.
         return [*interpreter.split(None, 1), f"{GUEST}/{name}", *arguments], {name: file.read()}
+
+
+def spooled(shell: str) -> list[str]:
+    """Interpreter and script, whose path is the first line of the standard input: OpenPBS gives it
+    as to a shell, with a backslash before the brackets of an array's task. Nothing is read that
+    follows. A script without a first line of its own is the shell's, as when that runs it."""
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
+    script = os.fsdecode(re.sub(rb"\\(.)", rb"\1", line.strip(), flags=re.DOTALL))
+    with open(script, "rb") as file:
+        return ["" if file.read(2) == b"#!" else shell, script]
+
+
+def environment() -> dict[str, str]:
+    """The job's, as the batch system gave it; os.environ has what Python adds, LC_CTYPE, and a
+    shell would have dropped each name that it could not set: `BASH_FUNC_module%%`, `site.name`."""
+    with open("/proc/self/environ", "rb") as file:
+        pairs = [os.fsdecode(pair).partition("=") for pair in file.read().split(b"\0")]
+    return {name: value for name, is_one, value in reversed(pairs) if is_one}  # the first counts
+
+
+def boot_id() -> str:
+    """Which kernel this is, among all that have ever run (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def limits() -> str:
+    """What sets the soft limits that this process has."""
+    lines = []
+    for number, flag, unit in LIMITS:
+        soft = resource.getrlimit(number)[0]
+        value = "unlimited" if soft == resource.RLIM_INFINITY else soft // unit
+        lines.append(LIMIT.format(flag=flag, value=value))
+    return "\n".join(lines)
 
 
 def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
@@ -62,16 +142,21 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
-    environment = [f"{key}={value}" for key, value in (os.environ | folders).items()]
+    assigned = [f"{key}={value}" for key, value in (environment() | folders).items()]
     umask = os.umask(0o077)
     os.umask(umask)
+    # Two streams of SSH keep no order between them: a file that both go to is one stream.
+    errors = 4 if os.path.sameopenfile(1, 2) else 5
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
-        command=shlex.join(["env", "-i", *environment, *argv]),
+        limits=limits(),
+        environment=shlex.join(assigned),
+        command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
+        errors=errors,
         guest=GUEST,
     )
-    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST).encode()}
+    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST, boot=boot_id()).encode()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, data in {**files, **ours}.items():

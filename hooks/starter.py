@@ -1,10 +1,12 @@
 """wnodes-lrms: runs a job's script inside the job's own machine.
 
     starter.py LRMS SOCKET RETRIES JOB NODE script INTERPRETER SCRIPT [ARGUMENT…]
+    starter.py LRMS SOCKET RETRIES JOB NODE spooled SHELL
     starter.py LRMS SOCKET RETRIES JOB NODE command PROGRAM [ARGUMENT…]
 
 The LRMS starts it in place of the script, as the job's owner. An empty INTERPRETER leaves that to
-the script's own first line; a command is run as it stands, and no file of it travels. It asks this
+the script's own first line; a spooled script is one whose path is a line on the standard input; a
+command is run as it stands, and no file of it travels. It asks this
 node's bait for the machine, carries the script, its environment and its declared files there over
 SSH, connects the standard streams, passes signals on, and ends as the script ended. When there is
 no machine it says why, and has the LRMS requeue or hold the job.

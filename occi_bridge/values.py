@@ -66,13 +66,37 @@ def _public_key(text: str) -> str:
 
 
 def _user_data(text: str) -> str:
-    """Base64 (RFC 4648) without white space. Raises OcciError 400."""
+    """Base64 (RFC 4648) without white space. Raises OcciError 400, also for what is meant to be run
+    and would not be."""
     data = "".join(text.split())
     try:
-        base64.b64decode(data, validate=True)
+        fault = _not_run(base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError) as error:
         raise OcciError(400, f"{schema.USERDATA}: not base64: {error}") from error
+    if fault:
+        raise OcciError(400, f"{schema.USERDATA}: it would not be run: {fault}")
     return data
+
+
+# As editors write them at the beginning of a file, and a # in the text that they announce.
+_MARKS = {b"\xef\xbb\xbf": b"#", b"\xff\xfe": b"#\x00", b"\xfe\xff": b"\x00#"}
+
+
+def _not_run(data: bytes) -> str:
+    """Why neither a kernel (execve(2)) nor cloud-init would run it, though it looks as if they were
+    meant to; empty for all else, which may be anything."""
+    for mark, begin in _MARKS.items():
+        if data.startswith(mark) and data.removeprefix(mark).lstrip().startswith(begin):
+            return "a byte-order mark is before its #; save it as UTF-8 without one"
+    if not data.startswith(b"#!"):
+        early = data.lstrip().startswith(b"#!")
+        return "an empty line or white space is before its #!" if early else ""
+    first, _, _ = data.partition(b"\n")
+    if first.endswith(b"\r"):
+        return "its lines end in CR LF, as Windows writes them; they must end in LF"
+    if not first[2:].strip().startswith(b"/"):
+        return "what follows its #! is not the path of an interpreter"
+    return ""
 
 
 def _source(text: str) -> str:

@@ -48,8 +48,8 @@ def plan(site: Site, policy: Policy, now: Present | None, sources: Mapping[str, 
     `now` is None where the server does not tell: only root on its own host may read hooks."""
     files = [File(site.folder / name, sources[name], 0o644) for name in COPIED]
     starter = render(
-        "openpbs/starter.sh.j2",
-        program=site.folder / "starter.py",
+        "openpbs/starter.py.j2",
+        folder=site.folder,
         socket=site.socket,
         retries=site.retries,
     )

@@ -28,12 +28,13 @@ def render(template: str, *, xml: bool = False, **values: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder("templates")),
         undefined=jinja2.StrictUndefined,
-        autoescape=xml,  # noqa: S701 (the other templates are shell and TOML)
+        autoescape=xml,  # noqa: S701 (the others are shell, Python and TOML)
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["sh"] = shlex_quote
+    environment.filters["py"] = lambda value: repr(str(value))
     return environment.get_template(template).render(**values)
 
 

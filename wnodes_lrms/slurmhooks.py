@@ -66,8 +66,8 @@ def plan(
     Raises RejectedError where the site's own files can't be told or kept."""
     files = [File(site.folder / name, sources[name], 0o644) for name in COPIED]
     starter = render(
-        "slurm/starter.sh.j2",
-        program=site.folder / "starter.py",
+        "slurm/starter.py.j2",
+        folder=site.folder,
         socket=site.socket,
         retries=site.retries,
     )

@@ -36,7 +36,7 @@ class Injector:
             Fault.LIBVIRTD: lambda _seen: box.again("libvirtd", _AWAY),
             Fault.BRIDGE: lambda _seen: box.again("bridge", _AWAY),
             Fault.QEMU: self._qemu,
-            Fault.STARTER: lambda seen: self._payload(seen.job, "starter.py"),
+            Fault.STARTER: lambda seen: self._payload(seen.job, "/hooks/starter"),
             Fault.LEASE: lambda seen: self._payload(seen.job, "lease.py"),
             Fault.DISK: self._disk,
             Fault.IMAGE: self._image,

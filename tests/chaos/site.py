@@ -101,7 +101,7 @@ class Box:
         return next(self.having("qemu-system", machine), 0)
 
     def payload_of(self, job: str, program: str) -> int:
-        """The process of a job that runs one of our programs (starter.py, lease.py); 0 without."""
+        """The process of a job that runs one of our programs (starter, lease.py); 0 without."""
         wanted = f"SLURM_JOB_ID={job}".encode()
         for pid in self.having(program):
             with suppress(OSError):

@@ -25,7 +25,7 @@ def _domains(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
 
 def _processes(box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
     known = set(strangers.processes.values())
-    for name in ("qemu-system", "virtiofsd", "/hooks/starter.py", "/hooks/lease.py"):
+    for name in ("qemu-system", "virtiofsd", "/hooks/starter", "/hooks/lease.py"):
         for pid in box.having(name):
             line = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             if pid not in known and Path(line.split()[0]).name != "virtlogd":

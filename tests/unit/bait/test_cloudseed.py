@@ -59,6 +59,7 @@ def test_cloud_init_gets_the_users_data_byte_by_byte(tmp_path: Path, data: bytes
         b"#!/bin/sh\necho 'it'\"'\"'s' $(id)\n",
         b"#cloud-config\n{}\n",
         b"#!/bin/sh\nKEYS\n",
+        b"\x00" + bytes(range(256)),
     ],
 )
 def test_the_script_is_good_shell(tmp_path: Path, shell: str, data: bytes) -> None:
@@ -67,15 +68,18 @@ def test_the_script_is_good_shell(tmp_path: Path, shell: str, data: bytes) -> No
     assert subprocess.run([*shell.split(), "-n", script]).returncode == 0
 
 
-def test_keys_and_data_stay_data(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_keys_and_data_stay_data(tmp_path: Path, shell: str) -> None:
     """The part of the script that writes them, with its folders moved into the test's."""
-    data = b"#!/bin/sh\necho \"it's $0\" '$(x)' > done\n"
+    data = b"#!/bin/sh\necho \"it's $0\" '$(x)' > done\nexit\nDATA\n" + bytes(range(256)) * 8
     text = files(guest(data), "script")["user-data"]
     part = text[text.index("mkdir -p /root/.ssh") :]
     for place in ("/root", "/var/lib"):
         part = part.replace(place, f"{tmp_path}{place}")
     part = part.replace("touch $done", ":")
-    done = subprocess.run(["sh", "-eu", "-c", part], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [*shell.split(), "-eu", "-c", part], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     keys = (tmp_path / "root/.ssh/authorized_keys").read_text()
     assert keys.splitlines() == [EVIL, "ssh-rsa B b"]
@@ -85,5 +89,26 @@ def test_keys_and_data_stay_data(tmp_path: Path) -> None:
 
 
 def test_only_a_script_is_run_by_a_script() -> None:
-    assert "wnodes-user" not in files(guest(b"#cloud-config\n{}\n"), "script")["user-data"]
-    assert "wnodes-user" in files(guest(b"#!/bin/sh\n"), "script")["user-data"]
+    """Of all else it is said that it is not."""
+    assert "wnodes-user" not in files(guest(), "script")["user-data"]
+    other = files(guest(b"#cloud-config\n{}\n"), "script")["user-data"]
+    assert "\n$data >" not in other
+    assert "and not run" in other
+    assert "\n$data >" in files(guest(b"#!/bin/sh\n"), "script")["user-data"]
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_a_guest_knows_its_own_name(tmp_path: Path, shell: str) -> None:
+    """At each boot once, beside what its user has written."""
+    text = files(guest(), "script")["user-data"]
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n127.0.1.1\told\n10.0.0.9 mine\n")
+    part = text[text.index("hosts=") : text.index("ip link")].replace("/etc/hosts", str(hosts))
+    for _boot in range(2):
+        subprocess.run([*shell.split(), "-eu", "-c", part], check=True)
+        assert hosts.read_text() == "127.0.0.1 localhost\n10.0.0.9 mine\n127.0.1.1 box\n"
+    hosts.write_text("")
+    subprocess.run([*shell.split(), "-eu", "-c", part], check=True)
+    assert hosts.read_text().split() == ["127.0.1.1", "box"]
+    vendor = files(guest(), "cloud-init")["vendor-data"]
+    assert json.loads(vendor.removeprefix("#cloud-config\n"))["manage_etc_hosts"] == "localhost"

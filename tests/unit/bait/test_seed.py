@@ -180,6 +180,7 @@ class Machine:
             "root:x:0:0:root:/root:/bin/sh\nubuntu:x:4001:1000::/home/ubuntu:/bin/bash\n"
             "alice:x:999:999::/nowhere:/bin/false\nother:x:998:998::/:/bin/false\n"
         )
+        (folder / "etc/hosts").write_text("127.0.0.1 localhost\n")
         (folder / "etc/group").write_text("root:x:0:\natlas:x:12:\nusers:x:4200:\nother:x:998:\n")
         (folder / "etc/shadow").write_text("root::1::::::\nalice:secret:1::::::\n")
         (folder / "etc/ssh").mkdir()
@@ -220,6 +221,7 @@ def test_the_machine_that_the_script_makes(tmp_path: Path, shell: str) -> None:
     made = Machine(tmp_path, one, shell, sshd_config_d=True)
     assert (tmp_path / "hostname").read_text() == "vm-7\n"
     assert made.lines("hostname") == ["vm-7"]
+    assert made.lines("hosts") == ["127.0.0.1 localhost", "192.168.190.7 vm-7"]
     assert " 192.168.190.7/24 " in (tmp_path / "address").read_text()
     assert made.lines("resolv.conf") == ["nameserver 192.168.190.1"]
     # Whoever had his name or number has given way, all others stay.

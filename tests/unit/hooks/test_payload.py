@@ -1,5 +1,8 @@
 """payload.py: what the user declares, and what a machine is told about itself."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from hooks import payload
@@ -70,3 +73,25 @@ def test_what_a_machine_is_told_about_itself() -> None:
     }
     # A bait of an earlier version says less.
     assert set(payload.features(job, {})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
+
+
+@pytest.mark.parametrize(
+    ("text", "interpreter"), [("#!/usr/bin/perl\n", ""), ("echo\n", "/bin/bash"), ("", "/bin/bash")]
+)
+def test_a_spooled_script_is_named_on_the_standard_input(
+    tmp_path: Path, text: str, interpreter: str
+) -> None:
+    script = tmp_path / "12[3].SC"
+    script.write_text(text)
+    reading, writing = os.pipe()
+    named = str(script).replace("[", "\\[").replace("]", "\\]")
+    os.write(writing, f"{named}\nthe next line\n".encode())
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        assert payload.spooled("/bin/bash") == [interpreter, str(script)]
+        assert os.read(0, 100) == b"the next line\n"
+    finally:
+        os.dup2(kept, 0)
+        for each in (reading, writing, kept):
+            os.close(each)

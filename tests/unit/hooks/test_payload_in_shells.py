@@ -5,6 +5,7 @@ The machine is a folder of this one.
 
 import io
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from tests.unit.conftest import eventually
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
-BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "sleep", "tar", "rm", "true", "echo")
+BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "setpriv", "sleep", "tar", "rm", "true", "echo")
 SHELLS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
     for name in ("dash", "bash", "busybox")
@@ -188,6 +189,8 @@ HOSTILE: dict[str | bytes, str | bytes] = {
     "EMPTY": "",
     "EQUALS": "a=b=c",
     "OPTION": "--help",
+    "-u": "OPTION",
+    "--": "-",
     "GLOB": "* ? [a-z] ~",
     b"BYTES": b"caf\xc3\xa9 \xff\xfe",
     "BASH_FUNC_module%%": "() { echo a function; }",
@@ -200,7 +203,9 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     arguments: list[str | bytes] = ["a b", "", "'", '"', "$HOME", "*", "-n", "li\nne", b"\xff\\n"]
     show = (
         "import os, sys\n"
-        "print([os.fsencode(a) for a in sys.argv[1:]], dict(os.environb), sep='\\n')\n"
+        "print([os.fsencode(a) for a in sys.argv[1:]])\n"
+        "pairs = open('/proc/self/environ', 'rb').read().split(b'\\0')[:-1]\n"
+        "print(dict(pair.split(b'=', 1) for pair in pairs))\n"
     )
     guest = bundled(
         tmp_path, show, *arguments, interpreter=f"{sys.executable} -I", environment=HOSTILE
@@ -214,8 +219,45 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     wanted[b"PYTHONPATH"] = os.fsencode(ROOT)
     for kind in ("machine", "job"):
         wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
-    found.pop(b"LC_CTYPE", None)  # Python's own, on both sides
     assert found == wanted
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("form", ["interpreter", "script", "command"])
+def test_a_program_may_have_any_name(tmp_path: Path, shell: str, form: str) -> None:
+    """Also one that env, which gives it its environment, takes for an assignment."""
+    folder = tmp_path / "run=5"
+    folder.mkdir()
+    program = folder / "x=y"
+    program.write_text('#!/bin/sh\necho "$0|$*|$SITE|"\nexit 6\n')
+    program.chmod(0o755)
+    words = {
+        "interpreter": ("script", [str(program), str(program), "a=b"]),
+        "script": ("script", ["", str(program), "a=b"]),
+        "command": ("command", [str(program), "a=b"]),
+    }[form]
+    code = (
+        "import sys; from hooks import payload; payload.GUEST = sys.argv[1];"
+        "sys.stdout.buffer.write(payload.bundle(*payload.read(sys.argv[2], sys.argv[3:]), '/'))"
+    )
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    environment = {"PYTHONPATH": str(ROOT), "SITE": "box", "PATH": "/nowhere:/usr/bin:/bin"}
+    packed = subprocess.run(
+        [sys.executable, "-c", code, guest, words[0], *words[1]],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    unpack(packed.stdout, guest)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    began = {
+        "interpreter": f"{program}|{guest}/x=y a=b",
+        "script": f"{guest}/x=y|a=b",
+        "command": f"{program}|a=b",
+    }[form]
+    assert done.stdout.decode().startswith(f"{began}|box|\n"), done.stderr
+    assert (guest / "end").read_text() == "exit 6\n"
 
 
 def test_an_interpreter_gets_the_rest_of_its_line_as_one_argument(tmp_path: Path) -> None:
@@ -250,3 +292,92 @@ def test_the_umask_is_the_users_and_the_bundle_is_private(tmp_path: Path, umask:
         os.umask(old)
     for name in ("script", "start", "run"):
         assert (guest / name).stat().st_mode & 0o077 == 0
+
+
+# Soft limits that no shell's own work needs, and what `ulimit` of bash says of them.
+SET = {
+    "n": (resource.RLIMIT_NOFILE, 200, "200"),
+    "s": (resource.RLIMIT_STACK, 5 << 20, "5120"),
+    "f": (resource.RLIMIT_FSIZE, 3 << 20, "3072"),
+    "c": (resource.RLIMIT_CORE, 0, "0"),
+    "t": (resource.RLIMIT_CPU, 77, "77"),
+    "d": (resource.RLIMIT_DATA, 900 << 20, "921600"),
+    "v": (resource.RLIMIT_AS, 1 << 30, "1048576"),
+    "l": (resource.RLIMIT_MEMLOCK, 32 << 10, "32"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_soft_limits_are_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (tmp_path / "script").write_text("".join(f"ulimit -S -{flag}\n" for flag in SET))
+    monkeypatch.setattr(payload, "GUEST", str(guest))
+    softs = {number: soft for number, soft, _ in SET.values()}
+    monkeypatch.setattr(resource, "getrlimit", lambda number: (softs[number], -1))
+    load = payload.read("script", ["/bin/bash", str(tmp_path / "script")])
+    unpack(payload.bundle(*load, "/"), guest)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stdout.decode().split() == [said for _, _, said in SET.values()], done.stderr
+    assert (guest / "end").read_text() == "exit 0\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_limit_is_the_machines_where_that_is_lower(tmp_path: Path, shell: str) -> None:
+    """And says nothing, which would be taken for the name of a signal."""
+    guest = bundled(tmp_path, "ulimit -S -n; ulimit -H -n; exit 137")
+    command = f"ulimit -S -n 64; ulimit -H -n 100; exec sh {guest}/run"
+    path = {"PATH": programs(tmp_path / "bin", shell)}
+    done = subprocess.run(["/bin/sh", "-c", command], env=path, capture_output=True, timeout=10)
+    assert done.stdout.split() == [b"100", b"100"]
+    assert (guest / "end").read_text() == "exit 137\n"
+
+
+# What the script leaves: in sessions of their own, without a parent, deaf to all that can be
+# ignored, and one that never stops to start others.
+LEAVES = """
+trap '' HUP INT QUIT TERM USR1 USR2
+setsid sh -c 'sleep 3217; :' &
+(setsid setsid sleep 3217 &)
+setsid sh -c 'while :; do sleep 3217 & sleep 0.01; done' &
+exit 7
+"""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_nothing_of_the_scripts_outlives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    """In a world of processes of its own, whose first one is the SSH server."""
+    guest = tmp_path / "guest"
+    guest.mkdir()
+    (tmp_path / "script").write_text(LEAVES)
+    monkeypatch.setattr(payload, "GUEST", str(guest))
+    monkeypatch.setattr(payload, "boot_id", lambda: "another")
+    load = payload.read("script", ["/bin/sh", str(tmp_path / "script")])
+    unpack(payload.bundle(*load, "/"), guest)
+    server = f"""
+        sh -c 'sh {guest}/run; echo "ended $?"'
+        while grep -q '[3]217' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.1; done
+        echo gone
+    """
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    done = subprocess.run(
+        [*apart, "/bin/sh", "-c", server],
+        env={"PATH": programs(tmp_path / "bin", shell)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.stdout.split("\n") == ["ended 7", "gone", ""], done.stderr
+    assert (guest / "end").read_text() == "exit 7\n"
+
+
+def test_nothing_is_killed_on_the_node_itself(tmp_path: Path) -> None:
+    """Here, that is: whatever SSH has reached."""
+    script = f"setsid sh -c 'echo $$ >{tmp_path}/pid; exec sleep 30' >/dev/null 2>&1 &\n"
+    guest = bundled(tmp_path, f"{script}until [ -s {tmp_path}/pid ]; do sleep 0.05; done")
+    assert run(guest, "/usr/bin:/bin").returncode == 0
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)  # it is there

@@ -134,6 +134,51 @@ def test_every_spelling_of_user_data(mixin: str, attribute: str) -> None:
     assert new == New(COMPUTE, (USER_DATA,), {"occi.compute.userdata": DATA})
 
 
+SCRIPT = b"#!/bin/sh\necho\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\xef\xbb\xbf" + SCRIPT, "byte-order mark"),
+        (b"\xef\xbb\xbf#cloud-config\n{}\n", "byte-order mark"),
+        (SCRIPT.decode().encode("utf-16"), "byte-order mark"),
+        (b"\xfe\xff" + SCRIPT.decode().encode("utf-16-be"), "byte-order mark"),
+        (b"\n" + SCRIPT, "an empty line or white space"),
+        (b"  \r\n" + SCRIPT, "an empty line or white space"),
+        (SCRIPT.replace(b"\n", b"\r\n"), "CR LF"),
+        (b"#!/bin/sh\r", "CR LF"),
+        (b"#!\necho\n", "not the path of an interpreter"),
+        (b"#!bash\necho\n", "not the path of an interpreter"),
+    ],
+)
+def test_user_data_that_nothing_would_run_is_refused(data: bytes, why: str) -> None:
+    attributes: dict[str, Value] = {"occi.compute.userdata": base64.b64encode(data).decode()}
+    with pytest.raises(OcciError, match=f"userdata: it would not be run: .*{why}") as caught:
+        validate.create(MODEL, Body((COMPUTE, USER_DATA), attributes))
+    assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SCRIPT,
+        b"#! /usr/bin/env -S python3 -u\n",
+        SCRIPT + b"echo \r\n" + bytes(range(256)),
+        b"#cloud-config\r\n{}\r\n",
+        b"\n#cloud-config\n{}\n",  # cloud-init takes it
+        b"Content-Type: multipart/mixed\r\n\r\n",
+        b"\x1f\x8b\x08\x00",
+        b"\xff\xfe\x00\x01",
+        b"key=value\n",
+    ],
+)
+def test_all_other_user_data_is_taken(data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+    new = validate.create(MODEL, Body((COMPUTE, USER_DATA), {"occi.compute.userdata": text}))
+    assert new.attributes == {"occi.compute.userdata": text}
+
+
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
 def test_keys_as_ssh_keygen_makes_them(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "key"
