@@ -36,13 +36,16 @@ class Cache:
         limit: int,
         in_use: Callable[[], set[str]],
         reader: Callable[[], int | None],
+        credentials: str | None = None,
     ) -> None:
         """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
-        `reader` the uid of QEMU's user, who reads disks that nobody has looked at."""
+        `reader` the uid of QEMU's user, who reads disks that nobody has looked at. `credentials`
+        is the file of those that web servers ask for."""
         self.folder = folder
         self.limit = limit
         self._in_use = in_use
         self._reader = reader
+        self._credentials = credentials
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         have(folder, PASSED)
@@ -111,7 +114,9 @@ class Cache:
 
         try:
             with new.open("wb") as file:
-                for chunk in source.read_watched(part.source, check, fits):
+                for chunk in source.read_watched(
+                    part.source, check, fits, credentials=self._credentials
+                ):
                     fits(len(chunk))  # others write there too, and not every server tells a size
                     digest.update(chunk)
                     file.write(chunk)
