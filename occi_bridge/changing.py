@@ -167,6 +167,8 @@ def _restart(desk: Desk, row: Compute, method: str) -> None:
 
 def _suspend(desk: Desk, row: Compute, method: str) -> None:
     if row.desired == "suspended" or (row.state == "suspended" and row.desired != "active"):
+        if method == "hibernate" and row.state == "suspended" and row.lease:
+            raise OcciError(409, "the machine is suspended, in its lease: start it first")
         return
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be suspended")
