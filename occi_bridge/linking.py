@@ -23,7 +23,6 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.SOURCE,
     schema.TARGET,
     schema.CORES,
-    schema.MEMORY,
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge import journal, quota, schema, tables
+from occi_bridge import journal, parse, quota, render, schema, tables, validate
 from occi_bridge.database import Database
 from occi_bridge.journal import read_all
+from occi_bridge.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.quota import Amount
 from occi_bridge.validate import Changes, New
 from occi_bridge.wire import Definition, Entity, OcciError
@@ -41,6 +42,7 @@ MESSAGE = "occi.compute.state.message"
 DOWN = f"{schema.INFRA}/network/action#down"
 OFFLINE = f"{schema.INFRA}/storage/action#offline"
 MINE = "http://example.org/mine#web"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJUhyUO+J5VhmWrZ9pOaKJ8Cf0u2ExPGw6GVRbRk2UuW ada"
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_a_machine_with_nothing_said(house: Household) -> None:
 
 
 def test_a_machine_with_everything(house: Household) -> None:
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2.0)
     net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
     links = [
         link_to(net.path),
@@ -121,6 +123,64 @@ def test_a_machine_with_everything(house: Household) -> None:
     assert second.attributes["occi.networkinterface.interface"] == "eth1"
     assert third.attributes[schema.TARGET] == disk.path
     assert house.row(made).uid != "my-own"
+
+
+def test_what_is_sent_is_shown_or_refused(house: Household) -> None:
+    made = house.create(ANNAS, occi__compute__memory=3.6)
+    assert house.row(made).memory == 3686
+    assert made.attributes[schema.MEMORY] == 3.6
+    put(house, made, desired="inactive", lease="")
+    changed = house.service.update(ANNAS, made.path, Changes({schema.MEMORY: 1.7}))
+    assert (house.row(made).memory, changed.attributes[schema.MEMORY]) == (1741, 1.7)
+    put(house, made, memory=512)  # as by another way
+    assert house.service.entity(ANNAS, made.path).attributes[schema.MEMORY] == 0.5
+    with refused(400, "occi.storage.size: 1.5 is no whole number of GiB"):
+        house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+
+
+@pytest.mark.parametrize("media", [PLAIN, OCCI, JSON])
+def test_every_rendering_can_be_sent_back(house: Household, media: str) -> None:
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="a disk")
+    net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
+    made = house.create(
+        ANNAS,
+        links=[link_to(net.path), link_to(disk.path, schema.STORAGELINK)],
+        mixins=[schema.SSH_KEY],
+        occi__core__summary='"a"; b, c',
+        occi__compute__memory=3.6,
+        occi__compute__hostname="web",
+        occi__credentials__ssh__publickey=KEY,
+    )
+    put(house, made, desired="inactive", lease="", node="hv1", state="stopped", ran=True)
+    house.heard()
+    model = house.service.model(ANNAS)
+    for entity in (house.service.entity(ANNAS, made.path), *made.links, disk, net):
+        before = house.service.entity(ANNAS, entity.path)
+        answer = render.entity(media, before, model)
+        body = parse.request(answer.headers, answer.body)
+        changes = validate.update(model, body, before)
+        assert changes == Changes(), entity.path
+        house.service.replace(ANNAS, entity.path, validate.replace(model, body, before))
+        assert house.service.entity(ANNAS, entity.path) == before
+
+
+def test_all_of_a_kind_or_none(house: Household) -> None:
+    free, used = (house.create(ANNAS, schema.NETWORK) for _ in range(2))
+    made = house.create(ANNAS, links=[link_to(used.path)])
+    paths = [free.path, used.path]
+    with refused(409, f"{used.path}: {used.path} has machines on it", "nothing was changed"):
+        house.service.delete_all(ANNAS, paths)
+    with refused(403, "/network/public: network public is the site's"):
+        house.service.delete_all(ANNAS, [free.path, "/network/public"])
+    with refused(409, used.path, "nothing was changed"):
+        house.service.act_all(ANNAS, paths, DOWN, {})
+    assert house.service.entity(ANNAS, free.path) == free
+    assert "/network/public" in house.service.fixed(ANNAS)
+    house.service.delete(ANNAS, made.path)
+    house.service.act_all(ANNAS, paths, DOWN, {})
+    assert house.service.entity(ANNAS, used.path).attributes["occi.network.state"] == "inactive"
+    house.service.delete_all(ANNAS, [*paths, free.path])  # what is gone already is no fault
+    assert set(house.service.locations(ANNAS, schema.NETWORK)) <= house.service.fixed(ANNAS)
 
 
 def test_what_cant_be_made(house: Household) -> None:
@@ -206,7 +266,7 @@ def test_quota_is_said(house: Household) -> None:
     house.create(poor)
     house.create(poor, schema.STORAGE, occi__storage__size=2)
     with refused(403, "quota of storage"):
-        house.create(poor, schema.STORAGE, occi__storage__size=0.1)
+        house.create(poor, schema.STORAGE, occi__storage__size=1)
     assert house.service.used(poor) == Amount(2, 3, 1024, 2)
     house.create(person(BOB, machines=1))
 
