@@ -113,6 +113,8 @@ def _message(row: Compute, now: str) -> str:
     if now in ("error", "active") or row.desired != "active":
         going = {"inactive": "shutting down", "suspended": "being suspended"}
         text = row.reason
+        if now == "inactive" and row.lease and row.desired == "inactive":
+            text = text or "giving its lease back"
         if now == "active":
             text = "restarting" if row.restart else going.get(row.desired, "") or row.reason
         return text or ("it failed" if now == "error" else "")
