@@ -164,6 +164,51 @@ def test_every_rendering_can_be_sent_back(house: Household, media: str) -> None:
         assert house.service.entity(ANNAS, entity.path) == before
 
 
+def test_what_is_inactive_can_be_changed_or_says_why_not(house: Household) -> None:
+    made = house.create(ANNAS)
+    leased = {"lease": "a-lease", "job": "7", "node": "hv1", "ran": True}
+    put(house, made, desired="inactive", state="stopped", **leased)  # its lease job ends
+    changed = house.service.update(ANNAS, made.path, Changes({schema.CORES: 2}))
+    assert (changed.attributes[STATE], changed.attributes[schema.CORES]) == ("inactive", 2)
+    put(house, made, desired="inactive", state="", lease="a-lease", job="7")  # it never ran
+    shown = house.service.entity(ANNAS, made.path).attributes
+    assert (shown[STATE], shown[MESSAGE]) == ("inactive", "giving its lease back")
+    with refused(409, "its lease is still being given back: try again"):
+        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+    put(house, made, desired="active", state="running", **leased)
+    with refused(409, "only be changed while it is stopped"):
+        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+
+
+# ids are each user's own
+
+
+def test_an_id_of_somebody_else_is_free(house: Household) -> None:
+    mine = house.create(ANNAS, occi__core__id="web", occi__core__title="Anna's")
+    theirs = house.create(BOBS, occi__core__id="web", occi__core__title="Bob's")
+    assert mine.path == theirs.path == "/compute/web"
+    for user, entity in ((ANNAS, mine), (BOBS, theirs)):
+        assert house.service.entity(user, "/compute/web") == entity
+        with refused(409, "occi.core.id: web is taken"):
+            house.create(user, schema.NETWORK, occi__core__id="web")
+    house.service.delete(BOBS, "/compute/web")
+    assert house.service.entity(ANNAS, "/compute/web") == mine
+    with refused(404, "/compute/web"):
+        house.service.entity(BOBS, "/compute/web")
+    house.create(BOBS, occi__core__id="web")
+
+
+def test_an_id_that_a_group_sees_is_taken_for_all_of_it(house: Household) -> None:
+    anna, bob = (person(name, "/testvo", share=True) for name in (ANNA, BOB))
+    before = house.create(BOBS, occi__core__id="web")  # nobody but Bob sees this one
+    shared = house.create(anna, occi__core__id="web", occi__core__title="the group's")
+    assert house.service.entity(anna, "/compute/web") == shared
+    assert house.service.entity(bob, "/compute/web") == before  # his own comes first
+    house.create(anna, occi__core__id="db")
+    with refused(409, "db is taken"):
+        house.create(bob, occi__core__id="db")
+
+
 def test_all_of_a_kind_or_none(house: Household) -> None:
     free, used = (house.create(ANNAS, schema.NETWORK) for _ in range(2))
     made = house.create(ANNAS, links=[link_to(used.path)])
@@ -186,7 +231,7 @@ def test_all_of_a_kind_or_none(house: Household) -> None:
 def test_what_cant_be_made(house: Household) -> None:
     house.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id", "taken"):
-        house.create(BOBS, occi__core__id="taken")
+        house.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id"):
         house.create(ANNAS, schema.NETWORK, occi__core__id="public")
     with refused(409, "occi.core.id", "taken"):
