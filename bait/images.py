@@ -206,7 +206,12 @@ def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
 
     Raises WnodesError.
     """
-    if references(disk, image.format, reader):
+    try:
+        found = references(disk, image.format, reader)
+    except WnodesError as error:
+        why = str(error).replace(f"Could not open '{disk}': ", "")  # the user knows no such file
+        raise WnodesError(f"image {image.tag}: its disk can't be read: {why}") from error
+    if found:
         raise WnodesError(f"image {image.tag}: its disk refers to another file: flatten it first")
 
 
