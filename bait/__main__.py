@@ -82,6 +82,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
         hypervisor.qemu_user,
+        config.images.credentials,
     )
     firewall = Firewall(config, node, ledger.rows)
     builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)

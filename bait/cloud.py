@@ -27,6 +27,7 @@ from wnodes_lrms.order import Nic
 
 _SHOWN = {
     State.READY: "running",
+    State.ASLEEP: "suspended",
     State.STARTING: "building",
     State.HIBERNATED: "suspended",
     State.HIBERNATING: "stopping",
@@ -124,7 +125,7 @@ class Cloud:
         row = self._row(machine)
         if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
             return
-        if row.state not in RUNS:
+        if row.state not in (State.READY, State.SUSPENDED):
             raise ConflictError(f"the machine is {row.state}, not running")
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
@@ -134,18 +135,18 @@ class Cloud:
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
     def resume(self, machine: str) -> None:
-        """Let a machine that is held in its lease go on."""
+        """Let a machine that is held in its lease, or sleeps, go on."""
         row = self._row(machine)
         if row.state is State.READY:
             return
-        if row.state is not State.SUSPENDED:
+        if row.state not in (State.SUSPENDED, State.ASLEEP):
             raise ConflictError(f"the machine is {row.state}, not suspended")
         self._hold(row, State.READY, self.builder.common.hypervisor.resume)
 
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
         """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
         what = "suspended" if state is State.SUSPENDED else "resumed"
-        if self.ledger.move(row, what, RUNS, state=state):
+        if self.ledger.move(row, what, RUNS, state=state, reason=""):
             try:
                 act(row.id)
             except UnknownError:
@@ -206,6 +207,8 @@ class Cloud:
             self.life.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
+        elif action.act is Act.FOLLOW:
+            self.slept(row)
         elif action.act is Act.WAKE and row.state is State.READY:
             self.builder.common.hypervisor.resume(row.id)
         elif action.act is Act.HOLD and row.state is State.SUSPENDED:
@@ -231,6 +234,18 @@ class Cloud:
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
                 self.life.halt(row, False, "the guest has shut itself down")
+
+    def slept(self, row: Row) -> None:
+        """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
+        asleep = row.state in RUNS and self.builder.common.hypervisor.is_asleep(row.id)
+        if asleep:
+            what = "the guest has put itself to sleep"
+            moved = self.ledger.move(row, what, (State.READY,), state=State.ASLEEP, reason=what)
+        else:
+            what = "the guest has woken"
+            moved = self.ledger.move(row, what, (State.ASLEEP,), state=State.READY, reason="")
+        if moved:
+            self.works.tell()
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

@@ -7,7 +7,6 @@ was killed in between goes on from the machine's state.
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from bait import metrics
@@ -24,7 +23,6 @@ from wnodes_lrms.catalogue import Image
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import (
     CancelledError,
-    ConflictError,
     RejectedError,
     UnknownError,
     WnodesError,
@@ -36,7 +34,7 @@ from wnodes_lrms.policy import may_use
 
 _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
-RUNS = (State.READY, State.SUSPENDED)
+RUNS = (State.READY, State.SUSPENDED, State.ASLEEP)
 _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)
@@ -142,8 +140,12 @@ class Life:
         deadline = time.monotonic() + (self.config.cloud.shutdown_time if polite else 0)
         press = 0.0
         if polite:
-            with suppress(ConflictError):  # it does not run
+            try:
                 hypervisor.resume(row.id)
+            except UnknownError:
+                raise
+            except WnodesError as error:  # it is ended in time, if it runs at all
+                log.info("not woken: %s", error, extra=_ids(row.job, row.id))
         while time.monotonic() < deadline and hypervisor.is_running(row.id):
             if time.monotonic() > press:
                 press = time.monotonic() + _PRESS_AGAIN

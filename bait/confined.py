@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.run import told
 
 GUESTFS_USER = "wnodes-guestfs"
 _MIB = 1 << 20
@@ -71,7 +72,7 @@ def run_confined(
     if process.returncode != 0:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         why = "".join(c for c in lines[-1] if c.isprintable()) if lines else ""
-        raise WnodesError(f"{argv[0]}: {why or f'exit status {process.returncode}'}")
+        raise WnodesError(told(argv[0], why or f"exit status {process.returncode}"))
     return output
 
 

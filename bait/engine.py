@@ -189,6 +189,11 @@ class Engine:
         if row.state is State.READY and not self.builder.hypervisor.is_running(row.id):
             self._fail(row, WnodesError("the machine has stopped; " + self._words(row)))
 
+    def slept(self, row: Row) -> None:
+        """The guest has put itself to sleep: its job waits for it, so it is woken."""
+        if row.state is State.READY and self.builder.hypervisor.is_asleep(row.id):
+            self.builder.hypervisor.resume(row.id)
+
     def _work(self, row: Row, task: Callable[[Row, Work], None]) -> None:
         self.works.start(
             row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)

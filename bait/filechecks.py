@@ -40,14 +40,14 @@ def images(config: Config) -> Iterator[Check]:
             said = str(error).replace("\n", "; ")
             yield fault(f"image {tag}", said, f"mend {folder / tag}.toml")
             continue
-        yield _image(entry, cache, until)
+        yield _image(entry, cache, until, config.images.credentials)
 
 
-def _image(entry: Image, cache: Path, until: float) -> Check:
+def _image(entry: Image, cache: Path, until: float, credentials: str | None) -> Check:
     parts = [
         PartSeen(
             part.source,
-            unreachable(part.source),
+            unreachable(part.source, credentials),
             copy_of(part, cache / part.sha256, until),
             cache / part.sha256,
         )
@@ -56,20 +56,21 @@ def _image(entry: Image, cache: Path, until: float) -> Check:
     return verdicts.image(entry.tag, parts)
 
 
-def unreachable(where: str) -> str | None:
+def unreachable(where: str, credentials: str | None = None) -> str | None:
     """Why an image file can't be had: from its path, or by asking its web server for the head."""
     try:
         if where.startswith("/"):
             with Path(where).open("rb") as file:
                 file.read(1)
             return None
-        answer = httpx.head(where, timeout=_WEB, follow_redirects=True)
+        auth = source.login(credentials)
+        answer = httpx.head(where, timeout=_WEB, follow_redirects=True, auth=auth)
         # Some servers give files and refuse to give their heads.
         if answer.is_error and answer.status_code not in (405, 501):
             return f"HTTP {answer.status_code}"
     except OSError as error:
         return error.strerror or str(error)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL, WnodesError) as error:
         return str(error)
     return None
 

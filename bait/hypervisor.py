@@ -31,6 +31,18 @@ _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _ENDS = ("target", "port", "filterref")  # of a card, on the node's side
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
+_WAKING = 10.0  # seconds that a guest has to wake
+# Of a domain that libvirt itself has paused for a moment, and lets go on.
+_PASSING = frozenset(
+    {
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_SAVE,
+        libvirt.VIR_DOMAIN_PAUSED_DUMP,
+        libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
+        libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,7 @@ class Domain:
     restart: int
     stuck: bool = False  # QEMU holds it because its disk could not be written
     held: bool = False  # it was suspended
+    asleep: bool = False  # the guest has put itself to sleep
 
 
 class Hypervisor:
@@ -58,11 +71,16 @@ class Hypervisor:
         self.network = network
         self._links = Links(uri, self._begin)
         self._stopped: Callable[[str], None] = lambda _machine: None
+        self._slept: Callable[[str], None] = lambda _machine: None
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
     def on_stop(self, callback: Callable[[str], None]) -> None:
         """Have `callback(machine id)` called, in another thread, when any domain stops."""
         self._stopped = callback
+
+    def on_sleep(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest puts itself to sleep, or wakes."""
+        self._slept = callback
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
@@ -134,6 +152,11 @@ class Hypervisor:
             raise UnknownError(f"libvirt does not tell of machine {machine}: {error}") from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
+    def is_asleep(self, machine: str) -> bool:
+        """Whether the guest has put itself to sleep. Raises ConflictError if it does not run."""
+        with self._acting(machine) as domain:
+            return _sleeps(domain)
+
     def shutdown(self, machine: str) -> None:
         """Press the machine's power button (ACPI); one that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
@@ -141,25 +164,32 @@ class Hypervisor:
 
     def reboot(self, machine: str) -> None:
         """Ask the guest to start anew (ACPI)."""
-        with self._acting(machine) as domain:
+        with self._awake(machine) as domain:
             domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
 
     def reset(self, machine: str) -> None:
         """Start the machine anew at once, as a reset button does."""
-        with self._acting(machine) as domain:
+        with self._awake(machine) as domain:
             domain.reset()
 
     def suspend(self, machine: str) -> None:
         """Hold the machine's CPUs; it keeps its memory. One that is held already is success."""
-        with self._acting(machine) as domain:
+        with self._awake(machine) as domain:
             if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
                 domain.suspend()
 
     def resume(self, machine: str) -> None:
-        """Let the machine's CPUs run again."""
+        """Let the machine's CPUs run again; a guest that has put itself to sleep is woken."""
         with self._acting(machine) as domain:
             if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 domain.resume()
+            if _sleeps(domain):
+                domain.pMWakeup()
+                deadline = time.monotonic() + _WAKING
+                while _sleeps(domain):
+                    if time.monotonic() > deadline:
+                        raise WnodesError("the guest does not wake")
+                    time.sleep(0.1)
 
     def save(self, machine: str, file: Path) -> None:
         """Write the machine's memory to a file and end it. One that is gone is success."""
@@ -262,6 +292,14 @@ class Hypervisor:
                     raise UnknownError(f"machine {machine}: {error}") from error
                 raise WnodesError(f"machine {machine}: {error}") from error
 
+    @contextmanager
+    def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
+        """The same of a guest that can be told something: one that sleeps is a ConflictError."""
+        with self._acting(machine) as domain:
+            if _sleeps(domain):
+                raise ConflictError("the guest has put itself to sleep: start it first")
+            yield domain
+
     def _is_there(self, machine: str) -> bool:
         return machine in self.domains()
 
@@ -274,7 +312,7 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(domain.UUIDString(), job, restart, *_paused(domain))
+        return Domain(domain.UUIDString(), job, restart, *_stands_still(domain))
 
     def _connect(self) -> libvirt.virConnect:
         return self._links.shared()
@@ -292,12 +330,17 @@ class Hypervisor:
         guestnets.have_network(link, self.network)
 
     def _event(
-        self, _link: object, domain: libvirt.virDomain, event: int, _detail: int, _opaque: object
+        self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
     ) -> None:
+        woken = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
         if event in (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED):
-            # Not in libvirt's own thread: the callback asks libvirt things.
-            machine = domain.UUIDString()
-            threading.Thread(target=self._stopped, args=(machine,), daemon=True).start()
+            callback = self._stopped
+        elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == woken:
+            callback = self._slept
+        else:
+            return
+        # Not in libvirt's own thread: the callback asks libvirt things.
+        threading.Thread(target=callback, args=(domain.UUIDString(),), daemon=True).start()
 
 
 def _usual_uids() -> Iterator[int]:
@@ -366,13 +409,16 @@ def _create(link: libvirt.virConnect, xml: str) -> None:
         time.sleep(0.2)
 
 
-def _paused(domain: libvirt.virDomain) -> tuple[bool, bool]:
-    """Whether QEMU holds it for want of room, and whether somebody has suspended it."""
+def _stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
+    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
     try:
         state, reason = domain.state()
     except libvirt.libvirtError:
-        return False, False  # gone since it was listed
-    if state != libvirt.VIR_DOMAIN_PAUSED:
-        return False, False
+        return False, False, False  # gone since it was listed
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
     full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
-    return full, not full
+    return paused and full, paused and not full, state == libvirt.VIR_DOMAIN_PMSUSPENDED
+
+
+def _sleeps(domain: libvirt.virDomain) -> bool:
+    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)

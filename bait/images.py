@@ -36,13 +36,16 @@ class Cache:
         limit: int,
         in_use: Callable[[], set[str]],
         reader: Callable[[], int | None],
+        credentials: str | None = None,
     ) -> None:
         """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
-        `reader` the uid of QEMU's user, who reads disks that nobody has looked at."""
+        `reader` the uid of QEMU's user, who reads disks that nobody has looked at. `credentials`
+        is the file of those that web servers ask for."""
         self.folder = folder
         self.limit = limit
         self._in_use = in_use
         self._reader = reader
+        self._credentials = credentials
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         have(folder, PASSED)
@@ -111,7 +114,9 @@ class Cache:
 
         try:
             with new.open("wb") as file:
-                for chunk in source.read_watched(part.source, check, fits):
+                for chunk in source.read_watched(
+                    part.source, check, fits, credentials=self._credentials
+                ):
                     fits(len(chunk))  # others write there too, and not every server tells a size
                     digest.update(chunk)
                     file.write(chunk)
@@ -201,7 +206,12 @@ def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
 
     Raises WnodesError.
     """
-    if references(disk, image.format, reader):
+    try:
+        found = references(disk, image.format, reader)
+    except WnodesError as error:
+        why = str(error).replace(f"Could not open '{disk}': ", "")  # the user knows no such file
+        raise WnodesError(f"image {image.tag}: its disk can't be read: {why}") from error
+    if found:
         raise WnodesError(f"image {image.tag}: its disk refers to another file: flatten it first")
 
 

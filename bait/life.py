@@ -29,8 +29,11 @@ _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {
         _S.BUILDING: (_S.STARTING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
         _S.STARTING: (_S.READY, _S.BUILDING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
         # To BUILDING: a cold restart, in the same lease.
-        _S.READY: (_S.SUSPENDED, _S.BUILDING, _S.STOPPING, _S.HIBERNATING, _S.ENDING),
+        _S.READY: (
+            *(_S.SUSPENDED, _S.ASLEEP, _S.BUILDING, _S.STOPPING, _S.HIBERNATING, _S.ENDING),
+        ),
         _S.SUSPENDED: (_S.READY, _S.STOPPING, _S.HIBERNATING, _S.ENDING),
+        _S.ASLEEP: (_S.READY, _S.STOPPING, _S.ENDING),
         # To HIBERNATED: its lease ended while its memory was written.
         _S.STOPPING: (_S.STOPPED, _S.HIBERNATED, _S.ENDING, None),
         # To READY: its memory could not be written. To STOPPED: it ended meanwhile.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from bait import marks, metrics
 from bait.build import Builder, paths
@@ -53,6 +53,9 @@ class Hand(Protocol):
     def stopped(self, row: Row) -> None:
         """The machine's domain has stopped by itself."""
 
+    def slept(self, row: Row) -> None:
+        """The guest has put itself to sleep, or has woken."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -90,7 +93,8 @@ class Node:
         self._said: dict[tuple[Act, str], str] = {}
         self._acting: dict[str, threading.Thread] = {}
         self._sizes: dict[str, int] = {}
-        builder.hypervisor.on_stop(self._stopped)
+        builder.hypervisor.on_stop(lambda machine: self._told(machine, "stopped"))
+        builder.hypervisor.on_sleep(lambda machine: self._told(machine, "slept"))
 
     def release(self, job: str) -> Row | None:
         """End every machine of the job; when this returns nothing of them runs.
@@ -111,13 +115,15 @@ class Node:
             raise AbsentError(f"no machine {machine} here")
         self.hands[row.kind].end(row)
 
-    def _stopped(self, machine: str) -> None:
+    def _told(self, machine: str, what: Literal["stopped", "slept"]) -> None:
+        """libvirt has told this of a domain."""
         try:
             row = self.ledger.get(machine)
             if row:
-                self.hands[row.kind].stopped(row)
+                hand = self.hands[row.kind]
+                hand.stopped(row) if what == "stopped" else hand.slept(row)
         except WnodesError as error:  # the next reconciliation sees it too
-            log.warning("stopped: %s", error, extra={"job": "", "machine": machine})
+            log.warning("%s: %s", what, error, extra={"job": "", "machine": machine})
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""

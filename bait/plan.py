@@ -17,7 +17,7 @@ from wnodes_lrms.model import Kind, State
 
 AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
 MAKING = frozenset({State.REQUESTED, State.BUILDING, State.STARTING})
-_RUNS = frozenset({State.BOOTING, State.READY, State.SUSPENDED})
+_RUNS = frozenset({State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP})
 
 
 class Act(StrEnum):
@@ -27,6 +27,7 @@ class Act(StrEnum):
     ADOPT = "adopt"  # it boots or runs: go on watching it
     WAKE = "wake"  # it is held and should run: its disk could not be written, or it was resumed
     HOLD = "hold"  # cloud: it runs and should be suspended
+    FOLLOW = "follow"  # cloud: the guest has put itself to sleep, or has woken: write that down
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
     END = "end"  # its job is over: remove all it has
@@ -183,14 +184,21 @@ def _awake(row: Row, evidence: Evidence) -> _Found | None:
     domain = evidence.domains[row.id] if evidence.domains else None
     if row.state is State.READY and domain and domain.stuck:
         return Act.WAKE, "its disk could not be written"
+    if row.state is State.READY and domain and domain.asleep:
+        return Act.WAKE, "the guest has put itself to sleep, and its job waits"
     return None
 
 
 def _as_suspended(row: Row, evidence: Evidence) -> _Found | None:
     """A bait may have been killed between the word and the deed."""
     domain = evidence.domains[row.id] if evidence.domains else None
-    if domain and row.state is State.SUSPENDED and not (domain.held or domain.stuck):
-        return Act.HOLD, "its suspension was begun"
+    if domain and row.state is State.READY and domain.asleep:
+        return Act.FOLLOW, "the guest has put itself to sleep"
+    if domain and row.state is State.ASLEEP and not domain.asleep:
+        return Act.FOLLOW, "the guest has woken"
+    if domain and row.state is State.SUSPENDED:
+        still = domain.held or domain.stuck or domain.asleep
+        return None if still else (Act.HOLD, "its suspension was begun")
     if domain and row.state is State.READY and domain.held:
         return Act.WAKE, "its resumption was begun"
     return _awake(row, evidence)

@@ -89,7 +89,7 @@ def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Mo
         # A start that a killed bait began, and nobody finished, has cost nothing.
         db.execute("DELETE FROM usage WHERE machine = ? AND ended IS NULL AND ran = 0", (machine,))
         _open(db, subject, at)
-    elif state is State.SUSPENDED:
+    elif state in (State.SUSPENDED, State.ASLEEP):
         _turn(db, machine, Clock.HELD)
     elif state in _RUNNING:
         _turn(db, machine, Clock.RUNS)

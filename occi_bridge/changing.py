@@ -21,6 +21,7 @@ from occi_bridge.world import asked_to_end
 
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
+_AT_REST = ("stopped", "failed")  # of a machine that a lease can't start again
 
 
 def change(
@@ -62,8 +63,10 @@ def _resize(desk: Desk, row: Compute, attributes: Mapping[str, Value]) -> None:
     name = hostname(attributes[_HOSTNAME], row.uid) if _HOSTNAME in attributes else row.hostname
     if (cores, memory, name) == (row.cores, row.memory, row.hostname):
         return
-    if row.lease or row.desired != "inactive":
+    if row.desired != "inactive":
         raise OcciError(409, "its size and host name can only be changed while it is stopped")
+    if row.lease and row.state not in _AT_REST:  # a new start may still go into it
+        raise OcciError(409, "its lease is still being given back: try again in a moment")
     if not row.saved:
         check_image(desk, row.image, memory)
     check_quota(desk, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
@@ -167,6 +170,8 @@ def _restart(desk: Desk, row: Compute, method: str) -> None:
 
 def _suspend(desk: Desk, row: Compute, method: str) -> None:
     if row.desired == "suspended" or (row.state == "suspended" and row.desired != "active"):
+        if method == "hibernate" and row.state == "suspended" and row.lease:
+            raise OcciError(409, "the machine is suspended, in its lease: start it first")
         return
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be suspended")

@@ -85,6 +85,12 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
         change.why = f"{row.state or 'nothing'} → {machine.state} on {sight.node}"
         if machine.state == "running":
             change.values["reason"] = ""
+    if row.lease and machine.lease == row.lease and not row.act.startswith("suspend"):
+        # Nobody asked: the guest has put itself to sleep, or has woken by its own clock.
+        if (row.state, machine.state, row.desired) == ("running", "suspended", "active"):
+            change.values |= {"desired": "suspended", "reason": machine.reason}
+        elif (row.state, machine.state, row.desired) == ("suspended", "running", "suspended"):
+            change.values["desired"] = "active"
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
         # It could not be; and a later wish is not to be taken for this one.
         change.values |= {"desired": "active", "reason": machine.reason, "act": ""}

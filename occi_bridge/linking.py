@@ -23,7 +23,6 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.SOURCE,
     schema.TARGET,
     schema.CORES,
-    schema.MEMORY,
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",
@@ -37,8 +36,10 @@ _APART = {  # attributes that have a column, or that only the baits can know
 }
 
 
-def columns(desk: Desk, new: New) -> dict[str, object]:
-    """What every new row has.
+def columns(desk: Desk, new: New, owner: str = "") -> dict[str, object]:
+    """What every new row has. `owner` is whose it is, if not this user's.
+
+    An id is its owner's: what others have called so, who are not seen, is nobody's business.
 
     Raises OcciError 409 where the id is taken, 403 for too many mixins, 503 while too much of what
     the user has deleted is still there.
@@ -51,12 +52,13 @@ def columns(desk: Desk, new: New) -> dict[str, object]:
         raise OcciError(503, said, _RETRY)
     name = str(new.attributes.get(schema.ID) or uid)
     of = tables.entity.c
-    if name != uid and desk.link.execute(sa.select(of.uid).where(of.id == name)).first():
+    near = sa.or_(of.owner == (owner or desk.user.key), desk.visible())
+    if name != uid and desk.link.execute(sa.select(of.uid).where(of.id == name, near)).first():
         raise OcciError(409, f"{schema.ID}: {name} is taken")
     return {
         "uid": uid,
         "id": name,
-        "owner": desk.user.key,
+        "owner": owner or desk.user.key,
         "shared": desk.shared,
         "created": time.time(),
         "mixins": list(new.mixins),
@@ -139,8 +141,8 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
 
 def _of_machine(desk: Desk, machine: Compute, new: New) -> dict[str, object]:
     """The columns of a link: whoever makes it, it is its machine's."""
-    owner = {"owner": machine.owner, "shared": machine.shared, "compute": machine.uid}
-    return columns(desk, new) | owner
+    of_machine = {"shared": machine.shared, "compute": machine.uid}
+    return columns(desk, new, machine.owner) | of_machine
 
 
 def _check_once(desk: Desk, machine: Compute, net: Net) -> None:

@@ -1,7 +1,6 @@
 """Make entities: rows for what a checked request asks for, in one transaction."""
 
 import ipaddress
-import math
 import re
 
 from occi_bridge import networks, rows, schema, tables
@@ -143,8 +142,15 @@ def _subnet(wish: Value | None) -> ipaddress.IPv4Network | None:
     return subnet
 
 
+def whole_gib(size: Value) -> int:
+    """The size of a volume. Raises OcciError 400."""
+    if float(size) != int(size):
+        raise OcciError(400, f"occi.storage.size: {size} is no whole number of GiB")
+    return int(size)
+
+
 def _storage(desk: Desk, new: New) -> Storage:
-    size = math.ceil(float(new.attributes["occi.storage.size"]))
+    size = whole_gib(new.attributes["occi.storage.size"])
     check_quota(desk, desk.user.key, Amount(storage=size))
     row = Storage(**columns(desk, new), size=size)  # type: ignore[arg-type]
     rows.insert(desk.link, row)

@@ -41,7 +41,10 @@ def of_kind(service: Service, call: Call, model: Model, kind: Kind) -> Answer:
         if body.locations:
             named = {path_of(place, "X-OCCI-Location") for place in body.locations}
             paths = [path for path in paths if path in named]
-        _each(paths, lambda path: service.delete(call.user, path))
+        else:
+            fixed = service.fixed(call.user)
+            paths = [path for path in paths if path not in fixed]
+        service.delete_all(call.user, paths)
         return render.ok(media)
 
     return call.choose(
@@ -163,10 +166,9 @@ def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, med
         kinds = {category.id} if isinstance(category, Kind) else set(category.applies[:1])
     for kind in kinds or {schema.COMPUTE}:
         name, attributes = action(model, model.kinds[kind], call.query["action"], call.body)
-    _each(
-        [entity.path for entity in members],
-        lambda path: service.act(call.user, path, name, attributes),
-    )
+    fixed = service.fixed(call.user)
+    paths = [entity.path for entity in members if entity.path not in fixed]
+    service.act_all(call.user, paths, name, attributes)
     return render.ok(media)
 
 

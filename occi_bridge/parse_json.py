@@ -35,9 +35,11 @@ def body(text: str) -> Body:
     named = [_text(mixin, "mixins") for mixin in mixins if not isinstance(mixin, dict)]
     categories = [*_texts(document, "kind"), *named, *(mixin.id for mixin in definitions)]
     action = _texts(document, "action")
+    attributes, second = _attributes(document)
     return Body(
         categories=tuple(dict.fromkeys([*categories, *action])),
-        attributes=_attributes(document),
+        attributes=attributes,
+        second=second,
         links=tuple(_link(link) for link in _list(document, "links")),
         locations=tuple(_text(place, "locations") for place in _list(document, "locations")),
         definitions=definitions,
@@ -80,20 +82,17 @@ def _texts(document: Mapping[str, Any], key: str) -> list[str]:
     return [] if value is None else [_text(value, key)]
 
 
-def _attributes(document: Mapping[str, Any]) -> dict[str, Value]:
-    """The flat attributes, with those that the rendering has members of their own for."""
+def _attributes(document: Mapping[str, Any]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """The attributes, flat or in members of their own; and those members that say otherwise."""
     attributes = {
         _text(name, "attributes"): _value(name, value)
         for name, value in _object(document.get("attributes") or {}, "attributes").items()
     }
-    members = {"occi.core.id": _texts(document, "id")}
-    members |= {f"occi.core.{key}": _texts(document, key) for key in ("title", "summary")}
+    members = {f"occi.core.{key}": _texts(document, key) for key in ("id", "title", "summary")}
     members |= {f"occi.core.{key}": _end(document, key) for key in ("source", "target")}
-    for name, values in members.items():
-        for value in values:
-            if attributes.setdefault(name, value) != value:
-                raise OcciError(400, f"{name}: given twice, with different values")
-    return attributes
+    found: dict[str, Value] = {name: value for name, values in members.items() for value in values}
+    second = {n: value for n, value in found.items() if attributes.setdefault(n, value) != value}
+    return attributes, second
 
 
 def _value(name: str, value: object) -> Value:
@@ -118,7 +117,8 @@ def _end(document: Mapping[str, Any], key: str, member: str = "location") -> lis
 
 def _link(value: object) -> LinkBody:
     link = _object(value, "links")
-    attributes = _attributes(link)
+    given, second = _attributes(link)
+    attributes = dict(Body(attributes=given, second=second).settled({}).attributes)
     target = attributes.pop("occi.core.target", "")
     attributes.pop("occi.core.source", None)
     mixins = [_text(mixin, "mixins") for mixin in _list(link, "mixins")]

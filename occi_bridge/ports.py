@@ -66,6 +66,23 @@ class Service(Protocol):
         """Delete it, a resource with its links; it is 404 from then on. Raises OcciError."""
         ...
 
+    def delete_all(self, user: User, paths: Sequence[str]) -> None:
+        """Delete several, or none of them where one can't be; one that is gone is passed over.
+
+        Raises OcciError, with the path in its message.
+        """
+        ...
+
+    def fixed(self, user: User) -> frozenset[str]:
+        """The paths of what the user sees and nobody can change: the site's own."""
+        ...
+
+    def act_all(
+        self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
+    ) -> None:
+        """Act on several, or on none of them where one can't; as delete_all()."""
+        ...
+
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         """Carry out an action (its id) that the entity's kind has; defaults are filled in.
 

@@ -21,11 +21,14 @@ class Asked:
     attributes: dict[str, Value]
 
 
-def asked(model: Model, body: Body, has: Iterable[str] = ()) -> Asked:
-    """What a body asks for, of an entity that has these mixins already (ids).
+def asked(
+    model: Model, body: Body, has: Iterable[str] = (), before: Attributes | None = None
+) -> Asked:
+    """What a body asks for, of an entity that has these mixins (ids) and attributes already.
 
     Raises OcciError 400: an unknown category, more than one kind, an action.
     """
+    body = body.settled(before or {})
     kinds: dict[str, Kind] = {}
     mixins: dict[str, Mixin] = {}
     for name in body.categories:

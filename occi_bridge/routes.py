@@ -76,7 +76,14 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
         return render.entity(media, service.update(user, path, changes), model)
 
     def replace() -> Answer:
-        new = validate.replace(model, call.body, service.entity(user, path))
+        try:
+            old = service.entity(user, path)
+        except OcciError as fault:
+            if fault.status != 404:
+                raise
+            new = validate.create_at(model, call.body, kind, path)
+            return render.created(media, service.create(user, new), model, call.base)
+        new = validate.replace(model, call.body, old)
         return render.entity(media, service.replace(user, path, new), model)
 
     def delete() -> Answer:

@@ -115,6 +115,38 @@ class BridgeService:
 
         self._write(user, work)
 
+    def delete_all(self, user: User, paths: Sequence[str]) -> None:
+        def work(desk: Desk) -> None:
+            for path in paths:
+                with _at(path):
+                    try:
+                        row = _own(desk, path)
+                    except OcciError as fault:
+                        if fault.status == 404:  # it went with another of them
+                            continue
+                        raise
+                    if not isinstance(row, Network):
+                        _check_heard(desk)
+                    changing.delete(desk, row)
+
+        self._write(user, work)
+
+    def fixed(self, user: User) -> frozenset[str]:
+        return frozenset(f"/network/{net.name}" for net in self._site.granted(user.grant))
+
+    def act_all(
+        self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
+    ) -> None:
+        def work(desk: Desk) -> None:
+            for path in paths:
+                with _at(path):
+                    row = desk.find(path)
+                    if not isinstance(row, Net | Network):
+                        _check_heard(desk)
+                    changing.act(desk, row, action, attributes)
+
+        self._write(user, work)
+
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         def work(desk: Desk) -> Entity:
             row = desk.find(path)
@@ -231,6 +263,16 @@ class BridgeService:
                 )
                 for row in mine
             )
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    """Say of which of several the fault is."""
+    try:
+        yield
+    except OcciError as fault:
+        said = f"{path}: {fault.message}; nothing was changed"
+        raise OcciError(fault.status, said, fault.retry_after) from fault
 
 
 def _having(desk: Desk, mixin: str) -> list[Entity]:

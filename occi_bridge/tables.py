@@ -67,13 +67,14 @@ entity = Table(
     "entity",
     metadata,
     Column("uid", String(36), primary_key=True),
-    Column("id", String(64), unique=True),
+    Column("id", String(64)),
     Column("kind", String(16), nullable=False),
     Column("owner", Text, nullable=False, index=True),  # DN
     Column("shared", Text, nullable=False, index=True),  # group that sees it; "" for none
     _time("created"),
     Column("mixins", JSON, nullable=False),  # ids
     Column("attributes", JSON, nullable=False),  # those with no column of their own
+    UniqueConstraint("owner", "id"),
 )
 
 compute = Table(

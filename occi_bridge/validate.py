@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_
 
 from occi_bridge import schema
 from occi_bridge.model import Kind, Mixin, Model
@@ -68,6 +69,21 @@ def create(model: Model, body: Body) -> New:
     if not wish.kind:
         raise OcciError(400, "the kind is missing, as in Category: compute; scheme=…")
     return _new(model, wish.kind, wish, body.links, inline=False)
+
+
+def create_at(model: Model, body: Body, kind: Kind, path: str) -> New:
+    """What a request to create asks for at a path that the client chose (PUT where nothing is).
+
+    Raises OcciError 400, 404.
+    """
+    new = create(model, body)
+    name = path.rpartition("/")[2]
+    if new.kind != kind.id:
+        raise OcciError(400, f"{path} is for a {kind.term}, not for {new.kind}")
+    if new.attributes.get(schema.ID, name) != name:
+        raise OcciError(400, f"{schema.ID}: {new.attributes[schema.ID]} is not that of {path}")
+    own = definition(model, definitions(kind, ()), kind, schema.ID)
+    return replace_(new, attributes={**new.attributes, schema.ID: checked(own, name)})
 
 
 def update(model: Model, body: Body, entity: Entity) -> Changes:
@@ -146,7 +162,7 @@ def replace(model: Model, body: Body, entity: Entity) -> New:
 
 def _of(model: Model, body: Body, entity: Entity) -> tuple[Kind, Asked, list[Mixin]]:
     """An entity's kind, what is asked of it, and the mixins that it has."""
-    wish = asked(model, body, entity.mixins)
+    wish = asked(model, body, entity.mixins, entity.attributes)
     kind = model.kinds[entity.kind]
     if wish.kind and wish.kind.id != kind.id:
         raise OcciError(400, f"{entity.path} is a {kind.term}, not a {wish.kind.term}")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import dsa, rsa
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from occi_bridge import schema
@@ -13,6 +14,8 @@ from occi_bridge.model import Attribute
 from occi_bridge.parse_common import path_of, shown
 from occi_bridge.wire import OcciError, Value
 
+_KEY_KINDS = re.compile(r"(?<!\S)(?:(?:sk-)?ssh-[a-z0-9@.-]+|(?:sk-)?ecdsa-[a-z0-9@.-]+) +AAAA")
+_RSA_LEAST = 1024  # bits: what OpenSSH takes
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -54,8 +57,23 @@ def _public_key(text: str) -> str:
     key = text.strip()
     if "PRIVATE KEY" in key:
         raise OcciError(400, f"{schema.PUBLIC_KEY}: that is a private key; keep it, send the .pub")
+    kind = key.partition(" ")[0]
+    if "-cert-" in kind:
+        raise OcciError(
+            400,
+            f"{schema.PUBLIC_KEY}: that is a certificate; send the key that it is for, the .pub",
+        )
+    if "\n" in key or len(_KEY_KINDS.findall(key)) > 1:
+        raise OcciError(400, f"{schema.PUBLIC_KEY}: more than one key; one can be given")
     try:
-        load_ssh_public_key(key.encode())
+        found = load_ssh_public_key(key.encode())
+        if isinstance(found, dsa.DSAPublicKey):
+            raise OcciError(400, f"{schema.PUBLIC_KEY}: SSH servers take no DSA keys any more")
+        if isinstance(found, rsa.RSAPublicKey) and found.key_size < _RSA_LEAST:
+            raise OcciError(
+                400,
+                f"{schema.PUBLIC_KEY}: RSA of {found.key_size} bits: {_RSA_LEAST} are the least",
+            )
     except (ValueError, UnsupportedAlgorithm, TypeError) as error:
         raise OcciError(
             400,

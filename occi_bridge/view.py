@@ -56,6 +56,13 @@ def state(row: Compute) -> str:
     return "suspended" if row.state == "suspended" else "inactive"
 
 
+def gib(row: Compute) -> Value:
+    """The memory as its user gave it, as long as it is that: a machine has whole MiB."""
+    given = row.attributes.get(schema.MEMORY)
+    same = isinstance(given, int | float) and round(given * 1024) == row.memory
+    return given if given is not None and same else row.memory / 1024
+
+
 def compute(
     row: Compute, cards: Sequence[Interface], volumes: Sequence[Attachment], around: Around
 ) -> Entity:
@@ -67,7 +74,7 @@ def compute(
         "occi.compute.architecture": "x64" if row.image.endswith("_x86_64") else "x86",
         **{name: value for name, value in row.attributes.items() if name.startswith("occi.comp")},
         schema.CORES: row.cores,
-        schema.MEMORY: row.memory / 1024,
+        schema.MEMORY: gib(row),
         "occi.compute.hostname": row.hostname,
         "occi.compute.state": now,
     }
@@ -106,6 +113,8 @@ def _message(row: Compute, now: str) -> str:
     if now in ("error", "active") or row.desired != "active":
         going = {"inactive": "shutting down", "suspended": "being suspended"}
         text = row.reason
+        if now == "inactive" and row.lease and row.desired == "inactive":
+            text = text or "giving its lease back"
         if now == "active":
             text = "restarting" if row.restart else going.get(row.desired, "") or row.reason
         return text or ("it failed" if now == "error" else "")

@@ -5,7 +5,7 @@ HTTP, and nothing is checked against the model yet (that is validate.py's).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 Value = str | int | float | bool
 Attributes = Mapping[str, Value]
@@ -66,7 +66,8 @@ class Body:
     `categories` are ids (scheme + term) in the order given, kind, mixins and actions alike;
     `action` is the action's id where the media type tells it apart (JSON). `locations` are
     X-OCCI-Location values or the lines of a uri-list. `definitions` are the categories that carry
-    enough to be added as a user's mixin (see Definition).
+    enough to be added as a user's mixin (see Definition). `second` are values of those
+    attributes that JSON has in two places, where they differ.
     """
 
     categories: tuple[str, ...] = ()
@@ -75,6 +76,18 @@ class Body:
     locations: tuple[str, ...] = ()
     definitions: tuple[Definition, ...] = ()
     action: str | None = None
+    second: Attributes = field(default_factory=dict)
+
+    def settled(self, before: Attributes) -> "Body":
+        """The same with one value each: the one that differs from before, so that a rendering can
+        be changed in either place. Raises OcciError 400 where both do."""
+        attributes = dict(self.attributes)
+        for name, value in self.second.items():
+            if before.get(name) not in (value, attributes[name]):
+                raise OcciError(400, f"{name}: given twice, with different values")
+            if value != before[name]:
+                attributes[name] = value
+        return replace(self, attributes=attributes, second={})
 
 
 @dataclass(frozen=True, slots=True)

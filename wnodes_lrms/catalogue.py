@@ -1,19 +1,48 @@
 """The catalogue of images: one TOML file a tag, in a folder that is the same on every node."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from wnodes_lrms.config import TAG, Tag
 from wnodes_lrms.errors import ConfigError, RejectedError
 from wnodes_lrms.folders import LISTED, have
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Source = Annotated[str, StringConstraints(pattern=r"^(/|https?://)\S+$")]
+# Parameters of a URL that let whoever has them in: of signed URLs, and of many programs.
+_KEY = re.compile(
+    r"[?&#;](?:[^=&]*(?:token|secret|passw|signature|credential)[^=&]*|sig|auth|(?:api|access)?_?key)=",
+    re.IGNORECASE,
+)
+
+
+def _public(source: str) -> str:
+    """A source that everybody may read: images are listed, and told of in jobs' errors."""
+    if source.startswith("/"):
+        return source
+    if "@" in source:
+        raise ValueError(
+            "has a user name or password, and everybody reads the catalogue: write them into the"
+            " file `credentials` of [images]; an @ in a path is %40"
+        )
+    if _KEY.search(source):
+        raise ValueError("has a key or token in its query, and everybody reads the catalogue")
+    return source
+
+
+Source = Annotated[str, StringConstraints(pattern=r"^(/|https?://)\S+$"), AfterValidator(_public)]
 
 
 class Part(BaseModel):
@@ -103,6 +132,7 @@ def remove(folder: Path, tag: str) -> None:
 def faults(error: ValidationError) -> list[str]:
     """What pydantic found wrong, a line each, with its place."""
     return [
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        f"{'.'.join(str(part) for part in fault['loc'])}: "
+        f"{fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors()
     ]

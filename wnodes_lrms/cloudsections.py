@@ -1,6 +1,7 @@
 """The tables of the configuration file that make the cloud way: the bait's side and the bridge."""
 
 import ipaddress
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -105,6 +106,26 @@ class Accounting(Section):
     )
 
 
+def _without_password(url: str) -> str:
+    """A database's URL that everybody may read, as they may this file."""
+    userinfo, at, rest = url.partition("://")[2].rpartition("@")
+    if not url.startswith("sqlite:") and (
+        (at and ":" in userinfo) or re.search(r"[?&](password|sslpassword)=", rest)
+    ):
+        raise ValueError(
+            "has a password, and everybody reads this file: use a client certificate, or name a"
+            " file of the bridge's user, mode 0600, as in ?passfile=/etc/wnodes/pgpass"
+        )
+    return url
+
+
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^(sqlite|postgresql\+psycopg)://"),
+    AfterValidator(_without_password),
+]
+
+
 class CloudNetwork(Section):
     """A network that cloud users see and link to."""
 
@@ -187,10 +208,9 @@ class Bridge(Section):
     ban_file: PathText = Field(
         "/etc/grid-security/ban_users.db", description="names and FQANs that are refused"
     )
-    database: str = Field(
+    database: DatabaseUrl = Field(
         "sqlite:////var/lib/wnodes/bridge/bridge.sqlite",
-        pattern=r"^(sqlite|postgresql\+psycopg)://",
-        description="SQLAlchemy's URL; several bridges share one PostgreSQL",
+        description="SQLAlchemy's URL, without a password; several bridges share one PostgreSQL",
     )
     order_key: PathText = Field(
         "/etc/wnodes/order.key", description="private key (PEM, Ed25519) that signs orders"

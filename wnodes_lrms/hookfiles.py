@@ -65,7 +65,7 @@ def install(hooks: Hooks) -> Outcome:
         changed.append(f"{place.path} -> {place.aside}")
     changed += [str(file.path) for file in wanted.files if _write(file, hooks.owner)]
     changed += [str(link.path) for link in wanted.links if _link(link)]
-    return Outcome(tuple(changed), wanted.lines)
+    return Outcome(tuple(changed), (*wanted.lines, *wanted.advice))
 
 
 def check(hooks: Hooks) -> list[Finding]:

@@ -42,14 +42,15 @@ class Place:
 class HookSet:
     """All that is to be there.
 
-    `lines`: what the batch system's configuration lacks. `adopt`: the places where the site's own
-    file stands now, and is to be set aside.
+    `lines`: what the batch system's configuration lacks; `advice`: what it may have besides.
+    `adopt`: the places where the site's own file stands now, and is to be set aside.
     """
 
     files: tuple[File, ...]
     links: tuple[Link, ...] = ()
     lines: tuple[str, ...] = ()
     adopt: tuple[Place, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

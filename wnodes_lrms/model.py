@@ -16,6 +16,7 @@ class State(StrEnum):
     BOOTING = "booting"
     READY = "ready"
     SUSPENDED = "suspended"  # paused, in its lease
+    ASLEEP = "asleep"  # the guest has put itself to sleep (ACPI S3), in its lease
     STOPPING = "stopping"  # asked to shut down; then STOPPED
     HIBERNATING = "hibernating"  # its memory is being written; then HIBERNATED
     STOPPED = "stopped"  # no domain and no lease, its disk is kept

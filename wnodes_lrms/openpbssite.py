@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass
 
 from wnodes_lrms import openpbshooks
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.hookset import File, Hooks, HookSet, Site
 from wnodes_lrms.lease import FEATURE
 from wnodes_lrms.openpbs import attributes
@@ -13,6 +14,7 @@ from wnodes_lrms.resources import sources
 from wnodes_lrms.run import run
 
 _DEADLINE = 10.0
+_NO_NODES = "Server has no node list"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,18 @@ def present() -> Present | None:
         hook=hook,
         code=_imported("python") if hook else b"",
         config=_imported("config") if hook else b"",
-        nodes=f"resources_available.{FEATURE} = True" in _ask("pbsnodes", "-a"),
+        nodes=f"resources_available.{FEATURE} = True" in _nodes(),
     )
+
+
+def _nodes() -> str:
+    """What PBS says of its nodes; a server that has none yet calls that a failure."""
+    try:
+        return _ask("pbsnodes", "-a")
+    except UnknownError as error:
+        if _NO_NODES in str(error):
+            return ""
+        raise
 
 
 def _here(host: str) -> bool:

@@ -32,8 +32,14 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     fault = UnknownError if unknown else WnodesError
     ended = _ended(argv, deadline, fault, os.environ)
     if ended.status != 0:
-        raise fault(f"{argv[0]}: {_reason(ended.errors) or f'exit status {ended.status}'}")
+        raise fault(told(argv[0], _reason(ended.errors) or f"exit status {ended.status}"))
     return ended.output
+
+
+def told(program: str, why: str) -> str:
+    """A program's complaint, with its name before it, once: most programs say it themselves."""
+    name = program.rpartition("/")[2]
+    return f"{name}: {why.removeprefix(f'{name}: ')}"
 
 
 def _reason(errors: str) -> str:

@@ -83,6 +83,12 @@ class Images(Section):
     catalogue: PathText = Field(
         "/etc/wnodes/images", description="one `<tag>.toml` an image, the same on all nodes"
     )
+    credentials: PathText | None = Field(
+        None,
+        description="who the node is to the web servers that images come from, as netrc(5) has it"
+        " (`machine HOST login NAME password WORD`); root's, mode 0600. A URL with a password in it"
+        " is refused: everybody reads the catalogue",
+    )
     cache_dir: PathText = Field("/var/cache/wnodes/%n", description="verified copies")
     cache_limit: int = Field(
         51200,

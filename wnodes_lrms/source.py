@@ -1,12 +1,17 @@
-"""Where image files come from: a path that the node can read, or an http(s) URL."""
+"""Where image files come from: a path that the node can read, or an http(s) URL.
+
+What lets us into a web server is in a file of root's alone (netrc(5)), never in a URL.
+"""
 
 import errno
 import hashlib
+import netrc
 import os
 import queue
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 
@@ -25,11 +30,33 @@ def any_size(_size: int) -> None:
     """For those who only look at the bytes."""
 
 
-def read(source: str, fits: Fits = any_size) -> Iterator[bytes]:
+def login(credentials: str | None) -> httpx.Auth | None:
+    """Who we are to web servers, by a file in the form of netrc(5); None: nobody.
+
+    A server that redirects to another one does not have it sent there. Raises WnodesError, with
+    nothing out of the file in it: it can't be read, or others can.
+    """
+    if credentials is None:
+        return None
+    try:
+        status = Path(credentials).stat()
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o077:
+            raise WnodesError(f"{credentials}: must be root's, with mode 0600")
+        return httpx.NetRCAuth(credentials)
+    except OSError as error:
+        raise WnodesError(f"{credentials}: {error.strerror}") from error
+    except (netrc.NetrcParseError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None)
+        at = f", line {line}" if line else ""
+        raise WnodesError(f"{credentials}{at}: is not as netrc(5) has it") from None
+
+
+def read(source: str, fits: Fits = any_size, *, credentials: str | None = None) -> Iterator[bytes]:
     """The bytes of a file or an http(s) URL, in pieces.
 
     `fits` hears how many are to come before the first does, where that is told, and may raise.
-    Raises WnodesError if it is unreachable, no regular file, or longer than it was said to be.
+    `credentials` is as login() takes it. Raises WnodesError if it is unreachable, no regular file,
+    or longer than it was said to be.
     """
     if source.startswith("/"):
         try:
@@ -37,9 +64,10 @@ def read(source: str, fits: Fits = any_size) -> Iterator[bytes]:
         except OSError as error:
             raise WnodesError(f"image source {source}: {error.strerror}") from error
         return
+    auth = login(credentials)
     try:
         with httpx.stream(
-            "GET", source, timeout=_TIMEOUT, follow_redirects=True, headers=_PLAIN
+            "GET", source, timeout=_TIMEOUT, follow_redirects=True, headers=_PLAIN, auth=auth
         ) as answer:
             answer.raise_for_status()
             if "Content-Length" in answer.headers:  # httpx sees that it is kept to
@@ -69,7 +97,13 @@ def _of_file(source: str, fits: Fits) -> Iterator[bytes]:
             yield chunk
 
 
-def read_watched(source: str, check: Callable[[], None], fits: Fits = any_size) -> Iterator[bytes]:
+def read_watched(
+    source: str,
+    check: Callable[[], None],
+    fits: Fits = any_size,
+    *,
+    credentials: str | None = None,
+) -> Iterator[bytes]:
     """The same, with `check` called several times a second: it may raise to stop.
 
     The source is read in a thread of its own: one that stands still can't be interrupted, and
@@ -88,7 +122,7 @@ def read_watched(source: str, check: Callable[[], None], fits: Fits = any_size) 
 
     def work() -> None:
         try:
-            for chunk in read(source, fits):
+            for chunk in read(source, fits, credentials=credentials):
                 put(chunk)
                 if unwanted.is_set():
                     return
@@ -113,9 +147,9 @@ def read_watched(source: str, check: Callable[[], None], fits: Fits = any_size) 
         unwanted.set()
 
 
-def sha256(source: str) -> str:
+def sha256(source: str, credentials: str | None = None) -> str:
     """The SHA-256 of all bytes, in hexadecimal. Raises WnodesError if unreachable."""
     digest = hashlib.sha256()
-    for chunk in read(source):
+    for chunk in read(source, credentials=credentials):
         digest.update(chunk)
     return digest.hexdigest()

@@ -60,8 +60,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Present:
-    """What the host has now: pbs_mom's config, None where there is no pbs_mom; torque.cfg; and
-    the content of each place, and of what waits beside it."""
+    """What the host has now: pbs_mom's config, None where none was ever set up or has run;
+    torque.cfg; and the content of each place, and of what waits beside it."""
 
     config: str | None
     cfg: str
@@ -84,8 +84,10 @@ def plan(site: Site, rules: Policy, now: Present, copied: Mapping[str, bytes]) -
     ]
     if now.config is None:
         ours = site.folder / "submitfilter"
-        lacks = [] if _filter(now) == str(ours) else [f"torque.cfg: SUBMITFILTER {ours}"]
-        return HookSet(tuple(files), lines=tuple(lacks))
+        lacks = (
+            [] if _filter(now) == str(ours) else [f"torque.cfg: SUBMITFILTER {ours}"]
+        )  # a courtesy
+        return HookSet(tuple(files), advice=tuple(lacks))
     files.append(
         _rendered(
             site,
@@ -200,8 +202,9 @@ class TorqueHooks(Hooks):
         return tags(self.site, self.rules)
 
     def _present(self) -> Present:
+        # The folder alone says nothing: Torque's own installation makes it on a server, too.
         config = content_of(self.site.mom / "config")
-        if config is None and self.site.mom.is_dir():
+        if config is None and (self.site.mom / "mom.lock").exists():
             config = b""
         cfg = content_of(self.site.home / "torque.cfg") or b""
         return Present(

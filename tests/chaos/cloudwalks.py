@@ -23,6 +23,8 @@ def life(stage: Stage) -> None:
     mine.says("echo kept >/root/kept; sync", "")
     mine.act("suspend", method="suspend")
     mine.is_("suspended").act("start")
+    mine.is_("active").sleep()
+    mine.is_("suspended").act("start")
     mine.is_("active").act("stop", method="poweroff")
     mine.is_("inactive").act("start")
     mine.is_("active").act("suspend", method="hibernate")
@@ -76,7 +78,9 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
             mine.act("start")
         else:
             stage.at(state, act)
-            if state in (State.STOPPING, State.STOPPED):
+            if state is State.ASLEEP:
+                mine.sleep()
+            elif state in (State.STOPPING, State.STOPPED):
                 mine.act("stop", method="poweroff")
             else:
                 mine.act("suspend", method="suspend" if state is State.SUSPENDED else "hibernate")
@@ -254,7 +258,7 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     "cloud: life": life,
     **{
         f"cloud: lease cancelled while {state}": partial(stopped, state)
-        for state in (*_MAKING, State.READY, State.SUSPENDED, State.HIBERNATING)
+        for state in (*_MAKING, State.READY, State.SUSPENDED, State.ASLEEP, State.HIBERNATING)
     },
     **{
         f"cloud: deleted while {state}": partial(deleted, state)
@@ -265,7 +269,7 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     },
     **{
         f"cloud: destroyed by its bait while {state}": partial(destroyed, state)
-        for state in (State.REQUESTED, State.BUILDING, State.SUSPENDED)
+        for state in (State.REQUESTED, State.BUILDING, State.SUSPENDED, State.ASLEEP)
     },
     **{f"cloud: first start fails while {s}": partial(first_start_fails, s) for s in _MAKING},
     **{f"cloud: later start fails while {s}": partial(later_start_fails, s) for s in _MAKING},

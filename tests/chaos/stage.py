@@ -195,6 +195,11 @@ class CloudMachine:
         self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
         return self
 
+    def sleep(self) -> None:
+        """The guest puts itself to sleep, once nobody waits for its word."""
+        asleep = "(sleep 1; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &"
+        self.machine.try_ssh(asleep)
+
     def _runs(self) -> bool:
         """Whether the bait has it running: what is being stopped is active to its user, too."""
         return self.stage.box.rows().get(self.machine.id) == State.READY

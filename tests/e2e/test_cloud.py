@@ -170,6 +170,37 @@ def test_suspend_and_hibernate(alice: Cloud, key: Key) -> None:
     assert the_lease().number != job
 
 
+def test_a_guest_that_puts_itself_to_sleep(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    job, process = the_lease().number, call("virsh", "domid", machine.id)
+
+    def sleeps() -> None:
+        machine.ssh("(sleep 1; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &")
+        machine.wait("suspended")
+        message = machine.show()["occi.compute.state.message"]
+        assert message == "the guest has put itself to sleep"
+        assert call("virsh", "domstate", machine.id).strip() == "pmsuspended"
+
+    sleeps()
+    with pytest.raises(AssertionError, match=r"409 .*only an active one can be restarted"):
+        machine.act("restart", method="graceful")
+    machine.act("suspend", method="suspend")  # it stands still
+    with pytest.raises(AssertionError, match=r"409 .*start it first"):
+        machine.act("suspend", method="hibernate")
+    machine.act("start")
+    machine.wait("active")
+    machine.boot_id()  # under emulation not all kernels come out of it with their memory
+    sleeps()
+    call("virsh", "dompmwakeup", machine.id)  # as its own clock would
+    machine.wait("active")
+    machine.boot_id()
+    assert (call("virsh", "domid", machine.id), the_lease().number) == (process, job)
+    sleeps()
+    machine.act("stop")
+    machine.wait("inactive")
+    wait_until(lambda: not leases(), 30, "its lease is freed")
+
+
 def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Key) -> None:
     machine = alice.machine(key=key).wait("active")
     machine.ssh("echo saved > /root/saved; sync")

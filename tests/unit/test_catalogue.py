@@ -129,3 +129,32 @@ def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
     file.mkdir()
     with pytest.raises(ConfigError, match="can't be read: Is a directory"):
         catalogue.read(tmp_path, TAG)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "http://user:hunter2@127.0.0.1/image",
+        "https://hunter2@example.org/image",
+        "https://user:hun/ter2@example.org/image",
+        "https://user:hun?ter2@example.org/image",
+        "https://example.org/image?token=hunter2",
+        "https://example.org/image?a=b&X-Amz-Signature=hunter2",
+        "https://example.org/image?sv=1&sig=hunter2",
+        "https://example.org/image?api_key=hunter2",
+    ],
+)
+def test_a_source_with_a_secret_is_refused_and_not_repeated(tmp_path: Path, source: str) -> None:
+    file = catalogue.write(tmp_path, FULL)
+    file.write_text(file.read_text().replace(FULL.disk.source, source))
+    with pytest.raises(ConfigError, match="everybody reads the catalogue") as caught:
+        catalogue.read(tmp_path, TAG)
+    assert "disk.source: has a" in str(caught.value)
+    assert "ter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["/srv/images@old/disk", "https://example.org/a%40b?download=1&version=keyed"]
+)
+def test_a_source_without_one_is_taken(source: str) -> None:
+    assert Part(source=source, sha256="0" * 64).source == source

@@ -319,3 +319,35 @@ def test_tags(file: Path, tag: str, good: bool) -> None:
         assert config.load(file).allow[0].image == tag
     else:
         assert [fault.partition(": ")[0] for fault in faults(file, text)] == ["allow[1].image"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://bridge:hunter2@db.example.org/bridge",
+        "postgresql+psycopg://bridge:hun/te@r2@db.example.org/bridge",
+        "postgresql+psycopg://bridge@db.example.org/bridge?password=hunter2",
+        "postgresql+psycopg://bridge@/bridge?host=/run&sslpassword=hunter2",
+    ],
+)
+def test_a_database_with_a_password_is_refused_and_not_repeated(file: Path, url: str) -> None:
+    (fault,) = faults(file, BRIDGE + f'database = "{url}"\n')
+    assert fault.startswith("bridge.database: has a password, and everybody reads this file")
+    assert "passfile" in fault
+    assert "r2" not in fault
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:////srv/a:b@c.sqlite",
+        "postgresql+psycopg://wnodes@db.example.org:5432/bridge?passfile=/etc/wnodes/pgpass",
+        "postgresql+psycopg://postgres@/bridge?host=/run/postgresql",
+        "postgresql+psycopg:///bridge",
+    ],
+)
+def test_a_database_without_one_is_taken(file: Path, url: str) -> None:
+    file.write_text(BRIDGE + f'database = "{url}"\n')
+    bridge = config.load(file).bridge
+    assert bridge
+    assert bridge.database == url

@@ -1,6 +1,7 @@
 """What OpenPBS gets of the hooks, and what the doctor says, on what PBS 23.06 really printed."""
 
 import json
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from wnodes_lrms import openpbschecks, openpbshooks, openpbssite
 from wnodes_lrms.doctor import Check, Status
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.hookset import Site, is_ours
 from wnodes_lrms.openpbs import parse_node
 from wnodes_lrms.openpbshooks import COPIED, Present
@@ -109,6 +111,24 @@ def test_hooks_are_read_on_the_servers_host_only(monkeypatch: pytest.MonkeyPatch
     assert openpbssite.server()["server_host"] == "pbsbox"
     monkeypatch.setattr(socket, "gethostname", lambda: "hv7.site.org")
     assert openpbssite.present() is None
+
+
+def test_a_server_that_has_no_nodes_yet_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, script in (
+        ("qstat", "cat <<'END'\n" + recorded("server.qstat") + "\nEND"),
+        ("qmgr", ""),
+        ("pbsnodes", "echo 'pbsnodes: Server has no node list' >&2; exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(socket, "gethostname", lambda: "pbsbox")
+    assert openpbssite.present() == Present()
+    (tmp_path / "pbsnodes").write_text("#!/bin/sh\necho 'pbsnodes: cannot connect' >&2; exit 1\n")
+    with pytest.raises(UnknownError, match="cannot connect"):
+        openpbssite.present()
 
 
 def status(check: Check) -> Status:

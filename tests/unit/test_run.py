@@ -85,3 +85,12 @@ def test_a_daemon_that_keeps_the_output_open_does_not_hold_us(tmp_path: Path) ->
 
 def test_much_output_does_not_block() -> None:
     assert len(sh("head -c 3000000 /dev/zero; head -c 300000 /dev/zero >&2")) == 3000000
+
+
+def test_a_program_is_named_once(tmp_path: Path) -> None:
+    program = tmp_path / "prog"
+    program.write_text("#!/bin/sh\necho 'prog: no such thing' >&2; exit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(WnodesError) as caught:
+        run([str(program)], deadline=5)
+    assert str(caught.value) == "prog: no such thing"

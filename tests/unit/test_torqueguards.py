@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from wnodes_lrms import hookfiles
 from wnodes_lrms.config import Default
 from wnodes_lrms.hookset import is_ours
 from wnodes_lrms.policy import Policy
-from wnodes_lrms.torquehooks import COPIED, Present, Site, plan, take_back
+from wnodes_lrms.torquehooks import COPIED, Present, Site, TorqueHooks, plan, take_back
 
 pytestmark = pytest.mark.integration
 
@@ -226,7 +227,7 @@ def test_what_is_told_to_the_site(tmp_path: Path) -> None:
     assert take_back(host.site, two) == []
     submits = plan(host.site, rules, Present(None, "QSUBSLEEP 1\n", {}), copied)
     filter_ = host.site.folder / "submitfilter"
-    assert submits.lines == (f"torque.cfg: SUBMITFILTER {filter_}",)
+    assert (submits.lines, submits.advice) == ((), (f"torque.cfg: SUBMITFILTER {filter_}",))
     assert not any(file.path.parent == host.site.mom for file in submits.files)
     said = Present(f"  $job_starter {ours}\n", f"SUBMITFILTER {filter_}\n", {})
     assert [line.partition(":")[0] for line in take_back(host.site, said)] == [
@@ -234,6 +235,24 @@ def test_what_is_told_to_the_site(tmp_path: Path) -> None:
         "torque.cfg",
     ]
     assert take_back(host.site, Present("$job_starter /site/starter\n", "", {})) == []
+
+
+@pytest.mark.parametrize(("runs", "node"), [("", False), ("config", True), ("mom.lock", True)])
+def test_a_folder_for_a_mom_makes_no_node(tmp_path: Path, runs: str, node: bool) -> None:
+    site = Site(tmp_path / "torque", "/s", "/run/%n", 2, tmp_path / "hooks", os.geteuid())
+    site.mom.mkdir(parents=True)
+    if runs:
+        (site.mom / runs).touch()
+    hooks = TorqueHooks(site, Policy({TAG}))
+    told = hookfiles.install(hooks).lines
+    assert [line.partition(":")[0] for line in told] == [
+        "mom_priv/config" if node else "torque.cfg"
+    ]
+    assert {path.name for path in site.mom.iterdir()} - {runs} == (
+        {"prologue", "epilogue"} if node else set()
+    )
+    found = [finding.what for finding in hookfiles.check(hooks)]
+    assert found == ([f"lacks mom_priv/config: $job_starter {site.folder}/starter"] * node)
 
 
 def test_the_sites_hooks_are_set_aside_once(tmp_path: Path) -> None:

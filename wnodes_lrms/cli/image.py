@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from wnodes_lrms import catalogue, glue2, hookfiles, source
 from wnodes_lrms import config as configuration
-from wnodes_lrms.catalogue import Image
+from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.cli.hooks import hooks_of
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, progress
 from wnodes_lrms.config import Config
@@ -18,6 +18,7 @@ from wnodes_lrms.errors import ConfigError
 app = typer.Typer(help="The catalogue of images.", no_args_is_help=True)
 Tag = Annotated[str, typer.Argument(help="<name>_<os>_<arch>", metavar="TAG")]
 Digest = Annotated[str | None, typer.Option(help="what the file must have; default: what it has")]
+_UNREAD = "0" * 64  # for a checksum, until the file is read: what no file has
 
 
 @app.command()
@@ -42,7 +43,7 @@ def add(
     """
     loaded = _load(config)
     parts = {
-        name: {"source": where, "sha256": digest or _digest(where)}
+        name: {"source": where, "sha256": digest or _UNREAD}
         for name, where, digest in (
             ("disk", source, sha256),
             ("kernel", kernel, kernel_sha256),
@@ -64,7 +65,12 @@ def add(
         )
     except ValidationError as error:
         raise ConfigError(f"image {tag}", catalogue.faults(error)) from error
-    path = catalogue.write(_folder(loaded), image)
+    read = {
+        name: _read(part, loaded.images.credentials)
+        for name in parts
+        if (part := getattr(image, name)).sha256 == _UNREAD
+    }
+    path = catalogue.write(_folder(loaded), image.model_copy(update=read))
     line(f"{tag}: written to {path}")
     _tell_submission(loaded)
 
@@ -115,9 +121,10 @@ def _folder(config: Config) -> Path:
     return Path(config.images.catalogue)
 
 
-def _digest(where: str) -> str:
-    progress(f"reading {where} for its checksum …")
-    return source.sha256(where)
+def _read(part: Part, credentials: str | None) -> Part:
+    """The part with the checksum that its file has. Raises WnodesError."""
+    progress(f"reading {part.source} for its checksum …")
+    return Part(source=part.source, sha256=source.sha256(part.source, credentials))
 
 
 def _row(image: Image) -> dict[str, object]:

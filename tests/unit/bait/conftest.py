@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bait.cloud import Cloud
 from bait.cloudbuild import CloudBuilder, Plan
-from bait.hypervisor import Hypervisor
+from bait.hypervisor import Domain, Hypervisor
 from bait.ledger import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config import Offer
@@ -75,12 +75,13 @@ class TestDriver(Hypervisor):
     """libvirt's test driver knows neither ACPI, nor devices that come and go, nor a restore with
     another description.
 
-    `deaf`: the guest does not hear its power button. `plugged`: what was plugged in, by its
-    description, as long as it is in.
+    `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
+    `plugged`: what was plugged in, by its description, as long as it is in.
     """
 
     __test__ = False
     deaf = False
+    sleeps = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
@@ -90,6 +91,17 @@ class TestDriver(Hypervisor):
     def networks(self) -> list[str]:
         names: list[str] = self._connect().listNetworks()
         return names
+
+    def domains(self) -> dict[str, Domain]:
+        found = super().domains()
+        return {id_: replace(each, asleep=self.sleeps) for id_, each in found.items()}
+
+    def is_asleep(self, machine: str) -> bool:
+        return self.sleeps or super().is_asleep(machine)
+
+    def resume(self, machine: str) -> None:
+        self.sleeps = False
+        super().resume(machine)
 
     def attach(self, machine: str, xml: str) -> None:
         assert self.is_running(machine)

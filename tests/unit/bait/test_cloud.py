@@ -479,6 +479,59 @@ def test_suspended_and_resumed_in_its_lease(site: Site, libvirt_test: libvirt.vi
     assert site.row().job == "7"
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
+    site: Site, told: bool
+) -> None:
+    """Told by libvirt at once, or found at the next look."""
+
+    def happens(act: Act) -> None:
+        if told:
+            site.bait.node._told(ID, "slept")
+        else:
+            assert acts(site) == [act]
+
+    site.runs()
+    site.libvirt.sleeps = True
+    happens(Act.FOLLOW)
+    shown = site.cloud.machine(ID)
+    assert (shown["state"], shown["reason"]) == ("suspended", "the guest has put itself to sleep")
+    assert acts(site) == []
+    for refused in (site.cloud.restart, site.cloud.suspend):
+        with pytest.raises(ConflictError, match="asleep, not running"):
+            refused(ID, "hibernate" if refused == site.cloud.suspend else "graceful")
+    site.cloud.resume(ID)
+    assert not site.libvirt.sleeps
+    shown = site.cloud.machine(ID)
+    assert (shown["state"], shown["reason"]) == ("running", "")
+    site.libvirt.sleeps = True
+    happens(Act.FOLLOW)
+    site.libvirt.sleeps = False  # by its own clock
+    happens(Act.FOLLOW)
+    assert site.cloud.machine(ID)["state"] == "running"
+    assert site.row().job == "7"
+
+
+def test_a_guest_that_sleeps_is_woken_to_shut_down(site: Site) -> None:
+    order = site.runs()
+    site.libvirt.sleeps = True
+    assert acts(site) == [Act.FOLLOW]
+    site.cloud.stop(ID, "graceful")
+    site.reaches(State.STOPPED)
+    assert not site.libvirt.sleeps
+    assert site.libvirt.pressed == 1
+    assert site.outcome(order)[1] == 0
+
+
+def test_a_guest_that_can_not_be_woken_is_ended_in_time(site: Site, mocker: MockerFixture) -> None:
+    site.runs()
+    site.libvirt.deaf = True
+    mocker.patch.object(site.libvirt, "resume", side_effect=WnodesError("it does not wake"))
+    site.cloud.stop(ID, "graceful")
+    site.reaches(State.STOPPED)
+    assert site.domains() == []
+
+
 def test_what_was_said_and_not_done_is_done_by_the_next_bait(
     site: Site, libvirt_test: libvirt.virConnect
 ) -> None:

@@ -15,7 +15,7 @@ from bait.hypervisor import MARK, Domain, Hypervisor, _cards, _with
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config import Network
-from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import machine_id
 
 URI = "test:///default"
@@ -173,6 +173,43 @@ def test_a_pause_is_no_stop(ours: Hypervisor, libvirt_test: libvirt.virConnect) 
     libvirt_test.lookupByUUIDString(ID).suspend()
     assert ours.is_running(ID)
     assert list(ours.domains()) == [ID]
+
+
+def in_state(folder: Path, state: int) -> Hypervisor:
+    """A libvirt with one domain of ours, which is in that state."""
+    namespace = "http://libvirt.org/schemas/domain/test/1.0"
+    own = f"<t:runstate xmlns:t='{namespace}'>{state}</t:runstate></domain>"
+    (folder / "node.xml").write_text(f"<node>{xml().replace('</domain>', own)}</node>")
+    return Hypervisor(f"test://{folder}/node.xml", "box", "hv1", Network(), NOWHERE)
+
+
+STATES = {  # as libvirt has them: what is ours of it
+    libvirt.VIR_DOMAIN_NOSTATE: (True, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_RUNNING: (True, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_BLOCKED: (True, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_PAUSED: (True, Domain(ID, "7", 0, held=True)),
+    libvirt.VIR_DOMAIN_SHUTDOWN: (True, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_SHUTOFF: (False, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_CRASHED: (False, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_PMSUSPENDED: (True, Domain(ID, "7", 0, asleep=True)),
+}
+
+
+def test_every_state_that_libvirt_knows_is_one_of_ours(tmp_path: Path) -> None:
+    assert sorted(STATES) == list(range(libvirt.VIR_DOMAIN_PMSUSPENDED + 1))
+    for state, (runs, domain) in STATES.items():
+        one = in_state(tmp_path, state)
+        assert (one.is_running(ID), one.domains()) == (runs, {ID: domain}), state
+
+
+def test_a_guest_that_sleeps_is_told_nothing_that_it_would_not_hear(tmp_path: Path) -> None:
+    one = in_state(tmp_path, libvirt.VIR_DOMAIN_PMSUSPENDED)
+    assert one.is_asleep(ID)
+    for act in (one.suspend, one.reboot, one.reset):
+        with pytest.raises(ConflictError, match="put itself to sleep: start it first"):
+            act(ID)
+    with pytest.raises(WnodesError, match="not supported by the connection driver"):
+        one.resume(ID)  # the test driver wakes nobody: but it is asked to
 
 
 @pytest.mark.parametrize(

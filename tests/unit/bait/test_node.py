@@ -67,6 +67,9 @@ class Recorder:
     def stopped(self, row: Row) -> None:
         raise WnodesError(f"{row.id} can't be seen to")
 
+    def slept(self, row: Row) -> None:
+        self.stopped(row)
+
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
@@ -500,9 +503,9 @@ def test_a_stop_that_nobody_can_see_to_is_said(
     node: Node, bait: Bait, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(node, runs=False)
-    bait.node._stopped("nobody's")
+    bait.node._told("nobody's", "stopped")
     assert words(caplog) == []
-    bait.node._stopped(ID)
+    bait.node._told(ID, "stopped")
     assert words(caplog) == [f"stopped: {ID} can't be seen to"]
 
 

@@ -20,9 +20,10 @@ ID = machine_id("box", JOB, 0)
 DOMAIN = Domain(ID, JOB, 0)
 STUCK = Domain(ID, JOB, 0, stuck=True)
 HELD = Domain(ID, JOB, 0, held=True)
+ASLEEP = Domain(ID, JOB, 0, asleep=True)
 
 MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
-ACTIVE = (State.BOOTING, State.READY, State.SUSPENDED)
+ACTIVE = (State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP)
 STATES = {
     kind: [state for state in State if any(state in move for move in moves)]
     for kind, moves in MOVES.items()
@@ -79,6 +80,7 @@ DOMAINS: dict[str, list[Domain] | None] = {
     "runs": [DOMAIN],
     "stuck": [STUCK],
     "held": [HELD],
+    "asleep": [ASLEEP],
     "none": [],
     "away": None,
 }
@@ -120,7 +122,7 @@ def expected(
     if not_listed:
         return (Act.END if batch else Act.HALT), True
     if at_rest or state is State.FAILED:
-        return (Act.SWEEP, False) if libvirt in ("runs", "stuck", "held") else None
+        return (Act.SWEEP, False) if libvirt not in ("none", "away") else None
     if drained:
         return (Act.EVICT if batch else Act.SHUT_DOWN), False
     if batch and state is State.STARTING and libvirt != "none":
@@ -135,8 +137,14 @@ def expected(
         return None if libvirt == "away" else (Act.ADOPT, False)
     if state is State.SUSPENDED:
         return (Act.HOLD, False) if libvirt == "runs" else None
-    asleep = ("stuck",) if batch else ("stuck", "held")
-    return (Act.WAKE, False) if state is State.READY and libvirt in asleep else None
+    if state is State.ASLEEP:
+        return None if libvirt in ("asleep", "away") else (Act.FOLLOW, False)
+    if state is not State.READY:
+        return None
+    if not batch and libvirt == "asleep":
+        return Act.FOLLOW, False
+    waits = ("stuck", "asleep") if batch else ("stuck", "held")
+    return (Act.WAKE, False) if libvirt in waits else None
 
 
 @pytest.mark.parametrize(
@@ -182,6 +190,7 @@ def test_every_state_against_every_evidence(kind: Kind, state: State) -> None:
         (State.BOOTING, [DOMAIN], None, (Act.ADOPT, False)),
         (State.READY, [DOMAIN], {JOB}, None),
         (State.READY, [STUCK], {JOB}, (Act.WAKE, False)),
+        (State.READY, [ASLEEP], {JOB}, (Act.WAKE, False)),
         (State.READY, [], {JOB}, (Act.LOST, False)),
         (State.READY, [], None, (Act.LOST, False)),
         (State.READY, [DOMAIN], set(), (Act.END, True)),
@@ -212,6 +221,11 @@ def test_the_lines_that_matter_most(
         (State.SUSPENDED, [DOMAIN], {JOB}, (Act.HOLD, False)),
         (State.SUSPENDED, [HELD], {JOB}, None),
         (State.READY, [HELD], {JOB}, (Act.WAKE, False)),
+        (State.READY, [ASLEEP], {JOB}, (Act.FOLLOW, False)),
+        (State.ASLEEP, [ASLEEP], {JOB}, None),
+        (State.ASLEEP, [DOMAIN], {JOB}, (Act.FOLLOW, False)),
+        (State.ASLEEP, [], {JOB}, (Act.LOST, False)),
+        (State.SUSPENDED, [ASLEEP], {JOB}, None),
         (State.STOPPING, [DOMAIN], {JOB}, (Act.SHUT_DOWN, False)),
         (State.STOPPING, [DOMAIN], set(), (Act.HALT, False)),
         (State.HIBERNATING, [], set(), (Act.HIBERNATE, False)),

@@ -169,10 +169,11 @@ def test_a_cloud_machines_usage_is_its_leases(ledger: Ledger, time: Time) -> Non
     assert second.number > first.number
 
 
-def test_a_machine_that_is_held_does_not_run(ledger: Ledger, time: Time) -> None:
+@pytest.mark.parametrize("held", [State.SUSPENDED, State.ASLEEP])
+def test_a_machine_that_is_held_does_not_run(held: State, ledger: Ledger, time: Time) -> None:
     begun(ledger, cloud_row(), State.READY)
     time.passes(10)
-    goes(ledger, "c", State.SUSPENDED)
+    goes(ledger, "c", held)
     assert counts(ledger) == (10.0, 0.0, Clock.HELD)
     time.passes(100)
     ledger.tick({"c": NOTHING})
@@ -429,6 +430,7 @@ def test_what_was_never_sent_is_kept_and_the_rest_goes_in_time(path: Path, ledge
 
 # -- any life at all -------------------------------------------------------------------------------
 
+HELD = {State.SUSPENDED, State.ASLEEP}
 COUNTED = {
     State.STARTING,
     State.BOOTING,
@@ -545,7 +547,7 @@ class Lives(RuleBasedStateMachine):
                 self.all.remove(known)
             subject.usage = known = Known(subject.row.lease or subject.id, subject.id)
             self.all.append(known)
-        elif known and new not in COUNTED | {State.SUSPENDED}:
+        elif known and new not in COUNTED | HELD:
             subject.usage = None
             known.closed = True
             if not known.proven:
@@ -559,7 +561,7 @@ class Lives(RuleBasedStateMachine):
         for subject in self.subjects:
             if (known := subject.usage) and not known.blind:
                 known.pending += seconds
-                if subject.state is State.SUSPENDED:
+                if subject.state in HELD:
                     known.held += seconds
                 else:
                     known.wall += seconds
@@ -577,7 +579,7 @@ class Lives(RuleBasedStateMachine):
         self.time.reboot(away)
         for subject in self.subjects:
             if known := subject.usage:  # what nobody has seen is lost
-                if subject.state is State.SUSPENDED:
+                if subject.state in HELD:
                     known.held -= known.pending
                 else:
                     known.wall -= known.pending
@@ -607,7 +609,7 @@ class Lives(RuleBasedStateMachine):
         still_open = [usage.machine for usage in usages if usage.clock is not Clock.CLOSED]
         assert still_open == sorted(set(still_open), key=still_open.index)
         assert [usage.id for usage in usages] == [known.id for known in self.all]
-        held = {each.id for each in self.subjects if each.state is State.SUSPENDED}
+        held = {each.id for each in self.subjects if each.state in HELD}
         for usage, known in zip(usages, self.all, strict=True):
             assert usage.machine == known.machine
             total = known.wall + known.held - known.pending

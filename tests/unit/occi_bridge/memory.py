@@ -191,6 +191,28 @@ class Memory:
                 if path == other.path or path in ends:
                     del mine[other.path]
 
+    def delete_all(self, user: User, paths: Sequence[str]) -> None:
+        with self._lock:
+            self._changing()
+            for path in paths:
+                if path in self._of(user):
+                    self.delete(user, path)
+
+    def fixed(self, user: User) -> frozenset[str]:  # noqa: ARG002
+        return frozenset({f"/network/{NET}"})
+
+    def act_all(
+        self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
+    ) -> None:
+        with self._lock:
+            before = dict(self._of(user))
+            try:
+                for path in paths:
+                    self.act(user, path, action, attributes)
+            except OcciError:
+                self._entities[user.key] = before
+                raise
+
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         with self._lock:
             self._changing()

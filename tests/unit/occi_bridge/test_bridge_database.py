@@ -6,15 +6,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError
 
 from occi_bridge import database, tables
 from occi_bridge.database import Database
-from occi_bridge.migrate import migrate
+from occi_bridge.migrate import migrate, settings
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -40,6 +42,48 @@ def test_many_bridges_may_start_at_once(tmp_path: Path) -> None:
     with db.reading() as link:
         assert link.execute(sa.select(tables.leader.c.name)).scalars().all() == ["driver"]
     db.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/older.sqlite"
+    folder: Path = request.getfixturevalue("postgres")
+    with psycopg.connect(f"postgresql://postgres@/postgres?host={folder}", autocommit=True) as link:
+        link.execute("CREATE DATABASE older")
+    return f"postgresql+psycopg://postgres@/older?host={folder}"
+
+
+def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
+    url = older
+    engine = database.engine(url)
+    with engine.connect() as link, link.execution_options(writing=True).begin():
+        config = settings()
+        config.attributes["connection"] = link
+        command.upgrade(config, "0001")
+        own = {"owner": "anna", "shared": "", "created": 1.0, "mixins": [], "attributes": {"a": 1}}
+        for uid, table in (("n", tables.network), ("c", None)):
+            values = {"uid": uid, "id": f"my-{uid}", "kind": "network", **own}
+            link.execute(sa.insert(tables.entity).values(values))
+            if table is not None:
+                link.execute(sa.insert(table).values(uid=uid, name=uid))
+    engine.dispose()
+    migrate(url)
+    engine = database.engine(url)
+    with engine.connect() as link:
+        assert compare_metadata(MigrationContext.configure(link), tables.metadata) == []
+        kept = link.execute(sa.select(tables.entity.c.id, tables.entity.c.attributes))
+        assert sorted(map(tuple, kept)) == [("my-c", {"a": 1}), ("my-n", {"a": 1})]
+        assert link.execute(sa.select(tables.network.c.uid)).scalars().all() == ["n"]
+    with pytest.raises(IntegrityError), engine.begin() as link:
+        link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
+    with pytest.raises(IntegrityError), engine.begin() as link:
+        link.execute(sa.insert(tables.network).values(uid="nobody", name="x"))
+    with engine.begin() as link:
+        other = own | {"owner": "bob"}
+        link.execute(sa.insert(tables.entity).values(uid="y", id="my-n", kind="network", **other))
+    engine.dispose()
 
 
 def test_a_database_of_a_later_release_is_left_alone(tmp_path: Path) -> None:

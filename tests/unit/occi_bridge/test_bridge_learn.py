@@ -210,6 +210,26 @@ def test_a_machine_that_could_not_be_hibernated_goes_on() -> None:
     assert learned(world(before, seen=sight(machine("running", reason="no room")))) == {}
 
 
+def test_a_guest_that_puts_itself_to_sleep_is_not_woken_and_may_wake_by_itself() -> None:
+    slept = sight(machine("suspended", reason="it sleeps"))
+    values = learned(world(row(**RUNS), seen=slept))
+    assert (values["state"], values["desired"], values["reason"]) == (
+        *("suspended", "suspended", "it sleeps"),
+    )
+    asleep = row(**(RUNS | {"state": "suspended", "desired": "suspended"}))
+    values = learned(world(asleep, seen=sight(machine("running"))))
+    assert (values["state"], values["desired"]) == ("running", "active")
+    started = row(**(RUNS | {"state": "suspended"}))
+    assert "desired" not in learned(world(started, seen=slept))  # its user's word
+
+
+def test_a_suspension_that_was_asked_for_is_not_the_guests() -> None:
+    again = row(**(RUNS | {"act": "suspend suspend"}))  # started before it was suspended
+    assert "desired" not in learned(world(again, seen=sight(machine("suspended"))))
+    asked = row(**(RUNS | {"act": "suspend suspend", "state": "suspended", "desired": "suspended"}))
+    assert "desired" not in learned(world(asked, seen=sight(machine("running"))))
+
+
 def test_a_lease_that_ends_while_its_machine_is_paused() -> None:
     paused = row(**(RUNS | {"desired": "suspended", "state": "suspended"}))
     seen = sight(machine("stopped"), over="walltime")

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge import journal, quota, schema, tables
+from occi_bridge import journal, parse, quota, render, schema, tables, validate
 from occi_bridge.database import Database
 from occi_bridge.journal import read_all
+from occi_bridge.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.quota import Amount
 from occi_bridge.validate import Changes, New
 from occi_bridge.wire import Definition, Entity, OcciError
@@ -41,6 +42,7 @@ MESSAGE = "occi.compute.state.message"
 DOWN = f"{schema.INFRA}/network/action#down"
 OFFLINE = f"{schema.INFRA}/storage/action#offline"
 MINE = "http://example.org/mine#web"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJUhyUO+J5VhmWrZ9pOaKJ8Cf0u2ExPGw6GVRbRk2UuW ada"
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_a_machine_with_nothing_said(house: Household) -> None:
 
 
 def test_a_machine_with_everything(house: Household) -> None:
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2.0)
     net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
     links = [
         link_to(net.path),
@@ -123,10 +125,113 @@ def test_a_machine_with_everything(house: Household) -> None:
     assert house.row(made).uid != "my-own"
 
 
+def test_what_is_sent_is_shown_or_refused(house: Household) -> None:
+    made = house.create(ANNAS, occi__compute__memory=3.6)
+    assert house.row(made).memory == 3686
+    assert made.attributes[schema.MEMORY] == 3.6
+    put(house, made, desired="inactive", lease="")
+    changed = house.service.update(ANNAS, made.path, Changes({schema.MEMORY: 1.7}))
+    assert (house.row(made).memory, changed.attributes[schema.MEMORY]) == (1741, 1.7)
+    put(house, made, memory=512)  # as by another way
+    assert house.service.entity(ANNAS, made.path).attributes[schema.MEMORY] == 0.5
+    with refused(400, "occi.storage.size: 1.5 is no whole number of GiB"):
+        house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+
+
+@pytest.mark.parametrize("media", [PLAIN, OCCI, JSON])
+def test_every_rendering_can_be_sent_back(house: Household, media: str) -> None:
+    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="a disk")
+    net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
+    made = house.create(
+        ANNAS,
+        links=[link_to(net.path), link_to(disk.path, schema.STORAGELINK)],
+        mixins=[schema.SSH_KEY],
+        occi__core__summary='"a"; b, c',
+        occi__compute__memory=3.6,
+        occi__compute__hostname="web",
+        occi__credentials__ssh__publickey=KEY,
+    )
+    put(house, made, desired="inactive", lease="", node="hv1", state="stopped", ran=True)
+    house.heard()
+    model = house.service.model(ANNAS)
+    for entity in (house.service.entity(ANNAS, made.path), *made.links, disk, net):
+        before = house.service.entity(ANNAS, entity.path)
+        answer = render.entity(media, before, model)
+        body = parse.request(answer.headers, answer.body)
+        changes = validate.update(model, body, before)
+        assert changes == Changes(), entity.path
+        house.service.replace(ANNAS, entity.path, validate.replace(model, body, before))
+        assert house.service.entity(ANNAS, entity.path) == before
+
+
+def test_what_is_inactive_can_be_changed_or_says_why_not(house: Household) -> None:
+    made = house.create(ANNAS)
+    leased = {"lease": "a-lease", "job": "7", "node": "hv1", "ran": True}
+    put(house, made, desired="inactive", state="stopped", **leased)  # its lease job ends
+    changed = house.service.update(ANNAS, made.path, Changes({schema.CORES: 2}))
+    assert (changed.attributes[STATE], changed.attributes[schema.CORES]) == ("inactive", 2)
+    put(house, made, desired="inactive", state="", lease="a-lease", job="7")  # it never ran
+    shown = house.service.entity(ANNAS, made.path).attributes
+    assert (shown[STATE], shown[MESSAGE]) == ("inactive", "giving its lease back")
+    with refused(409, "its lease is still being given back: try again"):
+        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+    put(house, made, desired="active", state="running", **leased)
+    with refused(409, "only be changed while it is stopped"):
+        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+
+
+# ids are each user's own
+
+
+def test_an_id_of_somebody_else_is_free(house: Household) -> None:
+    mine = house.create(ANNAS, occi__core__id="web", occi__core__title="Anna's")
+    theirs = house.create(BOBS, occi__core__id="web", occi__core__title="Bob's")
+    assert mine.path == theirs.path == "/compute/web"
+    for user, entity in ((ANNAS, mine), (BOBS, theirs)):
+        assert house.service.entity(user, "/compute/web") == entity
+        with refused(409, "occi.core.id: web is taken"):
+            house.create(user, schema.NETWORK, occi__core__id="web")
+    house.service.delete(BOBS, "/compute/web")
+    assert house.service.entity(ANNAS, "/compute/web") == mine
+    with refused(404, "/compute/web"):
+        house.service.entity(BOBS, "/compute/web")
+    house.create(BOBS, occi__core__id="web")
+
+
+def test_an_id_that_a_group_sees_is_taken_for_all_of_it(house: Household) -> None:
+    anna, bob = (person(name, "/testvo", share=True) for name in (ANNA, BOB))
+    before = house.create(BOBS, occi__core__id="web")  # nobody but Bob sees this one
+    shared = house.create(anna, occi__core__id="web", occi__core__title="the group's")
+    assert house.service.entity(anna, "/compute/web") == shared
+    assert house.service.entity(bob, "/compute/web") == before  # his own comes first
+    house.create(anna, occi__core__id="db")
+    with refused(409, "db is taken"):
+        house.create(bob, occi__core__id="db")
+
+
+def test_all_of_a_kind_or_none(house: Household) -> None:
+    free, used = (house.create(ANNAS, schema.NETWORK) for _ in range(2))
+    made = house.create(ANNAS, links=[link_to(used.path)])
+    paths = [free.path, used.path]
+    with refused(409, f"{used.path}: {used.path} has machines on it", "nothing was changed"):
+        house.service.delete_all(ANNAS, paths)
+    with refused(403, "/network/public: network public is the site's"):
+        house.service.delete_all(ANNAS, [free.path, "/network/public"])
+    with refused(409, used.path, "nothing was changed"):
+        house.service.act_all(ANNAS, paths, DOWN, {})
+    assert house.service.entity(ANNAS, free.path) == free
+    assert "/network/public" in house.service.fixed(ANNAS)
+    house.service.delete(ANNAS, made.path)
+    house.service.act_all(ANNAS, paths, DOWN, {})
+    assert house.service.entity(ANNAS, used.path).attributes["occi.network.state"] == "inactive"
+    house.service.delete_all(ANNAS, [*paths, free.path])  # what is gone already is no fault
+    assert set(house.service.locations(ANNAS, schema.NETWORK)) <= house.service.fixed(ANNAS)
+
+
 def test_what_cant_be_made(house: Household) -> None:
     house.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id", "taken"):
-        house.create(BOBS, occi__core__id="taken")
+        house.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id"):
         house.create(ANNAS, schema.NETWORK, occi__core__id="public")
     with refused(409, "occi.core.id", "taken"):
@@ -206,7 +311,7 @@ def test_quota_is_said(house: Household) -> None:
     house.create(poor)
     house.create(poor, schema.STORAGE, occi__storage__size=2)
     with refused(403, "quota of storage"):
-        house.create(poor, schema.STORAGE, occi__storage__size=0.1)
+        house.create(poor, schema.STORAGE, occi__storage__size=1)
     assert house.service.used(poor) == Amount(2, 3, 1024, 2)
     house.create(person(BOB, machines=1))
 

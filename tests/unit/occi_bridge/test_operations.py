@@ -115,6 +115,75 @@ def test_a_mixin_is_its_maker_s_alone(user_client: Callable[[str], Client], clie
 
 # Creating
 
+KINDS = ("compute", "network", "storage", "networkinterface", "storagelink")
+
+
+def one_of_each(client: Client) -> dict[str, str]:
+    """The path of an entity of each kind, by its term."""
+    link = 'X-OCCI-Attribute: occi.core.source="{}", occi.core.target="{}"\n'
+    title = 'X-OCCI-Attribute: occi.core.title="one, \\"two\\"; three"\n'
+    machine = made(client, more=title + "X-OCCI-Attribute: occi.compute.memory=3.6\n")
+    network = made(client, "/network/", title, NETWORK)
+    volume = made(client, "/storage/", title + "X-OCCI-Attribute: occi.storage.size=2\n", STORAGE)
+    return {
+        "networkinterface": made(
+            client, "/networkinterface/", link.format(machine, network), NETWORKINTERFACE
+        ),
+        "storagelink": made(client, "/storagelink/", link.format(machine, volume), STORAGELINK),
+        "compute": machine,
+        "network": network,
+        "storage": volume,
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("media", ["text/plain", "text/occi", "application/occi+json"])
+def test_what_is_rendered_can_be_sent_back(client: Client, media: str, kind: str) -> None:
+    path = one_of_each(client)[kind]
+    before = client.get(path, headers=JSON).json()
+    shown = client.get(path, headers={"accept": media})
+    names = ("category", "x-occi-attribute", "link")
+    fields = {name: shown.headers[name] for name in names if name in shown.headers}
+    headers = {"content-type": media, "accept": media, **fields}
+    for method in ("PUT", "POST"):
+        answer = client.request(method, path, content=shown.content, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert client.get(path, headers=JSON).json() == before
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_title_can_be_changed_where_it_stands(client: Client, method: str, kind: str) -> None:
+    path = one_of_each(client)[kind]
+    client.post(path, content='X-OCCI-Attribute: occi.core.title="old"\n', headers=PLAIN)
+    document = client.get(path, headers=JSON).json()
+    for at in (document, document["attributes"]):
+        old = client.get(path, headers=JSON).json()
+        key = "title" if at is document else "occi.core.title"
+        changed = json.loads(json.dumps(old))
+        (changed if at is document else changed["attributes"])[key] = f"new in {key}"
+        answer = client.request(method, path, json=changed, headers=JSON)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["title"] == answer.json()["attributes"]["occi.core.title"]
+        assert answer.json()["title"] == f"new in {key}"
+    both = {**answer.json(), "title": "a"}
+    both["attributes"] = {**both["attributes"], "occi.core.title": "b"}
+    answer = client.request(method, path, json=both, headers=JSON)
+    assert (answer.status_code, answer.json()["message"]) == (
+        *(400, "occi.core.title: given twice, with different values"),
+    )
+
+
+@pytest.mark.parametrize("kind", ["compute", "network", "storage"])
+def test_put_where_nothing_is_creates(client: Client, kind: str) -> None:
+    path = f"/{kind}/my-own"
+    content = category(f"{INFRA}#{kind}")
+    content += "X-OCCI-Attribute: occi.storage.size=2\n" if kind == "storage" else ""
+    answer = client.put(path, content=content, headers=PLAIN)
+    assert (answer.status_code, answer.headers["location"]) == (201, BASE + path)
+    assert is_rendering(client.get(path), path)
+    assert client.put(path, content=content, headers=PLAIN).status_code == 200
+
 
 @pytest.mark.parametrize("path", ["/compute/", "/compute", "/"])
 def test_create(client: Client, path: str) -> None:
@@ -478,3 +547,10 @@ def test_another_spelling_s_collection_is_the_same(client: Client) -> None:
     spelling = {"category": 'user_data; scheme="http://schemas.openstack.org/compute/instance#"'}
     assert listed(client, "/compute/", spelling) == [path]
     assert 'user_data; scheme="http://schemas.ogf.org/occi' in client.get(path).text
+
+
+def test_the_site_s_networks_stay(client: Client) -> None:
+    mine = made(client, "/network/", kind=NETWORK)
+    assert client.delete("/network/").status_code == 200
+    assert client.get(mine).status_code == 404
+    assert listed(client, "/network/") == [f"/network/{NET}"]

@@ -246,7 +246,10 @@ def test_bad_text(body: str, sentence: str) -> None:
         (f'{{"attributes": {{"a.b": {"9" * 30}}}}}', "a.b: «999"),
         (f'{{"attributes": {{"a.b": {"9" * 5000}}}}}', "not JSON"),
         ('{"attributes": {"a.b": "\\ud800"}}', "a.b: «.» is not Unicode text"),
-        ('{"title": "a", "attributes": {"occi.core.title": "b"}}', "occi.core.title: given twice"),
+        (
+            '{"kind": "k", "links": [{"title": "a", "attributes": {"occi.core.title": "b"}}]}',
+            "given twice",
+        ),
         ('{"links": [1]}', "links: an object is needed"),
         ('{"resources": [{}, {}]}', "resources: one at a time"),
         ("[" * 100_000, "not JSON"),

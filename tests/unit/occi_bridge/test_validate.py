@@ -6,6 +6,8 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -190,6 +192,19 @@ def test_keys_as_ssh_keygen_makes_them(kind: str, tmp_path: Path) -> None:
         create(COMPUTE, SSH_KEY, occi__credentials__ssh__publickey=path.read_text())
 
 
+def test_a_key_that_no_server_takes(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    run(["ssh-keygen", "-q", "-s", path, "-I", "me", "-n", "root", f"{path}.pub"], check=True)
+    weak = rsa.RSAPublicNumbers(65537, (1 << 767) + 1).public_key()
+    for text, sentence in (
+        (Path(f"{path}-cert.pub").read_text(), "that is a certificate; send the key"),
+        (weak.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode(), "768 bits"),
+    ):
+        with pytest.raises(OcciError, match=sentence):
+            create(COMPUTE, SSH_KEY, occi__credentials__ssh__publickey=text)
+
+
 def test_links_with_a_machine() -> None:
     links = (
         LinkBody("http://host/network/n", NETWORK, (NETWORKINTERFACE,)),
@@ -250,7 +265,17 @@ ENDS: dict[str, Value] = {"occi.core.source": "/compute/c", "occi.core.target": 
         ((COMPUTE,), {"occi.compute.userdata": DATA}, 400, "needs the mixin .*compute#user_data"),
         ((COMPUTE,), {OBSERVED_TIME: "now"}, 400, f"{OBSERVED_TIME}: a compute has no such"),
         ((COMPUTE, SSH_KEY), {}, 400, "occi.credentials.ssh.publickey: is missing"),
-        ((COMPUTE, SSH_KEY), {"occi.credentials.ssh.publickey": "x"}, 400, "not an OpenSSH public"),
+        *(
+            ((COMPUTE, SSH_KEY), {"occi.credentials.ssh.publickey": key}, 400, sentence)
+            for key, sentence in (
+                ("x", "not an OpenSSH public"),
+                (f"{KEY} {KEY}", "more than one key"),
+                (f"{KEY}\n{KEY}", "more than one key"),
+                (f'command="x" {KEY}', "not an OpenSSH public"),
+                ("ssh-ed25519-cert-v01@openssh.com AAAA me", "that is a certificate; send the key"),
+                ("-----BEGIN OPENSSH PRIVATE KEY-----", "that is a private key"),
+            )
+        ),
         ((COMPUTE, USER_DATA), {"occi.compute.userdata": "%"}, 400, "userdata: not base64"),
         (
             (COMPUTE, USER_DATA),
