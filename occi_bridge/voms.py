@@ -1,7 +1,7 @@
 """Judges the VOMS attributes in a chain of certificates: RFC 5755, and what VOMS adds to it.
 
-libvomsapi is not asked: it demands less, and lets the server choose by its own URI where its trust is
-read (docs/security.md).
+libvomsapi is not asked: it demands less, and lets the server choose by its own URI where its trust
+is read (docs/security.md).
 """
 
 import socket

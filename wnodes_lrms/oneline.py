@@ -62,7 +62,7 @@ _SPELLINGS |= {short.lower(): short for short in SHORT.values()} | SHORT
 _TOP = frozenset({"C", "DC", "ST", "L", "O", "OU"})
 
 _LOOKS_LIKE_A_PART = re.compile(r"[/+][A-Za-z0-9.]+=")
-_LOOKS_ESCAPED = re.compile(r'\\([xX\\"/+,;<>=#]|$)')
+_LOOKS_ESCAPED = re.compile(r'\\([xX\\"/+,;<>=#]|[^ -~]|$)')  # what is not ASCII gets a \x
 _PART = re.compile(r"([/+])([A-Za-z0-9.]+)=")  # of /C=IT/CN=Someone
 _TYPE = re.compile(r"\s*([A-Za-z0-9.]+)\s*=")  # of CN=Someone, C=IT
 _ESCAPE = re.compile(r'\\(?:[xX]([0-9A-Fa-f]{2})|([\\"/+,;<>=#]))')

@@ -89,6 +89,12 @@ def test_what_is_nobodys_name(text: str) -> None:
     assert str(caught.value).isascii() or "«" in str(caught.value)
 
 
+def test_a_backslash_before_an_escape_of_ours_is_refused() -> None:
+    """A line would have two in a row, which are an escaped one."""
+    with pytest.raises(RejectedError, match="looks escaped"):
+        oneline.value("a\\\u00a1")
+
+
 @given(st.text(st.characters(codec="utf-8"), min_size=1), st.data())
 def test_whatever_is_escaped(text: str, data: st.DataObject) -> None:
     """A value that a certificate may have is the same with any of its bytes escaped, and no value
