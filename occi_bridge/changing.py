@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from occi_bridge import rows, schema, tables
 from occi_bridge.desk import Desk
 from occi_bridge.linking import check_tags, make_link, stored
-from occi_bridge.making import check_image, check_quota, hostname
+from occi_bridge.making import check_image, check_quota, hostname, whole_gib
 from occi_bridge.networks import Net
 from occi_bridge.quota import FAILED, Amount, full
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -40,7 +40,7 @@ def change(
     """
     if isinstance(row, Compute):
         _resize(desk, row, attributes)
-    elif isinstance(row, Storage) and attributes.get(_SIZE, row.size) != row.size:
+    elif isinstance(row, Storage) and whole_gib(attributes.get(_SIZE, row.size)) != row.size:
         raise OcciError(409, f"{_SIZE}: a volume keeps its size")
     kept = {
         name: value
