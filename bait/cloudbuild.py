@@ -79,6 +79,7 @@ class CloudBuilder:
                     step("writing keys and data into the disk, by libguestfs")
                     self._inject(machine.order, where)
             have(where.runtime, PASSED)
+            self.common.copy_kernel(image, where)
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
@@ -229,7 +230,10 @@ class CloudBuilder:
         """See that a disk names an image of the cache and nothing else: QEMU or libguestfs wrote
         it, and a guest may have taken them over. Raises WnodesError.
         """
-        for name in references(disk, "qcow2", self.common.hypervisor.qemu_user()):
+        uid = self.common.hypervisor.qemu_user()
+        with lent(uid, disk):
+            found = references(disk, "qcow2", uid)
+        for name in found:
             if Path(name).parent != self.common.cache.folder or not _DIGEST.fullmatch(
                 Path(name).name
             ):

@@ -81,6 +81,9 @@ def test_nobody_reads_the_files_of_a_busy_site(
     for part in ("volumes/*.raw", "saved/*.qcow2", "images-*/*", "apel/*/*", "bridge/*.sqlite"):
         assert list((SITE / "spool").glob(part)), f"the site is not busy: no {part}"
     assert open_to_others() == []
+    # Nor could a QEMU that its guest has taken over write to what other VMs start from.
+    shared = [path for path in found if path.parent.name.startswith("images-")]
+    assert {path.owner() for path in shared} == {"root"}
     job.cancel()
     running.delete()
     mine = [mixin for mixin in alice.get("/-/")["mixins"] if mixin["term"].startswith("mine-")]
