@@ -6,14 +6,14 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
 from bait.cards import Card, Taps
-from bait.confined import guestfs_user
+from bait.confined import guestfs_user, onlooker
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
 from bait.private import let_read
@@ -229,9 +229,20 @@ class Builder:
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
         """Have all files of the image in the cache, its disk for those to read who need to."""
         self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
-        if (qemu := self.hypervisor.qemu_user()) is not None:
-            readers = {qemu, guestfs_user()} if image.context == "guestfs" else {qemu}
-            let_read(self.cache.path(image.disk), readers)
+        if image.context == "guestfs":
+            guestfs_user()  # or who asks for it hears that there is none
+        self.let_in(self.cache.path(image.disk))
+
+    def let_in(self, disk: Path) -> None:
+        """Let those read a disk of the cache who run VMs on it, or look at others that stand on it.
+
+        Raises WnodesError.
+        """
+        readers = {self.hypervisor.qemu_user(), onlooker()}
+        with suppress(WnodesError):
+            readers.add(guestfs_user())
+        if known := {uid for uid in readers if uid is not None and onlooker() is not None}:
+            let_read(disk, known)
 
     def make_disk(self, image: Image, where: Paths) -> None:
         """The machine's folders, and in them an empty overlay on the cached image."""

@@ -39,7 +39,7 @@ class Cache:
         reader: Callable[[], int | None],
     ) -> None:
         """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
-        `reader` the uid of QEMU's user, who reads disks that nobody has looked at."""
+        `reader` the uid of who reads disks that have not been looked at."""
         self.folder = folder
         self.limit = limit
         self._in_use = in_use

@@ -12,7 +12,7 @@ from wnodes_lrms import config as configuration
 SITE = Path(os.environ["WNODES_SITE"])
 # What others may read, each with its reason; see docs/security.md, "Files".
 OPEN = {"bait.sock": "anybody may ask; the kernel says who it is"}
-LET_IN = {"user:libvirt-qemu", "user:wnodes-guestfs"}  # into images
+LET_IN = {"user:libvirt-qemu", "user:nobody", "user:wnodes-guestfs"}  # into images
 # Makes folders, each in the last, until it is told that it may not. No path to them is so long.
 NESTED = """
 import os, sys
