@@ -14,6 +14,7 @@ from bait import checks, private, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
+from bait.confined import onlooker
 from bait.drain import Drain
 from bait.engine import Engine
 from bait.firewall import Firewall
@@ -81,7 +82,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         Path(config.images.cache_dir),
         config.images.cache_limit,
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
-        hypervisor.qemu_user,
+        onlooker,
         config.images.credentials,
     )
     firewall = Firewall(config, node, ledger.rows)

@@ -4,15 +4,16 @@ import grp
 import ipaddress
 import os
 import pwd
+import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bait import seed
 from bait.addresses import mac_of
 from bait.cards import Card, Taps
-from bait.confined import guestfs_user
+from bait.confined import guestfs_user, onlooker
 from bait.hypervisor import MARK, Hypervisor
 from bait.images import Cache, free_mib
 from bait.private import let_read
@@ -41,6 +42,16 @@ class Paths:
     def disk(self) -> Path:
         """The overlay on the cached image."""
         return self.disks / "disk.qcow2"
+
+    @property
+    def kernel(self) -> Path:
+        """A copy of the image's, for libvirt lends it to QEMU's user, who could change it."""
+        return self.disks / "kernel"
+
+    @property
+    def initrd(self) -> Path:
+        """The same of what the kernel starts with."""
+        return self.disks / "initrd"
 
     @property
     def console(self) -> Path:
@@ -84,6 +95,8 @@ class Paths:
     def clear(self) -> None:
         """Remove what is of no use without the domain; what is gone already is success."""
         remove(self.runtime)
+        for copy in (self.kernel, self.initrd):
+            copy.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove all of them; what is gone already is success."""
@@ -203,6 +216,7 @@ class Builder:
             self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
             undo.callback(where.remove)
             self.make_disk(image, where)
+            self.copy_kernel(image, where)
             step("making the seed")
             xml = self.draw(where, machine, shares)
             starting()
@@ -213,12 +227,22 @@ class Builder:
             undo.pop_all()
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
-        """Have all files of the image in the cache, for those to read who need to."""
+        """Have all files of the image in the cache, its disk for those to read who need to."""
         self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
-        if (qemu := self.hypervisor.qemu_user()) is not None:
-            readers = {qemu, guestfs_user()} if image.context == "guestfs" else {qemu}
-            for part in image.parts:
-                let_read(self.cache.path(part), readers)
+        if image.context == "guestfs":
+            guestfs_user()  # or who asks for it hears that there is none
+        self.let_in(self.cache.path(image.disk))
+
+    def let_in(self, disk: Path) -> None:
+        """Let those read a disk of the cache who run VMs on it, or look at others that stand on it.
+
+        Raises WnodesError.
+        """
+        readers = {self.hypervisor.qemu_user(), onlooker()}
+        with suppress(WnodesError):
+            readers.add(guestfs_user())
+        if known := {uid for uid in readers if uid is not None and onlooker() is not None}:
+            let_read(disk, known)
 
     def make_disk(self, image: Image, where: Paths) -> None:
         """The machine's folders, and in them an empty overlay on the cached image."""
@@ -228,6 +252,20 @@ class Builder:
         base = str(self.cache.path(image.disk))
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
         run([*overlay, str(where.disk)], deadline=30)
+
+    def copy_kernel(self, image: Image, where: Paths) -> None:
+        """Copies of the image's kernel and of what that starts with, if it has any.
+
+        Raises WnodesError if they can't be made.
+        """
+        for part, copy in ((image.kernel, where.kernel), (image.initrd, where.initrd)):
+            if part is not None:
+                try:
+                    copy.unlink(missing_ok=True)  # of the last start, and maybe still open
+                    copy.touch(mode=0o600)
+                    shutil.copyfile(self.cache.path(part), copy)
+                except OSError as error:
+                    raise WnodesError(f"{copy}: {error.strerror}") from error
 
     def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         """Write the machine's keys and seed; the domain that goes with them."""
@@ -336,8 +374,8 @@ class Builder:
             cores=hardware.cores,
             memory=hardware.memory,
             pins=hardware.cpus if len(hardware.cpus) == hardware.cores else (),
-            kernel=image.kernel and self.cache.path(image.kernel),
-            initrd=image.initrd and self.cache.path(image.initrd),
+            kernel=image.kernel and where.kernel,
+            initrd=image.initrd and where.initrd,
             disk=where.disk,
             base=self.cache.path(image.disk),
             seed=where.seed if hardware.seeded else None,

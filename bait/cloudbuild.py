@@ -12,7 +12,7 @@ from pathlib import Path
 from bait import cloudseed, seed
 from bait.build import Builder, Drive, Hardware, Paths, paths
 from bait.cards import Card
-from bait.confined import Limits, guestfs_user, lent, run_confined
+from bait.confined import Limits, guestfs_user, lent, onlooker, run_confined
 from bait.images import free_mib, references
 from bait.inject import Wish
 from bait.offers import offered
@@ -79,6 +79,7 @@ class CloudBuilder:
                     step("writing keys and data into the disk, by libguestfs")
                     self._inject(machine.order, where)
             have(where.runtime, PASSED)
+            self.common.copy_kernel(image, where)
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
@@ -217,23 +218,27 @@ class CloudBuilder:
         if running:
             self.common.hypervisor.backup(machine, "vda", target)
             return
-        disk, uid = self.paths(machine).disk, self.common.hypervisor.qemu_user()
-        self._check(disk)
+        disk, uid = self.paths(machine).disk, onlooker()
+        for base in self._check(disk):
+            self.common.let_in(base)
         target.touch(mode=0o600)
         limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
         argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
         with lent(uid, disk, target):
             run_confined(argv, uid, limits)
 
-    def _check(self, disk: Path) -> None:
-        """See that a disk names an image of the cache and nothing else: QEMU or libguestfs wrote
-        it, and a guest may have taken them over. Raises WnodesError.
+    def _check(self, disk: Path) -> list[Path]:
+        """The image of the cache that a disk names; it must name nothing else.
+
+        QEMU or libguestfs wrote it, and a guest may have taken them over. Raises WnodesError.
         """
-        for name in references(disk, "qcow2", self.common.hypervisor.qemu_user()):
-            if Path(name).parent != self.common.cache.folder or not _DIGEST.fullmatch(
-                Path(name).name
-            ):
+        uid = onlooker()
+        with lent(uid, disk):
+            found = [Path(name) for name in references(disk, "qcow2", uid)]
+        for name in found:
+            if name.parent != self.common.cache.folder or not _DIGEST.fullmatch(name.name):
                 raise WnodesError(f"{disk} refers to {name}, which is no image of this node's")
+        return found
 
 
 def _used(memory: Path) -> Path:

@@ -76,6 +76,14 @@ def run_confined(
     return output
 
 
+def onlooker() -> int | None:
+    """The uid of who looks at disks: nobody. QEMU's user has all the VMs, their disks and memory.
+
+    None where this process can't choose who it is.
+    """
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
 def guestfs_user() -> int:
     """The uid of the user that libguestfs runs as. Raises WnodesError if the node has none."""
     try:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bait.confined import Limits, lent, run_confined
+from bait.confined import Limits, run_confined
+from bait.private import let_read
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import WnodesError
@@ -39,8 +40,8 @@ class Cache:
         credentials: str | None = None,
     ) -> None:
         """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
-        `reader` the uid of QEMU's user, who reads disks that nobody has looked at. `credentials`
-        is the file of those that web servers ask for."""
+        `reader` the uid of who reads disks that nobody has looked at. `credentials` is the file of
+        those that web servers ask for."""
         self.folder = folder
         self.limit = limit
         self._in_use = in_use
@@ -188,7 +189,8 @@ def _seen(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> str:
-    """What changes when a file is written to. Not its ctime: libvirt gives it to QEMU and back."""
+    """What changes when root writes to a file, and nobody else can. Not its ctime: whom its access
+    list lets in does not count."""
     stat = path.stat()
     return f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
 
@@ -204,8 +206,11 @@ def _stat(path: Path) -> os.stat_result | None:
 def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
     """Refuse a disk that names other files: QEMU would read those of the node for the guest.
 
-    Raises WnodesError.
+    The disk stays root's, and `reader` is let in: who owned it for a moment could keep it open, and
+    write to it when it is everybody's. Raises WnodesError.
     """
+    if reader is not None:
+        let_read(disk, {reader})
     try:
         found = references(disk, image.format, reader)
     except WnodesError as error:
@@ -218,11 +223,10 @@ def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
 def references(disk: Path, form: str, reader: int | None) -> set[str]:
     """The other files that a disk of this format names, as it names them. Raises WnodesError.
 
-    It may be anybody's work: it is looked at as the user `reader`, and lent to them.
+    It may be anybody's work: it is looked at as the user `reader`, who must be able to read it.
     """
     argv = ("qemu-img", "info", "--output=json", "-f", form, str(disk))
-    with lent(reader, disk):
-        info = json.loads(run_confined(argv, reader, _LOOKING))
+    info = json.loads(run_confined(argv, reader, _LOOKING))
     data = info.get("format-specific", {}).get("data", {})
     return {
         str(where[name])

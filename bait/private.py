@@ -1,8 +1,9 @@
 """Whose the files of machines are: root's alone. QEMU's user is let into an image by name.
 
-Disks, seeds and volumes libvirt itself gives to that user when it opens them, and takes back. An
-image is shared by many machines: its disk stays root's, so that no QEMU can change what others
-stand on, and has an access list (acl(5)) with QEMU's user in it.
+Disks, seeds, volumes and kernels libvirt itself gives to that user when it opens them, and takes
+back. An image is shared by many machines: it stays root's, so that no QEMU can change what others
+stand on. Its disk has an access list (acl(5)) with QEMU's user in it, and of its kernel each
+machine has a copy.
 """
 
 import logging
@@ -24,10 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def let_read(file: Path, uids: Collection[int]) -> None:
-    """Let these users read a file, beside its owner, and nobody else. Raises WnodesError.
-
-    Its owner stays who it is: a kernel is QEMU's user's while libvirt has lent it to them.
-    """
+    """Let these users read a file, beside its owner, and nobody else. Raises WnodesError."""
     entries = (
         (_OWNER, 6, _NOBODY),
         *((_USER, 4, uid) for uid in sorted(uids)),
@@ -85,6 +83,8 @@ def _close(path: Path) -> None:
     try:
         status = os.fstat(handle)
         kept = 0o7711 if stat.S_ISDIR(status.st_mode) else 0o7700
+        if _ACCESS_LIST in os.listxattr(handle):
+            kept |= 0o070  # what its list lets in at most: the group has none there
         if status.st_mode & 0o7777 & ~kept:
             os.fchmod(handle, status.st_mode & kept)
     finally:

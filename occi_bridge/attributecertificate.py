@@ -147,7 +147,7 @@ def _attributes(content: bytes) -> tuple[Vo, Host, tuple[Fqan, ...]]:
     fields.end()
     parts = _URI.fullmatch(uri)
     if not parts:
-        raise ValueError(f"«{ascii(uri)[1:-1]}» is not of the form vo://host:port")
+        raise ValueError(f"«{ascii(uri)[1:-1][:80]}» is not of the form vo://host:port")
     if not granted:
         raise ValueError("it has no FQAN")
     vo = fqans.vo(parts[1])

@@ -10,6 +10,8 @@ from typing import NamedTuple
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
 GENERALIZED_TIME, SEQUENCE, SET = 0x18, 0x30, 0x31
 
+_LONGEST_OID = 63  # bytes, as elsewhere: time and text of a long one grow with its square
+
 
 class Value(NamedTuple):
     """One value: its tag, its content, and both as they were."""
@@ -68,7 +70,9 @@ def each(data: bytes, tag: int) -> list[bytes]:
 
 
 def oid(content: bytes) -> str:
-    """An object identifier as 1.2.3. Raises ValueError if it is none."""
+    """An object identifier as 1.2.3. Raises ValueError if it is none, or a very long one."""
+    if len(content) > _LONGEST_OID:
+        raise ValueError(f"an object identifier of {len(content)} bytes")
     numbers, number, fresh = [], 0, True
     for byte in content:
         if fresh and byte == 0x80:

@@ -24,6 +24,7 @@ from wnodes_lrms.errors import RejectedError, WnodesError
 
 LONGEST = 1 << 20  # bytes of a question
 DEADLINE = 3.0  # seconds for an answer; it usually takes milliseconds
+_REASON = 300  # characters of a refusal: it may quote what a user has sent
 _MEMORY = 1 << 30  # bytes of addresses
 
 
@@ -58,7 +59,7 @@ def _answer(judge: Judge, chain: list[bytes]) -> dict[str, object]:
     try:
         return {"attributes": [asdict(each) for each in judge.verify(chain)]}
     except RejectedError as error:
-        return {"refused": str(error)}
+        return {"refused": str(error)[:_REASON]}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from wnodes_lrms import config as configuration
 SITE = Path(os.environ["WNODES_SITE"])
 # What others may read, each with its reason; see docs/security.md, "Files".
 OPEN = {"bait.sock": "anybody may ask; the kernel says who it is"}
-LET_IN = {"user:libvirt-qemu", "user:wnodes-guestfs"}  # into images
+LET_IN = {"user:libvirt-qemu", "user:nobody", "user:wnodes-guestfs"}  # into images
 # Makes folders, each in the last, until it is told that it may not. No path to them is so long.
 NESTED = """
 import os, sys
@@ -81,6 +81,9 @@ def test_nobody_reads_the_files_of_a_busy_site(
     for part in ("volumes/*.raw", "saved/*.qcow2", "images-*/*", "apel/*/*", "bridge/*.sqlite"):
         assert list((SITE / "spool").glob(part)), f"the site is not busy: no {part}"
     assert open_to_others() == []
+    # Nor could a QEMU that its guest has taken over write to what other VMs start from.
+    shared = [path for path in found if path.parent.name.startswith("images-")]
+    assert {path.owner() for path in shared} == {"root"}
     job.cancel()
     running.delete()
     mine = [mixin for mixin in alice.get("/-/")["mixins"] if mixin["term"].startswith("mine-")]

@@ -200,6 +200,9 @@ def test_what_a_guest_sends_under_another_name_or_in_the_nodes_place_is_dropped(
     index = int(machine.ssh("cat /sys/class/net/eth0/ifindex"))
     seen = arrivals(bridge, machine, frames.sender(index, list(sent.values())), sent)
     assert seen == ["asks", "good"]
+    # Nor do others find it by a name that it says as it asks for its address.
+    machine.ssh("udhcpc -i eth0 -x hostname:fileserver -n -q -s /bin/true")
+    assert address not in machine.ssh(f"nslookup fileserver {gateway} || true")
 
 
 BROADCAST_IP = "255.255.255.255"

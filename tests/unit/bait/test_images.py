@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bait.images import Cache, free_mib, refuse_references
-from tests.unit.conftest import TAG, Web, eventually, needs_root, part_of
+from tests.unit.conftest import NOBODY, TAG, Web, eventually, needs_root, part_of
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import CancelledError, WnodesError
@@ -245,6 +246,38 @@ def test_a_disk_of_another_format_is_refused(cache: Cache, tmp_path: Path) -> No
     said = f"image {TAG}: its disk can't be read: qemu-img: Image is not in qcow2 format"
     assert str(caught.value) == said  # its user knows neither the cache nor its files
     assert names(cache) == set()
+
+
+# Whoever has QEMU's uid, as a guest that took over its QEMU, opens what they can and says what.
+GRAB = """
+import os, sys
+print(flush=True)
+while not os.path.exists(sys.argv[2]):
+    try:
+        file = os.open(sys.argv[1], os.O_RDWR)
+    except OSError:
+        continue
+    os.pwrite(file, b"EVIL", 0)
+    print("written", flush=True)
+    break
+"""
+
+
+@needs_root
+@pytest.mark.integration
+def test_who_looks_at_a_disk_can_not_write_to_it(tmp_path: Path, disk: Path) -> None:
+    cache = Cache(tmp_path / "cache", 100, set, lambda: NOBODY.pw_uid)
+    for at in (cache.folder, *cache.folder.parents[:-1]):
+        at.chmod(at.stat().st_mode | 0o711)
+    part = part_of(disk)
+    place = cache.path(part)
+    argv = [sys.executable, "-IS", "-c", GRAB, str(place.with_suffix(".part")), str(place)]
+    who = {"user": NOBODY.pw_uid, "group": NOBODY.pw_gid, "extra_groups": []}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, **who) as grabbing:  # type: ignore[call-overload]
+        assert grabbing.stdout.readline() == b"\n"
+        cache.fetch(image(part, "qcow2"), go_on)
+        assert grabbing.stdout.read() == b""
+    assert part_of(place).sha256 == part.sha256
 
 
 def test_a_good_disk_is_taken(cache: Cache, disk: Path) -> None:

@@ -120,10 +120,31 @@ def test_the_queues_owner_leads_root_nowhere(theirs: Path, tmp_path: Path, name:
 
 
 @needs_root
+def test_the_queues_owner_has_none_of_roots_groups(theirs: Path) -> None:
+    """They put a link to a file that root's group may write, as a daemon of root's is in it."""
+    file = theirs.parent / "groups"
+    file.write_text("root's")
+    file.chmod(0o660)
+    before = os.getgroups()
+    os.setgroups([0])
+    try:
+        (theirs / ".wnodes-hv1").mkdir()
+        (theirs / ".wnodes-hv1" / "1.new").symlink_to(file)
+        with pytest.raises(WnodesError, match="Permission denied"):
+            Outbox(theirs, "hv1").prepare(1, "one")
+        assert file.read_text() == "root's"
+        assert os.getgroups() == [0]
+    finally:
+        os.setgroups(before)
+
+
+@needs_root
 def test_what_is_done_for_others_is_over_with_it(theirs: Path, tmp_path: Path) -> None:
+    groups = os.getgroups()
     sent(Outbox(theirs, "hv1"), 1, "one")
     (tmp_path / "mine").touch()
     assert (tmp_path / "mine").stat().st_uid == 0
+    assert os.getgroups() == groups
 
 
 @needs_root

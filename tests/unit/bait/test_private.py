@@ -18,15 +18,17 @@ def reads(uid: int, file: Path) -> bool:
 
 
 @pytest.mark.integration
-def test_an_image_is_for_one_user_to_read_and_nobody_to_write(tmp_path: Path) -> None:
-    for at in (tmp_path, *tmp_path.parents[:3]):
+def test_an_image_is_for_one_user_to_read_and_nobody_to_write(node: Node) -> None:
+    file = Path(node.config.images.cache_dir) / "image"
+    for at in (file.parent, *file.parent.parents[:-1]):
         at.chmod(at.stat().st_mode | 0o711)
-    file = tmp_path / "image"
     file.write_text("image\n")
     file.chmod(0o644)
     for _ in range(2):
         let_read(file, {NOBODY.pw_uid})
         assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    file.chmod(file.stat().st_mode | 0o004)
+    close(node.config)  # a bait that starts again
     assert reads(NOBODY.pw_uid, file)
     assert not reads(NOBODY.pw_uid - 1, file)
     writing = subprocess.run(

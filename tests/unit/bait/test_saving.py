@@ -1,6 +1,7 @@
 """saving.py: a disk becomes an image that others are made from. Disks at rest: qemu-img is real."""
 
 import json
+import os
 import subprocess
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from tests.unit.bait.conftest import MACHINE, Site, an_order
-from tests.unit.conftest import eventually, needs_root, put
+from tests.unit.conftest import NOBODY, eventually, needs_root, put
 from wnodes_lrms import catalogue
 from wnodes_lrms.errors import ConflictError
 from wnodes_lrms.model import State
@@ -21,7 +22,9 @@ TAG = "mine_linux_x86_64"
 
 
 @pytest.fixture
-def stopped(site: Site) -> Site:
+def stopped(site: Site, tmp_path: Path) -> Site:
+    for at in (tmp_path, *tmp_path.parents[:-1]):  # who looks at disks comes to them as on a node
+        at.chmod(at.stat().st_mode | 0o711)
     site.runs()
     site.cloud.stop(ID, "poweroff")
     site.reaches(State.STOPPED)
@@ -69,6 +72,19 @@ def test_a_disk_that_would_read_another_file_is_not_saved(
     stopped.cloud.save(ID, TAG)
     assert "is no image of this node's" in str(done(stopped)["failed"])
     assert not list(folder(stopped).iterdir())
+
+
+def test_what_reads_a_users_disk_has_no_others(
+    stopped: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may make qemu-img do what it likes: not as root, nor as who has all VMs' disks."""
+    taken = tmp_path / "bin" / "qemu-img"
+    taken.parent.mkdir(mode=0o755)
+    taken.write_text("#!/bin/sh\nid -u >&2\nexit 1\n")
+    taken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{taken.parent}:{os.environ['PATH']}")
+    stopped.cloud.save(ID, TAG)
+    assert done(stopped)["failed"] == {TAG: f"qemu-img: {NOBODY.pw_uid}"}
 
 
 def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
@@ -161,7 +177,7 @@ def no_disk(site: Site, _mocker: MockerFixture) -> None:
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
-    [(full, "No space"), (no_folder, "File exists|Not a directory"), (no_disk, "qemu-img")],
+    [(full, "No space"), (no_folder, "File exists|Not a directory"), (no_disk, "No such file")],
 )
 def test_what_fails_is_said_leaves_nothing_and_can_be_tried_again(
     stopped: Site,

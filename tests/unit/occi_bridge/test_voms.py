@@ -551,6 +551,20 @@ def test_who_gives_up_leaves_no_answer_behind(asked: Asked) -> None:
     run(asked, scene())
 
 
+def test_a_refusal_that_quotes_very_much(asked: Asked, place: tuple[Cases, Service]) -> None:
+    """The one who asks would take the process for broken, and start another for everybody."""
+
+    async def scene() -> None:
+        await asked.answer()
+        before = asked.pid
+        chain = place[0].grid.chain(place[0].changed(uri=30_000 * "\1"))
+        with pytest.raises(RejectedError, match="not of the form"):
+            await asked.verifier.ask(chain)
+        assert asked.pid == before
+
+    run(asked, scene())
+
+
 def test_the_library_is_away(asked: Asked) -> None:
     async def scene() -> None:
         asked.verifier._argv[0] = "/bin/false"
