@@ -38,8 +38,12 @@ class Lrms(Protocol):
     def allocation(self, job: JobId, /) -> Allocation:
         """What the job was granted on this node, to an owner whom this node knows."""
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs, here or elsewhere; empty if on none, or on several."""
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs, here or elsewhere; empty if on none yet, or on several.
+
+        None if the batch system does answer, and says that it has no such job, or that it has
+        ended.
+        """
 
     def live_jobs(self) -> set[str]:
         """The jobs that hold an allocation on this node."""

@@ -24,6 +24,11 @@ def operand(job: JobId, server: str) -> tuple[str, str]:
     return "--", f"{job}@{server}"
 
 
+def is_gone(said: UnknownError) -> bool:
+    """Whether qstat has failed because the server, which does answer, has no such job any more."""
+    return any(words in str(said) for words in ("Unknown Job Id", "Job has finished"))
+
+
 def server_in(text: str, where: str) -> str:
     """The server that a configuration names. Raises UnknownError if there is none."""
     server = re.sub(r"\s*,\s*", ",", text.strip())

@@ -238,5 +238,7 @@ def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_where_a_job_runs() -> None:
     for name, node in (("plain", "hv1"), ("two-hosts", "")):
         number = number_in(name)
-        assert place_of(number, parse_held(recorded(f"{name}.shares"))) == node
-    assert place_of("424242", parse_held(recorded("plain.shares"))) == ""
+        assert place_of(number, parse_held(recorded(f"{name}.shares")), ()) == node
+    held = parse_held(recorded("plain.shares"))
+    assert place_of("424242", held, {"424242"}) == ""
+    assert place_of("424242", held, ()) is None
