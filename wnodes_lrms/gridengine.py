@@ -125,6 +125,17 @@ def parse_queued(said: str) -> set[str]:
     return {_one(row, "JB_job_number") for row in queued.findall("job_list")}
 
 
+def parse_named(said: str, name: str) -> Sequence[JobId]:
+    """The jobs of a name, in `qstat -xml`. Raises UnknownError if the text is no listing."""
+    rows = [row for row in _tree(said).iter("job_list") if row.findtext("JB_name") == name]
+    return sorted({job_id(_one(row, "JB_job_number")) for row in rows}, key=int)
+
+
+def named(name: str, user: str) -> Sequence[JobId]:
+    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
+    return parse_named(_ask("qstat", "-xml", "-s", "prs", "-u", user), name)
+
+
 def parse_memory(said: str) -> Sequence[Memory]:
     """The consumable complexes of memory, from `qconf -sc`."""
     rows = [line.split() for line in said.splitlines() if line.strip() and line[0] != "#"]

@@ -6,6 +6,7 @@ name, comment and folder are its user's text and could imitate any `Key=value` l
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -170,6 +171,12 @@ def parse_drain(node: str) -> str | None:
     if "DRAIN" not in re.findall(r"\w+", state[1]):
         return None
     return reason[1] if reason else ""
+
+
+def named(name: str, user: str) -> Sequence[JobId]:
+    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
+    argv = ["squeue", "-h", "-a", f"--name={name}", f"--user={user}", "-o", "%A"]
+    return [job_id(word) for word in run(argv, deadline=_DEADLINE, unknown=True).split()]
 
 
 class Slurm:

@@ -171,3 +171,15 @@ def test_a_hung_library_ends_no_machine(alice: Cloud, key: Key) -> None:
     assert machine.state == "active"
     machine.delete()
     wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+
+
+def test_a_library_that_hangs_at_a_submission_makes_no_second_lease(alice: Cloud, key: Key) -> None:
+    with library_hung():
+        machine = alice.machine(key=key)
+        wait_until(workers, 30, "it is asked")
+        first = set(workers())
+        wait_until(lambda: not first & set(workers()), 60, "it was given up")
+    machine.wait("active")
+    assert len(states()) == 1
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
