@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from occi_bridge import journal, leasing
 from occi_bridge.acts import Actor, name
@@ -151,7 +151,8 @@ class Driver:
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
-            world = await self._look()
+            # Not what has been said meanwhile: the rows have not learned that.
+            world = replace(await self._look(), sights=world.sights, saved_seen=world.saved_seen)
         self._listen(world)
         actions = plan(world)
         for action in actions:
@@ -210,8 +211,8 @@ class Driver:
         """Ask those for leases that have submitted some, and the batch system for lost jobs."""
         via = {row.via for row in world.computes if row.lease}
         for each in self._watchers:
-            before, each.speaks = each.speaks, each.mute or each.bait.url in via
-            if each.speaks and not before:
+            before, each.lists = each.lists, each.mute or each.bait.url in via
+            if each.lists and not before:
                 each.poke()
         self._lookups.want(leasing.doubtful(world))
 

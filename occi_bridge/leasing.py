@@ -80,9 +80,9 @@ def over(row: Compute, found: tuple[Sight, Machine] | None, world: World) -> str
         return None
     if not row.job:  # if its submission has reached nobody, it is given out again
         return None if row.desired == "active" and not row.gone else why
-    since = world.sights.gone.get(row.job)
+    stood = world.sights.gone.get(row.job)
     sure = 0.0 if asked_to_end(row.act) else SURE
-    return why if since is not None and world.now - since >= sure else None
+    return why if stood is not None and stood >= sure else None
 
 
 def _in_doubt(row: Compute, found: tuple[Sight, Machine] | None, world: World) -> str | None:

@@ -1,6 +1,7 @@
 """Have baits ask the batch system whether it still has certain jobs."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 
@@ -9,6 +10,8 @@ from wnodes_lrms.errors import WnodesError
 
 PAUSE = 2.0  # seconds between two questions about a job
 _AT_ONCE = 8  # questions of one bridge
+
+log = logging.getLogger(__name__)
 
 
 class Lookups:
@@ -21,7 +24,9 @@ class Lookups:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._urls: Mapping[str, tuple[str, ...]] = {}  # whom to ask about each job
         self._places = asyncio.Semaphore(_AT_ONCE)
-        # job → since when the batch system has said that there is none, and nothing else
+        self._since: dict[str, float] = {}  # job → when that was said first, and nothing else since
+        # job → seconds between the first and the last time that the batch system has said that
+        # there is none; nothing where it has said otherwise, or has not answered, since then
         self.gone: dict[str, float] = {}
 
     def want(self, jobs: Mapping[str, tuple[str, ...]]) -> None:
@@ -29,24 +34,30 @@ class Lookups:
         self._urls = {job: urls for job, urls in jobs.items() if urls}
         for job in self._tasks.keys() - self._urls.keys():
             self._tasks.pop(job).cancel()
-            self.gone.pop(job, None)
+            self._note(job, None)
         for job in self._urls.keys() - self._tasks.keys():
             self._tasks[job] = asyncio.create_task(self._ask(job))
 
     async def _ask(self, job: str) -> None:
         turn = 0
         while True:
-            at, urls = time.time(), self._urls[job]
+            at, urls = time.monotonic(), self._urls[job]
             try:
                 async with self._places:
                     node = await self._baits[urls[turn % len(urls)]].where(job)
+                self._note(job, at if node is None else None)
             except WnodesError:
                 turn += 1
-                self.gone.pop(job, None)
-            else:
-                if node is None:
-                    self.gone.setdefault(job, at)
-                else:
-                    self.gone.pop(job, None)
+                self._note(job, None)
+            except Exception:  # a fault of ours
+                self._note(job, None)
+                log.exception("job %s can't be looked up", job)
             self._news()
             await asyncio.sleep(PAUSE)
+
+    def _note(self, job: str, gone_at: float | None) -> None:
+        if gone_at is None:
+            self._since.pop(job, None)
+            self.gone.pop(job, None)
+        else:
+            self.gone[job] = gone_at - self._since.setdefault(job, gone_at)

@@ -140,7 +140,7 @@ class Sights:
     `baits` has those that answered lately, by URL. `nodes` is where each node's bait is, as far as
     ever known, also of the silent ones. `leases` is what those list that were asked for it and
     could tell, by URL; `mute` are those that could not. `gone` has the jobs of which the batch
-    system says that there is no such one, and since when it has said nothing else.
+    system says that there is no such one, and for how many seconds it has said nothing else.
     """
 
     baits: Mapping[str, Sight] = field(default_factory=dict)

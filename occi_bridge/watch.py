@@ -49,7 +49,7 @@ class Watcher:
         self.saved: SavedImages | None = None
         self.busy = False  # look often
         self.saving = False  # look at saved images too
-        self.speaks = False  # ask it for leases, too
+        self.lists = False  # ask it for leases, too
         self.mute = False  # it was asked for them, and could not tell
         self._error = "it has not answered yet"
 
@@ -118,7 +118,7 @@ class Watcher:
                 self.saved = await self.bait.saved()
 
     async def _lease_jobs(self) -> None:
-        if not self.speaks:
+        if not self.lists:
             self.leases = None
             return
         try:

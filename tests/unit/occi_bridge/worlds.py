@@ -101,7 +101,7 @@ def world(
         nodes,
         {by: leases} if leases else {},
         frozenset({mute} if mute else ()),
-        {} if gone is None else {"7": NOW - gone},
+        {} if gone is None else {"7": gone},
         all_answer=not silent,
     )
     return World(now=NOW, computes=rows, sights=around, **more)
