@@ -86,7 +86,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
     @router.get("/leases", response_model=models.LeasesShown)
     async def list_leases() -> dict[str, Any]:
-        """The leases that the LRMS has."""
+        """The leases that the LRMS has; through DRMAA, those of them that were submitted here."""
         return {"leases": [asdict(lease) for lease in await listing.get()]}
 
     @router.delete("/leases/{lease}", status_code=204)
@@ -97,9 +97,10 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
         listing.forget()
 
     @router.get("/jobs/{job}", response_model=models.Place)
-    async def place(job: Annotated[JobText, Path()]) -> dict[str, str]:
-        """Where the batch system has placed a job, on whatever node."""
-        return {"node": await places.call(cloud.where, job)}
+    async def place(job: Annotated[JobText, Path()]) -> dict[str, Any]:
+        """Whether the batch system has a job, whoever has submitted it, and on what node it is."""
+        node = await places.call(cloud.where, job)
+        return {"node": node or "", "known": node is not None}
 
     @router.put("/leases/{lease}/order", status_code=204)
     async def order(lease: UUID, asked: models.Token) -> None:

@@ -134,6 +134,7 @@ class Place(BaseModel):
     """Where a job runs."""
 
     node: str = Field(description="empty: on none, or on several")
+    known: bool = Field(description="false: the batch system says that it has no such job")
 
 
 class News(BaseModel):

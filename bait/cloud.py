@@ -91,8 +91,9 @@ class Cloud:
         """How many machines of each kind and state this node has."""
         return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
 
-    def where(self, job: str) -> str:
+    def where(self, job: str) -> str | None:
         """The node on which the batch system runs a job; empty if it runs on none, or on several.
+        None if the batch system says that it has no such job any more.
 
         Raises RejectedError for what is no job id, UnknownError if it does not answer.
         """

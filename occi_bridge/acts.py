@@ -169,8 +169,9 @@ class Actor:
         if action.witness != action.bait:
             node = await self._baits[action.witness].where(row.job)
             if node != action.detail:
-                said = f"the batch system has job {row.job} on {node or 'no node'}"
-                raise ConflictError(f"{said}, not on {action.detail}")
+                has = f"has job {row.job} on {node or 'no node'}, not on {action.detail}"
+                none = f"has no job {row.job}"
+                raise ConflictError(f"the batch system {none if node is None else has}")
         order = await self._prepared(action, row, {"node": action.detail})
         if order is None:
             return None

@@ -75,6 +75,7 @@ class Place:
     """The reply to GET /jobs/{job}."""
 
     node: NodeName | Literal[""]
+    known: bool = True
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Bait:
         )
 
     async def leases(self) -> LeasesSeen:
-        """All lease jobs in the LRMS."""
+        """The lease jobs that it knows of."""
         at = time.time()
         told = _read(_LEASES, await self._call("GET", "/leases", _LISTING))
         found: dict[str, tuple[SeenLease, ...]] = {}
@@ -194,9 +195,11 @@ class Bait:
         """Give an order to the lease job that waits there; one that was given is success."""
         await self._call("PUT", f"/leases/{lease}/order", _ACTING, {"token": token})
 
-    async def where(self, job: str) -> str:
-        """The node on which the LRMS runs a job; "" if on none, or on several."""
-        return _read(_PLACE, await self._call("GET", f"/jobs/{job}", _LISTING)).node
+    async def where(self, job: str) -> str | None:
+        """The node on which the LRMS runs a job; "" if on none yet, or on several; None if it says
+        that it has no such job."""
+        place = _read(_PLACE, await self._call("GET", f"/jobs/{job}", _LISTING))
+        return place.node if place.known else None
 
     async def news(self, since: str) -> str:
         """Wait until something has changed on its node since it said `since`, or for a while."""

@@ -9,14 +9,15 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from occi_bridge import journal
+from occi_bridge import journal, leasing
 from occi_bridge.acts import Actor, name
 from occi_bridge.baits import Bait
 from occi_bridge.database import Database
 from occi_bridge.journal import Rows
 from occi_bridge.learn import learn
+from occi_bridge.lookups import Lookups
 from occi_bridge.plan import Action, plan, unsettled
 from occi_bridge.sights import Sights
 from occi_bridge.watch import SILENT, Watcher
@@ -55,6 +56,7 @@ class Driver:
         self._watchers = [
             Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
         ]
+        self._lookups = Lookups(baits, self._news.set)
         self._hand = _Hand(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
         self._nodes: dict[str, str] = {}
         self._rows: Rows = {}
@@ -103,9 +105,11 @@ class Driver:
                     watching = [asyncio.create_task(each.run()) for each in self._watchers]
                 elif watching and not self.leading:
                     log.warning("this driver does not lead any more")
+                    self._lookups.want({})
                     _cancel(watching)
                 await asyncio.sleep(_RENEW)
         finally:
+            self._lookups.want({})
             _cancel(watching)
 
     async def _ask(self) -> bool:
@@ -147,7 +151,9 @@ class Driver:
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
-            world = await self._look()
+            # Not what has been said meanwhile: the rows have not learned that.
+            world = replace(await self._look(), sights=world.sights, saved_seen=world.saved_seen)
+        self._listen(world)
         actions = plan(world)
         for action in actions:
             self._begin(action, world.by_uid[action.uid])
@@ -176,14 +182,19 @@ class Driver:
             for each in self._watchers
             if each.sight and now - each.sight.at <= SILENT
         }
-        speaker = self._speaker()
         return World(
             now=now,
             **self._rows,
             sights=Sights(
                 baits=sights,
                 nodes=self._nodes,
-                leases=speaker.leases if speaker else None,
+                leases={
+                    each.bait.url: each.leases
+                    for each in self._watchers
+                    if each.leases and now - each.leases.at <= SILENT
+                },
+                mute=frozenset(each.bait.url for each in self._watchers if each.mute),
+                gone=dict(self._lookups.gone),
                 all_answer=len(sights) == len(self._watchers),
             ),
             saved_seen={
@@ -196,22 +207,14 @@ class Driver:
         """The URL of a node's bait: the one that has first said so, as long as that is known."""
         return self._nodes.setdefault(node, url)
 
-    def _speaker(self) -> Watcher | None:
-        """The bait that is asked for the leases: another one if it can't tell."""
-        now = next((each for each in self._watchers if each.speaks), None)
-        if now and not now.mute and not now.silent:
-            return now
-        able = [each for each in self._watchers if not each.silent and each is not now]
-        if not able:
-            return now
-        index = self._watchers.index(now) if now else -1
-        after = [each for each in able if self._watchers.index(each) > index]
-        if now:
-            now.speaks, now.leases = False, None
-        new = (after or able)[0]
-        new.speaks = True
-        new.poke()
-        return new
+    def _listen(self, world: World) -> None:
+        """Ask those for leases that have submitted some, and the batch system for lost jobs."""
+        via = {row.via for row in world.computes if row.lease}
+        for each in self._watchers:
+            before, each.lists = each.lists, each.mute or each.bait.url in via
+            if each.lists and not before:
+                each.poke()
+        self._lookups.want(leasing.doubtful(world))
 
     def _begin(self, action: Action, row: Target) -> None:
         if action.uid not in self._hand.tasks:

@@ -3,21 +3,16 @@
 Of a machine only the bait of its own node is believed: which that is, the bridge has written down
 before it gave the order to it (acts.py).
 
-A source that did not answer changes nothing, except that the LRMS's word that a lease is over is
-believed where the bait of its node is silent: the bait would end the machine by itself.
+A source that did not answer changes nothing; when a lease counts as over: leasing.py.
 """
 
 from dataclasses import dataclass, field
 
+from occi_bridge import leasing
 from occi_bridge.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.sights import Machine, Sight
 from occi_bridge.world import LIVE, ON_DISK, World, asked_to_end
 from wnodes_lrms.lease import Lease
-
-# Seconds after its submission in which a lease may not be listed yet, and not for being over:
-# where the LRMS has told its job, and where nobody knows whether the order ever reached a bait.
-CONFIRMED_LATELY = 5.0
-SUBMITTED_LATELY = 10.0
 
 
 @dataclass
@@ -59,8 +54,8 @@ def _compute(row: Compute, world: World) -> Change:
         change.why = f"{row.node} does not have it any more"
         if not row.lease and not row.gone:
             _lost(change, row)
-    lease = _listed(row, world)
-    if found and found[0].at > row.acted and _under_another(row, *found, lease, world):
+    lease = leasing.listed(row, world)
+    if found and found[0].at > row.acted and _under_another(row, *found, world):
         sight, machine = found
         change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
         change.values["via"] = sight.url  # who knows of it, whoever has submitted it
@@ -68,7 +63,7 @@ def _compute(row: Compute, world: World) -> Change:
         return change
     if lease and row.lease:
         _leased(change, lease, row)
-    why = _over(row, found, lease, world)
+    why = leasing.over(row, found, world)
     if row.lease and why is not None:
         _ended(change, row, why, world)
     return change
@@ -96,16 +91,13 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
         change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
 
 
-def _under_another(
-    row: Compute, sight: Sight, machine: Machine, own: Lease | None, world: World
-) -> bool:
+def _under_another(row: Compute, sight: Sight, machine: Machine, world: World) -> bool:
     """Whether it lives under a lease that no row knows, and the row's own is none: the database
-    was put back from a backup, or the LRMS was not right about a lease."""
+    was put back from a backup."""
     return (
         machine.lease not in ("", *world.leases, *sight.outcomes)
         and machine.state in LIVE | {"suspended"}
-        and (not row.lease or world.sights.leases is not None)
-        and (own is None or own.state == "ended")
+        and (not row.lease or leasing.missing(row, world) is not None)
     )
 
 
@@ -123,12 +115,6 @@ def _answers_since(row: Compute, world: World) -> bool:
     return sight is not None and sight.at > row.acted
 
 
-def _listed(row: Compute, world: World) -> Lease | None:
-    """The lease job as the LRMS lists it: the one that we know, where there are two."""
-    jobs = world.sights.leases.leases.get(row.lease, ()) if world.sights.leases else ()
-    return next((job for job in jobs if job.job == row.job), jobs[0] if jobs else None)
-
-
 def _leased(change: Change, lease: Lease, row: Compute) -> None:
     if lease.state not in ("pending", "running"):
         return
@@ -137,32 +123,6 @@ def _leased(change: Change, lease: Lease, row: Compute) -> None:
         change.values["reason"] = lease.reason
     if lease.state != row.lease_state and not change.why:
         change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
-
-
-def _over(
-    row: Compute, found: tuple[Sight, Machine] | None, lease: Lease | None, world: World
-) -> str | None:
-    """Why the row's lease is over; None while it is not, or nobody knows."""
-    outcomes = world.outcomes(row)
-    if row.lease in outcomes:
-        return outcomes[row.lease]
-    machine = found[1] if found and found[0].at > row.acted else None
-    if machine:
-        if machine.state == "failed" and machine.lease == row.lease:
-            return machine.reason
-        if machine.state in ("stopped", "suspended") and not machine.lease and row.state in LIVE:
-            return machine.reason
-        if machine.lease == row.lease:
-            return None
-    leases = world.sights.leases
-    grace = CONFIRMED_LATELY if row.job else SUBMITTED_LATELY
-    if leases is None or leases.at <= row.lease_at + grace:
-        return None
-    if lease is None:
-        if not row.job and row.desired == "active" and not row.gone:
-            return None  # its order has reached nobody: it is given out again
-        return "the batch system has ended its lease"
-    return lease.reason or "its lease is over" if lease.state == "ended" else None
 
 
 def _ended(change: Change, row: Compute, why: str, world: World) -> None:

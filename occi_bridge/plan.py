@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from occi_bridge import siting
+from occi_bridge import leasing, siting
 from occi_bridge.rows import Attachment, Compute, Interface, Saved, Storage
 from occi_bridge.sights import Sight
 from occi_bridge.world import LIVE, World
@@ -154,7 +154,8 @@ def _cancelled(row: Compute, world: World, why: str) -> Iterator[Action]:
 
 def _double(row: Compute, world: World) -> Action | None:
     """A second job for the same lease: two baits were asked, and the first was only slow."""
-    jobs = world.sights.leases.leases.get(row.lease, ()) if world.sights.leases else ()
+    seen = leasing.listing(row, world)
+    jobs = seen.leases.get(row.lease, ()) if seen else ()
     bait = siting.any_bait(world.sights, row.via)
     for job in jobs:
         if row.lease and row.job and job.job != row.job and job.state != "ended" and bait:
@@ -179,9 +180,10 @@ def _active(row: Compute, world: World, sites: siting.Sites) -> Iterator[Action]
 
 def _submitted(row: Compute, world: World, sites: siting.Sites) -> Iterator[Action]:
     site = sites.of(row)
-    bait = siting.any_bait(world.sights, row.via)
+    bait = siting.submitter(row, world.sights)
     if site.wait or not bait:
-        text = site.wait or "no bait answers"
+        asked = "the bait that was asked for its lease does not answer"
+        text = site.wait or (asked if row.lease else "no bait answers")
         if row.reason != text:
             yield Action(Act.TELL, row.uid, text)
         return

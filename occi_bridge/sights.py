@@ -127,7 +127,7 @@ class SeenLease(Lease):
 
 @dataclass(frozen=True)
 class LeasesSeen:
-    """What the LRMS said at a time of all lease jobs, through some bait."""
+    """The lease jobs that a bait knows of, all of the LRMS or only its own. `at`: when asked."""
 
     at: float
     leases: Mapping[str, tuple[Lease, ...]]  # a lease has one job, or by mishap two
@@ -138,12 +138,16 @@ class Sights:
     """All that is known of the nodes now.
 
     `baits` has those that answered lately, by URL. `nodes` is where each node's bait is, as far as
-    ever known, also of the silent ones. `leases` is None while nobody can ask the LRMS.
+    ever known, also of the silent ones. `leases` is what those list that were asked for it and
+    could tell, by URL; `mute` are those that could not. `gone` has the jobs of which the batch
+    system says that there is no such one, and for how many seconds it has said nothing else.
     """
 
     baits: Mapping[str, Sight] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
-    leases: LeasesSeen | None = None
+    leases: Mapping[str, LeasesSeen] = field(default_factory=dict)
+    mute: frozenset[str] = frozenset()
+    gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
 
     def of_node(self, node: str) -> Sight | None:

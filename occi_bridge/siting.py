@@ -84,6 +84,18 @@ def any_bait(sights: Sights, first: str = "") -> str:
     return min(sights.baits, default="")
 
 
+def submitter(row: Compute, sights: Sights) -> str:
+    """The URL of the bait to be asked for a machine's lease; "" if none can be now.
+
+    One that may have submitted it is asked again, and while it is silent nobody is: a second job
+    could come of that. Otherwise it is one that gets answers from the batch system, if any does.
+    """
+    if row.lease and row.via in sights.nodes.values():
+        return row.via if row.via in sights.baits else ""
+    able = [url for url in sights.baits if url not in sights.mute]
+    return min(able or sights.baits, default="")
+
+
 def witness(row: Compute, claim: Sight, sights: Sights) -> str:
     """The URL of the bait to be asked whether the machine's lease job runs where `claim` says.
 

@@ -1,10 +1,14 @@
-"""Look at one bait again and again; a hung one delays nobody but itself."""
+"""Look at one bait again and again; a hung one delays nobody but itself.
+
+Its machines and the leases that it lists are asked for apart: behind the second is the batch
+system, or its library, which may hang while the bait has all to tell of its machines.
+"""
 
 import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from occi_bridge import journal
 from occi_bridge.baits import Bait, SavedImages
@@ -37,7 +41,7 @@ class Watcher:
         self._belongs = belongs
         self._db = db
         self._news = news
-        self._poked = asyncio.Event()
+        self._poked = (asyncio.Event(), asyncio.Event())  # of the two kinds of looks
         self._noted: tuple[bool, float] | None = None  # silent, when it was written down
         self._begun = time.time()
         self.sight: Sight | None = None
@@ -45,13 +49,14 @@ class Watcher:
         self.saved: SavedImages | None = None
         self.busy = False  # look often
         self.saving = False  # look at saved images too
-        self.speaks = False  # ask this one for the leases in the LRMS
+        self.lists = False  # ask it for leases, too
         self.mute = False  # it was asked for them, and could not tell
         self._error = "it has not answered yet"
 
     def poke(self) -> None:
         """Look again at once."""
-        self._poked.set()
+        for poked in self._poked:
+            poked.set()
 
     @property
     def silent(self) -> bool:
@@ -63,7 +68,8 @@ class Watcher:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
-            tasks.create_task(self._watch())
+            tasks.create_task(self._rounds(self._poked[0], self._look))
+            tasks.create_task(self._rounds(self._poked[1], self._lease_jobs))
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next round."""
@@ -77,23 +83,23 @@ class Watcher:
             except WnodesError:
                 await asyncio.sleep(SELDOM)
 
-    async def _watch(self) -> None:
+    async def _rounds(self, poked: asyncio.Event, look: Callable[[], Awaitable[None]]) -> None:
         while True:
-            self._poked.clear()
+            poked.clear()
             try:
-                await self._look()
-                await self._note()
+                await look()
             except Exception:  # no descriptor or thread is left, or a fault of ours
                 log.exception("looking at bait %s", self.bait.url)
             self._news()
             try:
                 async with asyncio.timeout(OFTEN if self.busy else SELDOM):
-                    await self._poked.wait()
+                    await poked.wait()
             except TimeoutError:
                 continue
 
     async def _look(self) -> None:
-        await asyncio.gather(self._machines(), self._images(), self._lease_jobs())
+        await asyncio.gather(self._machines(), self._images())
+        await self._note()
 
     async def _machines(self) -> None:
         try:
@@ -112,13 +118,17 @@ class Watcher:
                 self.saved = await self.bait.saved()
 
     async def _lease_jobs(self) -> None:
-        self.mute = False
-        if self.speaks:
-            try:
-                self.leases = await self.bait.leases()
-            except WnodesError as error:
-                self.mute = True
+        if not self.lists:
+            self.leases = None
+            return
+        try:
+            self.leases = await self.bait.leases()
+            self.mute = False
+        except WnodesError as error:
+            self.leases = None
+            if not self.mute:
                 log.warning("no word of leases: %s", error)
+            self.mute = True
 
     async def _note(self) -> None:
         silent = self.silent

@@ -1,7 +1,9 @@
 """Leases through the site's DRMAA library, one worker process a user.
 
 DRMAA can't list jobs by name, so the leases that were submitted here are kept in a small file. Only
-those are listed: each bait tells of its own.
+those are listed: each bait tells of its own. A lease is in the file before the library is asked to
+submit it: if the library then hangs or crashes, or the bait dies, the batch system's own commands
+tell by its name what has come of it.
 """
 
 import sqlite3
@@ -18,6 +20,7 @@ from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.jobid import JobId
 from wnodes_lrms.lease import Lease, LeaseState, Request, account_of
+from wnodes_lrms.order import LEASE_NAME
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lease (
@@ -32,6 +35,10 @@ _KEPT = 90 * 86400.0  # seconds that it is known, so that it is not submitted ag
 # Seconds for which the library must say that a job has failed, or that it knows none, before that
 # is believed: an LRMS that has just come back says so of jobs that run.
 _SURE = 20.0
+# Seconds that the batch system may take to list a job whose submission did not come to its end.
+_LATE = 5.0
+# Seconds after which a submission that the batch system has never listed has come to nothing.
+_NOTHING = 600.0
 _SUBMISSION = 30.0  # seconds
 _DEADLINE = 15.0
 # Said by libraries that have no code of their own for it.
@@ -55,12 +62,20 @@ class Register:
             raise WnodesError(f"leases {path}: {error}") from error
         self._forget_old()
 
+    def begin(self, lease: str, user: str) -> None:
+        """A lease is about to be submitted."""
+        self.add(lease, user, "")
+
+    def drop(self, lease: str) -> None:
+        """A lease was not submitted after all."""
+        self._do("DELETE FROM lease WHERE id = ?", lease)
+
     def add(self, lease: str, user: str, job: str) -> None:
         """A lease was submitted."""
         self._do("INSERT OR REPLACE INTO lease (id, user, job) VALUES (?, ?, ?)", lease, user, job)
 
     def find(self, lease: str) -> tuple[str, str] | None:
-        """User and job of a lease."""
+        """User and job of a lease; the job is empty while nobody knows what came of it."""
         found = self._do("SELECT user, job FROM lease WHERE id = ?", lease)
         return (found[0][0], found[0][1]) if found else None
 
@@ -96,17 +111,25 @@ class DrmaaLeases:
     """The leases that this bait has submitted through DRMAA. Safe to use from many threads."""
 
     def __init__(
-        self, library: str, accounts: Sequence[str], path: Path, job_id: Callable[[str], JobId]
+        self,
+        library: str,
+        accounts: Sequence[str],
+        path: Path,
+        job_id: Callable[[str], JobId],
+        named: Callable[[str, str], Sequence[JobId]],
     ) -> None:
-        """`library`: path of libdrmaa; `accounts`: users that leases may run as; `job_id`: the
-        LRMS's."""
+        """`library`: path of libdrmaa; `accounts`: users that leases may run as; `job_id` and
+        `named`: the LRMS's, see lrms.System."""
         self.library = library
         self.accounts = accounts
         self.job_id = job_id
+        self.named = named
         self.register = Register(path)
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
         self._drms = ""
+        # lease → when its submission failed, or was found to be unclear; monotonic
+        self._tried: dict[str, float] = {}
         self._gone: dict[str, float] = {}  # lease → since when it is said to be gone, monotonic
 
     def submit(self, request: Request) -> str:
@@ -114,10 +137,13 @@ class DrmaaLeases:
         account_of(request.user, self.accounts)
         worker = self._worker(request.user)
         with worker.lock:
-            known = self.register.find(request.lease)
-            if known:
-                return known[1]
+            if job := self._job_of(request.lease):
+                return job
+            if time.monotonic() < self._tried.get(request.lease, -_LATE) + _LATE:
+                raise UnknownError("DRMAA: it is not known yet what came of the last submission")
             self._drms = self._drms or worker.ask(_DEADLINE, op="system")["drms"]
+            words = native(self._drms, request)
+            self.register.begin(request.lease, request.user)
             try:
                 reply = worker.ask(
                     _SUBMISSION,
@@ -125,25 +151,50 @@ class DrmaaLeases:
                     name=request.name,
                     program=request.program,
                     environment=dict(request.environment),
-                    native=native(self._drms, request),
+                    native=words,
                 )
-            except UnknownError as error:
-                raise _judged(error) from error
-            job = self.job_id(str(reply["job"]))
+                job = self.job_id(str(reply["job"]))
+            except WnodesError as error:
+                judged = _judged(error)
+                if isinstance(judged, RejectedError):
+                    self.register.drop(request.lease)
+                else:
+                    self._tried[request.lease] = time.monotonic()
+                raise judged from error
             self.register.add(request.lease, request.user, job)
+            self._tried.pop(request.lease, None)
             return job
+
+    def _clear_up(self) -> None:
+        """Find the jobs of submissions that did not come to their end; in time, forget the rest."""
+        for lease, _over in self.register.listed():
+            if lease.job or self._job_of(lease.lease):
+                continue
+            tried = self._tried.setdefault(lease.lease, time.monotonic())
+            if time.monotonic() - tried > _NOTHING:
+                self.register.drop(lease.lease)
+                self._tried.pop(lease.lease, None)
+
+    def _job_of(self, lease: str) -> str:
+        """The job of a lease; empty if it was not submitted here. Raises UnknownError."""
+        user, job = self.register.find(lease) or ("", "")
+        if user and not job and (found := self.named(LEASE_NAME + lease, user)):
+            job = found[0]
+            self.register.add(lease, user, job)
+        return job
 
     def cancel(self, lease: str, job: str) -> None:  # noqa: ARG002 (the register knows the job)
         """See Leases. A lease that another bait has submitted is not known here."""
+        mine = self._job_of(lease)
         known = self.register.find(lease)
-        if known:
-            user, mine = known
-            account_of(user, self.accounts)
-            self._worker(user).ask(_DEADLINE, op="cancel", job=mine)
+        if known and mine:
+            account_of(known[0], self.accounts)
+            self._worker(known[0]).ask(_DEADLINE, op="cancel", job=mine)
 
     def list(self) -> Sequence[Lease]:
         """See Leases: those that were submitted here."""
-        listed = self.register.listed()
+        self._clear_up()
+        listed = [(lease, over) for lease, over in self.register.listed() if lease.job]
         jobs: dict[str, list[str]] = defaultdict(list)
         for lease, over in listed:
             if not over:
@@ -180,7 +231,7 @@ class DrmaaLeases:
             return self._workers.setdefault(user, Worker(self.library, user))
 
 
-def _judged(error: UnknownError) -> WnodesError:
+def _judged(error: WnodesError) -> WnodesError:
     """Whether the LRMS has refused, where the library has but one code for all."""
     said = str(error)
     if "InternalException" in said and not any(word in said.lower() for word in _NO_ANSWER):

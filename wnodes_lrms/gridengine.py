@@ -6,7 +6,7 @@ read because all else that qstat writes can be imitated by a job's environment o
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -116,6 +116,26 @@ def parse_held(said: str) -> Sequence[Held]:
     return rows
 
 
+def parse_queued(said: str) -> set[str]:
+    """The numbers of the jobs that wait, from `qstat -xml -s p`. Raises UnknownError if the text is
+    no listing."""
+    queued = _tree(said).find("job_info")
+    if queued is None:
+        raise UnknownError("qstat does not answer with a listing")
+    return {_one(row, "JB_job_number") for row in queued.findall("job_list")}
+
+
+def parse_named(said: str, name: str) -> Sequence[JobId]:
+    """The jobs of a name, in `qstat -xml`. Raises UnknownError if the text is no listing."""
+    rows = [row for row in _tree(said).iter("job_list") if row.findtext("JB_name") == name]
+    return sorted({job_id(_one(row, "JB_job_number")) for row in rows}, key=int)
+
+
+def named(name: str, user: str) -> Sequence[JobId]:
+    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
+    return parse_named(_ask("qstat", "-xml", "-s", "prs", "-u", user), name)
+
+
 def parse_memory(said: str) -> Sequence[Memory]:
     """The consumable complexes of memory, from `qconf -sc`."""
     rows = [line.split() for line in said.splitlines() if line.strip() and line[0] != "#"]
@@ -209,9 +229,11 @@ def allocation_of(
     )
 
 
-def place_of(job: str, shares: Sequence[Held]) -> str:
-    """The one node on which a job has slots, else an empty text."""
+def place_of(job: str, shares: Sequence[Held], queued: Container[str]) -> str | None:
+    """The one node on which a job has slots, else an empty text; None if it is not queued."""
     hosts = {row.host for row in shares if row.job == job}
+    if not hosts and job.partition(".")[0] not in queued:
+        return None
     return hosts.pop() if len(hosts) == 1 else ""
 
 
@@ -266,9 +288,11 @@ class GridEngine:
         )
         return replace(granted, workdir=granted.workdir or user.pw_dir)
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
-        return place_of(job, parse_held(_ask("qstat", "-xml", "-s", "rs", "-u", "*", "-g", "t")))
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs; empty if on none, or on several. None: there is no such
+        job any more. Raises UnknownError."""
+        said = _ask("qstat", "-xml", "-s", "prs", "-u", "*", "-g", "t")
+        return place_of(job, parse_held(said), parse_queued(said))
 
     def live_jobs(self) -> set[str]:
         """Jobs and tasks that hold slots here. Raises UnknownError."""

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wnodes_lrms import gridenginechecks, openpbschecks, sacct, slurmchecks, torquechecks
+from wnodes_lrms import (
+    gridengine,
+    gridenginechecks,
+    openpbschecks,
+    pbs,
+    sacct,
+    slurm,
+    slurmchecks,
+    torquechecks,
+)
 from wnodes_lrms.config import Config
 from wnodes_lrms.doctor import Check
 from wnodes_lrms.drmaaleases import DrmaaLeases
@@ -38,8 +47,12 @@ class Lrms(Protocol):
     def allocation(self, job: JobId, /) -> Allocation:
         """What the job was granted on this node, to an owner whom this node knows."""
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs, here or elsewhere; empty if on none, or on several."""
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs, here or elsewhere; empty if on none yet, or on several.
+
+        None if the batch system does answer, and says that it has no such job, or that it has
+        ended.
+        """
 
     def live_jobs(self) -> set[str]:
         """The jobs that hold an allocation on this node."""
@@ -59,11 +72,13 @@ class Lrms(Protocol):
 
 @dataclass(frozen=True)
 class System:
-    """A batch system. `job_id`: see Lrms. `leases`: by its own commands; None: only through DRMAA.
-    `runs`: what its accounting has of the jobs of a node since a time; None: that is not read here.
+    """A batch system. `job_id`: see Lrms. `named`: the jobs by a name, of a user, that are queued
+    or run; it raises UnknownError. `leases`: by its own commands; None: only through DRMAA. `runs`:
+    what its accounting has of the jobs of a node since a time; None: that is not read here.
     """
 
     job_id: Callable[[str], JobId]
+    named: Callable[[str, str], Sequence[JobId]]
     node: Callable[[Config, str], Lrms]
     hooks: Callable[[Config, Policy], Hooks]
     site_checks: Callable[[Config], Iterator[Check]]
@@ -104,6 +119,7 @@ def _torque_hooks(config: Config, rules: Policy) -> Hooks:
 SYSTEMS: dict[str, System] = {
     "slurm": System(
         job_id=Slurm.job_id,
+        named=slurm.named,
         node=lambda _config, node: Slurm(node, read_block_map()),
         hooks=_slurm_hooks,
         site_checks=slurmchecks.of_site,
@@ -113,6 +129,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "gridengine": System(
         job_id=GridEngine.job_id,
+        named=gridengine.named,
         node=_grid_engine,
         hooks=lambda config, rules: GridEngineHooks(_site(config), rules),
         site_checks=gridenginechecks.of_site,
@@ -120,6 +137,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "torque": System(
         job_id=Torque.job_id,
+        named=pbs.named,
         node=lambda config, node: Torque(node, config.default, Path(config.hooks.torque_home)),
         hooks=_torque_hooks,
         site_checks=torquechecks.of_site,
@@ -127,6 +145,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "openpbs": System(
         job_id=OpenPBS.job_id,
+        named=pbs.named,
         node=lambda _config, node: OpenPBS(node),
         hooks=lambda config, rules: OpenPBSHooks(_site(config), rules),
         site_checks=openpbschecks.of_site,
@@ -146,6 +165,7 @@ def leases_of(config: Config) -> Leases:
             config.cloud.accounts,
             Path(config.bait.state_dir) / "leases.sqlite",
             SYSTEMS[config.lrms].job_id,
+            SYSTEMS[config.lrms].named,
         )
     by_commands = SYSTEMS[config.lrms].leases
     if by_commands is None:

@@ -99,11 +99,14 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
     )
 
 
-def parse_place(job: str, listing: str) -> str:
-    """The one node on which the job of `qstat -f -w JOB` runs, else an empty text."""
+def parse_place(job: str, listing: str) -> str | None:
+    """The one node on which the job of `qstat -f -w JOB` runs, else an empty text; None if it has
+    ended."""
     said = attributes(listing).get(job)
     if said is None:
         raise UnknownError(f"qstat does not list job {job}")
+    if said.get("job_state") == "F":
+        return None
     nodes = {vnode.partition("[")[0] for vnode, _ in _CHUNK.findall(said.get("exec_vnode", ""))}
     return nodes.pop() if said.get("job_state") in _GRANTED and len(nodes) == 1 else ""
 
@@ -227,9 +230,15 @@ class OpenPBS:
         """What the job was granted. Raises UnknownError if PBS does not answer that now."""
         return parse_allocation(job, self._listing(job), self.node)
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
-        return parse_place(job, self._listing(job))
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs; empty if on none, or on several. None: there is no such
+        job any more. Raises UnknownError."""
+        try:
+            return parse_place(job, self._listing(job))
+        except UnknownError as error:
+            if pbs.is_gone(error):
+                return None
+            raise
 
     def _listing(self, job: JobId) -> str:
         return self._ask("qstat", "-f", "-w", *pbs.operand(job, configured_server()))

@@ -6,15 +6,18 @@ the name has in it, whoever named that: so it is always there.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.jobid import JobId, grammar
+from wnodes_lrms.run import run
 
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?"
 # With a port where it is not the usual one; Torque takes several, that stand in for each other.
 _SERVERS = re.compile(rf"{_HOST}(:\d{{1,5}})?(,{_HOST}(:\d{{1,5}})?)*", re.ASCII)
+
+_DEADLINE = 10.0
 
 job_id = grammar(rf"\d{{1,15}}(\[\d{{0,10}}\])?(\.{_HOST})?")
 
@@ -22,6 +25,17 @@ job_id = grammar(rf"\d{{1,15}}(\[\d{{0,10}}\])?(\.{_HOST})?")
 def operand(job: JobId, server: str) -> tuple[str, str]:
     """The end of a command's arguments: no option any more, and the job as this server knows it."""
     return "--", f"{job}@{server}"
+
+
+def named(name: str, user: str) -> Sequence[JobId]:
+    """The jobs of a user that the server has by a name, by qselect(1B). Raises UnknownError."""
+    argv = ["qselect", "-u", user, "-N", name]
+    return [job_id(word) for word in run(argv, deadline=_DEADLINE, unknown=True).split()]
+
+
+def is_gone(said: UnknownError) -> bool:
+    """Whether qstat has failed because the server, which does answer, has no such job any more."""
+    return any(words in str(said) for words in ("Unknown Job Id", "Job has finished"))
 
 
 def server_in(text: str, where: str) -> str:

@@ -6,6 +6,7 @@ name, comment and folder are its user's text and could imitate any `Key=value` l
 
 import contextlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -40,6 +41,7 @@ _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
 _OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
+_NO_JOB = "Invalid job id specified"  # said by squeue of one that it has forgotten
 _ENDING = "CG"  # its processes have ended, or are being ended
 _DEADLINE = 10.0
 
@@ -83,9 +85,11 @@ def parse_allocation(
     )
 
 
-def parse_place(job: str, listing: str) -> str:
-    """The one node on which a job of that listing runs, else an empty text."""
-    row = _row(job, listing)
+def parse_place(job: str, listing: str) -> str | None:
+    """The one node on which a job of that listing runs, else an empty text; None if it is over."""
+    row = _row(job, listing) if listing else None
+    if row is None:
+        return None
     alone = row["StateCompact"] in _LIVE - {_ENDING} and row["NumNodes"] == "1"
     return row["NodeList"] if alone else ""
 
@@ -169,6 +173,12 @@ def parse_drain(node: str) -> str | None:
     return reason[1] if reason else ""
 
 
+def named(name: str, user: str) -> Sequence[JobId]:
+    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
+    argv = ["squeue", "-h", "-a", f"--name={name}", f"--user={user}", "-o", "%A"]
+    return [job_id(word) for word in run(argv, deadline=_DEADLINE, unknown=True).split()]
+
+
 class Slurm:
     """The Slurm of this node, through its own commands."""
 
@@ -186,9 +196,15 @@ class Slurm:
         check_owner(granted.uid, granted.gid)
         return granted
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
-        return parse_place(job, self._listing(job))
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs; empty if on none, or on several. None: there is no such
+        job any more. Raises UnknownError."""
+        try:
+            return parse_place(job, self._listing(job))
+        except UnknownError as error:
+            if _NO_JOB in str(error):
+                return None
+            raise
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

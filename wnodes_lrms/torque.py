@@ -83,11 +83,14 @@ def parse_allocation(
     return _granted(job, found[0], rules, node, whois)
 
 
-def parse_place(job: str, listing: str) -> str:
-    """The one node on which the job of `qstat -f -x JOB` runs, else an empty text."""
+def parse_place(job: str, listing: str) -> str | None:
+    """The one node on which the job of `qstat -f -x JOB` runs, else an empty text; None if it has
+    ended."""
     found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
     if len(found) != 1:
         raise UnknownError("qstat does not list the job")
+    if found[0].get("job_state") == "C":
+        return None
     nodes = list(parse_hosts(found[0].get("exec_host", "")))
     return nodes[0] if found[0].get("job_state") in ("R", "S") and len(nodes) == 1 else ""
 
@@ -242,9 +245,15 @@ class Torque:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
         return parse_allocation(job, self._listing(job), self.rules, self.node, read_ids)
 
-    def where(self, job: JobId) -> str:
-        """The node on which a job runs; empty if on none, or on several. Raises UnknownError."""
-        return parse_place(job, self._listing(job))
+    def where(self, job: JobId) -> str | None:
+        """The node on which a job runs; empty if on none, or on several. None: there is no such
+        job any more. Raises UnknownError."""
+        try:
+            return parse_place(job, self._listing(job))
+        except UnknownError as error:
+            if pbs.is_gone(error):
+                return None
+            raise
 
     def live_jobs(self) -> set[str]:
         """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""

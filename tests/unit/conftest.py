@@ -200,10 +200,10 @@ class Batch:
             raise UnknownError("the batch system does not answer")
         return self.jobs[job]
 
-    def where(self, job: str) -> str:
+    def where(self, job: str) -> str | None:
         if self.jobs is None:
             raise UnknownError("the batch system does not answer")
-        return "hv1" if job in self.jobs else ""
+        return "hv1" if job in self.jobs else None
 
     def live_jobs(self) -> set[str]:
         if self.jobs is None:

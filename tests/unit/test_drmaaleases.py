@@ -21,7 +21,7 @@ from wnodes_lrms import drmaaleases, drmaaworker
 from wnodes_lrms.drmaaleases import DrmaaLeases, Register
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
-from wnodes_lrms.jobid import grammar
+from wnodes_lrms.jobid import JobId, grammar
 from wnodes_lrms.lease import Lease, Request
 from wnodes_lrms.pbs import job_id
 
@@ -113,6 +113,15 @@ class Library:
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 
+    def named(self, name: str, _user: str) -> list[JobId]:
+        """What the batch system's own commands say; `away` makes them say nothing."""
+        if (self.folder / "away").exists():
+            raise UnknownError("qstat: no answer within 10 s")
+        files = sorted(self.folder.glob("*.job"))
+        return [
+            job_id(each.stem) for each in files if json.loads(each.read_text())["jobName"] == name
+        ]
+
     def jobs(self) -> list[dict[str, Any]]:
         return [json.loads(file.read_text()) for file in sorted(self.folder.glob("*.job"))]
 
@@ -127,13 +136,18 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     monkeypatch.setattr(drmaaworker, "_PROGRAM", (sys.executable, str(STAND_IN)))
     monkeypatch.setattr(drmaaleases, "_DEADLINE", 3.0)
     monkeypatch.setattr(drmaaleases, "_SUBMISSION", 3.0)
+    monkeypatch.setattr(drmaaleases, "_LATE", 0.2)
     return Library(folder)
 
 
 @pytest.fixture
 def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
     made = DrmaaLeases(
-        str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite", job_id
+        str(library.folder),
+        ("nobody",),
+        tmp_path / "state" / "leases.sqlite",
+        job_id,
+        library.named,
     )
     yield made
     stop(made)
@@ -141,7 +155,8 @@ def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
 
 def test_an_answer_that_is_no_job_id_is_none(library: Library, tmp_path: Path) -> None:
     odd = grammar("[A-Z]+")
-    made = DrmaaLeases(str(library.folder), ("nobody",), tmp_path / "leases.sqlite", odd)
+    file = tmp_path / "leases.sqlite"
+    made = DrmaaLeases(str(library.folder), ("nobody",), file, odd, library.named)
     with pytest.raises(RejectedError, match="'1' is no job id"):
         made.submit(REQUEST)
     assert made.register.find(REQUEST.lease) is None
@@ -255,8 +270,13 @@ def test_a_cancelled_lease_ends_and_one_that_is_gone_is_success(
     ],
 )
 def test_a_refusal_and_no_answer_are_told_apart(
-    leases: DrmaaLeases, library: Library, fault: str, kind: type[WnodesError]
+    leases: DrmaaLeases,
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    kind: type[WnodesError],
 ) -> None:
+    monkeypatch.setattr(drmaaleases, "_LATE", 0.0)
     library.fault(fault)
     with pytest.raises(kind, match=fault.rpartition(": ")[2]) as caught:
         leases.submit(REQUEST)
@@ -283,17 +303,6 @@ def test_a_library_that_crashes_or_hangs_loses_no_lease(
     eventually(lambda: sum(Path(f"/proc/{pid}").exists() for pid in sessions) == 1)
 
 
-@needs_root
-def test_a_crash_at_a_submission_is_no_answer_and_it_may_be_asked_again(
-    leases: DrmaaLeases, library: Library
-) -> None:
-    library.fault("late crash")
-    with pytest.raises(UnknownError, match="has crashed"):
-        leases.submit(REQUEST)
-    assert leases.list() == []
-    assert leases.submit(REQUEST) == "2"
-
-
 def test_leases_that_ended_long_ago_are_forgotten_while_the_bait_runs(tmp_path: Path) -> None:
     register = Register(tmp_path / "leases.sqlite")
     for number in (1, 2):
@@ -312,7 +321,11 @@ def test_leases_are_known_after_a_restart_of_the_bait(
     leases.submit(REQUEST)
     stop(leases)
     other = DrmaaLeases(
-        str(library.folder), ("nobody",), tmp_path / "state" / "leases.sqlite", job_id
+        str(library.folder),
+        ("nobody",),
+        tmp_path / "state" / "leases.sqlite",
+        job_id,
+        library.named,
     )
     library.state("1", "running")
     assert other.list() == [Lease(lease(1), "1", "nobody", "running")]
@@ -357,8 +370,61 @@ def test_nothing_is_asked_for_a_user_that_may_not(leases: DrmaaLeases, library: 
 
 @needs_root
 def test_a_library_that_cannot_be_loaded_is_no_answer(tmp_path: Path) -> None:
-    leases = DrmaaLeases("/no/such/libdrmaa.so", ("nobody",), tmp_path / "leases.sqlite", job_id)
+    file = tmp_path / "leases.sqlite"
+    leases = DrmaaLeases("/no/such/libdrmaa.so", ("nobody",), file, job_id, lambda _name, _user: [])
     began = time.monotonic()
     with pytest.raises(UnknownError, match=r"/no/such/libdrmaa\.so.* has ended with code 1"):
         leases.submit(REQUEST)
     assert time.monotonic() - began < 3
+
+
+@needs_root
+@pytest.mark.parametrize("asked", ["submit", "list", "cancel"])
+def test_a_submission_that_did_not_come_to_its_end_is_found_by_its_name(
+    leases: DrmaaLeases, library: Library, asked: str
+) -> None:
+    """The library has died after the batch system had taken the job."""
+    library.fault("late crash")
+    with pytest.raises(UnknownError, match="has crashed"):
+        leases.submit(REQUEST)
+    (library.folder / "away").touch()  # and while that does not answer nothing is done
+    for request in (lambda: leases.submit(REQUEST), leases.list):
+        with pytest.raises(UnknownError, match="no answer"):
+            request()
+    (library.folder / "away").unlink()
+    if asked == "submit":
+        assert leases.submit(REQUEST) == "1"
+    if asked == "cancel":
+        leases.cancel(REQUEST.lease, "")
+    state = "unknown" if asked == "cancel" else "pending"  # gone, but for how long?
+    assert leases.list() == [Lease(lease(1), "1", "nobody", state)]  # type: ignore[arg-type]
+    assert len(library.jobs()) == 1
+
+
+@needs_root
+def test_a_submission_that_came_to_nothing_is_made_again_after_a_while(
+    leases: DrmaaLeases, library: Library
+) -> None:
+    library.fault("crash")
+    with pytest.raises(UnknownError, match="has crashed"):
+        leases.submit(REQUEST)
+    with pytest.raises(UnknownError, match="not known yet"):
+        leases.submit(REQUEST)
+    assert leases.list() == []
+    time.sleep(0.2)
+    assert leases.submit(REQUEST) == "1"
+    assert len(library.jobs()) == 1
+
+
+@needs_root
+def test_a_submission_that_came_to_nothing_is_not_looked_for_for_ever(
+    leases: DrmaaLeases, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.fault("crash")
+    with pytest.raises(UnknownError, match="has crashed"):
+        leases.submit(REQUEST)
+    assert leases.list() == []
+    assert leases.register.find(REQUEST.lease)
+    monkeypatch.setattr(drmaaleases, "_NOTHING", 0.0)
+    assert leases.list() == []
+    assert leases.register.find(REQUEST.lease) is None

@@ -20,6 +20,8 @@ from wnodes_lrms.gridengine import (
     parse_held,
     parse_job,
     parse_memory,
+    parse_named,
+    parse_queued,
     parse_queues,
     place_of,
     size_of,
@@ -235,8 +237,18 @@ def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not notes.exists()
 
 
+def test_jobs_by_their_name() -> None:
+    assert parse_named(recorded("live.listing"), "sleep.sh") == ["40"]
+    assert parse_named(recorded("live.listing"), "sleep") == []
+    assert parse_named(recorded("queued.listing"), "lease-waits") == ["1"]
+    assert parse_queued(recorded("queued.listing")) == {"1"}
+    assert parse_queued(recorded("live.listing")) == set()
+
+
 def test_where_a_job_runs() -> None:
     for name, node in (("plain", "hv1"), ("two-hosts", "")):
         number = number_in(name)
-        assert place_of(number, parse_held(recorded(f"{name}.shares"))) == node
-    assert place_of("424242", parse_held(recorded("plain.shares"))) == ""
+        assert place_of(number, parse_held(recorded(f"{name}.shares")), ()) == node
+    held = parse_held(recorded("plain.shares"))
+    assert place_of("424242", held, {"424242"}) == ""
+    assert place_of("424242", held, ()) is None

@@ -19,6 +19,7 @@ from wnodes_lrms.openpbs import (
     parse_place,
     parse_size,
 )
+from wnodes_lrms.pbs import is_gone
 
 DATA = Path(__file__).parent / "data" / "openpbs-23.06"
 NODE = "pbsbox"
@@ -318,3 +319,17 @@ def test_where_a_job_runs(name: str, node: str) -> None:
     assert parse_place(job, listing) == node
     with pytest.raises(UnknownError, match="does not list job"):
         parse_place("424242.other", listing)
+
+
+@pytest.mark.parametrize(
+    ("said", "gone"),
+    [
+        ("qstat: qstat: Unknown Job Id 12.pbs", True),
+        ("qstat: qstat: 12.pbs Job has finished, use -x or -H to obtain historical", True),
+        ("qstat: qstat: Unknown Job Id Error 12.tqhost", True),  # Torque's words
+        ("qstat: Connection refused", False),
+        ("qstat: no answer within 10 s", False),
+    ],
+)
+def test_no_such_job_is_told_apart_from_no_answer(said: str, gone: bool) -> None:
+    assert is_gone(UnknownError(said)) == gone

@@ -377,3 +377,4 @@ def test_where_a_job_runs(name: str, node: str) -> None:
     assert parse_place(listing.split()[0], listing) == node
     with pytest.raises(UnknownError, match="does not list the job"):
         parse_place("424242", listing)
+    assert parse_place("424242", "") is None

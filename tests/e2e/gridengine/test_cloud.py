@@ -2,9 +2,13 @@
 
 import os
 import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.conftest import USER, call, machines, wait_until
+from tests.e2e.conftest import USER, Daemons, call, machines, wait_until
 from tests.e2e.gridengine.conftest import states
 from tests.e2e.occi import Cloud, Key
 from tests.e2e.orders import unwrapped
@@ -80,5 +84,102 @@ def test_a_stranger_looks_at_a_lease_for_its_users_data(alice: Cloud, key: Key) 
     assert b"WNODES_LEASE" in seen
     for secret in (b"the-password-of-alice", key.public.encode()):
         assert secret not in unwrapped(seen)
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+
+
+# A bait that is slow. Both begin with what the bridge says when it has missed that bait for long.
+
+QUEUED = "waiting for the batch system"
+_AWAY = 25.0  # seconds: more than the bridge's patience with a bait, or with a listing of leases
+
+
+@contextmanager
+def queues_closed(*names: str) -> Iterator[None]:
+    """No lease begins on these while this lasts."""
+    call("qmod", "-d", *names)
+    try:
+        yield
+    finally:
+        call("qmod", "-e", *names)
+
+
+@contextmanager
+def library_hung() -> Iterator[None]:
+    """Whatever process holds a DRMAA session stands still, new ones too."""
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.1):
+            for pid in workers():
+                try:
+                    os.kill(pid, signal.SIGSTOP)
+                except ProcessLookupError:
+                    continue
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        for pid in workers():
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_queued_lease_outlives_the_silence_of_the_bait_that_submitted_it(
+    alice: Cloud, key: Key, daemons: Daemons
+) -> None:
+    """And so does one that is submitted after that, whichever bait is asked first by then."""
+    with queues_closed("*"):
+        first = alice.machine(key=key)
+        wait_until(lambda: first.message == QUEUED, 30, "it is queued")
+        with daemons.frozen("bait-hv1"):
+            end = time.monotonic() + _AWAY
+            while time.monotonic() < end:
+                assert (first.state, first.message) == ("inactive", QUEUED)
+                time.sleep(1)
+        second = alice.machine(key=key)
+        wait_until(lambda: second.message == QUEUED, 30, "it is queued, too")
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            for each in (first, second):
+                assert (each.state, each.message) == ("inactive", QUEUED)
+            time.sleep(1)
+        assert len(states()) == 2
+    for each in (first, second):
+        each.wait("active")
+    assert len(states()) == 2
+    for each in (first, second):
+        each.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machines and leases are gone")
+
+
+def test_a_hung_library_ends_no_machine(alice: Cloud, key: Key) -> None:
+    """Of the bait that has submitted its lease, and has the machine."""
+    with queues_closed("*@hv2"):
+        machine = alice.machine(key=key).wait("active")
+    boot, leases = machine.boot_id(), states()
+    with library_hung():
+        end = time.monotonic() + _AWAY
+        while time.monotonic() < end:
+            assert (machine.state, machine.message) == ("active", "")
+            time.sleep(1)
+    assert machine.boot_id() == boot
+    assert states() == leases
+    assert machine.state == "active"
+    machine.delete()
+    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+
+
+def test_a_library_that_hangs_at_a_submission_makes_no_second_lease(alice: Cloud, key: Key) -> None:
+    with library_hung():
+        machine = alice.machine(key=key)
+        wait_until(workers, 30, "it is asked")
+        first = set(workers())
+        wait_until(lambda: not first & set(workers()), 60, "it was given up")
+    machine.wait("active")
+    assert len(states()) == 1
     machine.delete()
     wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")

@@ -157,9 +157,9 @@ class Desk:
     def hand_in(self, *call: str) -> None:
         self.note("hand_in", *call)
 
-    def where(self, job: str) -> str:
+    def where(self, job: str) -> str | None:
         self.note("where", job)
-        return "hv2"
+        return None if job == "42" else "hv2"
 
     def news(self, *call: object) -> str:
         self.note("news", *call)
@@ -447,9 +447,11 @@ def test_an_order_becomes_a_lease_job(site: Site) -> None:
 def test_an_order_reaches_the_job_that_waits_for_it(site: Site) -> None:
     client = site.client()
     assert client.get("/machines").json()["waiting"] == [{"lease": LEASE, "job": "41"}]
-    assert client.get("/jobs/41").json() == {"node": "hv2"}
+    assert client.get("/jobs/41").json() == {"node": "hv2", "known": True}
+    assert client.get("/jobs/42").json() == {"node": "", "known": False}
     assert client.put(f"/leases/{LEASE}/order", {"token": "a.b.c"}).status_code == 204
-    assert site.cloud.calls == [("where", "41"), ("hand_in", LEASE, "a.b.c")]
+    asked = [("where", "41"), ("where", "42")]
+    assert site.cloud.calls == [*asked, ("hand_in", LEASE, "a.b.c")]
     assert client.get("/jobs/-f").status_code == 400
     for fault, status in ((ConflictError, 409), (RejectedError, 422), (UnknownError, 503)):
         site.cloud.fault = fault("no")

@@ -27,10 +27,12 @@ Json = dict[str, Any]
 
 @dataclass
 class Lrms:
-    """The lease jobs of all nodes. `auto`: each is placed at once."""
+    """The lease jobs of all nodes. `auto`: each is placed at once. `drmaa`: each bait knows only
+    those that it has submitted."""
 
     key: str  # public, of the bridge
     auto: bool = True
+    drmaa: bool = False
     away: bool = False
     jobs: dict[str, Json] = field(default_factory=dict)
     wishes: dict[str, LeaseWish] = field(default_factory=dict)  # by job
@@ -42,13 +44,13 @@ class Lrms:
     fail: str = ""  # why machines can't start
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
-    def submit(self, token: str) -> str:
+    def submit(self, token: str, bait: "FakeBait") -> str:
         wish = verify(LeaseWish, token, CLUSTER, [self.key])
         if self.refuse:
             raise RejectedError(self.refuse)
         lease = str(wish.lease)
         for job, there in self.jobs.items():
-            if there["lease"] == lease:
+            if there["lease"] == lease and bait.knows(job):
                 return job
         job = str(next(self._numbers))
         self.jobs[job] = {
@@ -60,6 +62,7 @@ class Lrms:
             "reason": "Priority",
         }
         self.wishes[job] = wish
+        bait.mine.add(job)
         if self.auto:
             self.place(job)
         return job
@@ -127,10 +130,15 @@ class FakeBait:
         self.claims: list[Json] = []  # what it says beside that, as a node in other hands
         self.saved: Json = {"tags": [], "busy": [], "failed": {}}
         self.asked: list[str] = []  # changes
+        self.mine: set[str] = set()  # the jobs that it has submitted
         self.silent = False
+        self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
         self.polite = False  # a guest takes its time to shut down
         lrms.baits.append(self)
+
+    def knows(self, job: str) -> bool:
+        return not self.lrms.drmaa or job in self.mine
 
     def close(self) -> None:
         self._server.should_exit = self._server.force_exit = True
@@ -194,12 +202,15 @@ class FakeBait:
 
     async def _leases(self, request: Request) -> Response:
         await self._answers(request)
+        while self.hung:
+            await asyncio.sleep(0.02)
         if self.lrms.away:
             return _fault(503, "the batch system does not answer")
         if request.method == "GET":
-            return JSONResponse({"leases": list(self.lrms.jobs.values())})
+            jobs = self.lrms.jobs.items()
+            return JSONResponse({"leases": [told for job, told in jobs if self.knows(job)]})
         try:
-            job = self.lrms.submit((await request.json())["token"])
+            job = self.lrms.submit((await request.json())["token"], self)
         except RejectedError as error:
             return _fault(422, str(error))
         return JSONResponse(
@@ -217,12 +228,15 @@ class FakeBait:
 
     async def _place(self, request: Request) -> Response:
         await self._answers(request)
-        return JSONResponse({"node": self.lrms.jobs[request.path_params["job"]]["node"]})
+        if self.lrms.away:
+            return _fault(503, "the batch system does not answer")
+        found = self.lrms.jobs.get(request.path_params["job"])
+        return JSONResponse({"node": found["node"] if found else "", "known": found is not None})
 
     async def _cancel(self, request: Request) -> Response:
         await self._answers(request)
         job = request.query_params["job"]
-        if job in self.lrms.jobs:
+        if job in self.lrms.jobs and self.knows(job):
             if self.lrms.jobs[job]["state"] == "running":
                 self.lrms.end(job, "cancelled")
             else:

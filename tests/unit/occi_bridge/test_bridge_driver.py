@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge import acts, driver, journal, learn, schema, tables, watch
+from occi_bridge import acts, driver, journal, leasing, lookups, schema, tables, watch
+from occi_bridge import baits as baits_module
 from occi_bridge.baits import Bait
 from occi_bridge.database import Database
 from occi_bridge.journal import read_all
@@ -54,8 +55,10 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
         (driver, "_RENEW", 0.2),
         (driver, "_BREATH", 0.01),
         (acts, "_CEILING", 0.2),
-        (learn, "CONFIRMED_LATELY", 0.2),
-        (learn, "SUBMITTED_LATELY", 0.5),
+        (leasing, "CONFIRMED_LATELY", 0.2),
+        (leasing, "SUBMITTED_LATELY", 0.5),
+        (leasing, "SURE", 0.2),
+        (lookups, "PAUSE", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
 
@@ -393,6 +396,108 @@ async def test_rows_read_while_something_is_done_are_not_believed(
         for made in machines:
             await scene.state(made, "active")
     assert len(scene.lrms.orders) == 3
+
+
+# Leases through DRMAA: each bait knows only those that it has submitted.
+
+QUEUED = "waiting for the batch system: Priority"
+
+
+@pytest.fixture
+def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    """Where a bait counts as silent soon, too."""
+    scene.lrms.drmaa = True
+    for module, name in ((watch, "SILENT"), (driver, "SILENT"), (baits_module, "_LISTING")):
+        monkeypatch.setattr(module, name, 0.4)
+    return scene
+
+
+async def queued(scene: Scene) -> tuple[Entity, FakeBait, FakeBait]:
+    """A machine whose lease waits; the bait that has submitted it, and the other one."""
+    scene.lrms.auto = False
+    made = scene.house.create(ANNAS)
+    await until(lambda: scene.entity(made).attributes.get(MESSAGE) == QUEUED)
+    via = scene.house.row(made).via
+    one, other = sorted((scene.hv1, scene.hv2), key=lambda bait: bait.url != via)
+    return made, one, other
+
+
+async def stays(scene: Scene, made: Entity, **expected: str) -> None:
+    """It is so at each of many looks."""
+    for _ in range(20):
+        attributes = scene.entity(made).attributes
+        seen = {"state": attributes[STATE], "message": attributes.get(MESSAGE, "")}
+        assert {name: seen[name] for name in expected} == expected
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("trouble", ["silent", "hung"])
+async def test_a_queued_lease_waits_for_the_bait_that_submitted_it(
+    drmaa: Scene, trouble: str
+) -> None:
+    async with drmaa.house.driving():
+        first, via, _ = await queued(drmaa)
+        setattr(via, trouble, True)
+        await stays(drmaa, first, state="inactive", message=QUEUED)
+        second = drmaa.house.create(ANNAS)  # through the other one
+        await until(lambda: len(drmaa.lrms.jobs) == 2)
+        setattr(via, trouble, False)
+        for made in (first, second):
+            await stays(drmaa, made, state="inactive", message=QUEUED)
+        for job in list(drmaa.lrms.jobs):
+            drmaa.lrms.place(job)
+        for made in (first, second):
+            await drmaa.state(made, "active")
+    assert len(drmaa.lrms.orders) == len(drmaa.lrms.jobs) == 2
+
+
+async def test_a_hung_library_ends_no_machine(drmaa: Scene) -> None:
+    async with drmaa.house.driving():
+        made = drmaa.house.create(ANNAS)
+        await drmaa.state(made, "active")
+        for bait in (drmaa.hv1, drmaa.hv2):
+            bait.hung = True
+        await stays(drmaa, made, state="active", message="")
+        for bait in (drmaa.hv1, drmaa.hv2):
+            bait.hung = False
+    assert len(drmaa.lrms.jobs) == 1
+    assert drmaa.lrms.asked == ["POST /leases", f"PUT /leases/{drmaa.house.row(made).lease}/order"]
+
+
+async def test_a_lease_that_is_cancelled_in_the_queue(drmaa: Scene) -> None:
+    async with drmaa.house.driving():
+        made, _, other = await queued(drmaa)
+        other.silent = True
+        drmaa.lrms.jobs.clear()
+        over = await drmaa.state(made, "error")
+        assert over.attributes[MESSAGE] == "the batch system has ended its lease"
+        other.silent = False
+
+
+async def test_a_lease_whose_submission_was_lost_is_asked_for_nowhere_else(drmaa: Scene) -> None:
+    """The bait had submitted it and hung, and the bridge was killed before it heard so."""
+    drmaa.lrms.auto = False
+
+    class Deaf(Bait):
+        async def submit(self, token: str) -> str:
+            await super().submit(token)
+            next(each for each in (drmaa.hv1, drmaa.hv2) if each.url == self.url).silent = True
+            raise UnknownError("the connection broke")
+
+    drmaa.house.bait = Deaf
+    async with drmaa.house.driving():
+        made = drmaa.house.create(ANNAS)
+        await until(lambda: drmaa.house.row(made).tries)
+    drmaa.house.bait = Bait
+    async with drmaa.house.driving():
+        await stays(drmaa, made, state="inactive")
+        row = drmaa.house.row(made)
+        assert (row.job, len(drmaa.lrms.jobs)) == ("", 1)
+        for each in (drmaa.hv1, drmaa.hv2):
+            each.silent = False
+        drmaa.lrms.place("1")
+        await drmaa.state(made, "active")
+    assert len(drmaa.lrms.jobs) == 1
 
 
 # The death of drivers.

@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 
 from occi_bridge.baits import SavedImages
-from occi_bridge.learn import CONFIRMED_LATELY, SUBMITTED_LATELY, learn
+from occi_bridge.learn import learn
+from occi_bridge.leasing import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
 from occi_bridge.rows import Saved
 from occi_bridge.sights import Machine, SeenNic, SeenVolume
 from occi_bridge.world import World
 from tests.unit.occi_bridge.worlds import (
     CARD,
     HV1,
+    HV2,
     LEASE,
     NOW,
     UID,
@@ -96,7 +98,7 @@ def test_a_machine_that_runs_under_a_lease_unknown_to_us_is_taken_up() -> None:
     values = learned(world(row(desired="inactive"), seen=sight(machine("running"))))
     assert (values["lease"], values["job"], values["state"]) == (LEASE, "7", "running")
     assert values["via"] == HV1  # who ends it, if it is to end
-    older = row(lease="older", job="6", lease_at=1.0)
+    older = row(lease="older", job="6", via=HV1, lease_at=1.0)
     values = learned(world(older, seen=sight(machine("running")), leases=listed("running")))
     assert (values["lease"], values["job"]) == (LEASE, "7")
     assert "desired" not in values
@@ -133,7 +135,55 @@ def test_a_lease_that_is_not_listed_is_over_after_a_while(
     job: str, desired: str, age: float, over: bool
 ) -> None:
     submitted = row(leased=True, job=job, desired=desired, node="", lease_at=NOW - age)
-    assert ("lease" in learned(world(submitted, leases=NO_LEASE))) == over
+    assert ("lease" in learned(world(submitted, leases=NO_LEASE, gone=SURE))) == over
+
+
+WAITS = row(leased=True, lease_state="pending", node="")
+BOTH = (sight(), sight(node="hv2"))
+
+
+@pytest.mark.parametrize(
+    ("told", "over"),
+    [
+        ({"leases": NO_LEASE, "gone": SURE}, True),
+        ({"leases": listed("ended"), "gone": SURE}, True),
+        ({"leases": NO_LEASE, "gone": SURE - 0.1}, False),  # it may have just come back
+        ({"leases": NO_LEASE}, False),  # it does not say so, or does not answer
+        ({"leases": listed("pending"), "gone": SURE}, False),
+        ({"leases": listed("unknown"), "gone": SURE}, False),
+        ({"gone": 1000.0}, False),  # the bait that has submitted it does not tell
+        ({"leases": NO_LEASE, "by": HV2, "gone": 1000.0}, False),  # that has never heard of it
+    ],
+)
+def test_a_queued_lease_is_over_by_its_submitter_and_the_batch_system(
+    told: dict[str, Any], over: bool
+) -> None:
+    assert ("lease" in learned(world(WAITS, seen=BOTH, **told))) == over
+
+
+def test_the_batch_system_is_asked_through_another_bait() -> None:
+    assert doubtful(world(WAITS, seen=BOTH, leases=NO_LEASE)) == {"7": (HV2,)}
+    assert doubtful(world(WAITS, seen=BOTH[0], leases=NO_LEASE)) == {"7": (HV1,)}
+    for nothing_to_ask in (
+        world(WAITS, seen=BOTH),
+        world(WAITS, seen=BOTH, leases=listed("pending")),
+        world(row(**RUNS), seen=sight(machine("running")), leases=NO_LEASE),
+        world(row(**RUNS), leases=NO_LEASE),
+        world(row(), seen=BOTH, leases=NO_LEASE),
+    ):
+        assert doubtful(nothing_to_ask) == {}
+
+
+def test_a_cancelled_lease_is_over_once_both_say_so() -> None:
+    cancelled = row(leased=True, lease_state="pending", node="", desired="inactive", act="cancel 7")
+    assert "lease" in learned(world(cancelled, leases=NO_LEASE, gone=0.0))
+    assert "lease" not in learned(world(cancelled, leases=NO_LEASE))
+
+
+def test_a_lease_whose_submitter_the_site_has_taken_away() -> None:
+    orphan = row(leased=True, via="https://hv9:8445", node="")
+    assert "lease" in learned(world(orphan, seen=BOTH, gone=SURE))
+    assert "lease" not in learned(world(orphan, seen=BOTH))
 
 
 def test_an_lrms_that_does_not_answer_ends_nothing() -> None:
@@ -237,12 +287,14 @@ def test_a_lease_that_ends_while_its_machine_is_paused() -> None:
     assert (values["desired"], values["reason"]) == ("inactive", "walltime")
 
 
-def test_the_lrms_ends_a_lease_on_a_node_whose_bait_is_silent() -> None:
-    values = learned(world(row(**RUNS), leases=NO_LEASE, silent=True))
-    assert (values["state"], values["desired"]) == ("stopped", "inactive")
-    assert "fault" not in values
-    never_ran = row(leased=True, state="building")
-    assert learned(world(never_ran, leases=NO_LEASE, silent=True))["fault"] is True
+@pytest.mark.parametrize("ordered", [RUNS, {"leased": True, "state": "building"}, {"leased": True}])
+def test_nobody_else_ends_a_lease_that_may_have_begun_on_a_silent_node(
+    ordered: dict[str, Any],
+) -> None:
+    unheard = world(row(**ordered), seen=sight(node="hv2"), leases=NO_LEASE, gone=1000.0)
+    assert learned(unheard) == {}
+    heard = world(row(**ordered), seen=sight(), leases=NO_LEASE, gone=SURE)
+    assert learned(heard)["lease"] == ""
 
 
 def test_a_deleted_machine_loses_its_lease_and_nothing_else() -> None:

@@ -16,6 +16,7 @@ from tests.unit.occi_bridge.worlds import (
     CARD,
     COMMON,
     HV1,
+    HV2,
     LEASE,
     LINK,
     NOW,
@@ -153,11 +154,20 @@ def test_a_node_that_still_claims_a_deleted_machine_does_not_keep_it() -> None:
     assert asked(world(gone, seen=(sight(), claims))) == ["destroy hv2", "forget"]
 
 
-def test_the_bait_that_was_asked_is_asked_again_while_it_answers() -> None:
-    doubtful = row(lease=LEASE, via="https://hv2:8445")
+def test_the_bait_that_may_have_submitted_a_lease_is_asked_again_and_nobody_else() -> None:
+    doubtful = row(lease=LEASE, via=HV2)
     both = (sight(), sight(node="hv2"))
-    assert plan(world(doubtful, seen=both))[0].bait == "https://hv2:8445"
-    assert plan(world(doubtful, seen=both[0]))[0].bait == HV1
+    assert plan(world(doubtful, seen=both))[0].bait == HV2
+    (told,) = plan(world(doubtful, seen=both[0]))
+    assert (told.act, told.bait) == (Act.TELL, "")
+    taken_away = row(lease=LEASE, via="https://hv9:8445")
+    assert plan(world(taken_away, seen=both))[0].bait == HV1
+
+
+def test_a_bait_without_word_of_leases_is_asked_for_none_while_another_has_it() -> None:
+    both = (sight(), sight(node="hv2"))
+    assert plan(world(row(), seen=both, mute=HV1))[0].bait == HV2
+    assert plan(world(row(), seen=both[0], mute=HV1))[0].bait == HV1
 
 
 def test_a_second_job_for_one_lease_is_cancelled() -> None:

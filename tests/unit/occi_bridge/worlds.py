@@ -84,12 +84,24 @@ def world(
     *rows: Compute,
     seen: Sight | tuple[Sight, ...] = (),
     leases: LeasesSeen | None = None,
+    by: str = HV1,
+    gone: float | None = None,
+    mute: str = "",
     silent: bool = False,
     **more: Any,
 ) -> World:
-    """`silent`: there is another bait, on hv2, that does not answer."""
+    """`leases`: what the bait `by` lists. `gone`: for how long the batch system has said that there
+    is no job 7. `mute`: a bait that can't list leases. `silent`: there is another bait, on hv2,
+    that does not answer."""
     sights = (seen,) if isinstance(seen, Sight) else seen
     nodes = {"hv1": HV1, "hv2": HV2}
     baits = {each.url: each for each in sights}
-    around = Sights(baits, nodes, leases, all_answer=not silent)
+    around = Sights(
+        baits,
+        nodes,
+        {by: leases} if leases else {},
+        frozenset({mute} if mute else ()),
+        {} if gone is None else {"7": gone},
+        all_answer=not silent,
+    )
     return World(now=NOW, computes=rows, sights=around, **more)
