@@ -47,6 +47,7 @@ def bundled(
     interpreter: str = "/bin/sh",
     workdir: Path | None = None,
     environment: Mapping[str | bytes, str | bytes] | None = None,
+    stderr: int | None = None,
 ) -> Path:
     """The machine's folder, with what the starter sends into it."""
     guest = tmp_path / "guest"
@@ -64,6 +65,7 @@ def bundled(
         env={b"PYTHONPATH": os.fsencode(ROOT)}
         | {os.fsencode(key): os.fsencode(value) for key, value in (environment or {}).items()},
         stdout=subprocess.PIPE,
+        stderr=stderr,
         check=True,
     )
     unpack(done.stdout, guest)
@@ -143,6 +145,15 @@ def test_the_streams_are_the_scripts_own(tmp_path: Path, shell: str) -> None:
     assert {b"0", b"1", b"2"} <= set(out[3].split())
     assert not {b"4", b"5"} & set(out[3].split())
     assert done.stderr == b"err\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_streams_that_are_one_on_the_node_are_one(tmp_path: Path, shell: str) -> None:
+    """SSH has two, and keeps no order between them."""
+    guest = bundled(tmp_path, "echo out; echo err >&2; kill -KILL $$", stderr=subprocess.STDOUT)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert (done.stdout, done.stderr) == (b"out\nerr\n", b"")
+    assert (guest / "end").read_text() == "signal 9\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
