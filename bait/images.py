@@ -129,8 +129,9 @@ class Cache:
                 )
             if part is image.disk:
                 refuse_references(new, image, self._reader())
-            new.replace(self.path(part))
-            _seen(self.path(part)).write_text(_stamp(self.path(part)))
+            with self._guard:  # no eviction comes in between
+                new.replace(self.path(part))
+                _seen(self.path(part)).write_text(_stamp(self.path(part)))
         except OSError as error:
             raise WnodesError(
                 f"image {image.tag}: {part.source} can't be copied to {self.folder}: "
