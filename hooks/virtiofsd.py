@@ -20,6 +20,7 @@ how a virtiofsd is found. With `--try` alone it says whether all that works on t
 `wnodes doctor`. Standard library only.
 """
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -109,6 +110,19 @@ def raise_limit() -> None:
             return
         except (OSError, ValueError):  # a container's root may not raise it
             continue
+
+
+def close_others(words: list[str]) -> None:
+    """Keep the standard streams and the socket that virtiofsd is given, and nothing else of root's.
+
+    libvirt leaves it the file with its own process's number, to write to: whoever had taken it
+    over could name another there, which libvirt, as root, would kill at the VM's end.
+    """
+    kept = {0, 1, 2, *(int(word[5:]) for word in words if word.startswith("--fd="))}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):  # that of the listing itself has gone
+                os.close(int(name))
 
 
 def enter_namespace() -> None:
@@ -202,6 +216,7 @@ def main(words: list[str]) -> NoReturn:
     # The VM's folder is closed to its owner, and what the link leads to is the site's word.
     words[at] = start + os.path.realpath(link)
     raise_limit()
+    close_others(words)
     enter_namespace()
     become(uid, gid, gids)
     keep_groups()

@@ -156,8 +156,10 @@ def test_the_server_of_a_share_has_no_rights_of_its_own(submit: Submit) -> None:
         if own in (process / "cmdline").read_text().split("\0")[0]
     ]
     status = [(process / "status").read_text() for process in found]
+    files = [file.readlink().name for process in found for file in (process / "fd").iterdir()]
     job.cancel()
     assert found
+    assert [file for file in files if file.endswith(".pid")] == []
     uid = str(job.folder.stat().st_uid)
     facts = [dict(line.split(":\t", 1) for line in text.splitlines()) for text in status]
     assert {number for fact in facts for number in fact["Uid"].split()} == {uid}

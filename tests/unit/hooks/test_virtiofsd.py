@@ -14,6 +14,7 @@ UID, GID, GROUPS = 4001, 4100, (4200, 4300)
 # In the place of virtiofsd: it tries what that does at its start, and says what it is.
 SERVER = """#!/usr/bin/python3 -IS
 import json, os, sys
+kept = {name: os.path.realpath(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")}
 os.setgroups([])
 lines = [line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines()]
 status = {key: value for key, value in lines}
@@ -22,6 +23,7 @@ print(json.dumps({
     "effective": int(status["CapEff"], 16), "privileges": status["NoNewPrivs"],
     "words": open("/proc/self/cmdline").read().split("\\0")[3:-1],
     "root's": open(sys.argv[1]).read() if os.access(sys.argv[1], os.R_OK) else None,
+    "kept": kept,
     "maps": [open(f"/proc/self/{kind}_map").read().split() for kind in ("uid", "gid")],
 }))
 """
@@ -53,13 +55,16 @@ class Machine:
         server.write_text(SERVER)
         describe(self.descriptions, "50.json", server)
 
-    def start(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        self, *words: str, pass_fds: tuple[int, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
         """What libvirt does."""
         words = words or ("--fd=3", "-o", f"source={self.folder}/share0/.")
         return subprocess.run(
             ["/usr/bin/python3", "-ISc", START, self.descriptions, *words],
             capture_output=True,
             text=True,
+            pass_fds=pass_fds,
         )
 
 
@@ -93,6 +98,19 @@ def test_it_is_the_owner_with_all_groups_and_cannot_lose_them(machine: Machine) 
     # Nothing that lifts a check of a mode, an owner or a number.
     assert said["effective"] == 1 << 8 | 1 << 21
     assert said["maps"] == [["0", "0", "4294967295"]] * 2
+
+
+@needs_root
+@pytest.mark.integration
+def test_it_has_no_file_of_roots_open(machine: Machine, tmp_path: Path) -> None:
+    """As libvirt leaves it the file with its process's number, which libvirt kills at the end."""
+    source = f"source={machine.folder}/share0/."
+    with (tmp_path / "fs.pid").open("w") as pid, (tmp_path / "socket").open("w") as given:
+        numbers = (pid.fileno(), given.fileno())
+        done = machine.start(f"--fd={given.fileno()}", "-o", source, pass_fds=numbers)
+    kept = json.loads(done.stdout)["kept"]
+    assert str(tmp_path / "fs.pid") not in kept.values()
+    assert kept[str(numbers[1])] == str(tmp_path / "socket")
 
 
 @needs_root
