@@ -156,7 +156,8 @@ def _all_gone(processes: Processes, number: signal.Signals) -> bool:
 
 def restore(memory: Memory) -> None:
     """Take away the mount point if it was made for the site and nobody has used it since."""
-    if memory.get("made_run_libvirt") and not any(RUN_LIBVIRT.iterdir()):
+    ours = memory.get("made_run_libvirt") and RUN_LIBVIRT.is_dir()
+    if ours and not any(RUN_LIBVIRT.iterdir()):
         RUN_LIBVIRT.rmdir()
 
 

@@ -1,5 +1,6 @@
 """The product on the site: its configuration, its image, its hooks, a bait a node."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from string import Template
@@ -54,9 +55,18 @@ def _texts(values: Iterable[str]) -> str:
 
 
 def build_image(site: Layout) -> None:
-    """Build the small image, unless it is there from an earlier time."""
-    if not (site.images / "cmdline").exists():
+    """Build the small image, unless it is there from an earlier time, and of this very recipe."""
+    stamp, recipe = site.images / "recipe", _digest(RECIPE.parent)
+    if not stamp.exists() or stamp.read_text() != recipe:
         run([str(RECIPE), str(site.images)], timeout=600)
+        stamp.write_text(recipe)
+
+
+def _digest(folder: Path) -> str:
+    """Follows from the content of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    content = [f"{path.relative_to(folder)}\0".encode() + path.read_bytes() for path in files]
+    return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
 def register_images(site: Layout, memory: Memory) -> None:
