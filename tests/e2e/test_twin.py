@@ -19,6 +19,9 @@ OF_ONE_JOB = {  # its number, its name and its times
     *("SLURM_JOB_ID", "SLURM_JOBID", "SLURM_JOB_NAME", "SLURM_TASK_PID"),
     *("SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME", "SLURM_JOB_CONSTRAINTS"),
 }
+# Signals 32 and 33 are the C library's, between threads (nptl(7)): no shell can set them. Whether
+# they are ignored comes from whatever has started the batch system.
+THREADS = 1 << 31 | 1 << 32
 # Line → why it differs.
 MAY_DIFFER = {
     "kernel": "it is the VM's own",
@@ -196,6 +199,8 @@ def told(job: Job) -> dict[str, str]:
     streams = []
     for line in lines:
         name, colon, value = line.partition(": ")
+        if name.startswith("signals"):
+            value = " ".join(f"{int(mask, 16) & ~THREADS:x}" for mask in value.split())
         if colon:
             said[name] = value
         else:
