@@ -39,9 +39,20 @@ def outside() -> Iterator[None]:
         f"ip route add {OUTSIDE}/32 via {BESIDE}",
     ):
         call(*line.split())
+    # The nodes see at their next round that they are on one more network.
+    wait_until(
+        lambda: all("203.0.113.0/30" in closed(node) for node in NODE_OF.values()),
+        30,
+        "the network beside the nodes is closed",
+    )
     yield
     call("ip", "netns", "delete", "outside")
     call("ip", "link", "delete", "out", check=False)
+
+
+def closed(node: str) -> str:
+    """What a node closes to its guests, as the kernel has it."""
+    return call("nft", "list", "set", "inet", f"wnodes-{node}", "closed")
 
 
 @contextmanager
