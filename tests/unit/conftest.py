@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
     """Wait for something that other threads do; fail if it does not come."""
     deadline = time.monotonic() + within
     while not condition():

@@ -192,7 +192,7 @@ class Site:
         """Wait for a state, and that nobody works on the machine; None: for its row to be gone."""
 
         id_, works = str(machine), self.cloud.works
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         with works.news:
             while True:
                 row = self.node.ledger.get(id_)
