@@ -81,7 +81,6 @@ class ByHand:
         machines = Path(CONFIG.bait.state_dir) / "machines"
         hypervisor = Hypervisor(CONFIG.bait.libvirt_uri, "bench", NODE, CONFIG.network, machines)
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
-        cache.fetch(image, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
         builder = Builder(
@@ -108,6 +107,8 @@ class ByHand:
         where = Paths(folder / "disks", folder / "run")
         where.disks.mkdir(mode=0o711)
         where.runtime.mkdir(mode=0o711)
+        builder.fetch(image, lambda _step: None)
+        builder.copy_kernel(image, where)
         xml = builder.draw(where, machine, CONFIG.share.directories)
         self.xml = folder / "domain.xml"
         self.xml.write_text(xml)
