@@ -13,6 +13,7 @@ import sys
 import time
 
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
+PATH = "/usr/local/bin:/usr/bin:/bin"  # where this node's own programs are
 _ASK = 30.0  # seconds that a command of the LRMS gets
 _LONGEST = 1 << 20  # bytes of a bait's answer
 
@@ -23,6 +24,18 @@ class NoMachineError(Exception):
     def __init__(self, message: str, retry: bool = True) -> None:
         super().__init__(message)
         self.retry = retry
+
+
+def surroundings(*prefixes: str) -> dict[str, str]:
+    """The environment of a program that the starter itself calls.
+
+    The job's own is for the job: by its PATH, LD_LIBRARY_PATH or TAR_OPTIONS another program would
+    run, or this one do something else. Of it languages stay, and what begins as one of `prefixes`.
+    """
+    kept = ("LANG", "LC_", *prefixes)
+    return {name: value for name, value in os.environ.items() if name.startswith(kept)} | {
+        "PATH": PATH
+    }
 
 
 class Job:
@@ -52,11 +65,12 @@ class Job:
 
     def ask(self, *argv: str) -> str | None:
         """What a command of the LRMS says; None if it fails, and why goes to the user."""
-        search = os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/bin"
+        own = surroundings("SLURM_", "SGE_")
+        own["PATH"] += ":" + os.environ.get("PATH", "")  # an LRMS may be where its users are told
         try:
             done = subprocess.run(
                 argv,
-                env=os.environ | {"PATH": search},
+                env=own,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,

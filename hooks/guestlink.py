@@ -10,9 +10,9 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from hooks.batch import NoMachineError
+    from hooks.batch import NoMachineError, surroundings
 else:  # beside this file, see starter.py
-    from batch import NoMachineError
+    from batch import NoMachineError, surroundings
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
@@ -70,7 +70,11 @@ class Guest:
 
     def _start(self, words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
         session = subprocess.Popen(
-            [*self.ssh, *words], cwd=self.folder, preexec_fn=block_signals, **streams
+            [*self.ssh, *words],
+            cwd=self.folder,
+            env=surroundings(),
+            preexec_fn=block_signals,
+            **streams,
         )
         self.sessions.append(session)
         return session
@@ -95,6 +99,7 @@ class Guest:
         subprocess.run(
             [*self.ssh, "-O", "exit", self.name],
             cwd=self.folder,
+            env=surroundings(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -116,10 +121,15 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
         return
     # tar does not see that a link leads to a folder around it, and would never end.
     look = ["find", "-L", *(f"./{name}" for name in names)]
-    turns = subprocess.run(look, cwd=workdir, stdout=subprocess.DEVNULL, check=False).returncode
+    own = surroundings()
+    turns = subprocess.run(
+        look, cwd=workdir, env=own, stdout=subprocess.DEVNULL, check=False
+    ).returncode
     if turns == 0:
         packer = subprocess.Popen(
-            ["tar", "-c", "-h", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
+            ["tar", "-c", "-h", "-C", workdir, "-f", "-", "--", *names],
+            env=own,
+            stdout=subprocess.PIPE,
         )
         unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
         assert packer.stdout  # noqa: S101 (a pipe was asked for)

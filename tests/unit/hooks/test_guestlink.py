@@ -20,7 +20,9 @@ class Folder(Guest):
         self.names = (shlex.quote(str(node)), shlex.quote(str(machine)))
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sh", "-c", command.replace(*self.names)], **streams)
+        environment = {"PATH": "/usr/bin:/bin"}  # the machine's own
+        words = ["sh", "-c", command.replace(*self.names)]
+        return subprocess.Popen(words, env=environment, **streams)
 
 
 @pytest.fixture
@@ -40,6 +42,16 @@ def test_declared_files_travel_in(folders: tuple[Path, Path]) -> None:
     assert (machine / "sub" / "a b").read_text() == "x"
     assert (machine / "-rf").read_text() == "y"
     assert not (machine / "other").exists()
+
+
+def test_options_that_a_user_has_for_tar_leave_nothing_out(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, machine = folders
+    monkeypatch.setenv("TAR_OPTIONS", "--exclude=*.o")
+    (node / "a.o").write_text("x")
+    stage_in(Folder(node, machine), str(node), ["."])
+    assert (machine / "a.o").read_text() == "x"
 
 
 def test_a_declared_file_that_is_not_there_is_refused_for_good(folders: tuple[Path, Path]) -> None:

@@ -79,6 +79,7 @@ class Stage:
         self.guest = folder / "guest"
         self.work = folder / "work"
         self.machine = folder / "machine"  # the machine's own working directory
+        self.path = f"{folder}/bin:/usr/bin:/bin"  # of the node's programs
         for each in (self.guest, self.work, self.machine, folder / "bin"):
             each.mkdir()
         self.program("ssh", FAKE_SSH.replace("LOG", repr(str(folder / "ssh.log"))))
@@ -119,7 +120,8 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
     def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
             "import sys; from hooks import baitlink, batch, payload, starter, watch;"
-            f"batch.END_PATIENCE = 0.2; payload.GUEST = {str(self.guest)!r};"
+            f"batch.PATH = {self.path!r}; batch.END_PATIENCE = 0.2;"
+            f"payload.GUEST = {str(self.guest)!r};"
             "baitlink.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
         )
@@ -127,8 +129,7 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
         return subprocess.Popen(
             [*argv, *words],
             cwd=self.work,
-            env={"PATH": f"{self.folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-            | self.environment,
+            env={"PATH": self.path, "PYTHONPATH": str(ROOT)} | self.environment,
             stdin=more.pop("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -171,6 +172,21 @@ def test_a_script_may_name_its_own_interpreter(stage: Stage) -> None:
     stage.says(stage.ready)
     process = stage.begin("script", "", str(own), "a b")
     assert (process.communicate(timeout=15)[0], process.returncode) == ("a b\n", 4)
+
+
+def test_what_the_job_has_set_for_its_own_programs_changes_none_of_the_starters(
+    stage: Stage,
+) -> None:
+    """Seen: an ssh in a folder of the user's, before all others."""
+    theirs = stage.folder / "theirs"
+    theirs.mkdir()
+    for name in ("ssh", "scontrol"):
+        (theirs / name).write_text("#!/bin/sh\nexit 3\n")
+        (theirs / name).chmod(0o755)
+    stage.environment = {"PATH": f"{theirs}:/usr/bin:/bin", "SITE": "box"}
+    stage.says(stage.ready)
+    code, out, errors = stage.run('echo "$PATH $SITE"')
+    assert (code, out) == (0, f"{theirs}:/usr/bin:/bin box\n"), errors
 
 
 def test_a_command_runs_as_it_stands(stage: Stage) -> None:
@@ -451,12 +467,16 @@ def installed(tmp_path: Path) -> Path:
 def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed: Path) -> None:
     stage.program("scontrol", "#!/bin/sh\nexit 1\n")  # else it waits to be ended
     stage.says(FAILED)
-    program = [sys.executable, "-I", "-S", str(installed / "starter.py")]
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import batch, starter;"
+        f"batch.PATH = {stage.path!r}; starter.main(*sys.argv[1:])"
+    )
+    program = [sys.executable, "-I", "-S", "-c", code]
     job = ["slurm", f"{stage.folder}/%n.sock", "2", "7", "hv1", "script", "/bin/sh", "/dev/null"]
     done = subprocess.run(
         [*program, *job],
         cwd="/",
-        env={"PATH": f"{stage.folder}/bin:/usr/bin:/bin"},
+        env={},
         capture_output=True,
         text=True,
         timeout=15,
