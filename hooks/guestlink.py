@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ else:  # beside this file, see starter.py
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
 FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+_LISTED, _SENT = "listed", "sent"  # notes of stage_in's, in the guest's folder
 _SAYS = 1024  # bytes of an answer that a machine gives in words
 
 
@@ -116,27 +118,49 @@ def block_signals() -> None:
 
 
 def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
-    """Copy declared files into the machine, and what links lead to. Raises NoMachineError."""
+    """Copy declared files into the machine, and what links lead to. Raises NoMachineError.
+
+    What has been sent is written down, for stage_out.
+    """
     if not names:
         return
-    # tar does not see that a link leads to a folder around it, and would never end.
-    look = ["find", "-L", *(f"./{name}" for name in names)]
+    tops = [f"./{name}" for name in _outermost(names)]
+    # tar does not see that a link leads to a folder around it, and would never end. And folders
+    # come behind what is in them: busybox's tar can't write into one that is read-only.
+    notes = [f"{guest.folder}/{name}" for name in (_LISTED, _SENT)]
+    look = ["find", "-L", *tops, "-depth", "-fprint0", notes[0]]
+    look += ["-type", "f", "-fprintf", notes[1], r"%s %T@ %p\0"]
     own = surroundings()
-    turns = subprocess.run(
-        look, cwd=workdir, env=own, stdout=subprocess.DEVNULL, check=False
-    ).returncode
-    if turns == 0:
-        packer = subprocess.Popen(
-            ["tar", "-c", "-h", "-C", workdir, "-f", "-", "--", *names],
-            env=own,
-            stdout=subprocess.PIPE,
-        )
+    if subprocess.run(look, cwd=workdir, env=own, check=False).returncode == 0:
+        pack = ["tar", "-c", "-h", "-f", "-", "--no-recursion", "--null", "-T", notes[0]]
+        packer = subprocess.Popen(pack, cwd=workdir, env=own, stdout=subprocess.PIPE)
         unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
         assert packer.stdout  # noqa: S101 (a pipe was asked for)
         packer.stdout.close()
         if unpacker.wait() == 0 and packer.wait() == 0:
             return
     raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def _outermost(names: list[str]) -> list[str]:
+    """Paths, each once, without those that are below another."""
+    found: list[str] = []
+    for name in sorted({os.path.normpath(name) for name in names}):
+        if not any(top == "." or name.startswith(f"{top}/") for top in found):
+            found.append(name)
+    return [name for name in found if name == "." or "." not in found]
+
+
+def sent(guest: Guest) -> dict[str, tuple[int, int]]:
+    """Size, and time of the last change in nanoseconds, of each file that was copied in."""
+    files = {}
+    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
+        for note in notes.read().split(b"\0")[:-1]:
+            size, changed, name = note.split(b" ", 2)
+            seconds, _, rest = changed.partition(b".")
+            times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
+            files[os.path.normpath(os.fsdecode(name))] = int(size), times
+    return files
 
 
 def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
@@ -156,7 +180,7 @@ def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
     assert packer.stdout  # noqa: S101 (a pipe was asked for)
     with packer.stdout as stream:
         try:
-            troubles = receive(stream, workdir, names)
+            troubles = receive(stream, workdir, names, sent(guest))
         except OSError as error:
             troubles = [f"{error.filename or workdir}: {error.strerror}"]
     if troubles:
