@@ -38,9 +38,13 @@ STARTED = int(time.time())  # seconds since the epoch
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
-{limits}
+{temporary}{limits}
 exec env -i -- {environment} {command} >&4 2>&{errors} 4>&- 5>&-
 """
+# Where programs put temporary files, by the first of these that is set (Python's tempfile); batch
+# systems and sites make such a folder for each job on its node.
+TEMPORARY = ("TMPDIR", "TMP", "TEMP")
+MADE = '{name}={folder}; mkdir -p -- "${name}" 2>/dev/null; [ -w "${name}" ] || {name}=/tmp\n'
 # env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
 # and Debian's busybox has it in nice's place.
 BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
@@ -142,7 +146,14 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
-    assigned = [f"{key}={value}" for key, value in (environment() | folders).items()]
+    variables = environment() | folders
+    # Those that are on the node are in the machine, too, or /tmp in their place.
+    there = {
+        name: shlex.quote(variables.pop(name))
+        for name in TEMPORARY
+        if os.path.isdir(variables.get(name, ""))
+    }
+    assigned = shlex.join(f"{key}={value}" for key, value in variables.items())
     umask = os.umask(0o077)
     os.umask(umask)
     # Two streams of SSH keep no order between them: a file that both go to is one stream.
@@ -151,7 +162,8 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
         limits=limits(),
-        environment=shlex.join(assigned),
+        temporary="".join(MADE.format(name=name, folder=there[name]) for name in there),
+        environment=" ".join([assigned, *(f'{name}="${name}"' for name in there)]),
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
         errors=errors,
         guest=GUEST,
