@@ -4,12 +4,12 @@ A starter that gets no machine can't run the job. What then becomes of it differ
 for each LRMS. All of it is done as the job's owner. Standard library only.
 """
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
@@ -48,7 +48,9 @@ class Job:
 
     def say(self, text: str) -> None:
         """One line to the user, on the job's standard error."""
-        print(f"wnodes: job {self.number or '?'}: {text}", file=sys.stderr, flush=True)
+        line = f"wnodes: job {self.number or '?'}: {text}\n".encode("utf-8", "backslashreplace")
+        with contextlib.suppress(OSError):  # a full disk is no reason to end otherwise
+            os.write(2, line)
 
     def tries(self) -> int:
         """How often the job was requeued before. Raises OSError, ValueError if that is not known:

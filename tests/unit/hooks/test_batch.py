@@ -46,11 +46,11 @@ def ends(tmp_path: Path, reason: str = "no room") -> int:
 
 
 def test_the_bait_decides_and_the_job_waits_for_its_end(
-    tmp_path: Path, told: list[str], no_patience: list[float], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, told: list[str], no_patience: list[float], capfd: pytest.CaptureFixture[str]
 ) -> None:
     told += ['{"act": "requeued: try 2 of 3"}', '{"ok": true, "end": true}']
     assert ends(tmp_path) == 1
-    assert capsys.readouterr().err == "wnodes: job 7.tqhost: requeued: try 2 of 3\n"
+    assert capfd.readouterr().err == "wnodes: job 7.tqhost: requeued: try 2 of 3\n"
     assert no_patience == [batch.END_PATIENCE]
     assert json.loads(told[-1]) == {"op": "again", "job": "7.tqhost"}
 
@@ -71,17 +71,17 @@ def test_a_job_that_is_not_tried_again_ends_at_once(
     answer: str,
     said: str,
     no_patience: list[float],
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     told.append(answer)
     assert ends(tmp_path) == 1
-    assert capsys.readouterr().err == said
+    assert capfd.readouterr().err == said
     assert no_patience == []
 
 
 def test_without_a_bait_the_job_ends_and_says_so(
-    tmp_path: Path, no_patience: list[float], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, no_patience: list[float], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert ends(tmp_path) == 1
-    assert "not tried again: no answer from the bait at" in capsys.readouterr().err
+    assert "not tried again: no answer from the bait at" in capfd.readouterr().err
     assert no_patience == []

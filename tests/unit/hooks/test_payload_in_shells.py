@@ -310,18 +310,18 @@ def test_the_working_directory_may_have_any_name(
 def test_the_folders_for_temporary_files_are_there(tmp_path: Path, shell: str) -> None:
     """Batch systems make one for each job on its node: TMPDIR=/tmp/5.1.all.q."""
     names = {"TMPDIR": "5.1 all.q/$x", "TMP": "node/job", "TEMP": "nowhere"}
-    folders = {name: str(tmp_path / folder) for name, folder in names.items()}
+    folders = {name: tmp_path / folder for name, folder in names.items()}
     for name in ("TMPDIR", "TMP"):
-        Path(folders[name]).mkdir(parents=True)
+        folders[name].mkdir(parents=True)
     script = 'echo "$TMPDIR"; echo "$TMP"; echo "$TEMP"; : >"$TMPDIR/made"'
-    guest = bundled(tmp_path, script, environment=folders)
+    guest = bundled(tmp_path, script, environment={k: str(v) for k, v in folders.items()})
     shutil.rmtree(tmp_path / "5.1 all.q")
     shutil.rmtree(tmp_path / "node")
     (tmp_path / "node").write_text("in the machine nothing can be made below that name")
     done = run(guest, programs(tmp_path / "bin", shell))
     said = done.stdout.decode().splitlines()
-    assert said == [folders["TMPDIR"], "/tmp", folders["TEMP"]], done.stderr
-    assert (Path(folders["TMPDIR"]) / "made").exists()
+    assert said == [str(folders["TMPDIR"]), "/tmp", str(folders["TEMP"])], done.stderr
+    assert (folders["TMPDIR"] / "made").exists()
     assert (guest / "end").read_text() == "exit 0\n"
 
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -131,8 +132,8 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
             cwd=self.work,
             env={"PATH": self.path, "PYTHONPATH": str(ROOT)} | self.environment,
             stdin=more.pop("stdin", subprocess.DEVNULL),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=more.pop("stdout", subprocess.PIPE),
+            stderr=more.pop("stderr", subprocess.PIPE),
             text=True,
             **more,
         )
@@ -187,6 +188,43 @@ def test_what_the_job_has_set_for_its_own_programs_changes_none_of_the_starters(
     stage.says(stage.ready)
     code, out, errors = stage.run('echo "$PATH $SITE"')
     assert (code, out) == (0, f"{theirs}:/usr/bin:/bin box\n"), errors
+
+
+@pytest.mark.parametrize(("script", "end"), [("true", 1), ("exit 7", 7)])
+def test_output_that_can_not_be_written_is_said(stage: Stage, script: str, end: int) -> None:
+    """On the node the script's own writing would fail; here it has been taken from it."""
+    stage.says(stage.ready)
+    with Path("/dev/full").open("wb") as full:
+        job = stage.start(f"echo to nowhere; echo by the way >&2; {script}", stdout=full)
+    _, errors = job.communicate(timeout=15)
+    assert job.returncode == end
+    assert errors == (
+        "by the way\nwnodes: job 7: standard output: 11 bytes could not be written:"
+        " No space left on device\n"
+    )
+
+
+def test_errors_that_can_not_be_written_are_the_jobs_failure(stage: Stage) -> None:
+    stage.says(stage.ready)
+    with Path("/dev/full").open("wb") as full:
+        job = stage.start("echo kept; echo lost >&2; exit 0", stderr=full)
+    out, _ = job.communicate(timeout=15)
+    assert (job.returncode, out) == (1, "kept\n")
+
+
+def test_output_beyond_the_jobs_own_limit_is_said(stage: Stage, tmp_path: Path) -> None:
+    """A process on the node would die of it (SIGXFSZ); ssh did, and with it the whole job."""
+    stage.says(stage.ready)
+    with (tmp_path / "out").open("wb") as out:
+        job = stage.start(
+            "head -c 5000 /dev/zero; exit 7",
+            stdout=out,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        )
+    _, errors = job.communicate(timeout=15)
+    assert job.returncode == 7, errors
+    assert (tmp_path / "out").stat().st_size == 4096
+    assert "standard output: 904 bytes could not be written: File too large" in errors
 
 
 def test_a_command_runs_as_it_stands(stage: Stage) -> None:
