@@ -16,8 +16,12 @@ else:  # beside this file, see starter.py
     from batch import NoMachineError, surroundings
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
-# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
-FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
+# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…). IO and PWR
+# are not here: they are how a starter ends itself for OpenPBS.
+FORWARDED = (
+    *("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU"),
+    *("ABRT", "PROF", "SYS", "TRAP", "URG", "VTALRM", "WINCH"),
+)
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
 _LISTED, _SENT = "listed", "sent"  # notes of stage_in's, in the guest's folder
 _SAYS = 1024  # bytes of an answer that a machine gives in words

@@ -189,6 +189,7 @@ def main(
         with signals.undo:
             end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
+        signals.guest = None  # from here on a signal is for the starter
         give_up(job, trouble, int(retries))
     how, code = end.split()
     if how == "signal":
