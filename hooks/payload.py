@@ -27,14 +27,16 @@ SHUTDOWN = ("machinefeatures/shutdowntime", "jobfeatures/shutdowntime_job")
 STARTED = int(time.time())  # seconds since the epoch
 
 # What runs in the machine: START becomes the script, the leader of a process group of its own;
-# RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
-# from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
-# a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
-# Then RUN kills what the script has left, as a batch system does on its node: all that is the
-# owner's, whatever its group or session, but RUN itself and what that comes from, the SSH server.
-# That one would keep the session, and so the job, until nobody has its streams open. What a pass
-# kills may just have started another, so passes follow until one finds nothing new. It is done in
-# another machine than this node alone, whatever SSH may have reached.
+# RUN waits for it. A signal that the script sends to all of its user's processes (`kill -1`) does
+# not end that: RUN traps it, and the script doesn't inherit a trap, as it would if it were
+# ignored. Then RUN writes down how the script ended, because an exit code alone can't tell `exit
+# 137` from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard
+# error when a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits
+# 130 and 141. Then RUN kills what the script has left, as a batch system does on its node: all
+# that is the owner's, whatever its group or session, but RUN itself and what that comes from, the
+# SSH server. That one would keep the session, and so the job, until nobody has its streams open.
+# What a pass kills may just have started another, so passes follow until one finds nothing new.
+# It is done in another machine than this node alone, whatever SSH may have reached.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
@@ -60,6 +62,7 @@ LIMITS = (
 LIMIT = '{{ ulimit -S -{flag} {value} || ulimit -S -{flag} "$(ulimit -H -{flag})"; }} 2>/dev/null'
 
 RUN = """exec 4>&1 5>&2 2>{guest}/said
+trap : HUP INT QUIT TERM USR1 USR2 ALRM
 setsid sh {guest}/start
 status=$?
 if [ $status -gt 128 ] && [ -s {guest}/said ]

@@ -149,6 +149,18 @@ def test_how_a_script_ends_is_known(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["HUP", "TERM", "USR1"])
+def test_a_signal_for_all_of_the_users_processes_loses_no_end(
+    tmp_path: Path, shell: str, name: str
+) -> None:
+    """As of `kill -TERM -1`, which on the node reaches nothing that a job depends on."""
+    guest = bundled(tmp_path, f"kill -{name} $PPID; sleep 0.1; kill -{name} $$")
+    run(guest, programs(tmp_path / "bin", shell))
+    number = getattr(signal, f"SIG{name}")
+    assert (guest / "end").read_text() == f"signal {number:d}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_the_streams_are_the_scripts_own(tmp_path: Path, shell: str) -> None:
     script = "cat; echo out; echo err >&2; cd /proc/self/fd && echo [0-9]*"
     guest = bundled(tmp_path, script)
