@@ -166,14 +166,21 @@ class Database:
         self._counter = None
 
 
-def private_folder(url: str) -> Path | None:
-    """The folder of an SQLite file, made if it is not there; None for another database."""
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for another one."""
     address = sa.make_url(url)
     if address.get_backend_name() != "sqlite" or not address.database:
         return None
-    folder = Path(address.database).parent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return Path(address.database)
+
+
+def private_folder(url: str) -> Path | None:
+    """The folder of an SQLite file, made if it is not there; None for another database."""
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return file.parent
 
 
 class _BetweenError(Exception):

@@ -39,3 +39,10 @@ def test_a_key_that_everybody_may_read_is_not_as_it_should_be(
         assert check.status is status
     assert check.seen == f"{path}: every user of this host may read it (mode 0644)"
     assert check.remedy.startswith(f"chmod o= {path}")
+
+
+def test_a_database_that_is_not_there_yet_is_left_to_the_bridge(bridge: Bridge) -> None:
+    (check,) = (check for check in checks(bridge) if check.name == "database")
+    file = Path(bridge.database.removeprefix("sqlite:///"))
+    assert (check.status, file.exists()) == (Status.OK, False)
+    assert check.seen == f"{file} is not there yet: the bridge's first start makes it"
