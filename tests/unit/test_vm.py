@@ -51,6 +51,15 @@ def test_a_batch_machine_leaves_nothing(bait: BaitStandIn) -> None:
     assert wnodes("vm", "destroy", ID).stdout == f"machine {ID} of job 7 is gone\n"
 
 
+def test_what_does_not_run_has_no_console(
+    bait: BaitStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")  # or virsh would take the place of pytest
+    bait.answers["machines"] = {"machines": [MACHINE | {"state": "stopped"}]}
+    done = wnodes("vm", "console", ID)
+    assert str(done.exception) == f"machine {ID} is stopped: it has no console"
+
+
 @pytest.mark.usefixtures("bait")
 def test_all_times_are_dates() -> None:
     (shown,) = json.loads(wnodes("vm", "show", ID, "--json").stdout)

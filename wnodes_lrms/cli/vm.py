@@ -12,10 +12,16 @@ from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, utc
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.model import Kind
+from wnodes_lrms.model import Kind, State
 
 app = typer.Typer(help="The machines of this node.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="a machine's id, or the beginning of it", metavar="ID")]
+_RUNS = frozenset(  # states in which there is a domain
+    {
+        *(State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP, State.STOPPING),
+        State.HIBERNATING,
+    }
+)
 _ANSWER = 10.0  # seconds; ending a machine may take that long
 _SHOWN = ("id", "node", "job", "state", "tag", "cores", "memory", "address", "since")
 
@@ -38,6 +44,8 @@ def console(machine: Id, config: ConfigFile = None) -> None:
     """Connect to a machine's serial console; Ctrl-] ends it."""
     loaded = load(config)
     row = _one(loaded, machine)
+    if row["state"] not in _RUNS:
+        raise RejectedError(f"machine {row['id']} is {row['state']}: it has no console")
     argv = ["virsh", "--connect", loaded.bait.libvirt_uri, "console", str(row["id"])]
     os.execvp(argv[0], argv)  # noqa: S606 (the terminal becomes virsh's)
 

@@ -46,6 +46,7 @@ def test_any_line_end(end: str) -> None:
         f"{CATEGORY};",
         'compute;scheme="http://schemas.ogf.org/occi/infrastructure#";class="kind";title="a; b, c"',
         "compute;scheme=http://schemas.ogf.org/occi/infrastructure#;class=kind;",
+        'compute; SCHEME="http://schemas.ogf.org/occi/infrastructure#"; Class="KIND"',
     ],
 )
 def test_forms_of_a_category(written: str) -> None:
@@ -221,6 +222,8 @@ def test_json_action_link_and_locations() -> None:
         ("Link: <>", "first comes the target"),
         ("Link: <a>; rel", "not of the form key="),
         ("Link: <a>; x=y", "x: «y» is neither"),
+        ('Category: a; scheme="b#"; scheme="c#"', "scheme: given twice, with different values"),
+        ('Link: </a/b>; rel="c"; REL="d"', "rel: given twice, with different values"),
     ],
 )
 def test_bad_text(body: str, sentence: str) -> None:
