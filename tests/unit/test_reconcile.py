@@ -183,6 +183,14 @@ def test_publish(bait: BaitStandIn) -> None:
     assert accounting("publish").stdout == "nothing new\n"
 
 
+@pytest.mark.usefixtures("bait")
+@pytest.mark.parametrize("command", ["list", "reconcile"])
+def test_a_time_to_come(command: str) -> None:
+    done = accounting(command, "--since", "9999-12-31")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert str(done.exception) == "«9999-12-31» is still to come: nothing has run since then"
+
+
 def test_a_time_that_is_none(bait: BaitStandIn) -> None:
     done = accounting("list", "--since", "yesterday")
     assert done.exit_code == 1

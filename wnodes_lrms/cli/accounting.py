@@ -97,4 +97,7 @@ def _start(since: str | None) -> float:
         raise RejectedError(
             f"«{since}» is no time: give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS"
         ) from None
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+    at = (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+    if at > time.time():
+        raise RejectedError(f"«{since}» is still to come: nothing has run since then")
+    return at
