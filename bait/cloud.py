@@ -13,10 +13,11 @@ from bait.cloudbuild import CloudBuilder
 from bait.cloudlife import RUNS, Life
 from bait.devices import Devices
 from bait.drain import Drain
+from bait.hypervisor import UNSEEN
 from bait.jobs import Jobs
 from bait.leasejobs import LeaseJobs
 from bait.ledger import Ledger, Row
-from bait.plan import Act, Action
+from bait.plan import AT_REST, Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
 from bait.works import Works
@@ -201,7 +202,7 @@ class Cloud:
         elif action.act is Act.HIBERNATE:
             self.life.work_on(row, self.life.hibernate)
         elif action.act is Act.LOST:
-            self.stopped(row)
+            self.stopped(row, UNSEEN)
         elif action.act is Act.SHUT_DOWN:
             self.life.halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
@@ -223,18 +224,20 @@ class Cloud:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
-        """An administrator ends the machine; its disk is kept."""
+        """An administrator ends the machine; its disk is kept. Raises ConflictError if it rests."""
+        if row.state in AT_REST:
+            raise ConflictError(f"the machine is {row.state}: nothing of it runs, its disk is kept")
         self.life.end_now(row, "an administrator has ended the machine")
 
-    def stopped(self, row: Row) -> None:
-        """The guest has shut itself down, or crashed.
+    def stopped(self, row: Row, how: str) -> None:
+        """The machine's domain has stopped.
 
         Told late, it may be about a domain that the machine had before: so libvirt is asked.
         """
         if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
-                self.life.halt(row, False, "the guest has shut itself down")
+                self.life.halt(row, False, how)
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""

@@ -184,10 +184,10 @@ class Engine:
         elif action.act is Act.RESUME and row.state in MAKING:
             self._work(row, self._make_patiently)
 
-    def stopped(self, row: Row) -> None:
-        """The machine's domain has stopped by itself; told late, it may be an earlier one."""
+    def stopped(self, row: Row, how: str) -> None:
+        """The machine's domain has stopped; told late, it may be an earlier one."""
         if row.state is State.READY and not self.builder.hypervisor.is_running(row.id):
-            self._fail(row, WnodesError("the machine has stopped; " + self._words(row)))
+            self._fail(row, WnodesError(f"{how}; {self._words(row)}"))
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep: its job waits for it, so it is woken."""

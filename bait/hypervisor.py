@@ -5,6 +5,7 @@ ever listed, changed or destroyed.
 """
 
 import errno
+import functools
 import logging
 import pwd
 import threading
@@ -29,6 +30,14 @@ from wnodes_lrms.resources import render
 MARK = "urn:wnodes-lrms:machine:1"
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+# How a domain has stopped, by the detail of libvirt's event, for whoever used it.
+UNSEEN = "the VM has stopped, and nobody saw how"
+_ENDINGS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest has shut itself down",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "the VM was ended by hand on its node",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
+}
 _ENDS = ("target", "port", "filterref")  # of a card, on the node's side
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
 _WAKING = 10.0  # seconds that a guest has to wake
@@ -70,16 +79,17 @@ class Hypervisor:
         self.node = node
         self.network = network
         self._links = Links(uri, self._begin)
-        self._stopped: Callable[[str], None] = lambda _machine: None
+        self._stopped: Callable[[str, str], None] = lambda _machine, _how: None
         self._slept: Callable[[str], None] = lambda _machine: None
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
-    def on_stop(self, callback: Callable[[str], None]) -> None:
-        """Have `callback(machine id)` called, in another thread, when any domain stops."""
+    def on_stop(self, callback: Callable[[str, str], None]) -> None:
+        """Have `callback(machine id, how in words)` called, in another thread, when any domain
+        stops."""
         self._stopped = callback
 
     def on_sleep(self, callback: Callable[[str], None]) -> None:
-        """The same for when a guest puts itself to sleep, or wakes."""
+        """The same, without words, for when a guest puts itself to sleep, or wakes."""
         self._slept = callback
 
     def create(self, xml: str) -> None:
@@ -333,14 +343,17 @@ class Hypervisor:
         self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
     ) -> None:
         woken = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
-        if event in (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED):
-            callback = self._stopped
+        machine = domain.UUIDString()
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            tell = functools.partial(self._stopped, machine, _ENDINGS.get(detail, UNSEEN))
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            tell = functools.partial(self._stopped, machine, "the guest has crashed")
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == woken:
-            callback = self._slept
+            tell = functools.partial(self._slept, machine)
         else:
             return
         # Not in libvirt's own thread: the callback asks libvirt things.
-        threading.Thread(target=callback, args=(domain.UUIDString(),), daemon=True).start()
+        threading.Thread(target=tell, daemon=True).start()
 
 
 def _usual_uids() -> Iterator[int]:

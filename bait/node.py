@@ -9,10 +9,10 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bait import marks, metrics
 from bait.build import Builder, paths
@@ -50,8 +50,8 @@ class Hand(Protocol):
     def end(self, row: Row) -> None:
         """An administrator ends the machine."""
 
-    def stopped(self, row: Row) -> None:
-        """The machine's domain has stopped by itself."""
+    def stopped(self, row: Row, how: str) -> None:
+        """The machine's domain has stopped, and the bait has not ended it; how, in words."""
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
@@ -93,8 +93,8 @@ class Node:
         self._said: dict[tuple[Act, str], str] = {}
         self._acting: dict[str, threading.Thread] = {}
         self._sizes: dict[str, int] = {}
-        builder.hypervisor.on_stop(lambda machine: self._told(machine, "stopped"))
-        builder.hypervisor.on_sleep(lambda machine: self._told(machine, "slept"))
+        builder.hypervisor.on_stop(self.stopped)
+        builder.hypervisor.on_sleep(self.slept)
 
     def release(self, job: str) -> Row | None:
         """End every machine of the job; when this returns nothing of them runs.
@@ -115,15 +115,21 @@ class Node:
             raise AbsentError(f"no machine {machine} here")
         self.hands[row.kind].end(row)
 
-    def _told(self, machine: str, what: Literal["stopped", "slept"]) -> None:
-        """libvirt has told this of a domain."""
+    def stopped(self, machine: str, how: str) -> None:
+        """libvirt has told that a domain has stopped, and how, in words."""
+        self._tell(machine, lambda hand, row: hand.stopped(row, how))
+
+    def slept(self, machine: str) -> None:
+        """libvirt has told that a guest has put itself to sleep, or has woken."""
+        self._tell(machine, lambda hand, row: hand.slept(row))
+
+    def _tell(self, machine: str, tell: Callable[[Hand, Row], None]) -> None:
         try:
             row = self.ledger.get(machine)
             if row:
-                hand = self.hands[row.kind]
-                hand.stopped(row) if what == "stopped" else hand.slept(row)
+                tell(self.hands[row.kind], row)
         except WnodesError as error:  # the next reconciliation sees it too
-            log.warning("%s: %s", what, error, extra={"job": "", "machine": machine})
+            log.warning("%s", error, extra={"job": "", "machine": machine})
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""

@@ -1,17 +1,20 @@
 """What root may ask of a bait on its control socket: a function for each operation."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from time import time
 from typing import Any
 
 from bait.engine import Engine
+from bait.ledger import Row
 from bait.node import Node
 from bait.publishing import publish
 from bait.why import Rules, why
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.jobid import JobId
 
+_LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
 _MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
 
 Request = dict[str, Any]
@@ -33,8 +36,10 @@ def job(engine: Engine, request: Request) -> JobId:
 
 def _seconds(request: Request, key: str) -> float | None:
     value = request.get(key)
-    if value is not None and not isinstance(value, int | float):
-        raise RejectedError(f"{key}: seconds since the epoch are needed")
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not abs(value) <= _LAST:
+        raise RejectedError(f"{key}: seconds since the epoch are needed, before the year 10000")
     return value
 
 
@@ -60,7 +65,14 @@ def _destroy(node: Node, _engine: Engine, request: Request) -> Answer:
 
 
 def _machines(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"machines": [asdict(row) for row in node.ledger.rows()]}
+    return {"machines": [_listed(row) for row in node.ledger.rows()]}
+
+
+def _listed(row: Row) -> Answer:
+    """A row without its user's data: there are passwords in it, and listings are passed on."""
+    order = json.loads(row.spec or "{}")
+    order.pop("user_data", None)
+    return asdict(row) | {"spec": json.dumps(order) if order else ""}
 
 
 def _events(node: Node, _engine: Engine, request: Request) -> Answer:

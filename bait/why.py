@@ -115,6 +115,7 @@ def find(ledger: Ledger, name: str) -> Known:
 
 
 def _beginning_with(ledger: Ledger, name: str) -> list[str]:
+    name = name.lower()
     if not _MACHINE.fullmatch(name):
         return []
     with ledger.store.change() as db:

@@ -31,11 +31,17 @@ _LOST = (sqlite3.Error, psycopg.Error, OSError)
 
 
 def engine(url: str) -> Engine:
-    """An engine for a database URL, as all processes of a bridge use it."""
+    """An engine for a database URL, as all processes of a bridge use it.
+
+    Its errors, which are logged, are without the values of a statement: users' data are among them.
+    """
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
         made = sa.create_engine(
-            address, json_deserializer=_from_json, connect_args={"timeout": _BUSY}
+            address,
+            json_deserializer=_from_json,
+            hide_parameters=True,
+            connect_args={"timeout": _BUSY},
         )
         sa.event.listen(made, "connect", _sqlite_connected)
         sa.event.listen(made, "begin", _sqlite_begins)
@@ -43,6 +49,7 @@ def engine(url: str) -> Engine:
     return sa.create_engine(
         address,
         json_deserializer=_from_json,
+        hide_parameters=True,
         pool_pre_ping=True,
         pool_size=8,
         connect_args={"connect_timeout": 5},
@@ -159,14 +166,21 @@ class Database:
         self._counter = None
 
 
-def private_folder(url: str) -> Path | None:
-    """The folder of an SQLite file, made if it is not there; None for another database."""
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for another one."""
     address = sa.make_url(url)
     if address.get_backend_name() != "sqlite" or not address.database:
         return None
-    folder = Path(address.database).parent
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return folder
+    return Path(address.database)
+
+
+def private_folder(url: str) -> Path | None:
+    """The folder of an SQLite file, made if it is not there; None for another database."""
+    file = sqlite_file(url)
+    if file is None:
+        return None
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return file.parent
 
 
 class _BetweenError(Exception):

@@ -16,6 +16,7 @@ COLLECTION = (PLAIN, OCCI, URIS, JSON)
 NEWEST = (1, 2)
 
 _AGENT = re.compile(r"(?<![A-Za-z])OCCI/([0-9]{1,4})\.([0-9]{1,4})")
+_CHARSET = re.compile(r";[ \t]*charset[ \t]*=[ \t]*\"?([^\s\",;]*)", re.IGNORECASE)
 _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
 
@@ -69,6 +70,12 @@ def content_type(header: str) -> str:
         if name in COLLECTION:
             return name
     return ""
+
+
+def charset(header: str) -> str:
+    """The charset that a Content-Type names, in lower case; UTF-8 if it names none."""
+    found = _CHARSET.search(header)
+    return found[1].lower() if found else "utf-8"
 
 
 def check_agent(header: str) -> None:

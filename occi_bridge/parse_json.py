@@ -15,7 +15,7 @@ def body(text: str) -> Body:
     A resource or a link may also stand alone in a collection. Raises OcciError 400.
     """
     try:
-        document = json.loads(text, parse_constant=_no_constant)
+        document = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise OcciError(400, f"not JSON: {shown(error)}") from error
     if isinstance(document, list):
@@ -45,6 +45,16 @@ def body(text: str) -> Body:
         definitions=definitions,
         action=action[0] if action else None,
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose names has two values: programs differ in which one they take."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and found[name] != value:
+            raise OcciError(400, f"{shown(name)}: given twice, with different values")
+        found[name] = value
+    return found
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -135,14 +135,19 @@ def _put(attributes: dict[str, Value], name: str, value: Value) -> None:
 
 
 def _keys(parts: list[str], where: str) -> dict[str, str]:
-    """The texts of key="text" parts; a value without quotes stands for itself."""
+    """The texts of key="text" parts; a value without quotes stands for itself.
+
+    The keys are literals of OCCI's grammar (ABNF), in which case does not count (RFC 5234, 2.3).
+    """
     keys: dict[str, str] = {}
     for part in parts:
         name, sign, value = part.partition("=")
-        name, value = name.strip(), value.strip()
+        name, value = name.strip().lower(), value.strip()
         if not sign or not _NAME.fullmatch(name):
             raise OcciError(400, f'{where}: «{shown(part)}» is not of the form key="value"')
-        keys[name] = _unquoted(name, value) if value[:1] == '"' else value
+        text = _unquoted(name, value) if value[:1] == '"' else value
+        if keys.setdefault(name, text) != text:
+            raise OcciError(400, f"{where}: {name}: given twice, with different values")
     return keys
 
 
@@ -157,7 +162,7 @@ def _category(parts: list[str]) -> tuple[str, Definition | None]:
     scheme = keys.get("scheme", "")
     if not scheme:
         raise OcciError(400, f"Category {term}: the scheme is missing")
-    if keys.get("class", "mixin") != "mixin":
+    if keys.get("class", "mixin").lower() != "mixin":
         return scheme + term, None
     return scheme + term, Definition(
         term=term,
@@ -173,13 +178,13 @@ def _link(parts: list[str]) -> LinkBody:
     if not (target.startswith("<") and target.endswith(">") and len(target) > 2):
         raise OcciError(400, f"Link: «{shown(target)}»: first comes the target, as in </network/x>")
     attributes: dict[str, Value] = {}
-    keys: dict[str, str] = {}
+    own: list[str] = []
     for part in parts[1:]:
-        name = part.partition("=")[0].strip()
-        if name in {"rel", "self", "category"}:
-            keys |= _keys([part], "Link")
+        if part.partition("=")[0].strip().lower() in {"rel", "self", "category"}:
+            own.append(part)
         else:
             _put(attributes, *_pair(part, "Link"))
+    keys = _keys(own, "Link")
     return LinkBody(
         target=target[1:-1].strip(),
         rel=keys.get("rel", ""),

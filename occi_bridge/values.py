@@ -27,7 +27,8 @@ def checked(attribute: Attribute, value: Value) -> Value:
     whole = attribute.type == "integer"
     if isinstance(value, bool | str) or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
-        raise OcciError(400, f"{name}: {kind} is needed, not «{shown(value)}»")
+        quoted = "the text " if isinstance(value, str) else ""
+        raise OcciError(400, f"{name}: {kind} is needed, not {quoted}«{shown(value)}»")
     if attribute.least is not None and value < attribute.least:
         raise OcciError(400, f"{name}: {value} is less than {attribute.least:g}")
     if attribute.most is not None and value > attribute.most:
@@ -54,17 +55,10 @@ def _string(attribute: Attribute, value: Value) -> str:
 
 def _public_key(text: str) -> str:
     """An OpenSSH public key, on one line. Raises OcciError 400."""
-    key = text.strip()
-    if "PRIVATE KEY" in key:
-        raise OcciError(400, f"{schema.PUBLIC_KEY}: that is a private key; keep it, send the .pub")
-    kind = key.partition(" ")[0]
-    if "-cert-" in kind:
-        raise OcciError(
-            400,
-            f"{schema.PUBLIC_KEY}: that is a certificate; send the key that it is for, the .pub",
-        )
-    if "\n" in key or len(_KEY_KINDS.findall(key)) > 1:
-        raise OcciError(400, f"{schema.PUBLIC_KEY}: more than one key; one can be given")
+    key = text.removeprefix("\ufeff").strip()
+    fault = _no_key(key)
+    if fault:
+        raise OcciError(400, f"{schema.PUBLIC_KEY}: {fault}")
     try:
         found = load_ssh_public_key(key.encode())
         if isinstance(found, dsa.DSAPublicKey):
@@ -81,6 +75,24 @@ def _public_key(text: str) -> str:
             "as in ssh-ed25519 AAAA… name",
         ) from error
     return key
+
+
+def _no_key(key: str) -> str:
+    """What a text is that somebody took for a public key; empty if it may be one."""
+    if "PRIVATE KEY" in key or key.startswith("PuTTY-User-Key-File"):
+        return "that is a private key; keep it, send the .pub"
+    if "-cert-" in key.partition(" ")[0]:
+        return "that is a certificate; send the key that it is for, the .pub"
+    kinds = list(_KEY_KINDS.finditer(key))
+    if len(kinds) > 1:
+        return "more than one key; one can be given"
+    if key.startswith("----"):
+        return "that is not OpenSSH's form, as in ssh-ed25519 AAAA… name; `ssh-keygen -i` writes it"
+    if len(key.splitlines()) > 1:
+        return "a key is one line, as in ssh-ed25519 AAAA… name; this has more"
+    if kinds and kinds[0].start():
+        return "something is before the key: options can't be given, it begins with its kind"
+    return ""
 
 
 def _user_data(text: str) -> str:

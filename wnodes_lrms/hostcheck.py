@@ -1,5 +1,6 @@
 """What `wnodes doctor` looks at of a TLS service's own files: the same for bait and bridge."""
 
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,8 +21,11 @@ def certificate(section: str, certificate: str, key: str, ca_dir: str, now: date
     try:
         server_context(certificate, key, ca_dir, proxies=False, require=True)
         own = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
+        known = secret(name, key)
     except (ConfigError, OSError, ValueError) as error:
         return fault(name, str(error), remedy)
+    if known:
+        return known
     left = own.not_valid_after_utc - now
     seen = f"{dn_of(own)}, until {own.not_valid_after_utc:%Y-%m-%d}"
     if left < timedelta(0):
@@ -29,6 +33,19 @@ def certificate(section: str, certificate: str, key: str, ca_dir: str, now: date
     if left < _SOON:
         return warning(name, seen, "renew it; it is read again by itself")
     return ok(name, seen)
+
+
+def secret(name: str, path: str) -> Check | None:
+    """The fault of a file with a secret that every user of this host can read; None if there is
+    none. Raises OSError."""
+    mode = Path(path).stat().st_mode
+    if not mode & stat.S_IRWXO:
+        return None
+    return fault(
+        name,
+        f"{path}: every user of this host may read it (mode {stat.S_IMODE(mode):04o})",
+        f"chmod o= {path}, and replace it: others may have read it",
+    )
 
 
 def lists_of_the_revoked(section: str, ca_dir: str, now: datetime) -> Check:

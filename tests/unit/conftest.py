@@ -364,7 +364,7 @@ def node(
     builder = Builder(settled, "hv1", False, hypervisor, cache, lambda: None)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
     yield node
-    hypervisor.on_stop(lambda _machine: None)
+    hypervisor.on_stop(lambda _machine, _how: None)
     node.let_go()
     node.guests.close()
     ledger.close()

@@ -1,16 +1,14 @@
 """The journal against the batch system's accounting: each difference by its name, no others."""
 
 import json
-import socketserver
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.unit.bait_stand_in import BaitStandIn, stand_in
 from wnodes_lrms.cli import app
 from wnodes_lrms.model import Kind
 from wnodes_lrms.reconcile import MAKING, SLACK, Spent, differences
@@ -107,38 +105,12 @@ def test_the_words() -> None:
 # The command, with a bait's answers and a sacct of our own.
 
 
-class _Bait(socketserver.StreamRequestHandler):
-    server: "_Server"
-
-    def handle(self) -> None:
-        request = json.loads(self.rfile.readline())
-        self.server.asked.append(request)
-        answer = {"ok": True, "end": True} | self.server.answers[request["op"]]
-        self.wfile.write(json.dumps(answer).encode() + b"\n")
-
-
-class _Server(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path), _Bait)
-        self.asked: list[dict[str, Any]] = []
-        self.answers: dict[str, dict[str, Any]] = {"usages": {"usages": []}}
-
-
 @pytest.fixture
-def bait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
-    (tmp_path / "hv1").mkdir()
-    config = tmp_path / "wnodes.toml"
-    config.write_text(
-        f'cluster = "box"\nlrms = "slurm"\n[bait]\nsocket = "{tmp_path}/%n/bait.sock"\n'
-    )
-    monkeypatch.setenv("WNODES_CONFIG", str(config))
+def bait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaitStandIn]:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with _Server(tmp_path / "hv1" / "bait.sock") as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
+    with stand_in(tmp_path, monkeypatch) as made:
+        made.answers["usages"] = {"usages": []}
+        yield made
 
 
 def sacct(folder: Path, script: str) -> None:
@@ -162,12 +134,13 @@ USAGE = {
     "began": T + 60,
     "wall": 2990.04,
     "held": 10.0,
+    "at": T + 3060.04,
     "ended": T + 3060.04,
     "clock": "closed",
 }
 
 
-def test_reconcile(bait: _Server, tmp_path: Path) -> None:
+def test_reconcile(bait: BaitStandIn, tmp_path: Path) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     line = f"7|COMPLETED|{T:.0f}|{T + 3100:.0f}|2|cpu=2,mem=640M|wnodes_lease=lease-1"
     sacct(tmp_path, f"echo '{line}'")
@@ -183,7 +156,7 @@ def test_reconcile(bait: _Server, tmp_path: Path) -> None:
     assert (difference["node"], difference["what"], difference["job"]) == ("hv1", "no job", "7")
 
 
-def test_no_answer_is_no_difference(bait: _Server, tmp_path: Path) -> None:
+def test_no_answer_is_no_difference(bait: BaitStandIn, tmp_path: Path) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     sacct(tmp_path, "echo 'sacct: error: Connection refused' >&2; exit 1")
     done = accounting("reconcile", "--since", "2026-09-20")
@@ -191,17 +164,17 @@ def test_no_answer_is_no_difference(bait: _Server, tmp_path: Path) -> None:
     assert "Connection refused" in str(done.exception)
 
 
-def test_list(bait: _Server) -> None:
+def test_list(bait: BaitStandIn) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     done = accounting("list", "--since", "2026-09-20", "--json")
     (shown,) = json.loads(done.stdout)
     assert (shown["wall"], shown["held"], shown["node"]) == (2990.0, 10.0, "hv1")
-    assert shown["began"].startswith("2026-09-")
+    assert all(shown[moment].startswith("2026-09-") for moment in ("began", "at", "ended"))
     assert bait.asked[0]["since"] == 1789862400.0
     assert " m1 " in accounting("list").stdout
 
 
-def test_publish(bait: _Server) -> None:
+def test_publish(bait: BaitStandIn) -> None:
     bait.answers["publish"] = {"messages": ["6b0a1b2c/6b0a1b2c000010"]}
     assert json.loads(accounting("publish", "--json").stdout) == [
         {"node": "hv1", "message": "6b0a1b2c/6b0a1b2c000010"}
@@ -210,7 +183,15 @@ def test_publish(bait: _Server) -> None:
     assert accounting("publish").stdout == "nothing new\n"
 
 
-def test_a_time_that_is_none(bait: _Server) -> None:
+@pytest.mark.usefixtures("bait")
+@pytest.mark.parametrize("command", ["list", "reconcile"])
+def test_a_time_to_come(command: str) -> None:
+    done = accounting(command, "--since", "9999-12-31")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert str(done.exception) == "«9999-12-31» is still to come: nothing has run since then"
+
+
+def test_a_time_that_is_none(bait: BaitStandIn) -> None:
     done = accounting("list", "--since", "yesterday")
     assert done.exit_code == 1
     assert "«yesterday» is no time" in str(done.exception)

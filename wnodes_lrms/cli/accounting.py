@@ -32,7 +32,8 @@ def list_(since: Since = None, as_json: Json = False, config: ConfigFile = None)
     """List how long machines ran, in seconds: those that do, and those that ended since then."""
     found = [
         usage
-        | {"node": node, "began": utc(usage["began"])}
+        | {"node": node}
+        | {moment: usage[moment] and utc(usage[moment]) for moment in ("began", "at", "ended")}
         | {count: round(usage[count], 1) for count in ("wall", "held")}
         for node, usages in _journal(load(config), _start(since))
         for usage in usages
@@ -96,4 +97,7 @@ def _start(since: str | None) -> float:
         raise RejectedError(
             f"«{since}» is no time: give YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS"
         ) from None
-    return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+    at = (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
+    if at > time.time():
+        raise RejectedError(f"«{since}» is still to come: nothing has run since then")
+    return at

@@ -43,7 +43,7 @@ def drain(
     config: ConfigFile = None,
 ) -> None:
     """Make no new machines here, and have the batch system send no more jobs."""
-    at = moment(by, time.time()) if by else None
+    at = None if by is None else moment(by, time.time())
     loaded = load(config)
     _ask(loaded, node, op="drain", by=at, reason=reason)
     _tell(_hosts(loaded, node))
@@ -70,12 +70,15 @@ def show(as_json: Json = False, node: Node = None, config: ConfigFile = None) ->
 
 def moment(text: str, now: float) -> float:
     """The time that is meant, in seconds since the epoch. Raises RejectedError."""
-    if _SPAN.fullmatch(text):
-        parts = _PART.findall(text)
-        return now + sum(int(number) * _UNITS[unit] for number, unit in parts)
     try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except (ValueError, OverflowError):
+        if _SPAN.fullmatch(text):
+            parts = _PART.findall(text)
+            at = now + sum(int(number) * _UNITS[unit] for number, unit in parts)
+        else:
+            at = datetime.fromisoformat(text).astimezone().timestamp()
+        utc(at)  # what can't be shown is no time
+        return at
+    except (ValueError, OverflowError, OSError):
         raise RejectedError(
             f"--by {text}: a time such as 2026-12-24T18:00, or +30min, +2h, +1d12h, is needed"
         ) from None

@@ -12,9 +12,16 @@ from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, utc
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.model import Kind, State
 
 app = typer.Typer(help="The machines of this node.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="a machine's id, or the beginning of it", metavar="ID")]
+_RUNS = frozenset(  # states in which there is a domain
+    {
+        *(State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP, State.STOPPING),
+        State.HIBERNATING,
+    }
+)
 _ANSWER = 10.0  # seconds; ending a machine may take that long
 _SHOWN = ("id", "node", "job", "state", "tag", "cores", "memory", "address", "since")
 
@@ -37,18 +44,21 @@ def console(machine: Id, config: ConfigFile = None) -> None:
     """Connect to a machine's serial console; Ctrl-] ends it."""
     loaded = load(config)
     row = _one(loaded, machine)
+    if row["state"] not in _RUNS:
+        raise RejectedError(f"machine {row['id']} is {row['state']}: it has no console")
     argv = ["virsh", "--connect", loaded.bait.libvirt_uri, "console", str(row["id"])]
     os.execvp(argv[0], argv)  # noqa: S606 (the terminal becomes virsh's)
 
 
 @app.command()
 def destroy(machine: Id, config: ConfigFile = None) -> None:
-    """End a machine at once. Its job hears why, and is held."""
+    """End a machine at once. A job hears why, and is held; a cloud machine keeps its disk."""
     loaded = load(config)
     row = _one(loaded, machine)
     path = control.sockets(loaded)[row["node"]]
     control.ask(path, _ANSWER, op="destroy", machine=row["id"])
-    line(f"machine {row['id']} of job {row['job']} is gone")
+    kept = "has ended; its disk is kept" if row["kind"] == Kind.CLOUD else "is gone"
+    line(f"machine {row['id']} of job {row['job']} {kept}")
 
 
 def load(path: Path | None) -> Config:
@@ -72,11 +82,14 @@ def machines(config: Config) -> Iterator[dict[str, Any]]:
     """The machines of all baits of this machine."""
     for node, answer in ask_all(config, op="machines"):
         for row in answer["machines"]:
-            yield row | {"node": node, "since": utc(row["since"])}
+            times = {key: row[key] and utc(row[key]) for key in ("since", "ends")}
+            yield row | {"node": node, **times}
 
 
 def _one(config: Config, beginning: str) -> dict[str, Any]:
-    found = [row for row in machines(config) if row["id"].startswith(beginning)]
+    if not beginning:  # as of a shell's variable that is not set
+        raise RejectedError("a machine's id, or the beginning of it, is needed")
+    found = [row for row in machines(config) if row["id"].startswith(beginning.lower())]
     if len(found) != 1:
         several = ", ".join(row["id"] for row in found) or "none"
         raise RejectedError(f"machine «{beginning}»: one is needed, found {several}")

@@ -220,7 +220,7 @@ def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr("bait.cloudlife._LOOK", 0.02)
     made = Site(node)
     yield made
-    made.libvirt.on_stop(lambda _machine: None)
+    made.libvirt.on_stop(lambda _machine, _how: None)
     for name in made.libvirt.networks():
         if name.startswith("wnodes-"):
             made.libvirt._connect().networkLookupByName(name).destroy()

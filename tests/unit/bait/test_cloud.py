@@ -341,20 +341,29 @@ def test_a_guest_that_stops_by_itself_frees_its_lease(
     assert site.disk().exists()
 
 
+def test_a_machine_that_is_ended_on_its_node_has_not_shut_itself_down(
+    site: Site, libvirt_test: libvirt.virConnect
+) -> None:
+    order = site.runs()
+    libvirt_test.lookupByUUIDString(ID).destroy()
+    site.reaches(State.STOPPED)
+    assert site.outcome(order)[0] == "the VM was ended by hand on its node"
+
+
 def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(site: Site) -> None:
     site.runs()
-    site.cloud.stopped(site.row())
+    site.cloud.stopped(site.row(), "late")
     assert acts(site) == []
     assert site.row().state is State.READY
 
 
 def test_a_stop_is_seen_without_an_event(site: Site, libvirt_test: libvirt.virConnect) -> None:
     order = site.runs()
-    site.libvirt.on_stop(lambda _machine: None)
+    site.libvirt.on_stop(lambda _machine, _how: None)
     libvirt_test.lookupByUUIDString(ID).shutdown()
     assert acts(site) == [Act.LOST]
     site.reaches(State.STOPPED)
-    assert site.outcome(order)[0] == "the guest has shut itself down"
+    assert site.outcome(order)[0] == "the VM has stopped, and nobody saw how"
 
 
 def test_the_end_of_the_lease_is_announced(site: Site) -> None:
@@ -399,7 +408,7 @@ def test_a_release_of_the_last_lease_does_not_end_the_next(site: Site) -> None:
     site.cloud.stop(ID, "poweroff")
     site.reaches(State.STOPPED)
     site.runs(job="8")
-    for late in (site.cloud.release, site.cloud.end, site.cloud.stopped):
+    for late in (site.cloud.release, site.cloud.end, lambda row: site.cloud.stopped(row, "late")):
         late(stale)
     assert site.row().state is State.READY
     assert site.domains() == [ID]
@@ -487,7 +496,7 @@ def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
 
     def happens(act: Act) -> None:
         if told:
-            site.bait.node._told(ID, "slept")
+            site.bait.node.slept(ID)
         else:
             assert acts(site) == [act]
 
@@ -694,7 +703,7 @@ def test_what_has_just_stopped_is_not_absent(
     site: Site, libvirt_test: libvirt.virConnect, ask: Callable[[Any], None]
 ) -> None:
     site.runs()
-    site.libvirt.on_stop(lambda _machine: None)
+    site.libvirt.on_stop(lambda _machine, _how: None)
     libvirt_test.lookupByUUIDString(ID).destroy()
     with pytest.raises(ConflictError, match="does not run"):
         ask(site.cloud)
@@ -713,7 +722,7 @@ def into(site: Site, state: State) -> None:
         site.cloud.stop(ID, "poweroff")
         site.reaches(State.STOPPED)
     elif state in (State.REQUESTED, State.BUILDING):
-        site.libvirt.on_stop(lambda _machine: None)
+        site.libvirt.on_stop(lambda _machine, _how: None)
         site.libvirt.destroy(ID)
     elif state is State.SUSPENDED:
         site.cloud.suspend(ID, "suspend")

@@ -657,13 +657,13 @@ def test_a_machine_that_stops_is_told_to_its_job(
     bait = ready(node)
     libvirt_test.lookupByUUIDString(ID).destroy()
     eventually(lambda: state(node) is State.FAILED)
-    assert "has stopped" in last(bait)["message"]
+    assert "the VM was ended by hand on its node; its console said" in last(bait)["message"]
     eventually(lambda: node.left() == [f"row {ID}"])
 
 
 def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) -> None:
     bait = ready(node)
-    bait.engine.stopped(node.ledger.rows("7")[0])
+    bait.engine.stopped(node.ledger.rows("7")[0], "late")
     assert state(node) is State.READY
 
 
@@ -691,7 +691,7 @@ def test_a_new_bait_goes_on_with_the_domain_that_was_just_started(node: Node) ->
 
 def test_a_new_bait_makes_the_machine_anew_whose_start_was_never_asked_for(node: Node) -> None:
     bait = ready(node)
-    node.hypervisor.on_stop(lambda _machine: None)
+    node.hypervisor.on_stop(lambda _machine, _how: None)
     node.hypervisor.destroy(ID)
     put(node.ledger, ID, state=State.STARTING)
     assert acts(node.bait()) == [(Act.RESUME, "7")]

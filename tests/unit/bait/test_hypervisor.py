@@ -39,7 +39,7 @@ def xml(
 def ours(libvirt_test: libvirt.virConnect) -> Iterator[Hypervisor]:  # noqa: ARG001
     one = Hypervisor(URI, "box", "hv1", Network(), NOWHERE)
     yield one
-    one.on_stop(lambda _machine: None)
+    one.on_stop(lambda _machine, _how: None)
 
 
 def test_a_domain_of_ours(ours: Hypervisor) -> None:
@@ -154,7 +154,7 @@ def test_a_stop_is_told(
     mine = machine_id("box", stop.__name__, 0)
     told: list[tuple[str, bool]] = []
 
-    def callback(machine: str) -> None:
+    def callback(machine: str, _how: str) -> None:
         # It may ask libvirt things: it is not called in the thread of libvirt's events.
         if machine == mine:
             told.append((threading.current_thread().name, ours.is_running(machine)))

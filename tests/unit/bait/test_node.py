@@ -64,11 +64,11 @@ class Recorder:
     def end(self, row: Row) -> None:
         self.done.append((Act.END, row.id))
 
-    def stopped(self, row: Row) -> None:
-        raise WnodesError(f"{row.id} can't be seen to")
+    def stopped(self, row: Row, how: str) -> None:
+        raise WnodesError(f"{row.id} can't be seen to: {how}")
 
     def slept(self, row: Row) -> None:
-        self.stopped(row)
+        self.stopped(row, "it sleeps")
 
 
 @pytest.fixture
@@ -463,7 +463,7 @@ def test_nothing_is_counted_of_what_nobody_sees(
     node: Node, bait: Bait, mocker: MockerFixture
 ) -> None:
     begin(node, "7")
-    node.hypervisor.on_stop(lambda _machine: None)
+    node.hypervisor.on_stop(lambda _machine, _how: None)
     before = node.ledger.usages()
     traffic = mocker.patch.object(node.hypervisor, "traffic", side_effect=UnknownError("away"))
     bait.node.reconcile()
@@ -473,7 +473,7 @@ def test_nothing_is_counted_of_what_nobody_sees(
 
 def test_what_died_unseen_is_counted_to_its_last_sign_of_life(node: Node, bait: Bait) -> None:
     begin(node, "7")
-    node.hypervisor.on_stop(lambda _machine: None)
+    node.hypervisor.on_stop(lambda _machine, _how: None)
     node.hypervisor.destroy(ID)
     bait.node.reconcile()
     (usage,) = node.ledger.usages()
@@ -504,10 +504,10 @@ def test_a_stop_that_nobody_can_see_to_is_said(
     node: Node, bait: Bait, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(node, runs=False)
-    bait.node._told("nobody's", "stopped")
+    bait.node.stopped("nobody's", "killed")
     assert words(caplog) == []
-    bait.node._told(ID, "stopped")
-    assert words(caplog) == [f"stopped: {ID} can't be seen to"]
+    bait.node.stopped(ID, "killed")
+    assert words(caplog) == [f"{ID} can't be seen to: killed"]
 
 
 def test_a_drain_reaches_the_plan(node: Node, bait: Bait, hand: Recorder, time: Time) -> None:

@@ -30,6 +30,7 @@ from wnodes_lrms.model import State, machine_id
 pytestmark = needs_root
 DAEMON = pwd.getpwnam("daemon")
 ID = machine_id("box", "7", 0)
+MINE = str(an_order().machine)  # a cloud user's
 
 CALLER = """
 import socket, sys
@@ -439,6 +440,31 @@ def test_root_may_announce_the_end_of_a_lease(site: Site, door: Door) -> None:
     site.runs()
     assert door.ask(op="lease-ending", job="7") == [{"ok": True, "end": True}]
     site.reaches(State.STOPPED)
+
+
+def test_a_listing_has_nothing_of_a_users_data(site: Site, door: Door) -> None:
+    site.runs(an_order(user_data="c2VjcmV0"))
+    (answer,) = door.ask(op="machines")
+    (machine,) = answer["machines"]
+    assert json.loads(machine["spec"])["dn"]
+    assert "c2VjcmV0" not in json.dumps(answer)
+
+
+def test_an_administrator_ends_no_machine_that_rests(site: Site, door: Door) -> None:
+    site.runs()
+    assert door.ask(op="destroy", machine=MINE) == [{"ok": True, "end": True}]
+    site.reaches(State.STOPPED)
+    (answer,) = door.ask(op="destroy", machine=MINE)
+    assert answer["error"] == "the machine is stopped: nothing of it runs, its disk is kept"
+    assert site.disk().exists()
+
+
+@pytest.mark.parametrize("by", [1e18, -1e18, float("nan"), float("inf"), "tomorrow"])
+def test_a_node_is_not_drained_by_a_time_that_has_no_date(bait: Door, by: object) -> None:
+    (answer,) = bait.ask(op="drain", by=by, reason="new kernel")
+    assert "by: seconds since the epoch are needed" in answer["error"]
+    (answer,) = bait.ask(op="host")
+    assert answer["host"]["state"] == "up"
 
 
 def test_a_system_user_is_no_lease(site: Site, door: Door) -> None:

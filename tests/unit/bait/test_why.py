@@ -101,7 +101,8 @@ def test_a_job_that_runs(ledger: Ledger) -> None:
 
 def test_the_beginning_of_a_machines_id_is_enough(ledger: Ledger) -> None:
     job(ledger, *LIFE)
-    assert told(ledger, BATCH[:8]) == told(ledger, BATCH) | {"name": BATCH[:8]}
+    for beginning in (BATCH[:8], BATCH[:8].upper()):
+        assert told(ledger, beginning) == told(ledger, BATCH) | {"name": beginning}
 
 
 def test_an_unknown_name(ledger: Ledger) -> None:

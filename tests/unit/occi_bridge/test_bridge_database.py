@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from occi_bridge import database, tables
 from occi_bridge.database import Database
@@ -28,6 +28,15 @@ def test_the_steps_lead_to_the_tables_of_the_code(url: str) -> None:
     with engine.connect() as link:
         context = MigrationContext.configure(link, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
+    engine.dispose()
+
+
+def test_a_statement_that_fails_is_told_without_its_values(url: str) -> None:
+    engine = database.engine(url)
+    with engine.connect() as link, pytest.raises(SQLAlchemyError) as caught:
+        link.execute(sa.text("INSERT INTO nowhere VALUES (:data)"), {"data": "c2VjcmV0"})
+    assert "nowhere" in str(caught.value)
+    assert "c2VjcmV0" not in str(caught.value)
     engine.dispose()
 
 

@@ -46,6 +46,7 @@ def test_any_line_end(end: str) -> None:
         f"{CATEGORY};",
         'compute;scheme="http://schemas.ogf.org/occi/infrastructure#";class="kind";title="a; b, c"',
         "compute;scheme=http://schemas.ogf.org/occi/infrastructure#;class=kind;",
+        'compute; SCHEME="http://schemas.ogf.org/occi/infrastructure#"; Class="KIND"',
     ],
 )
 def test_forms_of_a_category(written: str) -> None:
@@ -221,6 +222,8 @@ def test_json_action_link_and_locations() -> None:
         ("Link: <>", "first comes the target"),
         ("Link: <a>; rel", "not of the form key="),
         ("Link: <a>; x=y", "x: «y» is neither"),
+        ('Category: a; scheme="b#"; scheme="c#"', "scheme: given twice, with different values"),
+        ('Link: </a/b>; rel="c"; REL="d"', "rel: given twice, with different values"),
     ],
 )
 def test_bad_text(body: str, sentence: str) -> None:
@@ -250,6 +253,8 @@ def test_bad_text(body: str, sentence: str) -> None:
             '{"kind": "k", "links": [{"title": "a", "attributes": {"occi.core.title": "b"}}]}',
             "given twice",
         ),
+        ('{"attributes": {"a.b": 1, "a.b": 2}}', "a.b: given twice, with different values"),
+        ('{"kind": "a", "kind": "b"}', "kind: given twice, with different values"),
         ('{"links": [1]}', "links: an object is needed"),
         ('{"resources": [{}, {}]}', "resources: one at a time"),
         ("[" * 100_000, "not JSON"),
@@ -270,6 +275,43 @@ def test_bytes_and_types_that_are_not_ours() -> None:
     with pytest.raises(OcciError, match="Content-Type «application/xml»: text/plain, ") as caught:
         parse.request([(b"content-type", b"application/xml")], b"<a/>")
     assert caught.value.status == 415
+
+
+TITLE = 'X-OCCI-Attribute: occi.core.title="Café"'
+
+
+@pytest.mark.parametrize(
+    ("declared", "body"),
+    [
+        ("text/plain", TITLE.encode()),
+        ("text/plain", TITLE.encode("utf-8-sig")),  # as PowerShell and Notepad write it
+        ("text/plain; charset=UTF-8", TITLE.encode()),
+        ('text/plain; format=flowed; Charset="iso-8859-1"', TITLE.encode("latin-1")),
+        ("application/occi+json", '{"title": "Café"}'.encode("utf-8-sig")),
+        ("application/occi+json;charset=utf8", '{"title": "Café", "title": "Café"}'.encode()),
+    ],
+)
+def test_a_body_in_the_charset_that_it_says(declared: str, body: bytes) -> None:
+    found = parse.request([(b"content-type", declared.encode())], body)
+    assert found.attributes == {"occi.core.title": "Café"}
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status", "sentence"),
+    [
+        ("content-type", "text/plain; charset=utf-16", 415, "charset «utf-16»: UTF-8 is needed"),
+        ("content-type", "text/plain; charset=idna", 415, "charset «idna»: UTF-8 is needed"),
+        ("content-type", "text/plain; charset=", 415, "charset «»: UTF-8 is needed"),
+        ("content-type", "text/plain; charset=us-ascii", 400, "byte 38 .* not US-ASCII text"),
+        ("content-encoding", "gzip", 415, "Content-Encoding «gzip»: send the body as it is"),
+    ],
+)
+def test_a_body_that_can_not_be_read_as_it_is_sent(
+    header: str, value: str, status: int, sentence: str
+) -> None:
+    with pytest.raises(OcciError, match=sentence) as caught:
+        parse.request([(header.encode(), value.encode())], TITLE.encode())
+    assert caught.value.status == status
 
 
 def outcome(ask: Callable[[], Body]) -> Body | OcciError:

@@ -271,7 +271,11 @@ ENDS: dict[str, Value] = {"occi.core.source": "/compute/c", "occi.core.target": 
                 ("x", "not an OpenSSH public"),
                 (f"{KEY} {KEY}", "more than one key"),
                 (f"{KEY}\n{KEY}", "more than one key"),
-                (f'command="x" {KEY}', "not an OpenSSH public"),
+                (f'command="x" {KEY}', "options can't be given"),
+                (f"# of mine\n{KEY}", "a key is one line"),
+                (f"{KEY[:40]}\r\n{KEY[40:]}", "a key is one line"),
+                (f"---- BEGIN SSH2 PUBLIC KEY ----\n{KEY[12:]}", "`ssh-keygen -i` writes it"),
+                (f"PuTTY-User-Key-File-3: ssh-ed25519\n{KEY[12:]}", "that is a private key"),
                 ("ssh-ed25519-cert-v01@openssh.com AAAA me", "that is a certificate; send the key"),
                 ("-----BEGIN OPENSSH PRIVATE KEY-----", "that is a private key"),
             )
