@@ -26,6 +26,7 @@ from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config import Config
 from wnodes_lrms.model import State
 
+_HEALED = 60.0  # seconds after which what a machine has suffered has had its consequences
 _LONG = 240.0  # seconds: a queue, several faults, a bait's grace time
 QUEUED = "waiting for the batch system"
 _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
@@ -191,13 +192,13 @@ class CloudMachine:
 
     def is_(self, state: str) -> "CloudMachine":
         """It must come to be in this state; where it was hurt meanwhile, it is asked again."""
-        asked = time.monotonic()
+        asked = begun = time.monotonic()
 
         def reached() -> bool:
             nonlocal asked
             if self.state == state and (state != "active" or self._runs()):
                 return True
-            hurt = self.stage.case.hurt > asked - 20 or self.excused
+            hurt = self.stage.case.hurt > begun - _HEALED or self.excused
             if hurt and time.monotonic() > asked + 10:
                 asked = time.monotonic()
                 self.again(state)
