@@ -104,7 +104,7 @@ def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
     except (OSError, ValueError):
         tries = retries
     if trouble.retry and tries < retries:
-        sys.exit(job.requeue(f"requeued: try {tries + 2} of {retries + 1}"))
+        sys.exit(job.requeue(f"{tries + 2} of {retries + 1}"))
     sys.exit(job.hold(str(trouble)))
 
 
@@ -179,6 +179,7 @@ def main(
         with signals.undo:
             end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
+        signals.guest = None  # who ends the job now ends this process
         give_up(job, trouble, int(retries))
     how, code = end.split()
     if how == "signal":
