@@ -72,6 +72,6 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
         else:
             lrms.hold(job, reason)
     except WnodesError as error:
-        engine.ledger.record(job, failed[0].id, f"not tried again: {error}")
+        engine.ledger.record(job, failed[0].id, f"not tried again: {error.words(job)}")
         raise
     yield told(decided)

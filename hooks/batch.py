@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import syslog
 import time
 
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
@@ -23,9 +24,11 @@ _LONGEST = 1 << 20  # bytes of a bait's answer
 class NoMachineError(Exception):
     """The job has no machine, or has lost it; `retry` says whether another try may help."""
 
-    def __init__(self, message: str, retry: bool = True) -> None:
+    def __init__(self, message: str, retry: bool = True, raw: str = "") -> None:
+        """`raw` is what a program said, for the node's log."""
         super().__init__(message)
         self.retry = retry
+        self.raw = raw
 
 
 class Job:
@@ -39,6 +42,11 @@ class Job:
     def say(self, text: str) -> None:
         """One line to the user, on the job's standard error."""
         print(f"wnodes: job {self.number or '?'}: {text}", file=sys.stderr, flush=True)
+
+    def log(self, text: str) -> None:
+        """One line to the node's log, for its administrator."""
+        syslog.openlog("wnodes-starter", syslog.LOG_PID, syslog.LOG_USER)
+        syslog.syslog(syslog.LOG_ERR, " ".join(f"wnodes: job {self.number or '?'}: {text}".split()))
 
     def tries(self) -> int:
         """How often the job was requeued before. Raises OSError, ValueError if that is not known:
@@ -108,7 +116,7 @@ class Slurm(Job):
         except OSError:
             known = ""
         if "Requeue=0" in known.split():
-            self.say("not tried again: it may not be requeued (--no-requeue, or the site's rule)")
+            self.say("not tried again: it may not run again (--no-requeue, or the site's rule)")
             return 1
         ended: list[int] = []  # by Slurm, which can be quicker than its answer to scontrol
         signal.signal(signal.SIGTERM, lambda number, _frame: ended.append(number))

@@ -99,6 +99,8 @@ def die(number: int) -> NoReturn:
 def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
     """Say why there is no machine, and have the LRMS requeue the job, or hold it."""
     job.say(str(trouble))
+    if trouble.raw:
+        job.log(trouble.raw)
     try:
         tries = job.tries()
     except (OSError, ValueError):

@@ -33,7 +33,7 @@ open(LOG, "a").write(" ".join(words) + chr(10))
 while words[0].startswith("-"):
     if words[0] == "-O":
         sys.exit(0)
-    words = words[2:] if words[0] in ("-o", "-F") else words[1:]
+    words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
 for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
@@ -283,7 +283,7 @@ def test_a_job_that_may_not_be_requeued_ends_and_nothing_else_is_promised(
     assert (code, out) == (1, "")
     assert errors.splitlines() == [
         f"wnodes: job 7: {FAILED['message']}",
-        "wnodes: job 7: not tried again: it may not be requeued (--no-requeue, or the site's rule)",
+        "wnodes: job 7: not tried again: it may not run again (--no-requeue, or the site's rule)",
     ]
     assert [line for line in stage.scontrol if line.startswith("requeue")] == []
 
