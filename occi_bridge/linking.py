@@ -1,7 +1,6 @@
 """Link machines to networks and volumes, in one transaction; and what every new row has."""
 
 import ipaddress
-import re
 import secrets
 import time
 import uuid
@@ -17,7 +16,6 @@ from occi_bridge.validate import New
 from occi_bridge.wire import OcciError, Value
 
 _RETRY = 30  # seconds after which clients are told to ask again
-_MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
     schema.SOURCE,
@@ -29,7 +27,6 @@ _APART = {  # attributes that have a column, or that only the baits can know
     "occi.network.address",
     "occi.network.gateway",
     "occi.network.allocation",
-    "occi.networkinterface.mac",
     "occi.networkinterface.address",
     "occi.networkinterface.gateway",
     "occi.networkinterface.allocation",
@@ -126,12 +123,11 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
     desk.db.lock(desk.link, f"network {net.name}")
     _check_once(desk, machine, net)
     _check_node(desk, machine, net)
-    mac = str(new.attributes.get("occi.networkinterface.mac", "")).lower()
     row = Interface(
         **_of_machine(desk, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(desk, mac),
+        mac=_mac(desk),
         assigned=_address(desk, net, new),
         gateway=str(net.gateway or ""),
     )
@@ -168,17 +164,13 @@ def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
             )
 
 
-def _mac(desk: Desk, wish: str) -> str:
+def _mac(desk: Desk) -> str:
+    """A link address that no card has: on the site's networks they have to be told apart."""
     column = tables.interface.c.mac
-    name = "occi.networkinterface.mac"
-    if wish and not _MAC.fullmatch(wish):
-        raise OcciError(400, f"{name}: 52:54:00 has to be its beginning")
     while True:
-        mac = wish or "52:54:00:" + secrets.token_bytes(3).hex(":")
+        mac = "52:54:00:" + secrets.token_bytes(3).hex(":")
         if not desk.link.execute(sa.select(column).where(column == mac)).first():
             return mac
-        if wish:
-            raise OcciError(409, f"{name}: {wish} is taken")
 
 
 def _address(desk: Desk, net: Net, new: New) -> str | None:

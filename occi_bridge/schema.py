@@ -168,12 +168,7 @@ KINDS = (
         (
             *_LINK,
             Attribute("occi.networkinterface.interface", set_by="creator"),
-            Attribute(
-                "occi.networkinterface.mac",
-                set_by="creator",
-                form=r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}",
-                meaning="six bytes in hexadecimal with colons between them",
-            ),
+            Attribute("occi.networkinterface.mac", set_by="service"),
             *_state("occi.networkinterface", "active", "inactive", "error"),
         ),
         LINK,

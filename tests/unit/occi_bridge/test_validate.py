@@ -304,7 +304,7 @@ ENDS: dict[str, Value] = {"occi.core.source": "/compute/c", "occi.core.target": 
             (NETWORKINTERFACE,),
             {**ENDS, "occi.networkinterface.mac": "x"},
             400,
-            "mac: «x» is not six bytes",
+            "mac: is set by the service alone",
         ),
     ],
 )
