@@ -13,13 +13,14 @@ from occi_bridge.desk import Desk
 from occi_bridge.networks import KINDS, Net
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
 from occi_bridge.validate import New
-from occi_bridge.wire import OcciError, Value
+from occi_bridge.wire import OcciError, Value, named_in
 
 _RETRY = 30  # seconds after which clients are told to ask again
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
     schema.SOURCE,
     schema.TARGET,
+    schema.ARCHITECTURE,
     schema.CORES,
     schema.USERDATA,
     "occi.compute.hostname",
@@ -27,9 +28,11 @@ _APART = {  # attributes that have a column, or that only the baits can know
     "occi.network.address",
     "occi.network.gateway",
     "occi.network.allocation",
+    "occi.networkinterface.interface",
     "occi.networkinterface.address",
     "occi.networkinterface.gateway",
     "occi.networkinterface.allocation",
+    "occi.storagelink.deviceid",
 }
 
 
@@ -79,7 +82,8 @@ def make_link(desk: Desk, machine: Compute, new: New) -> Row:
     """Link a machine to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
         raise OcciError(409, "the machine is hibernated: start it before its links are changed")
-    target = desk.find(str(new.attributes[schema.TARGET]))
+    with named_in(schema.TARGET):
+        target = desk.find(str(new.attributes[schema.TARGET]))
     desk.db.lock(desk.link, f"machine {machine.uid}")
     if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
         return interface(desk, machine, target, new)
@@ -121,6 +125,7 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")
     desk.db.lock(desk.link, f"network {net.name}")
+    _check_name(desk, machine, new)
     _check_once(desk, machine, net)
     _check_node(desk, machine, net)
     row = Interface(
@@ -139,6 +144,15 @@ def _of_machine(desk: Desk, machine: Compute, new: New) -> dict[str, object]:
     """The columns of a link: whoever makes it, it is its machine's."""
     of_machine = {"shared": machine.shared, "compute": machine.uid}
     return columns(desk, new, machine.owner) | of_machine
+
+
+def _check_name(desk: Desk, machine: Compute, new: New) -> None:
+    """Cards are counted, and that is how they are called."""
+    name = "occi.networkinterface.interface"
+    there, of = tables.entity.c.id.is_not(None), tables.interface.c.compute
+    own = f"eth{len(rows.read(desk.link, Interface, there, of == machine.uid))}"
+    if new.attributes.get(name, own) != own:
+        raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
 
 def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
