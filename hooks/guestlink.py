@@ -24,7 +24,18 @@ FORWARDED = (
 )
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
 _LISTED, _SENT = "listed", "sent"  # notes of stage_in's, in the guest's folder
-_SAYS = 1024  # bytes of an answer that a machine gives in words
+_SAYS = 1024  # bytes of an answer that a machine gives in words, or of what ssh says
+_LOG = "ssh.log"  # in the folder of Guest: what ssh says is for the node's administrator
+_OWN = 255  # ssh's exit code where the fault is its own, and not the command's
+_CAUSES = (
+    ("Host key verification failed", "its SSH server has not the key that was made for it"),
+    ("Permission denied", "its SSH server does not know the job's owner, or their key"),
+    ("Connection refused", "its SSH server does not run"),
+    ("timed out", "it can't be reached"),
+    ("No route", "it can't be reached"),
+    ("losed", "its SSH server has closed the connection"),
+    ("reset", "its SSH server has closed the connection"),
+)
 
 
 class Guest:
@@ -56,7 +67,7 @@ class Guest:
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": "known_hosts",
         }
-        self.ssh = ["ssh", "-T", "-F", "none"]
+        self.ssh = ["ssh", "-T", "-F", "none", "-E", _LOG]
         for name, value in options.items():
             self.ssh += ["-o", f"{name}={value}"]
         self.name = f"{user}@{machine['address']}"
@@ -68,7 +79,12 @@ class Guest:
         session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         session.communicate(data)
         if session.returncode != 0:
-            raise NoMachineError(f"no SSH session in the machine (ssh ended {session.returncode})")
+            said = ""
+            with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
+                said = log.read(_SAYS).decode("utf-8", "replace")
+            raise NoMachineError(
+                f"no SSH session in the machine: {why_none(session.returncode, said)}", raw=said
+            )
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
@@ -111,6 +127,16 @@ class Guest:
             stderr=subprocess.DEVNULL,
             check=False,
         )
+
+
+def why_none(status: int, said: str) -> str:
+    """Why there is no session, from how ssh ended and what it said: 255 is its own code."""
+    if status != _OWN:
+        return (
+            f"what carries the job there ended with {status}: the image needs sh and tar, and room"
+        )
+    found = (words for text, words in _CAUSES if text in said)
+    return next(found, "its SSH server does not let the job in")
 
 
 def block_signals() -> None:

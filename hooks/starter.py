@@ -101,12 +101,14 @@ def die(number: int) -> NoReturn:
 def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
     """Say why there is no machine, and have the LRMS requeue the job, or hold it."""
     job.say(str(trouble))
+    if trouble.raw:
+        job.log(trouble.raw)
     try:
         tries = job.tries()
     except (OSError, ValueError):
         tries = retries
     if trouble.retry and tries < retries:
-        sys.exit(job.requeue(f"requeued: try {tries + 2} of {retries + 1}"))
+        sys.exit(job.requeue(f"{tries + 2} of {retries + 1}"))
     sys.exit(job.hold(str(trouble)))
 
 
@@ -189,7 +191,7 @@ def main(
         with signals.undo:
             end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
-        signals.guest = None  # from here on a signal is for the starter
+        signals.guest = None  # who ends the job now ends this process
         give_up(job, trouble, int(retries))
     how, code = end.split()
     if how == "signal":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hooks.batch import NoMachineError
-from hooks.guestlink import Guest, stage_in, stage_out
+from hooks.guestlink import Guest, stage_in, stage_out, why_none
 
 pytestmark = pytest.mark.integration
 
@@ -180,6 +180,26 @@ def test_results_named_like_options_come_back(folders: tuple[Path, Path]) -> Non
     (machine / "--help").write_text("x")
     assert stage_out(Folder(node, machine), str(node), ["--help"]) == []
     assert (node / "--help").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (
+            255,
+            "u@10.0.0.2: Permission denied (publickey).",
+            "its SSH server does not know the job's",
+        ),
+        (255, "ssh: connect to host 10.0.0.2 port 22: Connection refused", "does not run"),
+        (255, "ssh: connect to host 10.0.0.2 port 22: Connection timed out", "can't be reached"),
+        (255, "kex_exchange_identification: banner line 1", "does not let the job in"),
+        (127, "", "needs sh and tar"),
+    ],
+)
+def test_why_there_is_no_session_is_told_in_words(status: int, said: str, words: str) -> None:
+    told = why_none(status, said)
+    assert words in told
+    assert not said or said not in told
 
 
 class Hostile(Guest):

@@ -34,7 +34,7 @@ open(LOG, "a").write(" ".join(words) + chr(10))
 while words[0].startswith("-"):
     if words[0] == "-O":
         sys.exit(0)
-    words = words[2:] if words[0] in ("-o", "-F") else words[1:]
+    words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
 for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
@@ -337,9 +337,32 @@ def test_a_job_that_may_not_be_requeued_ends_and_nothing_else_is_promised(
     assert (code, out) == (1, "")
     assert errors.splitlines() == [
         f"wnodes: job 7: {FAILED['message']}",
-        "wnodes: job 7: not tried again: it was submitted with --no-requeue",
+        "wnodes: job 7: not tried again: it may not run again (--no-requeue, or the site's rule)",
     ]
     assert [line for line in stage.scontrol if line.startswith("requeue")] == []
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_what_slurm_refuses_is_not_promised(stage: Stage, retry: bool) -> None:
+    stage.program("scontrol", "#!/bin/sh\necho 'Job is pending\nexecution' >&2\n[ $2 = show ]\n")
+    stage.says(FAILED | {"retry": retry})
+    code, out, errors = stage.run("echo never")
+    assert (code, out) == (1, "")
+    assert errors.splitlines() == [
+        f"wnodes: job 7: {FAILED['message']}",
+        "wnodes: job 7: not tried again: Slurm refuses: Job is pending execution",
+    ]
+
+
+def test_slurm_may_end_the_job_before_it_has_answered(stage: Stage) -> None:
+    """All of the job's processes get SIGTERM: scontrol, and who waits for it."""
+    stage.program(
+        "scontrol", "#!/bin/sh\n[ $1 = requeue ] || exit 0\nkill -TERM $$ $PPID\nexit 0\n"
+    )
+    stage.says(FAILED)
+    code, _out, errors = stage.run("echo never")
+    assert code == -signal.SIGTERM
+    assert errors.splitlines()[1:] == ["wnodes: job 7: requeued: try 2 of 3"]
 
 
 def test_a_bait_that_is_away_hangs_or_breaks_off_is_said(stage: Stage) -> None:
@@ -519,7 +542,8 @@ def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed:
         text=True,
         timeout=15,
     )
-    said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: requeued: try 2 of 3\n"
+    refused = "not tried again: Slurm refuses: exit code 1"
+    said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: {refused}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
