@@ -55,7 +55,7 @@ def main() -> int:
     }
     kinds = [f for f in scope.kinds if not options.fault or f.name.lower() in options.fault]
     aimed = aims(scope.walks)
-    plan = Plan([move for move in every_move() if move in aimed], kinds, rng=rng)
+    plan = Plan([move for move in every_move() if move in aimed], kinds, scope.turns, rng=rng)
     report = Report(scope.name, seed)
     report.say(f"{box.system}, seed {seed}: --seed {seed} repeats this run")
     with tempfile.TemporaryDirectory() as folder:

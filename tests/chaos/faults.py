@@ -82,6 +82,7 @@ class Plan:
 
     moves: Collection[Move]
     kinds: Collection[Fault] = tuple(Fault)
+    turns: Collection[Fault] = IN_TURN
     pending: dict[Move, list[Fault | None]] = field(default_factory=dict)
     injected: Counter[Fault] = field(default_factory=Counter)
     done: dict[Move, list[Fault]] = field(default_factory=dict)
@@ -99,13 +100,13 @@ class Plan:
         self._lock = threading.Lock()
         if Fault.PUBLISHER in self.kinds:
             self.messages = [(str(stage), done) for stage in Stage for done in (False, True)]
-        turn = any(fault in self.kinds for fault in IN_TURN)
+        each = {fault for fault in self.kinds if fault not in self.turns}
+        self._turns = [fault for fault in self.turns if fault in self.kinds]
+        self.rng.shuffle(self._turns)
         for move in self.moves:
-            faults = [f for f in wanted(move) if (f in self.kinds if f else turn)]
+            faults = [f for f in wanted(move) if (f in each if f else self._turns)]
             self.rng.shuffle(faults)  # so that a short run meets some of each
             self.pending[move] = faults
-        self._turns = [fault for fault in IN_TURN if fault in self.kinds]
-        self.rng.shuffle(self._turns)
 
     def take(self, seen: Seen, unfit: Collection[Fault]) -> Fault | None:
         """The fault that is due at this move, and not unfit now; who takes it injects it."""
@@ -148,7 +149,7 @@ class Plan:
             times = self.nothing.setdefault(move, Counter())
             times[fault] += absent
             if times[fault] < 2:
-                self.pending[move].append(None if fault in IN_TURN else fault)
+                self.pending[move].append(None if fault in self.turns else fault)
 
     def left(self) -> dict[Move, int]:
         """How many faults are still to come, for each move that has any."""

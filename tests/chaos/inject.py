@@ -37,6 +37,7 @@ class Injector:
         self._config = config
         self.one = threading.Lock()  # at a time
         self._locks = {name: threading.Lock() for name in (*map(bait_of, NODES), _LIBRARY)}
+        self._slowed = dict.fromkeys(self._locks, -SLOW_FOR)  # when that was over (monotonic)
         self._acts: dict[Fault, Callable[[Seen], None]] = {
             Fault.COMMIT: self._bait,
             Fault.BAIT: self._bait,
@@ -67,11 +68,14 @@ class Injector:
         """A bait, or the library, does not answer while this lasts. Raises NothingThereError."""
         if fault is Fault.LIBRARY:
             _there(len(self._box.workers()))
-            with self._box.library_hung():
-                yield
+            hung = self._box.library_hung()
         else:
-            with self._box.frozen(_victim(fault, node)):
+            hung = self._box.frozen(_victim(fault, node))
+        try:
+            with hung:
                 yield
+        finally:
+            self._slowed[_victim(fault, node)] = time.monotonic()
 
     def unfit(self, seen: Seen, building: int, spared: bool) -> set[Fault]:
         """The faults that would prove nothing at this move, or hurt what must not be hurt.
@@ -84,7 +88,12 @@ class Injector:
             unfit.add(Fault.IMAGE)
         if not self._box.qemu_of(seen.machine):
             unfit.add(Fault.HUNG_QEMU)
-        return unfit
+        return unfit | {fault for fault in SLOW if not self._rested(_victim(fault, seen.node))}
+
+    def _rested(self, victim: str) -> bool:
+        """Whether it has answered for as long as it did not before: else nothing would get on."""
+        over = self._slowed[victim]
+        return not self._locks[victim].locked() and time.monotonic() > over + SLOW_FOR
 
     def _bait(self, seen: Seen) -> None:
         self._box.again(bait_of(seen.node))

@@ -3,6 +3,7 @@ is needed to understand it afterwards, as a log (build/chaos.log).
 """
 
 import json
+import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ class Report:
     def __post_init__(self) -> None:
         _FOLDER.mkdir(exist_ok=True)
         self._log = (_FOLDER / f"{self.name}.log").open("w", buffering=1)
+        self._guard = threading.Lock()
 
     def say(self, text: str) -> None:
         """A line for all, with the time since the beginning."""
@@ -45,7 +47,8 @@ class Report:
 
     def note(self, text: str) -> None:
         """A line for the log alone."""
-        self._log.write(f"{time.monotonic() - self.began:7.1f} {text}\n")
+        with self._guard:
+            self._log.write(f"{time.monotonic() - self.began:7.1f} {text}\n")
 
     def _tell(self, text: str) -> None:
         print(text, flush=True)

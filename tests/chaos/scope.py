@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.chaos import batchwalks, cloudtable, slowwalks
-from tests.chaos.faults import Fault, Move
+from tests.chaos.faults import IN_TURN, Fault, Move
 from tests.chaos.walk import Walk
 
 
@@ -15,6 +15,7 @@ class Scope:
     name: str  # of its files
     walks: Mapping[str, Walk]
     kinds: tuple[Fault, ...]
+    turns: tuple[Fault, ...] = IN_TURN
 
 
 _ALL = {**batchwalks.WALKS, **cloudtable.WALKS}
@@ -25,7 +26,13 @@ _WITH_LEASES = (
     *slowwalks.WALKS,
 )
 SCOPES: Mapping[str, Scope] = {
-    "slurm": Scope("chaos", _ALL, tuple(f for f in Fault if f is not Fault.LIBRARY)),
+    # Each bait can ask Slurm for all leases: there it matters less which one has submitted them.
+    "slurm": Scope(
+        "chaos",
+        _ALL,
+        tuple(fault for fault in Fault if fault is not Fault.LIBRARY),
+        (*IN_TURN, Fault.OTHER),
+    ),
     "gridengine": Scope(
         "chaos-gridengine",
         {name: _ALL[name] for name in _WITH_LEASES} | slowwalks.DRMAA,
