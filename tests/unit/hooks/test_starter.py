@@ -409,6 +409,15 @@ def test_the_connection_trusts_one_key_and_reads_no_settings(stage: Stage) -> No
         assert wanted in log
 
 
+def test_no_silence_of_a_machine_ends_its_session(stage: Stage) -> None:
+    """Seen: 160 s without its network, or held by libvirt, and the job began anew."""
+    stage.says(stage.ready)
+    assert stage.run("true")[0] == 0
+    log = (stage.folder / "ssh.log").read_text()
+    options = [words.split()[0] for words in log.split(" -o ")[1:]]
+    assert {"ServerAliveInterval=0", "TCPKeepAlive=no"} <= {*options}
+
+
 # -- Machine/Job Features -------------------------------------------------------------------------
 
 
