@@ -10,7 +10,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from bait import checks, private, probe
+from bait import alone, checks, private, probe
 from bait.api import start
 from bait.build import Builder
 from bait.cloud import Cloud
@@ -70,8 +70,9 @@ def main() -> int:
 
 
 def _serve(config: configuration.Config, node: str) -> int:
-    private.close(config)
     state = Path(config.bait.state_dir)
+    alone.hold(state)
+    private.close(config)
     ledger = Ledger(state / "ledger.sqlite")
     accel = config.machine.accel
     kvm = probe.kvm_works(state / "kvm.json") if accel == "auto" else accel == "kvm"

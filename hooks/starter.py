@@ -49,6 +49,9 @@ else:  # a program: the interpreter is isolated, and does not look beside this f
 
 # How a script ended, in words that come from the machine, whose image may be anybody's.
 ENDS = re.compile(r"exit [0-9]{1,3}|signal ([1-9]|[1-5][0-9]|6[0-4])")
+# Seconds that a script has to set its traps before it gets a signal that came in the VM's boot:
+# on the node it would have set them long before.
+TO_TRAP = 2.0
 
 
 class Signals:
@@ -75,15 +78,16 @@ class Signals:
         """The script is being started in this machine: pass on what arrives, and what has."""
         self.guest = guest
         for name in self.early:
-            self.send(name)
+            self.send(name, after=TO_TRAP)
 
-    def send(self, name: str) -> None:
+    def send(self, name: str, after: float = 0) -> None:
+        """`after` so many seconds of the script's."""
         assert self.guest  # noqa: S101
         group = "-" if name in TO_ALL else ""
-        pid = f"{payload.GUEST}/pid"
+        pid, wait = f"{payload.GUEST}/pid", f"sleep {after:g}; " if after else ""
         self.guest.run(
             f"n=0; until [ -f {pid} ] || [ $n = 50 ]; do sleep 0.1; n=$((n+1)); done; "
-            f"kill -{name} {group}$(cat {pid})",
+            f"{wait}kill -{name} {group}$(cat {pid})",
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

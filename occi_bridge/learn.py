@@ -119,7 +119,8 @@ def _leased(change: Change, lease: Lease, row: Compute) -> None:
     if lease.state not in ("pending", "running"):
         return
     change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
-    if lease.state == "pending" and row.desired == "active":
+    runs = change.values.get("state", row.state) in LIVE  # seen since that list was made
+    if lease.state == "pending" and row.desired == "active" and not runs:
         change.values["reason"] = lease.reason
     if lease.state != row.lease_state and not change.why:
         change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()

@@ -115,6 +115,15 @@ def test_a_pending_lease_tells_why_it_waits() -> None:
     assert values == {"lease_state": "pending", "job": "7", "reason": "Priority"}
 
 
+def test_a_list_that_is_older_than_the_machine_tells_no_reason_to_wait() -> None:
+    """Seen: an active machine whose message was «Priority», for as long as it ran."""
+    queue = listed("pending", reason="Priority")
+    waited = row(leased=True, reason="Priority")
+    begins = world(waited, seen=sight(machine("running")), leases=queue)
+    assert learned(begins)["reason"] == ""
+    assert "reason" not in learned(world(row(**RUNS), seen=sight(machine("running")), leases=queue))
+
+
 def test_a_running_lease_has_its_node_by_its_order_only() -> None:
     waits = row(leased=True, lease_state="pending", node="")
     values = learned(world(waits, leases=listed("running")))
