@@ -95,12 +95,21 @@ bench: setup ## Measure on the site in a box; a table here, the numbers in build
 # The figures come last, after the site has gone.
 define prove
 @mkdir -p build && rm -f build/$(1).json
-@$(ON_SITE) $(PYTHON) -m $(2); code=$$?; cat build/$(1).json; exit $$code
+@$(ON_SITE) $(3) $(PYTHON) -m $(2); code=$$?; cat build/$(1).json; exit $$code
 endef
 
 .PHONY: chaos
-chaos: setup ## Kill each process at each step of a machine's life; figures in build/chaos.json
+chaos: setup ## Kill each process at each step of a machine's life; figures in build/chaos*.json
+	@code=0; $(MAKE) --no-print-directory chaos-gridengine || code=$$?; \
+	    $(MAKE) --no-print-directory chaos-slurm || code=$$?; exit $$code
+
+.PHONY: chaos-slurm
+chaos-slurm: setup ## Of that all but what leases through DRMAA alone can meet
 	$(call prove,chaos,tests.chaos)
+
+.PHONY: chaos-gridengine
+chaos-gridengine: setup ## Of that the leases, on a site that has Grid Engine and its DRMAA
+	$(call prove,chaos-gridengine,tests.chaos,--lrms gridengine --)
 
 .PHONY: soak
 soak: setup ## Short jobs and cloud machines for SOAK_MINUTES (30): does anything grow?

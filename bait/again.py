@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from bait.engine import Engine
-from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 
@@ -19,21 +19,25 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Reruns(Protocol):
-    """A batch system that a bait must ask. Both end the job's run, and raise UnknownError."""
+    """A batch system that a bait must ask. All raise UnknownError."""
+
+    def runs_once(self, job: JobId, /) -> bool:
+        """Whether its user does not want the job to run again."""
 
     def requeue(self, job: JobId, /) -> None:
-        """Have the job run again."""
+        """End the job's run, and have it run again."""
 
     def hold(self, job: JobId, reason: str, /) -> None:
-        """Have the job wait for an operator."""
+        """End the job's run, and have it wait for an operator."""
 
 
 def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
-    """Say what is about to be done with a job whose machine has failed, and do it.
+    """Have a job whose machine has failed run again, or wait; each step is told.
 
-    It is said before, because the caller is ended by it. Raises RejectedError where that is not
-    for this caller to ask, the machine of this run has not failed, or no other try can help;
-    UnknownError where the LRMS does not answer, or refuses.
+    What is asked for is told before it is, because the caller is ended by it; what was decided,
+    once the LRMS has agreed. Raises RejectedError where that is not for this caller to ask, the
+    machine of this run has not failed, or no other try can help; UnknownError where the LRMS does
+    not answer, or refuses.
     """
     lrms = engine.lrms
     if not isinstance(lrms, Reruns):
@@ -46,14 +50,28 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     reason = failed[0].reason
     if not failed[0].retry:
         raise RejectedError(reason)
+    if lrms.runs_once(job):
+        raise RejectedError("it was submitted with `qsub -r n`")
     tries, most = granted.restart + 1, engine.config.retries + 1
-    if tries < most:
-        act = f"requeued: try {tries + 1} of {most}"
-    else:
-        act = "held: an operator releases it when the cause is mended"
-    yield {"act": act}
-    engine.ledger.record(job, failed[0].id, act)
-    if tries < most:
-        lrms.requeue(job)
-    else:
-        lrms.hold(job, reason)
+    once_more = tries < most
+    asked = f"another run: try {tries + 1} of {most}" if once_more else "a hold"
+    decided = (
+        f"requeued: try {tries + 1} of {most}"
+        if once_more
+        else "held: an operator releases it when the cause is mended"
+    )
+
+    def told(what: str) -> dict[str, Any]:
+        engine.ledger.record(job, failed[0].id, what)
+        return {"act": what}
+
+    yield told(f"asks the batch system for {asked}")
+    try:
+        if once_more:
+            lrms.requeue(job)
+        else:
+            lrms.hold(job, reason)
+    except WnodesError as error:
+        engine.ledger.record(job, failed[0].id, f"not tried again: {error.words(job)}")
+        raise
+    yield told(decided)

@@ -156,13 +156,22 @@ def _error(status: int, said: str, headers: dict[str, str] | None = None) -> JSO
     return JSONResponse({"error": said}, status, headers)
 
 
-async def _refused(_request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, WnodesError)  # noqa: S101 (registered for no other)
+    if error.told:
+        log.error("%s %s: %s: %s", request.method, request.url.path, _about(request), error)
     status = next(code for kind, code in _STATUS if isinstance(error, kind))
     return _error(
         status,
-        " ".join(str(error).split()),
+        " ".join(error.words(_about(request)).split()),
         {"Retry-After": _RETRY_AFTER} if status == 503 else None,
     )
+
+
+def _about(request: Request) -> str:
+    """The id of what a request is about, under which the log has it."""
+    given = getattr(request.state, "about", "") or next(iter(request.path_params.values()), "")
+    return str(given) or request.url.path
 
 
 async def _malformed(_request: Request, error: Exception) -> JSONResponse:

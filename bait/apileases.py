@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi import Request as Asked
 
 from bait import apimodels as models
 from bait import metrics
@@ -57,9 +58,10 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
     submissions, looks = Lane("the batch system", *_SUBMISSIONS), Lane("libvirt", *_LOOKS)
     listing = Recent(Lane("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
 
-    def submit(token: str) -> tuple[UUID, str]:
+    def submit(token: str, request: Asked) -> tuple[UUID, str]:
         try:
             wish = verify(LeaseWish, token, config.cluster, public_keys(config.api.order_keys))
+            request.state.about = wish.lease
             job = leases.submit(lease_request(wish, config))
         except RejectedError:
             metrics.REFUSED.inc()
@@ -78,9 +80,9 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             raise
 
     @router.post("/leases", status_code=201, response_model=models.Submitted)
-    async def submit_lease(asked: models.Token) -> dict[str, Any]:
+    async def submit_lease(asked: models.Token, request: Asked) -> dict[str, Any]:
         """Submit a lease job, for any node. Asked again for the same lease, the job is the same."""
-        lease, job = await submissions.call(submit, asked.token)
+        lease, job = await submissions.call(submit, asked.token, request)
         listing.forget()
         return {"lease": lease, "job": job}
 

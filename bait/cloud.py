@@ -154,7 +154,9 @@ class Cloud:
             except UnknownError:
                 raise
             except WnodesError as error:
-                self.ledger.move(row, f"not {what}: {error}", (state,), state=row.state)
+                self.ledger.move(
+                    row, f"not {what}: {error.words(row.id)}", (state,), state=row.state
+                )
                 raise
 
     def destroy(self, machine: str) -> None:

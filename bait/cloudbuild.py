@@ -237,7 +237,10 @@ class CloudBuilder:
             found = [Path(name) for name in references(disk, "qcow2", uid)]
         for name in found:
             if name.parent != self.common.cache.folder or not _DIGEST.fullmatch(name.name):
-                raise WnodesError(f"{disk} refers to {name}, which is no image of this node's")
+                raise WnodesError(
+                    f"{disk} refers to {name}, which is no image of this node's",
+                    told="its disk refers to a file that is no image",
+                )
         return found
 
 

@@ -179,7 +179,7 @@ class Life:
             except UnknownError:
                 raise  # it may be on its way
             except WnodesError as error:
-                why = f"it could not be hibernated: {error}"
+                why = f"it could not be hibernated: {error.words(row.id)}"
                 hypervisor.resume(row.id)
                 held = (State.HIBERNATING,)
                 self.ledger.move(row, why, held, state=State.READY, reason=why)
@@ -222,7 +222,7 @@ class Life:
         now = self.ledger.get(row.id)
         if now is None or now.state not in MAKING or isinstance(error, UnknownError):
             return  # reconciliation goes on with what was begun
-        reason = str(error).replace("\n", "; ")
+        reason = error.words(row.id)
         if self.builder.paths(row.id).ran.exists():
             self.ledger.rest(row, State.FAILED, reason, 1)
         else:

@@ -21,6 +21,7 @@ from wnodes_lrms.run import told
 
 GUESTFS_USER = "wnodes-guestfs"
 _MIB = 1 << 20
+_UNABLE = "a program of the node can't work on the disk"
 _SAID = 1 << 20  # bytes of output that are read
 _PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("confiner.py")))
 
@@ -64,15 +65,16 @@ def run_confined(
             },
         )
     except OSError as error:
-        raise WnodesError(f"{argv[0]}: {error.strerror}") from error
+        raise WnodesError(f"{argv[0]}: {error.strerror}", told=_UNABLE) from error
     said = _talk(process, data, limits.seconds)
     if said is None:
-        raise WnodesError(f"{argv[0]}: no answer within {limits.seconds:g} s")
+        said_late = f"{argv[0]}: no answer within {limits.seconds:g} s"
+        raise WnodesError(said_late, told=f"{_UNABLE} in time")
     output, errors = said
     if process.returncode != 0:
         lines = [line.strip() for line in errors.splitlines() if line.strip()]
         why = "".join(c for c in lines[-1] if c.isprintable()) if lines else ""
-        raise WnodesError(told(argv[0], why or f"exit status {process.returncode}"))
+        raise WnodesError(told(argv[0], why or f"exit status {process.returncode}"), told=_UNABLE)
     return output
 
 

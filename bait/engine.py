@@ -98,7 +98,7 @@ class Engine:
         one left of an earlier run: all that counts is read from the LRMS. Raises RejectedError to
         anybody but the job's owner, NotListedError if the LRMS goes on not listing the job.
         """
-        told, asked = time.monotonic(), False
+        told, asked, said = time.monotonic(), False, ""
         deadline = told + self.config.machine.ready_timeout
         missed: float | None = None  # since when the LRMS has not listed it
         while True:
@@ -113,7 +113,10 @@ class Engine:
                     missed = (missed or now) if isinstance(error, NotListedError) else None
                     if now > deadline or (missed and now - missed > _SURE):
                         raise
-                    yield {"state": State.REQUESTED, "waits": str(error)}
+                    if str(error) != said:
+                        said = str(error)
+                        log.warning("its starter waits: %s", said, extra=_ids(job, ""))
+                    yield {"state": State.REQUESTED, "waits": error.words(job)}
                     with self.works.news:
                         self.works.news.wait(_LOOK)
                 continue
@@ -213,7 +216,8 @@ class Engine:
                 if time.monotonic() + pause > deadline:
                     raise
                 log.warning("waits: %s", error, extra=_ids(row.job, row.id))
-                self.ledger.change(row.id, f"waits: {error}", reason=str(error))
+                told = error.words(row.job)
+                self.ledger.change(row.id, f"waits: {told}", reason=told)
                 if work.cancelled.wait(pause):
                     raise CancelledError("cancelled") from error
 
@@ -283,7 +287,7 @@ class Engine:
         try:
             what = adoption.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
         except WnodesError as error:
-            what = f"not charged to its job: {error}"
+            what = f"not charged to its job: {error.words(row.job)}"
             log.warning("%s", what, extra=_ids(row.job, row.id))
         self.ledger.record(row.job, row.id, what)
 
@@ -342,7 +346,7 @@ class Engine:
 
     def _fail(self, row: Row, error: WnodesError) -> None:
         log.error("failed: %s", error, extra=_ids(row.job, row.id))
-        reason = str(error).replace("\n", "; ")
+        reason = error.words(row.job)
         failed = self.ledger.change(
             row.id, f"failed: {reason}", state=State.FAILED, reason=reason, retry=error.retry
         )

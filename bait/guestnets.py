@@ -34,7 +34,8 @@ def have_network(link: libvirt.virConnect, network: Network) -> None:
             }
             link.networkCreateXML(render("network.xml.j2", xml=True, **values))
     except libvirt.libvirtError as error:
-        raise WnodesError(f"guests' network {name}: {error}") from error
+        told = "the node can't make its guests' network"
+        raise WnodesError(f"guests' network {name}: {error}", told=told) from error
     _hurry_neighbours(f"wn-{name}")
 
 
@@ -51,7 +52,8 @@ def have_isolated(link: libvirt.virConnect, node: str, name: str) -> str:
             link.networkCreateXML(xml)
     except libvirt.libvirtError as error:
         if network not in _active(link):
-            raise WnodesError(f"isolated network {name}: {error}") from error
+            told = "the node can't make a network of the VM's"
+            raise WnodesError(f"isolated network {name}: {error}", told=told) from error
     return network
 
 
@@ -80,7 +82,8 @@ def _active(link: libvirt.virConnect) -> list[str]:
     try:
         names: list[str] = link.listNetworks()
     except libvirt.libvirtError as error:
-        raise UnknownError(f"libvirt does not list its networks: {error}") from error
+        told = "the node's libvirt does not list its networks"
+        raise UnknownError(f"{told}: {error}", told=told) from error
     return names
 
 

@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait import guestnets
+from bait import guestnets, libvirtwords
 from bait.libvirtlink import Links, dotted
 from bait.libvirtsight import qemu_user
 from bait.qemu import Processes
@@ -100,7 +100,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise WnodesError(f"libvirt can't start the machine: {error}") from error
+                    raise _fault("can't start the machine", error) from error
 
     def destroy(self, machine: str) -> None:
         """End a domain of ours at once; one that is gone is success.
@@ -115,7 +115,7 @@ class Hypervisor:
                 domain.destroy()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
-                    raise UnknownError(f"libvirt can't end machine {machine}: {error}") from error
+                    raise _fault("can't end the machine", error, UnknownError) from error
         if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
             raise UnknownError(f"the QEMU process of machine {machine} does not end")
         self.processes.kill_helpers(machine)
@@ -126,7 +126,7 @@ class Hypervisor:
             found = (self._ours(domain) for domain in self._connect().listAllDomains())
             return {domain.id: domain for domain in found if domain}
         except libvirt.libvirtError as error:
-            raise UnknownError(f"libvirt does not list its domains: {error}") from error
+            raise _fault("does not list its domains", error, UnknownError) from error
 
     def pid(self, machine: str) -> int | None:
         """The number of the machine's process; None if there is none."""
@@ -145,7 +145,7 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
                 return {}
-            raise UnknownError(f"libvirt does not tell of traffic: {error}") from error
+            raise _fault("does not tell of traffic", error, UnknownError) from error
         return {domain.UUIDString(): _cards(stats) for domain, stats in found}
 
     def is_running(self, machine: str) -> bool:
@@ -159,7 +159,7 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return not self.processes.wait_for_end(machine, _DYING)
-            raise UnknownError(f"libvirt does not tell of machine {machine}: {error}") from error
+            raise _fault("does not tell of the machine", error, UnknownError) from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
     def is_asleep(self, machine: str) -> bool:
@@ -237,7 +237,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+                    raise _fault("can't restore the machine", error) from error
 
     def attach(self, machine: str, xml: str) -> None:
         """Plug a device into the running machine."""
@@ -299,8 +299,10 @@ class Hypervisor:
                 if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
                     raise ConflictError(f"machine {machine} does not run") from error
                 if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                    raise UnknownError(f"machine {machine}: {error}") from error
-                raise WnodesError(f"machine {machine}: {error}") from error
+                    raise _fault(
+                        "does not get through to the machine", error, UnknownError
+                    ) from error
+                raise _fault("can't do that to the machine", error) from error
 
     @contextmanager
     def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
@@ -335,7 +337,7 @@ class Hypervisor:
             )
             user = qemu_user(link.getCapabilities())
         except libvirt.libvirtError as error:
-            raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
+            raise _fault("does not answer", error, UnknownError) from error
         self._runs_as = user[0] if user else None
         guestnets.have_network(link, self.network)
 
@@ -405,6 +407,14 @@ def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         for n in numbers
         if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
     }
+
+
+def _fault(
+    what: str, error: libvirt.libvirtError, kind: type[WnodesError] = WnodesError
+) -> WnodesError:
+    """What libvirt has not done: the whole for the log, in words for users."""
+    told = libvirtwords.told(f"the node's libvirt {what}", error)
+    return kind(f"libvirt {what}: {error}", told=told)
 
 
 def _create(link: libvirt.virConnect, xml: str) -> None:

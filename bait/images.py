@@ -17,7 +17,7 @@ from bait.confined import Limits, run_confined
 from bait.private import let_read
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _MIB = 1 << 20
@@ -214,20 +214,27 @@ def refuse_references(disk: Path, image: Image, reader: int | None) -> None:
         let_read(disk, {reader})
     try:
         found = references(disk, image.format, reader)
+    except RejectedError as error:
+        raise RejectedError(f"image {image.tag}: {error}") from error
     except WnodesError as error:
-        why = str(error).replace(f"Could not open '{disk}': ", "")  # the user knows no such file
-        raise WnodesError(f"image {image.tag}: its disk can't be read: {why}") from error
+        told = f"image {image.tag}: its disk is damaged, or not in the format {image.format}"
+        raise WnodesError(
+            f"image {image.tag}: its disk can't be read: {error}", told=told
+        ) from error
     if found:
         raise WnodesError(f"image {image.tag}: its disk refers to another file: flatten it first")
 
 
 def references(disk: Path, form: str, reader: int | None) -> set[str]:
-    """The other files that a disk of this format names, as it names them. Raises WnodesError.
+    """The other files that a disk of this format names, as it names them. Raises RejectedError for
+    one that is encrypted, WnodesError for one that can't be read.
 
     It may be anybody's work: it is looked at as the user `reader`, who must be able to read it.
     """
     argv = ("qemu-img", "info", "--output=json", "-f", form, str(disk))
     info = json.loads(run_confined(argv, reader, _LOOKING))
+    if info.get("encrypted"):
+        raise RejectedError("its disk is encrypted, and a VM here can't open that")
     data = info.get("format-specific", {}).get("data", {})
     return {
         str(where[name])

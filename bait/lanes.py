@@ -88,6 +88,6 @@ class Recent(Generic[T]):
 
 def _raiser(error: WnodesError) -> Callable[[], Any]:
     def answer() -> Any:
-        raise type(error)(str(error))
+        raise type(error)(str(error), told=error.told)
 
     return answer

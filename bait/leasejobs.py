@@ -185,7 +185,7 @@ class LeaseJobs:
         except ConflictError:
             raise
         except RejectedError as error:
-            self.ledger.refuse_lease(str(order.lease), machine, job, str(error))
+            self.ledger.refuse_lease(str(order.lease), machine, job, error.words(machine))
             log.warning("%s", error, extra=_ids(job, machine))
             self.works.tell()
             raise

@@ -74,7 +74,8 @@ class Links:
             if link.getType() != "TEST":
                 link.setKeepAlive(*_KEEPALIVE)
         except libvirt.libvirtError as error:
-            raise UnknownError(f"libvirt does not answer at {self.uri}: {error}") from error
+            said = f"libvirt does not answer at {self.uri}: {error}"
+            raise UnknownError(said, told="the node's libvirt does not answer") from error
         return link
 
 

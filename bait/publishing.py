@@ -22,7 +22,7 @@ from pathlib import Path
 from bait.apel import MOST, Publisher, message
 from bait.ledger import Ledger
 from bait.outbox import Outbox
-from bait.usage import Usage, usages
+from bait.usage import Clock, Usage, usages
 from wnodes_lrms.config import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind
@@ -60,13 +60,16 @@ def publish(ledger: Ledger, config: Config, node: str) -> list[str]:
 def due(found: Iterable[Usage], unproven: Collection[int]) -> list[Usage]:
     """The usages of which APEL is to hear: cloud machines' that it has not heard all of.
 
-    `unproven`: numbers of those whose machine is being started and may never run.
+    `unproven`: numbers of those whose machine is being started and may never run. Nor is one due
+    whose clock was stopped, as its machine is lost, before it is closed: it is told of once more,
+    then, and that is its end.
     """
     return [
         usage
         for usage in found
         if usage.kind is Kind.CLOUD
         and usage.number not in unproven
+        and (usage.ended is not None or usage.clock is not Clock.CLOSED)
         and (usage.sent is None or usage.sent < told(usage))
     ]
 

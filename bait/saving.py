@@ -1,5 +1,6 @@
 """Saving a machine's disk as an image that its user can make others from."""
 
+import errno
 import hashlib
 import logging
 import threading
@@ -93,7 +94,8 @@ class Saver:
             log.error("%s", error, extra={"job": row.job, "machine": row.id})
             with suppress(OSError):
                 new.unlink(missing_ok=True)
-            self._failed[tag] = str(error)
+            fault = error if isinstance(error, WnodesError) else _unwritten(error)
+            self._failed[tag] = fault.words(row.id)
         finally:
             with self._guard:
                 del self._busy[tag]
@@ -111,3 +113,8 @@ class Saver:
                 "trusted": False,
             }
         )
+
+
+def _unwritten(error: OSError) -> WnodesError:
+    full = ": its disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return WnodesError(str(error), told=f"the node can't write the image{full}")

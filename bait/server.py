@@ -61,10 +61,24 @@ class Server(Door):
         try:
             yield from _serve(self, request, uid)
         except WnodesError as error:
-            yield {"ok": False, "error": str(error), "retry": error.retry, "end": True}
+            yield {
+                "ok": False,
+                "error": _told(request, error, uid),
+                "retry": error.retry,
+                "end": True,
+            }
         except Exception:
             log.exception("internal fault, asked for %s", request.get("op"))
             yield {"ok": False, "error": "internal fault of the bait, see its log", "end": True}
+
+
+def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
+    """An error for its reader: for users in words, and then the log has the whole."""
+    if uid == 0 or not error.told:
+        return str(error)
+    about = str(request.get("job"))
+    log.error("%s: %s", request.get("op"), error, extra={"job": about, "machine": ""})
+    return error.words(about)
 
 
 def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[str, Any]]:

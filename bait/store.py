@@ -135,7 +135,8 @@ class Store:
                 yield self._db
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
-                raise WnodesError(f"ledger: {error}") from error
+                told = "the node's bait can't write down what it does"
+                raise WnodesError(f"ledger: {error}", told=told) from error
             finally:
                 with suppress(sqlite3.ProgrammingError):  # closed
                     if self._db.in_transaction:  # SQLite itself may have rolled back

@@ -89,6 +89,7 @@ def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Mo
         # A start that a killed bait began, and nobody finished, has cost nothing.
         db.execute("DELETE FROM usage WHERE machine = ? AND ended IS NULL AND ran = 0", (machine,))
         _open(db, subject, at)
+        _start_again(db, machine, at)
     elif state in (State.SUSPENDED, State.ASLEEP):
         _turn(db, machine, Clock.HELD)
     elif state in _RUNNING:
@@ -137,6 +138,15 @@ def _open(db: sqlite3.Connection, subject: Subject, at: Moment) -> None:
             *(subject.uid, subject.tag, subject.cores, subject.memory, dn, fqan),
             *(at.utc, Clock.RUNS, at.utc, at.boot, at.ticks),
         ),
+    )
+
+
+def _start_again(db: sqlite3.Connection, machine: str, at: Moment) -> None:
+    """Let a clock that was stopped go on: a cold restart of a machine that was lost."""
+    db.execute(
+        "UPDATE usage SET clock = ?, at = ?, boot = ?, ticks = ? WHERE machine = ?"
+        " AND ended IS NULL AND clock = ?",
+        (Clock.RUNS, at.utc, at.boot, at.ticks, machine, Clock.CLOSED),
     )
 
 

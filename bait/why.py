@@ -40,7 +40,7 @@ _COMES = {
     Act.HOLD: "it is suspended",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
-    Act.EVICT: "the machine is ended and its job is requeued",
+    Act.EVICT: "the machine is ended, and the batch system is asked to run its job again",
     Act.END: "the machine and all that it has are removed",
     Act.SHUT_DOWN: "the guest is told to shut down, and its disk is kept",
     Act.HALT: "the machine is ended at once, and its disk is kept",
@@ -216,8 +216,15 @@ def _after_failure(row: Row, rules: Rules) -> str:
             " lets it try again"
         )
     if row.retry and row.restart < rules.retries:
-        return f"its job is requeued: try {row.restart + 2} of {rules.retries + 1}"
-    return f"its job is held: once that is mended, `scontrol release {row.job}` lets it try again"
+        return (
+            f"the batch system is asked to run its job again: try {row.restart + 2}"
+            f" of {rules.retries + 1}"
+        )
+    release = {"slurm": "scontrol release", "torque": "qrls -h o", "openpbs": "qrls"}[rules.lrms]
+    return (
+        f"the batch system is asked to hold its job: once that is mended, `{release} {row.job}`"
+        " lets it try again; one that may run but once ends"
+    )
 
 
 def _evidence(row: Row, now: float, rules: Rules) -> Evidence:

@@ -3,6 +3,7 @@
 Standard library only.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -10,15 +11,31 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
-    from hooks.batch import NoMachineError
+    from hooks.batch import NoMachineError, surroundings
 else:  # beside this file, see starter.py
-    from batch import NoMachineError
+    from batch import NoMachineError, surroundings
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
-# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
-FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
+# Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…). IO and PWR
+# are not here: they are how a starter ends itself for OpenPBS.
+FORWARDED = (
+    *("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU"),
+    *("ABRT", "PROF", "SYS", "TRAP", "URG", "VTALRM", "WINCH"),
+)
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
-_SAYS = 1024  # bytes of an answer that a machine gives in words
+_LISTED, _SENT = "listed", "sent"  # notes of stage_in's, in the guest's folder
+_SAYS = 1024  # bytes of an answer that a machine gives in words, or of what ssh says
+_LOG = "ssh.log"  # in the folder of Guest: what ssh says is for the node's administrator
+_OWN = 255  # ssh's exit code where the fault is its own, and not the command's
+_CAUSES = (
+    ("Host key verification failed", "its SSH server has not the key that was made for it"),
+    ("Permission denied", "its SSH server does not know the job's owner, or their key"),
+    ("Connection refused", "its SSH server does not run"),
+    ("timed out", "it can't be reached"),
+    ("No route", "it can't be reached"),
+    ("losed", "its SSH server has closed the connection"),
+    ("reset", "its SSH server has closed the connection"),
+)
 
 
 class Guest:
@@ -50,7 +67,7 @@ class Guest:
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": "known_hosts",
         }
-        self.ssh = ["ssh", "-T", "-F", "none"]
+        self.ssh = ["ssh", "-T", "-F", "none", "-E", _LOG]
         for name, value in options.items():
             self.ssh += ["-o", f"{name}={value}"]
         self.name = f"{user}@{machine['address']}"
@@ -62,7 +79,12 @@ class Guest:
         session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         session.communicate(data)
         if session.returncode != 0:
-            raise NoMachineError(f"no SSH session in the machine (ssh ended {session.returncode})")
+            said = ""
+            with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
+                said = log.read(_SAYS).decode("utf-8", "replace")
+            raise NoMachineError(
+                f"no SSH session in the machine: {why_none(session.returncode, said)}", raw=said
+            )
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
@@ -70,7 +92,11 @@ class Guest:
 
     def _start(self, words: list[str], **streams: Any) -> subprocess.Popen[bytes]:
         session = subprocess.Popen(
-            [*self.ssh, *words], cwd=self.folder, preexec_fn=block_signals, **streams
+            [*self.ssh, *words],
+            cwd=self.folder,
+            env=surroundings(),
+            preexec_fn=block_signals,
+            **streams,
         )
         self.sessions.append(session)
         return session
@@ -95,11 +121,22 @@ class Guest:
         subprocess.run(
             [*self.ssh, "-O", "exit", self.name],
             cwd=self.folder,
+            env=surroundings(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=False,
         )
+
+
+def why_none(status: int, said: str) -> str:
+    """Why there is no session, from how ssh ended and what it said: 255 is its own code."""
+    if status != _OWN:
+        return (
+            f"what carries the job there ended with {status}: the image needs sh and tar, and room"
+        )
+    found = (words for text, words in _CAUSES if text in said)
+    return next(found, "its SSH server does not let the job in")
 
 
 def block_signals() -> None:
@@ -111,22 +148,49 @@ def block_signals() -> None:
 
 
 def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
-    """Copy declared files into the machine, and what links lead to. Raises NoMachineError."""
+    """Copy declared files into the machine, and what links lead to. Raises NoMachineError.
+
+    What has been sent is written down, for stage_out.
+    """
     if not names:
         return
-    # tar does not see that a link leads to a folder around it, and would never end.
-    look = ["find", "-L", *(f"./{name}" for name in names)]
-    turns = subprocess.run(look, cwd=workdir, stdout=subprocess.DEVNULL, check=False).returncode
-    if turns == 0:
-        packer = subprocess.Popen(
-            ["tar", "-c", "-h", "-C", workdir, "-f", "-", "--", *names], stdout=subprocess.PIPE
-        )
+    tops = [f"./{name}" for name in _outermost(names)]
+    # tar does not see that a link leads to a folder around it, and would never end. And folders
+    # come behind what is in them: busybox's tar can't write into one that is read-only.
+    notes = [f"{guest.folder}/{name}" for name in (_LISTED, _SENT)]
+    look = ["find", "-L", *tops, "-depth", "-fprint0", notes[0]]
+    look += ["-type", "f", "-fprintf", notes[1], r"%s %T@ %p\0"]
+    own = surroundings()
+    if subprocess.run(look, cwd=workdir, env=own, check=False).returncode == 0:
+        pack = ["tar", "-c", "-h", "-f", "-", "--no-recursion", "--null", "-T", notes[0]]
+        packer = subprocess.Popen(pack, cwd=workdir, env=own, stdout=subprocess.PIPE)
         unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
         assert packer.stdout  # noqa: S101 (a pipe was asked for)
         packer.stdout.close()
         if unpacker.wait() == 0 and packer.wait() == 0:
             return
     raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def _outermost(names: list[str]) -> list[str]:
+    """Paths, each once, without those that are below another."""
+    found: list[str] = []
+    for name in sorted({os.path.normpath(name) for name in names}):
+        if not any(top == "." or name.startswith(f"{top}/") for top in found):
+            found.append(name)
+    return [name for name in found if name == "." or "." not in found]
+
+
+def sent(guest: Guest) -> dict[str, tuple[int, int]]:
+    """Size, and time of the last change in nanoseconds, of each file that was copied in."""
+    files = {}
+    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
+        for note in notes.read().split(b"\0")[:-1]:
+            size, changed, name = note.split(b" ", 2)
+            seconds, _, rest = changed.partition(b".")
+            times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
+            files[os.path.normpath(os.fsdecode(name))] = int(size), times
+    return files
 
 
 def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
@@ -146,7 +210,7 @@ def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
     assert packer.stdout  # noqa: S101 (a pipe was asked for)
     with packer.stdout as stream:
         try:
-            troubles = receive(stream, workdir, names)
+            troubles = receive(stream, workdir, names, sent(guest))
         except OSError as error:
             troubles = [f"{error.filename or workdir}: {error.strerror}"]
     if troubles:

@@ -27,20 +27,26 @@ SHUTDOWN = ("machinefeatures/shutdowntime", "jobfeatures/shutdowntime_job")
 STARTED = int(time.time())  # seconds since the epoch
 
 # What runs in the machine: START becomes the script, the leader of a process group of its own;
-# RUN waits for it and writes down how it ended, because an exit code alone can't tell `exit 137`
-# from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard error when
-# a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits 130 and 141.
-# Then RUN kills what the script has left, as a batch system does on its node: all that is the
-# owner's, whatever its group or session, but RUN itself and what that comes from, the SSH server.
-# That one would keep the session, and so the job, until nobody has its streams open. What a pass
-# kills may just have started another, so passes follow until one finds nothing new. It is done in
-# another machine than this node alone, whatever SSH may have reached.
+# RUN waits for it. A signal that the script sends to all of its user's processes (`kill -1`) does
+# not end that: RUN traps it, and the script doesn't inherit a trap, as it would if it were
+# ignored. Then RUN writes down how the script ended, because an exit code alone can't tell `exit
+# 137` from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard
+# error when a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits
+# 130 and 141. Then RUN kills what the script has left, as a batch system does on its node: all
+# that is the owner's, whatever its group or session, but RUN itself and what that comes from, the
+# SSH server. That one would keep the session, and so the job, until nobody has its streams open.
+# What a pass kills may just have started another, so passes follow until one finds nothing new.
+# It is done in another machine than this node alone, whatever SSH may have reached.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
-{limits}
+{temporary}{limits}
 exec env -i -- {environment} {command} >&4 2>&{errors} 4>&- 5>&-
 """
+# Where programs put temporary files, by the first of these that is set (Python's tempfile); batch
+# systems and sites make such a folder for each job on its node.
+TEMPORARY = ("TMPDIR", "TMP", "TEMP")
+MADE = '{name}={folder}; mkdir -p -- "${name}" 2>/dev/null; [ -w "${name}" ] || {name}=/tmp\n'
 # env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
 # and Debian's busybox has it in nice's place.
 BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
@@ -56,6 +62,7 @@ LIMITS = (
 LIMIT = '{{ ulimit -S -{flag} {value} || ulimit -S -{flag} "$(ulimit -H -{flag})"; }} 2>/dev/null'
 
 RUN = """exec 4>&1 5>&2 2>{guest}/said
+trap : HUP INT QUIT TERM USR1 USR2 ALRM
 setsid sh {guest}/start
 status=$?
 if [ $status -gt 128 ] && [ -s {guest}/said ]
@@ -142,7 +149,14 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
-    assigned = [f"{key}={value}" for key, value in (environment() | folders).items()]
+    variables = environment() | folders
+    # Those that are on the node are in the machine, too, or /tmp in their place.
+    there = {
+        name: shlex.quote(variables.pop(name))
+        for name in TEMPORARY
+        if os.path.isdir(variables.get(name, ""))
+    }
+    assigned = shlex.join(f"{key}={value}" for key, value in variables.items())
     umask = os.umask(0o077)
     os.umask(umask)
     # Two streams of SSH keep no order between them: a file that both go to is one stream.
@@ -151,7 +165,8 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
         limits=limits(),
-        environment=shlex.join(assigned),
+        temporary="".join(MADE.format(name=name, folder=there[name]) for name in there),
+        environment=" ".join([assigned, *(f'{name}="${name}"' for name in there)]),
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
         errors=errors,
         guest=GUEST,

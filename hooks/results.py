@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING or __package__:
@@ -20,9 +20,16 @@ else:  # beside this file, see starter.py
     from untar import Parts, RefusedError, Troubles, split, unpack
 
 
-def receive(stream: IO[bytes], workdir: str, names: Sequence[str]) -> list[str]:
+Sent = Mapping[str, tuple[int, int]]  # by path: size, time of the last change in nanoseconds
+
+
+def receive(
+    stream: IO[bytes], workdir: str, names: Sequence[str], sent: Sent | None = None
+) -> list[str]:
     """Put a tar of declared files and folders into the working directory.
 
+    A file that was sent, comes as it was, and has changed here meanwhile stays as it is here: as
+    do the job's own output, and what its neighbours write into a folder that went both ways.
     Returns what is wrong with it, in words for the user; nothing if all that was declared is there.
     Raises OSError if nothing can be made in the working directory.
     """
@@ -32,7 +39,7 @@ def receive(stream: IO[bytes], workdir: str, names: Sequence[str]) -> list[str]:
         fresh = f"/proc/self/fd/{source}"  # that very folder, whatever becomes of its name
         try:
             unpack(stream, fresh, wanted, troubles)
-            _Mover(wanted, troubles).place(source, target, ())
+            _Mover(wanted, troubles, sent or {}).place(source, target, ())
             said = troubles.words()
         except RefusedError as refused:
             for entry in list(os.scandir(source)):
@@ -51,9 +58,10 @@ def receive(stream: IO[bytes], workdir: str, names: Sequence[str]) -> list[str]:
 class _Mover:
     """What has come, on its way into the working directory."""
 
-    def __init__(self, wanted: Sequence[Parts], troubles: Troubles) -> None:
+    def __init__(self, wanted: Sequence[Parts], troubles: Troubles, sent: Sent) -> None:
         self.wanted = wanted
         self.troubles = troubles
+        self.sent = sent
 
     def place(self, source: int, target: int, above: Parts) -> None:
         """Move all that is in one open folder into another, and go through no link on the way."""
@@ -63,10 +71,30 @@ class _Mover:
                 mode = os.stat(name, dir_fd=source, follow_symlinks=False).st_mode
                 if stat.S_ISDIR(mode):
                     self._merge(source, target, stat.S_IMODE(mode), parts)
+                elif self._newer(source, target, parts):
+                    os.unlink(name, dir_fd=source)
                 else:
                     _move(source, target, name)
             except OSError as error:
                 self.troubles.add(parts, _reason(error))
+
+    def _newer(self, source: int, target: int, parts: Parts) -> bool:
+        """Whether a file has changed on the node since it was sent, and not in the machine.
+
+        The job's own streams count as changed: who writes to them here has them open.
+        """
+        size, changed = self.sent.get("/".join(parts), (-1, 0))
+        came = os.stat(parts[-1], dir_fd=source, follow_symlinks=False)
+        if (came.st_size, int(came.st_mtime)) != (size, changed // 10**9):
+            return False
+        try:
+            there = os.stat(parts[-1], dir_fd=target, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return stat.S_ISREG(there.st_mode) and (
+            (there.st_size, there.st_mtime_ns) != (size, changed)
+            or any(os.path.samestat(there, os.fstat(number)) for number in (1, 2))
+        )
 
     def _merge(self, source: int, target: int, mode: int, parts: Parts) -> None:
         """Move a folder's content into the folder of that name, which is made if need be.

@@ -35,6 +35,7 @@ if TYPE_CHECKING or __package__:
     from hooks.baitlink import attach, failure, look
     from hooks.batch import SYSTEMS, Job, NoMachineError
     from hooks.guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
+    from hooks.streams import Stream
     from hooks.watch import watch
 else:  # a program: the interpreter is isolated, and does not look beside this file by itself
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -42,6 +43,7 @@ else:  # a program: the interpreter is isolated, and does not look beside this f
     from baitlink import attach, failure, look
     from batch import SYSTEMS, Job, NoMachineError
     from guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
+    from streams import Stream
     from watch import watch
 
 
@@ -99,12 +101,14 @@ def die(number: int) -> NoReturn:
 def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
     """Say why there is no machine, and have the LRMS requeue the job, or hold it."""
     job.say(str(trouble))
+    if trouble.raw:
+        job.log(trouble.raw)
     try:
         tries = job.tries()
     except (OSError, ValueError):
         tries = retries
     if trouble.retry and tries < retries:
-        sys.exit(job.requeue(f"requeued: try {tries + 2} of {retries + 1}"))
+        sys.exit(job.requeue(f"{tries + 2} of {retries + 1}"))
     sys.exit(job.hold(str(trouble)))
 
 
@@ -151,9 +155,15 @@ def run_payload(
     guest.connect(f"tar -x -C {payload.GUEST} -f -{make}", packed)
     if travel:
         stage_in(guest, workdir, wanted)
-    session = guest.run(f"exec sh {payload.GUEST}/run")
+    session = guest.run(
+        f"exec sh {payload.GUEST}/run", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert session.stdout and session.stderr  # noqa: S101, PT018 (pipes were asked for)
+    streams = {"output": Stream(session.stdout, 1), "error": Stream(session.stderr, 2)}
     signals.open(guest)
     status = session.wait()
+    unwritten = [(name, stream.trouble()) for name, stream in streams.items()]
+    troubles = [f"standard {name}: {trouble}" for name, trouble in unwritten if trouble]
     if status < 0:  # by `watch`; to ask the machine anything more would take minutes
         raise NoMachineError("the session in the machine was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {payload.GUEST}/end")
@@ -163,7 +173,9 @@ def run_payload(
             "the machine was lost while the script ran in it"
         )
     for trouble in stage_out(guest, workdir, results) if travel else []:
-        job.say(f"WNODES_STAGE_OUT: {trouble}")
+        troubles.append(f"WNODES_STAGE_OUT: {trouble}")
+    for trouble in troubles:
+        job.say(trouble)
         end = "exit 1" if end == "exit 0" else end
     return end
 
@@ -179,6 +191,7 @@ def main(
         with signals.undo:
             end = run_inside(job, path, signals, form, list(words))
     except NoMachineError as trouble:
+        signals.guest = None  # who ends the job now ends this process
         give_up(job, trouble, int(retries))
     how, code = end.split()
     if how == "signal":

@@ -1,7 +1,6 @@
 """Link machines to networks and volumes, in one transaction; and what every new row has."""
 
 import ipaddress
-import re
 import secrets
 import time
 import uuid
@@ -14,14 +13,14 @@ from occi_bridge.desk import Desk
 from occi_bridge.networks import KINDS, Net
 from occi_bridge.rows import Attachment, Compute, Interface, Network, Row, Storage
 from occi_bridge.validate import New
-from occi_bridge.wire import OcciError, Value
+from occi_bridge.wire import OcciError, Value, named_in
 
 _RETRY = 30  # seconds after which clients are told to ask again
-_MAC = re.compile(r"52:54:00(:[0-9a-f]{2}){3}")
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
     schema.SOURCE,
     schema.TARGET,
+    schema.ARCHITECTURE,
     schema.CORES,
     schema.USERDATA,
     "occi.compute.hostname",
@@ -29,10 +28,11 @@ _APART = {  # attributes that have a column, or that only the baits can know
     "occi.network.address",
     "occi.network.gateway",
     "occi.network.allocation",
-    "occi.networkinterface.mac",
+    "occi.networkinterface.interface",
     "occi.networkinterface.address",
     "occi.networkinterface.gateway",
     "occi.networkinterface.allocation",
+    "occi.storagelink.deviceid",
 }
 
 
@@ -82,7 +82,8 @@ def make_link(desk: Desk, machine: Compute, new: New) -> Row:
     """Link a machine to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
         raise OcciError(409, "the machine is hibernated: start it before its links are changed")
-    target = desk.find(str(new.attributes[schema.TARGET]))
+    with named_in(schema.TARGET):
+        target = desk.find(str(new.attributes[schema.TARGET]))
     desk.db.lock(desk.link, f"machine {machine.uid}")
     if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
         return interface(desk, machine, target, new)
@@ -124,14 +125,14 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")
     desk.db.lock(desk.link, f"network {net.name}")
+    _check_name(desk, machine, new)
     _check_once(desk, machine, net)
     _check_node(desk, machine, net)
-    mac = str(new.attributes.get("occi.networkinterface.mac", "")).lower()
     row = Interface(
         **_of_machine(desk, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(desk, mac),
+        mac=_mac(desk),
         assigned=_address(desk, net, new),
         gateway=str(net.gateway or ""),
     )
@@ -143,6 +144,15 @@ def _of_machine(desk: Desk, machine: Compute, new: New) -> dict[str, object]:
     """The columns of a link: whoever makes it, it is its machine's."""
     of_machine = {"shared": machine.shared, "compute": machine.uid}
     return columns(desk, new, machine.owner) | of_machine
+
+
+def _check_name(desk: Desk, machine: Compute, new: New) -> None:
+    """Cards are counted, and that is how they are called."""
+    name = "occi.networkinterface.interface"
+    there, of = tables.entity.c.id.is_not(None), tables.interface.c.compute
+    own = f"eth{len(rows.read(desk.link, Interface, there, of == machine.uid))}"
+    if new.attributes.get(name, own) != own:
+        raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
 
 def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
@@ -168,17 +178,13 @@ def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
             )
 
 
-def _mac(desk: Desk, wish: str) -> str:
+def _mac(desk: Desk) -> str:
+    """A link address that no card has: on the site's networks they have to be told apart."""
     column = tables.interface.c.mac
-    name = "occi.networkinterface.mac"
-    if wish and not _MAC.fullmatch(wish):
-        raise OcciError(400, f"{name}: 52:54:00 has to be its beginning")
     while True:
-        mac = wish or "52:54:00:" + secrets.token_bytes(3).hex(":")
+        mac = "52:54:00:" + secrets.token_bytes(3).hex(":")
         if not desk.link.execute(sa.select(column).where(column == mac)).first():
             return mac
-        if wish:
-            raise OcciError(409, f"{name}: {wish} is taken")
 
 
 def _address(desk: Desk, net: Net, new: New) -> str | None:

@@ -4,14 +4,14 @@ import ipaddress
 import math
 import re
 
-from occi_bridge import networks, rows, schema, tables
+from occi_bridge import networks, rows, schema, tables, view
 from occi_bridge.desk import Desk
 from occi_bridge.linking import columns, interface, ip_of, make_link
 from occi_bridge.model import Mixin, Model
 from occi_bridge.quota import Amount, excess, full
 from occi_bridge.rows import Compute, Network, Row, Storage
 from occi_bridge.validate import New
-from occi_bridge.wire import OcciError, Value
+from occi_bridge.wire import OcciError, Value, named_in
 
 
 def make(desk: Desk, model: Model, new: New) -> Row:
@@ -22,7 +22,8 @@ def make(desk: Desk, model: Model, new: New) -> Row:
         return _network(desk, new)
     if new.kind == schema.STORAGE:
         return _storage(desk, new)
-    source = desk.find(str(new.attributes[schema.SOURCE]))
+    with named_in(schema.SOURCE):
+        source = desk.find(str(new.attributes[schema.SOURCE]))
     if not isinstance(source, Compute):
         raise OcciError(400, f"{schema.SOURCE}: a machine is needed")
     return make_link(desk, source, new)
@@ -91,18 +92,27 @@ def _compute(desk: Desk, model: Model, new: New) -> Compute:
 
 
 def _image(desk: Desk, model: Model, new: New, memory: int) -> Mixin:
-    """The os_tpl that is asked for, or the first that runs in this memory (MiB)."""
+    """The os_tpl that is asked for, or the first that runs in this memory (MiB).
+
+    Raises OcciError 400 for one of another architecture than asked for, 409 where there is none.
+    """
     all_there = [
         mixin for mixin in model.mixins.values() if mixin.parent == schema.OS_TPL and not mixin.user
     ]
+    wish = new.attributes.get(schema.ARCHITECTURE)
     for mixin in all_there:
         if mixin.id in new.mixins:
+            own = view.architecture(mixin.value)
+            if wish not in (None, own):
+                said = f"the image {mixin.value} is {own or 'neither x86 nor x64'}; leave it out"
+                raise OcciError(400, f"{schema.ARCHITECTURE}: {said}")
             return mixin
     for mixin in all_there:
         image = desk.site.image(mixin.value)
-        if image and image.min_memory <= memory:
+        fits = wish in (None, view.architecture(mixin.value))
+        if image and image.min_memory <= memory and fits:
             return mixin
-    raise OcciError(409, "no image that you may use runs in this memory: choose an os_tpl")
+    raise OcciError(409, "no image that you may use fits: choose an os_tpl")
 
 
 def _network(desk: Desk, new: New) -> Network:

@@ -12,7 +12,7 @@ from occi_bridge.ports import Service
 from occi_bridge.render import Answer
 from occi_bridge.requested import action
 from occi_bridge.values import same
-from occi_bridge.wire import Body, Entity, OcciError
+from occi_bridge.wire import Body, Entity, OcciError, named_in
 
 
 def root(service: Service, call: Call, model: Model) -> Answer:
@@ -67,7 +67,8 @@ def of_mixin(service: Service, call: Call, model: Model, mixin: Mixin) -> Answer
             raise OcciError(400, "which entities? An X-OCCI-Location is needed")
         paths = list(dict.fromkeys(path_of(place, "X-OCCI-Location") for place in places))
         if mixin.user:
-            service.tag(call.user, mixin.id, paths, how)
+            with named_in("X-OCCI-Location"):
+                service.tag(call.user, mixin.id, paths, how)
         elif how == "add":
             _add(service, call, model, mixin, paths)
         else:
@@ -175,9 +176,9 @@ def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, med
 def _add(service: Service, call: Call, model: Model, mixin: Mixin, paths: Iterable[str]) -> None:
     """Put one of the site's mixins on entities; all are checked before the first is changed."""
     wish = Body(categories=(mixin.id,))
-    changes = {
-        path: validate.update(model, wish, service.entity(call.user, path)) for path in paths
-    }
+    with named_in("X-OCCI-Location"):
+        there = {path: service.entity(call.user, path) for path in paths}
+    changes = {path: validate.update(model, wish, entity) for path, entity in there.items()}
     _each(changes, lambda path: service.update(call.user, path, changes[path]))
 
 

@@ -29,6 +29,7 @@ OBSERVED = f"{OWN}compute#observed"
 ID = "occi.core.id"
 SOURCE = "occi.core.source"
 TARGET = "occi.core.target"
+ARCHITECTURE = "occi.compute.architecture"
 CORES = "occi.compute.cores"
 MEMORY = "occi.compute.memory"
 PUBLIC_KEY = "occi.credentials.ssh.publickey"
@@ -105,12 +106,12 @@ KINDS = (
         "Virtual machine",
         (
             *_RESOURCE,
-            Attribute("occi.compute.architecture", values=("x86", "x64")),
+            Attribute(ARCHITECTURE, set_by="creator", values=("x86", "x64")),
             Attribute(CORES, "integer", least=1, most=_NUMBER_MOST),
             Attribute("occi.compute.hostname"),
             Attribute(MEMORY, "number", least=1 / 1024, most=_NUMBER_MOST),
-            Attribute("occi.compute.share", "integer", least=0, most=_NUMBER_MOST),
-            Attribute("occi.compute.speed", "number", least=0, most=_NUMBER_MOST),
+            Attribute("occi.compute.share", "integer", set_by="service"),
+            Attribute("occi.compute.speed", "number", set_by="service"),
             *_state("occi.compute", "active", "inactive", "suspended", "error"),
         ),
         RESOURCE,
@@ -123,7 +124,7 @@ KINDS = (
         "Network",
         (
             *_RESOURCE,
-            Attribute("occi.network.vlan", "integer", least=1, most=4094),
+            Attribute("occi.network.vlan", "integer", set_by="service"),
             Attribute("occi.network.label"),
             *_state("occi.network", "active", "inactive", "error"),
         ),
@@ -153,7 +154,7 @@ KINDS = (
         (
             *_LINK,
             Attribute("occi.storagelink.deviceid", set_by="creator"),
-            Attribute("occi.storagelink.mountpoint"),
+            Attribute("occi.storagelink.mountpoint", set_by="service"),
             *_state("occi.storagelink", "active", "inactive", "error"),
         ),
         LINK,
@@ -168,12 +169,7 @@ KINDS = (
         (
             *_LINK,
             Attribute("occi.networkinterface.interface", set_by="creator"),
-            Attribute(
-                "occi.networkinterface.mac",
-                set_by="creator",
-                form=r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}",
-                meaning="six bytes in hexadecimal with colons between them",
-            ),
+            Attribute("occi.networkinterface.mac", set_by="service"),
             *_state("occi.networkinterface", "active", "inactive", "error"),
         ),
         LINK,

@@ -64,7 +64,7 @@ class Changes:
 
 
 def create(model: Model, body: Body) -> New:
-    """What a request to create asks for. Raises OcciError 400, 404 (a link's end is nowhere)."""
+    """What a request to create asks for. Raises OcciError 400."""
     wish = asked(model, body)
     if not wish.kind:
         raise OcciError(400, "the kind is missing, as in Category: compute; scheme=…")
@@ -74,7 +74,7 @@ def create(model: Model, body: Body) -> New:
 def create_at(model: Model, body: Body, kind: Kind, path: str) -> New:
     """What a request to create asks for at a path that the client chose (PUT where nothing is).
 
-    Raises OcciError 400, 404.
+    Raises OcciError 400.
     """
     new = create(model, body)
     name = path.rpartition("/")[2]
@@ -89,7 +89,7 @@ def create_at(model: Model, body: Body, kind: Kind, path: str) -> New:
 def update(model: Model, body: Body, entity: Entity) -> Changes:
     """What a request to change an entity asks for (POST: what is not named stays).
 
-    Raises OcciError 400 (also for what is immutable), 404, 409 (a mixin only its maker can give).
+    Raises OcciError 400, also for what is immutable, and for a mixin that only its maker can give.
     """
     kind, wish, has = _of(model, body, entity)
     added = [mixin for mixin in wish.mixins if mixin.id not in entity.mixins]
@@ -127,7 +127,7 @@ def replace(model: Model, body: Body, entity: Entity) -> New:
     over, so that a rendering can be changed and sent back.
 
     The mixins that only its maker could give stay, and so do its sizes where none are named.
-    Raises OcciError 400, 404, 409.
+    Raises OcciError 400.
     """
     kind, wish, has = _of(model, body, entity)
     added = [mixin for mixin in wish.mixins if mixin.id not in entity.mixins]
@@ -172,7 +172,7 @@ def _of(model: Model, body: Body, entity: Entity) -> tuple[Kind, Asked, list[Mix
 def _check_added(mixins: Iterable[Mixin]) -> None:
     for mixin in mixins:
         if mixin.set_by == "creator":
-            raise OcciError(409, f"the mixin {mixin.id} can only be given when it is created")
+            raise OcciError(400, f"the mixin {mixin.id} can only be given when it is created")
 
 
 def _differs(sets: Mapping[str, Value], attributes: Mapping[str, Value]) -> bool:
@@ -212,7 +212,7 @@ def _new(model: Model, kind: Kind, wish: Asked, links: Iterable[LinkBody], *, in
 def _check_end(model: Model, kind: Kind, name: str, path: str, wanted: str) -> None:
     there = model.kind_of(path)
     if not there:
-        raise OcciError(404, f"{name}: there is nothing at {path}")
+        raise OcciError(400, f"{name}: there is nothing at {path}")
     if there.id != wanted:
         raise OcciError(
             400, f"{name}: a {kind.term} needs a {model.kinds[wanted].term} there, not {path}"
@@ -242,7 +242,7 @@ def _inline_one(model: Model, kind: Kind, link: LinkBody) -> New:
     target = path_of(link.target, "Link")
     there = model.kind_of(target)
     if not there:
-        raise OcciError(404, f"Link: there is nothing at {target}")
+        raise OcciError(400, f"Link: there is nothing at {target}")
     if link.rel in model.kinds and link.rel not in {there.id, schema.RESOURCE}:
         raise OcciError(400, f"Link: {target} is a {there.term}, but rel says «{shown(link.rel)}»")
     ends = {schema.SOURCE, schema.TARGET}

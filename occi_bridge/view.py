@@ -1,6 +1,7 @@
 """Rows as users see them: OCCI entities. Pure."""
 
 import datetime
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -63,6 +64,17 @@ def gib(row: Compute) -> Value:
     return given if given is not None and same else row.memory / 1024
 
 
+def architecture(tag: str) -> str:
+    """OCCI's word for the architecture of an image `<name>_<os>_<arch>`; it has but two."""
+    own = tag.split("_", 2)[-1]
+    return "x64" if own == "x86_64" else "x86" if re.fullmatch("i[3-6]86", own) else ""
+
+
+def _architecture(row: Compute) -> dict[str, Value]:
+    word = architecture(row.image)
+    return {schema.ARCHITECTURE: word} if word else {}
+
+
 def compute(
     row: Compute, cards: Sequence[Interface], volumes: Sequence[Attachment], around: Around
 ) -> Entity:
@@ -71,8 +83,7 @@ def compute(
     heard = around.nodes.get(row.node) if row.state else None
     attributes: dict[str, Value] = {
         **_own(row),
-        "occi.compute.architecture": "x64" if row.image.endswith("_x86_64") else "x86",
-        **{name: value for name, value in row.attributes.items() if name.startswith("occi.comp")},
+        **_architecture(row),
         schema.CORES: row.cores,
         schema.MEMORY: gib(row),
         "occi.compute.hostname": row.hostname,
@@ -134,7 +145,6 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
     attributes: dict[str, Value] = {
         **_link(card, row, on),
         "occi.networkinterface.interface": f"eth{number}",
-        **_named(card, "occi.networkinterface."),
         "occi.networkinterface.mac": card.seen_mac or card.mac,
         **_link_state("occi.networkinterface", card, row),
     }
@@ -154,7 +164,6 @@ def attachment(link: Attachment, row: Compute, around: Around) -> Entity:
     on = f"/storage/{around.ids.get(link.storage, link.storage)}"
     attributes: dict[str, Value] = {
         **_link(link, row, on),
-        **_named(link, "occi.storagelink."),
         **_link_state("occi.storagelink", link, row),
     }
     if link.device:
@@ -180,7 +189,7 @@ def network(row: Network) -> Entity:
     """A network that a user made."""
     attributes: dict[str, Value] = {
         **_own(row),
-        **_named(row, "occi.network."),
+        **_named(row, "occi.network.label"),
         "occi.network.state": "active" if row.up else "inactive",
     }
     if row.subnet:

@@ -4,7 +4,8 @@ The parsers make a Body of a request, the renderers make a response of Entities.
 HTTP, and nothing is checked against the model yet (that is validate.py's).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 Value = str | int | float | bool
@@ -22,6 +23,18 @@ class OcciError(Exception):
         self.status = status
         self.message = message
         self.retry_after = retry_after
+
+
+@contextmanager
+def named_in(where: str) -> Iterator[None]:
+    """Around a look for what a request's body names: 404 is for its own path alone, so that what is
+    not there is a 400, as pyssf and erocci have it."""
+    try:
+        yield
+    except OcciError as fault:
+        if fault.status != 404:
+            raise
+        raise OcciError(400, f"{where}: {fault.message}") from fault
 
 
 @dataclass(frozen=True, slots=True)

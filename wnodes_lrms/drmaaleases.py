@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from wnodes_lrms import refusals
 from wnodes_lrms.drmaanative import native
 from wnodes_lrms.drmaaworker import Worker
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
@@ -104,7 +105,8 @@ class Register:
             try:
                 return self._db.execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                raise WnodesError(f"leases {self._path}: {error}") from error
+                told = "the node's bait can't write down what it does"
+                raise WnodesError(f"leases {self._path}: {error}", told=told) from error
 
 
 class DrmaaLeases:
@@ -235,5 +237,5 @@ def _judged(error: WnodesError) -> WnodesError:
     """Whether the LRMS has refused, where the library has but one code for all."""
     said = str(error)
     if "InternalException" in said and not any(word in said.lower() for word in _NO_ANSWER):
-        return RejectedError(said)
+        return RejectedError(said, told=refusals.told(said))
     return error

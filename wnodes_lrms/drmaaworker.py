@@ -11,6 +11,7 @@ import threading
 import time
 from typing import IO, Any
 
+from wnodes_lrms import refusals
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PROGRAM = (sys.executable, "-m", "wnodes_lrms.drmaa_worker")
@@ -48,8 +49,10 @@ class Worker:
                 raise UnknownError(self._end(process))
         reply: dict[str, Any] = json.loads(line)
         if not reply["ok"]:
-            fault = RejectedError if reply["refused"] else UnknownError
-            raise fault(f"DRMAA: {reply['error']}")
+            said = f"DRMAA: {reply['error']}"
+            if reply["refused"]:
+                raise RejectedError(said, told=refusals.told(said))
+            raise UnknownError(said, told="the batch system does not answer")
         return reply
 
     def close(self) -> None:

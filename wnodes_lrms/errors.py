@@ -10,6 +10,19 @@ class WnodesError(Exception):
 
     retry = True
 
+    def __init__(self, message: str = "", *, told: str = "") -> None:
+        """`told` is the fault for users, where `message` has what a program or a library said."""
+        super().__init__(message)
+        self.told = told
+
+    def words(self, about: str) -> str:
+        """The fault in one line for users: with the cause in words, and never the text of a program
+        or a library. That is in the bait's log, where `about` finds it.
+        """
+        if not self.told:
+            return str(self).replace("\n", "; ")
+        return f"{self.told} (the node's administrator finds more in the bait's log, under {about})"
+
 
 class RejectedError(WnodesError):
     """The request can't be served as it stands: policy, an unknown tag, too little memory."""

@@ -13,7 +13,7 @@ LEASE_PROGRAM = "wnodes-lease"
 # starter.py comes last: jobs start while the files are written, and it must find the others.
 STARTER_FILES = (
     *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
-    *("watch.py", "starter.py"),
+    *("streams.py", "watch.py", "starter.py"),
 )
 
 

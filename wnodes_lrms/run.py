@@ -32,14 +32,19 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     fault = UnknownError if unknown else WnodesError
     ended = _ended(argv, deadline, fault, os.environ)
     if ended.status != 0:
-        raise fault(told(argv[0], _reason(ended.errors) or f"exit status {ended.status}"))
+        said = told(argv[0], _reason(ended.errors) or f"exit status {ended.status}")
+        raise fault(said, told=f"{_name(argv[0])} has failed on the node")
     return ended.output
 
 
 def told(program: str, why: str) -> str:
     """A program's complaint, with its name before it, once: most programs say it themselves."""
-    name = program.rpartition("/")[2]
+    name = _name(program)
     return f"{name}: {why.removeprefix(f'{name}: ')}"
+
+
+def _name(program: str) -> str:
+    return program.rpartition("/")[2]
 
 
 def _reason(errors: str) -> str:
@@ -97,7 +102,8 @@ def _ended(
             **(identity(user) if user else {}),  # type: ignore[call-overload]
         )
     except OSError as error:
-        raise fault(f"{argv[0]}: {error.strerror}") from error
+        said = f"{argv[0]}: {error.strerror}"
+        raise fault(said, told=f"{_name(argv[0])} can't be run on the node") from error
     try:
         output, errors = process.communicate(timeout=deadline)
     except subprocess.TimeoutExpired as error:
@@ -105,5 +111,6 @@ def _ended(
             os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=1)  # a daemon of its own may hold the pipes open
-        raise fault(f"{argv[0]}: no answer within {deadline:g} s") from error
+        said = f"{argv[0]}: no answer within {deadline:g} s"
+        raise fault(said, told=f"{_name(argv[0])} does not answer on the node") from error
     return Ended(process.returncode, output, errors)

@@ -10,6 +10,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 
+from wnodes_lrms import refusals
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lease import (
     COMMENT,
@@ -145,14 +146,17 @@ def parse_submitted(ended: Ended) -> str:
         return job_id(job)
     said = _sentence(ended.errors)
     if ended.status <= 0 or not said or _has(ended.errors, _NO_ANSWER):
-        raise UnknownError(f"sbatch: {said or 'no answer'}")
-    raise RejectedError(f"Slurm refuses the lease: {said}")
+        raise UnknownError(
+            f"sbatch: {said or 'no answer'}", told="the batch system does not answer"
+        )
+    raise RejectedError(f"Slurm refuses the lease: {said}", told=refusals.told(said))
 
 
 def check_cancelled(ended: Ended) -> None:
     """Raises UnknownError unless scancel did it, or the job was over already."""
     if ended.status != 0 and not _has(ended.errors, _GONE):
-        raise UnknownError(f"scancel: {_sentence(ended.errors) or 'no answer'}")
+        said = _sentence(ended.errors) or "no answer"
+        raise UnknownError(f"scancel: {said}", told="the batch system does not answer")
 
 
 def _has(text: str, phrases: Sequence[str]) -> bool:

@@ -76,7 +76,10 @@ def read(source: str, fits: Fits = any_size, *, credentials: str | None = None) 
     except httpx.HTTPStatusError as error:
         raise WnodesError(f"image source {source}: HTTP {error.response.status_code}") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the last: http_proxy is odd
-        raise WnodesError(f"image source {source}: {error}") from error
+        told = (
+            f"image source {source}: it can't be fetched: its server does not answer as it should"
+        )
+        raise WnodesError(f"image source {source}: {error}", told=told) from error
 
 
 def _of_file(source: str, fits: Fits) -> Iterator[bytes]:

@@ -77,22 +77,29 @@ def parse_allocation(
     Raises UnknownError if it has no such job, RejectedError if the job does not run, or not on
     this node alone, and what `whois` raises.
     """
-    found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
-    if len(found) != 1:
-        raise UnknownError("qstat does not list the job")
-    return _granted(job, found[0], rules, node, whois)
+    return _granted(job, _record(job, listing), rules, node, whois)
 
 
 def parse_place(job: str, listing: str) -> str | None:
     """The one node on which the job of `qstat -f -x JOB` runs, else an empty text; None if it has
     ended."""
+    record = _record(job, listing)
+    if record.get("job_state") == "C":
+        return None
+    nodes = list(parse_hosts(record.get("exec_host", "")))
+    return nodes[0] if record.get("job_state") in ("R", "S") and len(nodes) == 1 else ""
+
+
+def parse_once(job: str, listing: str) -> bool:
+    """Whether the job of `qstat -f -x JOB` was submitted with -r n."""
+    return _record(job, listing).get("Rerunable") == "False"
+
+
+def _record(job: str, listing: str) -> dict[str, str]:
     found = [each for each in records(listing, "Job") if each.get("Job_Id") == job]
     if len(found) != 1:
         raise UnknownError("qstat does not list the job")
-    if found[0].get("job_state") == "C":
-        return None
-    nodes = list(parse_hosts(found[0].get("exec_host", "")))
-    return nodes[0] if found[0].get("job_state") in ("R", "S") and len(nodes) == 1 else ""
+    return found[0]
 
 
 def _granted(
@@ -284,6 +291,11 @@ class Torque:
             return found or "no reason given"
         self._pbsnodes("-c", "-N", "n", self.node)
         return ""
+
+    def runs_once(self, job: JobId) -> bool:
+        """Whether the job was submitted with -r n: Torque refuses to run it again. Raises
+        UnknownError."""
+        return parse_once(job, self._listing(job))
 
     def requeue(self, job: JobId) -> None:
         """End this run of the job, and have it run again. Raises UnknownError if Torque refuses:

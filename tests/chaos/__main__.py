@@ -2,23 +2,29 @@
 
 import argparse
 import fnmatch
+import json
+import secrets
 import sys
 import tempfile
 import time
 from pathlib import Path
+from random import Random
 
 from bait.images import Cache  # noqa: F401 - the harness looks at its folder
 from contrib.site.box.layout import NODES
 from tests.chaos import batchwalks, cloudwalks
-from tests.chaos.course import Course, Walk
+from tests.chaos.course import Course
 from tests.chaos.faults import Fault, Plan, every_move
 from tests.chaos.foreign import strangers
 from tests.chaos.inject import Injector, cached
+from tests.chaos.jobs import Queue
 from tests.chaos.records import judge, published, runs
 from tests.chaos.referee import Referee
 from tests.chaos.report import Report
+from tests.chaos.scope import SCOPES, aims
 from tests.chaos.site import Box
 from tests.chaos.truth import orphans
+from tests.chaos.walk import Walk
 from tests.e2e.conftest import CATALOGUE, IMAGE, USER, call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms import config as configuration
@@ -26,7 +32,6 @@ from wnodes_lrms import source
 from wnodes_lrms.cli.vm import ask_all
 from wnodes_lrms.config import Config
 
-WALKS: dict[str, Walk] = {**batchwalks.WALKS, **cloudwalks.WALKS}
 _QUIET = 150.0  # seconds until nothing is left: a bait's grace time is one minute of them
 
 
@@ -36,40 +41,61 @@ def main() -> int:
     parser.add_argument("--walk", action="append", metavar="PATTERN", help="only such walks")
     parser.add_argument("--fault", action="append", choices=[f.name.lower() for f in Fault])
     parser.add_argument("--once", action="store_true", help="make each walk once")
-    parser.add_argument("--minutes", type=float, default=40, help="begin no walk after that")
+    parser.add_argument("--minutes", type=float, default=60, help="begin no walk after that")
+    parser.add_argument("--seed", type=int, help="repeat the run that had it; else a new one")
     options = parser.parse_args()
+    box = Box()
+    scope = SCOPES[box.system]
+    seed = secrets.randbelow(10**6) if options.seed is None else options.seed
+    rng = Random(seed)  # noqa: S311 (no secret)
     walks = {
         name: walk
-        for name, walk in WALKS.items()
+        for name, walk in rng.sample([*scope.walks.items()], len(scope.walks))
         if not options.walk or any(fnmatch.fnmatch(name, word) for word in options.walk)
     }
-    kinds = [f for f in Fault if not options.fault or f.name.lower() in options.fault]
-    report, plan = Report(), Plan(every_move(), kinds)
+    kinds = [f for f in scope.kinds if not options.fault or f.name.lower() in options.fault]
+    aimed = aims(scope.walks)
+    plan = Plan([move for move in every_move() if move in aimed], kinds, rng=rng)
+    report = Report(scope.name, seed)
+    report.say(f"{box.system}, seed {seed}: --seed {seed} repeats this run")
     with tempfile.TemporaryDirectory() as folder:
+        key = Key.make(Path(folder))
         try:
-            run(walks, plan, report, Key.make(Path(folder)), options.minutes * 60, options.once)
+            run(box, walks, plan, report, key, options.minutes * 60, options.once)
         except KeyboardInterrupt:
             report.violations.append("the run was interrupted")
-    whole = len(walks) == len(WALKS)
-    report.uncovered = [move for move in plan.moves if whole and move not in plan.covered]
+    report.uncovered = [m for m in plan.moves if m in aims(walks) - plan.covered]
+    whole = aims(SCOPES["slurm"].walks)
+    report.violations += [f"no walk is for {move}" for move in every_move() if move not in whole]
     report.show(plan)
     return 0 if report.good else 1
 
 
 def run(
-    walks: dict[str, Walk], plan: Plan, report: Report, key: Key, seconds: float, once: bool
+    box: Box,
+    walks: dict[str, Walk],
+    plan: Plan,
+    report: Report,
+    key: Key,
+    seconds: float,
+    once: bool,
 ) -> None:
     """Make the walks, and look at what is there afterwards."""
-    box = Box()
+    queue = Queue(box.lrms)
     config = configuration.load(configuration.path_in_use())
     referee = Referee(box.socket, plan, Injector(box, config))
-    referee.log = report.say
+    referee.log, referee.note = report.say, report.note
     for tag, changes in batchwalks.TAGS.items():
         batchwalks.image(tag, **changes)
     call("wnodes", "hooks", "install")
-    with referee.listening(), box.watched(), strangers(box, config) as foreign:
+    with (
+        referee.listening(),
+        box.watched(),
+        strangers(box, config, plan.rng) as foreign,
+        queue.looked_at(),
+    ):
         report.say(f"{len(walks)} walks, {len(plan.moves)} moves")
-        course = Course(walks, plan, report, box, referee, config, key)
+        course = Course(walks, plan, report, box, referee, config, key, queue)
         course.run(seconds, once)
         plan.over = True  # what comes now is the verdict
         Cloud(USERS / "alice" / "vomsproxy.pem").delete_all()
@@ -83,6 +109,7 @@ def run(
         if plan.injected[Fault.IMAGE]:
             report.violations += _images(config)
         report.violations += referee.faulty
+        report.leases_doubled = queue.doubled()
         report.foreign = foreign.touched(box)
     for tag in (batchwalks.LEAVING, batchwalks.CHANGED):
         (CATALOGUE / f"{tag}.toml").unlink(missing_ok=True)
@@ -111,6 +138,8 @@ def _records(report: Report, referee: Referee, box: Box) -> None:
     usages = [
         usage for _, answer in ask_all(config, op="usages", since=0.0) for usage in answer["usages"]
     ]
+    for usage in usages:
+        report.note(f"usage {json.dumps(usage)}")
     for verdict in (judge(runs(referee.moves), usages), published(box.queue, usages)):
         report.records += verdict.checked
         report.records_lost += verdict.lost

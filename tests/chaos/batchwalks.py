@@ -1,16 +1,16 @@
 """What users and administrators do with a batch job's machine, so that it makes each move."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from tests.chaos.site import bait_of, end
 from tests.chaos.stage import Stage
+from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import CATALOGUE, GOOD, call
 from wnodes_lrms import catalogue
 from wnodes_lrms.catalogue import Image
-from wnodes_lrms.model import State
+from wnodes_lrms.model import Kind, State
 
 LEAVING = "leaving_debian_x86_64"  # an image that is taken out of the catalogue, and put back
 CHANGED = "changed_debian_x86_64"  # one with a wrong checksum
@@ -109,20 +109,23 @@ def bait_dies_starting(stage: Stage) -> None:
     stage.submit().completes()
 
 
-WALKS: dict[str, Callable[[Stage], None]] = {
-    "batch: runs": runs,
+_S = State
+_batch = partial(walk, Kind.BATCH)
+_LIFE = (None, _S.REQUESTED, _S.BUILDING, _S.STARTING, _S.BOOTING, _S.READY, _S.ENDING, None)
+WALKS: dict[str, Walk] = {
+    "batch: runs": _batch(runs, *along(*_LIFE)),
     **{
-        f"batch: cancelled while {state}": partial(cancelled, state)
-        for state in (
-            *(State.REQUESTED, State.BUILDING, State.STARTING, State.BOOTING, State.READY),
-        )
+        f"batch: cancelled while {state}": _batch(partial(cancelled, state), (state, _S.ENDING))
+        for state in (_S.REQUESTED, _S.BUILDING, _S.STARTING, _S.BOOTING, _S.READY)
     },
-    "batch: its image leaves": image_leaves,
-    "batch: its image is wrong": image_changed,
-    "batch: does not start": does_not_start,
-    "batch: guest dies while booting": partial(guest_dies, State.BOOTING),
-    "batch: guest dies": partial(guest_dies, State.READY),
-    "batch: destroyed by an administrator": destroyed,
-    "batch: bait dies while starting": bait_dies_starting,
+    "batch: its image leaves": _batch(image_leaves, (_S.REQUESTED, _S.FAILED)),
+    "batch: its image is wrong": _batch(image_changed, (_S.BUILDING, _S.FAILED)),
+    "batch: does not start": _batch(does_not_start, *along(_S.STARTING, _S.FAILED, _S.ENDING)),
+    "batch: guest dies while booting": _batch(
+        partial(guest_dies, _S.BOOTING), (_S.BOOTING, _S.FAILED)
+    ),
+    "batch: guest dies": _batch(partial(guest_dies, _S.READY), (_S.READY, _S.FAILED)),
+    "batch: destroyed by an administrator": _batch(destroyed),
+    "batch: bait dies while starting": _batch(bait_dies_starting, (_S.STARTING, _S.BUILDING)),
 }
 TAGS: dict[str, dict[str, object]] = {LEAVING: {}, CHANGED: wrong()}

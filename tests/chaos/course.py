@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,19 +14,20 @@ from tests.chaos.referee import Case, Referee
 from tests.chaos.report import Report
 from tests.chaos.site import Box
 from tests.chaos.stage import Stage
+from tests.chaos.walk import Walk
 from tests.e2e.conftest import call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.config import Config
 from wnodes_lrms.model import Kind, State
 
-Walk = Callable[[Stage], None]
 _AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines
 _MISSED = 4  # times that a walk is made again because it did not come to its point
+_UNCOVERED = 12  # the same, while a move that it is for has been made by none
 # Runs of a walk in which no fault found its place: then it is not made again. The second is for one
 # with a move at which there has been no fault at all.
 _BARREN, _BARREN_UNHIT = 2, 8
-# Walks that change images which others use.
-_ALONE = ("image", "fails while requested", "fails while building")
+# Walks that change images which others use, or close the queues.
+_ALONE = ("image", "fails while requested", "fails while building", "queued")
 
 
 @dataclass
@@ -40,13 +41,13 @@ class Course:
     referee: Referee
     config: Config
     key: Key
+    queue: Queue
     passed: dict[str, set[Move]] = field(default_factory=dict)  # the moves of each walk, by now
     barren: Counter[str] = field(default_factory=Counter)
     running: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     again: set[str] = field(default_factory=set)  # they missed what they are for
     _guard: threading.Condition = field(default_factory=threading.Condition)
-    _queue: Queue = field(default_factory=Queue)
 
     def run(self, seconds: float, once: bool) -> None:
         """Make walks until all faults are injected, or no walk finds a place for one more.
@@ -109,10 +110,11 @@ class Course:
 
     def _walk(self, name: str) -> None:
         case = Case(name)
-        stage = Stage(case, self.box, self.referee, self._queue, self.config, self.key)
+        stage = Stage(case, self.box, self.referee, self.queue, self.config, self.key)
         began, fault = time.monotonic(), ""
+        self.report.note(f"begun  {name}")
         try:
-            self.walks[name](stage)
+            self.walks[name].make(stage)
         except Violation as error:
             fault = str(error)
         except Exception as error:
@@ -131,7 +133,7 @@ class Course:
             self.report.lost_machines += [f"{name}: {line}" for line in lost]
             self.passed[name] |= {(at.seen.kind, at.seen.old, at.seen.new) for at in moves}
             self.barren[name] = 0 if case.faults else self.barren[name] + 1
-            if (case.missed or case.orders) and self.missed[name] < _MISSED:
+            if self.missed[name] < self._tries(name, case):
                 self.missed[name] += 1
                 self.again.add(name)
             self.running[name] -= 1
@@ -146,6 +148,12 @@ class Course:
         )
         if fault:
             self._clean(name, case)
+
+    def _tries(self, name: str, case: Case) -> int:
+        """How often the walk is made again at most, because of what it has not reached."""
+        if self.walks[name].aims - self.plan.covered:
+            return _UNCOVERED
+        return _MISSED if case.missed or case.orders else 0
 
     def _clean(self, name: str, case: Case) -> None:
         user = Cloud(USERS / "alice" / "vomsproxy.pem")

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 
 from bait.life import MOVES
 from bait.plan import AT_REST
@@ -29,12 +30,19 @@ class Fault(StrEnum):
     HUNG_LIBVIRTD = "libvirtd frozen"
     HUNG_QEMU = "QEMU frozen"
     PUBLISHER = "bait killed while it publishes"
+    FROZEN = "its node's bait frozen"
+    OTHER = "the other node's bait frozen"  # one of the two has submitted its lease
+    LIBRARY = "DRMAA library hung"
 
 
 # One of these at each move, in turn; all others at each move where there is such a process.
 IN_TURN = (Fault.DISK, Fault.IMAGE, Fault.CONTROLLER, Fault.HUNG_LIBVIRTD, Fault.HUNG_QEMU)
 # Those after which a machine may be at its end, or a job in the queue again.
 HURT = frozenset({Fault.QEMU, Fault.STARTER, Fault.LEASE, Fault.DISK})
+
+# Those that last longer than the bridge's patience. They hit one bait or its library, and so go on
+# beside other faults; a machine gets no more than some of them.
+SLOW = frozenset({Fault.FROZEN, Fault.OTHER, Fault.LIBRARY})
 
 # States in which there may be a domain; STARTING: nobody knows.
 _WITH_DOMAIN = frozenset(
@@ -63,7 +71,9 @@ def wanted(move: Move) -> list[Fault | None]:
         found.append(Fault.QEMU)
     if new is not None and old not in AT_REST | {State.ENDING}:
         found.append(Fault.STARTER if kind is Kind.BATCH else Fault.LEASE)
-    return found if kind is Kind.BATCH else [*found, Fault.BRIDGE]
+    if kind is Kind.CLOUD:
+        found += (Fault.BRIDGE, Fault.FROZEN, Fault.OTHER, Fault.LIBRARY)
+    return found
 
 
 @dataclass
@@ -80,6 +90,7 @@ class Plan:
     nothing: dict[Move, Counter[Fault]] = field(default_factory=dict)
 
     over: bool = False  # nothing more is injected
+    rng: Random = field(default_factory=Random)  # decides which fault comes first
 
     # Steps of messages to APEL, before and after their commit.
     messages: list[tuple[str, bool]] = field(default_factory=list)
@@ -89,10 +100,12 @@ class Plan:
         if Fault.PUBLISHER in self.kinds:
             self.messages = [(str(stage), done) for stage in Stage for done in (False, True)]
         turn = any(fault in self.kinds for fault in IN_TURN)
-        for number, move in enumerate(self.moves):
+        for move in self.moves:
             faults = [f for f in wanted(move) if (f in self.kinds if f else turn)]
-            first = number % (len(faults) or 1)  # so that a short run meets some of each
-            self.pending[move] = faults[first:] + faults[:first]
+            self.rng.shuffle(faults)  # so that a short run meets some of each
+            self.pending[move] = faults
+        self._turns = [fault for fault in IN_TURN if fault in self.kinds]
+        self.rng.shuffle(self._turns)
 
     def take(self, seen: Seen, unfit: Collection[Fault]) -> Fault | None:
         """The fault that is due at this move, and not unfit now; who takes it injects it."""
@@ -118,6 +131,11 @@ class Plan:
             self.injected[Fault.PUBLISHER] += 1
             return True
 
+    def count(self, fault: Fault) -> None:
+        """A walk has injected it by itself."""
+        with self._lock:
+            self.injected[fault] += 1
+
     def give_back(self, seen: Seen, fault: Fault, absent: bool) -> None:
         """It could not be injected now; `absent`: because there is nothing to do it to.
 
@@ -138,5 +156,5 @@ class Plan:
             return {move: len(faults) for move, faults in self.pending.items() if faults}
 
     def _in_turn(self, unfit: Collection[Fault]) -> Fault | None:
-        fit = [fault for fault in IN_TURN if fault in self.kinds and fault not in unfit]
+        fit = [fault for fault in self._turns if fault not in unfit]
         return min(fit, key=lambda fault: self.injected[fault], default=None)

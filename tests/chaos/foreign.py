@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from uuid import uuid4
+from random import Random
+from uuid import UUID
 
 from contrib.site.box.layout import NODES
 from tests.chaos.site import Box
-from tests.e2e.conftest import USER, call, wait_until
+from tests.e2e.conftest import call, wait_until
 from wnodes_lrms.config import Config
 
 _MARK = "urn:wnodes-lrms:machine:1"
@@ -49,7 +50,7 @@ class Foreign:
         networks = call("virsh", "net-list", "--name").split()
         found += [f"network {name} is gone" for name in _NETWORKS if name not in networks]
         for job in self.jobs:
-            if not _runs(job):
+            if not _runs(box, job):
                 found.append(f"plain job {job} does not run any more")
         for file in self.files:
             if not file.is_file() or file.read_text() != _NOTE:
@@ -58,33 +59,33 @@ class Foreign:
 
 
 @contextmanager
-def strangers(box: Box, config: Config) -> Iterator[Foreign]:
+def strangers(box: Box, config: Config, rng: Random) -> Iterator[Foreign]:
     """They are there while this lasts."""
     marks = {"unmarked": "", "other-cluster": ("strangers", "hv1"), "other-node": ("box", "hv9")}
     domains, running = {}, {}
     for name, mark in marks.items():
-        uuid = str(uuid4())
+        uuid = str(UUID(int=rng.getrandbits(128), version=4))
         metadata = mark and _MARKED.format(mark=_MARK, cluster=mark[0], node=mark[1])
         _virsh("create", _DOMAIN.format(name=name, uuid=uuid, metadata=metadata), "--paused")
         domains[uuid] = name
         running[uuid] = next(box.having("qemu-system", uuid))
     for name, bridge in _NETWORKS.items():
         _virsh("net-create", _NETWORK.format(name=name, bridge=bridge))
-    jobs = tuple(_plain_job(node) for node in NODES)
+    jobs = tuple(box.lrms.plain_job(node) for node in NODES)
     files = tuple(path for node in NODES for path in _files(box, config, node))
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(_NOTE)
     try:
         for job in jobs:
-            wait_until(partial(_runs, job), 30, f"plain job {job} runs")
+            wait_until(partial(_runs, box, job), 30, f"plain job {job} runs")
         yield Foreign(domains, running, jobs, files)
     finally:
         for uuid in domains:
             call("virsh", "destroy", uuid, check=False)
         for name in _NETWORKS:
             call("virsh", "net-destroy", name, check=False)
-        call("scancel", *jobs, check=False)
+        box.lrms.cancel(*jobs)
         for file in files:
             with suppress(OSError):
                 file.unlink()
@@ -92,16 +93,9 @@ def strangers(box: Box, config: Config) -> Iterator[Foreign]:
                 file.parent.rmdir()
 
 
-def _runs(job: str) -> bool:
-    return "RUNNING" in call("squeue", "--noheader", f"--jobs={job}", "--format=%T", check=False)
-
-
-def _plain_job(node: str) -> str:
-    return call(
-        *("sbatch", "--parsable", "--chdir=/", "--output=/dev/null", f"--nodelist={node}"),
-        *("--mem=64", "--time=120", "--no-requeue", "--wrap=sleep 7200"),
-        user=USER,
-    ).strip()
+def _runs(box: Box, job: str) -> bool:
+    listed = box.lrms.listing().get(job)
+    return listed is not None and listed.runs
 
 
 def _files(box: Box, config: Config, node: str) -> Iterator[Path]:

@@ -3,11 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+from contrib.site.box.layout import NODES
 from contrib.site.box.process import wait_until
-from tests.chaos.faults import HURT, Fault
+from tests.chaos.faults import HURT, SLOW, Fault
 from tests.chaos.site import Box, bait_of, end, stopped
 from tests.chaos.wire import Seen
 from wnodes_lrms.config import Config
@@ -16,6 +19,10 @@ from wnodes_lrms.model import State
 _AWAY = 1.0  # seconds that a killed daemon is down
 _HUNG = 5.0  # seconds that a frozen one hangs
 _FULL = 2.0  # seconds that a disk is full
+SLOW_FOR = (
+    22.0  # seconds: more than the bridge remembers, less than a starter's or lease's patience
+)
+_LIBRARY = "drmaa"
 
 
 class NothingThereError(Exception):
@@ -29,6 +36,7 @@ class Injector:
         self._box = box
         self._config = config
         self.one = threading.Lock()  # at a time
+        self._locks = {name: threading.Lock() for name in (*map(bait_of, NODES), _LIBRARY)}
         self._acts: dict[Fault, Callable[[Seen], None]] = {
             Fault.COMMIT: self._bait,
             Fault.BAIT: self._bait,
@@ -40,14 +48,30 @@ class Injector:
             Fault.LEASE: lambda seen: self._payload(seen.job, "lease.py"),
             Fault.DISK: self._disk,
             Fault.IMAGE: self._image,
-            Fault.CONTROLLER: lambda _seen: self._freeze("slurmctld"),
+            Fault.CONTROLLER: lambda _seen: self._freeze(box.lrms.controller),
             Fault.HUNG_LIBVIRTD: lambda _seen: self._freeze("libvirtd"),
             Fault.HUNG_QEMU: self._hung_qemu,
+            **{fault: partial(self._slow, fault) for fault in SLOW},
         }
 
     def inject(self, fault: Fault, seen: Seen) -> None:
         """Do it, and return when what was broken is back. Raises NothingThereError."""
         self._acts[fault](seen)
+
+    def lock(self, fault: Fault, node: str) -> threading.Lock:
+        """What is held while it is done there."""
+        return self._locks[_victim(fault, node)] if fault in SLOW else self.one
+
+    @contextmanager
+    def slowed(self, fault: Fault, node: str) -> Iterator[None]:
+        """A bait, or the library, does not answer while this lasts. Raises NothingThereError."""
+        if fault is Fault.LIBRARY:
+            _there(len(self._box.workers()))
+            with self._box.library_hung():
+                yield
+        else:
+            with self._box.frozen(_victim(fault, node)):
+                yield
 
     def unfit(self, seen: Seen, building: int, spared: bool) -> set[Fault]:
         """The faults that would prove nothing at this move, or hurt what must not be hurt.
@@ -81,6 +105,10 @@ class Injector:
         with self._box.frozen(name):
             time.sleep(_HUNG)
 
+    def _slow(self, fault: Fault, seen: Seen) -> None:
+        with self.slowed(fault, seen.node):
+            time.sleep(SLOW_FOR)
+
     def _disk(self, seen: Seen) -> None:
         self._box.fill(seen.node)
         try:
@@ -113,6 +141,14 @@ def corrupt(file: Path) -> None:
     new.chmod(was.st_mode)
     os.utime(new, ns=(was.st_atime_ns, was.st_mtime_ns))
     new.replace(file)
+
+
+def _victim(fault: Fault, node: str) -> str:
+    """Who does not answer after a slow fault on that node."""
+    if fault is Fault.LIBRARY:
+        return _LIBRARY
+    (other,) = (name for name in NODES if name != node)
+    return bait_of(node if fault is Fault.FROZEN else other)
 
 
 def _there(number: int) -> int:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.faults import HURT, Fault, Plan
+from tests.chaos.faults import HURT, SLOW, Fault, Plan
 from tests.chaos.inject import Injector, NothingThereError
 from tests.chaos.wire import At, Seen, heard
 from wnodes_lrms.model import State
 
 # Seconds that a fault waits for another one to be over.
 _TURN, _TURN_OPEN = 10.0, 0.5
+_MOST_SLOW = 2  # of the slow faults for one machine: a walk has its time, too
 _BEING_MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
 
 
@@ -62,6 +63,7 @@ class Referee:
         self._naming = threading.Lock()
         self.faulty: list[str] = []  # what the harness itself could not do
         self.log: Callable[[str], None] = lambda _text: None
+        self.note: Callable[[str], None] = lambda _text: None  # for the log's reader alone
         referee = self
 
         class Handler(socketserver.StreamRequestHandler):
@@ -105,8 +107,13 @@ class Referee:
     @contextmanager
     def naming(self, case: Case) -> Iterator[Callable[[str], None]]:
         """Give the case a job's number or a machine's id before any of its moves is judged."""
+
+        def known(name: str) -> None:
+            self._cases[name] = case
+            self.note(f"{case.name}: has {name}")
+
         with self._naming:
-            yield lambda name: self._cases.__setitem__(name, case)
+            yield known
 
     def knows(self, name: str) -> bool:
         """Whether this is the job or the machine of a walk."""
@@ -130,6 +137,16 @@ class Referee:
         with self.news:
             return bool(self.news.wait_for(true, seconds))
 
+    @contextmanager
+    def slowed(self, case: Case, fault: Fault, node: str) -> Iterator[None]:
+        """A walk has a slow fault of its own there while this lasts."""
+        with self._injector.lock(fault, node):
+            self.plan.count(fault)
+            case.faults.append(fault)
+            self.log(f"{fault} for {case.name} ({node})")
+            with self._injector.slowed(fault, node):
+                yield
+
     def _hear(self, seen: Seen, alive: Callable[[], bool]) -> bool:
         """Whether the bait may go on; False if it was killed."""
         if seen.message:
@@ -148,6 +165,8 @@ class Referee:
         # What may end a machine waits until the walk has come to what it is for.
         spared = case is None or case.hurts > 0 or bool(case.orders)
         unfit = self._injector.unfit(seen, len(building), spared)
+        if case is None or sum(fault in SLOW for fault in case.faults) >= _MOST_SLOW:
+            unfit |= SLOW
         fault = self.plan.take(seen, unfit)
         return fault is None or self._inject(fault, seen, case, alive)
 
@@ -160,6 +179,7 @@ class Referee:
         return False
 
     def _note(self, seen: Seen) -> None:
+        self.note(f"{seen.step} ({seen.node}, job {seen.job}, {seen.machine})")
         with self.news:
             self.moves.append(At(seen, time.monotonic()))
             if seen.new is None:
@@ -172,6 +192,7 @@ class Referee:
         for order in list(case.orders) if case else []:
             if case and order.fits(seen):
                 case.orders.remove(order)
+                self.note(f"{case.name}: does what it waited for at {seen.step}")
                 try:
                     order.act(seen)
                 except Exception as error:  # the walk says it, not the bait's thread
@@ -182,7 +203,9 @@ class Referee:
     ) -> bool:
         kills = fault in (Fault.BAIT, Fault.COMMIT)
         # A move that waits before its commit keeps all others of its bait waiting, so not for long.
-        if not self._injector.one.acquire(timeout=_TURN if seen.done else _TURN_OPEN):
+        lock = self._injector.lock(fault, seen.node)
+        waits = seen.done and fault not in SLOW
+        if not lock.acquire(timeout=_TURN if waits else _TURN_OPEN):
             self.plan.give_back(seen, fault, absent=False)
             return True
         try:
@@ -213,7 +236,7 @@ class Referee:
             if case:
                 case.faults.append(fault)
         finally:
-            self._injector.one.release()
+            lock.release()
         return not kills
 
     def _hurt_all_on(self, node: str, since: float) -> None:

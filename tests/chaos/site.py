@@ -4,6 +4,7 @@ disks, which can be filled up.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,15 +18,15 @@ from pathlib import Path
 
 import tomli_w
 
-from contrib.site.box import main, private
+from contrib.site.box import batch, main, private
 from contrib.site.box.layout import NODES, REPOSITORY, Memory, layout
 from contrib.site.box.part import Part, launch
 from contrib.site.box.process import Processes, started_at, wait_until
+from tests.chaos.lrms import SYSTEMS
 from tests.chaos.wire import VARIABLE
 
 _GRACE = 10  # seconds, in place of the default
-# Of each node, by Slurm's word: walks wait more than they compute, and a plain job has one.
-_CORES = 4
+_LOOK = 0.3  # seconds between two looks for new DRMAA sessions
 _RESTART = 2.0  # seconds after which a part that has ended is started once more
 _DISK = "6g"  # of each node's state folder while the harness runs
 
@@ -39,6 +40,8 @@ class Box:
         self.config = self.site.etc / "chaos.toml"
         self.queue = self.site.spool / "chaos-apel"
         memory = Memory(self.site.root / "state.json")
+        self.system = batch.name(memory)
+        self.lrms = SYSTEMS[self.system]
         self.processes = Processes(memory, self.site.log)
         parts = main.all_parts(self.site, memory, self.processes)
         self.parts = {part.name: part for part in parts}
@@ -80,6 +83,33 @@ class Box:
         self.start(name)
 
     @contextmanager
+    def library_hung(self) -> Iterator[None]:
+        """What holds a DRMAA session hangs while this lasts, new ones too."""
+        over, hung = threading.Event(), set[int]()
+
+        def stop() -> None:
+            while not over.wait(_LOOK):
+                for pid in set(self.workers()) - hung:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                    hung.add(pid)
+
+        thread = threading.Thread(target=stop, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            for pid in hung & set(self.workers()):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def workers(self) -> list[int]:
+        """The processes that hold the baits' DRMAA sessions."""
+        return list(self.having("wnodes_lrms.drmaa_worker"))
+
+    @contextmanager
     def frozen(self, name: str) -> Iterator[None]:
         """The part hangs while this lasts."""
         with stopped(self.pid(name)):
@@ -102,7 +132,7 @@ class Box:
 
     def payload_of(self, job: str, program: str) -> int:
         """The process of a job that runs one of our programs (starter, lease.py); 0 without."""
-        wanted = f"SLURM_JOB_ID={job}".encode()
+        wanted = f"{self.lrms.variable}={job}".encode()
         for pid in self.having(program):
             with suppress(OSError):
                 if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
@@ -115,13 +145,15 @@ class Box:
     def watched(self) -> Iterator[None]:
         """The baits run under watch, each with its state on a disk of its own, while this lasts."""
         state = [self.site.spool / node for node in NODES]
-        self.queue.mkdir(exist_ok=True)
+        shutil.rmtree(self.queue, ignore_errors=True)  # of an earlier run on this site
+        self.queue.mkdir()
         self.config.write_text(self._configuration())
         for node in NODES:
             self.processes.stop(bait_of(node))
-        conf = self.site.slurm_conf.read_text()
+        conf = self.site.slurm_conf.read_text() if self.site.slurm_conf.exists() else ""
         try:
-            self._slurm(conf.replace("CPUs=2 ", f"CPUs={_CORES} "))
+            self._anew(conf, self.lrms.widened(conf))
+            self.lrms.widen()
             for folder in state:
                 self._inside("mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=711", "t", folder)
             for node in NODES:
@@ -138,12 +170,14 @@ class Box:
                 with suppress(AssertionError):
                     self._inside("umount", "--lazy", folder)
             self.parts |= self._plain
-            self._slurm(conf)
+            self._anew(self.lrms.widened(conf), conf)
             for node in NODES:
                 self.start(bait_of(node))
 
-    def _slurm(self, conf: str) -> None:
-        """Start Slurm anew with another configuration."""
+    def _anew(self, was: str, conf: str) -> None:
+        """Start Slurm anew if it is to have another configuration."""
+        if conf == was:
+            return
         parts = ("slurmctld", *(f"slurmd-{node}" for node in NODES))
         for name in reversed(parts):
             self.processes.stop(name)

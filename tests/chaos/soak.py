@@ -19,6 +19,7 @@ import httpx
 
 from contrib.site.box.layout import NODES, REPOSITORY
 from tests.chaos.jobs import Queue
+from tests.chaos.lrms import SYSTEMS
 from tests.chaos.site import Box, bait_of
 from tests.e2e.conftest import FINAL, IMAGE, USER, call, leftovers
 from tests.e2e.occi import USERS, Cloud, Key
@@ -94,7 +95,7 @@ def main() -> int:
 
 def _load(soak: Soak, key: Key, seconds: float) -> None:
     """Jobs and machines for this time, and samples meanwhile."""
-    queue, until = Queue(), time.monotonic() + seconds
+    queue, until = Queue(SYSTEMS["slurm"]), time.monotonic() + seconds
     acts = {"jobs": lambda: _job(queue), "machines": lambda: _machine(key)}
     threads = [
         threading.Thread(target=soak.again_and_again, args=(kind, act, until))

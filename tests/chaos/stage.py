@@ -6,14 +6,16 @@ Whatever a fault may not hurt must come out right; what it may hurt is asked for
 import pwd
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from contrib.site.box.layout import NODES
 from tests.chaos.faults import Fault
+from tests.chaos.inject import SLOW_FOR
 from tests.chaos.jobs import Queue
 from tests.chaos.patience import ForgivenError, Violation, retried, tolerant
 from tests.chaos.referee import Case, Order, Referee
@@ -24,7 +26,9 @@ from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config import Config
 from wnodes_lrms.model import State
 
+_HEALED = 60.0  # seconds after which what a machine has suffered has had its consequences
 _LONG = 240.0  # seconds: a queue, several faults, a bait's grace time
+QUEUED = "waiting for the batch system"
 _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
 
 
@@ -86,6 +90,14 @@ class Stage:
             lambda: not ids & self.box.rows().keys(),
             f"nothing is left of {name}",
         )
+
+    @contextmanager
+    def slowed(self, fault: Fault, node: str = NODES[0]) -> Iterator[Callable[[], bool]]:
+        """A bait or the library does not answer while this lasts; it says whether that is long
+        enough by now."""
+        with self.referee.slowed(self.case, fault, node):
+            end = time.monotonic() + SLOW_FOR
+            yield lambda: time.monotonic() > end
 
     # Batch
 
@@ -180,13 +192,13 @@ class CloudMachine:
 
     def is_(self, state: str) -> "CloudMachine":
         """It must come to be in this state; where it was hurt meanwhile, it is asked again."""
-        asked = time.monotonic()
+        asked = begun = time.monotonic()
 
         def reached() -> bool:
             nonlocal asked
             if self.state == state and (state != "active" or self._runs()):
                 return True
-            hurt = self.stage.case.hurt > asked - 20 or self.excused
+            hurt = self.stage.case.hurt > begun - _HEALED or self.excused
             if hurt and time.monotonic() > asked + 10:
                 asked = time.monotonic()
                 self.again(state)
@@ -196,9 +208,14 @@ class CloudMachine:
         return self
 
     def sleep(self) -> None:
-        """The guest puts itself to sleep, once nobody waits for its word."""
+        """The guest puts itself to sleep, once it takes logins and nobody waits for its word."""
         asleep = "(sleep 1; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &"
-        self.machine.try_ssh(asleep)
+
+        def told() -> object:
+            done = tolerant(lambda: self.machine.try_ssh(asleep).returncode == 0)
+            return done or self.stage.case.hurts
+
+        self.stage.wait(told, lambda: f"takes logins: {self.describe()}")
 
     def _runs(self) -> bool:
         """Whether the bait has it running: what is being stopped is active to its user, too."""
@@ -247,6 +264,21 @@ class CloudMachine:
         """Whether the machine was hurt: then an action may not fit its state any more."""
         return self.stage.case.hurts > 0 or self.excused
 
+    def boot_id(self) -> str:
+        """Of the kernel that runs in it."""
+        return retried(self.machine.boot_id)
+
+    def stays(self, state: str) -> None:
+        """It must be in that state now, unless it was hurt, or nobody can tell."""
+        now = tolerant(lambda: self.state)
+        if now not in (None, state) and not self.stage.case.hurts:
+            raise Violation(f"machine {self.machine.id} stays {state}: {self.describe()}")
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether its lease waits in the batch system."""
+        return self.machine.message.startswith(QUEUED)
+
     def moves(self) -> list[At]:
         """The moves that it has made."""
         return self.stage.referee.of(self.machine.id)
@@ -280,9 +312,9 @@ class CloudMachine:
         return next((at.seen.job for at in reversed(moves) if at.seen.job), "")
 
     def cancel_lease(self, _seen: Seen | None = None) -> None:
-        """scancel of its lease's job, by an administrator."""
+        """Its lease's job is cancelled, by an administrator."""
         number = self.lease()
-        retried(lambda: call("scancel", number))
+        retried(lambda: self.stage.box.lrms.cancel(number))
 
     def delete(self) -> None:
         """Delete it: nothing is left."""

@@ -1,4 +1,4 @@
-"""What is really there: by libvirt, the kernel, Slurm, the folders and the ledgers themselves."""
+"""What is really there: by libvirt, kernel, batch system, folders, and ledgers themselves."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,10 +61,10 @@ def _networks(_box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:
                 yield f"DHCP lease on {name}: {' '.join(line.split())}"
 
 
-def _jobs(_box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
-    for line in call("squeue", "--noheader", "--format=%i %j %T").splitlines():
-        if line.split()[0] not in strangers.jobs:
-            yield f"job {line}"
+def _jobs(box: Box, _config: Config, strangers: Foreign) -> Iterator[str]:
+    for job in box.lrms.listing().values():
+        if job.number not in strangers.jobs and not job.over:
+            yield f"job {job.number} {job.name} {job.state}"
 
 
 def _ledgers(box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:

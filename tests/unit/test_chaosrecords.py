@@ -1,12 +1,14 @@
 """The fault harness judges records rightly: what it misses, nobody finds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from bait.life import MOVES
-from tests.chaos.faults import Fault, Plan, every_move
+from tests.chaos.faults import SLOW, Fault, Plan, every_move
+from tests.chaos.jobs import Listed, Queue
 from tests.chaos.records import judge, published, runs
 from tests.chaos.wire import At, Seen
 from wnodes_lrms.model import Kind, State
@@ -94,7 +96,7 @@ def test_each_move_of_the_product_gets_each_fault_that_fits() -> None:
     plan = Plan(every_move())
     for move, faults in plan.pending.items():
         assert {Fault.COMMIT, Fault.BAIT, Fault.LIBVIRTD, None} <= set(faults)
-        assert (Fault.BRIDGE in faults) == (move[0] is Kind.CLOUD)
+        assert ({Fault.BRIDGE, *SLOW} <= set(faults)) == (move[0] is Kind.CLOUD)
     for kind, old, new in ((Kind.BATCH, S.READY, S.ENDING), (Kind.CLOUD, S.STARTING, S.READY)):
         assert Fault.QEMU in plan.pending[kind, old, new]
         assert {Fault.STARTER, Fault.LEASE} & set(plan.pending[kind, old, new])
@@ -109,3 +111,34 @@ def test_a_fault_is_taken_once_and_can_be_given_back() -> None:
     assert plan.take(seen, {Fault.BAIT}) is None
     assert plan.take(seen, ()) is Fault.BAIT
     assert plan.injected.total() == 1
+
+
+def test_a_seed_says_which_fault_comes_first() -> None:
+    def order(seed: int) -> list[object]:
+        return [*Plan(every_move(), rng=Random(seed)).pending.values()]  # noqa: S311
+
+    assert order(1) == order(1) != order(2)
+
+
+class Lists:
+    """A batch system that lists these."""
+
+    listed: Mapping[str, Listed]
+
+    def listing(self) -> Mapping[str, Listed]:
+        return self.listed
+
+
+def test_a_lease_that_ran_in_two_jobs_is_found() -> None:
+    lrms = Lists()
+    queue = Queue(lrms)
+    for listing in (
+        [Listed("7", "wnodes-lease-a", "R", runs=True), Listed("8", "wnodes-lease-b", "Q")],
+        [Listed("8", "wnodes-lease-b", "R", runs=True), Listed("9", "twice", "R", runs=True)],
+    ):
+        lrms.listed = {job.number: job for job in listing}
+        queue.jobs(fresh=True)
+        assert queue.doubled() == []
+    lrms.listed = {"9": Listed("9", "wnodes-lease-a", "R", runs=True)}
+    queue.jobs(fresh=True)
+    assert queue.doubled() == ["wnodes-lease-a has run in the jobs 7, 9"]

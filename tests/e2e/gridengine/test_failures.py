@@ -46,7 +46,7 @@ def test_a_wrong_checksum_is_tried_again_and_then_in_error(submit: Submit) -> No
     bad = Part(source=GOOD.disk.source, sha256="0" * 64)
     with variant("changed_debian_x86_64", disk=bad) as tag:
         job = submit("echo ran", image=tag).in_error(200)
-        for words in ("checksum", "try 2 of 3", "try 3 of 3", "in error state"):
+        for words in ("checksum", "try 2 of 3", "try 3 of 3", "error state"):
             assert words in job.error
         assert "wnodes_tries=2" in call("qstat", "-j", job.number)
         the_queues_take_other_jobs(submit)

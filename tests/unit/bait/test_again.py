@@ -22,6 +22,10 @@ class Operators(Batch):
         super().__init__()
         self.done: list[str] = []
         self.refuses = False
+        self.once = False
+
+    def runs_once(self, job: str) -> bool:  # noqa: ARG002 (the protocol's)
+        return self.once
 
     def requeue(self, job: str) -> None:
         if self.refuses:
@@ -56,20 +60,32 @@ def test_a_job_is_tried_again_a_few_times_and_then_held(node: Node, operators: O
         bait = failed(node, operators, restart)
         acts += [answer["act"] for answer in again(bait.engine, JobId("7"), UID)]
     assert acts == [
+        "asks the batch system for another run: try 2 of 3",
         "requeued: try 2 of 3",
+        "asks the batch system for another run: try 3 of 3",
         "requeued: try 3 of 3",
+        "asks the batch system for a hold",
         "held: an operator releases it when the cause is mended",
     ]
     assert operators.done == ["requeue 7", "requeue 7", "hold 7: no room"]
     assert acts[-1] in [event.what for event in node.ledger.events("7")]
 
 
-def test_it_is_said_before_it_is_done(node: Node, operators: Operators) -> None:
+def test_what_was_decided_is_said_after_the_batch_system_has_agreed(
+    node: Node, operators: Operators
+) -> None:
     answers = again(failed(node, operators).engine, JobId("7"), UID)
-    assert "act" in next(answers)
+    assert next(answers) == {"act": "asks the batch system for another run: try 2 of 3"}
     assert operators.done == []
-    assert list(answers) == []
+    assert next(answers) == {"act": "requeued: try 2 of 3"}
     assert operators.done == ["requeue 7"]
+
+
+def test_a_job_that_runs_but_once_is_promised_nothing(node: Node, operators: Operators) -> None:
+    operators.once = True
+    with pytest.raises(RejectedError, match=r"^it was submitted with `qsub -r n`$"):
+        list(again(failed(node, operators).engine, JobId("7"), UID))
+    assert operators.done == []
 
 
 def test_only_the_owner_may_ask(node: Node, operators: Operators) -> None:
@@ -106,6 +122,9 @@ def test_a_batch_system_that_refuses_or_is_away(node: Node, operators: Operators
     operators.refuses = True
     with pytest.raises(UnknownError, match="Unauthorized"):
         list(again(bait.engine, JobId("7"), UID))
+    said = [event.what for event in node.ledger.events("7")]
+    assert said[-1] == "not tried again: qrerun: Unauthorized Request"
+    assert not any(what.startswith("requeued") for what in said)
     operators.jobs = None
     with pytest.raises(UnknownError, match="does not answer"):
         list(again(bait.engine, JobId("7"), UID))

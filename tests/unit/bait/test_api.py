@@ -500,16 +500,25 @@ def test_a_key_that_cannot_be_read_is_the_baits_own_fault(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "status"),
-    [(RejectedError("Slurm refuses: no\nsuch account"), 422), (UnknownError("away"), 503)],
+    ("fault", "status", "said"),
+    [
+        (RejectedError("no\nsuch account"), 422, "no; such account"),
+        (UnknownError("away"), 503, "away"),
+        (
+            RejectedError("sbatch: error: 2084", told="it is refused"),
+            422,
+            f"it is refused (the node's administrator finds more in the bait's log, under {LEASE})",
+        ),
+    ],
 )
-def test_what_the_batch_system_says_is_passed_on(
-    site: Site, fault: WnodesError, status: int
+def test_what_the_batch_system_says_is_passed_on_in_words(
+    site: Site, caplog: pytest.LogCaptureFixture, fault: WnodesError, status: int, said: str
 ) -> None:
     site.queue.fault = fault
     answer = site.client().post("/leases", json={"token": site.token()})
     assert answer.status_code == status
-    assert answer.json() == {"error": " ".join(str(fault).split())}
+    assert answer.json() == {"error": said}
+    assert any(LEASE in line and str(fault) in line for line in caplog.messages) == bool(fault.told)
     assert ("retry-after" in answer.headers) == (status == 503)
 
 

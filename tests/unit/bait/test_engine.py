@@ -408,7 +408,7 @@ def name_is_taken(_node: Node) -> None:
         (wrong_checksum, "checksum"),
         (full, "disk full on node hv1"),
         (overlay_can_not_be_made, "can.t be copied"),
-        (name_is_taken, "libvirt can't start the machine.*already exists"),
+        (name_is_taken, r"the node's libvirt can't start the machine \(.* bait's log, under 7\)$"),
     ],
 )
 def test_each_failure_is_said_and_leaves_nothing(

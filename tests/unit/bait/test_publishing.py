@@ -16,7 +16,7 @@ from bait import outbox, publishing
 from bait.clock import Moment
 from bait.ledger import Ledger
 from bait.publishing import due, publish, told
-from bait.usage import Clock, Subject, Usage, follow, usages
+from bait.usage import Clock, Subject, Usage, follow, stop, usages
 from tests.unit.bait.apelrecords import records
 from tests.unit.bait.conftest import an_order
 from tests.unit.bait.test_apel import ENDED, RUNS
@@ -132,6 +132,21 @@ def test_the_end_is_told_of_a_machine_that_did_not_run_on(site: Site) -> None:
     assert [r["Status"] for r in site.records()] == ["started", "completed"]
 
 
+def test_the_end_is_told_once_of_a_machine_that_was_lost(site: Site) -> None:
+    """Its clock stands from when it was last seen; its usage is closed once it has been ended."""
+    site.life("a", *RUN)
+    ledger = site.ledger()
+    with ledger.store.change() as db:
+        stop(db, "a", Moment(START + 8.0, "boot", 8.0))
+    ledger.close()
+    site.life("a", (State.STOPPING, 9.0))
+    assert site.publish() == []
+    site.life("a", (State.STOPPED, 12.0))
+    site.publish()
+    assert site.publish() == []
+    assert [(r["Status"], r["WallDuration"]) for r in site.records()] == [("completed", "8")]
+
+
 def test_only_cloud_machines_that_ran_are_told_of(site: Site) -> None:
     site.life("batch", *RUN, (None, 9.0), kind=Kind.BATCH)
     site.life("starting", (State.STARTING, 0.0))
@@ -171,6 +186,7 @@ def test_the_ledger_knows_which_message_a_usage_is_in(site: Site) -> None:
         (replace(ENDED, sent=ENDED.wall + ENDED.held), True),
         (replace(ENDED, sent=told(ENDED)), False),
         (replace(ENDED, kind=Kind.BATCH), False),
+        (replace(ENDED, ended=None), False),  # lost, and being ended
     ],
 )
 def test_what_is_due(usage: Usage, is_due: bool) -> None:

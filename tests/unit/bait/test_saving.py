@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pytest_mock import MockerFixture
@@ -70,12 +71,15 @@ def test_a_disk_that_would_read_another_file_is_not_saved(
         argv = ["create", "-q", "-f", "qcow2", "-o", option, str(disk), "64k"]
     subprocess.run(["qemu-img", *argv], check=True)
     stopped.cloud.save(ID, TAG)
-    assert "is no image of this node's" in str(done(stopped)["failed"])
+    assert "its disk refers to a file that is no image (" in str(done(stopped)["failed"])
     assert not list(folder(stopped).iterdir())
 
 
 def test_what_reads_a_users_disk_has_no_others(
-    stopped: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A disk may make qemu-img do what it likes: not as root, nor as who has all VMs' disks."""
     taken = tmp_path / "bin" / "qemu-img"
@@ -84,7 +88,8 @@ def test_what_reads_a_users_disk_has_no_others(
     taken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{taken.parent}:{os.environ['PATH']}")
     stopped.cloud.save(ID, TAG)
-    assert done(stopped)["failed"] == {TAG: f"qemu-img: {NOBODY.pw_uid}"}
+    assert TAG in cast("dict[str, str]", done(stopped)["failed"])
+    assert f"qemu-img: {NOBODY.pw_uid}" in caplog.messages
 
 
 def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
@@ -177,7 +182,11 @@ def no_disk(site: Site, _mocker: MockerFixture) -> None:
 
 @pytest.mark.parametrize(
     ("break_it", "message"),
-    [(full, "No space"), (no_folder, "File exists|Not a directory"), (no_disk, "No such file")],
+    [
+        (full, "the node can't write the image: its disk is full (the node's"),
+        (no_folder, "the node can't write the image (the node's"),
+        (no_disk, "the node can't write the image (the node's"),
+    ],
 )
 def test_what_fails_is_said_leaves_nothing_and_can_be_tried_again(
     stopped: Site,
@@ -189,7 +198,7 @@ def test_what_fails_is_said_leaves_nothing_and_can_be_tried_again(
     stopped.cloud.save(ID, TAG)
     told = done(stopped)
     assert isinstance(told["failed"], dict)
-    assert any(part in told["failed"][TAG] for part in message.split("|"))
+    assert told["failed"][TAG].startswith(message)
     assert told["tags"] == []
     if folder(stopped).is_dir():
         assert list(folder(stopped).iterdir()) == []

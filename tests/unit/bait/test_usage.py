@@ -265,6 +265,17 @@ def test_a_cold_restart_goes_on_with_the_usage_of_its_lease(ledger: Ledger, time
     assert only(ledger).wall == 23.0
 
 
+def test_a_cold_restart_of_a_machine_that_was_lost_counts_on(ledger: Ledger, time: Time) -> None:
+    begun(ledger, cloud_row(), State.READY)
+    time.passes(10)
+    ledger.stop_clock("c", ago=3)
+    time.passes(20)
+    goes(ledger, "c", State.BUILDING, State.STARTING, State.READY)
+    time.passes(10)
+    goes(ledger, "c", State.STOPPING)
+    assert counts(ledger) == (17.0, 0.0, Clock.RUNS)
+
+
 def test_a_cold_restart_that_fails_ends_the_usage(ledger: Ledger, time: Time) -> None:
     begun(ledger, cloud_row(), State.READY)
     time.passes(10)

@@ -1,5 +1,6 @@
 """guestlink.py: declared files, between a folder of the node and one that is the machine's."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from hooks.batch import NoMachineError
-from hooks.guestlink import Guest, stage_in, stage_out
+from hooks.guestlink import Guest, stage_in, stage_out, why_none
 
 pytestmark = pytest.mark.integration
 
@@ -16,11 +17,18 @@ pytestmark = pytest.mark.integration
 class Folder(Guest):
     """A machine whose commands run here: the working directory's name means another folder."""
 
-    def __init__(self, node: Path, machine: Path) -> None:
+    def __init__(self, node: Path, machine: Path, tar: str = "tar") -> None:
+        self.tar = tar
+        # Root may write anywhere; a machine's user may not.
+        self.as_user = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+        self.folder = str(node.parent)
         self.names = (shlex.quote(str(node)), shlex.quote(str(machine)))
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sh", "-c", command.replace(*self.names)], **streams)
+        environment = {"PATH": "/usr/bin:/bin"}  # the machine's own
+        command = command.replace(*self.names).replace("tar ", f"{self.tar} ", 1)
+        words = [*self.as_user, "sh", "-c", command]
+        return subprocess.Popen(words, env=environment, **streams)
 
 
 @pytest.fixture
@@ -40,6 +48,76 @@ def test_declared_files_travel_in(folders: tuple[Path, Path]) -> None:
     assert (machine / "sub" / "a b").read_text() == "x"
     assert (machine / "-rf").read_text() == "y"
     assert not (machine / "other").exists()
+
+
+def test_options_that_a_user_has_for_tar_leave_nothing_out(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, machine = folders
+    monkeypatch.setenv("TAR_OPTIONS", "--exclude=*.o")
+    (node / "a.o").write_text("x")
+    stage_in(Folder(node, machine), str(node), ["."])
+    assert (machine / "a.o").read_text() == "x"
+
+
+@pytest.mark.parametrize("tar", ["tar", "busybox tar"])
+def test_what_is_read_only_or_declared_twice_travels_in(
+    folders: tuple[Path, Path], tar: str
+) -> None:
+    node, machine = folders
+    (node / "in" / "sub").mkdir(parents=True)
+    (node / "in" / "sub" / "file").write_text("x")
+    (node / "in" / "sub" / "file").chmod(0o440)
+    (node / "in" / "sub").chmod(0o555)
+    names = ["./in/", "in//sub", "in", "in/sub/file"]
+    stage_in(Folder(node, machine, tar), str(node), names)
+    assert (machine / "in" / "sub" / "file").read_text() == "x"
+    assert (machine / "in" / "sub" / "file").stat().st_mode & 0o777 == 0o440
+    assert (machine / "in" / "sub").stat().st_mode & 0o777 == 0o555
+
+
+def test_what_the_job_has_not_changed_comes_over_nothing_newer(
+    folders: tuple[Path, Path],
+) -> None:
+    """Seen: a folder that went both ways brought back the job's own output, empty as it was."""
+    node, machine = folders
+    for name in ("job.out", "neighbours", "both", "ours", "same", "gone"):
+        (node / name).write_text("old")
+        os.utime(node / name, (1e9, 1e9))
+    guest = Folder(node, machine)
+    stage_in(guest, str(node), ["."])
+    for name in ("job.out", "neighbours", "both"):
+        (node / name).write_text("of the node")
+    for name in ("both", "ours", "new"):
+        (machine / name).write_text("of the job")
+    (node / "gone").unlink()
+    assert stage_out(guest, str(node), ["."]) == []
+    assert {path.name: path.read_text() for path in node.iterdir()} == {
+        "job.out": "of the node",
+        "neighbours": "of the node",
+        "both": "of the job",
+        "ours": "of the job",
+        "new": "of the job",
+        "same": "old",
+        "gone": "old",
+    }
+
+
+def test_the_jobs_own_output_stays_the_file_that_is_open(folders: tuple[Path, Path]) -> None:
+    node, machine = folders
+    guest = Folder(node, machine)
+    (node / "job.err").write_text("so far\n")
+    number = os.dup(2)
+    try:
+        with (node / "job.err").open("ab") as errors:
+            os.dup2(errors.fileno(), 2)
+        stage_in(guest, str(node), ["."])
+        assert stage_out(guest, str(node), ["."]) == []
+        os.write(2, b"one more\n")
+    finally:
+        os.dup2(number, 2)
+        os.close(number)
+    assert (node / "job.err").read_text() == "so far\none more\n"
 
 
 def test_a_declared_file_that_is_not_there_is_refused_for_good(folders: tuple[Path, Path]) -> None:
@@ -104,8 +182,30 @@ def test_results_named_like_options_come_back(folders: tuple[Path, Path]) -> Non
     assert (node / "--help").read_text() == "x"
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (
+            255,
+            "u@10.0.0.2: Permission denied (publickey).",
+            "its SSH server does not know the job's",
+        ),
+        (255, "ssh: connect to host 10.0.0.2 port 22: Connection refused", "does not run"),
+        (255, "ssh: connect to host 10.0.0.2 port 22: Connection timed out", "can't be reached"),
+        (255, "kex_exchange_identification: banner line 1", "does not let the job in"),
+        (127, "", "needs sh and tar"),
+    ],
+)
+def test_why_there_is_no_session_is_told_in_words(status: int, said: str, words: str) -> None:
+    told = why_none(status, said)
+    assert words in told
+    assert not said or said not in told
+
+
 class Hostile(Guest):
     """A machine whose root answers with a stream of their own making."""
+
+    folder = "/nowhere"
 
     def __init__(self, command: str) -> None:
         self.command = command

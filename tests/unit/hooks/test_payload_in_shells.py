@@ -23,7 +23,20 @@ from tests.unit.conftest import eventually
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
-BUSYBOX = ("sh", "setsid", "cat", "mv", "env", "setpriv", "sleep", "tar", "rm", "true", "echo")
+BUSYBOX = (
+    "sh",
+    "setsid",
+    "cat",
+    "mv",
+    "env",
+    "setpriv",
+    "mkdir",
+    "sleep",
+    "tar",
+    "rm",
+    "true",
+    "echo",
+)
 SHELLS = [
     pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} here"))
     for name in ("dash", "bash", "busybox")
@@ -133,6 +146,18 @@ def test_how_a_script_ends_is_known(
     assert (guest / "end").read_text() == f"{end}\n"
     how, number = end.split()
     assert done.returncode == int(number) + (128 if how == "signal" else 0)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["HUP", "TERM", "USR1"])
+def test_a_signal_for_all_of_the_users_processes_loses_no_end(
+    tmp_path: Path, shell: str, name: str
+) -> None:
+    """As of `kill -TERM -1`, which on the node reaches nothing that a job depends on."""
+    guest = bundled(tmp_path, f"kill -{name} $PPID; sleep 0.1; kill -{name} $$")
+    run(guest, programs(tmp_path / "bin", shell))
+    number = getattr(signal, f"SIG{name}")
+    assert (guest / "end").read_text() == f"signal {number:d}\n"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -291,6 +316,25 @@ def test_the_working_directory_may_have_any_name(
     guest = bundled(tmp_path, "touch here", workdir=folder)
     assert run(guest, programs(tmp_path / "bin", shell)).returncode == 0
     assert (folder / "here").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_folders_for_temporary_files_are_there(tmp_path: Path, shell: str) -> None:
+    """Batch systems make one for each job on its node: TMPDIR=/tmp/5.1.all.q."""
+    names = {"TMPDIR": "5.1 all.q/$x", "TMP": "node/job", "TEMP": "nowhere"}
+    folders = {name: tmp_path / folder for name, folder in names.items()}
+    for name in ("TMPDIR", "TMP"):
+        folders[name].mkdir(parents=True)
+    script = 'echo "$TMPDIR"; echo "$TMP"; echo "$TEMP"; : >"$TMPDIR/made"'
+    guest = bundled(tmp_path, script, environment={k: str(v) for k, v in folders.items()})
+    shutil.rmtree(tmp_path / "5.1 all.q")
+    shutil.rmtree(tmp_path / "node")
+    (tmp_path / "node").write_text("in the machine nothing can be made below that name")
+    done = run(guest, programs(tmp_path / "bin", shell))
+    said = done.stdout.decode().splitlines()
+    assert said == [str(folders["TMPDIR"]), "/tmp", str(folders["TEMP"])], done.stderr
+    assert (folders["TMPDIR"] / "made").exists()
+    assert (guest / "end").read_text() == "exit 0\n"
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

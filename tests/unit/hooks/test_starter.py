@@ -5,6 +5,7 @@
 """
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -33,7 +34,7 @@ open(LOG, "a").write(" ".join(words) + chr(10))
 while words[0].startswith("-"):
     if words[0] == "-O":
         sys.exit(0)
-    words = words[2:] if words[0] in ("-o", "-F") else words[1:]
+    words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
 for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
@@ -79,6 +80,7 @@ class Stage:
         self.guest = folder / "guest"
         self.work = folder / "work"
         self.machine = folder / "machine"  # the machine's own working directory
+        self.path = f"{folder}/bin:/usr/bin:/bin"  # of the node's programs
         for each in (self.guest, self.work, self.machine, folder / "bin"):
             each.mkdir()
         self.program("ssh", FAKE_SSH.replace("LOG", repr(str(folder / "ssh.log"))))
@@ -119,7 +121,8 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
     def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
             "import sys; from hooks import baitlink, batch, payload, starter, watch;"
-            f"batch.END_PATIENCE = 0.2; payload.GUEST = {str(self.guest)!r};"
+            f"batch.PATH = {self.path!r}; batch.END_PATIENCE = 0.2;"
+            f"payload.GUEST = {str(self.guest)!r};"
             "baitlink.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
         )
@@ -127,11 +130,10 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
         return subprocess.Popen(
             [*argv, *words],
             cwd=self.work,
-            env={"PATH": f"{self.folder}/bin:/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-            | self.environment,
+            env={"PATH": self.path, "PYTHONPATH": str(ROOT)} | self.environment,
             stdin=more.pop("stdin", subprocess.DEVNULL),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=more.pop("stdout", subprocess.PIPE),
+            stderr=more.pop("stderr", subprocess.PIPE),
             text=True,
             **more,
         )
@@ -173,6 +175,58 @@ def test_a_script_may_name_its_own_interpreter(stage: Stage) -> None:
     assert (process.communicate(timeout=15)[0], process.returncode) == ("a b\n", 4)
 
 
+def test_what_the_job_has_set_for_its_own_programs_changes_none_of_the_starters(
+    stage: Stage,
+) -> None:
+    """Seen: an ssh in a folder of the user's, before all others."""
+    theirs = stage.folder / "theirs"
+    theirs.mkdir()
+    for name in ("ssh", "scontrol"):
+        (theirs / name).write_text("#!/bin/sh\nexit 3\n")
+        (theirs / name).chmod(0o755)
+    stage.environment = {"PATH": f"{theirs}:/usr/bin:/bin", "SITE": "box"}
+    stage.says(stage.ready)
+    code, out, errors = stage.run('echo "$PATH $SITE"')
+    assert (code, out) == (0, f"{theirs}:/usr/bin:/bin box\n"), errors
+
+
+@pytest.mark.parametrize(("script", "end"), [("true", 1), ("exit 7", 7)])
+def test_output_that_can_not_be_written_is_said(stage: Stage, script: str, end: int) -> None:
+    """On the node the script's own writing would fail; here it has been taken from it."""
+    stage.says(stage.ready)
+    with Path("/dev/full").open("wb") as full:
+        job = stage.start(f"echo to nowhere; echo by the way >&2; {script}", stdout=full)
+    _, errors = job.communicate(timeout=15)
+    assert job.returncode == end
+    assert errors == (
+        "by the way\nwnodes: job 7: standard output: 11 bytes could not be written:"
+        " No space left on device\n"
+    )
+
+
+def test_errors_that_can_not_be_written_are_the_jobs_failure(stage: Stage) -> None:
+    stage.says(stage.ready)
+    with Path("/dev/full").open("wb") as full:
+        job = stage.start("echo kept; echo lost >&2; exit 0", stderr=full)
+    out, _ = job.communicate(timeout=15)
+    assert (job.returncode, out) == (1, "kept\n")
+
+
+def test_output_beyond_the_jobs_own_limit_is_said(stage: Stage, tmp_path: Path) -> None:
+    """A process on the node would die of it (SIGXFSZ); ssh did, and with it the whole job."""
+    stage.says(stage.ready)
+    with (tmp_path / "out").open("wb") as out:
+        job = stage.start(
+            "head -c 5000 /dev/zero; exit 7",
+            stdout=out,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        )
+    _, errors = job.communicate(timeout=15)
+    assert job.returncode == 7, errors
+    assert (tmp_path / "out").stat().st_size == 4096
+    assert "standard output: 904 bytes could not be written: File too large" in errors
+
+
 def test_a_command_runs_as_it_stands(stage: Stage) -> None:
     stage.says(stage.ready)
     process = stage.begin("command", "/bin/sh", "-c", 'echo "$0: $1"; exit 6', "it", "a b")
@@ -199,7 +253,7 @@ def test_what_a_machine_says_of_the_scripts_end_has_a_grammar(said: str, is_an_e
     assert bool(ENDS.fullmatch(said)) is is_an_end
 
 
-@pytest.mark.parametrize("name", ["USR1", "USR2", "TERM", "HUP"])
+@pytest.mark.parametrize("name", ["USR1", "USR2", "TERM", "HUP", "ABRT", "URG", "WINCH", "VTALRM"])
 def test_a_signal_reaches_the_script(stage: Stage, name: str) -> None:
     stage.says(stage.ready)
     process = stage.start(f"trap 'echo got; exit 5' {name}; echo up; while :; do sleep 0.05; done")
@@ -283,9 +337,32 @@ def test_a_job_that_may_not_be_requeued_ends_and_nothing_else_is_promised(
     assert (code, out) == (1, "")
     assert errors.splitlines() == [
         f"wnodes: job 7: {FAILED['message']}",
-        "wnodes: job 7: not tried again: it was submitted with --no-requeue",
+        "wnodes: job 7: not tried again: it may not run again (--no-requeue, or the site's rule)",
     ]
     assert [line for line in stage.scontrol if line.startswith("requeue")] == []
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_what_slurm_refuses_is_not_promised(stage: Stage, retry: bool) -> None:
+    stage.program("scontrol", "#!/bin/sh\necho 'Job is pending\nexecution' >&2\n[ $2 = show ]\n")
+    stage.says(FAILED | {"retry": retry})
+    code, out, errors = stage.run("echo never")
+    assert (code, out) == (1, "")
+    assert errors.splitlines() == [
+        f"wnodes: job 7: {FAILED['message']}",
+        "wnodes: job 7: not tried again: Slurm refuses: Job is pending execution",
+    ]
+
+
+def test_slurm_may_end_the_job_before_it_has_answered(stage: Stage) -> None:
+    """All of the job's processes get SIGTERM: scontrol, and who waits for it."""
+    stage.program(
+        "scontrol", "#!/bin/sh\n[ $1 = requeue ] || exit 0\nkill -TERM $$ $PPID\nexit 0\n"
+    )
+    stage.says(FAILED)
+    code, _out, errors = stage.run("echo never")
+    assert code == -signal.SIGTERM
+    assert errors.splitlines()[1:] == ["wnodes: job 7: requeued: try 2 of 3"]
 
 
 def test_a_bait_that_is_away_hangs_or_breaks_off_is_said(stage: Stage) -> None:
@@ -398,7 +475,7 @@ def ignore_all() -> None:
         signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
 
 
-@pytest.mark.parametrize("name", FORWARDED)
+@pytest.mark.parametrize("name", sorted({*FORWARDED} - {"URG", "WINCH"}))  # nobody dies of these
 def test_to_die_is_to_die_of_that_signal(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
     done = subprocess.run(
@@ -451,17 +528,22 @@ def installed(tmp_path: Path) -> Path:
 def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed: Path) -> None:
     stage.program("scontrol", "#!/bin/sh\nexit 1\n")  # else it waits to be ended
     stage.says(FAILED)
-    program = [sys.executable, "-I", "-S", str(installed / "starter.py")]
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import batch, starter;"
+        f"batch.PATH = {stage.path!r}; starter.main(*sys.argv[1:])"
+    )
+    program = [sys.executable, "-I", "-S", "-c", code]
     job = ["slurm", f"{stage.folder}/%n.sock", "2", "7", "hv1", "script", "/bin/sh", "/dev/null"]
     done = subprocess.run(
         [*program, *job],
         cwd="/",
-        env={"PATH": f"{stage.folder}/bin:/usr/bin:/bin"},
+        env={},
         capture_output=True,
         text=True,
         timeout=15,
     )
-    said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: requeued: try 2 of 3\n"
+    refused = "not tried again: Slurm refuses: exit code 1"
+    said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: {refused}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 

@@ -28,7 +28,7 @@ from occi_bridge.schema import (
     USERDATA,
 )
 from occi_bridge.validate import Changes, New
-from occi_bridge.wire import Definition, Entity, OcciError, Value
+from occi_bridge.wire import Definition, Entity, OcciError, Value, named_in
 from wnodes_lrms.config import Grant, Template
 
 NET = "00000000-0000-4000-8000-000000000001"
@@ -145,10 +145,12 @@ class Memory:
             if new.kind == COMPUTE and len(machines) >= self.machines_allowed:
                 raise OcciError(403, f"quota of machines: {self.machines_allowed} of them used")
             for link in new.links:
-                self._at(user, str(link.attributes[TARGET]))
+                with named_in("a link"):
+                    self._at(user, str(link.attributes[TARGET]))
             for end in (SOURCE, TARGET):
                 if end in new.attributes:
-                    self._at(user, str(new.attributes[end]))
+                    with named_in("a link"):
+                        self._at(user, str(new.attributes[end]))
             made = self._made(user, new)
             for link in new.links:
                 source = {SOURCE: made.path}
@@ -296,7 +298,8 @@ class Memory:
 
     def _linked(self, user: User, path: str, links: Sequence[New]) -> Entity:
         for link in links:
-            self._at(user, str(link.attributes[TARGET]))
+            with named_in("a link"):
+                self._at(user, str(link.attributes[TARGET]))
             self._made(user, replace(link, attributes={**link.attributes, SOURCE: path}))
         return self._whole(user, self._at(user, path))
 

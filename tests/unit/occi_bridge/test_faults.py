@@ -107,19 +107,19 @@ def machine(client: Client) -> str:
         ("POST", "/compute/x", TITLE, 404, "there is nothing at /compute/x"),
         ("POST", "/compute/x?action=stop", STOP, 404, "there is nothing at /compute/x"),
         ("DELETE", "/compute/x", "", 404, "there is nothing at /compute/x"),
-        ("POST", "/mine/", "X-OCCI-Location: /compute/x", 404, "there is nothing at /compute/x"),
+        ("POST", "/mine/", "X-OCCI-Location: /compute/x", 400, "there is nothing at /compute/x"),
         (
             "POST",
             "/resource_tpl/small/",
             "X-OCCI-Location: /compute/x",
-            404,
+            400,
             "nothing at /compute/x",
         ),
         (
             "POST",
             "/compute/",
             category(COMPUTE) + 'Link: </network/x>; rel="y"',
-            404,
+            400,
             "there is nothing at /network/x",
         ),
         # methods
@@ -179,7 +179,7 @@ def test_refused(
             "POST",
             "",
             category("http://wnodes-lrms.invalid/occi/os_tpl#small_linux_x86_64", "mixin"),
-            409,
+            400,
             "can only be given when it is created",
         ),
     ],
@@ -202,7 +202,7 @@ def test_refused_on_a_machine(
 
 def test_refused_attributes_leave_no_half_a_machine(client: Client) -> None:
     content = category(COMPUTE) + f'Link: </network/{NET}>; rel="x"\nLink: </network/no>; rel="x"\n'
-    assert asked(client, "POST", "/compute/", content)[0] == 404
+    assert asked(client, "POST", "/compute/", content)[0] == 400
     assert listed(client, "/compute/") == listed(client, "/networkinterface/") == []
 
 

@@ -242,7 +242,7 @@ def test_the_model_in_json() -> None:
     assert kind["location"] == "/compute/"
     assert f"{INFRA}/compute/action#save" in kind["actions"]
     assert kind["attributes"]["occi.compute.architecture"] == {
-        "mutable": True,
+        "mutable": False,
         "required": False,
         "type": "string",
         "pattern": "^(x86|x64)$",
