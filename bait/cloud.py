@@ -17,7 +17,7 @@ from bait.hypervisor import UNSEEN
 from bait.jobs import Jobs
 from bait.leasejobs import LeaseJobs
 from bait.ledger import Ledger, Row
-from bait.plan import AT_REST, Act, Action
+from bait.plan import Act, Action
 from bait.saving import Saver
 from bait.volumes import Pool
 from bait.works import Works
@@ -226,9 +226,7 @@ class Cloud:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
-        """An administrator ends the machine; its disk is kept. Raises ConflictError if it rests."""
-        if row.state in AT_REST:
-            raise ConflictError(f"the machine is {row.state}: nothing of it runs, its disk is kept")
+        """An administrator ends the machine; its disk is kept."""
         self.life.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row, how: str) -> None:

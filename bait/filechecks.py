@@ -70,7 +70,7 @@ def unreachable(where: str, credentials: str | None = None) -> str | None:
             return f"HTTP {answer.status_code}"
     except OSError as error:
         return error.strerror or str(error)
-    except (httpx.HTTPError, httpx.InvalidURL, WnodesError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, WnodesError) as error:
         return str(error)
     return None
 

@@ -75,7 +75,7 @@ def read(source: str, fits: Fits = any_size, *, credentials: str | None = None) 
             yield from answer.iter_raw(_CHUNK)
     except httpx.HTTPStatusError as error:
         raise WnodesError(f"image source {source}: HTTP {error.response.status_code}") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # the last: http_proxy is odd
         told = (
             f"image source {source}: it can't be fetched: its server does not answer as it should"
         )

@@ -72,7 +72,7 @@ def test_a_domain_that_dies(alice: Cloud, key: Key) -> None:
     machine = alice.machine(key=key).wait("active")
     machine.ssh("echo kept > /root/kept; sync")
     call("virsh", "destroy", str(machines()[0]["id"]))
-    machine.wait("inactive")
+    machine.wait("inactive", saying="ended by hand on its node")
     wait_until(lambda: not leases(), 20, "its lease is freed")
     machine.act("start")
     machine.wait("active")

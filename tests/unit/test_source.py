@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bait import filechecks
 from tests.unit.conftest import Web
 from wnodes_lrms import source
 from wnodes_lrms.errors import WnodesError
@@ -90,3 +91,16 @@ def test_a_file_that_has_no_end(tmp_path: Path) -> None:
         file.write(b"x")
     with pytest.raises(WnodesError, match="grew"):
         list(pieces)
+
+
+@pytest.mark.parametrize("proxy", ["socks9://site:hunter2@proxy.invalid:1", "http://u:hunter2@h:x"])
+def test_a_proxy_that_is_none_is_said_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(WnodesError, match=r"image source http://images.invalid/disk: ") as caught:
+        source.sha256("http://images.invalid/disk")
+    assert "hunter2" not in str(caught.value)
+    said = filechecks.unreachable("http://images.invalid/disk")
+    assert said
+    assert "hunter2" not in said

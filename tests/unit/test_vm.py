@@ -46,6 +46,14 @@ def test_an_id_is_one_in_any_case(bait: BaitStandIn) -> None:
     assert done.stdout == f"machine {ID} of job 7 has ended; its disk is kept\n"
 
 
+@pytest.mark.parametrize("state", ["stopped", "hibernated", "failed"])
+def test_what_rests_is_said_to_and_not_to_be_gone(bait: BaitStandIn, state: str) -> None:
+    bait.answers["machines"] = {"machines": [MACHINE | {"job": "", "state": state}]}
+    done = wnodes("vm", "destroy", ID)
+    assert (done.exit_code, bait.asked[1:]) == (0, [])
+    assert done.stdout == f"machine {ID} is {state} already; its disk is kept\n"
+
+
 def test_a_batch_machine_leaves_nothing(bait: BaitStandIn) -> None:
     bait.answers["machines"] = {"machines": [MACHINE | {"kind": "batch", "ends": None}]}
     assert wnodes("vm", "destroy", ID).stdout == f"machine {ID} of job 7 is gone\n"

@@ -16,6 +16,7 @@ from wnodes_lrms.model import Kind, State
 
 app = typer.Typer(help="The machines of this node.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="a machine's id, or the beginning of it", metavar="ID")]
+_AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
 _RUNS = frozenset(  # states in which there is a domain
     {
         *(State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP, State.STOPPING),
@@ -55,6 +56,9 @@ def destroy(machine: Id, config: ConfigFile = None) -> None:
     """End a machine at once. A job hears why, and is held; a cloud machine keeps its disk."""
     loaded = load(config)
     row = _one(loaded, machine)
+    if row["kind"] == Kind.CLOUD and row["state"] in _AT_REST:
+        line(f"machine {row['id']} is {row['state']} already; its disk is kept")
+        return
     path = control.sockets(loaded)[row["node"]]
     control.ask(path, _ANSWER, op="destroy", machine=row["id"])
     kept = "has ended; its disk is kept" if row["kind"] == Kind.CLOUD else "is gone"

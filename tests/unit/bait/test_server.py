@@ -30,7 +30,6 @@ from wnodes_lrms.model import State, machine_id
 pytestmark = needs_root
 DAEMON = pwd.getpwnam("daemon")
 ID = machine_id("box", "7", 0)
-MINE = str(an_order().machine)  # a cloud user's
 
 CALLER = """
 import socket, sys
@@ -448,15 +447,6 @@ def test_a_listing_has_nothing_of_a_users_data(site: Site, door: Door) -> None:
     (machine,) = answer["machines"]
     assert json.loads(machine["spec"])["dn"]
     assert "c2VjcmV0" not in json.dumps(answer)
-
-
-def test_an_administrator_ends_no_machine_that_rests(site: Site, door: Door) -> None:
-    site.runs()
-    assert door.ask(op="destroy", machine=MINE) == [{"ok": True, "end": True}]
-    site.reaches(State.STOPPED)
-    (answer,) = door.ask(op="destroy", machine=MINE)
-    assert answer["error"] == "the machine is stopped: nothing of it runs, its disk is kept"
-    assert site.disk().exists()
 
 
 @pytest.mark.parametrize("by", [1e18, -1e18, float("nan"), float("inf"), "tomorrow"])
