@@ -282,6 +282,22 @@ def test_what_is_shown_is_what_is(house: Household) -> None:
         house.service.create(ANNAS, New(schema.COMPUTE, (), {architecture: "x86"}))
     with refused(400, name, "this one is eth0"):
         house.create(ANNAS, links=[link_to("/network/private", **{name: "eth7"})])
+    refusals = (
+        ("/network/private", "allocation", "dynamic", "static in network private"),
+        ("/network/private", "gateway", "10.1.0.3", "10.1.0.1 in network private"),
+        ("/network/public", "allocation", "static", "dynamic in network public"),
+        ("/network/public", "gateway", "10.1.0.1", "none in network public"),
+    )
+    for target, key, wish, said in refusals:
+        with refused(400, key, said):
+            house.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": wish})])
+    good = {"allocation": "static", "gateway": "10.1.0.1"}
+    own = {f"occi.networkinterface.{key}": value for key, value in good.items()}
+    [card] = house.create(ANNAS, links=[link_to("/network/private", **own)]).links
+    assert own.items() <= card.attributes.items()
+    for wish in ("dynamic", "static"):  # and there is no address
+        with refused(400, "occi.network.allocation"):
+            house.create(ANNAS, schema.NETWORK, occi__network__allocation=wish)
     two = [link_to("/network/private", **{name: "eth0"}), link_to("/network/public")]
     links = house.create(ANNAS, links=two).links
     assert [link.attributes[name] for link in links] == ["eth0", "eth1"]
