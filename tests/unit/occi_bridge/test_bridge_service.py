@@ -738,11 +738,13 @@ def test_a_bridge_without_a_driver_for_long_takes_no_changes(house: Household) -
 
 
 def test_a_database_that_is_away_is_said(
-    tmp_path: Path, make_house: Callable[..., Household]
+    tmp_path: Path, make_house: Callable[..., Household], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What the database's driver says, names of hosts and users, is for the log."""
     house = make_house(f"sqlite:///{tmp_path}/nowhere/bridge.sqlite")
-    with refused(503, "database"):
+    with refused(503, "the service's database does not answer; nothing was changed"):
         house.service.locations(ANNAS, None)
+    assert "database: unable to open database file" in caplog.messages
     assert house.db.revision() != house.db.revision()
 
 
