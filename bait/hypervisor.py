@@ -413,7 +413,7 @@ def _fault(
     what: str, error: libvirt.libvirtError, kind: type[WnodesError] = WnodesError
 ) -> WnodesError:
     """What libvirt has not done: the whole for the log, in words for users."""
-    told = libvirtwords.told(f"the node's libvirt {what}", error)
+    told = libvirtwords.told(f"the node's libvirt {what}", str(error))
     return kind(f"libvirt {what}: {error}", told=told)
 
 

@@ -1,12 +1,10 @@
 """What libvirt's errors mean, in words for the owner of a VM.
 
 libvirt, and QEMU through it, speak to whoever runs the node, in texts that change with versions.
-Where the cause of one is known it has a sentence here; any other is in the bait's log alone.
+Where the cause of one is known it has a sentence here; any other is in the bait's log alone. Pure.
 """
 
 import re
-
-import libvirt
 
 # libvirt's text, or QEMU's within it, and what it means. The first that fits is taken.
 _CAUSES = (
@@ -29,16 +27,9 @@ _CAUSES = (
     (r"timed out|[Tt]imeout|cannot acquire", "its QEMU does not answer in time"),
     (r"monitor|exited", "its QEMU ended at once"),
 )
-_CODES = {
-    libvirt.VIR_ERR_NO_MEMORY: "the node has too little memory for it",
-    libvirt.VIR_ERR_NO_NETWORK: "a network of it is not there on the node",
-    libvirt.VIR_ERR_OPERATION_TIMEOUT: "its QEMU does not answer in time",
-}
 
 
-def told(what: str, error: libvirt.libvirtError) -> str:
+def told(what: str, said: str) -> str:
     """What could not be done, and why as far as that is known."""
-    cause = _CODES.get(error.get_error_code()) or next(
-        (words for text, words in _CAUSES if re.search(text, str(error))), None
-    )
+    cause = next((words for text, words in _CAUSES if re.search(text, said)), None)
     return f"{what}: {cause}" if cause else what

@@ -25,6 +25,7 @@ from wnodes_lrms.errors import UnknownError
 Result = TypeVar("Result")
 
 _BUSY = 10.0  # seconds that a writer waits for others
+_AWAY = "the service's database does not answer"
 _ATTEMPTS = 5
 _ROLLED_BACK = "40"  # SQLSTATEs of a transaction that was in another one's way, or a deadlock's
 _LOST = (sqlite3.Error, psycopg.Error, OSError)
@@ -197,9 +198,9 @@ def _faults() -> Iterator[None]:
         state = getattr(error.orig, "sqlstate", None) or ""
         if state.startswith(_ROLLED_BACK):
             raise _BetweenError from error
-        raise UnknownError(f"database: {_said(error)}") from error
+        raise UnknownError(f"database: {_said(error)}", told=_AWAY) from error
     except SQLAlchemyError as error:
-        raise UnknownError(f"database: {_said(error)}") from error
+        raise UnknownError(f"database: {_said(error)}", told=_AWAY) from error
 
 
 def _said(error: SQLAlchemyError) -> str:

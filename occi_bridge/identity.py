@@ -164,7 +164,9 @@ class Authenticator:
                 fqans, until = attributes.fqans, min(until, attributes.until)
             user = await asyncio.to_thread(self._authorize, dn, fqans)
         except UnknownError as error:
-            return _Verdict(DeniedError(503, str(error), dn, fqans), now)
+            if error.told:
+                log.error("%s", error)
+            return _Verdict(DeniedError(503, error.told or str(error), dn, fqans), now)
         except RejectedError as error:
             return _Verdict(DeniedError(403, str(error), dn, fqans), max(until, now + 1))
         return _Verdict(user, until)

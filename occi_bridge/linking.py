@@ -126,6 +126,7 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
         raise OcciError(409, f"/network/{on.id} is down")
     desk.db.lock(desk.link, f"network {net.name}")
     _check_name(desk, machine, new)
+    _check_given(net, new)
     _check_once(desk, machine, net)
     _check_node(desk, machine, net)
     row = Interface(
@@ -153,6 +154,19 @@ def _check_name(desk: Desk, machine: Compute, new: New) -> None:
     own = f"eth{len(rows.read(desk.link, Interface, there, of == machine.uid))}"
     if new.attributes.get(name, own) != own:
         raise OcciError(400, f"{name}: this one is {own}; leave it out")
+
+
+def _check_given(net: Net, new: New) -> None:
+    """Gateway and allocation are the network's."""
+    name, ours = "occi.networkinterface", net.subnet and KINDS[net.kind].addresses
+    own = {
+        f"{name}.gateway": str(net.gateway or ""),
+        f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
+    }
+    for key, value in own.items():
+        wish = str(new.attributes.get(key, value)).partition("/")[0]
+        if wish != value:
+            raise OcciError(400, f"{key}: {value or 'none'} in network {net.name}; leave it out")
 
 
 def _check_once(desk: Desk, machine: Compute, net: Net) -> None:

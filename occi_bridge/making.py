@@ -131,6 +131,10 @@ def _network(desk: Desk, new: New) -> Network:
         name = "occi.network.gateway"
         if not subnet or ip_of(name, gateway) not in subnet:
             raise OcciError(400, f"{name}: {gateway} is not in the network's address range")
+    allocation = new.attributes.get("occi.network.allocation")
+    if allocation == "dynamic" or (allocation and not subnet):
+        said = "addresses in a network of yours are static, and need occi.network.address"
+        raise OcciError(400, f"occi.network.allocation: {said}")
     row = Network(
         **own,  # type: ignore[arg-type]
         name=networks.own_name(str(own["uid"])),

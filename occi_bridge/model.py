@@ -16,15 +16,16 @@ class Attribute:
     """An attribute that a category defines.
 
     `set_by` tells who gives it its value: "client" at any time; "creator" the client, but only
-    when the entity is made; "service" never the client. The last two are immutable in OCCI's
-    terms. `values` are the only ones allowed, () for any; `form` is a regular expression that a
-    string must match as a whole, and `meaning` says in words what is wanted then. Numbers lie
-    between `least` and `most`, both included; a string has at most `longest` characters.
+    when the entity is made; "service" never the client; "nobody": OCCI has it, and here is nothing
+    of the kind. All but the first are immutable in OCCI's terms. `values` are the only ones
+    allowed, () for any; `form` is a regular expression that a string must match as a whole, and
+    `meaning` says in words what is wanted then. Numbers lie between `least` and `most`, both
+    included; a string has at most `longest` characters.
     """
 
     name: str
     type: Literal["string", "integer", "number"] = "string"
-    set_by: Literal["client", "creator", "service"] = "client"
+    set_by: Literal["client", "creator", "service", "nobody"] = "client"
     required: bool = False
     values: tuple[str, ...] = ()
     default: Value | None = None

@@ -46,7 +46,8 @@ def account(folder: str, pool: str, dn: str, *, by_vo: bool) -> str:
         finally:
             os.close(lock)
     except OSError as error:
-        raise UnknownError(f"pool accounts in {folder}: {error.strerror}") from error
+        told = "the service's pool accounts can't be looked at now"
+        raise UnknownError(f"pool accounts in {folder}: {error.strerror}", told=told) from error
 
 
 def _members(place: Path, pool: str) -> list[Path]:

@@ -84,6 +84,8 @@ def definitions(kind: Kind, mixins: Iterable[Mixin]) -> dict[str, Attribute]:
 def definition(model: Model, known: Mapping[str, Attribute], kind: Kind, name: str) -> Attribute:
     """The definition of an attribute. Raises OcciError 400, with a hint where it belongs."""
     if name in known:
+        if known[name].set_by == "nobody":
+            raise OcciError(400, f"{name}: this service has nothing of the kind; leave it out")
         return known[name]
     for mixin in model.mixins.values():
         own = {attribute.name for attribute in mixin.attributes} | set(mixin.renames)

@@ -110,8 +110,8 @@ KINDS = (
             Attribute(CORES, "integer", least=1, most=_NUMBER_MOST),
             Attribute("occi.compute.hostname"),
             Attribute(MEMORY, "number", least=1 / 1024, most=_NUMBER_MOST),
-            Attribute("occi.compute.share", "integer", set_by="service"),
-            Attribute("occi.compute.speed", "number", set_by="service"),
+            Attribute("occi.compute.share", "integer", set_by="nobody"),
+            Attribute("occi.compute.speed", "number", set_by="nobody"),
             *_state("occi.compute", "active", "inactive", "suspended", "error"),
         ),
         RESOURCE,
@@ -124,7 +124,7 @@ KINDS = (
         "Network",
         (
             *_RESOURCE,
-            Attribute("occi.network.vlan", "integer", set_by="service"),
+            Attribute("occi.network.vlan", "integer", set_by="nobody"),
             Attribute("occi.network.label"),
             *_state("occi.network", "active", "inactive", "error"),
         ),
@@ -154,7 +154,7 @@ KINDS = (
         (
             *_LINK,
             Attribute("occi.storagelink.deviceid", set_by="creator"),
-            Attribute("occi.storagelink.mountpoint", set_by="service"),
+            Attribute("occi.storagelink.mountpoint", set_by="nobody"),
             *_state("occi.storagelink", "active", "inactive", "error"),
         ),
         LINK,

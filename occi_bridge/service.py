@@ -4,6 +4,7 @@ Nothing here asks a node. Wishes are rows; the driver is woken and carries them 
 """
 
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeVar
@@ -27,6 +28,7 @@ from occi_bridge.validate import Changes, New
 from occi_bridge.wire import Definition, Entity, OcciError, Value
 from wnodes_lrms.errors import UnknownError
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _UNHEARD = 30.0  # seconds without any bait's answer after which changes are refused
@@ -312,4 +314,5 @@ def _away() -> Iterator[None]:
     try:
         yield
     except UnknownError as error:
-        raise OcciError(503, f"{error}; nothing was changed", _RETRY) from error
+        log.error("%s", error)
+        raise OcciError(503, f"{error.told or error}; nothing was changed", _RETRY) from error

@@ -8,6 +8,7 @@ leaf only would take a revoked user's proxy. In a folder without any, nothing is
 import contextlib
 import contextvars
 import datetime
+import functools
 import logging
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 from cryptography import x509
 
+from wnodes_lrms import canames
 from wnodes_lrms.errors import ConfigError, WnodesError
 
 _CA_FILE = re.compile(r"([0-9a-f]{8})\.[0-9]+")
@@ -107,7 +109,10 @@ def server_context(
     the certificate has expired.
     """
     _check(certificate, key)
-    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    listed = has_crls(ca_dir)
+    bare = functools.partial(Context, ssl.PROTOCOL_TLS_SERVER)
+    # Browsers come to the services that do not require a certificate.
+    context = bare() if require else canames.naming(bare, canames.names(ca_dir))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0  # a resumed session would come without its chain
@@ -120,7 +125,7 @@ def server_context(
     context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
     if proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
-    if has_crls(ca_dir):
+    if listed:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     return context
 

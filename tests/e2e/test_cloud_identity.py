@@ -254,7 +254,7 @@ def test_another_user_sees_and_touches_nothing(alice: Cloud, bob: Cloud) -> None
     assert bob.ask("POST", f"{machine.path}?action=stop", stop).status_code == 404
     link = {"kind": f"{INFRA}#storagelink"}
     ends = {"occi.core.source": machine.path, "occi.core.target": volume}
-    assert bob.ask("POST", "/storagelink/", link | {"attributes": ends}).status_code == 404
+    assert bob.ask("POST", "/storagelink/", link | {"attributes": ends}).status_code == 400
     for kind in ("compute", "storage"):
         assert bob.locations(f"/{kind}/") == []
     bob.ask("DELETE", "/compute/")  # deletes all that is his: nothing

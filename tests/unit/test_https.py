@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from contrib.site.box.ca import Credential, proxy
+from contrib.site.box.ca import Authority, Credential, proxy
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
-from wnodes_lrms import https, names, tls
+from wnodes_lrms import canames, https, names, tls
 from wnodes_lrms.errors import ConfigError, WnodesError
 
 DAY = 86400.0
@@ -386,6 +387,44 @@ def test_a_new_crl_holds_at_once_also_for_who_is_connected(
         eventually(lambda: refused(service, grid.alice))
         assert ends(kept.sock)
         assert service.ask(grid.user("Bob"))["names"][0] == f"{BASE}/CN=Bob"
+
+
+def named(service: Service, version: str) -> set[str]:
+    """The CAs that a client is told."""
+    argv = ["openssl", "s_client", version, "-nameopt", "RFC2253"]
+    argv += ["-connect", f"127.0.0.1:{service.port}"]
+    done = subprocess.run(argv, input="", capture_output=True, check=False, text=True, timeout=20)
+    _, told, rest = done.stdout.partition("Acceptable client certificate CA names\n")
+    lines = takewhile(lambda line: not line.startswith(("Client", "Requested")), rest.splitlines())
+    return set(lines) if told else set()
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_clients_are_told_whose_certificates_serve(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(https, "_LOOK", 0.02)
+    first = {"CN=Box CA,O=Box,C=IT"}
+    with serving(grid) as service:
+        assert named(service, version) == first
+        another = Authority.make(f"{BASE}/CN=Another", grid.key)
+        another.install(grid.certificates)
+        eventually(lambda: named(service, version) == first | {"CN=Another,O=Box,C=IT"})
+        assert service.ask(grid.alice)["names"][0] == f"{BASE}/CN=Alice"
+    with serving(grid, proxies=False, require=True) as service:
+        assert named(service, version) == set()
+
+
+def test_as_many_names_of_cas_as_all_clients_take(
+    grid: Grid, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    [own] = canames.names(str(grid.certificates))
+    (grid.certificates / "00000000.0").write_text("nonsense")
+    (grid.certificates / "00000001.0").symlink_to("nowhere")
+    assert canames.names(str(grid.certificates)) == [own]
+    monkeypatch.setattr(canames, "_MOST", len(own))
+    assert canames.names(str(grid.certificates)) == []
+    assert "clients are not told them" in caplog.text
 
 
 def test_a_new_host_certificate_is_taken_and_a_broken_one_is_not(

@@ -282,6 +282,22 @@ def test_what_is_shown_is_what_is(house: Household) -> None:
         house.service.create(ANNAS, New(schema.COMPUTE, (), {architecture: "x86"}))
     with refused(400, name, "this one is eth0"):
         house.create(ANNAS, links=[link_to("/network/private", **{name: "eth7"})])
+    refusals = (
+        ("/network/private", "allocation", "dynamic", "static in network private"),
+        ("/network/private", "gateway", "10.1.0.3", "10.1.0.1 in network private"),
+        ("/network/public", "allocation", "static", "dynamic in network public"),
+        ("/network/public", "gateway", "10.1.0.1", "none in network public"),
+    )
+    for target, key, wish, said in refusals:
+        with refused(400, key, said):
+            house.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": wish})])
+    good = {"allocation": "static", "gateway": "10.1.0.1"}
+    own = {f"occi.networkinterface.{key}": value for key, value in good.items()}
+    [card] = house.create(ANNAS, links=[link_to("/network/private", **own)]).links
+    assert own.items() <= card.attributes.items()
+    for wish in ("dynamic", "static"):  # and there is no address
+        with refused(400, "occi.network.allocation"):
+            house.create(ANNAS, schema.NETWORK, occi__network__allocation=wish)
     two = [link_to("/network/private", **{name: "eth0"}), link_to("/network/public")]
     links = house.create(ANNAS, links=two).links
     assert [link.attributes[name] for link in links] == ["eth0", "eth1"]
@@ -722,11 +738,13 @@ def test_a_bridge_without_a_driver_for_long_takes_no_changes(house: Household) -
 
 
 def test_a_database_that_is_away_is_said(
-    tmp_path: Path, make_house: Callable[..., Household]
+    tmp_path: Path, make_house: Callable[..., Household], caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What the database's driver says, names of hosts and users, is for the log."""
     house = make_house(f"sqlite:///{tmp_path}/nowhere/bridge.sqlite")
-    with refused(503, "database"):
+    with refused(503, "the service's database does not answer; nothing was changed"):
         house.service.locations(ANNAS, None)
+    assert "database: unable to open database file" in caplog.messages
     assert house.db.revision() != house.db.revision()
 
 

@@ -259,6 +259,7 @@ ENDS: dict[str, Value] = {"occi.core.source": "/compute/c", "occi.core.target": 
         ((COMPUTE,), {"occi.core.title": "x" * 1025}, 400, "occi.core.title: longer than 1024"),
         ((COMPUTE,), {"occi.core.title": "a\nb"}, 400, "occi.core.title: control characters"),
         ((COMPUTE,), {"occi.core.id": "../x"}, 400, "occi.core.id: «../x» is not 1 to 64"),
+        ((COMPUTE,), {"occi.compute.speed": 2.0}, 400, "nothing of the kind"),
         ((COMPUTE,), {"occi.compute.architecture": "arm"}, 400, "«arm» is none of x86, x64"),
         ((COMPUTE,), {"occi.compute.state": "active"}, 400, "state: is set by the service alone"),
         ((COMPUTE,), {"occi.no.such": 1}, 400, "occi.no.such: a compute has no such attribute"),
@@ -435,6 +436,12 @@ def test_a_rendering_can_be_sent_back() -> None:
         (COMPUTE, IMAGE, SMALL, MINE), {**entity.attributes, "occi.compute.state": "active"}
     )
     assert validate.replace(MODEL, body, entity).mixins == (IMAGE, SMALL, MINE)
+
+
+def test_what_is_nowhere_here_is_not_passed_over() -> None:
+    for change in (validate.replace, validate.update):
+        with pytest.raises(OcciError, match=r"occi\.compute\.speed: this service has nothing"):
+            change(MODEL, Body((COMPUTE,), {"occi.compute.speed": 2.0}), machine(IMAGE, SMALL))
 
 
 STOP = f"{INFRA}/compute/action#stop"
