@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT_KEYS = "/root/.ssh/authorized_keys"
+HOSTS = "/etc/hosts"
 USER_DATA = "/etc/wnodes/user-data"  # an image that wants it runs it at its first boot
 
 
@@ -24,6 +25,12 @@ class Wish:
     ssh_keys: tuple[str, ...]
     user_data: str  # base64
     kvm: bool  # whether the appliance may use it
+
+
+def with_own_name(hosts: bytes, name: str) -> bytes:
+    """An /etc/hosts (hosts(5)) in which the VM's own name has an address, whatever its network."""
+    kept = [line for line in hosts.splitlines() if line.split()[:1] != [b"127.0.1.1"]]
+    return b"\n".join([*kept, f"127.0.1.1 {name}".encode(), b""])
 
 
 def inject(wish: Wish) -> None:
@@ -39,6 +46,8 @@ def inject(wish: Wish) -> None:
     try:
         _mount(guest)
         guest.write("/etc/hostname", f"{wish.hostname}\n")
+        had = guest.read_file(HOSTS) if guest.is_file(HOSTS) else b""
+        guest.write(HOSTS, with_own_name(had, wish.hostname))
         if wish.ssh_keys:
             guest.mkdir_p("/root/.ssh")
             guest.chmod(0o700, "/root/.ssh")

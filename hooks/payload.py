@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shlex
+import stat
 import tarfile
 import time
 from collections.abc import Mapping
@@ -40,18 +41,22 @@ STARTED = int(time.time())  # seconds since the epoch
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
-{temporary}{limits}
-exec env -i -- {environment} {command} >&4 2>&{errors} 4>&- 5>&-
+{limits}
+{temporary}exec {niceness}env -i -- {environment} {command} {streams} 4>&- 5>&-
 """
-# Where programs put temporary files, by the first of these that is set (Python's tempfile); batch
-# systems and sites make such a folder for each job on its node.
+# Where programs put temporary files, by the first of these that is set (Python's tempfile). Batch
+# systems and sites make such a folder for each job on its node; so it is made in the machine, too,
+# or /tmp, all of which is the job's, is in its place.
 TEMPORARY = ("TMPDIR", "TMP", "TEMP")
-MADE = '{name}={folder}; mkdir -p -- "${name}" 2>/dev/null; [ -w "${name}" ] || {name}=/tmp\n'
+MADE = (
+    '{name}={folder}; [ -d "${name}" ] || (umask 077; mkdir -p -- "${name}") 2>/dev/null; '
+    '[ -w "${name}" ] || {name}=/tmp\n'
+)
 # env takes a program with a = in its path for a variable; these take none. setpriv is util-linux's,
 # and Debian's busybox has it in nice's place.
 BY_ITS_NAME = "$(command -v setpriv || echo nice -n 0) -- "
 
-# The soft limits that are the job's, as sh's ulimit has them, and the bytes of its units: those of
+# The limits that are the job's, as sh's ulimit has them, and the bytes of its units: those of
 # POSIX, which bash has as sh. Where the machine's hard limit is lower, that is all there is.
 LIMITS = (
     *((resource.RLIMIT_CPU, "t", 1), (resource.RLIMIT_NOFILE, "n", 1)),
@@ -59,10 +64,26 @@ LIMITS = (
     *((resource.RLIMIT_DATA, "d", 1024), (resource.RLIMIT_STACK, "s", 1024)),
     *((resource.RLIMIT_MEMLOCK, "l", 1024), (resource.RLIMIT_AS, "v", 1024)),
 )
-LIMIT = '{{ ulimit -S -{flag} {value} || ulimit -S -{flag} "$(ulimit -H -{flag})"; }} 2>/dev/null'
+LIMIT = (
+    '{{ ulimit -S -{flag} {soft} || ulimit -S -{flag} "$(ulimit -H -{flag})"; '
+    "ulimit -H -{flag} {hard}; }} 2>/dev/null"
+)
 
+NULL = os.makedev(1, 3)  # the device /dev/null (Linux's devices.txt)
+
+# The script can open its output by name, /dev/stdout, as it could a file of its own. What an SSH
+# server gives may be pipes of root's, or sockets: then a pipe of the owner's stands before each.
 RUN = """exec 4>&1 5>&2 2>{guest}/said
 trap : HUP INT QUIT TERM USR1 USR2 ALRM
+relays=
+for stream in {outputs}; do
+    (: >>/proc/self/fd/$stream) && continue
+    pipe={guest}/stream$stream
+    mkfifo -m 600 $pipe
+    cat <$pipe >&$stream 4>&- 5>&- &
+    relays="$relays $! "
+    eval "exec $stream>$pipe"
+done 2>/dev/null
 setsid sh {guest}/start
 status=$?
 if [ $status -gt 128 ] && [ -s {guest}/said ]
@@ -71,7 +92,7 @@ else echo exit $status
 fi >{guest}/end
 kill -KILL -$(cat {guest}/pid)
 
-spared= pid=$$
+spared=$relays pid=$$
 while [ "$pid" -gt 0 ]; do
     spared="$spared $pid " parent=0
     while read -r key value; do
@@ -90,6 +111,8 @@ while [ "$left" ] && [ $tries -lt 100 ]; do
         if [ -O "$folder" ] && kill -KILL "$pid"; then left=yes spared="$spared $pid "; fi
     done
 done
+exec 4>&- 5>&-
+wait $relays # all that has been written is on its way
 exit $status
 """
 
@@ -134,13 +157,38 @@ def boot_id() -> str:
 
 
 def limits() -> str:
-    """What sets the soft limits that this process has."""
+    """What sets the limits that this process has."""
     lines = []
     for number, flag, unit in LIMITS:
-        soft = resource.getrlimit(number)[0]
-        value = "unlimited" if soft == resource.RLIM_INFINITY else soft // unit
-        lines.append(LIMIT.format(flag=flag, value=value))
+        soft, hard = (
+            "unlimited" if limit == resource.RLIM_INFINITY else limit // unit
+            for limit in resource.getrlimit(number)
+        )
+        lines.append(LIMIT.format(flag=flag, soft=soft, hard=hard))
     return "\n".join(lines)
+
+
+def is_null(stream: int) -> bool:
+    """Whether a stream of this process leads to /dev/null."""
+    state = os.fstat(stream)
+    return stat.S_ISCHR(state.st_mode) and state.st_rdev == NULL
+
+
+def streams() -> tuple[str, str]:
+    """Where the script's streams lead to in the machine, where SSH's output is 4 and its errors 5;
+    and which of these two that is.
+
+    What is nothing on the node is nothing there: programs do otherwise with a pipe, as input above
+    all. Two streams of SSH keep no order between them: a file that both go to is one stream.
+    """
+    errors = 4 if os.path.sameopenfile(1, 2) else 5
+    leads = [
+        "</dev/null" if is_null(0) else "",
+        ">/dev/null" if is_null(1) else ">&4",
+        "2>/dev/null" if is_null(2) else f"2>&{errors}",
+    ]
+    outputs = [number for number in (4, 5) if any(word.endswith(f"&{number}") for word in leads)]
+    return " ".join(leads).strip(), " ".join(map(str, outputs))
 
 
 def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
@@ -150,28 +198,26 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
     variables = environment() | folders
-    # Those that are on the node are in the machine, too, or /tmp in their place.
-    there = {
-        name: shlex.quote(variables.pop(name))
-        for name in TEMPORARY
-        if os.path.isdir(variables.get(name, ""))
-    }
-    assigned = shlex.join(f"{key}={value}" for key, value in variables.items())
+    made = {name: shlex.quote(variables.pop(name)) for name in TEMPORARY if variables.get(name)}
+    assigned = [shlex.join(f"{key}={value}" for key, value in variables.items())]
+    assigned += [f'{name}="${name}"' for name in made]
     umask = os.umask(0o077)
     os.umask(umask)
-    # Two streams of SSH keep no order between them: a file that both go to is one stream.
-    errors = 4 if os.path.sameopenfile(1, 2) else 5
+    leads, outputs = streams()
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
     start = START.format(
         umask=f"{umask:04o}",
         workdir=shlex.quote(workdir),
         limits=limits(),
-        temporary="".join(MADE.format(name=name, folder=there[name]) for name in there),
-        environment=" ".join([assigned, *(f'{name}="${name}"' for name in there)]),
+        temporary="".join(MADE.format(name=name, folder=made[name]) for name in made),
+        niceness=f"nice -n {niceness} " if niceness > 0 else "",
+        environment=" ".join(assigned),
         command=BY_ITS_NAME + shlex.join(argv) if "=" in argv[0] else shlex.join(argv),
-        errors=errors,
+        streams=leads,
         guest=GUEST,
     )
-    ours = {"start": os.fsencode(start), "run": RUN.format(guest=GUEST, boot=boot_id()).encode()}
+    run = RUN.format(guest=GUEST, boot=boot_id(), outputs=outputs)
+    ours = {"start": os.fsencode(start), "run": run.encode()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, data in {**files, **ours}.items():

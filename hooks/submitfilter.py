@@ -16,6 +16,7 @@ REFUSED = 255  # qsub: "Your job has been administratively rejected"
 # qsub(1B): its options, with those that take a value.
 OPTIONS = "a:A:b:c:C:d:D:e:EfF:hIj:J:k:K:l:L:m:M:nN:o:p:P:q:r:S:t:T:u:v:Vw:W:xXz"
 _WISH = re.compile(r"(?:^|,)other=vm:([^,]*)")
+_MEANT = re.compile(r"(?:^|,)(other=\W*vm\b[^,]*)", re.IGNORECASE)  # …=VM:tag, …=vm=tag
 _IMAGE = re.compile(r"(?:^|,)WNODES_IMAGE(?:=([^,]*))?(?=,|$)")
 _VM = re.compile(r"(?:^|,)vm=([^,]*)")
 _NODES = re.compile(r"(?:^|,)nodes=([^,]*)")
@@ -47,6 +48,8 @@ def refusal(given: list[tuple[str, str]], tags: set[str], environment: str = "")
     """
     resources = [value for option, value in given if option == "-l"]
     for value in resources:
+        if (found := _MEANT.search(value)) and not _WISH.search(value):
+            return f"«{found[1]}» asks for no image: write -l other=vm:TAG, in lower case"
         if found := _VM.search(value):
             return f"Torque knows no resource «vm»: give -l other=vm:{found[1]}"
     asked = [found[1] for value in resources if (found := _WISH.search(value))]

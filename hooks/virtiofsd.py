@@ -225,8 +225,12 @@ def main(words: list[str]) -> NoReturn:
     os.execv(program, [name, *words, *OPTIONS])  # noqa: S606
 
 
+# Extended attributes: the owner's `user.` ones, for the kernel guards them as it does files.
 # None of the capabilities that it would keep, and the limit that it has.
+# Not `flock` or `posix_lock`: with these, each lock that waits is refused in the guest, and each
+# unlocking ("Operation not supported"; QEMU 7.2). Without, locks are the guest's own, and whole.
 OPTIONS = (
+    *("-o", "xattr"),
     *("-o", "modcaps=-chown:-dac_override:-fowner:-fsetid:-setgid:-setuid:-mknod:-setfcap"),
     "--rlimit-nofile=0",
 )

@@ -103,6 +103,7 @@ def submit(home: Path) -> Iterator[Submit]:
         *options: str,
         image: str | None = IMAGE,
         env: Mapping[str, str] | None = None,
+        folder: Path = home,
         args: tuple[str, ...] = (),
         interpreter: str = "/bin/bash",
     ) -> Job:
@@ -110,16 +111,16 @@ def submit(home: Path) -> Iterator[Submit]:
         wish = {"WNODES_IMAGE": image} if image else {}
         words = [("-v", f"{key}={value}") for key, value in {**wish, **(env or {})}.items()]
         named = "$JOB_ID.$TASK_ID" if "-t" in options else "$JOB_ID"
-        files = ("-o", f"{home}/{named}.out", "-e", f"{home}/{named}.err")
+        files = ("-o", f"{folder}/{named}.out", "-e", f"{folder}/{named}.err")
         command = options[-1:] if "-b" in options else (str(path),)
         options = options[:-1] if "-b" in options else options
         number = call(
-            *("env", f"--chdir={home}", "qsub", "-terse", "-cwd", *files),
+            *("env", f"--chdir={folder}", "qsub", "-terse", "-cwd", *files),
             *(word for pair in words for word in pair),
             *(*options, *command, *args),
             user=USER,
         )
-        jobs.append(Job(number.split(".")[0].strip(), home))
+        jobs.append(Job(number.split(".")[0].strip(), folder))
         return jobs[-1]
 
     yield _submit

@@ -53,3 +53,19 @@ def test_what_is_no_wish_is_a_failure(text: str) -> None:
     done = subprocess.run(argv, capture_output=True, input=text.encode())
     assert done.returncode != 0
     assert done.stderr
+
+
+@pytest.mark.parametrize(
+    ("had", "has"),
+    [
+        (b"", b"127.0.1.1 box\n"),
+        (b"127.0.0.1 localhost", b"127.0.0.1 localhost\n127.0.1.1 box\n"),
+        (
+            b"127.0.0.1 localhost\n127.0.1.1\tdebian old\n# \xff\n\n::1 localhost\n",
+            b"127.0.0.1 localhost\n# \xff\n\n::1 localhost\n127.0.1.1 box\n",
+        ),
+    ],
+)
+def test_the_vms_own_name_has_an_address(had: bytes, has: bytes) -> None:
+    assert inject.with_own_name(had, "box") == has
+    assert inject.with_own_name(has, "box") == has

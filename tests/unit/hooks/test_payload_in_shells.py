@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -60,7 +61,9 @@ def bundled(
     interpreter: str = "/bin/sh",
     workdir: Path | None = None,
     environment: Mapping[str | bytes, str | bytes] | None = None,
+    stdin: int = subprocess.PIPE,
     stderr: int | None = None,
+    niceness: int = 0,
 ) -> Path:
     """The machine's folder, with what the starter sends into it."""
     guest = tmp_path / "guest"
@@ -74,9 +77,10 @@ def bundled(
     fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
     words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
     done = subprocess.run(
-        [os.fsencode(word) for word in words],
+        [b"nice", b"-n", str(niceness).encode(), *(os.fsencode(word) for word in words)],
         env={b"PYTHONPATH": os.fsencode(ROOT)}
         | {os.fsencode(key): os.fsencode(value) for key, value in (environment or {}).items()},
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=stderr,
         check=True,
@@ -173,12 +177,74 @@ def test_the_streams_are_the_scripts_own(tmp_path: Path, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_output_can_be_opened_by_its_name(tmp_path: Path, shell: str) -> None:
+    """An SSH server's may be sockets, or pipes of root's, which can't."""
+    script = "echo out >>/dev/stdout; echo err >>/dev/stderr; head -c 300000 /dev/zero; exit 5"
+    guest = bundled(tmp_path, script)
+    path = programs(tmp_path / "bin", shell)
+    (out, to_out), (err, to_err) = socket.socketpair(), socket.socketpair()
+    running = subprocess.Popen(
+        command(guest), env={"PATH": path}, stdout=to_out.fileno(), stderr=to_err.fileno()
+    )
+    heard = []
+    for here, there in ((out, to_out), (err, to_err)):
+        there.close()
+        here.settimeout(10)
+        with here, here.makefile("rb") as stream:
+            heard.append(stream.read())
+    assert heard == [b"out\n" + bytes(300000), b"err\n"]
+    assert (running.wait(10), (guest / "end").read_text()) == (5, "exit 5\n")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_streams_that_are_one_on_the_node_are_one(tmp_path: Path, shell: str) -> None:
     """SSH has two, and keeps no order between them."""
     guest = bundled(tmp_path, "echo out; echo err >&2; kill -KILL $$", stderr=subprocess.STDOUT)
     done = run(guest, programs(tmp_path / "bin", shell))
     assert (done.stdout, done.stderr) == (b"out\nerr\n", b"")
     assert (guest / "end").read_text() == "signal 9\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_stream_that_is_nothing_on_the_node_is_nothing(tmp_path: Path, shell: str) -> None:
+    """Programs do otherwise where their input is a pipe."""
+    script = "stat -L -c %t:%T /proc/self/fd/0 /proc/self/fd/2; echo lost >&2"
+    null = subprocess.DEVNULL
+    guest = bundled(tmp_path, script, stdin=null, stderr=null)
+    done = run(guest, programs(tmp_path / "bin", shell), input=b"in\n")
+    assert (done.stdout, done.stderr) == (b"1:3\n1:3\n", b"")
+    assert (guest / "end").read_text() == "exit 0\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["of a job", "-p", "$x"])
+def test_there_is_the_folder_that_tmpdir_names(tmp_path: Path, shell: str, name: str) -> None:
+    """Batch systems make it on the node alone."""
+    made, there = tmp_path / name / "sub", tmp_path / "there"
+    there.mkdir(mode=0o755)
+    folders: dict[str | bytes, str | bytes] = {"TMPDIR": str(made), "TMP": str(there)}
+    script = 'for f in "$TMPDIR" "$TMP"; do echo "$f"; stat -c %a "$f"; : >"$f/file"; done'
+    guest = bundled(tmp_path, script, environment=folders)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stdout.decode().splitlines() == [str(made), "700", str(there), "755"]
+    assert (made / "file").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_tmpdir_is_tmp_where_it_can_not_be_made(tmp_path: Path, shell: str) -> None:
+    folders: dict[str | bytes, str | bytes] = {"TMPDIR": "/proc/none", "TMP": ""}
+    guest = bundled(tmp_path, 'echo "$TMPDIR,$TMP,${TMP-unset}"', environment=folders)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert (done.stdout, done.stderr) == (b"/tmp,,\n", b"")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_niceness_is_the_jobs(tmp_path: Path, shell: str) -> None:
+    here = os.getpriority(os.PRIO_PROCESS, 0)
+    guest = bundled(tmp_path, "cut -d ' ' -f 19 /proc/self/stat", niceness=3)
+    done = run(guest, programs(tmp_path / "bin", shell))
+    # The job's, on top of what this machine's own session has.
+    assert int(done.stdout) == min(19, here + here + 3)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -363,15 +429,19 @@ SET = {
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_the_soft_limits_are_the_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_limits_are_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str, hard: bool
 ) -> None:
     guest = tmp_path / "guest"
     guest.mkdir()
-    (tmp_path / "script").write_text("".join(f"ulimit -S -{flag}\n" for flag in SET))
+    kind = "H" if hard else "S"
+    (tmp_path / "script").write_text("".join(f"ulimit -{kind} -{flag}\n" for flag in SET))
     monkeypatch.setattr(payload, "GUEST", str(guest))
-    softs = {number: soft for number, soft, _ in SET.values()}
-    monkeypatch.setattr(resource, "getrlimit", lambda number: (softs[number], -1))
+    values = {number: value for number, value, _ in SET.values()}
+    monkeypatch.setattr(
+        resource, "getrlimit", lambda number: (values[number], values[number] if hard else -1)
+    )
     load = payload.read("script", ["/bin/bash", str(tmp_path / "script")])
     unpack(payload.bundle(*load, "/"), guest)
     done = run(guest, programs(tmp_path / "bin", shell))
