@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -18,6 +19,7 @@ else:  # beside this file, see starter.py
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…).
 FORWARDED = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU")
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+_POLL = 0.01  # seconds
 _SAYS = 1024  # bytes of an answer that a machine gives in words
 
 
@@ -45,7 +47,9 @@ class Guest:
             "IdentityFile": "key",
             "KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org",
             "LogLevel": "ERROR",
-            "ServerAliveCountMax": "10",
+            # A VM that was suspended with its job may go on some time after ssh does. The bait's
+            # word on it is asked every few seconds, see watch.py; this is TCP's own patience.
+            "ServerAliveCountMax": "60",
             "ServerAliveInterval": "15",
             "StrictHostKeyChecking": "yes",
             "UserKnownHostsFile": "known_hosts",
@@ -54,15 +58,29 @@ class Guest:
         for name, value in options.items():
             self.ssh += ["-o", f"{name}={value}"]
         self.name = f"{user}@{machine['address']}"
-        self.sessions: list[subprocess.Popen[bytes]] = []
+        self.sessions: list[subprocess.Popen[bytes]] = []  # the first is the connection itself
 
     def connect(self, command: str, data: bytes) -> None:
-        """Open the connection, that stays, and run a first command on it. NoMachineError."""
-        first = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command]
-        session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        session.communicate(data)
-        if session.returncode != 0:
-            raise NoMachineError(f"no SSH session in the machine (ssh ended {session.returncode})")
+        """Open the connection, that stays, and run a first command on it. NoMachineError.
+
+        It is held by a process of the job's own process group and session. One that ssh itself puts
+        into the background has a session of its own: some batch systems do not stop that one when
+        they suspend the job, and it takes a guest that stands still for a dead one.
+        """
+        master = self._start(
+            ["-o", "ControlMaster=yes", "-N", self.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        while not os.path.exists(f"{self.folder}/ssh") and master.poll() is None:
+            time.sleep(_POLL)
+        ended = master.poll()
+        if ended is None:
+            session = self.run(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            session.communicate(data)
+            ended = session.returncode
+        if ended != 0:
+            raise NoMachineError(f"no SSH session in the machine (ssh ended {ended})")
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
@@ -92,14 +110,9 @@ class Guest:
 
     def close(self) -> None:
         """End the connection; the machine is about to go."""
-        subprocess.run(
-            [*self.ssh, "-O", "exit", self.name],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        self.give_up()
+        for session in self.sessions:
+            session.wait()
 
 
 def block_signals() -> None:

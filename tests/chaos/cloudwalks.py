@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.batchwalks import CHANGED, LEAVING, image, spoil, take_out, wrong
+from tests.chaos.batchwalks import CHANGED, LEAVING, go_on, image, spoil, take_out, wrong
 from tests.chaos.patience import ForgivenError, retried, tolerant
 from tests.chaos.site import bait_of, end
 from tests.chaos.stage import CloudMachine, Stage
@@ -80,6 +80,9 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
             stage.at(state, act)
             if state is State.ASLEEP:
                 mine.sleep()
+            elif state is State.PAUSED:
+                lease_stands_still(stage, mine)
+                return
             elif state in (State.STOPPING, State.STOPPED):
                 mine.act("stop", method="poweroff")
             else:
@@ -88,6 +91,25 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
         lambda: not stage.case.orders or stage.case.hurts, lambda: f"{state}: {mine.describe()}"
     )
     stage.give_up()
+
+
+def lease_stands_still(stage: Stage, mine: CloudMachine) -> None:
+    """Have the lease suspended, until its machine is, and what was ordered for that is done."""
+    number = mine.lease()
+    tolerant(lambda: call("scontrol", "suspend", number))
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts, lambda: f"paused: {mine.describe()}"
+    )
+    stage.give_up()
+    stage.wait(lambda: go_on(number), f"lease job {number} goes on")
+
+
+def lease_suspended(stage: Stage) -> None:
+    """Its lease is suspended for a while."""
+    mine = stage.create(excused=True)
+    reach(stage, mine, State.PAUSED, lambda _seen: None)
+    mine.is_("active")
+    mine.delete()
 
 
 def fail(stage: Stage, act: Callable[[Seen], None]) -> None:
@@ -258,12 +280,15 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     "cloud: life": life,
     **{
         f"cloud: lease cancelled while {state}": partial(stopped, state)
-        for state in (*_MAKING, State.READY, State.SUSPENDED, State.ASLEEP, State.HIBERNATING)
+        for state in (
+            *(*_MAKING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP),
+            *(State.HIBERNATING,),
+        )
     },
     **{
         f"cloud: deleted while {state}": partial(deleted, state)
         for state in (
-            *(*_MAKING, State.READY, State.SUSPENDED, State.STOPPING, State.STOPPED),
+            *(*_MAKING, State.READY, State.PAUSED, State.SUSPENDED, State.STOPPING, State.STOPPED),
             *(State.HIBERNATING, State.HIBERNATED, State.FAILED),
         )
     },
@@ -273,6 +298,7 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     },
     **{f"cloud: first start fails while {s}": partial(first_start_fails, s) for s in _MAKING},
     **{f"cloud: later start fails while {s}": partial(later_start_fails, s) for s in _MAKING},
+    "cloud: its lease is suspended": lease_suspended,
     "cloud: published": published,
     "cloud: hibernated while suspended": suspended_hibernates,
     "cloud: its memory can't be written": memory_cannot_be_written,

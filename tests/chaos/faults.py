@@ -39,7 +39,7 @@ HURT = frozenset({Fault.QEMU, Fault.STARTER, Fault.LEASE, Fault.DISK})
 # States in which there may be a domain; STARTING: nobody knows.
 _WITH_DOMAIN = frozenset(
     {
-        *(State.STARTING, State.BOOTING, State.READY, State.SUSPENDED),
+        *(State.STARTING, State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED),
         *(State.STOPPING, State.HIBERNATING),
     }
 )
