@@ -118,7 +118,7 @@ def suspended(stage: Stage, job: BatchJob, act: Callable[[Seen], None]) -> None:
 
 def stands_still(stage: Stage) -> None:
     """A job is suspended for a while."""
-    job = stage.submit("sleep 5; echo ran")
+    job = stage.submit("sleep 20; echo ran")
     suspended(stage, job, lambda _seen: None)
     job.completes()
 
