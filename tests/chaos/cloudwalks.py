@@ -112,6 +112,20 @@ def lease_suspended(stage: Stage) -> None:
     mine.delete()
 
 
+def stopped_while_paused(stage: Stage) -> None:
+    """Its user stops it while its lease is suspended. Slurm ends no suspended job politely, and the
+    machine of one that it kills has gone on before that."""
+    mine = stage.create(excused=True)
+
+    def stop(seen: Seen) -> None:
+        mine.act("stop", method="poweroff")
+        stage.hold(seen, 20)
+
+    reach(stage, mine, State.PAUSED, stop)
+    mine.is_("inactive")
+    mine.delete()
+
+
 def fail(stage: Stage, act: Callable[[Seen], None]) -> None:
     """Have the next start fail, also where a bait that died in it begins it anew; then `act`."""
 
@@ -280,10 +294,7 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     "cloud: life": life,
     **{
         f"cloud: lease cancelled while {state}": partial(stopped, state)
-        for state in (
-            *(*_MAKING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP),
-            *(State.HIBERNATING,),
-        )
+        for state in (*_MAKING, State.READY, State.SUSPENDED, State.ASLEEP, State.HIBERNATING)
     },
     **{
         f"cloud: deleted while {state}": partial(deleted, state)
@@ -299,6 +310,7 @@ WALKS: dict[str, Callable[[Stage], None]] = {
     **{f"cloud: first start fails while {s}": partial(first_start_fails, s) for s in _MAKING},
     **{f"cloud: later start fails while {s}": partial(later_start_fails, s) for s in _MAKING},
     "cloud: its lease is suspended": lease_suspended,
+    "cloud: stopped while its lease is suspended": stopped_while_paused,
     "cloud: published": published,
     "cloud: hibernated while suspended": suspended_hibernates,
     "cloud: its memory can't be written": memory_cannot_be_written,
