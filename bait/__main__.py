@@ -107,7 +107,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         notify("READY=1")
         rounds = Rounds(machines, firewall.keep)
         while not stop.is_set():
-            stop.wait(rounds.make())
+            rounds.rest(stop, rounds.make())
         notify("STOPPING=1")
         if api:
             api.stop()

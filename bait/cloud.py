@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from bait import pausing
 from bait.build import Builder
 from bait.cloudbuild import CloudBuilder
 from bait.cloudlife import RUNS, Life
@@ -28,6 +29,7 @@ from wnodes_lrms.order import Nic
 
 _SHOWN = {
     State.READY: "running",
+    State.PAUSED: "suspended",
     State.ASLEEP: "suspended",
     State.STARTING: "building",
     State.HIBERNATED: "suspended",
@@ -141,6 +143,8 @@ class Cloud:
         row = self._row(machine)
         if row.state is State.READY:
             return
+        if row.state is State.PAUSED:
+            raise ConflictError(f"{row.reason}: it goes on when that does")
         if row.state not in (State.SUSPENDED, State.ASLEEP):
             raise ConflictError(f"the machine is {row.state}, not suspended")
         self._hold(row, State.READY, self.builder.common.hypervisor.resume)
@@ -213,6 +217,9 @@ class Cloud:
             self.builder.rest(row.id)
         elif action.act is Act.FOLLOW:
             self.slept(row)
+        elif action.act in (Act.PAUSE, Act.CONTINUE):
+            pausing.follow(self.ledger, self.builder.common.hypervisor, action, row)
+            self.works.tell()
         elif action.act is Act.WAKE and row.state is State.READY:
             self.builder.common.hypervisor.resume(row.id)
         elif action.act is Act.HOLD and row.state is State.SUSPENDED:

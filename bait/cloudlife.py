@@ -34,7 +34,7 @@ from wnodes_lrms.policy import may_use
 
 _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
-RUNS = (State.READY, State.SUSPENDED, State.ASLEEP)
+RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
 _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
-_RUNS = (State.READY, State.SUSPENDED, State.ASLEEP)
+_RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
 _DETACHABLE = (*_RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
 
 _T = TypeVar("_T")

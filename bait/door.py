@@ -27,12 +27,13 @@ _BUSY = {"ok": False, "error": "too many connections", "busy": True, "retry": Tr
 
 log = logging.getLogger(__name__)
 
-Answers = Callable[[int, bytes], Iterator[dict[str, Any]]]
+Answers = Callable[[int, int, bytes], Iterator[dict[str, Any]]]
 
 
 @dataclass(eq=False)
 class _Caller:
     connection: socket.socket
+    pid: int  # 0: of a process that this one can't see
     uid: int
     owner: int  # whose connection it counts as
     until: float  # on the monotonic clock
@@ -40,7 +41,7 @@ class _Caller:
 
 
 class Door:
-    """Takes connections on a listening socket; `answers` says what uid and line get."""
+    """Takes connections on a listening socket; `answers` says what pid, uid and line get."""
 
     def __init__(self, listener: socket.socket, places: Places, answers: Answers) -> None:
         listener.setblocking(False)
@@ -96,8 +97,9 @@ class Door:
             except BlockingIOError:
                 return
             connection.setblocking(False)
-            uid = _peer_uid(connection)
-            caller = _Caller(connection, uid, self._owners.of(uid), time.monotonic() + PATIENCE)
+            pid, uid = _peer(connection)
+            until = time.monotonic() + PATIENCE
+            caller = _Caller(connection, pid, uid, self._owners.of(uid), until)
             if not self.places.take(caller.owner):
                 with connection, suppress(OSError):
                     connection.send(_line(_BUSY))
@@ -134,7 +136,7 @@ class Door:
         try:
             caller.connection.settimeout(PATIENCE)
             line = bytes(caller.said[:LONGEST]).partition(b"\n")[0]
-            for answer in self._answers(caller.uid, line):
+            for answer in self._answers(caller.pid, caller.uid, line):
                 caller.connection.sendall(_line(answer))
         except OSError:  # a caller that goes away in the middle is nothing to report
             log.debug("a caller went away", exc_info=True)
@@ -155,8 +157,9 @@ def _line(answer: dict[str, Any]) -> bytes:
     return json.dumps(answer).encode() + b"\n"
 
 
-def _peer_uid(connection: socket.socket) -> int:
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """The numbers of the process that has connected, and of its user."""
     size = struct.calcsize("3i")
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    _pid, uid, _gid = struct.unpack("3i", credentials)
-    return int(uid)
+    pid, uid, _gid = struct.unpack("3i", credentials)
+    return int(pid), int(uid)

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
-from bait import adoption, metrics
+from bait import adoption, metrics, pausing
 from bait.addresses import free_address
 from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
 from bait.drain import Drain
@@ -91,8 +91,8 @@ class Engine:
         if self.ledger.promise(row):
             self._work(row, self._make_patiently)
 
-    def attach(self, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
-        """What a starter hears until its machine is ready or has failed.
+    def attach(self, job: JobId, uid: int, pid: int = 0) -> Iterator[dict[str, Any]]:
+        """What a starter, this process, hears until its machine is ready or has failed.
 
         A job that no prolog announced (the bait was away) gets its machine now, also if there is
         one left of an earlier run: all that counts is read from the LRMS. Raises RejectedError to
@@ -126,7 +126,7 @@ class Engine:
             if row.uid not in (None, uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.uid is not None:
-                self.works.heard.note(job)
+                self.works.heard.note(job, pid)
             if row.state is State.FAILED:
                 yield {"state": "failed", "message": row.reason, "retry": row.retry}
                 return
@@ -180,6 +180,9 @@ class Engine:
             self._fail(row, WnodesError(self.drain.refusal() or action.why))
         elif action.act is Act.SWEEP:
             self.builder.destroy(row.id)
+        elif action.act in (Act.PAUSE, Act.CONTINUE):
+            pausing.follow(self.ledger, self.builder.hypervisor, action, row)
+            self.works.tell()
         elif action.act is Act.WAKE:
             self.builder.hypervisor.resume(row.id)
         elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
@@ -189,7 +192,8 @@ class Engine:
 
     def stopped(self, row: Row, how: str) -> None:
         """The machine's domain has stopped; told late, it may be an earlier one."""
-        if row.state is State.READY and not self.builder.hypervisor.is_running(row.id):
+        runs = row.state in (State.READY, State.PAUSED)
+        if runs and not self.builder.hypervisor.is_running(row.id):
             self._fail(row, WnodesError(f"{how}; {self._words(row)}"))
 
     def slept(self, row: Row) -> None:

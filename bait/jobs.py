@@ -11,7 +11,7 @@ a job that runs for the second time is not taken for its first run.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -99,8 +99,11 @@ class Jobs:
         self._lock = threading.Lock()
         self._known: dict[JobId, _Job] = {}
 
-    def live(self) -> set[str]:
-        """The jobs that hold an allocation here. Raises UnknownError."""
+    def live(self) -> Mapping[str, bool]:
+        """The jobs that hold an allocation here, and whether each is suspended.
+
+        Raises UnknownError.
+        """
         return self._listing.ask()
 
     def granted(self, job: JobId, uid: int) -> Allocation:

@@ -40,6 +40,7 @@ class _Waiter:
 
     lease: str
     uid: int
+    pid: int
     until: float  # on the monotonic clock
     over: str = ""  # why it need not wait any more
 
@@ -71,8 +72,9 @@ class LeaseJobs:
 
     # What the jobs' processes ask
 
-    def attend(self, lease: str, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
-        """Tell a lease job how its VM is until that has ended; before there is one, wait for it.
+    def attend(self, lease: str, job: JobId, uid: int, pid: int = 0) -> Iterator[dict[str, Any]]:
+        """Tell a lease job, this process, how its VM is until that has ended; before there is one,
+        wait for it.
 
         Asked again by the same job, it goes on telling. Raises RejectedError if the job is not the
         caller's, or can carry no lease, UnknownError if the LRMS does not answer, WnodesError if
@@ -83,7 +85,8 @@ class LeaseJobs:
             if refusal := self.drain.refusal():
                 raise WnodesError(refusal)
             account_of(self._owner(job, uid), self.config.cloud.accounts)
-            yield from self._until_ordered(_Waiter(lease, uid, time.monotonic() + _PATIENCE), job)
+            waiter = _Waiter(lease, uid, pid, time.monotonic() + _PATIENCE)
+            yield from self._until_ordered(waiter, job)
             known = self.ledger.lease(lease)
         else:
             self._owner(job, uid)
@@ -91,7 +94,7 @@ class LeaseJobs:
             raise RejectedError(f"lease {lease} is job {known.job}'s")
         while known and known.reason is None:
             news = self.works.changed("", 0)
-            self.works.heard.note(job)
+            self.works.heard.note(job, pid)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
                 self.ledger.close_lease(known.id, "the machine has ended", 0)
@@ -136,7 +139,7 @@ class LeaseJobs:
                 if why:
                     yield {"ended": why, "code": 1, "end": True}
                     return
-                self.works.heard.note(job)
+                self.works.heard.note(job, mine.pid)
                 yield {"state": "waiting"}
                 self.works.changed(news, _NEWS)
         finally:

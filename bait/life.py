@@ -18,7 +18,8 @@ _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {
         # Back to BUILDING: the bait died in between, and nobody knows whether libvirt was asked.
         _S.STARTING: (_S.BOOTING, _S.BUILDING, _S.FAILED, _S.ENDING),
         _S.BOOTING: (_S.READY, _S.FAILED, _S.ENDING),
-        _S.READY: (_S.FAILED, _S.ENDING),
+        _S.READY: (_S.PAUSED, _S.FAILED, _S.ENDING),
+        _S.PAUSED: (_S.READY, _S.FAILED, _S.ENDING),
         _S.FAILED: (_S.ENDING,),
         _S.ENDING: (None,),
     },
@@ -30,8 +31,10 @@ _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {
         _S.STARTING: (_S.READY, _S.BUILDING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
         # To BUILDING: a cold restart, in the same lease.
         _S.READY: (
-            *(_S.SUSPENDED, _S.ASLEEP, _S.BUILDING, _S.STOPPING, _S.HIBERNATING, _S.ENDING),
+            *(_S.PAUSED, _S.SUSPENDED, _S.ASLEEP, _S.BUILDING),
+            *(_S.STOPPING, _S.HIBERNATING, _S.ENDING),
         ),
+        _S.PAUSED: (_S.READY, _S.STOPPING, _S.ENDING),
         _S.SUSPENDED: (_S.READY, _S.STOPPING, _S.HIBERNATING, _S.ENDING),
         _S.ASLEEP: (_S.READY, _S.STOPPING, _S.ENDING),
         # To HIBERNATED: its lease ended while its memory was written.

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -93,6 +93,7 @@ class Node:
         self._said: dict[tuple[Act, str], str] = {}
         self._acting: dict[str, threading.Thread] = {}
         self._sizes: dict[str, int] = {}
+        self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
         builder.hypervisor.on_stop(self.stopped)
         builder.hypervisor.on_sleep(self.slept)
 
@@ -130,6 +131,11 @@ class Node:
                 tell(self.hands[row.kind], row)
         except WnodesError as error:  # the next reconciliation sees it too
             log.warning("%s", error, extra={"job": "", "machine": machine})
+
+    def is_called(self) -> bool:
+        """Whether the batch system seems to have suspended a job, or let one go on, since the last
+        look."""
+        return self.works.heard.speakers.belie(self._suspended)
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""
@@ -208,12 +214,16 @@ class Node:
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
         live_jobs, domains = self._jobs.look(), self._domains.look()
         rows = tuple(self.ledger.rows())
+        speakers = self.works.heard.speakers
+        speakers.keep({row.job for row in rows})
+        self._suspended = live_jobs or {}
         self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
         return Evidence(
             live_jobs=live_jobs,
             domains=domains,
             rows=rows,
             heard=self.works.heard.within(_HEARD),
+            moving=speakers.moving(),
             processes=self.builder.hypervisor.processes.running(),
             folders=self._folders(),
             worked_on=self.works.machines() | self._acting.keys(),

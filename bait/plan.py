@@ -5,9 +5,11 @@ it, and no process of that job has been heard of on this node. A machine counts 
 does answer and does not list it, and the kernel has no such process. What rests on the LRMS's
 silence about a job has to stand for a time before it is acted on: a controller that has just
 started may list nothing. A source that does not answer (None) changes nothing.
+
+A machine stands still as long as the LRMS says that its job is suspended.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +19,7 @@ from wnodes_lrms.model import Kind, State
 
 AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
 MAKING = frozenset({State.REQUESTED, State.BUILDING, State.STARTING})
-_RUNS = frozenset({State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP})
+_RUNS = frozenset({State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP})
 
 
 class Act(StrEnum):
@@ -27,6 +29,8 @@ class Act(StrEnum):
     ADOPT = "adopt"  # it boots or runs: go on watching it
     WAKE = "wake"  # it is held and should run: its disk could not be written, or it was resumed
     HOLD = "hold"  # cloud: it runs and should be suspended
+    PAUSE = "pause"  # its job is suspended: so is the machine
+    CONTINUE = "continue"  # its job goes on: so does the machine
     FOLLOW = "follow"  # cloud: the guest has put itself to sleep, or has woken: write that down
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
@@ -56,8 +60,9 @@ class Evidence:
 
     rows: tuple[Row, ...]
     domains: dict[str, Domain] | None
-    live_jobs: set[str] | None
+    live_jobs: Mapping[str, bool] | None  # job → whether it is suspended
     heard: frozenset[str]  # jobs of which a process on this node was heard just now
+    moving: frozenset[str]  # jobs of which a process on this node is known not to be stopped
     processes: frozenset[str]  # machines that a QEMU process runs
     folders: dict[str, bool]  # machines that have files here; whether a user's disk is among them
     worked_on: frozenset[str]  # machines that a thread of this bait has in hand
@@ -110,7 +115,7 @@ def _for_batch(row: Row, evidence: Evidence) -> _Found | None:
         return Act.LOST, "libvirt does not list it, and no process runs it"
     if row.state is State.BOOTING and evidence.domains is not None:
         return Act.ADOPT, "it was booting"
-    return _awake(row, evidence)
+    return _as_its_job(row, evidence) or _awake(row, evidence)
 
 
 def _for_cloud(row: Row, evidence: Evidence) -> _Found | None:
@@ -131,7 +136,7 @@ def _for_cloud(row: Row, evidence: Evidence) -> _Found | None:
         return Act.LOST, "libvirt does not list it, and no process runs it"
     if row.ends is not None and evidence.now >= row.ends - evidence.notice:
         return Act.SHUT_DOWN, "the walltime of its lease is nearly over"
-    return _as_suspended(row, evidence)
+    return _as_its_job(row, evidence) or _as_suspended(row, evidence)
 
 
 def _for_strangers(evidence: Evidence) -> Iterator[Action]:
@@ -180,8 +185,30 @@ def _runs(row: Row, evidence: Evidence) -> bool:
     return evidence.domains is not None and row.id in evidence.domains
 
 
+def _as_its_job(row: Row, evidence: Evidence) -> _Found | None:
+    """A job that is suspended has no cores: others may run on them.
+
+    Some batch systems say so some time before they stop the job, and give it notice.
+    """
+    jobs, domain = evidence.live_jobs, evidence.domains.get(row.id) if evidence.domains else None
+    if jobs and row.state is State.READY and jobs[row.job]:
+        early = row.job in evidence.moving
+        return Act.PAUSE, "the batch system has suspended its job", early
+    if jobs and row.state is State.PAUSED and not jobs[row.job]:
+        return Act.CONTINUE, "the batch system lets its job go on"
+    if row.state is State.PAUSED and domain and not _stands_still(domain):
+        return Act.PAUSE, "its pause was begun"
+    return None
+
+
+def _stands_still(domain: Domain) -> bool:
+    return domain.held or domain.stuck or domain.asleep
+
+
 def _awake(row: Row, evidence: Evidence) -> _Found | None:
     domain = evidence.domains[row.id] if evidence.domains else None
+    if row.state is State.READY and domain and domain.held:
+        return Act.WAKE, "its resumption was begun"
     if row.state is State.READY and domain and domain.stuck:
         return Act.WAKE, "its disk could not be written"
     if row.state is State.READY and domain and domain.asleep:
@@ -197,10 +224,7 @@ def _as_suspended(row: Row, evidence: Evidence) -> _Found | None:
     if domain and row.state is State.ASLEEP and not domain.asleep:
         return Act.FOLLOW, "the guest has woken"
     if domain and row.state is State.SUSPENDED:
-        still = domain.held or domain.stuck or domain.asleep
-        return None if still else (Act.HOLD, "its suspension was begun")
-    if domain and row.state is State.READY and domain.held:
-        return Act.WAKE, "its resumption was begun"
+        return None if _stands_still(domain) else (Act.HOLD, "its suspension was begun")
     return _awake(row, evidence)
 
 
@@ -210,7 +234,9 @@ def grounds(machine: str, job: str, evidence: Evidence) -> dict[str, str]:
     said = {"ledger": "no row"}
     if row:
         said["ledger"] = f"{row.kind}, {row.state} for {max(0.0, evidence.now - row.since):.0f} s"
-    said["LRMS"] = _says(evidence.live_jobs, job, f"lists job {job}", "lists no such job here")
+    suspended = ", suspended" if evidence.live_jobs and evidence.live_jobs.get(job) else ""
+    lists = f"lists job {job}{suspended}"
+    said["LRMS"] = _says(evidence.live_jobs, job, lists, "lists no such job here")
     said["job's process"] = "heard just now" if job in evidence.heard else "not heard"
     said["libvirt"] = _says(evidence.domains, machine, "lists its domain", "lists no such domain")
     said["QEMU"] = "runs" if machine in evidence.processes else "no process"

@@ -1,12 +1,14 @@
 """The bait's rounds: what it does of itself, again and again."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
 from bait.node import EVERY, Node
 from wnodes_lrms.errors import WnodesError
 
+_GLANCE = 1.0  # seconds between two looks whether a job's process was stopped, or goes on
 _PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,13 @@ class Rounds:
         if by is not None and by > time.time():
             waits.append(by - time.time())
         return min([EVERY, *waits])
+
+    def rest(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for so long, until `stop`, or until there is a reason for an earlier round."""
+        end = time.monotonic() + seconds
+        while not stop.wait(max(0.0, min(_GLANCE, end - time.monotonic()))):
+            if time.monotonic() >= end or self._machines.is_called():
+                return
 
     def _say(self, what: str, error: Exception) -> None:
         said = f"{what}: {error or type(error).__name__}"

@@ -53,7 +53,8 @@ class Saver:
 
         Raises ConflictError if the machine is in the middle of something.
         """
-        if row.state not in (*AT_REST, State.READY, State.SUSPENDED, State.ASLEEP):
+        running = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
+        if row.state not in (*AT_REST, *running):
             raise ConflictError(f"the machine is {row.state}: its disk can't be saved now")
         with self._guard:
             if tag in self._busy or tag in catalogue.tags(self.folder):

@@ -50,7 +50,7 @@ class Server(Door):
         except OSError as error:
             raise WnodesError(f"control socket {path}: {error}") from error
 
-    def _answer_to(self, uid: int, line: bytes) -> Iterator[dict[str, Any]]:
+    def _answer_to(self, pid: int, uid: int, line: bytes) -> Iterator[dict[str, Any]]:
         try:
             request = json.loads(line)
             if not isinstance(request, dict):
@@ -59,7 +59,7 @@ class Server(Door):
             yield {"ok": False, "error": "a line with a JSON object is needed", "end": True}
             return
         try:
-            yield from _serve(self, request, uid)
+            yield from _serve(self, request, pid, uid)
         except WnodesError as error:
             yield {
                 "ok": False,
@@ -81,11 +81,11 @@ def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
     return error.words(about)
 
 
-def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[str, Any]]:
+def _serve(server: Server, request: dict[str, Any], pid: int, uid: int) -> Iterator[dict[str, Any]]:
     done = {"ok": True, "end": True}
     op = request.get("op")
     if op == "attach":
-        yield from server.engine.attach(job(server.engine, request), uid)
+        yield from server.engine.attach(job(server.engine, request), uid, pid)
         yield done
         return
     if op == "again":
@@ -93,7 +93,7 @@ def _serve(server: Server, request: dict[str, Any], uid: int) -> Iterator[dict[s
         yield done
         return
     if op == "lease":
-        yield from server.cloud.jobs.attend(_lease(request), job(server.engine, request), uid)
+        yield from server.cloud.jobs.attend(_lease(request), job(server.engine, request), uid, pid)
         return
     if op == "lease-ending":
         server.cloud.jobs.ending(job(server.engine, request), uid)

@@ -22,7 +22,7 @@ class Clock(StrEnum):
     """Which of a usage's two counts goes on."""
 
     RUNS = "runs"
-    HELD = "held"  # suspended, in its lease
+    HELD = "held"  # it stands still, in its allocation
     CLOSED = "closed"
 
 
@@ -90,7 +90,7 @@ def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Mo
         db.execute("DELETE FROM usage WHERE machine = ? AND ended IS NULL AND ran = 0", (machine,))
         _open(db, subject, at)
         _start_again(db, machine, at)
-    elif state in (State.SUSPENDED, State.ASLEEP):
+    elif state in (State.PAUSED, State.SUSPENDED, State.ASLEEP):
         _turn(db, machine, Clock.HELD)
     elif state in _RUNNING:
         _turn(db, machine, Clock.RUNS)

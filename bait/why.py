@@ -25,6 +25,7 @@ _STANDS = {
     State.STARTING: "is about to be started",
     State.BOOTING: "boots, and does not take logins yet",
     State.READY: "runs",
+    State.PAUSED: "stands still: the batch system has suspended its job",
     State.SUSPENDED: "is suspended, in its lease",
     State.ASLEEP: "has put itself to sleep, in its lease",
     State.STOPPING: "is shutting down",
@@ -38,6 +39,8 @@ _COMES = {
     Act.RESUME: "it goes on being made",
     Act.ADOPT: "it goes on being watched until it takes logins",
     Act.HOLD: "it is suspended",
+    Act.PAUSE: "it stands still",
+    Act.CONTINUE: "it goes on",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
     Act.EVICT: "the machine is ended, and the batch system is asked to run its job again",
@@ -197,7 +200,10 @@ def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
     if row.kind is Kind.BATCH:
         yield f"when job {row.job} ends: its epilog has the machine and all that it has removed"
     over = f"when the batch system does not list job {row.job} any more"
-    yield from _at(over, here, live_jobs=set())
+    yield from _at(over, here, live_jobs={})
+    if row.state is State.PAUSED:
+        goes = f"when the batch system lets job {row.job} go on"
+        yield from _at(goes, here, live_jobs={row.job: False})
     if row.state not in MAKING:
         yield from _at("when its domain and its process are gone", here, domains={})
     if row.ends and row.kind is Kind.CLOUD:
@@ -230,12 +236,14 @@ def _after_failure(row: Row, rules: Rules) -> str:
 def _evidence(row: Row, now: float, rules: Rules) -> Evidence:
     """All sources answer, and nothing is wrong."""
     has_domain = row.state not in MAKING | AT_REST
-    domain = Domain(row.id, row.job, row.restart)
+    still = row.state is State.PAUSED
+    domain = Domain(row.id, row.job, row.restart, held=still)
     return Evidence(
         rows=(row,),
         domains={row.id: domain} if has_domain else {},
-        live_jobs={row.job},
+        live_jobs={row.job: still},
         heard=frozenset(),
+        moving=frozenset(),
         processes=frozenset(),
         folders={},
         worked_on=frozenset(),

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from bait.speakers import Speakers
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 
 _PATIENCE = 8.0  # seconds to wait for a thread to let go of its machine
@@ -46,11 +47,13 @@ class Heard:
     """Of which jobs a process on this node has spoken, and when last: these jobs live."""
 
     def __init__(self) -> None:
+        self.speakers = Speakers()
         self._last: dict[str, float] = {}
 
-    def note(self, job: str) -> None:
-        """A process of the job speaks to the bait."""
+    def note(self, job: str, pid: int) -> None:
+        """A process of the job speaks to the bait; 0: its number is not known."""
         self._last[job] = time.monotonic()
+        self.speakers.note(job, pid)
 
     def within(self, seconds: float) -> frozenset[str]:
         """The jobs that were heard in this time; the others are forgotten."""

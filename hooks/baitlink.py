@@ -18,12 +18,29 @@ else:  # beside this file, see starter.py
 SILENCE = 30.0  # seconds
 LONGEST = 131072  # bytes of an answer
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
+SLICE = 1.0  # seconds: at most so much of a time in which the job was suspended counts as waiting
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
+
+
+class Patience:
+    """Seconds to wait, of which those do not pass in which this process is stopped: the batch
+    system may suspend a job for hours."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        self._at = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds that are left; to be asked at least once in a SLICE."""
+        now = time.monotonic()
+        self._left -= min(now - self._at, SLICE)
+        self._at = now
+        return self._left
 
 
 def attach(job: Job, path: str) -> dict[str, Any]:
     """The bait's description of the machine, once it is ready. Raises NoMachineError."""
-    begun = time.monotonic()
+    begun, away = time.monotonic(), Patience(BAIT_AWAY)
     told, waits = False, ""
     while True:
         try:
@@ -55,7 +72,7 @@ def attach(job: Job, path: str) -> dict[str, Any]:
             raise NoMachineError(
                 f"the bait on node {job.node} says what is no answer ({path}): {error}"
             ) from None
-        if time.monotonic() - begun > BAIT_AWAY:
+        if away.left() <= 0:
             raise NoMachineError(f"the bait on node {job.node} {trouble}")
         if not told:
             told = True
@@ -79,17 +96,23 @@ def answers(job: Job, path: str) -> Iterator[dict[str, Any]]:
 def lines(link: socket.socket) -> Iterator[bytes]:
     """What comes, line by line, each whole within SILENCE. Raises OSError, TimeoutError, ValueError
     for one without end."""
-    data, until = b"", time.monotonic() + SILENCE
+    data, patience = b"", Patience(SILENCE)
     while True:
         line, end, rest = data.partition(b"\n")
         if end:
             yield line
-            data, until = rest, time.monotonic() + SILENCE
+            data, patience = rest, Patience(SILENCE)
             continue
         if len(data) > LONGEST:
             raise ValueError("a line without end")
-        link.settimeout(max(0.001, until - time.monotonic()))
-        piece = link.recv(4096)
+        left = patience.left()
+        link.settimeout(max(0.001, min(left, SLICE)))
+        try:
+            piece = link.recv(4096)
+        except TimeoutError:
+            if left <= SLICE:
+                raise
+            continue
         if not piece:
             return
         data += piece

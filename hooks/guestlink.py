@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -23,6 +24,7 @@ FORWARDED = (
     *("ABRT", "PROF", "SYS", "TRAP", "URG", "VTALRM", "WINCH"),
 )
 TO_ALL = ("HUP", "INT", "QUIT", "TERM")
+_POLL = 0.01  # seconds
 _LISTED, _SENT = "listed", "sent"  # notes of stage_in's, in the guest's folder
 _SAYS = 1024  # bytes of an answer that a machine gives in words, or of what ssh says
 _LOG = "ssh.log"  # in the folder of Guest: what ssh says is for the node's administrator
@@ -62,8 +64,8 @@ class Guest:
             "IdentityFile": "key",
             "KexAlgorithms": "curve25519-sha256,curve25519-sha256@libssh.org",
             "LogLevel": "ERROR",
-            # Silence ends nothing: a VM may be held, or its network down. Whether it is lost the
-            # bait says, see watch.py.
+            # Silence ends nothing: a VM may be held, suspended with its job, or its network down.
+            # Whether it is lost the bait says, see watch.py.
             "ServerAliveInterval": "0",
             "StrictHostKeyChecking": "yes",
             "TCPKeepAlive": "no",
@@ -73,19 +75,33 @@ class Guest:
         for name, value in options.items():
             self.ssh += ["-o", f"{name}={value}"]
         self.name = f"{user}@{machine['address']}"
-        self.sessions: list[subprocess.Popen[bytes]] = []
+        self.sessions: list[subprocess.Popen[bytes]] = []  # the first is the connection itself
 
     def connect(self, command: str, data: bytes) -> None:
-        """Open the connection, that stays, and run a first command on it. NoMachineError."""
-        first = ["-o", "ControlMaster=yes", "-o", "ControlPersist=yes", self.name, command]
-        session = self._start(first, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        session.communicate(data)
-        if session.returncode != 0:
+        """Open the connection, that stays, and run a first command on it. NoMachineError.
+
+        It is held by a process of the job's own process group and session. One that ssh itself puts
+        into the background has a session of its own: some batch systems do not stop that one when
+        they suspend the job, and it takes a guest that stands still for a dead one.
+        """
+        master = self._start(
+            ["-o", "ControlMaster=yes", "-N", self.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        while not os.path.exists(f"{self.folder}/ssh") and master.poll() is None:
+            time.sleep(_POLL)
+        ended = master.poll()
+        if ended is None:
+            session = self.run(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            session.communicate(data)
+            ended = session.returncode
+        if ended != 0:
             said = ""
             with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
                 said = log.read(_SAYS).decode("utf-8", "replace")
             raise NoMachineError(
-                f"no SSH session in the machine: {why_none(session.returncode, said)}", raw=said
+                f"no SSH session in the machine: {why_none(ended, said)}", raw=said
             )
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
@@ -120,15 +136,9 @@ class Guest:
 
     def close(self) -> None:
         """End the connection; the machine is about to go."""
-        subprocess.run(
-            [*self.ssh, "-O", "exit", self.name],
-            cwd=self.folder,
-            env=surroundings(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
+        self.give_up()
+        for session in self.sessions:
+            session.wait()
 
 
 def why_none(status: int, said: str) -> str:

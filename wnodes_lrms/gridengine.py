@@ -20,6 +20,7 @@ from wnodes_lrms.policy import DefaultRule, default_image
 from wnodes_lrms.run import run
 from wnodes_lrms.users import check_owner
 
+_SUSPENDED = frozenset("sST")  # by a person, by its queue, by a queue's suspend_thresholds
 WISH = "vm"  # the complex that names an image
 VARIABLE = "WNODES_IMAGE"
 _DEADLINE = 10.0
@@ -56,6 +57,7 @@ class Held:
     queue: str
     host: str
     slots: int
+    suspended: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def parse_held(said: str) -> Sequence[Held]:
         slots = row.findtext("slots", "")
         if not (host and number.isdigit() and slots.isdigit()):
             raise UnknownError("qstat lists a running job in other words than known")
-        rows.append(Held(f"{number}.{task}" if task else number, queue, host, int(slots)))
+        suspended = bool(_SUSPENDED.intersection(row.findtext("state", "")))
+        job = f"{number}.{task}" if task else number
+        rows.append(Held(job, queue, host, int(slots), suspended))
     return rows
 
 
@@ -294,10 +298,13 @@ class GridEngine:
         said = _ask("qstat", "-xml", "-s", "prs", "-u", "*", "-g", "t")
         return place_of(job, parse_held(said), parse_queued(said))
 
-    def live_jobs(self) -> set[str]:
-        """Jobs and tasks that hold slots here. Raises UnknownError."""
+    def live_jobs(self) -> dict[str, bool]:
+        """Jobs and tasks that hold slots here, and whether each is suspended.
+
+        Raises UnknownError.
+        """
         listing = _ask("qstat", "-xml", "-s", "rs", "-u", "*", "-g", "t", "-q", f"*@{self.node}")
-        return {row.job for row in parse_held(listing) if row.host == self.node}
+        return {row.job: row.suspended for row in parse_held(listing) if row.host == self.node}
 
     def drain(self, reason: str) -> str:  # noqa: ARG002 (Grid Engine keeps none)
         """Disable this host's queues; which of them somebody else has disabled, if any.

@@ -1,6 +1,6 @@
 """The batch systems that are known here: one table, and what each entry must be able to do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -54,8 +54,8 @@ class Lrms(Protocol):
         ended.
         """
 
-    def live_jobs(self) -> set[str]:
-        """The jobs that hold an allocation on this node."""
+    def live_jobs(self) -> Mapping[str, bool]:
+        """The jobs that hold an allocation on this node, and whether each is suspended."""
 
     def drain(self, reason: str) -> str:
         """Have it send no more jobs here; asked again, success.
@@ -105,6 +105,11 @@ def _grid_engine(config: Config, node: str) -> Lrms:
     return GridEngine(node, config.default, Path(config.bait.state_dir) / "disabled-queues.json")
 
 
+def _torque(config: Config, node: str) -> Lrms:
+    marks = Path(config.bait.run_dir, "jobs")
+    return Torque(node, config.default, Path(config.hooks.torque_home), marks)
+
+
 def _torque_hooks(config: Config, rules: Policy) -> Hooks:
     site = TorqueSite(
         home=Path(config.hooks.torque_home),
@@ -138,7 +143,7 @@ SYSTEMS: dict[str, System] = {
     "torque": System(
         job_id=Torque.job_id,
         named=pbs.named,
-        node=lambda config, node: Torque(node, config.default, Path(config.hooks.torque_home)),
+        node=_torque,
         hooks=_torque_hooks,
         site_checks=torquechecks.of_site,
         node_checks=torquechecks.of_node,

@@ -15,7 +15,8 @@ class State(StrEnum):
     STARTING = "starting"  # all is there but the domain, which libvirt is about to be asked for
     BOOTING = "booting"
     READY = "ready"
-    SUSPENDED = "suspended"  # paused, in its lease
+    PAUSED = "paused"  # the batch system has suspended its job: it stands still until that goes on
+    SUSPENDED = "suspended"  # its user has: it stands still, in its lease
     ASLEEP = "asleep"  # the guest has put itself to sleep (ACPI S3), in its lease
     STOPPING = "stopping"  # asked to shut down; then STOPPED
     HIBERNATING = "hibernating"  # its memory is being written; then HIBERNATED

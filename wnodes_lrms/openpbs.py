@@ -243,14 +243,18 @@ class OpenPBS:
     def _listing(self, job: JobId) -> str:
         return self._ask("qstat", "-f", "-w", *pbs.operand(job, configured_server()))
 
-    def live_jobs(self) -> set[str]:
-        """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
+    def live_jobs(self) -> dict[str, bool]:
+        """Jobs that hold an allocation here, ending ones included, and whether each is suspended.
+
+        Raises UnknownError.
+        """
         suspended = [pbs.job_id(word) for word in self._ask("qselect", "-T", "-s", "SU").split()]
-        found = parse_jobs(self._node())
+        found = dict.fromkeys(parse_jobs(self._node()), False)
         if suspended:
             server = configured_server()
             jobs = [pbs.operand(job, server)[1] for job in suspended]
-            found |= parse_suspended(self._ask("qstat", "-f", "-w", "--", *jobs), self.node)
+            here = parse_suspended(self._ask("qstat", "-f", "-w", "--", *jobs), self.node)
+            found |= dict.fromkeys(here, True)
         return found
 
     def drain(self, reason: str) -> str:

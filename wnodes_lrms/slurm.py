@@ -41,6 +41,7 @@ _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
 _OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
+_SUSPENDED = {"S", "ST"}  # with its cores given to others, or by a STOP that was sent to all of it
 _NO_JOB = "Invalid job id specified"  # said by squeue of one that it has forgotten
 _ENDING = "CG"  # its processes have ended, or are being ended
 _DEADLINE = 10.0
@@ -154,10 +155,12 @@ def read_block_map() -> list[int]:
     return block_map(topology)
 
 
-def parse_states(listing: str) -> dict[str, bool]:
-    """Job number → whether it still holds its allocation, from `squeue -h -o "%A %t"`."""
+def parse_live(listing: str) -> dict[str, bool]:
+    """The numbers of the jobs that hold an allocation, and whether each is suspended, from
+    `squeue -h -o "%A %t"`."""
     rows = (line.split() for line in listing.splitlines())
-    return {row[0]: row[1] in _LIVE for row in rows if len(row) == 2}
+    states = {row[0]: row[1] for row in rows if len(row) == 2}
+    return {job: state in _SUSPENDED for job, state in states.items() if state in _LIVE}
 
 
 def parse_drain(node: str) -> str | None:
@@ -206,12 +209,13 @@ class Slurm:
                 return None
             raise
 
-    def live_jobs(self) -> set[str]:
-        """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
-        listing = run(
-            ["squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"], deadline=_DEADLINE, unknown=True
-        )
-        return {job for job, live in parse_states(listing).items() if live}
+    def live_jobs(self) -> dict[str, bool]:
+        """Jobs that hold an allocation here, ending ones included, and whether each is suspended.
+
+        Raises UnknownError.
+        """
+        argv = ["squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"]
+        return parse_live(run(argv, deadline=_DEADLINE, unknown=True))
 
     def drain(self, reason: str) -> str:
         """Have Slurm send no more jobs here; whose drain it is if it was not for us to ask that.

@@ -12,7 +12,8 @@ import html
 import os
 import pwd
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,14 +81,14 @@ def parse_allocation(
     return _granted(job, _record(job, listing), rules, node, whois)
 
 
-def parse_place(job: str, listing: str) -> str | None:
-    """The one node on which the job of `qstat -f -x JOB` runs, else an empty text; None if it has
-    ended."""
+def parse_place(job: str, listing: str, states: Container[str] = ("R", "S")) -> str | None:
+    """The one node on which the job of `qstat -f -x JOB` is in one of these states, by default
+    runs, else an empty text; None if it has ended."""
     record = _record(job, listing)
     if record.get("job_state") == "C":
         return None
     nodes = list(parse_hosts(record.get("exec_host", "")))
-    return nodes[0] if record.get("job_state") in ("R", "S") and len(nodes) == 1 else ""
+    return nodes[0] if record.get("job_state") in states and len(nodes) == 1 else ""
 
 
 def parse_once(job: str, listing: str) -> bool:
@@ -243,10 +244,11 @@ class Torque:
 
     job_id = staticmethod(pbs.job_id)
 
-    def __init__(self, node: str, rules: Sequence[DefaultRule], home: Path) -> None:
+    def __init__(self, node: str, rules: Sequence[DefaultRule], home: Path, marks: Path) -> None:
         self.node = node
         self.rules = rules  # the site's [[default]]
         self.home = home  # Torque's, where the file server_name is
+        self.marks = marks  # the folder with a file for each job that has a VM here
 
     def allocation(self, job: JobId) -> Allocation:
         """What the job was granted. Raises UnknownError if Torque does not answer that now."""
@@ -262,9 +264,15 @@ class Torque:
                 return None
             raise
 
-    def live_jobs(self) -> set[str]:
-        """Jobs that hold an allocation here, ending ones included. Raises UnknownError."""
-        return set(self._state().jobs)
+    def live_jobs(self) -> dict[str, bool]:
+        """Jobs that hold an allocation here, ending ones included, and whether each is suspended.
+
+        Torque takes a suspended job off its node's list (post_signal_req() in its req_signal.c),
+        and qselect can't ask for such jobs. So each that has a VM here and is not on that list is
+        asked for. Raises UnknownError.
+        """
+        found = dict.fromkeys(self._state().jobs, False)
+        return found | {job: True for job in self._marked() if self._is_suspended(job, found)}
 
     def drain(self, reason: str) -> str:
         """Have Torque send no more jobs here; whose doing it is if it was not for us to ask that.
@@ -307,6 +315,23 @@ class Torque:
         self._about(job, "qhold", "-h", "o")
         self._about(job, "qalter", "-W", f"comment={comment(reason)}")
         self.requeue(job)
+
+    def _marked(self) -> list[JobId]:
+        jobs = []
+        for file in sorted(self.marks.glob("*")):
+            with suppress(RejectedError):  # somebody else's file
+                jobs.append(pbs.job_id(file.name))
+        return jobs
+
+    def _is_suspended(self, job: JobId, listed: Container[str]) -> bool:
+        if job in listed:
+            return False
+        try:
+            return parse_place(job, self._listing(job), ("S",)) == self.node
+        except UnknownError as error:
+            if pbs.is_gone(error):
+                return False
+            raise
 
     def _listing(self, job: JobId) -> str:
         return self._about(job, "qstat", "-f", "-x")

@@ -47,8 +47,8 @@ class _Lrms:
     def where(self, job: JobId) -> str:  # noqa: ARG002
         return "hv1"
 
-    def live_jobs(self) -> set[str]:
-        return {str(number) for number in range(1, _MACHINES + 1)}
+    def live_jobs(self) -> dict[str, bool]:
+        return {str(number): False for number in range(1, _MACHINES + 1)}
 
     def drain(self, reason: str) -> str:  # noqa: ARG002
         return ""

@@ -1,10 +1,12 @@
 """What users and administrators do with a batch job's machine, so that it makes each move."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.chaos.patience import tolerant
 from tests.chaos.site import bait_of, end
-from tests.chaos.stage import Stage
+from tests.chaos.stage import BatchJob, Stage
 from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import CATALOGUE, GOOD, call
@@ -78,16 +80,67 @@ def does_not_start(stage: Stage) -> None:
     stage.submit().completes()
 
 
+def die(stage: Stage, seen: Seen) -> None:
+    """Kill a machine's QEMU."""
+    stage.case.was_hurt()
+    end(stage.box.qemu_of(seen.machine))
+    stage.hold(seen)
+
+
 def guest_dies(state: State, stage: Stage) -> None:
     """The guest dies; the job is requeued, and gets another one."""
+    stage.at(state, partial(die, stage))
+    stage.submit("sleep 5; echo ran").completes()
 
-    def die(seen: Seen) -> None:
-        stage.case.was_hurt()
-        end(stage.box.qemu_of(seen.machine))
+
+def go_on(number: str) -> bool:
+    """Have Slurm let a job go on; whether it does, or is over."""
+    call("scontrol", "resume", number, check=False)
+    return "SUSPENDED" not in call("squeue", "-h", "-a", "-o", "%T", "-j", number, check=False)
+
+
+def suspended(stage: Stage, job: BatchJob, act: Callable[[Seen], None]) -> None:
+    """A job is suspended when its machine is ready; something is done when that stands still, and
+    the job goes on."""
+    number = job.job.number
+
+    def suspend(_seen: Seen) -> None:
+        tolerant(lambda: call("scontrol", "suspend", number))
+
+    stage.at(State.READY, suspend)
+    stage.at(State.PAUSED, act)
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts or job.is_over,
+        lambda: f"job {number} is suspended: {job.state}",
+    )
+    stage.give_up()
+    stage.wait(lambda: go_on(number), f"job {number} goes on")
+
+
+def stands_still(stage: Stage) -> None:
+    """A job is suspended for a while."""
+    job = stage.submit("sleep 20; echo ran")
+    suspended(stage, job, lambda _seen: None)
+    job.completes()
+
+
+def cancelled_while_suspended(stage: Stage) -> None:
+    """A job is cancelled while it is suspended."""
+    job = stage.submit("sleep 600; echo ran")
+
+    def cancel(seen: Seen) -> None:
+        job.cancel()
         stage.hold(seen)
 
-    stage.at(state, die)
-    stage.submit("sleep 5; echo ran").completes()
+    suspended(stage, job, cancel)
+    job.cancelled()
+
+
+def dies_while_suspended(stage: Stage) -> None:
+    """The guest of a suspended job dies; the job is requeued once it goes on."""
+    job = stage.submit("sleep 5; echo ran")
+    suspended(stage, job, partial(die, stage))
+    job.completes()
 
 
 def destroyed(stage: Stage) -> None:
@@ -125,6 +178,9 @@ WALKS: dict[str, Walk] = {
         partial(guest_dies, _S.BOOTING), (_S.BOOTING, _S.FAILED)
     ),
     "batch: guest dies": _batch(partial(guest_dies, _S.READY), (_S.READY, _S.FAILED)),
+    "batch: suspended": _batch(stands_still, *along(_S.READY, _S.PAUSED, _S.READY)),
+    "batch: cancelled while suspended": _batch(cancelled_while_suspended, (_S.PAUSED, _S.ENDING)),
+    "batch: guest dies while suspended": _batch(dies_while_suspended, (_S.PAUSED, _S.FAILED)),
     "batch: destroyed by an administrator": _batch(destroyed),
     "batch: bait dies while starting": _batch(bait_dies_starting, (_S.STARTING, _S.BUILDING)),
 }

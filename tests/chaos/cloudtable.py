@@ -12,11 +12,13 @@ from tests.chaos.cloudwalks import (
     first_start_fails,
     later_start_fails,
     lease_ends_hibernating,
+    lease_suspended,
     life,
     memory_cannot_be_written,
     published,
     published_while_lost,
     stopped,
+    stopped_while_paused,
     suspended_hibernates,
 )
 from tests.chaos.walk import Walk, along, walk
@@ -49,7 +51,7 @@ WALKS: dict[str, Walk] = {
     **{
         f"cloud: deleted while {state}": _cloud(partial(deleted, state), (state, _S.ENDING))
         for state in (
-            *(_S.STARTING, _S.READY, _S.STOPPING, _S.STOPPED),
+            *(_S.STARTING, _S.READY, _S.PAUSED, _S.STOPPING, _S.STOPPED),
             *(_S.HIBERNATING, _S.HIBERNATED, _S.FAILED),
         )
     },
@@ -74,6 +76,10 @@ WALKS: dict[str, Walk] = {
     },
     # Before a lease has its order, its job may be one that wants a machine of its own.
     **slowwalks.WALKS,
+    "cloud: its lease is suspended": _cloud(lease_suspended, *along(_S.READY, _S.PAUSED, _S.READY)),
+    "cloud: stopped while its lease is suspended": _cloud(
+        stopped_while_paused, (_S.PAUSED, _S.STOPPING)
+    ),
     "cloud: published": walk(Kind.BATCH, published, (_S.REQUESTED, None)),
     "cloud: published while it is lost": _cloud(published_while_lost),
     "cloud: hibernated while suspended": _cloud(

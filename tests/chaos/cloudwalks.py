@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.batchwalks import CHANGED, LEAVING, image, spoil, take_out, wrong
+from tests.chaos.batchwalks import CHANGED, LEAVING, go_on, image, spoil, take_out, wrong
 from tests.chaos.patience import ForgivenError, retried, tolerant
 from tests.chaos.site import bait_of, end
 from tests.chaos.stage import CloudMachine, Stage
@@ -81,6 +81,9 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
             stage.at(state, act)
             if state is State.ASLEEP:
                 mine.sleep()
+            elif state is State.PAUSED:
+                lease_stands_still(stage, mine)
+                return
             elif state in (State.STOPPING, State.STOPPED):
                 mine.act("stop", method="poweroff")
             else:
@@ -89,6 +92,39 @@ def reach(stage: Stage, mine: CloudMachine, state: State, act: Callable[[Seen], 
         lambda: not stage.case.orders or stage.case.hurts, lambda: f"{state}: {mine.describe()}"
     )
     stage.give_up()
+
+
+def lease_stands_still(stage: Stage, mine: CloudMachine) -> None:
+    """Have the lease suspended, until its machine is, and what was ordered for that is done."""
+    number = mine.lease()
+    tolerant(lambda: call("scontrol", "suspend", number))
+    stage.wait(
+        lambda: not stage.case.orders or stage.case.hurts, lambda: f"paused: {mine.describe()}"
+    )
+    stage.give_up()
+    stage.wait(lambda: go_on(number), f"lease job {number} goes on")
+
+
+def lease_suspended(stage: Stage) -> None:
+    """Its lease is suspended for a while."""
+    mine = stage.create(excused=True)
+    reach(stage, mine, State.PAUSED, lambda _seen: None)
+    mine.is_("active")
+    mine.delete()
+
+
+def stopped_while_paused(stage: Stage) -> None:
+    """Its user stops it while its lease is suspended. Slurm ends no suspended job politely, and the
+    machine of one that it kills has gone on before that."""
+    mine = stage.create(excused=True)
+
+    def stop(seen: Seen) -> None:
+        mine.act("stop", method="poweroff")
+        stage.hold(seen, 20)
+
+    reach(stage, mine, State.PAUSED, stop)
+    mine.is_("inactive")
+    mine.delete()
 
 
 def fail(stage: Stage, act: Callable[[Seen], None]) -> None:

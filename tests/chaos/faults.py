@@ -47,7 +47,7 @@ SLOW = frozenset({Fault.FROZEN, Fault.OTHER, Fault.LIBRARY})
 # States in which there may be a domain; STARTING: nobody knows.
 _WITH_DOMAIN = frozenset(
     {
-        *(State.STARTING, State.BOOTING, State.READY, State.SUSPENDED),
+        *(State.STARTING, State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED),
         *(State.STOPPING, State.HIBERNATING),
     }
 )

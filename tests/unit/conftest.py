@@ -171,6 +171,7 @@ class Batch:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Allocation] | None = {}
+        self.suspended: set[str] = set()
         self.drained: str | None = None  # why no job is sent here
         self.others = ""  # somebody else's drain
 
@@ -205,10 +206,10 @@ class Batch:
             raise UnknownError("the batch system does not answer")
         return "hv1" if job in self.jobs else None
 
-    def live_jobs(self) -> set[str]:
+    def live_jobs(self) -> dict[str, bool]:
         if self.jobs is None:
             raise UnknownError("the batch system does not answer")
-        return set(self.jobs)
+        return {job: job in self.suspended for job in self.jobs}
 
     def drain(self, reason: str) -> str:
         if self.jobs is None:

@@ -144,6 +144,19 @@ def test_live_jobs() -> None:
     rows = parse_held(recorded("live.listing"))
     assert [row.job.partition(".")[2] for row in rows] == ["3", "7"]
     assert {row.host for row in rows} == {"hv1"}
+    assert not any(row.suspended for row in rows)
+
+
+def test_suspended_jobs() -> None:
+    """The first by a person and with its queue, the second, a task, with its queue alone."""
+    rows = parse_held(recorded("suspended.listing"))
+    assert [(row.job, row.suspended) for row in rows] == [("5", True), ("6.3", True)]
+
+
+@pytest.mark.parametrize("state", ["s", "S", "T", "Rs", "dT", "r", "t", "Rr", "dr", "hr"])
+def test_which_states_are_those_of_suspended_jobs(state: str) -> None:
+    said = recorded("suspended.listing").replace(">Ss<", f">{state}<")
+    assert parse_held(said)[0].suspended == bool({"s", "S", "T"} & set(state))
 
 
 @pytest.mark.parametrize(

@@ -255,11 +255,11 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
 def test_live_jobs_are_those_on_the_node_and_the_suspended(commands: Commands) -> None:
     commands.say("pbsnodes", "jobs.node")
     on_node = OpenPBS(NODE).live_jobs()
-    assert len(on_node) == 2
+    assert list(on_node.values()) == [False, False]
     listing = recorded("suspended.qstat")
     (commands.folder / "qselect.out").write_text(listing.split()[2] + "\n")
     commands.say("qstat", "suspended.qstat")
-    assert OpenPBS(NODE).live_jobs() == on_node | {listing.split()[2]}
+    assert OpenPBS(NODE).live_jobs() == on_node | {listing.split()[2]: True}
     assert commands.asked()[-1] == f"qstat -f -w -- {listing.split()[2]}@pbsserver"
     (commands.folder / "qselect.out").write_text("-Q\n")
     with pytest.raises(RejectedError, match="no job id"):

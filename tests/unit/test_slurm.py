@@ -15,9 +15,9 @@ from wnodes_lrms.slurm import (
     parse_allocation,
     parse_cpus,
     parse_drain,
+    parse_live,
     parse_memory,
     parse_place,
-    parse_states,
     read_block_map,
 )
 
@@ -238,9 +238,9 @@ def test_this_machines_own_order_has_each_cpu_once() -> None:
 
 
 def test_states() -> None:
-    found = parse_states((DATA / "states.node").read_text())
+    found = parse_live((DATA / "states.node").read_text())
     assert len(found) == 4
-    assert all(found.values())
+    assert not any(found.values())
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,8 @@ def test_states() -> None:
     + [(state, False) for state in ("PD", "CA", "CD", "F", "TO", "NF", "RH", "RD", "OOM")],
 )
 def test_which_states_hold_an_allocation(state: str, holds: bool) -> None:
-    assert parse_states(f"7 {state}\n") == {"7": holds}
+    assert ("7" in parse_live(f"7 {state}\n")) == holds
+    assert parse_live(f"7 {state}\n").get("7", False) == (state in ("S", "ST"))
 
 
 def fake_command(folder: Path, name: str, script: str) -> None:
@@ -278,10 +279,10 @@ def test_the_commands_and_their_arguments(recorded_slurm: Path) -> None:
 
 
 def test_live_jobs(recorded_slurm: Path) -> None:
-    fake_command(recorded_slurm, "squeue", "echo '7 R'; echo '8 PD'; echo '9 CG'")
-    assert Slurm("hv1", []).live_jobs() == {"7", "9"}
+    fake_command(recorded_slurm, "squeue", "echo '7 R'; echo '8 PD'; echo '9 CG'; echo '10 S'")
+    assert Slurm("hv1", []).live_jobs() == {"7": False, "9": False, "10": True}
     fake_command(recorded_slurm, "squeue", "")
-    assert Slurm("hv1", []).live_jobs() == set()
+    assert Slurm("hv1", []).live_jobs() == {}
 
 
 @pytest.mark.parametrize(

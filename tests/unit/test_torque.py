@@ -287,7 +287,7 @@ def recorded_torque(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def torque_of(home: Path) -> Torque:
     (home / "server_name").write_text("tqserver\n")
-    return Torque("tqhost", [], home)
+    return Torque("tqhost", [], home, home / "jobs")
 
 
 def asked(folder: Path) -> str:
@@ -369,9 +369,34 @@ def test_a_torque_that_fails_is_unknown_never_empty(recorded_torque: Path) -> No
 
 def test_live_jobs(recorded_torque: Path) -> None:
     fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/array.pbsnodes")
-    assert torque_of(recorded_torque).live_jobs() == {"27[3].tqhost", "27[7].tqhost"}
+    on_node = {"27[3].tqhost": False, "27[7].tqhost": False}
+    assert torque_of(recorded_torque).live_jobs() == on_node
+    assert asked(recorded_torque) == LOOK
     fake_command(recorded_torque, "pbsnodes", "")
     with pytest.raises(UnknownError):
+        torque_of(recorded_torque).live_jobs()
+
+
+def test_a_suspended_job_is_off_its_nodes_list_and_still_there(recorded_torque: Path) -> None:
+    """It is asked for because it has a VM here, by a mark, as no other is."""
+    fake_command(recorded_torque, "pbsnodes", f"cat {DATA}/array.pbsnodes")
+    suspended = recorded("plain.qstat").replace("<job_state>R<", "<job_state>S<")
+    (recorded_torque / "said").write_text(suspended)
+    fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
+    (recorded_torque / "jobs").mkdir()
+    for name in ("26.tqhost", "27[3].tqhost", "no job"):
+        (recorded_torque / "jobs" / name).touch()
+    on_node = {"27[3].tqhost": False, "27[7].tqhost": False}
+    assert torque_of(recorded_torque).live_jobs() == on_node | {"26.tqhost": True}
+    assert asked(recorded_torque) == LOOK + "qstat|-f|-x|--|26.tqhost@tqserver|"
+    elsewhere = suspended.replace("tqhost/0-2<", "hv2/0-2<")
+    for other in (elsewhere, suspended.replace("<job_state>S<", "<job_state>C<")):
+        (recorded_torque / "said").write_text(other)
+        assert torque_of(recorded_torque).live_jobs() == on_node
+    fake_command(recorded_torque, "qstat", "echo 'qstat: Unknown Job Id Error' >&2; exit 1")
+    assert torque_of(recorded_torque).live_jobs() == on_node
+    fake_command(recorded_torque, "qstat", "echo 'qstat: cannot connect' >&2; exit 1")
+    with pytest.raises(UnknownError, match="cannot connect"):
         torque_of(recorded_torque).live_jobs()
 
 

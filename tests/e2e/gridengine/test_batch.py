@@ -179,13 +179,22 @@ def test_the_walltimes_end_ends_the_machine(submit: Submit) -> None:
     assert job.wait(60).exit_code == 137
 
 
-def test_a_suspended_job_goes_on(submit: Submit) -> None:
-    job = submit("echo up; sleep 8; echo ran").says("up")
+def test_a_suspended_jobs_vm_stands_still_and_goes_on(submit: Submit, home: Path) -> None:
+    counts = "n=0; until [ -e end-$JOB_ID ]; do n=$((n+1)); echo $n; sleep 0.2; done; echo ran"
+    job = submit(counts).says("3\n")
+    machine = job.in_state("ready")["id"]
     call("qmod", "-sj", job.number)
-    wait_until(lambda: "s" in job.state, 10, "suspended")
+    job.in_state("paused", 30)
+    wait_until(lambda: call("virsh", "domstate", str(machine)).strip() == "paused", 10, "paused")
+    before = job.output
     time.sleep(3)
+    assert job.output == before
     call("qmod", "-usj", job.number)
-    assert job.wait().output == "up\nran\n"
+    wait_until(lambda: job.output != before, 30, "it counts on")
+    (home / f"end-{job.number}").touch()
+    *numbers, ran = job.wait().output.split()
+    assert [*map(int, numbers)] == list(range(1, len(numbers) + 1))
+    assert (ran, job.exit_code) == ("ran", 0)
 
 
 def test_a_rescheduled_job_gets_a_new_machine(submit: Submit) -> None:

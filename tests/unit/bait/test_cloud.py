@@ -488,6 +488,46 @@ def test_suspended_and_resumed_in_its_lease(site: Site, libvirt_test: libvirt.vi
     assert site.row().job == "7"
 
 
+def test_a_machine_stands_still_while_the_batch_system_suspends_its_lease(
+    site: Site, libvirt_test: libvirt.virConnect
+) -> None:
+    site.runs()
+    site.node.batch.suspended = {"7"}
+    assert acts(site) == [Act.PAUSE]
+    shown = site.cloud.machine(ID)
+    said = "the batch system has suspended its job"
+    assert (shown["state"], shown["reason"]) == ("suspended", said)
+    assert libvirt_test.lookupByUUIDString(ID).state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    assert acts(site) == []
+    with pytest.raises(ConflictError, match="it goes on when that does"):
+        site.cloud.resume(ID)
+    for refused in (site.cloud.restart, site.cloud.suspend):
+        with pytest.raises(ConflictError, match="paused, not running"):
+            refused(ID, "hibernate" if refused == site.cloud.suspend else "graceful")
+    site.node.batch.suspended = set()
+    assert acts(site) == [Act.CONTINUE]
+    shown = site.cloud.machine(ID)
+    assert (shown["state"], shown["reason"]) == ("running", "")
+    assert libvirt_test.lookupByUUIDString(ID).state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+def test_what_its_user_has_suspended_stays_so_when_its_lease_goes_on(site: Site) -> None:
+    site.runs()
+    site.cloud.suspend(ID, "suspend")
+    for suspended in ({"7"}, set[str]()):
+        site.node.batch.suspended = suspended
+        assert acts(site) == []
+    assert site.row().state is State.SUSPENDED
+
+
+def test_a_paused_machine_is_stopped_or_removed_as_any(site: Site) -> None:
+    site.runs()
+    site.node.batch.suspended = {"7"}
+    acts(site)
+    site.cloud.stop(ID, "poweroff")
+    site.reaches(State.STOPPED)
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
     site: Site, told: bool

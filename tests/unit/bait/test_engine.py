@@ -5,6 +5,7 @@ greeting on port 22 of its address, the batch system a table.
 """
 
 import dataclasses
+import os
 import re
 import sqlite3
 import subprocess
@@ -642,13 +643,99 @@ def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
     assert acts(bait) == []  # the doubt has begun anew
     assert list(node.hypervisor.domains()) == [ID]
     ripen(bait)
-    bait.works.heard.note("7")
+    bait.works.heard.note("7", 0)
     assert acts(bait) == [(Act.REPORT, "7")]  # its own process says otherwise
     bait.works.heard._last.clear()
     assert acts(bait) == []
     ripen(bait)
     assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
+
+
+def still(node: Node, libvirt_test: libvirt.virConnect, machine: str = ID) -> tuple[str, bool]:
+    """The state of job 7's machine in the ledger, and whether libvirt has it paused."""
+    paused = libvirt_test.lookupByUUIDString(machine).state()[0] == libvirt.VIR_DOMAIN_PAUSED
+    return str(state(node)), paused
+
+
+def test_a_machine_stands_still_with_its_job(node: Node, libvirt_test: libvirt.virConnect) -> None:
+    bait = ready(node)
+    node.batch.suspended = {"7"}
+    for wanted in ([(Act.PAUSE, "7")], []):
+        assert acts(bait) == wanted
+        assert still(node, libvirt_test) == ("paused", True)
+    (usage,) = node.ledger.usages()
+    assert usage.clock == "held"
+    bait = node.bait()  # a new one, that has seen nothing
+    assert acts(bait) == []
+    node.batch.jobs, jobs = None, node.batch.jobs
+    assert acts(bait) == []
+    assert still(node, libvirt_test) == ("paused", True)
+    node.batch.jobs, node.batch.suspended = jobs, set()
+    answers_again(bait)
+    assert acts(bait) == [(Act.CONTINUE, "7")]
+    assert still(node, libvirt_test) == ("ready", False)
+    assert last(bait)["state"] == "ready"
+    assert acts(bait) == []
+
+
+def test_a_bait_that_dies_between_the_word_and_the_deed_goes_on_with_it(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    bait = ready(node)
+    node.batch.suspended = {"7"}
+    node.ledger.change(ID, "killed before it was paused", state=State.PAUSED)
+    assert acts(bait) == [(Act.PAUSE, "7")]
+    assert still(node, libvirt_test) == ("paused", True)
+    node.batch.suspended = set()
+    node.ledger.change(ID, "killed before it went on", state=State.READY)
+    assert acts(bait) == [(Act.WAKE, "7")]
+    assert still(node, libvirt_test) == ("ready", False)
+
+
+def test_a_job_whose_process_goes_on_has_notice_of_its_suspension(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    bait = ready(node)
+    bait.works.heard.note("7", os.getpid())
+    node.batch.suspended = {"7"}
+    assert acts(bait) == []
+    assert still(node, libvirt_test) == ("ready", False)
+    ripen(bait)
+    assert acts(bait) == [(Act.PAUSE, "7")]
+    assert still(node, libvirt_test) == ("paused", True)
+
+
+def test_a_paused_machine_ends_with_its_job_or_is_lost_to_it(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    bait = ready(node)
+    node.batch.suspended = {"7"}
+    acts(bait)
+    bait.node.release("7")
+    assert node.left() == []
+    node.batch.grant("7", restart=1)
+    bait.engine.prepare(JobId("7"), 1)
+    reaches(node, State.READY)
+    acts(bait)
+    libvirt_test.lookupByUUIDString(machine_id("box", "7", 1)).destroy()
+    eventually(lambda: state(node) is State.FAILED)
+    assert "has stopped" in last(bait)["message"]
+
+
+def test_a_job_that_is_suspended_before_its_machine_is_ready(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    node.batch.grant("7")
+    node.batch.suspended = {"7"}
+    bait = node.bait()
+    bait.engine.prepare(JobId("7"), 0)
+    reaches(node, State.BOOTING)
+    assert acts(bait) == []
+    node.guests.answer(FIRST)
+    reaches(node, State.READY)
+    eventually(lambda: acts(bait) == [(Act.PAUSE, "7")])
+    assert still(node, libvirt_test) == ("paused", True)
 
 
 def test_a_machine_that_stops_is_told_to_its_job(

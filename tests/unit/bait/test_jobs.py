@@ -31,7 +31,7 @@ class Counted(Batch):
         self.asked.append(job)
         return super().allocation(job)
 
-    def live_jobs(self) -> set[str]:
+    def live_jobs(self) -> dict[str, bool]:
         self.asked.append("")
         found = super().live_jobs()
         self.open.wait(5)
@@ -140,7 +140,7 @@ def test_trouble_is_shared_by_those_who_waited_for_it(batch: Counted) -> None:
     assert len(batch.asked) == 3
     assert len(set(map(str, faults))) == 1
     batch.jobs = {"7": batch_job(batch)}
-    assert shared.ask() == {"7"}
+    assert shared.ask() == {"7": False}
 
 
 def batch_job(batch: Counted) -> Allocation:
@@ -200,7 +200,7 @@ def test_who_shares_an_answer_keeps_their_turn(batch: Counted, looks: list[int])
         while looks[0] < 9 + 2:  # all have come; the first has begun its question
             pass
         batch.open.set()
-        assert [each.result(10) for each in asked] == [set()] * 9
+        assert [each.result(10) for each in asked] == [{}] * 9
     assert len(taken) == len(batch.asked) == 2
 
 
@@ -212,7 +212,7 @@ def test_who_has_no_turn_puts_no_question(batch: Counted) -> None:
     with pytest.raises(UnknownError, match="not now"):
         shared.ask(not_now)
     assert batch.asked == []
-    assert shared.ask() == set()
+    assert shared.ask() == {}
 
 
 def test_turns_come_back(seconds: Callable[[float], None]) -> None:

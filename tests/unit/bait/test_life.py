@@ -66,6 +66,7 @@ def test_no_domain_is_created_that_was_not_announced(kind: Kind) -> None:
 def test_what_only_one_kind_has() -> None:
     both = STATES[Kind.BATCH] & STATES[Kind.CLOUD]
     assert STATES[Kind.BATCH] - both == {State.BOOTING}
+    assert State.PAUSED in both
     assert STATES[Kind.CLOUD] - both == {
         State.SUSPENDED,
         State.ASLEEP,
@@ -83,7 +84,14 @@ def test_what_only_one_kind_has() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_no_disk_that_a_user_has_written_on_goes_but_by_his_own_word(kind: Kind) -> None:
     gone = {old for old, new in MOVES[kind] if new is None}
-    assert not gone & {State.READY, State.SUSPENDED, State.ASLEEP, State.HIBERNATING, *AT_REST}
+    assert not gone & {
+        State.READY,
+        State.PAUSED,
+        State.SUSPENDED,
+        State.ASLEEP,
+        State.HIBERNATING,
+        *AT_REST,
+    }
 
 
 @pytest.mark.parametrize("kind", Kind)

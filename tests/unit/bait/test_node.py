@@ -169,7 +169,7 @@ def test_a_doubt_that_did_not_stand_begins_anew(
     elif meanwhile == "the job is listed":
         node.batch.grant("7")
     elif meanwhile == "the job is heard":
-        bait.works.heard.note("7")
+        bait.works.heard.note("7", 0)
     else:
 
         def work(_work: Work) -> None:
@@ -327,7 +327,7 @@ def test_a_report_is_said_once_and_nothing_is_done(
     caplog.set_level(logging.INFO)
     machine(node)
     for _ in range(5):
-        bait.works.heard.note("7")
+        bait.works.heard.note("7", 0)
         assert plans(bait.node.reconcile()) == [(Act.REPORT, 0.0)]
         time.at += 1000
     assert len(words(caplog)) == 1

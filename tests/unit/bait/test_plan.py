@@ -23,7 +23,7 @@ HELD = Domain(ID, JOB, 0, held=True)
 ASLEEP = Domain(ID, JOB, 0, asleep=True)
 
 MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
-ACTIVE = (State.BOOTING, State.READY, State.SUSPENDED, State.ASLEEP)
+ACTIVE = (State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
 STATES = {
     kind: [state for state in State if any(state in move for move in moves)]
     for kind, moves in MOVES.items()
@@ -34,6 +34,8 @@ def evidence(
     *rows: Row,
     domains: Iterable[Domain] | None = None,
     live: set[str] | None = None,
+    suspended: Iterable[str] = (),
+    moving: Iterable[str] = (),
     heard: Iterable[str] = (),
     processes: Iterable[str] = (),
     folders: Mapping[str, bool] | None = None,
@@ -43,8 +45,9 @@ def evidence(
     return Evidence(
         rows=rows,
         domains=None if domains is None else {domain.id: domain for domain in domains},
-        live_jobs=live,
+        live_jobs=None if live is None else {job: job in suspended for job in live},
         heard=frozenset(heard),
+        moving=frozenset(moving),
         processes=frozenset(processes),
         folders=dict(folders or {}),
         worked_on=frozenset(worked_on),
@@ -84,7 +87,12 @@ DOMAINS: dict[str, list[Domain] | None] = {
     "none": [],
     "away": None,
 }
-LIVE: dict[str, set[str] | None] = {"listed": {JOB}, "not listed": {"8"}, "away": None}
+LIVE: dict[str, set[str] | None] = {
+    "listed": {JOB},
+    "suspended": {JOB},
+    "not listed": {"8"},
+    "away": None,
+}
 ENDS = {"far": NOW + NOTICE + 0.1, "near": NOW + NOTICE, "past": NOW - 1, "unknown": None}
 DRAINS = {"no": None, "later": NOW + NOTICE + 0.1, "soon": NOW + NOTICE, "now": NOW}
 
@@ -98,11 +106,13 @@ def expected(
     process: bool,
     lrms: str,
     heard: bool,
+    moving: bool,
     drained: bool,
     near: bool,
 ) -> Wanted:
     """The rule of plan.py in other words: the first line that fits.
 
+    `moving`: a process of the job is seen that is not stopped;
     `drained`: the node is to be empty; `near`: the walltime of its lease is nearly over.
     """
     batch = kind is Kind.BATCH
@@ -135,6 +145,12 @@ def expected(
         return Act.SHUT_DOWN, False
     if state is State.BOOTING:
         return None if libvirt == "away" else (Act.ADOPT, False)
+    if state is State.READY and lrms == "suspended":
+        return Act.PAUSE, moving
+    if state is State.PAUSED and lrms == "listed":
+        return Act.CONTINUE, False
+    if state is State.PAUSED:
+        return (Act.PAUSE, False) if libvirt == "runs" else None
     if state is State.SUSPENDED:
         return (Act.HOLD, False) if libvirt == "runs" else None
     if state is State.ASLEEP:
@@ -143,7 +159,7 @@ def expected(
         return None
     if not batch and libvirt == "asleep":
         return Act.FOLLOW, False
-    waits = ("stuck", "asleep") if batch else ("stuck", "held")
+    waits = ("stuck", "held", "asleep") if batch else ("stuck", "held")
     return (Act.WAKE, False) if libvirt in waits else None
 
 
@@ -151,14 +167,17 @@ def expected(
     ("kind", "state"), [(kind, state) for kind in Kind for state in STATES[kind]]
 )
 def test_every_state_against_every_evidence(kind: Kind, state: State) -> None:
-    every = product(DOMAINS, (True, False), LIVE, (True, False), ENDS, DRAINS)
-    for libvirt, process, lrms, heard, ends, drain in every:
+    yes_no = (True, False)
+    every = product(DOMAINS, yes_no, LIVE, yes_no, yes_no, ENDS, DRAINS)
+    for libvirt, process, lrms, heard, moving, ends, drain in every:
         given_row = a_row(kind, state, ENDS[ends])
         actions = plan(
             evidence(
                 given_row,
                 domains=DOMAINS[libvirt],
                 live=LIVE[lrms],
+                suspended={JOB} if lrms == "suspended" else (),
+                moving={JOB} if moving else (),
                 heard={JOB} if heard else (),
                 processes={ID} if process else (),
                 folders={ID: True},
@@ -168,8 +187,8 @@ def test_every_state_against_every_evidence(kind: Kind, state: State) -> None:
         # A notice is for guests that can shut down: those of cloud machines.
         drained = drain == "now" or (drain == "soon" and kind is Kind.CLOUD)
         near = ends in ("near", "past")
-        wanted = expected(kind, state, libvirt, process, lrms, heard, drained, near)
-        case = (libvirt, process, lrms, heard, ends, drain)
+        wanted = expected(kind, state, libvirt, process, lrms, heard, moving, drained, near)
+        case = (libvirt, process, lrms, heard, moving, ends, drain)
         assert found(actions) == ([wanted] if wanted else []), case
         for action in actions:
             assert (action.machine, action.job) == (ID, given_row.job)
@@ -239,6 +258,43 @@ def test_the_lines_of_cloud_machines_that_matter_most(
 ) -> None:
     actions = plan(evidence(cloud_row(state, NOW + 3600), domains=domains, live=live))
     assert found(actions) == ([wanted] if wanted else [])
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize(
+    ("state", "domain", "suspended", "wanted"),
+    [
+        (State.READY, DOMAIN, True, (Act.PAUSE, False)),
+        (State.READY, DOMAIN, None, None),
+        (State.READY, HELD, False, (Act.WAKE, False)),
+        (State.PAUSED, HELD, True, None),
+        (State.PAUSED, DOMAIN, True, (Act.PAUSE, False)),
+        (State.PAUSED, STUCK, True, None),
+        (State.PAUSED, HELD, False, (Act.CONTINUE, False)),
+        (State.PAUSED, HELD, None, None),
+        (State.PAUSED, DOMAIN, None, (Act.PAUSE, False)),
+    ],
+)
+def test_a_machine_stands_still_while_its_job_is_suspended(
+    kind: Kind, state: State, domain: Domain, suspended: bool | None, wanted: Wanted
+) -> None:
+    """None: the batch system does not answer."""
+    live, still = (None if suspended is None else {JOB}), ({JOB} if suspended else set[str]())
+    seen = evidence(a_row(kind, state, NOW + 3600), domains=[domain], live=live, suspended=still)
+    assert found(plan(seen)) == ([wanted] if wanted else [])
+
+
+def test_a_job_that_has_notice_of_its_suspension_has_it_in_its_machine_too() -> None:
+    seen = evidence(row(State.READY), domains=[DOMAIN], live={JOB}, suspended={JOB}, moving={JOB})
+    assert found(plan(seen)) == [(Act.PAUSE, True)]
+
+
+def test_a_paused_machine_whose_job_is_over_ends() -> None:
+    for kind, act in ((Kind.BATCH, Act.END), (Kind.CLOUD, Act.HALT)):
+        seen = evidence(a_row(kind, State.PAUSED), domains=[HELD], live=set())
+        assert found(plan(seen)) == [(act, True)]
+        lost = evidence(a_row(kind, State.PAUSED), domains=[], live={JOB}, suspended={JOB})
+        assert found(plan(lost)) == [(Act.LOST, False)]
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -387,8 +443,8 @@ rows = st.lists(
     max_size=6,
 )
 marked = st.lists(
-    st.builds(lambda job, n, s: Domain(machine_id("box", job, n), job, n, s), jobs, restarts,
-              st.booleans()),
+    st.builds(lambda job, n, *s: Domain(machine_id("box", job, n), job, n, *s), jobs, restarts,
+              st.booleans(), st.booleans()),
     max_size=6,
 )  # fmt: skip
 evidences = st.builds(
@@ -396,7 +452,10 @@ evidences = st.builds(
         *found,
         **dict(
             zip(
-                ("domains", "live", "heard", "processes", "folders", "worked_on", "drain_by"),
+                (
+                    *("domains", "live", "suspended", "moving", "heard", "processes", "folders"),
+                    *("worked_on", "drain_by"),
+                ),
                 others,
                 strict=True,
             )
@@ -405,6 +464,8 @@ evidences = st.builds(
     rows,
     st.none() | marked,
     st.none() | st.sets(jobs),
+    st.sets(jobs),
+    st.sets(jobs),
     st.sets(jobs),
     st.sets(machines),
     st.dictionaries(machines, st.booleans()),
@@ -426,7 +487,7 @@ def test_what_never_follows(seen: Evidence) -> None:
         assert action.machine not in seen.worked_on
         assert action.why
         if action.doubtful:
-            assert action.act in (Act.END, Act.HALT, Act.DESTROY)
+            assert action.act in (Act.END, Act.HALT, Act.DESTROY, Act.PAUSE)
         if action.act in (Act.END, Act.HALT):
             assert each
             # Begun before, or: the LRMS does answer, does not list the job, and nobody heard it.
@@ -439,7 +500,15 @@ def test_what_never_follows(seen: Evidence) -> None:
             assert seen.domains is not None
             assert action.machine in seen.domains or not seen.folders[action.machine]
             assert action.machine in seen.domains or action.machine not in seen.processes
-        if action.doubtful or action.act is Act.HALT:
+        if action.act in (Act.PAUSE, Act.CONTINUE):
+            assert each
+            assert each.state in (State.READY, State.PAUSED)
+            # Who is not paused is paused at the LRMS's word alone, and goes on at it alone.
+            wanted = (each.state is State.READY, action.act is Act.CONTINUE)
+            if any(wanted):
+                assert seen.live_jobs is not None
+                assert wanted == (seen.live_jobs[each.job], not seen.live_jobs[each.job])
+        elif action.doubtful or action.act is Act.HALT:
             assert seen.live_jobs is not None
             assert action.job not in seen.live_jobs
             assert action.job not in seen.heard
@@ -513,6 +582,8 @@ def test_each_action_has_its_grounds(seen: Evidence) -> None:
     for action in plan(seen):
         said = grounds(action.machine, action.job, seen)
         assert all(said.values())
-        if action.doubtful:
+        if action.act is Act.PAUSE and action.doubtful:
+            assert said["LRMS"] == f"lists job {action.job}, suspended"
+        elif action.doubtful:
             assert said["LRMS"] == "lists no such job here"
             assert said["job's process"] == "not heard"

@@ -4,14 +4,20 @@ import contextlib
 import logging
 import os
 import resource
+import signal
+import subprocess
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from bait.ledger import Row
 from bait.node import EVERY
 from bait.rounds import Rounds
 from bait.store import Store
 from tests.unit.conftest import Node, needs_root
+from wnodes_lrms.model import State
 
 pytestmark = needs_root
 
@@ -29,6 +35,28 @@ def test_what_is_old_is_forgotten_while_the_bait_runs(
     monkeypatch.setattr("bait.rounds._PRUNED", -1.0)
     rounds.make()
     assert [event.job for event in node.ledger.events("m")] == ["8"]
+
+
+def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.rounds._GLANCE", 0.01)
+    node.batch.grant("7")
+    bait = node.bait()
+    node.ledger.promise(Row("m", "7", 0, State.REQUESTED, time.time()))
+    rounds, stop = Rounds(bait.node, lambda: None), threading.Event()
+    bait.node.look()
+    with subprocess.Popen(["sleep", "600"]) as process:
+        bait.works.heard.note("7", process.pid)
+        rounds.rest(stop, 0.1)  # nothing happens, and it ends all the same
+        asleep = threading.Thread(target=rounds.rest, args=(stop, 600.0))
+        asleep.start()
+        process.send_signal(signal.SIGSTOP)
+        asleep.join(10)
+        assert not asleep.is_alive()
+        process.kill()
+    stop.set()
+    rounds.rest(stop, 600.0)
 
 
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(

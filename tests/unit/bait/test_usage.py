@@ -169,7 +169,7 @@ def test_a_cloud_machines_usage_is_its_leases(ledger: Ledger, time: Time) -> Non
     assert second.number > first.number
 
 
-@pytest.mark.parametrize("held", [State.SUSPENDED, State.ASLEEP])
+@pytest.mark.parametrize("held", [State.PAUSED, State.SUSPENDED, State.ASLEEP])
 def test_a_machine_that_is_held_does_not_run(held: State, ledger: Ledger, time: Time) -> None:
     begun(ledger, cloud_row(), State.READY)
     time.passes(10)
@@ -441,7 +441,7 @@ def test_what_was_never_sent_is_kept_and_the_rest_goes_in_time(path: Path, ledge
 
 # -- any life at all -------------------------------------------------------------------------------
 
-HELD = {State.SUSPENDED, State.ASLEEP}
+HELD = {State.PAUSED, State.SUSPENDED, State.ASLEEP}
 COUNTED = {
     State.STARTING,
     State.BOOTING,

@@ -49,6 +49,26 @@ def test_each_line_has_its_own_time(ends: Ends, module: ModuleType) -> None:
         assert next(lines) == b"news"
 
 
+def test_a_time_in_which_the_job_is_suspended_counts_for_little(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock goes on by an hour at each look that comes after such a time."""
+    ours, theirs = ends
+    now = time.monotonic()
+    monkeypatch.setattr(baitlink, "SILENCE", 5.0)
+    monkeypatch.setattr(baitlink, "SLICE", 0.1)
+    monkeypatch.setattr("hooks.baitlink.time.monotonic", lambda: now)
+    lines = baitlink.lines(ours)
+    theirs.sendall(b"be")
+    speak = threading.Timer(0.3, lambda: theirs.sendall(b"fore\n"))
+    speak.start()
+    now += 3600
+    assert next(lines) == b"before"
+    patience = baitlink.Patience(5.0)
+    now += 3600
+    assert patience.left() == pytest.approx(4.9)
+
+
 def test_a_line_that_never_ends_is_silence(ends: Ends, module: ModuleType) -> None:
     ours, theirs = ends
     over = threading.Event()

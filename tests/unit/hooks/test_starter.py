@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -32,8 +33,11 @@ import os, signal, sys
 words = sys.argv[1:]
 open(LOG, "a").write(" ".join(words) + chr(10))
 while words[0].startswith("-"):
-    if words[0] == "-O":
-        sys.exit(0)
+    if words[0] == "-N":  # the connection itself
+        open(LOG + ".master", "w").write(str(os.getpid()))
+        open("ssh", "w").close()
+        while True:
+            signal.pause()
     words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
 for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
@@ -165,6 +169,19 @@ def test_a_script_in_its_machine(stage: Stage) -> None:
     assert stage.bait.heard  # it asks again every LOOK, and for nothing else
     assert all(each == {"op": "attach", "job": "7"} for each in stage.bait.heard)
     assert stage.scontrol == []
+
+
+def test_the_connection_is_stopped_with_the_job(stage: Stage) -> None:
+    """Batch systems stop a process group, or a session, when they suspend a job."""
+    stage.says(stage.ready)
+    process = stage.start(f"touch {stage.folder}/up; exec sleep 60", start_new_session=True)
+    eventually((stage.folder / "up").exists)
+    master = int((stage.folder / "ssh.log.master").read_text())
+    assert (os.getpgid(master), os.getsid(master)) == (process.pid, process.pid)
+    process.terminate()
+    process.communicate(timeout=15)
+    with pytest.raises(ProcessLookupError):
+        os.kill(master, 0)
 
 
 def test_a_script_may_name_its_own_interpreter(stage: Stage) -> None:
@@ -455,7 +472,7 @@ def test_a_script_finds_what_its_machine_was_told(stage: Stage) -> None:
     assert out.split() == ["3", "536870912", "7", "1800000000", "1800000000"]
     log = (stage.folder / "ssh.log").read_text().splitlines()
     # The files travel with the script: the start of a job has no more sessions for their sake.
-    assert len([line for line in log if " -O exit " not in line]) == 2
+    assert len([line for line in log if " -N " not in line]) == 2
 
 
 def test_a_running_script_hears_of_its_shutdown_and_that_it_is_off(stage: Stage) -> None:

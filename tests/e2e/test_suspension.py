@@ -1,0 +1,90 @@
+"""A job that the batch system suspends: its VM stands still, and goes on when the job does."""
+
+import time
+
+from tests.e2e.conftest import Daemons, Job, Submit, call, machines, the_lease, wait_until
+from tests.e2e.occi import Cloud, Key
+
+# Counts for as long as the file is not there that ends it; then it tells the time.
+COUNTS = """
+n=0
+until [ -e end-$SLURM_JOB_ID ]; do n=$((n+1)); echo $n; sleep 0.2; done
+echo "clock $(date +%s)"
+"""
+
+
+def counting(submit: Submit) -> Job:
+    job = submit(COUNTS, "--nodelist=hv1")
+    wait_until(lambda: "3\n" in job.output, 90, "its script runs")
+    return job
+
+
+def domain_state(job: Job) -> str:
+    """What libvirt says of its VM."""
+    return call("virsh", "domstate", str(job.machines()[0]["id"])).strip()
+
+
+def stands_still(job: Job) -> None:
+    """Its VM does, and nothing that it had said before is still on its way."""
+    wait_until(lambda: domain_state(job) == "paused", 30, f"paused: {job.machines()}")
+    assert [machine["state"] for machine in job.machines()] == ["paused"]
+    assert "suspended" in call("wnodes", "why", job.number)
+
+
+def ends(job: Job) -> int:
+    """Let its script end; the time by the VM's clock then."""
+    (job.folder / f"end-{job.number}").touch()
+    assert job.wait().state == "COMPLETED", job.error
+    numbers, _, clock = job.output.partition("clock ")
+    count = [int(line) for line in numbers.split()]
+    assert count == list(range(1, len(count) + 1))
+    return int(clock)
+
+
+def test_a_suspended_jobs_vm_stands_still_and_goes_on(submit: Submit) -> None:
+    job = counting(submit)
+    call("scontrol", "suspend", job.number)
+    stands_still(job)
+    boot, before = job.machines()[0]["id"], job.output
+    time.sleep(12)  # enough to be seen in the VM's clock
+    assert job.output == before
+    call("scontrol", "resume", job.number)
+    wait_until(lambda: job.output != before, 30, "it counts on")
+    assert [machine["id"] for machine in job.machines()] == [boot]
+    time.sleep(6)  # the guest looks at its clock every few seconds
+    assert abs(ends(job) - time.time()) < 10
+
+
+def test_a_bait_that_was_down_catches_up(submit: Submit, daemons: Daemons) -> None:
+    job = counting(submit)
+    with daemons.down("bait-hv1"):
+        call("scontrol", "suspend", job.number)
+    stands_still(job)
+    with daemons.down("bait-hv1"):
+        pass
+    time.sleep(3)  # a round of the new bait
+    stands_still(job)
+    with daemons.down("bait-hv1"):
+        call("scontrol", "resume", job.number)
+    ends(job)
+
+
+def test_a_job_that_is_cancelled_while_it_is_suspended(submit: Submit) -> None:
+    job = counting(submit)
+    call("scontrol", "suspend", job.number)
+    stands_still(job)
+    job.cancel()
+    assert job.wait(seconds=60).state == "CANCELLED"
+
+
+def test_a_suspended_leases_vm_stands_still(alice: Cloud, key: Key) -> None:
+    machine = alice.machine(key=key).wait("active")
+    boot = machine.ssh("cat /proc/sys/kernel/random/boot_id")
+    lease = the_lease()
+    call("scontrol", "suspend", lease.number)
+    machine.wait("suspended")
+    assert call("virsh", "domstate", machine.id).strip() == "paused"
+    assert [each["state"] for each in machines()] == ["paused"]
+    call("scontrol", "resume", lease.number)
+    machine.wait("active")
+    assert machine.ssh("cat /proc/sys/kernel/random/boot_id") == boot
