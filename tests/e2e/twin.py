@@ -160,7 +160,7 @@ printf '#!/bin/sh\necho "ran $1"\n' >prog=1; chmod 755 prog=1; say 'program on i
 
 # How it ends: its output is of any bytes and any length, and need not end with a line.
 trap 'say caught USR1' USR1; kill -USR1 $$
-(sh -c 'kill -SEGV $$'; exit $?) 2>/dev/null; say 'child killed' $?
+(ulimit -c 0; sh -c 'kill -SEGV $$'; exit $?) 2>/dev/null; say 'child killed' $?
 for n in 1 2 3 4 5; do echo "out $n"; echo "err $n" >&2; done
 say 'raw output'
 head -c 3000000 of-node.raw
@@ -259,9 +259,9 @@ def told(output: bytes, number: str) -> dict[str, str]:
     return said | {"order of the streams": " ".join(streams)}
 
 
-def files(folder: Path) -> dict[str, tuple[object, ...]]:
+def files(folder: Path) -> dict[str, object]:
     """What it has left in its folder, but the output itself."""
-    found: dict[str, tuple[object, ...]] = {}
+    found: dict[str, object] = {}
     for path in folder.rglob("*"):
         if path.suffix != ".out":
             status = path.lstat()
@@ -271,7 +271,7 @@ def files(folder: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-def look(run: Run, image: str | None, home: Path) -> tuple[dict[str, str], object]:
+def look(run: Run, image: str | None, home: Path) -> tuple[dict[str, str], dict[str, object]]:
     """What a run has told, and what it has left."""
     with workplace(home) as folder:
         job = run(image, folder)
@@ -304,4 +304,4 @@ def compare(run: Run, home: Path, images: dict[str, dict[str, Differs]]) -> None
             inside, kept = look(run, image, home)
             found = wrong(plain, inside, DIFFER | more)
             assert not found, f"{image}: {found}"
-            assert kept == left, image
+            assert kept == left, f"{image}: {kept.keys() ^ left.keys()}"
