@@ -720,7 +720,7 @@ def test_a_paused_machine_ends_with_its_job_or_is_lost_to_it(
     acts(bait)
     libvirt_test.lookupByUUIDString(machine_id("box", "7", 1)).destroy()
     eventually(lambda: state(node) is State.FAILED)
-    assert "has stopped" in last(bait)["message"]
+    assert "ended by hand" in last(bait)["message"]
 
 
 def test_a_job_that_is_suspended_before_its_machine_is_ready(

@@ -96,31 +96,31 @@ def test_without_a_bait_the_job_ends_and_says_so(
     ],
 )
 def test_openpbs_decides_when_the_starter_has_ended(
-    run: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: str, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     killed: list[int] = []
     monkeypatch.setattr("hooks.batch.os.kill", lambda _pid, number: killed.append(number))
     monkeypatch.setenv("WNODES_RUN", run)
     job = OpenPBS("7.pbs", "hv1")
     job.hold("no room")
-    assert capsys.readouterr().err.startswith(f"wnodes: job 7.pbs: {said}")
+    assert capfd.readouterr().err.startswith(f"wnodes: job 7.pbs: {said}")
     job.requeue("2 of 3")
-    assert capsys.readouterr().err.endswith(": asks OpenPBS for another run: try 2 of 3\n")
+    assert capfd.readouterr().err.endswith(": asks OpenPBS for another run: try 2 of 3\n")
     assert killed == [signal.SIGIO, signal.SIGPWR]
 
 
 def test_grid_engine_decides_when_the_starter_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("hooks.batch.PATH", f"{tmp_path}:/usr/bin:/bin")
     job = GridEngine("7", "hv1")
     for name, program in (("qstat", "echo context: wnodes_tries=1"), ("qalter", "exit 0")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")
         (tmp_path / name).chmod(0o755)
     assert job.requeue("3 of 3") == 99
-    assert capsys.readouterr().err.endswith(": asks Grid Engine for another run: try 3 of 3\n")
+    assert capfd.readouterr().err.endswith(": asks Grid Engine for another run: try 3 of 3\n")
     (tmp_path / "qalter").write_text("#!/bin/sh\necho 'denied:  7' >&2\nexit 1\n")
     assert job.requeue("3 of 3") == 100
-    first, second = capsys.readouterr().err.splitlines()
+    first, second = capfd.readouterr().err.splitlines()
     assert first.endswith("not tried again: it can't be counted how often it is tried: denied: 7")
     assert "asks Grid Engine for its error state" in second
