@@ -10,23 +10,26 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from bait import alone, checks, private, probe
-from bait.api import start
-from bait.build import Builder
-from bait.cloud import Cloud
-from bait.confined import onlooker
-from bait.drain import Drain
-from bait.engine import Engine
-from bait.firewall import Firewall
-from bait.hypervisor import Hypervisor
-from bait.images import Cache
-from bait.jobs import Jobs
-from bait.ledger import Ledger
-from bait.node import Hand, Node
-from bait.rounds import Rounds
-from bait.server import Server, notify
-from bait.volumes import Directory
-from bait.works import Works
+from bait import alone
+from bait.batch.controller import Engine
+from bait.checks import node as checks
+from bait.cloud.controller import Cloud
+from bait.cloud.volumes import Directory
+from bait.frontend.control_socket import Server, notify
+from bait.frontend.https import start
+from bait.hypervisor import kvm as probe
+from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
+from bait.machine.builder import Builder
+from bait.machine.images import Cache
+from bait.machine.tasks import Works
+from bait.network.firewall import Firewall
+from bait.privileges import ownership
+from bait.privileges.sandbox import onlooker
+from bait.reconcile.drain import Drain
+from bait.reconcile.jobs import Jobs
+from bait.reconcile.loop import Rounds
+from bait.reconcile.reconciler import Hand, Node
 from wnodes_lrms import config as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.log import set_up
@@ -72,7 +75,7 @@ def main() -> int:
 def _serve(config: configuration.Config, node: str) -> int:
     state = Path(config.bait.state_dir)
     alone.hold(state)
-    private.close(config)
+    ownership.close(config)
     ledger = Ledger(state / "ledger.sqlite")
     accel = config.machine.accel
     kvm = probe.kvm_works(state / "kvm.json") if accel == "auto" else accel == "kvm"

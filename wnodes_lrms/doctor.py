@@ -1,7 +1,7 @@
 """What `wnodes doctor` finds: the words of a check.
 
 What is asked of a batch system is in `<lrms>checks.py`, what is asked of a node itself (KVM,
-libvirt, images, permissions) is the bait's to know: see bait/checks.py.
+libvirt, images, permissions) is the bait's to know: see bait/checks/node.py.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ from wnodes_lrms.errors import RejectedError, WnodesError
 _ALGORITHM = "EdDSA"
 _AUDIENCE = "wnodes-lrms:"
 LEASE_NAME = "wnodes-lease-"  # before the lease's id: the name of the job in the LRMS
-_LONGEST = 120_000  # characters; baits take no more, see bait/apimodels.py
+_LONGEST = 120_000  # characters; baits take no more, see bait/frontend/models.py
 
 
 def _interface(text: str) -> str:
@@ -106,7 +106,8 @@ class LeaseWish(BaseModel):
 class Order(LeaseWish):
     """The VM that is to run inside a lease, in this job and on this node alone.
 
-    Ledgers from before 0.5 have some that name no job; nobody takes such an order (admission.py).
+    Ledgers from before 0.5 have some that name no job; nobody takes such an order
+    (cloud/admission.py).
     """
 
     job: JobText = ""

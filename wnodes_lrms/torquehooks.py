@@ -173,7 +173,7 @@ def _text(site: Site, template: str, **values: object) -> str:
 
 
 def _marks(site: Site) -> str:
-    """The folder with a file for each job that has to do with a machine; see bait/marks.py."""
+    """The folder with a file for each job that has a VM; see bait/reconcile/markers.py."""
     return f"{site.run_dir}/jobs"
 
 

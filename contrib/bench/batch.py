@@ -7,9 +7,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bait.build import Blueprint, Builder, Paths, guest_memory, owner_of
-from bait.hypervisor import Hypervisor
-from bait.images import Cache
+from bait.hypervisor.domains import Hypervisor
+from bait.machine.builder import Blueprint, Builder, Paths, guest_memory, owner_of
+from bait.machine.images import Cache
 from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
 from wnodes_lrms import catalogue
 from wnodes_lrms.model import Allocation

@@ -11,14 +11,14 @@ import threading
 import time
 from pathlib import Path
 
-from bait.build import Builder
-from bait.drain import Drain
-from bait.engine import Engine
-from bait.hypervisor import Hypervisor
-from bait.images import Cache
-from bait.jobs import Jobs
-from bait.ledger import Ledger
-from bait.works import Works
+from bait.batch.controller import Engine
+from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
+from bait.machine.builder import Builder
+from bait.machine.images import Cache
+from bait.machine.tasks import Works
+from bait.reconcile.drain import Drain
+from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
 from wnodes_lrms.jobid import JobId
 from wnodes_lrms.model import Allocation, State

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from bait.images import Cache  # noqa: F401 - the harness looks at its folder
+from bait.machine.images import Cache  # noqa: F401 - the harness looks at its folder
 from contrib.site.box.layout import NODES
 from tests.chaos import batchwalks, cloudwalks
 from tests.chaos.course import Course

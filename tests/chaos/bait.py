@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import bait.__main__ as program
-import bait.ledger as ledger
-from bait.ledger import Moved
-from bait.store import Store
+import bait.ledger.ledger as ledger
+from bait.ledger.ledger import Moved
+from bait.ledger.store import Store
 from tests.chaos.wire import Seen, tell
 from wnodes_lrms.model import Kind, State
 

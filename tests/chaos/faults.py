@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
 
-from bait.life import MOVES
-from bait.plan import AT_REST
-from bait.publishing import Stage
+from bait.accounting.publishing import Stage
+from bait.ledger.states import MOVES
+from bait.reconcile.plan import AT_REST
 from tests.chaos.wire import Seen
 from wnodes_lrms.model import Kind, State
 

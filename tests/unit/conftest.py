@@ -17,18 +17,18 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from bait.build import Builder
-from bait.cloud import Cloud
-from bait.drain import Drain
-from bait.engine import Engine
-from bait.hypervisor import Hypervisor
-from bait.images import Cache
-from bait.jobs import Jobs
-from bait.ledger import Ledger
-from bait.node import Hand
-from bait.node import Node as Machines
-from bait.volumes import Directory
-from bait.works import Works
+from bait.batch.controller import Engine
+from bait.cloud.controller import Cloud
+from bait.cloud.volumes import Directory
+from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
+from bait.machine.builder import Builder
+from bait.machine.images import Cache
+from bait.machine.tasks import Works
+from bait.reconcile.drain import Drain
+from bait.reconcile.jobs import Jobs
+from bait.reconcile.reconciler import Hand
+from bait.reconcile.reconciler import Node as Machines
 from wnodes_lrms import catalogue, config
 from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import UnknownError

@@ -1,4 +1,4 @@
-"""catalogue.py: entries that are right, and each fault of those that are not."""
+"""Entries that are right, and each fault of those that are not."""
 
 from pathlib import Path
 

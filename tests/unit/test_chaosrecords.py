@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from bait.life import MOVES
+from bait.ledger.states import MOVES
 from tests.chaos.faults import SLOW, Fault, Plan, every_move
 from tests.chaos.jobs import Listed, Queue
 from tests.chaos.records import judge, published, runs

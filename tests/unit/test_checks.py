@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bait import checks, filechecks, verdicts
-from bait.libvirtsight import Sight, look, qemu_user
-from bait.verdicts import Copy, Mode, PartSeen
+from bait.checks import files, node, verdicts
+from bait.checks.verdicts import Copy, Mode, PartSeen
+from bait.hypervisor.inventory import Sight, look, qemu_user
 from wnodes_lrms.catalogue import Part
 from wnodes_lrms.config import Config, Network
 from wnodes_lrms.doctor import Status
@@ -80,14 +80,14 @@ def test_a_libvirt_that_hangs_has_a_deadline(tmp_path: Path) -> None:
         server.listen()
         begun = time.monotonic()
         with pytest.raises(UnknownError, match=r"no answer within 0\.3 s"):
-            checks.bounded(0.3, lambda: look(f"qemu:///system?socket={path}"))
+            node.bounded(0.3, lambda: look(f"qemu:///system?socket={path}"))
         assert time.monotonic() - begun < 2
 
 
 def test_bounded_gives_the_answer_or_its_error() -> None:
-    assert checks.bounded(5, lambda: 7) == 7
+    assert node.bounded(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        checks.bounded(5, lambda: 1 // 0)
+        node.bounded(5, lambda: 1 // 0)
 
 
 class _Server(http.server.BaseHTTPRequestHandler):
@@ -110,24 +110,24 @@ def server() -> Iterator[str]:
 def test_sources(tmp_path: Path, server: str) -> None:
     file = tmp_path / "disk"
     file.write_text("x")
-    assert filechecks.unreachable(str(file)) is None
-    assert filechecks.unreachable(f"{file}.gone") == "No such file or directory"
-    assert filechecks.unreachable(str(tmp_path)) == "Is a directory"
-    assert filechecks.unreachable(f"{server}/image") is None
-    assert filechecks.unreachable(f"{server}/no-head") is None
-    assert filechecks.unreachable(f"{server}/gone") == "HTTP 404"
-    assert "refused" in (filechecks.unreachable("http://127.0.0.1:1/image") or "")
+    assert files.unreachable(str(file)) is None
+    assert files.unreachable(f"{file}.gone") == "No such file or directory"
+    assert files.unreachable(str(tmp_path)) == "Is a directory"
+    assert files.unreachable(f"{server}/image") is None
+    assert files.unreachable(f"{server}/no-head") is None
+    assert files.unreachable(f"{server}/gone") == "HTTP 404"
+    assert "refused" in (files.unreachable("http://127.0.0.1:1/image") or "")
 
 
 def test_copies(tmp_path: Path) -> None:
     part = Part(source="/source", sha256=hashlib.sha256(b"right").hexdigest())
     path, later = tmp_path / part.sha256, time.monotonic() + 60
-    assert filechecks.copy_of(part, path, later) is Copy.ABSENT
+    assert files.copy_of(part, path, later) is Copy.ABSENT
     path.write_bytes(b"right")
-    assert filechecks.copy_of(part, path, later) is Copy.RIGHT
-    assert filechecks.copy_of(part, path, time.monotonic() - 1) is Copy.UNREAD
+    assert files.copy_of(part, path, later) is Copy.RIGHT
+    assert files.copy_of(part, path, time.monotonic() - 1) is Copy.UNREAD
     path.write_bytes(b"wrong")
-    assert filechecks.copy_of(part, path, later) is Copy.WRONG
+    assert files.copy_of(part, path, later) is Copy.WRONG
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
             "images": {"catalogue": str(catalogue), "cache_dir": str(tmp_path / "cache")},
         }
     )
-    bad, good = filechecks.images(config)
+    bad, good = files.images(config)
     assert (bad.name, bad.status) == ("image a_os_x", Status.FAULT)
     assert "a_os_x.toml" in bad.remedy
     assert (good.name, good.status) == ("image b_os_x", Status.OK)
@@ -206,7 +206,7 @@ def test_lineage_of_real_folders(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     file.chmod(0o602)
-    found = filechecks.lineage(file)
+    found = files.lineage(file)
     assert found[0].path == Path("/")
     assert found[-1].mode & 0o777 == 0o602
     assert verdicts.open_to_others(found, os.geteuid()) == f"{file} is writable by everybody"
@@ -218,9 +218,9 @@ def test_folders_that_another_user_can_t_pass() -> None:
         inner = Path(name) / "inner"
         inner.mkdir(mode=0o711)
         inner.parent.chmod(0o711)
-        assert filechecks.closed_to(65534, 65534, [inner, inner / "later"]) == []
+        assert files.closed_to(65534, 65534, [inner, inner / "later"]) == []
         inner.parent.chmod(0o700)
-        found = filechecks.closed_to(65534, 65534, [inner])
+        found = files.closed_to(65534, 65534, [inner])
     assert found[0] == inner.parent
     assert verdicts.traversal(65534, found).status is Status.FAULT
     assert f"chmod o+x {inner.parent}" in verdicts.traversal(65534, found).remedy

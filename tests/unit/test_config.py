@@ -1,4 +1,4 @@
-"""config.py: every fault at once with its place; what holds on one node."""
+"""Every fault at once with its place; what holds on one node."""
 
 import ipaddress
 from pathlib import Path

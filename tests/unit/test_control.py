@@ -1,4 +1,4 @@
-"""control.py: a bait on the other end that is away, silent, or has no end."""
+"""A bait on the other end that is away, silent, or has no end."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""crosssite.py: which requests a browser sends for a page of another site."""
+"""Which requests a browser sends for a page of another site."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""glue2.py: what is published, as a real directory server with the schema takes it."""
+"""What is published, as a real directory server with the schema takes it."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""gridengine.py on what Grid Engine 8.1.9 really said: see data/gridengine-8.1.9/record."""
+"""On what Grid Engine 8.1.9 really said: see data/gridengine-8.1.9/record."""
 
 import json
 import re

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from bait import filechecks
+from bait.checks import files
 from wnodes_lrms import catalogue, source
 from wnodes_lrms.cli import app
 from wnodes_lrms.errors import WnodesError
@@ -119,8 +119,8 @@ def test_every_reader_of_a_source_is_let_in(logins: Path, closed: Closed) -> Non
     where = f"http://127.0.0.1:{closed.port}/image"
     watched = source.read_watched(where, lambda: None, credentials=str(logins))
     assert b"".join(watched) == DATA
-    assert filechecks.unreachable(where, str(logins)) is None
-    assert filechecks.unreachable(where) == "HTTP 401"
+    assert files.unreachable(where, str(logins)) is None
+    assert files.unreachable(where) == "HTTP 401"
     with pytest.raises(WnodesError, match="HTTP 401"):
         list(source.read(where))
 
@@ -139,7 +139,7 @@ def test_a_file_that_others_may_read_is_not_used(logins: Path, closed: Closed) -
     logins.chmod(0o640)
     with pytest.raises(WnodesError, match="must be root's, with mode 0600"):
         list(source.read(where, credentials=str(logins)))
-    assert "0600" in (filechecks.unreachable(where, str(logins)) or "")
+    assert "0600" in (files.unreachable(where, str(logins)) or "")
     assert not closed.named
 
 

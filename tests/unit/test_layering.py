@@ -18,10 +18,10 @@ MAY_IMPORT = {
 # Modules of others that these files of ours stand between.
 ALONE = {
     "libvirt": [
-        "bait/guestnets.py",
-        "bait/hypervisor.py",
-        "bait/libvirtlink.py",
-        "bait/libvirtsight.py",
+        "bait/hypervisor/connections.py",
+        "bait/hypervisor/domains.py",
+        "bait/hypervisor/inventory.py",
+        "bait/hypervisor/networks.py",
     ]
 }
 

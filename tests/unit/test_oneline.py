@@ -1,4 +1,4 @@
-"""oneline.py: all spellings of a name in files are one name, and none of them is another's."""
+"""All spellings of a name in files are one name, and none of them is another's."""
 
 import subprocess
 

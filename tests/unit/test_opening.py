@@ -1,4 +1,4 @@
-"""opening.py: what an administrator writes into `[network] open`."""
+"""What an administrator writes into `[network] open`."""
 
 from ipaddress import IPv4Network
 

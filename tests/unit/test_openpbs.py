@@ -1,4 +1,4 @@
-"""openpbs.py on what OpenPBS 23.06 really said: see data/openpbs-23.06/record."""
+"""On what OpenPBS 23.06 really said: see data/openpbs-23.06/record."""
 
 import grp
 import os

@@ -1,4 +1,4 @@
-"""order.py: what is signed comes back, and what is not as a bridge signed it is refused."""
+"""What is signed comes back, and what is not as a bridge signed it is refused."""
 
 import base64
 import time

@@ -1,4 +1,4 @@
-"""run.py with real programs: the one call to them has a deadline and says why."""
+"""With real programs: the one call to them has a deadline and says why."""
 
 import os
 import time

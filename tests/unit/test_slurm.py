@@ -1,4 +1,4 @@
-"""slurm.py on what Slurm 22.05.8 really said: see data/slurm-22.05/record."""
+"""On what Slurm 22.05.8 really said: see data/slurm-22.05/record."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""slurmleases.py: what it asks of sbatch, and what it reads in what Slurm 22.05.8 really said.
+"""What it asks of sbatch, and what it reads in what Slurm 22.05.8 really said.
 
 The listing is data/slurm-22.05/leases.squeue, see record-leases there; the sentences are those of
 the same Slurm. Programs in the place of Slurm's commands show what is asked of them, and as whom.

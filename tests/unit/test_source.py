@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bait import filechecks
+from bait.checks import files
 from tests.unit.conftest import Web
 from wnodes_lrms import source
 from wnodes_lrms.errors import WnodesError
@@ -101,6 +101,6 @@ def test_a_proxy_that_is_none_is_said_without_its_password(
     with pytest.raises(WnodesError, match=r"image source http://images.invalid/disk: ") as caught:
         source.sha256("http://images.invalid/disk")
     assert "hunter2" not in str(caught.value)
-    said = filechecks.unreachable("http://images.invalid/disk")
+    said = files.unreachable("http://images.invalid/disk")
     assert said
     assert "hunter2" not in said

@@ -1,4 +1,4 @@
-"""torquechecks.py: what doctor says of Torque's nodes and operators."""
+"""What doctor says of Torque's nodes and operators."""
 
 from pathlib import Path
 

@@ -15,10 +15,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bait.cloud import Cloud
-from bait.cloudbuild import CloudBuilder, Plan
-from bait.hypervisor import Domain, Hypervisor
-from bait.ledger import Row
+from bait.cloud.build import CloudBuilder, Plan
+from bait.cloud.controller import Cloud
+from bait.hypervisor.domains import Domain, Hypervisor
+from bait.ledger.ledger import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config import Offer
 from wnodes_lrms.errors import WnodesError
@@ -217,7 +217,7 @@ class Site:
 @pytest.fixture
 def site(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A node that obeys orders, and looks at a guest that shuts down often."""
-    monkeypatch.setattr("bait.cloudlife._LOOK", 0.02)
+    monkeypatch.setattr("bait.cloud.lifecycle._LOOK", 0.02)
     made = Site(node)
     yield made
     made.libvirt.on_stop(lambda _machine, _how: None)

@@ -1,4 +1,4 @@
-"""admission.py: an order against the allocation and against what is there, limits included."""
+"""An order against the allocation and against what is there, limits included."""
 
 import dataclasses
 import uuid
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bait.admission import check
-from bait.ledger import Row
-from bait.plan import AT_REST
+from bait.cloud.admission import check
+from bait.ledger.ledger import Row
+from bait.reconcile.plan import AT_REST
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import NOBODY, TAG, Batch
 from wnodes_lrms.errors import RejectedError

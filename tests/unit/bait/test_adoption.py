@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bait import adoption, verdicts
-from bait.adoption import hierarchies, missing
+from bait.batch import cgroups
+from bait.batch.cgroups import hierarchies, missing
+from bait.checks import verdicts
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import WnodesError
 
@@ -67,7 +68,7 @@ def task(mounts: Path, controller: str, root: str = "slurm_hv1") -> Path:
 
 
 def adopt(mounts: Path, patience: float = 0.0) -> str:
-    return adoption.adopt(4242, "hv1", 1001, "7", patience, mounts)
+    return cgroups.adopt(4242, "hv1", 1001, "7", patience, mounts)
 
 
 @pytest.mark.parametrize("root", ["slurm_hv1", "slurm"])
@@ -97,7 +98,7 @@ def test_without_cgroup_v1_the_reason_is_said(tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text(V2)
     with pytest.raises(WnodesError, match="v2 is not supported"):
         adopt(tmp_path / "mounts", patience=30.0)
-    adoption.clear("hv1", 1001, "7", tmp_path / "mounts")
+    cgroups.clear("hv1", 1001, "7", tmp_path / "mounts")
 
 
 def test_a_process_that_has_ended_is_said(mounts: Path) -> None:
@@ -114,10 +115,10 @@ def test_a_job_s_folders_go_and_nobody_else_s(
     other = folders[0].parents[2] / "job_8" / "step_extern"
     other.mkdir(parents=True)
     for _ in range(2):  # what is gone already is success
-        adoption.clear("hv1", 1001, "7", mounts)
+        cgroups.clear("hv1", 1001, "7", mounts)
     assert not any(folder.parents[1].exists() for folder in folders)
     assert other.exists()
     (other / "in use").touch()
     assert not caplog.records
-    adoption.clear("hv1", 1001, "8", mounts)
+    cgroups.clear("hv1", 1001, "8", mounts)
     assert "job_8" in caplog.text

@@ -1,11 +1,11 @@
-"""again.py: which jobs a bait tries again for their owners, how often, and which it holds."""
+"""Which jobs a bait tries again for their owners, how often, and which it holds."""
 
 import time
 
 import pytest
 
-from bait.again import again
-from bait.ledger import Row
+from bait.frontend.retry import again
+from bait.ledger.ledger import Row
 from tests.unit.conftest import NOBODY, Bait, Batch, Node, needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.jobid import JobId

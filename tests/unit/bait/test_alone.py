@@ -1,4 +1,4 @@
-"""alone.py: a second bait on a node's state."""
+"""A second bait on a node's state."""
 
 import subprocess
 import sys

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bait.apel import MOST, Publisher, message, record
-from bait.usage import Clock, Usage
+from bait.accounting.apel import MOST, Publisher, message, record
+from bait.ledger.usage import Clock, Usage
 from tests.unit.bait.apelrecords import FIELDS, records
 from wnodes_lrms.model import Kind
 

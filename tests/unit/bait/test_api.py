@@ -27,7 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bait import api, apimachines, metrics
+from bait import metrics
+from bait.frontend import https
+from bait.frontend import machines as apimachines
 from tests.unit.conftest import settings
 from wnodes_lrms import config
 from wnodes_lrms.errors import (
@@ -76,7 +78,7 @@ class Volumes:
 
 
 class Desk:
-    """In the place of bait.cloud.Cloud: notes what it is asked, and may be told to fail."""
+    """In the place of the cloud controller: notes what it is asked, and may be told to fail."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[object, ...]] = []
@@ -236,7 +238,7 @@ class Site:
 
     def client(self, name: str | None = "bridge") -> Client:
         """A client with the certificate of that name, or none."""
-        app = self.app = self.app or api.application(self.config, "hv1", self.cloud, self.queue)
+        app = self.app = self.app or https.application(self.config, "hv1", self.cloud, self.queue)
         chain = (self.certificates[name],) if name else ()
 
         async def told(scope: Scope, receive: Receive, send: Send) -> None:
@@ -698,7 +700,7 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
 @pytest.fixture
 def served(site: Site) -> Iterator[str]:
     """The service's URL, while it runs as in a bait."""
-    handle = api.start(site.config, "hv1", site.cloud, site.queue)
+    handle = https.start(site.config, "hv1", site.cloud, site.queue)
     port = handle._server._sock.getsockname()[1]
     yield f"https://localhost:{port}"
     handle.stop()

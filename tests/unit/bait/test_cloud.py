@@ -1,4 +1,4 @@
-"""cloud.py and cloudbuild.py on libvirt's test driver: a machine's life, each way it ends.
+"""cloud.py and cloud/build.py on libvirt's test driver: a machine's life, each way it ends.
 
 Real here: libvirt, qemu-img, the seed, the ledger, the signatures. The batch system is a table.
 """
@@ -16,8 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_mock import MockerFixture
 
-from bait.ledger import Row
-from bait.plan import AT_REST, Act
+from bait.ledger.ledger import Row
+from bait.reconcile.plan import AT_REST, Act
 from tests.unit.bait.conftest import (
     MACHINE,
     VOLUMES,
@@ -945,8 +945,8 @@ def test_an_order_is_for_the_job_that_waits_for_it(site: Site) -> None:
 def test_a_lease_job_does_not_wait_for_ever(
     site: Site, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.leasejobs._PATIENCE", 0.3)
-    monkeypatch.setattr("bait.leasejobs._NEWS", 0.05)
+    monkeypatch.setattr("bait.cloud.lease_jobs._PATIENCE", 0.3)
+    monkeypatch.setattr("bait.cloud.lease_jobs._NEWS", 0.05)
     order = an_order()
     site.node.batch.grant("7", tag="")
     told = site.ask(order)
@@ -993,7 +993,7 @@ def test_the_batch_system_away_when_the_order_comes(site: Site) -> None:
 
 
 def test_the_batch_system_away_while_it_is_made(site: Site, mocker: MockerFixture) -> None:
-    mocker.patch("bait.lrms._ASK_AGAIN", (0.01,))
+    mocker.patch("bait.machine.allocation._ASK_AGAIN", (0.01,))
     order = an_order()
     site.node.batch.grant("7", tag="")
     allocation, asked = site.node.batch.allocation, []

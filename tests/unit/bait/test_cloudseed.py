@@ -1,4 +1,4 @@
-"""cloudseed.py: what a user finds in his machine, whatever he wrote into his keys and data."""
+"""What a user finds in his machine, whatever he wrote into his keys and data."""
 
 import base64
 import json
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bait import seed
-from bait.cards import Card
-from bait.cloudseed import CloudGuest, Interface, files
+from bait.cloud.seed import CloudGuest, Interface, files
+from bait.machine import seed
+from bait.network.cards import Card
 
 HOST_KEY = seed.key_pair()
 STATIC = Interface(Card("52:54:00:00:00:01", "wl1"), "10.0.0.5/24", "10.0.0.1")

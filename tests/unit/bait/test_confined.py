@@ -1,4 +1,4 @@
-"""confined.py: what reads users' disks can do no more than that, and leaves nothing running."""
+"""What reads users' disks can do no more than that, and leaves nothing running."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.confined import Limits, lent, run_confined
+from bait.privileges.sandbox import Limits, lent, run_confined
 from tests.unit.conftest import NOBODY, eventually, needs_root
 from wnodes_lrms.errors import WnodesError
 

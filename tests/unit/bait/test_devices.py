@@ -1,4 +1,4 @@
-"""devices.py: who has which volume and address, while machines come, go and start again."""
+"""Who has which volume and address, while machines come, go and start again."""
 
 import threading
 import uuid
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from bait.hypervisor import Hypervisor
+from bait.hypervisor.domains import Hypervisor
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError

@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import libvirt
 import pytest
 
-from bait.build import Blueprint, Builder, Drive, owner_of, paths
-from bait.cloudbuild import CloudBuilder, Plan
-from bait.hypervisor import MARK, Hypervisor
+from bait.cloud.build import CloudBuilder, Plan
+from bait.hypervisor.domains import MARK, Hypervisor
+from bait.machine.builder import Blueprint, Builder, Drive, owner_of, paths
 from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.catalogue import Image, Part

@@ -1,4 +1,4 @@
-"""drain.py on a real ledger: what it refuses, what it tells the batch system, what it remembers."""
+"""On a real ledger: what it refuses, what it tells the batch system, what it remembers."""
 
 import time
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bait.drain import Drain
-from bait.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger, Row
+from bait.reconcile.drain import Drain
 from tests.unit.conftest import Batch, eventually
 from wnodes_lrms.cli.host import moment, sentences
 from wnodes_lrms.errors import RejectedError

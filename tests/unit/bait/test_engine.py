@@ -1,4 +1,5 @@
-"""engine.py and build.py on libvirt's test driver: a machine's whole life, and each way it ends.
+"""batch/controller.py and build.py on libvirt's test driver: a machine's whole life, and each way
+it ends.
 
 Real here: libvirt, qemu-img, the seed, the ledger, the sockets. The guest's SSH server is a
 greeting on port 22 of its address, the batch system a table.
@@ -20,10 +21,10 @@ import libvirt
 import pytest
 
 from bait import metrics
-from bait.addresses import free_address
-from bait.build import Blueprint, Builder, guest_memory, owner_of, paths
-from bait.ledger import Row
-from bait.plan import Act
+from bait.ledger.ledger import Row
+from bait.machine.builder import Blueprint, Builder, guest_memory, owner_of, paths
+from bait.network.addresses import free_address
+from bait.reconcile.plan import Act
 from tests.unit.bait.conftest import Step, interrupted
 from tests.unit.conftest import (
     GUESTS,
@@ -206,7 +207,7 @@ def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
 def test_a_job_that_the_lrms_goes_on_not_listing_is_no_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.engine._SURE", 0.0)
+    monkeypatch.setattr("bait.batch.controller._SURE", 0.0)
     answers = node.bait().engine.attach(JobId("7"), NOBODY.pw_uid)
     assert next(answers)["state"] == "requested"
     with pytest.raises(NotListedError, match="lists no job 7") as caught:
@@ -229,7 +230,7 @@ def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
 def test_a_stranger_is_not_taken_for_a_process_of_the_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.engine._NEWS", 0.0)
+    monkeypatch.setattr("bait.batch.controller._NEWS", 0.0)
     node.batch.jobs = None
     bait = node.bait()
     bait.engine.prepare(JobId("7"), 0)  # whose it is nobody has told yet

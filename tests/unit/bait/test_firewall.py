@@ -1,5 +1,6 @@
-"""firewall.py and ruleset.py in a network of their own: real bridges, frames and nftables. The far
-ends of veth pairs stand for guests, for a host of the site's, and for one of the world's.
+"""network/firewall.py and network/ruleset.py in a network of their own: real bridges, frames and
+nftables. The far ends of veth pairs stand for guests, for a host of the site's, and for one of the
+world's.
 """
 
 import ctypes
@@ -16,10 +17,10 @@ from uuid import UUID
 
 import pytest
 
-from bait.addresses import mac_of
-from bait.cards import Taps
-from bait.firewall import Firewall
-from bait.ledger import Row
+from bait.ledger.ledger import Row
+from bait.network.addresses import mac_of
+from bait.network.cards import Taps
+from bait.network.firewall import Firewall
 from tests.frames import BROADCAST, advertisement, arp, frame, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import needs_root
@@ -392,7 +393,7 @@ def test_tables_that_somebody_has_changed_are_made_again(
             world.packet("alice", world.door("wn-wnodes"), GATEWAY, "node")
             return [*found, world.served()]
 
-    caplog.set_level(logging.WARNING, "bait.firewall")
+    caplog.set_level(logging.WARNING, "bait.network.firewall")
     assert apart(break_it) == [{f"world {number}"} for number in range(len(commands))] + [set()]
 
 
@@ -453,7 +454,7 @@ CARDS = ("bridge", "wnodes-hv1", "cards")
 def test_a_node_without_nftables_says_what_that_means_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "bait.firewall")
+    caplog.set_level(logging.INFO, "bait.network.firewall")
     config = Config(cluster="box", lrms="slurm", bait=Bait(run_dir=str(tmp_path)))
     firewall = Firewall(config, "hv1", lambda: [batch(ALICE)])
     monkeypatch.setenv("PATH", str(tmp_path))  # no programs there

@@ -95,7 +95,7 @@ def opened(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A bait that does not wait for jobs that are not there."""
     with monkeypatch.context() as patch:
-        patch.setattr("bait.engine._SURE", -1.0)
+        patch.setattr("bait.batch.controller._SURE", -1.0)
         yield
 
 

@@ -1,4 +1,4 @@
-"""hypervisor.py on libvirt's test driver: what is ours, and that nothing else is touched."""
+"""On libvirt's test driver: what is ours, and that nothing else is touched."""
 
 import signal
 import threading
@@ -10,8 +10,8 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
-from bait import hypervisor, libvirtsight
-from bait.hypervisor import MARK, Domain, Hypervisor, _cards, _with
+from bait.hypervisor import domains, inventory
+from bait.hypervisor.domains import MARK, Domain, Hypervisor, _cards, _with
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config import Network
@@ -263,11 +263,11 @@ def test_the_version_is_as_people_write_it(
 
 def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     before = libvirt_test.listNetworks()
-    sight = libvirtsight.look(URI)
+    sight = inventory.look(URI)
     assert sight.networks == set(before) == set(libvirt_test.listNetworks())
     assert sight.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
-        libvirtsight.look("qemu+unix:///system?socket=/no/such/socket")
+        inventory.look("qemu+unix:///system?socket=/no/such/socket")
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def out_of_sight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Hypervisor, Process]]:
     """A libvirt that does not know a machine of ours, and the process of that machine."""
-    monkeypatch.setattr(hypervisor, "_DYING", 0.1)
+    monkeypatch.setattr(domains, "_DYING", 0.1)
     process = started(QEMU, *guest(ID, tmp_path))
     yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process
     end(process)
@@ -311,7 +311,7 @@ def test_a_process_that_does_not_end_is_no_end(
     out_of_sight: tuple[Hypervisor, Process], mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, _ = out_of_sight
-    monkeypatch.setattr("bait.qemu._LETTING_GO", 0.1)
+    monkeypatch.setattr("bait.hypervisor.processes._LETTING_GO", 0.1)
     mocker.patch("signal.pidfd_send_signal")
     with pytest.raises(UnknownError, match="does not end"):
         one.destroy(ID)

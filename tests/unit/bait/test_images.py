@@ -1,4 +1,4 @@
-"""images.py: one download however many ask, nothing unverified, nothing in use evicted."""
+"""One download however many ask, nothing unverified, nothing in use evicted."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.images import Cache, free_mib, refuse_references
+from bait.machine.images import Cache, free_mib, refuse_references
 from tests.unit.conftest import NOBODY, TAG, Web, eventually, needs_root, part_of
 from wnodes_lrms import source
 from wnodes_lrms.catalogue import Image, Part

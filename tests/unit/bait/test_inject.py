@@ -8,8 +8,8 @@ from dataclasses import asdict
 
 import pytest
 
-from bait import inject
-from bait.inject import Wish
+from bait.cloud import inject
+from bait.cloud.inject import Wish
 
 WISH = Wish("/no/such/disk", "box", ("ssh-ed25519 AAAA a",), "IyEvYmluL3NoCg==", False)
 
@@ -49,7 +49,7 @@ def test_a_fault_is_one_line(
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"disk": "/x"}'])
 def test_what_is_no_wish_is_a_failure(text: str) -> None:
-    argv = [sys.executable, "-m", "bait.inject"]
+    argv = [sys.executable, "-m", "bait.cloud.inject"]
     done = subprocess.run(argv, capture_output=True, input=text.encode())
     assert done.returncode != 0
     assert done.stderr

@@ -1,4 +1,4 @@
-"""jobs.py: how often the batch system is asked, by however many who want to know whatever."""
+"""How often the batch system is asked, by however many who want to know whatever."""
 
 import itertools
 import threading
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bait.jobs import PAUSE, Jobs, Shared, Turns
+from bait.reconcile.jobs import PAUSE, Jobs, Shared, Turns
 from tests.unit.conftest import NOBODY, Batch
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError
 from wnodes_lrms.jobid import JobId
@@ -55,8 +55,8 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now[0] += 1e-6  # no two looks at a clock see the same
         return now[0]
 
-    monkeypatch.setattr("bait.jobs.time.monotonic", tick)
-    monkeypatch.setattr("bait.jobs.time.sleep", later)
+    monkeypatch.setattr("bait.reconcile.jobs.time.monotonic", tick)
+    monkeypatch.setattr("bait.reconcile.jobs.time.sleep", later)
     return later
 
 
@@ -69,7 +69,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen[0] = next(count)
         return real()
 
-    monkeypatch.setattr("bait.jobs.time.monotonic", monotonic)
+    monkeypatch.setattr("bait.reconcile.jobs.time.monotonic", monotonic)
     return seen
 
 

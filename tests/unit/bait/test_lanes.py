@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bait.lanes import Lane, Recent
+from bait.frontend.blocking import Lane, Recent
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 

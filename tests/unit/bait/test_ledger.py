@@ -1,4 +1,4 @@
-"""ledger.py: on disk before the act, one row a promise, and what a killed bait leaves."""
+"""On disk before the act, one row a promise, and what a killed bait leaves."""
 
 import contextlib
 import dataclasses
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from bait import store
-from bait.ledger import Lease, Ledger, Moved, Row
-from bait.usage import Clock
+from bait.ledger import store
+from bait.ledger.ledger import Lease, Ledger, Moved, Row
+from bait.ledger.usage import Clock
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
@@ -167,7 +167,7 @@ def test_threads_lose_no_change(ledger: Ledger) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from bait.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger, Row
 from wnodes_lrms.model import State
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(100000):
@@ -201,7 +201,7 @@ def test_what_was_said_survives_a_kill(path: Path) -> None:
 CLOSER = """
 import sys, threading, time
 from pathlib import Path
-from bait.ledger import Ledger
+from bait.ledger.ledger import Ledger
 from wnodes_lrms.errors import WnodesError
 def work(ledger):
     try:

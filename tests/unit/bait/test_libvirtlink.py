@@ -1,4 +1,4 @@
-"""libvirtlink.py: a libvirt that hangs, goes and comes back; and connections of one's own."""
+"""A libvirt that hangs, goes and comes back; and connections of one's own."""
 
 import socket
 import threading
@@ -9,8 +9,8 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from bait import libvirtlink as module
-from bait.libvirtlink import Links
+from bait.hypervisor import connections as module
+from bait.hypervisor.connections import Links
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import UnknownError, WnodesError
 

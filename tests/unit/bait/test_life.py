@@ -1,4 +1,4 @@
-"""life.py: the one table of a machine's life, and that the ledger writes nothing else."""
+"""The one table of a machine's life, and that the ledger writes nothing else."""
 
 import sqlite3
 import time
@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from bait.ledger import Ledger, Moved, Row
-from bait.life import MOVES, may
-from bait.plan import AT_REST
+from bait.ledger.ledger import Ledger, Moved, Row
+from bait.ledger.states import MOVES, may
+from bait.reconcile.plan import AT_REST
 from wnodes_lrms.model import Kind, State
 
 EVERYWHERE = (None, *State)

@@ -1,11 +1,11 @@
-"""marks.py: a file for each job that has to do with a machine."""
+"""A file for each job that has to do with a machine."""
 
 from pathlib import Path
 
 import pytest
 
-from bait.ledger import Moved
-from bait.marks import keep
+from bait.ledger.ledger import Moved
+from bait.reconcile.markers import keep
 from wnodes_lrms.model import Kind, State
 
 BATCH, CLOUD = Kind.BATCH, Kind.CLOUD

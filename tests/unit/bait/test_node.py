@@ -1,4 +1,4 @@
-"""node.py: what is in doubt waits, what hangs keeps nobody, and each thing is said once."""
+"""What is in doubt waits, what hangs keeps nobody, and each thing is said once."""
 
 import logging
 import threading
@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from bait import node as module
-from bait.build import paths
-from bait.drain import Draining
-from bait.hypervisor import MARK
-from bait.ledger import Row
-from bait.node import Line
-from bait.plan import Act, Action
-from bait.usage import Clock, Load
-from bait.works import Work
+from bait.hypervisor.domains import MARK
+from bait.ledger.ledger import Row
+from bait.ledger.usage import Clock, Load
+from bait.machine.builder import paths
+from bait.machine.tasks import Work
+from bait.reconcile import reconciler as module
+from bait.reconcile.drain import Draining
+from bait.reconcile.plan import Act, Action
+from bait.reconcile.reconciler import Line
 from tests.unit.bait.processes import QEMU, end, guest, lives, started
 from tests.unit.conftest import Bait, Node, answers_again, eventually
 from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError

@@ -1,4 +1,4 @@
-"""offers.py: what of this node an order may name, however well it is signed."""
+"""What of this node an order may name, however well it is signed."""
 
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from bait.offers import vet
+from bait.cloud.offers import vet
 from wnodes_lrms.config import Offer
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic

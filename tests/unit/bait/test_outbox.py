@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dirq.QueueSimple import QueueSimple
 
-from bait.outbox import Outbox
+from bait.accounting.outbox import Outbox
 from tests.unit.conftest import NOBODY, needs_root
 from wnodes_lrms.errors import WnodesError
 

@@ -1,4 +1,4 @@
-"""places.py: who may have how many connections, and whose a uid is."""
+"""Who may have how many connections, and whose a uid is."""
 
 import os
 import pwd
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.places import Owners, Places, places
+from bait.frontend.limits import Owners, Places, places
 
 
 def test_a_user_has_so_many_and_gets_them_back() -> None:

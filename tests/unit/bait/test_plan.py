@@ -1,4 +1,4 @@
-"""plan.py: every state against every evidence, and what must never follow from any."""
+"""Every state against every evidence, and what must never follow from any."""
 
 from collections.abc import Iterable, Mapping
 from itertools import product
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bait.hypervisor import Domain
-from bait.ledger import Row
-from bait.life import MOVES
-from bait.plan import AT_REST, Act, Action, Evidence, grounds, plan
+from bait.hypervisor.domains import Domain
+from bait.ledger.ledger import Row
+from bait.ledger.states import MOVES
+from bait.reconcile.plan import AT_REST, Act, Action, Evidence, grounds, plan
 from wnodes_lrms.model import Kind, State, machine_id
 
 NOW = 1_000_000.0

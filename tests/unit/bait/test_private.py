@@ -1,4 +1,4 @@
-"""private.py: files are root's alone, and an image is for QEMU's user to read."""
+"""Files are root's alone, and an image is for QEMU's user to read."""
 
 import stat
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.private import close, let_read
+from bait.privileges.ownership import close, let_read
 from tests.unit.conftest import NOBODY, Node, needs_root
 
 pytestmark = needs_root

@@ -1,4 +1,4 @@
-"""probe.py with real QEMU: a guest that boots, one that does not, and a memory of the answer."""
+"""With real QEMU: a guest that boots, one that does not, and a memory of the answer."""
 
 import json
 import time
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bait import probe
+from bait.hypervisor import kvm
 
 needs_qemu = pytest.mark.skipif(
-    not Path("/usr/bin/qemu-system-x86_64").exists() or probe._kernel() is None,
+    not Path("/usr/bin/qemu-system-x86_64").exists() or kvm._kernel() is None,
     reason="needs QEMU and a kernel in /boot",
 )
 
@@ -19,7 +19,7 @@ def qemu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     program = folder / "qemu"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(probe, "QEMU", str(program))
+    monkeypatch.setattr(kvm, "QEMU", str(program))
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]:
@@ -30,21 +30,21 @@ def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]
         asked.append(accel)
         return works, why
 
-    monkeypatch.setattr(probe, "run_guest", run_guest)
+    monkeypatch.setattr(kvm, "run_guest", run_guest)
     return asked
 
 
 @needs_qemu
 @pytest.mark.integration
 def test_an_emulated_guest_comes_to_its_end() -> None:
-    assert probe.run_guest("tcg", deadline=30) == (True, "a probe guest ran to its end")
+    assert kvm.run_guest("tcg", deadline=30) == (True, "a probe guest ran to its end")
 
 
 @needs_qemu
 @pytest.mark.integration
 def test_the_deadline_ends_a_guest() -> None:
     began = time.monotonic()
-    works, why = probe.run_guest("tcg", deadline=0.3)
+    works, why = kvm.run_guest("tcg", deadline=0.3)
     assert (works, why) == (False, "a probe guest hung for 0.3 s")
     assert time.monotonic() - began < 2
 
@@ -52,25 +52,25 @@ def test_the_deadline_ends_a_guest() -> None:
 @needs_qemu
 @pytest.mark.integration
 def test_an_accelerator_that_is_not_there_says_so() -> None:
-    works, why = probe.run_guest("no-such-accelerator")
+    works, why = kvm.run_guest("no-such-accelerator")
     assert not works
     assert "no-such-accelerator" in why
 
 
 def test_no_qemu_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(probe, "QEMU", str(tmp_path / "none"))
-    monkeypatch.setattr(probe, "_kernel", lambda: tmp_path / "kernel")
-    assert probe.run_guest("tcg") == (False, f"{tmp_path}/none: No such file or directory")
-    monkeypatch.setattr(probe, "_kernel", lambda: None)
-    assert "no kernel" in probe.run_guest("tcg")[1]
+    monkeypatch.setattr(kvm, "QEMU", str(tmp_path / "none"))
+    monkeypatch.setattr(kvm, "_kernel", lambda: tmp_path / "kernel")
+    assert kvm.run_guest("tcg") == (False, f"{tmp_path}/none: No such file or directory")
+    monkeypatch.setattr(kvm, "_kernel", lambda: None)
+    assert "no kernel" in kvm.run_guest("tcg")[1]
 
 
 def test_a_guest_that_ends_early_has_not_worked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(probe, "_kernel", lambda: tmp_path / "kernel")
+    monkeypatch.setattr(kvm, "_kernel", lambda: tmp_path / "kernel")
     qemu(tmp_path, monkeypatch, "echo 'Booting from ROM..'; exit 1")
-    works, why = probe.run_guest("tcg")
+    works, why = kvm.run_guest("tcg")
     assert not works
     assert why.endswith("ended with 1")
 
@@ -81,12 +81,12 @@ def test_the_answer_is_remembered_until_something_changes(
     asked = answers(monkeypatch, True, "it ran")
     qemu(tmp_path, monkeypatch, "echo QEMU emulator version 7.2")
     memory = tmp_path / "kvm.json"
-    assert probe.kvm_works(memory)
-    assert probe.kvm_works(memory)
+    assert kvm.kvm_works(memory)
+    assert kvm.kvm_works(memory)
     assert asked == ["kvm"]
     assert json.loads(memory.read_text())["why"] == "it ran"
     qemu(tmp_path, monkeypatch, "echo QEMU emulator version 8.0")
-    assert probe.kvm_works(memory)
+    assert kvm.kvm_works(memory)
     assert asked == ["kvm", "kvm"]
 
 
@@ -94,15 +94,15 @@ def test_the_answer_is_remembered_until_something_changes(
 def test_a_memory_that_can_not_be_read_is_asked_anew(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
-    monkeypatch.setattr(probe, "run_guest", lambda _accel: (False, "it hung"))
+    monkeypatch.setattr(kvm, "run_guest", lambda _accel: (False, "it hung"))
     memory = tmp_path / "kvm.json"
     memory.write_text(text)
-    assert not probe.kvm_works(memory)
+    assert not kvm.kvm_works(memory)
     assert json.loads(memory.read_text())["kvm"] is False
 
 
 def test_a_false_answer_is_remembered_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = answers(monkeypatch, False, "it hung")
     for _ in range(3):
-        assert not probe.kvm_works(tmp_path / "kvm.json")
+        assert not kvm.kvm_works(tmp_path / "kvm.json")
     assert asked == ["kvm"]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from dirq.QueueSimple import QueueSimple
 
-from bait import outbox, publishing
-from bait.clock import Moment
-from bait.ledger import Ledger
-from bait.publishing import due, publish, told
-from bait.usage import Clock, Subject, Usage, follow, stop, usages
+from bait.accounting import outbox, publishing
+from bait.accounting.publishing import due, publish, told
+from bait.ledger.clock import Moment
+from bait.ledger.ledger import Ledger
+from bait.ledger.usage import Clock, Subject, Usage, follow, stop, usages
 from tests.unit.bait.apelrecords import records
 from tests.unit.bait.conftest import an_order
 from tests.unit.bait.test_apel import ENDED, RUNS

@@ -1,4 +1,4 @@
-"""qemu.py: the processes of machines, by user, program and words; only those are touched."""
+"""The processes of machines, by user, program and words; only those are touched."""
 
 import os
 import shutil
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from pytest_mock import MockerFixture
 
-from bait import qemu
-from bait.qemu import Processes, is_qemu
+from bait.hypervisor import processes as qemu
+from bait.hypervisor.processes import Processes, is_qemu
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, program, started
 from tests.unit.conftest import NOBODY, needs_root
 

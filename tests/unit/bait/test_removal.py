@@ -1,11 +1,11 @@
-"""removal.py: what somebody else has put into a machine's folder does not keep it."""
+"""What somebody else has put into a machine's folder does not keep it."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from bait.removal import remove
+from bait.privileges.removal import remove
 from tests.unit.conftest import NOBODY, needs_root
 from wnodes_lrms.errors import WnodesError
 

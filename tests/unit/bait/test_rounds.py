@@ -1,4 +1,4 @@
-"""rounds.py: a ledger that can't be written holds the bait up, and is said once."""
+"""A ledger that can't be written holds the bait up, and is said once."""
 
 import contextlib
 import logging
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bait.ledger import Row
-from bait.node import EVERY
-from bait.rounds import Rounds
-from bait.store import Store
+from bait.ledger.ledger import Row
+from bait.ledger.store import Store
+from bait.reconcile.loop import Rounds
+from bait.reconcile.reconciler import EVERY
 from tests.unit.conftest import Node, needs_root
 from wnodes_lrms.model import State
 
@@ -32,7 +32,7 @@ def test_what_is_old_is_forgotten_while_the_bait_runs(
     node.ledger.record("8", "m", "today")
     rounds.make()
     assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
-    monkeypatch.setattr("bait.rounds._PRUNED", -1.0)
+    monkeypatch.setattr("bait.reconcile.loop._PRUNED", -1.0)
     rounds.make()
     assert [event.job for event in node.ledger.events("m")] == ["8"]
 
@@ -40,7 +40,7 @@ def test_what_is_old_is_forgotten_while_the_bait_runs(
 def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.rounds._GLANCE", 0.01)
+    monkeypatch.setattr("bait.reconcile.loop._GLANCE", 0.01)
     node.batch.grant("7")
     bait = node.bait()
     node.ledger.promise(Row("m", "7", 0, State.REQUESTED, time.time()))
@@ -62,10 +62,10 @@ def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     node: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "bait.rounds")
+    caplog.set_level(logging.INFO, "bait.reconcile.loop")
 
     def said() -> list[str]:
-        return [record.message for record in caplog.records if record.name == "bait.rounds"]
+        return [record.message for record in caplog.records if record.name == "bait.reconcile.loop"]
 
     rounds = Rounds(node.bait().node, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
@@ -98,6 +98,6 @@ def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFix
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert rounds.make() == EVERY
-    said = [record.message for record in caplog.records if record.name == "bait.rounds"]
+    said = [record.message for record in caplog.records if record.name == "bait.reconcile.loop"]
     assert len(said) == 1
     assert "Too many open files" in said[0]

@@ -1,4 +1,4 @@
-"""saving.py: a disk becomes an image that others are made from. Disks at rest: qemu-img is real."""
+"""A disk becomes an image that others are made from. Disks at rest: qemu-img is real."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
 
 def test_what_is_being_written_is_not_deleted(stopped: Site, mocker: MockerFixture) -> None:
     go = threading.Event()
-    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=lambda *_: go.wait(5))
+    mocker.patch("bait.cloud.build.CloudBuilder.save", side_effect=lambda *_: go.wait(5))
     stopped.cloud.save(ID, TAG)
     with pytest.raises(ConflictError, match="just being written"):
         stopped.cloud.delete_saved(TAG)
@@ -134,7 +134,7 @@ def test_a_tag_that_is_there_or_on_its_way_is_success(stopped: Site, mocker: Moc
         assert go_on.wait(5)
         save(machine, running, target)
 
-    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=slow)
+    mocker.patch("bait.cloud.build.CloudBuilder.save", side_effect=slow)
     for _ in range(3):
         stopped.cloud.save(ID, TAG)
     assert stopped.cloud.saved()["busy"] == [TAG]
@@ -146,7 +146,7 @@ def test_a_tag_that_is_there_or_on_its_way_is_success(stopped: Site, mocker: Moc
 
 def test_a_start_waits_until_its_disk_is_read(stopped: Site, mocker: MockerFixture) -> None:
     go_on = threading.Event()
-    mocker.patch("bait.cloudbuild.CloudBuilder.save", side_effect=lambda *_: go_on.wait(5))
+    mocker.patch("bait.cloud.build.CloudBuilder.save", side_effect=lambda *_: go_on.wait(5))
     stopped.cloud.save(ID, TAG)
     next(stopped.lease(an_order(), "8"))
     eventually(lambda: stopped.row().state is State.BUILDING)
@@ -169,7 +169,7 @@ def full(_site: Site, mocker: MockerFixture) -> None:
         target.write_text("half")
         raise OSError(28, "No space left on device")
 
-    mocker.patch("bait.cloudbuild.CloudBuilder.save", fill)
+    mocker.patch("bait.cloud.build.CloudBuilder.save", fill)
 
 
 def no_folder(site: Site, _mocker: MockerFixture) -> None:

@@ -1,4 +1,4 @@
-"""seed.py: the disk that a guest reads, and the script on it, run for real."""
+"""The disk that a guest reads, and the script on it, run for real."""
 
 import ipaddress
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from bait import seed
-from bait.addresses import mac_of
-from bait.seed import Guest
+from bait.machine import seed
+from bait.machine.seed import Guest
+from bait.network.addresses import mac_of
 from wnodes_lrms.model import Owner
 
 SUBNET = ipaddress.IPv4Network("192.168.190.0/24")

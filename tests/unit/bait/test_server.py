@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from bait import operations
-from bait.ledger import Row
-from bait.places import Places
-from bait.server import Server, notify
+from bait.frontend import operations
+from bait.frontend.control_socket import Server, notify
+from bait.frontend.limits import Places
+from bait.ledger.ledger import Row
 from tests.unit.bait.conftest import Site, an_order, token
 from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
 from wnodes_lrms.errors import WnodesError
@@ -217,7 +217,7 @@ def test_a_request_that_is_wrong_is_refused_and_does_nothing(
 def test_a_caller_has_a_time_for_all_it_wants_and_disturbs_nobody(
     bait: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.door.PATIENCE", 0.5)
+    monkeypatch.setattr("bait.frontend.connections.PATIENCE", 0.5)
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as slow:
         for link in (silent, slow):
             link.settimeout(5)
@@ -236,7 +236,7 @@ def test_a_caller_has_a_time_for_all_it_wants_and_disturbs_nobody(
 def test_one_who_does_not_take_the_answer_is_let_go(
     bait: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.door.PATIENCE", 0.3)
+    monkeypatch.setattr("bait.frontend.connections.PATIENCE", 0.3)
     monkeypatch.setitem(
         operations.OPERATIONS, "ping", lambda *_: {"all": "x" * 10_000_000}
     )  # no buffer holds it
@@ -264,7 +264,7 @@ def test_no_lack_of_descriptors_ends_it(
     bait: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It can take nobody then, and takes them once there is room; those who wait give some."""
-    monkeypatch.setattr("bait.door.PATIENCE", 1)
+    monkeypatch.setattr("bait.frontend.connections.PATIENCE", 1)
     links = [socket.socket(socket.AF_UNIX) for _ in range(40)]
     for link in links:
         link.settimeout(10)

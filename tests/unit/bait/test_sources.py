@@ -1,4 +1,4 @@
-"""sources.py: a source that is away is asked seldom, keeps nobody waiting, and is said once."""
+"""A source that is away is asked seldom, keeps nobody waiting, and is said once."""
 
 import logging
 import threading
@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from bait import sources as module
-from bait.sources import Source
+from bait.reconcile import sources as module
+from bait.reconcile.sources import Source
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import UnknownError, WnodesError
 

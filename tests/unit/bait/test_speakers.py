@@ -1,4 +1,4 @@
-"""speakers.py: real processes that are stopped, go on, and end."""
+"""Real processes that are stopped, go on, and end."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bait import speakers
-from bait.speakers import Speakers
+from bait.machine import speakers
+from bait.machine.speakers import Speakers
 from tests.unit.conftest import eventually
 
 

@@ -1,4 +1,4 @@
-"""usage.py: each second that a machine runs is written down once, whatever happens meanwhile."""
+"""Each second that a machine runs is written down once, whatever happens meanwhile."""
 
 import sqlite3
 import tempfile
@@ -11,12 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bait import clock
-from bait.clock import Moment, between
-from bait.ledger import Ledger, Row
-from bait.life import MOVES
-from bait.plan import AT_REST
-from bait.usage import Clock, Load, Usage
+from bait.ledger import clock
+from bait.ledger.clock import Moment, between
+from bait.ledger.ledger import Ledger, Row
+from bait.ledger.states import MOVES
+from bait.ledger.usage import Clock, Load, Usage
+from bait.reconcile.plan import AT_REST
 from tests.unit.bait.conftest import an_order
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State

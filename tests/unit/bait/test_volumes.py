@@ -1,4 +1,4 @@
-"""volumes.py: a folder of sparse files."""
+"""A folder of sparse files."""
 
 import stat
 import uuid
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.volumes import Directory
+from bait.cloud.volumes import Directory
 from wnodes_lrms.errors import AbsentError, WnodesError
 
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())

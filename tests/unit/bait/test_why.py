@@ -1,4 +1,4 @@
-"""why.py on a real ledger: what it says of jobs and machines in every state."""
+"""On a real ledger: what it says of jobs and machines in every state."""
 
 import time
 import uuid
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bait.ledger import Ledger, Row
-from bait.life import MOVES
-from bait.why import Rules, why
+from bait.ledger.ledger import Ledger, Row
+from bait.ledger.states import MOVES
+from bait.reconcile.explain import Rules, why
 from tests.unit.bait.conftest import an_order
 from wnodes_lrms.cli.why import sentences
 from wnodes_lrms.errors import AbsentError, RejectedError

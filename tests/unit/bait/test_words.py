@@ -7,9 +7,9 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from bait import libvirtwords
-from bait.hypervisor import Hypervisor
-from bait.images import refuse_references
+from bait.hypervisor import causes
+from bait.hypervisor.domains import Hypervisor
+from bait.machine.images import refuse_references
 from tests.unit.bait.test_hypervisor import NOWHERE, URI, xml
 from tests.unit.bait.test_images import image, qemu_img
 from tests.unit.conftest import part_of
@@ -41,7 +41,7 @@ from wnodes_lrms.run import run
     ],
 )
 def test_libvirts_errors_in_words(said: str, words: str) -> None:
-    assert libvirtwords.told("can't start", said) == words
+    assert causes.told("can't start", said) == words
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""works.py: one thread a machine, and each lets go when it is told to."""
+"""One thread a machine, and each lets go when it is told to."""
 
 import threading
 import time
@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bait import works as module
-from bait.works import Work, Works
+from bait.machine import tasks as module
+from bait.machine.tasks import Work, Works
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 

@@ -1,4 +1,4 @@
-"""batch.py: what a starter without a machine does where the bait must be asked."""
+"""What a starter without a machine does where the bait must be asked."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""guestlink.py: declared files, between a folder of the node and one that is the machine's."""
+"""Declared files, between a folder of the node and one that is the machine's."""
 
 import os
 import shlex

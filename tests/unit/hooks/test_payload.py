@@ -1,4 +1,4 @@
-"""payload.py: what the user declares, and what a machine is told about itself."""
+"""What the user declares, and what a machine is told about itself."""
 
 import os
 from pathlib import Path

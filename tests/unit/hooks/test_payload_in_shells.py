@@ -1,4 +1,4 @@
-"""payload.py: what is sent into a machine, run there by each shell, and how it ends.
+"""What is sent into a machine, run there by each shell, and how it ends.
 
 The machine is a folder of this one.
 """

@@ -1,4 +1,4 @@
-"""starter.py: the whole of it, with a bait and a machine in a folder of this one.
+"""The whole of it, with a bait and a machine in a folder of this one.
 
 `ssh` is a stand-in that runs the command here (FAKE_SSH); the end-to-end tests have real machines.
 `scontrol` is a stand-in that writes down what it was asked.

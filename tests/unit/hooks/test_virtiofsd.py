@@ -1,4 +1,4 @@
-"""hooks/virtiofsd.py: who the server of a shared folder is, and who may say so."""
+"""Who the server of a shared folder is, and who may say so."""
 
 import json
 import os

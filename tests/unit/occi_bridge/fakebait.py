@@ -1,7 +1,7 @@
 """Baits in memory behind real HTTP, and an LRMS that they share: what the driver talks to in tests.
 
-They have the API that bait/api.py has. A test reaches into them from outside: it makes them silent
-or slow, ends leases, and reads what they were asked.
+They have the API that bait/frontend/https.py has. A test reaches into them from outside: it makes
+them silent or slow, ends leases, and reads what they were asked.
 """
 
 import asyncio

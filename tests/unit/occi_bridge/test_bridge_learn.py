@@ -1,4 +1,4 @@
-"""learn.py: what rows come to say, by what was seen, and by what was not."""
+"""What rows come to say, by what was seen, and by what was not."""
 
 from typing import Any
 

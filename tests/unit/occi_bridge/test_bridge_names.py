@@ -1,4 +1,4 @@
-"""names.py: a bait is that of the node which its certificate names."""
+"""A bait is that of the node which its certificate names."""
 
 from typing import Any
 

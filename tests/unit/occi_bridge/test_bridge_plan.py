@@ -1,4 +1,4 @@
-"""plan.py: wishes against evidence, and what must never follow from any."""
+"""Wishes against evidence, and what must never follow from any."""
 
 from dataclasses import replace
 from typing import Any

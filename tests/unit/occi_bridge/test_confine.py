@@ -1,4 +1,4 @@
-"""confine.py in a process that ends with the test: what it can do before, and what then."""
+"""In a process that ends with the test: what it can do before, and what then."""
 
 import json
 import os

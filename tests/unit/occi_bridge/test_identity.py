@@ -1,4 +1,4 @@
-"""identity.py: decisions, for how long they hold, and what the log has of them."""
+"""Decisions, for how long they hold, and what the log has of them."""
 
 import asyncio
 import logging

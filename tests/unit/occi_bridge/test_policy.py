@@ -1,4 +1,4 @@
-"""policy.py: which pattern means which user."""
+"""Which pattern means which user."""
 
 import pytest
 

@@ -1,0 +1,1 @@
+"""Batch VMs: from a job's allocation to its end."""

@@ -1,0 +1,1 @@
+"""What `wnodes-bait --check` looks at on a node, and what it concludes."""

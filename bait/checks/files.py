@@ -1,0 +1,149 @@
+"""What a node's checks look at in its files: images and their copies, room, who may write what."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import httpx
+
+from bait.checks import verdicts
+from bait.checks.verdicts import Copy, Mode, PartSeen
+from bait.machine.images import free_mib
+from wnodes_lrms import catalogue, source
+from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.config import Config
+from wnodes_lrms.doctor import Check, fault, warning
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.run import run
+
+_WEB = 3.0  # seconds for a web server to answer
+_SHORT = 10.0  # seconds for a program
+_READING = 20.0  # seconds for reading cached files again
+_MIB = 1 << 20
+# Prints those of its arguments that the caller can't pass through.
+_PASSES = 'for folder; do [ -x "$folder" ] || echo "$folder"; done'
+
+
+def images(config: Config) -> Iterator[Check]:
+    """A check for each image of the catalogue."""
+    folder, cache = Path(config.images.catalogue), Path(config.images.cache_dir)
+    tags = catalogue.tags(folder)
+    if not tags:
+        yield warning("images", f"{folder} lists none", "`wnodes image add`; see wnodes(1)")
+    until = time.monotonic() + _READING
+    for tag in tags:
+        try:
+            entry = catalogue.read(folder, tag)
+        except WnodesError as error:
+            said = str(error).replace("\n", "; ")
+            yield fault(f"image {tag}", said, f"mend {folder / tag}.toml")
+            continue
+        yield _image(entry, cache, until, config.images.credentials)
+
+
+def _image(entry: Image, cache: Path, until: float, credentials: str | None) -> Check:
+    parts = [
+        PartSeen(
+            part.source,
+            unreachable(part.source, credentials),
+            copy_of(part, cache / part.sha256, until),
+            cache / part.sha256,
+        )
+        for part in entry.parts
+    ]
+    return verdicts.image(entry.tag, parts)
+
+
+def unreachable(where: str, credentials: str | None = None) -> str | None:
+    """Why an image file can't be had: from its path, or by asking its web server for the head."""
+    try:
+        if where.startswith("/"):
+            with Path(where).open("rb") as file:
+                file.read(1)
+            return None
+        auth = source.login(credentials)
+        answer = httpx.head(where, timeout=_WEB, follow_redirects=True, auth=auth)
+        # Some servers give files and refuse to give their heads.
+        if answer.is_error and answer.status_code not in (405, 501):
+            return f"HTTP {answer.status_code}"
+    except OSError as error:
+        return error.strerror or str(error)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, WnodesError) as error:
+        return str(error)
+    return None
+
+
+def copy_of(part: Part, path: Path, until: float) -> Copy:
+    """The node's copy, read again unless that takes longer than `until` (monotonic seconds)."""
+    if not path.exists():
+        return Copy.ABSENT
+    digest = hashlib.sha256()
+    try:
+        for chunk in source.read(str(path)):
+            if time.monotonic() > until:
+                return Copy.UNREAD
+            digest.update(chunk)
+    except WnodesError:
+        return Copy.WRONG
+    return Copy.RIGHT if digest.hexdigest() == part.sha256 else Copy.WRONG
+
+
+def space(config: Config) -> Iterator[Check]:
+    """Room for overlays and for the cache."""
+    state, cache = Path(config.bait.state_dir), Path(config.images.cache_dir)
+    yield verdicts.space(state, free_mib(_existing(state)), config.machine.min_free_disk)
+    used = sum(file.stat().st_size for file in cache.glob("*") if file.is_file()) // _MIB
+    yield verdicts.cache_space(cache, free_mib(_existing(cache)), used, config.images.cache_limit)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the closest folder above it that is there."""
+    return next(at for at in (path, *path.parents) if at.exists())
+
+
+def permissions(config: Config, config_file: Path) -> Iterator[Check]:
+    """Whether anybody but root could change what root trusts, and starters reach the socket."""
+    folder = Path(config.images.catalogue)
+    private = [config_file.absolute(), folder, *folder.glob("*.toml")]
+    private += [
+        Path(config.bait.state_dir),
+        Path(config.bait.run_dir),
+        Path(config.images.cache_dir),
+    ]
+    found = (
+        verdicts.open_to_others(lineage(path.resolve()), os.geteuid())
+        for path in private
+        if path.exists()
+    )
+    yield from verdicts.permissions(dict.fromkeys(trouble for trouble in found if trouble))
+    socket = Path(config.bait.socket)
+    if socket.exists():
+        yield verdicts.control_socket(socket, socket.stat().st_mode)
+
+
+def lineage(path: Path) -> list[Mode]:
+    """Who may write to the path and to each folder above it, from the top."""
+    found = []
+    for at in (*reversed(path.parents), path):
+        status = at.stat()
+        found.append(Mode(at, status.st_uid, status.st_gid, status.st_mode))
+    return found
+
+
+def traversal(config: Config, qemu: tuple[int, int] | None) -> Check:
+    """Whether QEMU, as this uid and gid, comes to the files of machines."""
+    if qemu is None:
+        return verdicts.traversal(None, [])
+    folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
+    return verdicts.traversal(qemu[0], closed_to(*qemu, map(Path, folders)))
+
+
+def closed_to(uid: int, gid: int, folders: Iterable[Path]) -> list[Path]:
+    """The folders, or those above them, that a user can't pass. Tried as this user, so that
+    access lists and security modules have their say."""
+    chains = (at for folder in folders for at in (*reversed(folder.parents), folder))
+    there = [str(at) for at in dict.fromkeys(chains) if at.exists()]
+    argv = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--", "sh", "-c"]
+    return [Path(line) for line in run([*argv, _PASSES, "sh", *there], deadline=_SHORT).split()]

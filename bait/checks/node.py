@@ -1,0 +1,208 @@
+"""`wnodes-bait --check`: looks at all that a node needs, and changes nothing.
+
+Only KVM's answer is kept, as the bait itself keeps it. Everything that may hang has a deadline, so
+that one thing that is broken does not hide the others. Files are looked at in
+bait/checks/files.py; what follows from what is seen is in bait/checks/verdicts.py.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar, cast
+
+from bait.batch import cgroups
+from bait.checks import api, files, verdicts
+from bait.hypervisor import kvm
+from bait.hypervisor.inventory import look
+from bait.network import firewall, ruleset
+from bait.privileges import sandbox
+from wnodes_lrms.config import Config
+from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
+from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.resources import folder
+from wnodes_lrms.run import run
+
+_Answer = TypeVar("_Answer")
+
+_SHORT = 10.0  # seconds for one question to libvirt or a program
+_PROGRAMS = {
+    "qemu-img": "install qemu-utils (Debian) or qemu-img (EL)",
+    kvm.QEMU: "install qemu-system-x86 (Debian) or qemu-kvm (EL)",
+    "ssh": "install openssh-client (Debian) or openssh-clients (EL)",
+    "tar": "install tar",
+}
+
+
+def report(config: Config, config_file: Path, node: str) -> None:
+    """Print every check of this node as a list of JSON objects. Raises RejectedError to users.
+
+    `config` is as it holds on the node, read from `config_file`.
+    """
+    if os.geteuid() != 0:
+        raise RejectedError("only root sees all that is to be checked: run it as root")
+    print(json.dumps([asdict(check) for check in checks(config, config_file, node)], indent=2))
+
+
+def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
+    """Every check of this node. What goes wrong in one is no reason to leave out the others."""
+    looks: dict[str, Callable[[], Iterable[Check]]] = {
+        "kvm": lambda: [_kvm(config)],
+        "libvirt": lambda: _libvirt(config),
+        "guests' firewall": lambda: [_firewall(node)],
+        "programs": _programs,
+        "shared folders": lambda: _shares(config),
+        "guestfs": lambda: [_guestfs()],
+        "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
+        "images": lambda: files.images(config),
+        "disk space": lambda: files.space(config),
+        "charge": lambda: _charge(config),
+        "api": lambda: api.checks(config),
+        "permissions": lambda: files.permissions(config, config_file),
+        "clock": lambda: [verdicts.clock(_clock_state())],
+    }
+    for name, seen in looks.items():
+        try:
+            yield from seen()
+        except (WnodesError, OSError) as error:
+            yield unknown(name, f"can't be looked at: {error}")
+
+
+def bounded(seconds: float, question: Callable[[], _Answer]) -> _Answer:
+    """The answer to a question that may hang. Raises UnknownError if it does, and what it raises.
+
+    A thread that hangs in a C library can't be ended; as a daemon it ends with the process.
+    """
+    said: queue.SimpleQueue[tuple[_Answer | None, BaseException | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            said.put((question(), None))
+        except BaseException as error:
+            said.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer, error = said.get(timeout=seconds)
+    except queue.Empty:
+        raise UnknownError(f"no answer within {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return cast(_Answer, answer)
+
+
+def _kvm(config: Config) -> Check:
+    accel = config.machine.accel
+    if accel == "tcg":
+        return verdicts.kvm(accel, works=False, why="")
+    kept = Path(config.bait.state_dir) / "kvm.json"
+    if not kept.parent.is_dir():  # no bait has run here yet
+        return verdicts.kvm(accel, *kvm.run_guest("kvm"))
+    works = kvm.kvm_works(kept)
+    return verdicts.kvm(accel, works, json.loads(kept.read_text())["why"])
+
+
+def _libvirt(config: Config) -> Iterator[Check]:
+    uri = config.bait.libvirt_uri
+    try:
+        sight = bounded(_SHORT, lambda: look(uri))
+    except UnknownError as error:
+        yield fault(
+            "libvirt",
+            str(error),
+            "start it (`systemctl start libvirtd`, or virtqemud and virtnetworkd where it is"
+            " modular), and see libvirt_uri in [bait]",
+        )
+        return
+    yield ok("libvirt", f"{sight.version} at {uri}")
+    yield verdicts.network(sight, config.network)
+    uid, gid = sight.qemu or (None, None)
+    folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
+    closed = [] if uid is None or gid is None else files.closed_to(uid, gid, map(Path, folders))
+    yield verdicts.traversal(uid, closed)
+
+
+def _firewall(node: str) -> Check:
+    try:
+        there = firewall.there(node)
+    except WnodesError as error:
+        return verdicts.firewall(ruleset.table(node), str(error))
+    return verdicts.firewall(ruleset.table(node), None if there else "it has none")
+
+
+def _programs() -> Iterator[Check]:
+    for name, remedy in _PROGRAMS.items():
+        path = shutil.which(name)
+        yield ok(name, path) if path else fault(name, "not found in PATH", remedy)
+
+
+def _shares(config: Config) -> Iterator[Check]:
+    if not config.share.directories:
+        return
+    try:
+        said = run([str(folder("hooks") / "virtiofsd.py"), "--try"], deadline=_SHORT)
+        yield ok("virtiofsd", said.strip().partition("\n")[0])
+    except WnodesError as error:
+        yield fault(
+            "virtiofsd",
+            f"no VM of a trusted image can have its shared folders: {error}",
+            "install qemu-system-common (Debian 12) or virtiofsd; allow root user namespaces"
+            " (user.max_user_namespaces); or empty [share] directories",
+        )
+    for directory in config.share.directories:
+        if not Path(directory).is_dir():
+            yield fault(
+                "shared folders",
+                f"{directory} is not there: no machine of a trusted image starts",
+                "mount or make it, or take it out of [share] directories",
+            )
+
+
+def _charge(config: Config) -> Iterator[Check]:
+    if config.machine.charge == "cgroup":
+        found = cgroups.hierarchies(cgroups.MOUNTS.read_text())
+        yield verdicts.charge(cgroups.missing(found))
+
+
+def _guestfs() -> Check:
+    try:
+        importlib.import_module("guestfs")
+    except ImportError as error:
+        return warning(
+            "guestfs",
+            f"{error}; optional: only images with context = guestfs need it",
+            "install python3-guestfs; a virtual environment needs --system-site-packages",
+        )
+    try:
+        sandbox.guestfs_user()
+    except WnodesError as error:
+        return warning("guestfs", str(error), "only images with context = guestfs need that user")
+    return ok("guestfs", f"the binding can be imported, and {sandbox.GUESTFS_USER} is there")
+
+
+def _sfq_trouble() -> str | None:
+    """What is in the way of an sfq queue, tried where it touches nothing: a network namespace
+    that is gone when tc ends."""
+    try:
+        run(
+            ["unshare", "--net", "--", "tc", "qdisc", "add", "dev", "lo", "root", "sfq"],
+            deadline=_SHORT,
+        )
+    except WnodesError as error:
+        return str(error)
+    return None
+
+
+def _clock_state() -> int:
+    """What adjtimex(2) returns when asked to change nothing; -1 where there is no such call."""
+    try:
+        asked = ctypes.create_string_buffer(1024)  # struct timex, which is smaller, all zero
+        return int(ctypes.CDLL(None).adjtimex(asked))
+    except (OSError, AttributeError):
+        return -1

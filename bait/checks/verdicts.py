@@ -1,0 +1,227 @@
+"""What a node's checks conclude from what was seen. Pure: bait/checks/node.py and
+bait/checks/files.py do the looking."""
+
+import stat
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from bait.hypervisor.inventory import Sight
+from wnodes_lrms.config import Network
+from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
+
+_TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
+
+
+def kvm(accel: str, works: bool, why: str) -> Check:
+    """`accel` is the configuration's word; `works` and `why` are the probe's answer."""
+    if accel == "tcg":
+        return ok("kvm", "not used: the configuration says emulation (accel = 'tcg')")
+    if works:
+        return ok("kvm", f"works: {why}")
+    remedy = (
+        "switch virtualization on in the firmware and load kvm_intel or kvm_amd; where that"
+        " can't be, set accel = 'tcg' in [machine]"
+    )
+    if accel == "kvm":
+        return fault("kvm", f"forced by accel = 'kvm', and does not work: {why}", remedy)
+    return warning("kvm", f"machines are emulated, which is slow: {why}", remedy)
+
+
+def network(sight: Sight, wanted: Network) -> Check:
+    """Whether the guests' network is active."""
+    remedy = "restart wnodes-bait: it makes the network, or its log says why not"
+    if wanted.name in sight.networks:
+        return ok("network", f"{wanted.name} is active, {wanted.subnet}")
+    return fault("network", f"{wanted.name} is not active in libvirt", remedy)
+
+
+def firewall(table: str, trouble: str | None) -> Check:
+    """`trouble` is why nftables does not hold the guests by the tables of this name."""
+    name = "guests' firewall"
+    if trouble is None:
+        return ok(name, f"nftables has the tables {table}")
+    return fault(
+        name,
+        f"nftables has no tables {table}: guests reach the node and its networks, under any"
+        f" address: {trouble}",
+        "install nftables, with a kernel that has its families bridge and inet, and restart"
+        " wnodes-bait: it makes the tables, or its log says why not",
+    )
+
+
+class Copy(Enum):
+    """A node's own copy of an image file, held against the checksum that is its name."""
+
+    ABSENT = "absent"
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNREAD = "unread"  # it would have taken too long
+
+
+@dataclass(frozen=True)
+class PartSeen:
+    """A file of an image: what is wrong with its source (nothing: None), and the node's copy."""
+
+    source: str
+    trouble: str | None
+    copy: Copy
+    path: Path
+
+
+def image(tag: str, parts: Sequence[PartSeen]) -> Check:
+    """Whether machines can be made from an image."""
+    name = f"image {tag}"
+    for part in parts:
+        if part.copy is Copy.WRONG:
+            return fault(
+                name,
+                f"the node's copy of {part.source} is damaged",
+                f"`rm {part.path}`: the next job fetches it again",
+            )
+    for part in parts:
+        if part.trouble and part.copy is Copy.ABSENT:
+            return fault(
+                name,
+                f"{part.source}: {part.trouble}",
+                f"bring the file back, or name another with `wnodes image add {tag} …`",
+            )
+    for part in parts:
+        if part.trouble:
+            return warning(
+                name,
+                f"only the node's copy is left; {part.source}: {part.trouble}",
+                "bring the file back before the copy is evicted, or other nodes need it",
+            )
+    unread = [part for part in parts if part.copy is Copy.UNREAD]
+    if unread:
+        return unknown(
+            name,
+            f"reachable; {len(unread)} of its cached files take too long to verify here",
+            f"`sha256sum {unread[0].path}` must say the file's own name",
+        )
+    cached = sum(part.copy is Copy.RIGHT for part in parts)
+    copies = f"{cached} of them cached and verified" if cached else "none cached yet"
+    return ok(name, f"{len(parts)} files reachable, {copies}")
+
+
+def space(folder: Path, free: int, needed: int) -> Check:
+    """Room for overlays; both numbers are MiB."""
+    if free < needed:
+        return fault(
+            "disk space",
+            f"{folder} has {free} MiB free, min_free_disk asks for {needed}: no machine is made",
+            "make room there, or move state_dir in [bait] to a larger disk",
+        )
+    return ok("disk space", f"{folder} has {free} MiB free")
+
+
+def cache_space(folder: Path, free: int, used: int, limit: int) -> Check:
+    """Room for the image cache to reach its limit; all numbers are MiB."""
+    if free + used < limit:
+        return warning(
+            "cache space",
+            f"{folder} has room for {free + used} MiB: the disk is full before cache_limit"
+            f" ({limit} MiB) evicts anything",
+            f"set cache_limit in [images] below {free + used}, or move cache_dir",
+        )
+    return ok("cache space", f"{folder} holds {used} of {limit} MiB")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Who may write to a file or folder."""
+
+    path: Path
+    uid: int
+    gid: int
+    mode: int
+
+
+def open_to_others(lineage: Sequence[Mode], owner: int) -> str | None:
+    """What lets anybody but `owner` change a file, given it and all folders above it.
+
+    A folder with the sticky bit lets others add, but not take the place of what is there.
+    """
+    for at in lineage:
+        if at.uid not in (0, owner):
+            return f"{at.path} belongs to uid {at.uid}"
+        sticky = at is not lineage[-1] and at.mode & stat.S_ISVTX
+        if at.mode & stat.S_IWOTH and not sticky:
+            return f"{at.path} is writable by everybody"
+        if at.mode & stat.S_IWGRP and at.gid != 0 and not sticky:
+            return f"{at.path} is writable by group {at.gid}"
+    return None
+
+
+def permissions(troubles: Collection[str]) -> list[Check]:
+    """One check where all is well, otherwise one for each trouble."""
+    if not troubles:
+        return [ok("permissions", "configuration, catalogue and the bait's folders are root's")]
+    remedy = "`chown root` it and `chmod go-w` it: its writer could take over the node"
+    return [fault("permissions", trouble, remedy) for trouble in troubles]
+
+
+def control_socket(path: Path, mode: int) -> Check:
+    """The socket is for everybody; who may do what is decided by the caller's uid."""
+    if mode & 0o666 != 0o666:
+        return fault(
+            "socket",
+            f"{path} has mode {stat.S_IMODE(mode):o}: starters can't reach the bait",
+            "`systemctl restart wnodes-bait` makes it anew",
+        )
+    return ok("socket", f"{path} is open to jobs' starters")
+
+
+def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
+    """Whether libvirt's QEMU comes to the machines' files; `closed`: folders that stop it."""
+    if uid is None:
+        return unknown("qemu access", "libvirt does not tell which user its QEMU is")
+    if closed:
+        return fault(
+            "qemu access",
+            f"{closed[0]} is closed to QEMU, which libvirt runs as uid {uid}",
+            f"`chmod o+x {closed[0]}`, or put state_dir, run_dir and cache_dir elsewhere",
+        )
+    return ok("qemu access", f"uid {uid} comes through to disks, seeds and images")
+
+
+def charge(trouble: str | None) -> Check:
+    """`trouble` is what keeps machines from being charged to their jobs on this node."""
+    if trouble is None:
+        return ok("charge", "the control groups that Slurm reads are cgroup v1's")
+    return warning(
+        "charge",
+        f"machines' CPU time and memory are not charged to their jobs: {trouble}",
+        "start the kernel with cgroup v1 (systemd.unified_cgroup_hierarchy=0), or set"
+        " charge = 'none' in [machine]",
+    )
+
+
+def clock(state: int) -> Check:
+    """The kernel's word on its own clock, as adjtimex(2) returns it."""
+    if state == _TIME_ERROR:
+        return warning(
+            "clock",
+            "the kernel knows of nothing that keeps its clock right",
+            "run an NTP client such as chrony, unless the hypervisor sets this clock; Slurm's"
+            " messages are refused when clocks differ by minutes",
+        )
+    if state < 0:
+        return unknown("clock", "the kernel does not tell whether its clock is synchronized")
+    return ok("clock", "synchronized")
+
+
+def sfq(trouble: str | None) -> Check:
+    """`trouble` is what tc said when asked for an sfq queue."""
+    if trouble is None:
+        return ok("sfq", "the kernel has it")
+    if "unknown" not in trouble.lower():
+        return unknown("sfq", f"can't be tried: {trouble}", "install iproute2 and util-linux")
+    return warning(
+        "sfq",
+        "the kernel lacks the queue discipline sfq: throughput limits (libvirt's <bandwidth>)"
+        " can't be set; nothing else needs it",
+        "`modprobe sch_sfq`, or a kernel with CONFIG_NET_SCH_SFQ",
+    )

@@ -1,0 +1,255 @@
+"""Building a cloud machine: a disk that outlives its domain, and what its user wants in it."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bait.cloud import seed as cloudseed
+from bait.cloud.inject import Wish
+from bait.cloud.offers import offered
+from bait.machine import seed
+from bait.machine.builder import Builder, Drive, Hardware, Paths, paths
+from bait.machine.images import free_mib, references
+from bait.network.cards import Card
+from bait.privileges.removal import remove_as_owner
+from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.order import Nic, Order
+from wnodes_lrms.resources import render
+
+# Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
+_INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what a cloud machine will be."""
+
+    order: Order
+    job: str
+    cpus: tuple[int, ...]
+    image: Image
+    address: str | None  # on the node's own network
+    volumes: tuple[Drive, ...]
+
+    @property
+    def id(self) -> str:
+        """The machine."""
+        return str(self.order.machine)
+
+
+@dataclass(frozen=True)
+class CloudBuilder:
+    """Makes the cloud machines of a node."""
+
+    common: Builder
+
+    def paths(self, machine: str) -> Paths:
+        """The files of the machine with this id."""
+        return paths(self.common.config, machine)
+
+    def build(
+        self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
+        """Start the machine, on the disk that it has or on a new one.
+
+        On any error a new disk is gone again, an old one as it was. `step` is told what comes
+        next, `starting` is called just before libvirt is asked for the domain; both may raise to
+        stop. Raises WnodesError.
+        """
+        image, where = machine.image, self.paths(machine.id)
+        with ExitStack() as undo:
+            self.rest(machine.id)
+            self.common.fetch(image, step)
+            old = where.ran.exists()
+            # A disk goes only once its domain has: destroy() sees to that.
+            undo.callback(self.rest if old else self.common.destroy, machine.id)
+            if not old:
+                step("making the disk")
+                self.common.need_room()
+                self.common.make_disk(image, where)
+                if image.context == "guestfs":
+                    step("writing keys and data into the disk, by libguestfs")
+                    self._inject(machine.order, where)
+            have(where.runtime, PASSED)
+            self.common.copy_kernel(image, where)
+            if image.context != "guestfs":
+                step("making the seed")
+                self._seed(machine, where)
+            xml = self.common.domain(where, self._hardware(machine))
+            starting()
+            self.common.admit()
+            where.ran.touch()
+            if where.memory.exists():
+                self._wake(xml, where.memory)
+            else:
+                _used(where.memory).unlink(missing_ok=True)
+                self.common.hypervisor.create(xml)
+            undo.pop_all()
+
+    def begun(self, machine: str, job: str) -> bool:
+        """Whether the machine's domain runs already, in the allocation of this job."""
+        domain = self.common.hypervisor.domains().get(machine)
+        if domain is None or domain.job != job:
+            return False
+        _used(self.paths(machine).memory).unlink(missing_ok=True)
+        return True
+
+    def rest(self, machine: str) -> None:
+        """End the domain, and remove all but its disk and memory; success if that is done."""
+        self.common.hypervisor.destroy(machine)
+        self.paths(machine).clear()
+
+    def card(self, nic: Nic, address: str | None) -> Card:
+        """The card on its network, which is made if it is an isolated one that is not there.
+
+        Raises RejectedError if the node does not offer the network.
+        """
+        if nic.kind == "nat":
+            if address is None:
+                raise WnodesError(f"card {nic.id} has no address on the node's network")
+            return self.common.own_card(address)
+        tap = self.common.taps.other_card(nic).tap
+        if nic.kind == "bridge":
+            offer = offered(nic, self.common.config.cloud.network)
+            return Card(nic.mac, tap, bridge=offer.bridge)
+        return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
+
+    def plug(self, machine: str, device: Card | Drive) -> None:
+        """Plug a card or a volume into the running machine."""
+        if isinstance(device, Card):
+            self.common.admit()
+        self.common.hypervisor.attach(machine, _xml(device))
+
+    def unplug(self, machine: str, device: Card | Drive) -> None:
+        """Take it out again. Raises ConflictError if the guest does not let go."""
+        at, value = (
+            ("mac[@address='{}']", device.mac)
+            if isinstance(device, Card)
+            else (
+                "target[@dev='{}']",
+                device.device,
+            )
+        )
+        self.common.hypervisor.detach(
+            machine, _xml(device), lambda element: element.find(at.format(value)) is not None
+        )
+
+    def _wake(self, xml: str, memory: Path) -> None:
+        """Let the machine go on from its memory, which is good once: then the disk changes.
+
+        If nobody can tell whether it went on, it starts without the memory the next time.
+        """
+        used = memory.replace(_used(memory))
+        try:
+            self.common.hypervisor.restore(xml, used)
+        except UnknownError:
+            raise
+        except WnodesError:
+            used.replace(memory)
+            raise
+        used.unlink()
+
+    def _hardware(self, machine: Plan) -> Hardware:
+        order = machine.order
+        return Hardware(
+            id=machine.id,
+            name=machine.id,
+            job=machine.job,
+            restart=0,
+            image=machine.image,
+            cores=order.cores,
+            memory=order.memory,
+            cpus=machine.cpus,
+            nics=tuple(self.card(nic, machine.address) for nic in order.nics),
+            volumes=machine.volumes,
+            seeded=machine.image.context != "guestfs",
+            kept=True,
+        )
+
+    def _seed(self, machine: Plan, where: Paths) -> None:
+        order, subnet = machine.order, self.common.config.network.subnet
+        interfaces = []
+        for nic in order.nics:
+            card = self.card(nic, machine.address)
+            address, gateway = nic.address, nic.gateway
+            if nic.kind == "nat":
+                address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
+            interfaces.append(cloudseed.Interface(card, address, gateway))
+        guest = cloudseed.CloudGuest(
+            id=machine.id,
+            hostname=order.hostname,
+            ssh_keys=order.ssh_keys,
+            user_data=order.user_data,
+            interfaces=tuple(interfaces),
+            host_key=seed.key_pair(),
+        )
+        seed.write(where.seed, cloudseed.files(guest, machine.image.context))
+
+    def _inject(self, order: Order, where: Paths) -> None:
+        wish = Wish(
+            str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
+        )
+        uid, own = guestfs_user(), where.disks / "guestfs"
+        own.mkdir(mode=0o700)
+        os.chown(own, uid, -1)
+        try:
+            with lent(uid, where.disk):
+                run_confined(
+                    (sys.executable, "-I", "-m", "bait.cloud.inject"),
+                    uid,
+                    _INJECTION,
+                    data=json.dumps(asdict(wish)).encode(),
+                    environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
+                )
+        finally:
+            remove_as_owner(own)
+        self._check(where.disk)
+
+    def save(self, machine: str, running: bool, target: Path) -> None:
+        """Copy the machine's disk into one file that needs no other. Raises WnodesError."""
+        if running:
+            self.common.hypervisor.backup(machine, "vda", target)
+            return
+        disk, uid = self.paths(machine).disk, onlooker()
+        for base in self._check(disk):
+            self.common.let_in(base)
+        target.touch(mode=0o600)
+        limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
+        argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
+        with lent(uid, disk, target):
+            run_confined(argv, uid, limits)
+
+    def _check(self, disk: Path) -> list[Path]:
+        """The image of the cache that a disk names; it must name nothing else.
+
+        QEMU or libguestfs wrote it, and a guest may have taken them over. Raises WnodesError.
+        """
+        uid = onlooker()
+        with lent(uid, disk):
+            found = [Path(name) for name in references(disk, "qcow2", uid)]
+        for name in found:
+            if name.parent != self.common.cache.folder or not _DIGEST.fullmatch(name.name):
+                raise WnodesError(
+                    f"{disk} refers to {name}, which is no image of this node's",
+                    told="its disk refers to a file that is no image",
+                )
+        return found
+
+
+def _used(memory: Path) -> Path:
+    return memory.with_suffix(".used")
+
+
+def _xml(device: Card | Drive) -> str:
+    if isinstance(device, Card):
+        return render("nic.xml.j2", xml=True, nic=device)
+    return render("volume.xml.j2", xml=True, volume=device)

@@ -1,0 +1,286 @@
+"""The cloud users' machines of a node: from a signed order in a lease job's hands to their end.
+
+A machine runs inside the allocation of its lease. Without one it is at rest: its disk is kept,
+and a new order for it is taken here.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from bait.cloud.build import CloudBuilder
+from bait.cloud.devices import Devices
+from bait.cloud.lease_jobs import LeaseJobs
+from bait.cloud.lifecycle import RUNS, Life
+from bait.cloud.saving import Saver
+from bait.cloud.volumes import Pool
+from bait.hypervisor.domains import UNSEEN
+from bait.ledger.ledger import Ledger, Row
+from bait.machine.builder import Builder
+from bait.machine.tasks import Works
+from bait.reconcile import pausing
+from bait.reconcile.drain import Drain
+from bait.reconcile.jobs import Jobs
+from bait.reconcile.plan import Act, Action
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.order import Nic
+
+_SHOWN = {
+    State.READY: "running",
+    State.PAUSED: "suspended",
+    State.ASLEEP: "suspended",
+    State.STARTING: "building",
+    State.HIBERNATED: "suspended",
+    State.HIBERNATING: "stopping",
+    State.ENDING: "stopping",
+}
+
+
+class Cloud:
+    """The cloud machines of one node. Its methods are called from many threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        node: str,
+        ledger: Ledger,
+        jobs: Jobs,
+        builder: Builder,
+        works: Works,
+        volumes: Pool,
+        drain: Drain,
+    ) -> None:
+        self.config = config
+        self.node = node
+        self.ledger = ledger
+        self.lrms = jobs.lrms
+        self.builder = CloudBuilder(builder)
+        self.devices = Devices(ledger, self.builder, works, volumes)
+        self.saver = Saver(config, ledger, self.builder)
+        self.life = Life(config, ledger, jobs.lrms, self.builder, works, self.devices, self.saver)
+        self.works = works
+        self.volumes = volumes
+        self.jobs = LeaseJobs(config, node, ledger, jobs, works, drain, self.life, self.devices)
+
+    # What the bridge asks, beside the lease jobs
+
+    def news(self, since: str, seconds: float) -> str:
+        """A word that changes whenever something does; told once it is another than `since`, or
+        after so many seconds."""
+        return self.works.changed(since, seconds)
+
+    def wake(self) -> None:
+        """Answer all who listen for news."""
+        self.works.tell()
+
+    def machines(self) -> list[dict[str, Any]]:
+        """All cloud machines here, as the API shows them."""
+        return [self._shown(row) for row in self.ledger.rows() if row.kind is Kind.CLOUD]
+
+    def machine(self, machine: str) -> dict[str, Any]:
+        """One of them. Raises AbsentError."""
+        return self._shown(self._row(machine))
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """How the last leases ended here."""
+        return [
+            {"lease": lease.id, "machine": lease.machine, "job": lease.job, "reason": lease.reason}
+            for lease in self.ledger.ended_leases(200)
+        ]
+
+    def census(self) -> Counter[tuple[str, str]]:
+        """How many machines of each kind and state this node has."""
+        return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
+
+    def where(self, job: str) -> str | None:
+        """The node on which the batch system runs a job; empty if it runs on none, or on several.
+        None if the batch system says that it has no such job any more.
+
+        Raises RejectedError for what is no job id, UnknownError if it does not answer.
+        """
+        return self.lrms.where(self.lrms.job_id(job))
+
+    def ping(self) -> None:
+        """Ask libvirt something. Raises UnknownError if it does not answer."""
+        self.builder.common.hypervisor.version()
+
+    def stop(self, machine: str, method: str) -> None:
+        """Shut the machine down, or end it at once (poweroff); its lease is freed."""
+        self.life.halt(self._row(machine), method != "poweroff", "its user has stopped it")
+
+    def restart(self, machine: str, method: str) -> None:
+        """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
+        row = self._running(machine)
+        self.ledger.record(row.job, row.id, f"restart ({method})")
+        if method == "cold":
+            again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
+            if again:
+                self.builder.rest(row.id)
+                self.life.work_now(again, self.life.make)
+        elif method == "warm":
+            self.builder.common.hypervisor.reset(row.id)
+        else:
+            self.builder.common.hypervisor.reboot(row.id)
+
+    def suspend(self, machine: str, method: str) -> None:
+        """Hold it in its lease, or write its memory down and free the lease (hibernate)."""
+        row = self._row(machine)
+        if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
+            return
+        if row.state not in (State.READY, State.SUSPENDED):
+            raise ConflictError(f"the machine is {row.state}, not running")
+        if method == "hibernate":
+            held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
+            if held:
+                self.life.work_now(held, self.life.hibernate)
+            return
+        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
+
+    def resume(self, machine: str) -> None:
+        """Let a machine that is held in its lease, or sleeps, go on."""
+        row = self._row(machine)
+        if row.state is State.READY:
+            return
+        if row.state is State.PAUSED:
+            raise ConflictError(f"{row.reason}: it goes on when that does")
+        if row.state not in (State.SUSPENDED, State.ASLEEP):
+            raise ConflictError(f"the machine is {row.state}, not suspended")
+        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
+
+    def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
+        """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
+        what = "suspended" if state is State.SUSPENDED else "resumed"
+        if self.ledger.move(row, what, RUNS, state=state, reason=""):
+            try:
+                act(row.id)
+            except UnknownError:
+                raise
+            except WnodesError as error:
+                self.ledger.move(
+                    row, f"not {what}: {error.words(row.id)}", (state,), state=row.state
+                )
+                raise
+
+    def destroy(self, machine: str) -> None:
+        """End it and remove its disk. Raises AbsentError if it is not here."""
+        row = self._row(machine)
+        self.ledger.change(row.id, "ending", state=State.ENDING)
+        self.life.work_now(row, self.life.remove)
+
+    def attach_volume(self, machine: str, volume: str) -> str:
+        """Plug a volume in; the device that the guest sees."""
+        return self.devices.attach_volume(self._running(machine), volume)
+
+    def detach_volume(self, machine: str, volume: str) -> None:
+        """Take a volume out; one that is not in is success."""
+        self.devices.detach_volume(self._row(machine), volume)
+
+    def attach_nic(self, machine: str, nic: Nic) -> dict[str, Any]:
+        """Plug a card in; its addresses."""
+        return self.devices.attach_nic(self._running(machine), nic)
+
+    def detach_nic(self, machine: str, card: str) -> None:
+        """Take a card out; one that is not in is success."""
+        self.devices.detach_nic(self._row(machine), card)
+
+    def save(self, machine: str, tag: str) -> None:
+        """Begin to save its disk as an image."""
+        self.saver.save(self._row(machine), tag)
+
+    def delete_saved(self, tag: str) -> None:
+        """Remove an image that a user has saved; one that is gone is success."""
+        self.saver.delete(tag)
+
+    def saved(self) -> dict[str, Any]:
+        """The images that users have saved."""
+        return self.saver.shown()
+
+    # What the node asks
+
+    def carry_out(self, action: Action, row: Row) -> None:
+        """Do what the plan says of a cloud machine."""
+        if action.act is Act.END:
+            self.life.work_on(row, self.life.remove)
+        elif action.act is Act.RESUME:
+            self.life.work_on(row, self.life.make)
+        elif action.act is Act.HIBERNATE:
+            self.life.work_on(row, self.life.hibernate)
+        elif action.act is Act.LOST:
+            self.stopped(row, UNSEEN)
+        elif action.act is Act.SHUT_DOWN:
+            self.life.halt(row, True, row.reason or action.why)
+        elif action.act is Act.HALT:
+            self.life.halt(row, False, row.reason or "its lease is over")
+        elif action.act is Act.SWEEP:
+            self.builder.rest(row.id)
+        elif action.act is Act.FOLLOW:
+            self.slept(row)
+        elif action.act in (Act.PAUSE, Act.CONTINUE):
+            pausing.follow(self.ledger, self.builder.common.hypervisor, action, row)
+            self.works.tell()
+        elif action.act is Act.WAKE and row.state is State.READY:
+            self.builder.common.hypervisor.resume(row.id)
+        elif action.act is Act.HOLD and row.state is State.SUSPENDED:
+            self.builder.common.hypervisor.suspend(row.id)
+
+    def release(self, row: Row) -> None:
+        """The lease job has ended: its machine does not run any more when this returns."""
+        if not self.life.end_now(row, "its lease has ended"):
+            now = self.ledger.get(row.id)
+            if now and now.state is State.ENDING:
+                self.builder.common.destroy(row.id)
+
+    def end(self, row: Row) -> None:
+        """An administrator ends the machine; its disk is kept."""
+        self.life.end_now(row, "an administrator has ended the machine")
+
+    def stopped(self, row: Row, how: str) -> None:
+        """The machine's domain has stopped.
+
+        Told late, it may be about a domain that the machine had before: so libvirt is asked.
+        """
+        if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
+            now = self.ledger.get(row.id)
+            if now and (now.lease, now.since) == (row.lease, row.since):
+                self.life.halt(row, False, how)
+
+    def slept(self, row: Row) -> None:
+        """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
+        asleep = row.state in RUNS and self.builder.common.hypervisor.is_asleep(row.id)
+        if asleep:
+            what = "the guest has put itself to sleep"
+            moved = self.ledger.move(row, what, (State.READY,), state=State.ASLEEP, reason=what)
+        else:
+            what = "the guest has woken"
+            moved = self.ledger.move(row, what, (State.ASLEEP,), state=State.READY, reason="")
+        if moved:
+            self.works.tell()
+
+    def _row(self, machine: str) -> Row:
+        row = self.ledger.get(machine)
+        if row is None or row.kind is not Kind.CLOUD:
+            raise AbsentError(f"no machine {machine} here")
+        return row
+
+    def _running(self, machine: str) -> Row:
+        row = self._row(machine)
+        if row.state is not State.READY:
+            raise ConflictError(f"the machine is {row.state}, not running")
+        return row
+
+    def _shown(self, row: Row) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "lease": row.lease,
+            "job": row.job,
+            "state": _SHOWN.get(row.state, str(row.state)),
+            "reason": row.reason,
+            "cores": row.cores,
+            "memory": row.memory,
+            "image": row.tag,
+            "since": row.since,
+            "node": self.node,
+            **self.devices.shown(row),
+        }

@@ -1,0 +1,177 @@
+"""What is plugged into a running cloud machine: volumes and network cards."""
+
+import string
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+from bait.cloud.build import CloudBuilder
+from bait.cloud.offers import vet
+from bait.cloud.volumes import Pool
+from bait.ledger.ledger import Ledger, Row
+from bait.machine.builder import Drive
+from bait.machine.tasks import Works
+from bait.network.addresses import free_address, mac_of
+from bait.network.surroundings import own_macs, surroundings
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.order import Nic, Order
+
+_NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
+_RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
+_DETACHABLE = (*_RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
+
+_T = TypeVar("_T")
+
+
+class Devices:
+    """The devices of a node's cloud machines; the ledger says which machine has which volume."""
+
+    def __init__(self, ledger: Ledger, builder: CloudBuilder, works: Works, volumes: Pool) -> None:
+        self.ledger = ledger
+        self.builder = builder
+        self.works = works
+        self.volumes = volumes
+
+    def shown(self, row: Row) -> dict[str, Any]:
+        """The cards with their addresses and the volumes with their names, as the API has them."""
+        order = Order.model_validate_json(row.spec)
+        return {
+            "nics": [self._shown(nic, row) for nic in order.nics],
+            "volumes": [
+                {"id": volume, "device": device}
+                for volume, (_, device) in self.ledger.attached(row.id).items()
+            ],
+        }
+
+    def vet(self, nics: Sequence[Nic], machine: str = "") -> None:
+        """Raises RejectedError unless the node can have these new cards.
+
+        They may be in the place of those that `machine` has had.
+        """
+        rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
+        others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
+        offers = self.builder.common.config.cloud.network
+        vet(nics, others, offers, own_macs(), surroundings().addresses)
+
+    def address(
+        self, row: Row, order: Order, what: str, being: Collection[State], **values: object
+    ) -> Row | None:
+        """Give the machine its address on the node's network, if it needs one and has none.
+
+        The other values of its row are changed with it. None, and no change, if the machine is
+        not in one of the states `being`.
+        """
+        with self.works.news:  # two machines must not see the same address free
+            address = row.address
+            if address is None and any(nic.kind == "nat" for nic in order.nics):
+                used = {r.address for r in self.ledger.rows() if r.address}
+                address = str(free_address(self.builder.common.config.network.subnet, used))
+            return self.ledger.move(row, what, being, address=address, **values)
+
+    def take_volumes(self, order: Order) -> tuple[Drive, ...]:
+        """The volumes that a machine starts with; one that it had keeps its device.
+
+        Raises ConflictError if one is taken, AbsentError if there is none.
+        """
+        machine, wanted = str(order.machine), [str(volume) for volume in order.volumes]
+        for volume in self.ledger.attached(machine).keys() - set(wanted):
+            self.ledger.detach(machine, volume)
+        return tuple(self._take(machine, volume) for volume in wanted)
+
+    def attach_volume(self, row: Row, volume: str) -> str:
+        """Plug a volume into the running machine; the device that the guest sees."""
+        mine = self.ledger.attached(row.id)
+        if volume in mine:
+            return mine[volume][1]
+        drive, id_ = self._take(row.id, volume), UUID(volume)
+        try:
+            self.builder.plug(row.id, drive)
+        except WnodesError:
+            self.ledger.detach(row.id, volume)
+            raise
+        self._keep(row, lambda order: {"volumes": (*order.volumes, id_)})
+        return drive.device
+
+    def detach_volume(self, row: Row, volume: str) -> None:
+        """Take a volume out; one that is not in is success."""
+        mine = self.ledger.attached(row.id)
+        if volume in mine:
+            _detachable(row)
+            if row.state in _RUNS:
+                self.builder.unplug(row.id, self._drive(volume, mine[volume][1]))
+            id_ = UUID(volume)
+            self._keep(row, lambda order: {"volumes": _without(order.volumes, id_)})
+            self.ledger.detach(row.id, volume)
+
+    def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
+        """Plug a card into the running machine; its addresses."""
+        order = Order.model_validate_json(row.spec)
+        if nic.id not in {other.id for other in order.nics}:
+            if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
+                raise ConflictError("the machine has a card on the node's own network")
+            order = order.model_copy(update={"nics": (*order.nics, nic)})
+            with self.works.news:  # two cards must not see the same address free
+                self.vet((nic,))
+                row = self.address(row, order, f"card {nic.id}", _RUNS) or row
+                self._keep(row, lambda order: {"nics": (*order.nics, nic)})
+            try:
+                self.builder.plug(row.id, self.builder.card(nic, row.address))
+            except UnknownError:
+                raise  # it may be in
+            except WnodesError:
+                self._keep(row, lambda order: {"nics": _without(order.nics, nic)})
+                raise
+        return self._shown(nic, row)
+
+    def detach_nic(self, row: Row, card: str) -> None:
+        """Take a card out; one that is not in is success."""
+        order = Order.model_validate_json(row.spec)
+        found = next((nic for nic in order.nics if str(nic.id) == card), None)
+        if found:
+            _detachable(row)
+            if row.state in _RUNS:
+                self.builder.unplug(row.id, self.builder.card(found, row.address))
+            self._keep(row, lambda order: {"nics": _without(order.nics, found)})
+
+    def _keep(self, row: Row, change: Callable[[Order], dict[str, Any]]) -> None:
+        """Change the machine's order, for its next start in the same lease."""
+        with self.works.news:  # another device may come or go at the same time
+            now = self.ledger.get(row.id)
+            if now:
+                order = Order.model_validate_json(now.spec)
+                spec = order.model_copy(update=change(order)).model_dump_json(exclude_defaults=True)
+                self.ledger.change(row.id, "its devices have changed", spec=spec)
+
+    def _take(self, machine: str, volume: str) -> Drive:
+        with self.works.news:  # two volumes must not see the same device free
+            mine = self.ledger.attached(machine)
+            if volume in mine:
+                return self._drive(volume, mine[volume][1])
+            taken = {device for _, device in mine.values()}
+            device = next((name for name in _NAMES if name not in taken), None)
+            if device is None:
+                raise ConflictError(f"the machine has {len(mine)} volumes: no more can be attached")
+            drive = self._drive(volume, device)
+            if not self.ledger.attach(volume, machine, device):
+                raise ConflictError(f"volume {volume} is another machine's")
+            return drive
+
+    def _drive(self, volume: str, device: str) -> Drive:
+        return Drive(self.volumes.path(volume), device, volume.replace("-", "")[:20])
+
+    def _shown(self, nic: Nic, row: Row) -> dict[str, Any]:
+        if nic.kind != "nat":
+            address = nic.address.partition("/")[0] if nic.address else ""
+            return {"id": str(nic.id), "mac": nic.mac, "address": address}
+        mac = mac_of(row.address) if row.address else ""
+        return {"id": str(nic.id), "mac": mac, "address": row.address or ""}
+
+
+def _detachable(row: Row) -> None:
+    if row.state not in _DETACHABLE:
+        raise ConflictError(f"the machine is {row.state}: nothing can be taken out of it now")
+
+
+def _without(devices: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:
+    return tuple(device for device in devices if device != gone)

@@ -1,0 +1,234 @@
+"""What is done with a cloud machine in the course of its life, in a thread of its own.
+
+The ledger is written before each act, and whatever was begun can be begun again: so a bait that
+was killed in between goes on from the machine's state.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bait import metrics
+from bait.cloud.build import CloudBuilder, Plan
+from bait.cloud.devices import Devices
+from bait.cloud.saving import Saver
+from bait.ledger.ledger import Ledger, Row
+from bait.machine.allocation import ask_allocation
+from bait.machine.builder import owner_of
+from bait.machine.tasks import Work, Works
+from bait.reconcile.plan import AT_REST, MAKING
+from wnodes_lrms import catalogue
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import (
+    CancelledError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
+from wnodes_lrms.lrms import Lrms
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.order import Order
+from wnodes_lrms.policy import may_use
+
+_PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
+_LOOK = 0.2  # seconds between two looks at a guest that shuts down
+RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
+_IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
+
+log = logging.getLogger(__name__)
+
+
+class Life:
+    """The lives of one node's cloud machines. Its methods are called from many threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        lrms: Lrms,
+        builder: CloudBuilder,
+        works: Works,
+        devices: Devices,
+        saver: Saver,
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.lrms = lrms
+        self.builder = builder
+        self.works = works
+        self.devices = devices
+        self.saver = saver
+
+    def end_now(self, row: Row, why: str) -> bool:
+        """End it and let it rest; False if there is nothing to end, or its end was begun."""
+        if not self.ledger.move(row, why, _IN_LEASE, state=State.STOPPING, reason=why):
+            return False
+        self.works.let_go(row.id)
+        self._rest(row, why)
+        return True
+
+    def make(self, row: Row, work: Work) -> None:
+        """Make what the machine's order asks for, from wherever it has come to by now."""
+        if row.state is State.STARTING and self.builder.begun(row.id, row.job):
+            self._runs(row, work)  # a bait started it, and was killed before it said so
+            return
+        order = Order.model_validate_json(row.spec)
+        allocation = ask_allocation(self.lrms, row.job, work.cancelled)
+        image = self._image(order)
+        owner = owner_of(allocation.uid, allocation.gid)
+        groups = [name for name, _number in owner.groups]
+        if not order.saved and not may_use(
+            self.config.allow, image.tag, owner.name, groups, allocation.account
+        ):
+            raise RejectedError(f"account {owner.name} may not use image {image.tag} at this site")
+        if order.memory < image.min_memory:
+            raise RejectedError(f"image {image.tag} needs {image.min_memory} MiB")
+        # A disk that is there stays on the files that it was made from, whatever the tag is now.
+        needed = row.digests.split() if self.builder.paths(row.id).ran.exists() else []
+        needed += [part.sha256 for part in image.parts if part.sha256 not in needed]
+        building = self.devices.address(
+            row,
+            order,
+            f"building from {image.tag}: {order.cores} cores, {order.memory} MiB",
+            MAKING,
+            state=State.BUILDING,
+            digests=" ".join(needed),
+        )
+        if building is None:
+            return
+        while self.saver.reads(row.id):
+            work.cancelled.wait(_LOOK)
+            work.check()
+
+        def step(what: str) -> None:
+            log.info("%s", what, extra=_ids(row.job, row.id))
+            self.ledger.record(row.job, row.id, what)
+
+        def starting() -> None:
+            work.check()
+            if not self.ledger.move(row, "starting the domain", MAKING, state=State.STARTING):
+                raise CancelledError("cancelled")
+
+        drives = self.devices.take_volumes(order)
+        plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
+        self.builder.build(plan, work.steps(step), starting)
+        self._runs(row, work)
+
+    def _runs(self, row: Row, work: Work) -> None:
+        self.ledger.move(row, "running", MAKING, state=State.READY, reason="")
+        log.info("running", extra=_ids(row.job, row.id))
+        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
+        self.works.tell()
+
+    def _image(self, order: Order) -> Image:
+        folder = self.config.cloud.saved if order.saved else self.config.images.catalogue
+        return catalogue.read(Path(folder), order.image)
+
+    def halt(self, row: Row, polite: bool, why: str) -> None:
+        """Begin to end the machine's domain, in the place of whatever is being done with it."""
+        if polite and row.state is State.STOPPING and row.id in self.works.machines():
+            return  # asked again, it has no more time than it had
+        what = f"stopping: {why}"
+        changed = self.ledger.move(row, what, _IN_LEASE, state=State.STOPPING, reason=why)
+        if changed:
+            self.work_now(changed, lambda row, work: self._shut_down(row, work, polite))
+
+    def _shut_down(self, row: Row, work: Work, polite: bool) -> None:
+        hypervisor = self.builder.common.hypervisor
+        deadline = time.monotonic() + (self.config.cloud.shutdown_time if polite else 0)
+        press = 0.0
+        if polite:
+            try:
+                hypervisor.resume(row.id)
+            except UnknownError:
+                raise
+            except WnodesError as error:  # it is ended in time, if it runs at all
+                log.info("not woken: %s", error, extra=_ids(row.job, row.id))
+        while time.monotonic() < deadline and hypervisor.is_running(row.id):
+            if time.monotonic() > press:
+                press = time.monotonic() + _PRESS_AGAIN
+                hypervisor.shutdown(row.id)
+            work.cancelled.wait(_LOOK)
+            work.check()
+        self._rest(row, row.reason)
+
+    def _rest(self, row: Row, why: str) -> None:
+        self.builder.rest(row.id)
+        if self.builder.paths(row.id).ran.exists():
+            self.ledger.rest(row, self._at_rest(row), why, 0)
+        else:
+            self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
+            self.ledger.forget(row, why)
+        log.info("stopped: %s", why, extra=_ids(row.job, row.id))
+        self.works.tell()
+        self._drop_networks()
+
+    def _at_rest(self, row: Row) -> State:
+        """Memory that was written to its end is kept, whatever came in between."""
+        return State.HIBERNATED if self.builder.paths(row.id).memory.exists() else State.STOPPED
+
+    def hibernate(self, row: Row, _work: Work) -> None:
+        """Write its memory down, and let it rest; where that can't be, it goes on."""
+        hypervisor, where = self.builder.common.hypervisor, self.builder.paths(row.id)
+        new = where.memory.with_suffix(".new")
+        if hypervisor.is_running(row.id):
+            try:
+                hypervisor.save(row.id, new)
+            except UnknownError:
+                raise  # it may be on its way
+            except WnodesError as error:
+                why = f"it could not be hibernated: {error.words(row.id)}"
+                hypervisor.resume(row.id)
+                held = (State.HIBERNATING,)
+                self.ledger.move(row, why, held, state=State.READY, reason=why)
+                raise
+        if new.exists():
+            new.replace(where.memory)
+        self.builder.rest(row.id)
+        self.ledger.rest(row, self._at_rest(row), "its user has suspended it", 0)
+        self.works.tell()
+        self._drop_networks()
+
+    def remove(self, row: Row, _work: Work) -> None:
+        """End it, with all that it has."""
+        self.builder.common.destroy(row.id)
+        self.ledger.forget(row, "its user has deleted it")
+        log.info("gone", extra=_ids(row.job, row.id))
+        self._drop_networks()
+
+    def _drop_networks(self) -> None:
+        """Remove the isolated networks that no machine is on or will be."""
+        active = [r for r in self.ledger.rows() if r.kind is Kind.CLOUD and r.state not in AT_REST]
+        orders = (Order.model_validate_json(row.spec) for row in active)
+        keep = {nic.network for order in orders for nic in order.nics}
+        self.builder.common.hypervisor.drop_isolated(keep)
+
+    def work_on(self, row: Row, task: Callable[[Row, Work], None]) -> None:
+        """Begin a task for the machine, unless it is worked on."""
+        self.works.start(
+            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
+        )
+
+    def work_now(self, row: Row, task: Callable[[Row, Work], None]) -> None:
+        """Begin a task for the machine in the place of whatever is being done with it."""
+        self.works.instead(
+            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
+        )
+
+    def _fail(self, row: Row, error: WnodesError) -> None:
+        log.error("failed: %s", error, extra=_ids(row.job, row.id))
+        now = self.ledger.get(row.id)
+        if now is None or now.state not in MAKING or isinstance(error, UnknownError):
+            return  # reconciliation goes on with what was begun
+        reason = error.words(row.id)
+        if self.builder.paths(row.id).ran.exists():
+            self.ledger.rest(row, State.FAILED, reason, 1)
+        else:
+            self.ledger.forget(row, reason, 1)
+        self.works.tell()
+
+
+def _ids(job: str, machine: str) -> dict[str, str]:
+    return {"job": job, "machine": machine}

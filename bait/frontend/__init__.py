@@ -1,0 +1,1 @@
+"""Where others speak to the bait: the control socket and the HTTPS service."""

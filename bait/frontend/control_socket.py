@@ -1,0 +1,129 @@
+"""The control socket: a line of JSON in, lines of JSON out. The kernel says who is calling.
+
+Who may connect, and how often, is in frontend/connections.py.
+Requests: attach, again (starters), lease, lease-ending (lease jobs), and what root may ask for, the
+LRMS's hooks and administrators: bait/frontend/operations.py. The last line of an answer has "end":
+true.
+"""
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from bait.batch.controller import Engine
+from bait.cloud.controller import Cloud
+from bait.frontend.connections import Door
+from bait.frontend.limits import places
+from bait.frontend.operations import OPERATIONS, job, text
+from bait.frontend.retry import again
+from bait.reconcile.reconciler import Node
+from wnodes_lrms.descriptors import allow_many
+from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.order import lease_named_in
+
+_BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
+
+log = logging.getLogger(__name__)
+
+
+class Server(Door):
+    """Listens on the socket and answers every caller in a thread of its own."""
+
+    def __init__(self, path: Path, node: Node, engine: Engine, cloud: Cloud) -> None:
+        """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
+        self.node = node
+        self.engine = engine
+        self.cloud = cloud
+        try:
+            have(path.parent, PASSED)
+            path.unlink(missing_ok=True)
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(path))
+            path.chmod(0o666)
+            listener.listen(_BACKLOG)
+            super().__init__(listener, places(allow_many()), self._answer_to)
+        except OSError as error:
+            raise WnodesError(f"control socket {path}: {error}") from error
+
+    def _answer_to(self, pid: int, uid: int, line: bytes) -> Iterator[dict[str, Any]]:
+        try:
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise ValueError
+        except (ValueError, RecursionError):  # the latter: very many brackets
+            yield {"ok": False, "error": "a line with a JSON object is needed", "end": True}
+            return
+        try:
+            yield from _serve(self, request, pid, uid)
+        except WnodesError as error:
+            yield {
+                "ok": False,
+                "error": _told(request, error, uid),
+                "retry": error.retry,
+                "end": True,
+            }
+        except Exception:
+            log.exception("internal fault, asked for %s", request.get("op"))
+            yield {"ok": False, "error": "internal fault of the bait, see its log", "end": True}
+
+
+def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
+    """An error for its reader: for users in words, and then the log has the whole."""
+    if uid == 0 or not error.told:
+        return str(error)
+    about = str(request.get("job"))
+    log.error("%s: %s", request.get("op"), error, extra={"job": about, "machine": ""})
+    return error.words(about)
+
+
+def _serve(server: Server, request: dict[str, Any], pid: int, uid: int) -> Iterator[dict[str, Any]]:
+    done = {"ok": True, "end": True}
+    op = request.get("op")
+    if op == "attach":
+        yield from server.engine.attach(job(server.engine, request), uid, pid)
+        yield done
+        return
+    if op == "again":
+        yield from again(server.engine, job(server.engine, request), uid)
+        yield done
+        return
+    if op == "lease":
+        yield from server.cloud.jobs.attend(_lease(request), job(server.engine, request), uid, pid)
+        return
+    if op == "lease-ending":
+        server.cloud.jobs.ending(job(server.engine, request), uid)
+        yield done
+        return
+    if uid != 0:
+        raise RejectedError(f"only root may ask for «{op}»")
+    operation = OPERATIONS.get(op) if isinstance(op, str) else None
+    if operation is None:
+        raise RejectedError(f"unknown request «{op}»")
+    yield operation(server.node, server.engine, request) | done
+
+
+def _lease(request: dict[str, Any]) -> str:
+    """The lease that a lease program says it is. Raises RejectedError if that can't be one."""
+    token = request.get("token")
+    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
+        return lease_named_in(token)
+    try:
+        return str(UUID(text(request, "lease")))
+    except ValueError:
+        raise RejectedError("lease: a UUID is needed") from None
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, if there is one: the protocol of sd_notify(3)."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+        link.connect("\0" + address[1:] if address.startswith("@") else address)
+        link.sendall(state.encode())

@@ -1,0 +1,150 @@
+"""The part of the bait's HTTPS service that is about leases, and about the bait itself."""
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi import Request as Asked
+
+from bait import metrics
+from bait.frontend import models
+from bait.frontend.blocking import Lane, Recent
+from bait.frontend.ports import Cloud
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.hookset import LEASE_PROGRAM
+from wnodes_lrms.lease import Leases, Request
+from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.order import JobText, LeaseWish, public_keys, verify
+
+VERSION = importlib.metadata.version("wnodes-lrms")
+_LISTS = 2, 15.0  # places, seconds
+_SUBMISSIONS = 8, 60.0
+_PLACES = 8, 30.0
+_LOOKS = 4, 5.0
+_LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
+
+log = logging.getLogger(__name__)
+
+
+def lease_request(wish: LeaseWish, config: Config) -> Request:
+    """The lease job that is wished for. It gets the hypervisor's own memory beside the guest's.
+
+    All that it carries is the lease's id: some LRMSs show a job's environment to everybody.
+    """
+    return Request(
+        lease=str(wish.lease),
+        user=wish.account,
+        account=wish.lrms_account,
+        partition=wish.partition,
+        walltime=wish.walltime,
+        cores=wish.cores,
+        memory=wish.memory + config.machine.memory_overhead,
+        node=wish.node,
+        program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
+        environment={"WNODES_LEASE": str(wish.lease)},
+    )
+
+
+def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter:
+    """The routes, for the leases of this LRMS and the bait of this node."""
+    router = APIRouter()
+    places = Lane("the batch system", *_PLACES)
+    submissions, looks = Lane("the batch system", *_SUBMISSIONS), Lane("libvirt", *_LOOKS)
+    listing = Recent(Lane("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
+
+    def submit(token: str, request: Asked) -> tuple[UUID, str]:
+        try:
+            wish = verify(LeaseWish, token, config.cluster, public_keys(config.api.order_keys))
+            request.state.about = wish.lease
+            job = leases.submit(lease_request(wish, config))
+        except RejectedError:
+            metrics.REFUSED.inc()
+            raise
+        metrics.SUBMITTED.inc()
+        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra={"job": job})
+        return wish.lease, job
+
+    def hand_in(lease: UUID, token: str) -> None:
+        try:
+            cloud.jobs.hand_in(str(lease), token)
+        except ConflictError:
+            raise
+        except RejectedError:
+            metrics.REFUSED.inc()
+            raise
+
+    @router.post("/leases", status_code=201, response_model=models.Submitted)
+    async def submit_lease(asked: models.Token, request: Asked) -> dict[str, Any]:
+        """Submit a lease job, for any node. Asked again for the same lease, the job is the same."""
+        lease, job = await submissions.call(submit, asked.token, request)
+        listing.forget()
+        return {"lease": lease, "job": job}
+
+    @router.get("/leases", response_model=models.LeasesShown)
+    async def list_leases() -> dict[str, Any]:
+        """The leases that the LRMS has; through DRMAA, those of them that were submitted here."""
+        return {"leases": [asdict(lease) for lease in await listing.get()]}
+
+    @router.delete("/leases/{lease}", status_code=204)
+    async def cancel_lease(lease: UUID, job: Annotated[str, Query(max_length=300)] = "") -> None:
+        """End a lease job; one that is gone is success."""
+        number = SYSTEMS[config.lrms].job_id(job) if job else ""
+        await submissions.call(leases.cancel, str(lease), number)
+        listing.forget()
+
+    @router.get("/jobs/{job}", response_model=models.Place)
+    async def place(job: Annotated[JobText, Path()]) -> dict[str, Any]:
+        """Whether the batch system has a job, whoever has submitted it, and on what node it is."""
+        node = await places.call(cloud.where, job)
+        return {"node": node or "", "known": node is not None}
+
+    @router.put("/leases/{lease}/order", status_code=204)
+    async def order(lease: UUID, asked: models.Token) -> None:
+        """Make the VM of an order in the lease job that waits for it here; see /machines.
+
+        Asked again for the same job, success.
+        """
+        await places.call(hand_in, lease, asked.token)
+
+    async def sources() -> dict[str, str]:
+        async def ask(source: str, question: Callable[[], Any]) -> tuple[str, str]:
+            try:
+                await question()
+            except UnknownError:
+                return source, "away"
+            except WnodesError as error:
+                log.warning("%s: %s", source, error)
+            metrics.answered(source)
+            return source, "ok"
+
+        return dict(
+            await asyncio.gather(
+                ask("lrms", listing.get), ask("libvirt", lambda: looks.call(cloud.ping))
+            )
+        )
+
+    @router.get("/state", response_model=models.State)
+    async def state() -> dict[str, Any]:
+        """How this bait is."""
+        machines = await looks.call(cloud.machines)
+        return {
+            "node": node,
+            "version": VERSION,
+            "machines": len(machines),
+            **await sources(),
+        }
+
+    @router.get("/metrics")
+    async def prometheus() -> Response:
+        """The same and more, in Prometheus's text format."""
+        await sources()
+        text = metrics.text(await looks.call(cloud.census))
+        return Response(text, media_type=metrics.MEDIA_TYPE)
+
+    return router

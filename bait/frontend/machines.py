@@ -1,0 +1,151 @@
+"""The part of the bait's HTTPS service that is about machines, saved images and volumes."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, HTTPException, Query, Response
+
+from bait.frontend import models
+from bait.frontend.blocking import Lane
+from bait.frontend.ports import Cloud
+from wnodes_lrms.config import Tag
+from wnodes_lrms.errors import AbsentError, ConflictError
+from wnodes_lrms.order import Nic
+
+_LISTS = 16, 10.0  # places, seconds: from the ledger and folders
+_LISTENERS = 16, 30.0
+_LISTENING = 20.0  # seconds that nothing happens before that is said
+_ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
+
+
+def routes(cloud: Cloud, node: str) -> APIRouter:
+    """The routes, for the machines of this node."""
+    router = APIRouter()
+    listeners = Lane("the bait", *_LISTENERS)
+    lists, acts = Lane("the bait's ledger", *_LISTS), Lane("libvirt", *_ACTS)
+
+    @router.get("/machines", response_model=models.MachinesShown)
+    async def machines() -> dict[str, Any]:
+        """The cloud machines of this node, and how its last leases ended."""
+        return await lists.call(
+            lambda: {
+                "node": node,
+                "waiting": cloud.jobs.waiting(),
+                "machines": cloud.machines(),
+                "outcomes": cloud.outcomes(),
+            }
+        )
+
+    @router.get("/news", response_model=models.News)
+    async def news(since: Annotated[str, Query(max_length=40)] = "") -> dict[str, str]:
+        """Answered once something has changed since the last answer, or after a while."""
+        return {"news": await listeners.call(cloud.news, since, _LISTENING)}
+
+    @router.get("/machines/{machine}", response_model=models.MachineShown)
+    async def machine(machine: UUID) -> dict[str, Any]:
+        """One machine."""
+        return await lists.call(cloud.machine, str(machine))
+
+    @router.post("/machines/{machine}/stop", status_code=202)
+    async def stop(machine: UUID, asked: models.Stop) -> None:
+        """End the machine and free its lease; its disk is kept."""
+        await acts.call(cloud.stop, str(machine), asked.method)
+
+    @router.post("/machines/{machine}/restart", status_code=202)
+    async def restart(machine: UUID, asked: models.Restart) -> None:
+        """Start the machine anew, in the same lease."""
+        await acts.call(cloud.restart, str(machine), asked.method)
+
+    @router.post("/machines/{machine}/suspend", status_code=202)
+    async def suspend(machine: UUID, asked: models.Suspend) -> None:
+        """Hold the machine, or hibernate it."""
+        await acts.call(cloud.suspend, str(machine), asked.method)
+
+    @router.post("/machines/{machine}/resume", status_code=202)
+    async def resume(machine: UUID) -> None:
+        """Let a machine that is held go on. One that hibernates is started by a new order."""
+        await acts.call(cloud.resume, str(machine))
+
+    @router.post("/machines/{machine}/save", status_code=202)
+    async def save(machine: UUID, asked: models.Save) -> None:
+        """Make an image of the machine's disk; see /saved."""
+        await acts.call(cloud.save, str(machine), asked.tag)
+
+    @router.delete(
+        "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
+    )
+    async def destroy(machine: UUID) -> Response:
+        """End the machine, free its lease, remove its disk."""
+        try:
+            await acts.call(cloud.destroy, str(machine))
+        except AbsentError:
+            return Response(status_code=204)
+        return Response(status_code=202)
+
+    @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
+    async def attach_volume(machine: UUID, volume: UUID) -> dict[str, str]:
+        """Plug a volume into the running machine."""
+        return {"device": await acts.call(cloud.attach_volume, str(machine), str(volume))}
+
+    @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
+    async def detach_volume(machine: UUID, volume: UUID) -> None:
+        """Take a volume out of the machine; one that is not in is success."""
+        await acts.call(_gone_is_success(cloud.detach_volume), str(machine), str(volume))
+
+    @router.put("/machines/{machine}/nics/{nic}", response_model=models.NicShown)
+    async def attach_nic(machine: UUID, nic: UUID, card: Nic) -> dict[str, Any]:
+        """Plug a network card into the running machine."""
+        if card.id != nic:
+            raise HTTPException(400, f"id: the card in the body is {card.id}, not {nic}")
+        return await acts.call(cloud.attach_nic, str(machine), card)
+
+    @router.delete("/machines/{machine}/nics/{nic}", status_code=204)
+    async def detach_nic(machine: UUID, nic: UUID) -> None:
+        """Take a network card out of the machine; one that is not in is success."""
+        await acts.call(_gone_is_success(cloud.detach_nic), str(machine), str(nic))
+
+    @router.get("/saved", response_model=models.SavedShown)
+    async def saved() -> dict[str, Any]:
+        """The images that users have saved, at this site; what is being saved on this node."""
+        return await lists.call(cloud.saved)
+
+    @router.delete("/saved/{tag}", status_code=204)
+    async def delete_saved(tag: Tag) -> None:
+        """Remove an image that a user has saved; one that is gone is success."""
+        await lists.call(cloud.delete_saved, tag)
+
+    @router.get("/volumes", response_model=models.VolumesShown)
+    async def volumes() -> dict[str, Any]:
+        """All volumes of the site."""
+        found = await lists.call(cloud.volumes.list)
+        return {"volumes": [{"id": volume, "size": size} for volume, size in found.items()]}
+
+    @router.put("/volumes/{volume}", status_code=201)
+    async def create_volume(volume: UUID, asked: models.Size) -> None:
+        """Make a volume; one that is there is success."""
+        await lists.call(cloud.volumes.create, str(volume), asked.size)
+
+    @router.delete("/volumes/{volume}", status_code=204)
+    async def delete_volume(volume: UUID) -> None:
+        """Remove a volume; one that is gone is success."""
+        await lists.call(_delete_volume, cloud, str(volume))
+
+    return router
+
+
+def _gone_is_success(act: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    def done(machine: str, device: str) -> None:
+        try:
+            act(machine, device)
+        except AbsentError:
+            return
+
+    return done
+
+
+def _delete_volume(cloud: Cloud, volume: str) -> None:
+    for machine in cloud.machines():
+        if volume in {attached["id"] for attached in machine["volumes"]}:
+            raise ConflictError(f"volume {volume} is attached to machine {machine['id']}")
+    cloud.volumes.delete(volume)

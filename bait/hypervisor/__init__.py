@@ -1,0 +1,1 @@
+"""libvirt and QEMU: what they are asked and told."""

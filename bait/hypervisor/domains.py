@@ -1,0 +1,447 @@
+"""What libvirt is asked and told of the domains that are ours.
+
+A domain is ours if its metadata bear our mark with this cluster and this node. Nothing else is
+ever listed, changed or destroyed.
+"""
+
+import errno
+import functools
+import logging
+import pwd
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from bait.hypervisor import causes, networks
+from bait.hypervisor.connections import Links, dotted
+from bait.hypervisor.inventory import qemu_user
+from bait.hypervisor.processes import Processes
+from wnodes_lrms.config import Network
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
+from wnodes_lrms.resources import render
+
+MARK = "urn:wnodes-lrms:machine:1"
+_LETTING_GO = 15.0  # seconds that a guest has to let go of a device
+_BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+# How a domain has stopped, by the detail of libvirt's event, for whoever used it.
+UNSEEN = "the VM has stopped, and nobody saw how"
+_ENDINGS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest has shut itself down",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "the VM was ended by hand on its node",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
+}
+_ENDS = ("target", "port", "filterref")  # of a card, on the node's side
+_DYING = 1.0  # seconds for a process to go that libvirt has just ended
+_WAKING = 10.0  # seconds that a guest has to wake
+# Of a domain that libvirt itself has paused for a moment, and lets go on.
+_PASSING = frozenset(
+    {
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_SAVE,
+        libvirt.VIR_DOMAIN_PAUSED_DUMP,
+        libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
+        libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+    }
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A running domain that bears our mark."""
+
+    id: str
+    job: str
+    restart: int
+    stuck: bool = False  # QEMU holds it because its disk could not be written
+    held: bool = False  # it was suspended
+    asleep: bool = False  # the guest has put itself to sleep
+
+
+class Hypervisor:
+    """One libvirt, as one bait sees it. Every method raises UnknownError if libvirt is away."""
+
+    def __init__(self, uri: str, cluster: str, node: str, network: Network, machines: Path) -> None:
+        """`machines` is the folder of the machines' folders of files."""
+        self.uri = uri
+        self.processes = Processes(machines, self.qemu_uids)
+        self.cluster = cluster
+        self.node = node
+        self.network = network
+        self._links = Links(uri, self._begin)
+        self._stopped: Callable[[str, str], None] = lambda _machine, _how: None
+        self._slept: Callable[[str], None] = lambda _machine: None
+        self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
+
+    def on_stop(self, callback: Callable[[str, str], None]) -> None:
+        """Have `callback(machine id, how in words)` called, in another thread, when any domain
+        stops."""
+        self._stopped = callback
+
+    def on_sleep(self, callback: Callable[[str], None]) -> None:
+        """The same, without words, for when a guest puts itself to sleep, or wakes."""
+        self._slept = callback
+
+    def create(self, xml: str) -> None:
+        """Start a transient domain; one that runs already under the same UUID is success."""
+        with self._links.own() as link:
+            try:
+                _create(link, xml)
+            except libvirt.libvirtError as error:
+                machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
+                if machine not in self.domains():
+                    raise _fault("can't start the machine", error) from error
+
+    def destroy(self, machine: str) -> None:
+        """End a domain of ours at once; one that is gone is success.
+
+        A process of it that libvirt has lost sight of is ended, too.
+        """
+        with self._links.own() as link:
+            try:
+                domain = link.lookupByUUIDString(machine)
+                if self._ours(domain) is None:
+                    raise WnodesError(f"domain {machine} does not bear our mark: not touched")
+                domain.destroy()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
+                    raise _fault("can't end the machine", error, UnknownError) from error
+        if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
+            raise UnknownError(f"the QEMU process of machine {machine} does not end")
+        self.processes.kill_helpers(machine)
+
+    def domains(self) -> dict[str, Domain]:
+        """The running domains that are ours, by machine id."""
+        try:
+            found = (self._ours(domain) for domain in self._connect().listAllDomains())
+            return {domain.id: domain for domain in found if domain}
+        except libvirt.libvirtError as error:
+            raise _fault("does not list its domains", error, UnknownError) from error
+
+    def pid(self, machine: str) -> int | None:
+        """The number of the machine's process; None if there is none."""
+        return self.processes.of(machine)
+
+    def qemu_uids(self) -> frozenset[int]:
+        """Whom libvirt runs QEMU as: who it says, root, and the accounts that are made for it."""
+        told = frozenset() if self._runs_as is None else frozenset({self._runs_as})
+        return told | {0, *_usual_uids()}
+
+    def traffic(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
+        """Machine → card → bytes that it has received and sent. No guest is asked for it."""
+        link = self._connect()
+        try:
+            found = link.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_INTERFACE)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+                return {}
+            raise _fault("does not tell of traffic", error, UnknownError) from error
+        return {domain.UUIDString(): _cards(stats) for domain, stats in found}
+
+    def is_running(self, machine: str) -> bool:
+        """Whether the domain is there and has neither stopped nor crashed.
+
+        Gone is what libvirt does not know and no process runs.
+        """
+        try:
+            domain = self._connect().lookupByUUIDString(machine)
+            state, _reason = domain.state()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                return not self.processes.wait_for_end(machine, _DYING)
+            raise _fault("does not tell of the machine", error, UnknownError) from error
+        return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
+
+    def is_asleep(self, machine: str) -> bool:
+        """Whether the guest has put itself to sleep. Raises ConflictError if it does not run."""
+        with self._acting(machine) as domain:
+            return _sleeps(domain)
+
+    def shutdown(self, machine: str) -> None:
+        """Press the machine's power button (ACPI); one that is gone is success."""
+        with suppress(ConflictError), self._acting(machine) as domain:
+            domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def reboot(self, machine: str) -> None:
+        """Ask the guest to start anew (ACPI)."""
+        with self._awake(machine) as domain:
+            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+
+    def reset(self, machine: str) -> None:
+        """Start the machine anew at once, as a reset button does."""
+        with self._awake(machine) as domain:
+            domain.reset()
+
+    def suspend(self, machine: str) -> None:
+        """Hold the machine's CPUs; it keeps its memory. One that is held already is success."""
+        with self._awake(machine) as domain:
+            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+                domain.suspend()
+
+    def resume(self, machine: str) -> None:
+        """Let the machine's CPUs run again; a guest that has put itself to sleep is woken."""
+        with self._acting(machine) as domain:
+            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+                domain.resume()
+            if _sleeps(domain):
+                domain.pMWakeup()
+                deadline = time.monotonic() + _WAKING
+                while _sleeps(domain):
+                    if time.monotonic() > deadline:
+                        raise WnodesError("the guest does not wake")
+                    time.sleep(0.1)
+
+    def save(self, machine: str, file: Path) -> None:
+        """Write the machine's memory to a file and end it. One that is gone is success."""
+        with suppress(ConflictError), self._acting(machine) as domain:
+            domain.save(str(file))
+
+    def backup(self, machine: str, disk: str, file: Path) -> None:
+        """Copy a disk of the running machine, as it is now, into a file that needs no other."""
+        with self._acting(machine) as domain:
+            others = [
+                target.get("dev") or ""
+                for device in _devices(domain)
+                for target in device.iterfind("target")
+                if device.tag == "disk" and target.get("dev") != disk
+            ]
+            xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file)
+            domain.backupBegin(xml, None, 0)
+            while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+                time.sleep(0.2)
+            done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+            if not done.get("success", True):
+                raise WnodesError(f"machine {machine}: the copy of its disk failed")
+
+    def restore(self, xml: str, file: Path) -> None:
+        """Start a machine with the memory in the file.
+
+        Its devices are those that the memory knows, in the same places; only what a new lease
+        changes, our mark and the CPUs, is taken from `xml`, and the node's ends of its cards.
+        """
+        with self._links.own() as link:
+            try:
+                kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
+                changed = _with(kept, xml, ("metadata", "cputune"))
+                link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
+            except libvirt.libvirtError as error:
+                machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
+                if machine not in self.domains():
+                    raise _fault("can't restore the machine", error) from error
+
+    def attach(self, machine: str, xml: str) -> None:
+        """Plug a device into the running machine."""
+        with self._acting(machine) as domain:
+            domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def detach(self, machine: str, xml: str, is_it: Callable[[ElementTree.Element], bool]) -> None:
+        """Take a device out of the running machine; one that is not there is success.
+
+        `is_it` tells it among the domain's devices. Raises ConflictError if the guest, which has
+        to agree, does not let go.
+        """
+        with self._acting(machine) as domain:
+            deadline = time.monotonic() + _LETTING_GO
+            asked = False
+            while any(is_it(device) for device in _devices(domain)):
+                if not asked:
+                    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                    asked = True
+                if time.monotonic() > deadline:
+                    raise ConflictError("the guest does not let go of the device: is it mounted?")
+                time.sleep(0.1)
+
+    def have_isolated(self, name: str) -> str:
+        """Have an isolated network of this name; what libvirt calls it."""
+        return networks.have_isolated(self._connect(), self.node, name)
+
+    def drop_isolated(self, keep: Collection[str]) -> None:
+        """Remove the isolated networks that no domain is on, but those named in `keep`."""
+        try:
+            networks.drop_isolated(self._connect(), self.node, keep)
+        except UnknownError as error:  # the next machine's end tries again
+            log.warning("%s", error)
+
+    def qemu_user(self) -> int | None:
+        """The uid of QEMU's processes; None if libvirt does not tell."""
+        self._connect()
+        return self._runs_as
+
+    def version(self) -> str:
+        """The version of libvirt, as a person writes it."""
+        return dotted(self._connect().getLibVersion())
+
+    @contextmanager
+    def _acting(self, machine: str) -> Iterator[libvirt.virDomain]:
+        """A domain of ours, to act on.
+
+        Raises ConflictError if it does not run, UnknownError if libvirt still does something else
+        with it, WnodesError if it can't.
+        """
+        with self._links.own() as link:
+            try:
+                domain = link.lookupByUUIDString(machine)
+                if self._ours(domain) is None:
+                    raise WnodesError(f"domain {machine} does not bear our mark: not touched")
+                yield domain
+            except libvirt.libvirtError as error:
+                code = error.get_error_code()
+                if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
+                    raise ConflictError(f"machine {machine} does not run") from error
+                if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+                    raise _fault(
+                        "does not get through to the machine", error, UnknownError
+                    ) from error
+                raise _fault("can't do that to the machine", error) from error
+
+    @contextmanager
+    def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
+        """The same of a guest that can be told something: one that sleeps is a ConflictError."""
+        with self._acting(machine) as domain:
+            if _sleeps(domain):
+                raise ConflictError("the guest has put itself to sleep: start it first")
+            yield domain
+
+    def _is_there(self, machine: str) -> bool:
+        return machine in self.domains()
+
+    def _ours(self, domain: libvirt.virDomain) -> Domain | None:
+        try:
+            text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK)
+        except libvirt.libvirtError:
+            return None  # no mark, or gone since it was listed
+        mark = ElementTree.fromstring(text)  # noqa: S314 (kept by libvirt, written by root)
+        if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
+            return None
+        job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
+        return Domain(domain.UUIDString(), job, restart, *_stands_still(domain))
+
+    def _connect(self) -> libvirt.virConnect:
+        return self._links.shared()
+
+    def _begin(self, link: libvirt.virConnect) -> None:
+        """With a new connection: have libvirt tell of domains that stop, and the network there."""
+        try:
+            link.domainEventRegisterAny(
+                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None
+            )
+            user = qemu_user(link.getCapabilities())
+        except libvirt.libvirtError as error:
+            raise _fault("does not answer", error, UnknownError) from error
+        self._runs_as = user[0] if user else None
+        networks.have_network(link, self.network)
+
+    def _event(
+        self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
+    ) -> None:
+        woken = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+        machine = domain.UUIDString()
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            tell = functools.partial(self._stopped, machine, _ENDINGS.get(detail, UNSEEN))
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            tell = functools.partial(self._stopped, machine, "the guest has crashed")
+        elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == woken:
+            tell = functools.partial(self._slept, machine)
+        else:
+            return
+        # Not in libvirt's own thread: the callback asks libvirt things.
+        threading.Thread(target=tell, daemon=True).start()
+
+
+def _usual_uids() -> Iterator[int]:
+    """Of the accounts that Debian's and Enterprise Linux's libvirt run QEMU as."""
+    for name in ("libvirt-qemu", "qemu"):
+        with suppress(KeyError):
+            yield pwd.getpwnam(name).pw_uid
+
+
+def _with(xml: str, other: str, names: Collection[str]) -> str:
+    """A domain's XML with these elements as they are in the other's."""
+    domain, source = ElementTree.fromstring(xml), ElementTree.fromstring(other)  # noqa: S314
+    _plug(domain, source)
+    for name in names:
+        for element in domain.findall(name):
+            domain.remove(element)
+        domain.extend(source.findall(name))
+    return ElementTree.tostring(domain, encoding="unicode")
+
+
+def _plug(domain: ElementTree.Element, source: ElementTree.Element) -> None:
+    """Give a domain's cards the node's ends that they have in the other."""
+    ours = {_mac(card): card for card in source.iterfind("devices/interface")}
+    for card in domain.iterfind("devices/interface"):
+        mine = ours.get(_mac(card))
+        for name in _ENDS if mine is not None else ():
+            for element in card.findall(name):
+                card.remove(element)
+            card.extend(mine.findall(name) if mine is not None else ())
+
+
+def _mac(card: ElementTree.Element) -> str | None:
+    mac = card.find("mac")
+    return None if mac is None else mac.get("address")
+
+
+def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314
+
+
+def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """From the keys `net.count`, `net.<n>.name`, `net.<n>.rx.bytes`, `net.<n>.tx.bytes`."""
+    numbers = range(int(stats.get("net.count", 0)))
+    return {
+        str(stats[f"net.{n}.name"]): (
+            int(stats[f"net.{n}.rx.bytes"]),
+            int(stats[f"net.{n}.tx.bytes"]),
+        )
+        for n in numbers
+        if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
+    }
+
+
+def _fault(
+    what: str, error: libvirt.libvirtError, kind: type[WnodesError] = WnodesError
+) -> WnodesError:
+    """What libvirt has not done: the whole for the log, in words for users."""
+    told = causes.told(f"the node's libvirt {what}", str(error))
+    return kind(f"libvirt {what}: {error}", told=told)
+
+
+def _create(link: libvirt.virConnect, xml: str) -> None:
+    """Ask again where something is left of a domain that has just ended, or of a killed libvirtd:
+    a log file that is still open, a card that has not quite gone.
+    """
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            link.createXML(xml)
+            return
+        except libvirt.libvirtError as error:
+            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
+    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
+    try:
+        state, reason = domain.state()
+    except libvirt.libvirtError:
+        return False, False, False  # gone since it was listed
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
+    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    return paused and full, paused and not full, state == libvirt.VIR_DOMAIN_PMSUSPENDED
+
+
+def _sleeps(domain: libvirt.virDomain) -> bool:
+    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)

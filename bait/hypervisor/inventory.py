@@ -1,0 +1,45 @@
+"""What there is to see of a libvirt without changing anything; for the checks of a node."""
+
+from dataclasses import dataclass
+from xml.etree import ElementTree
+
+import libvirt
+
+from bait.hypervisor.connections import be_quiet, dotted
+from wnodes_lrms.errors import UnknownError
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see of a libvirt without changing anything."""
+
+    version: str
+    networks: frozenset[str]  # active ones
+    qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
+
+
+def look(uri: str) -> Sight:
+    """Look at a libvirt, over a read-only connection. Raises UnknownError if it is away."""
+    be_quiet()
+    try:
+        link = libvirt.openReadOnly(uri)
+        number, qemu = link.getLibVersion(), link.getVersion()
+        return Sight(
+            f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
+            frozenset(link.listNetworks()),
+            qemu_user(link.getCapabilities()),
+        )
+    except libvirt.libvirtError as error:
+        raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
+
+
+def qemu_user(capabilities: str) -> tuple[int, int] | None:
+    """Uid and gid of QEMU's processes; None if libvirt does not tell.
+
+    From the label that libvirt's ownership driver ("dac") gives, such as `+64055:+64055`."""
+    for model in ElementTree.fromstring(capabilities).iterfind("host/secmodel"):  # noqa: S314
+        label = model.findtext("baselabel") or ""
+        if model.findtext("model") == "dac" and ":" in label:
+            uid, _, gid = label.partition(":")
+            return int(uid), int(gid)
+    return None

@@ -1,0 +1,1 @@
+"""The ledger: what the bait has promised and done, and how long each VM has run."""

@@ -1,0 +1,407 @@
+"""The bait's ledger: which machines it has promised, where each stands, and what happened.
+
+The row of a machine lives as long as the machine; its events stay, for `wnodes job show`.
+Every change is on disk before the act that it announces. A machine's state changes as
+bait/ledger/states.py allows and in no other way; with it, in the same transaction, goes the
+journal of its usage.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+from bait.ledger import clock, usage
+from bait.ledger.states import MOVES, may
+from bait.ledger.store import Store, prune
+from bait.ledger.usage import Load, Subject, Usage
+from wnodes_lrms.model import Kind, State
+
+
+@dataclass(frozen=True)
+class Row:
+    """A machine as the ledger has it. The LRMS's facts are empty until the bait has read them."""
+
+    id: str
+    job: str
+    restart: int
+    state: State
+    since: float  # seconds since the epoch, of the last change of state
+    uid: int | None = None
+    tag: str = ""
+    cores: int = 0
+    memory: int = 0  # MiB of the guest
+    address: str | None = None
+    digests: str = ""  # SHA-256 of the cached files in use, space between
+    reason: str = ""  # why it failed
+    retry: bool = True  # whether that may go better another time
+    kind: Kind = Kind.BATCH
+    lease: str = ""  # cloud: the lease that it runs in, empty without one
+    ends: float | None = None  # cloud: when the lease's walltime is over, seconds since the epoch
+    spec: str = ""  # cloud: the order, as JSON
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An order that was accepted here, and how its lease ended."""
+
+    id: str
+    machine: str
+    job: str
+    at: float  # seconds since the epoch, of the last change
+    reason: str | None = None  # None: it goes on
+    code: int | None = None  # exit code of the lease job
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job's machine."""
+
+    at: float  # seconds since the epoch
+    job: str
+    machine: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A machine's state has changed; None: it had, or has, no row."""
+
+    kind: Kind
+    old: State | None
+    new: State | None
+    machine: str
+    job: str
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Row))
+_HOLES = ", ".join("?" for _ in fields(Row))
+
+
+class Ledger:
+    """The machines of a node. Safe to use from many threads. Every method raises WnodesError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open its file, made at the first use. Raises WnodesError if that can't be done."""
+        self.store = Store(path)
+        # Hears of each change of a state: when it is on disk, and before what follows from it.
+        self.on_move: Callable[[Moved], None] = lambda _moved: None
+
+    def close(self) -> None:
+        """Close the file; whoever still asks gets a WnodesError."""
+        self.store.close()
+
+    def prune(self) -> None:
+        """Forget what was over long ago."""
+        with self.store.change() as db:
+            prune(db, time.time())
+
+    # Machines
+
+    def promise(self, row: Row) -> bool:
+        """Add a machine; False, and no change, if it is there already."""
+        with self.store.change() as db:
+            done = _row(db, row.id) is None
+            if done:
+                _insert(db, row)
+                _record(db, row.job, row.id, "requested")
+        return done and self._moved(row, None, row.state)
+
+    def change(self, machine: str, what: str, **values: object) -> Row | None:
+        """Set columns of a row and record why; the row as it is then.
+
+        None, and no change, if it is gone, or can't go from its state into the wanted one.
+        """
+        return self._change(machine, what, values, lambda _row: True)
+
+    def move(self, row: Row, what: str, being: Collection[State], **values: object) -> Row | None:
+        """The same, if the machine is still in that row's lease and in one of these states.
+
+        None, and no change, if not: somebody else has begun something with it.
+        """
+        return self._change(
+            row.id, what, values, lambda now: now.lease == row.lease and now.state in being
+        )
+
+    def record(self, job: str, machine: str, what: str) -> None:
+        """Record that something happened, without a change of the row."""
+        with self.store.change() as db:
+            _record(db, job, machine, what)
+
+    def forget(self, row: Row, what: str, code: int = 0) -> None:
+        """Delete the row of a machine that is gone, and record that; its volumes are free again.
+
+        If it was in a lease, `what` has ended that, with this exit code. A machine that something
+        else was begun with meanwhile stays.
+        """
+        with self.store.change() as db:
+            now = _row(db, row.id)
+            gone = (
+                now is not None
+                and may(now.kind, now.state, None)
+                and (now.lease == row.lease or now.state is State.ENDING)
+            )
+            if gone:
+                _follow(db, row, None)
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                db.execute("DELETE FROM attached WHERE machine = ?", (row.id,))
+                _record(db, row.job, row.id, what)
+            _close(db, row.lease, what, code)
+        if now and gone:
+            self._moved(row, now.state, None)
+
+    def withdraw(self, row: Row) -> None:
+        """Take a promise back that nothing was done for, and that nobody asked for: no row, and no
+        event, is left of it. A machine that something was begun for stays."""
+        with self.store.change() as db:
+            now = _row(db, row.id)
+            gone = now is not None and now.state is State.REQUESTED
+            if gone:
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                db.execute("DELETE FROM event WHERE machine = ?", (row.id,))
+        if gone:
+            self._moved(row, State.REQUESTED, None)
+
+    def get(self, machine: str) -> Row | None:
+        """The row of a machine."""
+        with self.store.change() as db:
+            return _row(db, machine)
+
+    def rows(self, job: str | None = None) -> list[Row]:
+        """All machines, or those of a job, the oldest first."""
+        with self.store.change() as db:
+            found = db.execute(
+                f"SELECT {_COLUMNS} FROM machine WHERE ? IS NULL OR job = ? ORDER BY rowid",  # noqa: S608
+                (job, job),
+            )
+            return [_as_row(values) for values in found]
+
+    def events(self, name: str) -> list[Event]:
+        """What happened to a job's machines, or to a machine, the oldest first."""
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT at, job, machine, what FROM event WHERE job = ? OR machine = ?"
+                " ORDER BY rowid",
+                (name, name),
+            )
+            return [Event(*values) for values in found]
+
+    # Leases
+
+    def open_lease(self, row: Row) -> bool:
+        """Let a lease carry a machine: its row is new, or takes the place of the one at rest.
+
+        False, and no change, if the lease's order has been used before, or the machine is not at
+        rest.
+        """
+        with self.store.change() as db:
+            old = _row(db, row.id)
+            begins = (old.state if old else None, row.state) in MOVES[row.kind]
+            done = begins and (old is None or old.kind is row.kind) and _opened(db, row)
+            if done:
+                db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
+                _insert(db, row)
+                _record(db, row.job, row.id, f"order of lease {row.lease} accepted")
+        return done and self._moved(row, old.state if old else None, row.state)
+
+    def refuse_lease(self, lease: str, machine: str, job: str, reason: str) -> None:
+        """Write down that an order was refused; nothing if it is known already."""
+        with self.store.change() as db:
+            new = db.execute(
+                "INSERT OR IGNORE INTO lease VALUES (?, ?, ?, ?, ?, 1)",
+                (lease, machine, job, time.time(), reason),
+            )
+            if new.rowcount:
+                _record(db, job, machine, f"order refused: {reason}")
+
+    def rest(self, row: Row, state: State, what: str, code: int) -> None:
+        """The machine has no domain and no lease any more; what ended the lease, and how.
+
+        A machine that is to be removed, or has another lease by now, stays as it is.
+        """
+        with self.store.change() as db:
+            now = _row(db, row.id)
+            rests = now is not None and now.lease == row.lease and may(row.kind, now.state, state)
+            if rests:
+                _follow(db, row, state)
+                db.execute(
+                    "UPDATE machine SET state = ?, since = ?, reason = ?, job = '', lease = '',"
+                    " ends = NULL WHERE id = ?",
+                    (state, time.time(), what, row.id),
+                )
+                _record(db, row.job, row.id, f"{state}: {what}")
+            _close(db, row.lease, what, code)
+        if now and rests:
+            self._moved(row, now.state, state)
+
+    def close_lease(self, lease: str, reason: str, code: int) -> None:
+        """Write down how a lease ended; the first word on it stands."""
+        with self.store.change() as db:
+            _close(db, lease, reason, code)
+
+    def lease(self, lease: str) -> Lease | None:
+        """A lease whose order was accepted or refused here."""
+        with self.store.change() as db:
+            found = db.execute("SELECT * FROM lease WHERE id = ?", (lease,)).fetchone()
+            return Lease(*found) if found else None
+
+    def leases_of(self, name: str) -> list[Lease]:
+        """The leases of a machine or of a job, the oldest first."""
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT * FROM lease WHERE machine = ? OR job = ? ORDER BY at", (name, name)
+            )
+            return [Lease(*values) for values in found]
+
+    def ended_leases(self, most: int) -> list[Lease]:
+        """The leases that ended here last, the newest first."""
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT * FROM lease WHERE reason IS NOT NULL ORDER BY at DESC LIMIT ?", (most,)
+            )
+            return [Lease(*values) for values in found]
+
+    # Volumes
+
+    def attach(self, volume: str, machine: str, device: str) -> bool:
+        """Give a volume to a machine; False if one has it already."""
+        with self.store.change() as db:
+            done = db.execute(
+                "INSERT OR IGNORE INTO attached VALUES (?, ?, ?)", (volume, machine, device)
+            )
+            return bool(done.rowcount)
+
+    def detach(self, machine: str, volume: str | None = None) -> None:
+        """Take a volume, or all, from a machine."""
+        with self.store.change() as db:
+            db.execute(
+                "DELETE FROM attached WHERE machine = ? AND (? IS NULL OR volume = ?)",
+                (machine, volume, volume),
+            )
+
+    def attached(self, machine: str | None = None) -> dict[str, tuple[str, str]]:
+        """Volume → machine and device: all that are given to a machine, or those of one."""
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT volume, machine, device FROM attached WHERE ? IS NULL OR machine = ?",
+                (machine, machine),
+            )
+            return {volume: (owner, device) for volume, owner, device in found}
+
+    # Usage
+
+    def tick(self, loads: Mapping[str, Load]) -> None:
+        """Bring the usages of the machines that were just seen running up to date."""
+        with self.store.change() as db:
+            usage.tick(db, loads, clock.now())
+
+    def stop_clock(self, machine: str, ago: float) -> None:
+        """The machine has gone by itself; its last sign of life was so many seconds ago."""
+        now = clock.now()
+        with self.store.change() as db:
+            usage.stop(db, machine, replace(now, utc=now.utc - ago, ticks=now.ticks - ago))
+
+    def usages(self, kind: Kind | None = None, since: float = 0.0) -> list[Usage]:
+        """The usages that are open or ended after `since` (epoch), the oldest first."""
+        with self.store.change() as db:
+            return usage.usages(db, kind, since)
+
+    # Notes
+
+    def note(self, key: str) -> str | None:
+        """A small fact about the node."""
+        with self.store.change() as db:
+            found = db.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
+            return str(found[0]) if found else None
+
+    def set_note(self, key: str, value: str | None) -> None:
+        """Write such a fact down; None: it holds no more."""
+        with self.store.change() as db:
+            db.execute("DELETE FROM note WHERE key = ?", (key,))
+            if value is not None:
+                db.execute("INSERT INTO note VALUES (?, ?)", (key, value))
+
+    def _change(
+        self, machine: str, what: str, values: dict[str, object], agrees: Callable[[Row], bool]
+    ) -> Row | None:
+        with self.store.change() as db:
+            old = _row(db, machine)
+            if old is None or not agrees(old):
+                return None
+            if "state" in values:
+                if not may(old.kind, old.state, State(str(values["state"]))):
+                    return None
+                values["since"] = time.time()
+            setters = ", ".join(f"{name} = ?" for name in values)
+            db.execute(
+                f"UPDATE machine SET {setters} WHERE id = ?",  # noqa: S608 (names are ours)
+                (*values.values(), machine),
+            )
+            row = _row(db, machine)
+            assert row  # noqa: S101 (it was there, in this transaction)
+            if "state" in values:
+                _follow(db, row, row.state)
+            _record(db, row.job, machine, what)
+        self._moved(row, old.state, row.state)
+        return row
+
+    def _moved(self, row: Row, old: State | None, new: State | None) -> bool:
+        if old is not new:
+            self.on_move(Moved(row.kind, old, new, row.id, row.job))
+        return True
+
+
+def _insert(db: sqlite3.Connection, row: Row) -> None:
+    db.execute(f"INSERT INTO machine ({_COLUMNS}) VALUES ({_HOLES})", astuple(row))  # noqa: S608
+
+
+def _row(db: sqlite3.Connection, machine: str) -> Row | None:
+    found = db.execute(
+        f"SELECT {_COLUMNS} FROM machine WHERE id = ?",  # noqa: S608
+        (machine,),
+    ).fetchone()
+    return _as_row(found) if found else None
+
+
+def _follow(db: sqlite3.Connection, row: Row, state: State | None) -> None:
+    subject = Subject(
+        id=row.lease or row.id,
+        machine=row.id,
+        kind=row.kind,
+        job=row.job,
+        restart=row.restart,
+        uid=row.uid,
+        tag=row.tag,
+        cores=row.cores,
+        memory=row.memory,
+        spec=row.spec,
+    )
+    usage.follow(db, subject, state, clock.now())
+
+
+def _opened(db: sqlite3.Connection, row: Row) -> bool:
+    done = db.execute(
+        "INSERT OR IGNORE INTO lease (id, machine, job, at) VALUES (?, ?, ?, ?)",
+        (row.lease, row.id, row.job, time.time()),
+    )
+    return bool(done.rowcount)
+
+
+def _close(db: sqlite3.Connection, lease: str, reason: str, code: int) -> None:
+    db.execute(
+        "UPDATE lease SET reason = ?, code = ?, at = ? WHERE id = ? AND reason IS NULL",
+        (reason, code, time.time(), lease),
+    )
+
+
+def _record(db: sqlite3.Connection, job: str, machine: str, what: str) -> None:
+    db.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (time.time(), job, machine, what))
+
+
+def _as_row(values: Iterable[object]) -> Row:
+    named = dict(zip((field.name for field in fields(Row)), values, strict=True))
+    named["state"] = State(str(named["state"]))
+    named["retry"] = bool(named["retry"])
+    named["kind"] = Kind(str(named["kind"]))
+    return Row(**named)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Making one VM: its files, disk, seed and domain."""

@@ -1,0 +1,389 @@
+"""Building one machine: disk, keys, seed, domain. Each step that makes a thing pushes its undo."""
+
+import grp
+import ipaddress
+import os
+import pwd
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bait.hypervisor.domains import MARK, Hypervisor
+from bait.machine import seed
+from bait.machine.images import Cache, free_mib
+from bait.network.addresses import mac_of
+from bait.network.cards import Card, Taps
+from bait.privileges.ownership import let_read
+from bait.privileges.removal import remove
+from bait.privileges.sandbox import guestfs_user, onlooker
+from wnodes_lrms.catalogue import Image
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.model import Allocation, Owner
+from wnodes_lrms.resources import folder, render
+from wnodes_lrms.run import run
+
+_CONSOLE_LINES = 3
+_CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
+_PORTS = 4  # free slots of a machine whose devices come and go
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the files of a machine are."""
+
+    disks: Path  # on disk: overlay and console log
+    runtime: Path  # best in memory: seed and keys
+
+    @property
+    def disk(self) -> Path:
+        """The overlay on the cached image."""
+        return self.disks / "disk.qcow2"
+
+    @property
+    def kernel(self) -> Path:
+        """A copy of the image's, for libvirt lends it to QEMU's user, who could change it."""
+        return self.disks / "kernel"
+
+    @property
+    def initrd(self) -> Path:
+        """The same of what the kernel starts with."""
+        return self.disks / "initrd"
+
+    @property
+    def console(self) -> Path:
+        """What the guest wrote on its serial console."""
+        return self.disks / "console.log"
+
+    @property
+    def ran(self) -> Path:
+        """There when the domain is started: from then on the disk has its user's work."""
+        return self.disks / "ran"
+
+    @property
+    def memory(self) -> Path:
+        """A hibernated machine's memory."""
+        return self.disks / "memory"
+
+    def share(self, number: int) -> Path:
+        """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
+        return self.disks / f"share{number}"
+
+    @property
+    def owner(self) -> Path:
+        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
+        return self.disks / "owner"
+
+    @property
+    def seed(self) -> Path:
+        """The contextualization disk."""
+        return self.runtime / "seed.iso"
+
+    @property
+    def key(self) -> Path:
+        """The private key that opens the owner's account. The owner's starter is told it."""
+        return self.runtime / "key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The guest's host key, as ssh(1) reads it."""
+        return self.runtime / "known_hosts"
+
+    def clear(self) -> None:
+        """Remove what is of no use without the domain; what is gone already is success."""
+        remove(self.runtime)
+        for copy in (self.kernel, self.initrd):
+            copy.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove all of them; what is gone already is success."""
+        remove(self.runtime)
+        remove(self.disks)
+
+
+def paths(config: Config, machine: str) -> Paths:
+    """The files of the machine with this id."""
+    return Paths(
+        Path(config.bait.state_dir) / "machines" / machine,
+        Path(config.bait.run_dir) / "machines" / machine,
+    )
+
+
+def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
+    """MiB of the guest: the allocation less QEMU's own part.
+
+    Raises RejectedError if that is less than the image needs.
+    """
+    memory = allocation.memory - overhead
+    if memory < image.min_memory:
+        raise RejectedError(
+            f"the job has {allocation.memory} MiB, of which {overhead} are the hypervisor's: "
+            f"image {image.tag} needs {image.min_memory} for itself; "
+            f"ask for {image.min_memory + overhead} MiB or more"
+        )
+    return memory
+
+
+def owner_of(uid: int, gid: int) -> Owner:
+    """The user as this node knows him. Raises RejectedError for root and for strangers."""
+    if uid == 0 or gid == 0:
+        raise RejectedError("a job of root can't run in a machine: submit it as a user")
+    try:
+        user = pwd.getpwuid(uid)
+        numbers = [gid, *(n for n in os.getgrouplist(user.pw_name, gid) if n not in (gid, 0))]
+        groups = tuple((_group_name(number), number) for number in numbers)
+    except KeyError as error:
+        raise RejectedError(f"this node knows no user with the number {uid}") from error
+    return Owner(user.pw_name, uid, gid, groups, user.pw_dir)
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return f"group{gid}"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that decides what a machine will be."""
+
+    id: str
+    allocation: Allocation
+    owner: Owner
+    image: Image
+    memory: int  # MiB of the guest
+    address: ipaddress.IPv4Address
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A user's volume, as the guest sees it."""
+
+    file: Path
+    device: str
+    serial: str
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a domain is made of."""
+
+    id: str
+    name: str
+    job: str
+    restart: int
+    image: Image
+    cores: int
+    memory: int  # MiB of the guest
+    cpus: tuple[int, ...]
+    nics: tuple[Card, ...]
+    volumes: tuple[Drive, ...] = ()
+    shares: tuple[str, ...] = ()
+    seeded: bool = True  # has a seed
+    kept: bool = False  # the disk outlives the domain; devices come and go while it runs
+
+
+@dataclass(frozen=True)
+class Builder:
+    """What stays the same for all machines of a node."""
+
+    config: Config
+    node: str
+    kvm: bool
+    hypervisor: Hypervisor
+    cache: Cache
+    admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
+
+    def build(
+        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
+        """Make and start the machine. On any error nothing of it is left.
+
+        `step` is told what comes next, `starting` is called just before libvirt is asked for the
+        domain; both may raise to stop. Raises WnodesError.
+        """
+        image = machine.image
+        where = paths(self.config, machine.id)
+        shares = self.config.share.directories if image.trusted else ()
+        with ExitStack() as undo:
+            self.fetch(image, step)
+            step("making the disk")
+            self.need_room()
+            self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
+            undo.callback(where.remove)
+            self.make_disk(image, where)
+            self.copy_kernel(image, where)
+            step("making the seed")
+            xml = self.draw(where, machine, shares)
+            starting()
+            undo.callback(self.hypervisor.destroy, machine.id)
+            self.admit()
+            self.hypervisor.create(xml)
+            step("waiting for the guest's SSH server")
+            undo.pop_all()
+
+    def fetch(self, image: Image, step: Callable[[str], None]) -> None:
+        """Have all files of the image in the cache, its disk for those to read who need to."""
+        self.cache.fetch(image, lambda: step(f"fetching image {image.tag}"))
+        if image.context == "guestfs":
+            guestfs_user()  # or who asks for it hears that there is none
+        self.let_in(self.cache.path(image.disk))
+
+    def let_in(self, disk: Path) -> None:
+        """Let those read a disk of the cache who run VMs on it, or look at others that stand on it.
+
+        Raises WnodesError.
+        """
+        readers = {self.hypervisor.qemu_user(), onlooker()}
+        with suppress(WnodesError):
+            readers.add(guestfs_user())
+        if known := {uid for uid in readers if uid is not None and onlooker() is not None}:
+            let_read(disk, known)
+
+    def make_disk(self, image: Image, where: Paths) -> None:
+        """The machine's folders, and in them an empty overlay on the cached image."""
+        where.remove()
+        have(where.disks, PASSED)
+        have(where.runtime, PASSED)
+        base = str(self.cache.path(image.disk))
+        overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
+        run([*overlay, str(where.disk)], deadline=30)
+
+    def copy_kernel(self, image: Image, where: Paths) -> None:
+        """Copies of the image's kernel and of what that starts with, if it has any.
+
+        Raises WnodesError if they can't be made.
+        """
+        for part, copy in ((image.kernel, where.kernel), (image.initrd, where.initrd)):
+            if part is not None:
+                try:
+                    copy.unlink(missing_ok=True)  # of the last start, and maybe still open
+                    copy.touch(mode=0o600)
+                    shutil.copyfile(self.cache.path(part), copy)
+                except OSError as error:
+                    raise WnodesError(f"{copy}: {error.strerror}") from error
+
+    def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
+        """Write the machine's keys and seed; the domain that goes with them."""
+        self._contextualize(where, machine, shares)
+        return self._domain(where, machine, shares)
+
+    def destroy(self, machine: str) -> None:
+        """End the machine and remove all it had; what is gone already is success.
+
+        Raises WnodesError if something could not be removed or libvirt does not answer.
+        """
+        self.hypervisor.destroy(machine)
+        paths(self.config, machine).remove()
+
+    def last_words(self, machine: str) -> str:
+        """The end of the guest's serial console, in one line, for an error message."""
+        try:
+            with paths(self.config, machine).console.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _CONSOLE_END))
+                text = file.read(_CONSOLE_END).decode(errors="replace")
+        except OSError:
+            return "nothing"
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        printable = ("".join(c for c in line if c.isprintable()) for line in lines)
+        return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"
+
+    def need_room(self) -> None:
+        """Raises WnodesError if the disk is too full for another machine."""
+        folder = Path(self.config.bait.state_dir)
+        free, needed = free_mib(folder), self.config.machine.min_free_disk
+        if free < needed:
+            raise WnodesError(
+                f"disk full on node {self.node}: {folder} has {free} MiB free, "
+                f"min_free_disk asks for {needed}"
+            )
+
+    def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
+        owner = machine.owner
+        login, host = seed.key_pair(), seed.key_pair()
+        known = f"{machine.address} {host.public}\n"
+        for file, text in ((where.key, login.private), (where.known_hosts, known)):
+            file.touch(mode=0o600)
+            file.write_text(text)
+        guest = seed.Guest(
+            id=machine.id,
+            hostname=f"vm-{machine.allocation.job}",
+            mac=mac_of(machine.address),
+            address=machine.address,
+            subnet=self.config.network.subnet,
+            host_key=host,
+            owner=owner,
+            public_key=login.public,
+            workdir=machine.allocation.workdir,
+            shares=shares,
+        )
+        seed.write(where.seed, seed.files(guest, machine.image.context))
+        where.owner.touch(mode=0o600)
+        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
+        for number, directory in enumerate(shares):
+            where.share(number).symlink_to(directory)
+
+    def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
+        allocation = machine.allocation
+        return self.domain(
+            where,
+            Hardware(
+                id=machine.id,
+                name=f"{allocation.job}-{allocation.restart}",
+                job=allocation.job,
+                restart=allocation.restart,
+                image=machine.image,
+                cores=allocation.cores,
+                memory=machine.memory,
+                cpus=allocation.cpus,
+                nics=(self.own_card(str(machine.address)),),
+                # The server wants a folder, not a link to one.
+                shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
+            ),
+        )
+
+    @property
+    def taps(self) -> Taps:
+        """How this node calls its ends of the guests' cards."""
+        return Taps.of(self.config.cluster, self.node)
+
+    def own_card(self, address: str) -> Card:
+        """The card with this address on the node's own network."""
+        guest = self.taps.own_card(address)
+        return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
+
+    def domain(self, where: Paths, hardware: Hardware) -> str:
+        """The domain's XML."""
+        image = hardware.image
+        return render(
+            "domain.xml.j2",
+            xml=True,
+            mark=MARK,
+            kvm=self.kvm,
+            id=hardware.id,
+            name=f"wnodes-{self.config.cluster}-{hardware.name}",
+            cluster=self.config.cluster,
+            node=self.node,
+            job=hardware.job,
+            restart=hardware.restart,
+            image=image,
+            cores=hardware.cores,
+            memory=hardware.memory,
+            pins=hardware.cpus if len(hardware.cpus) == hardware.cores else (),
+            kernel=image.kernel and where.kernel,
+            initrd=image.initrd and where.initrd,
+            disk=where.disk,
+            base=self.cache.path(image.disk),
+            seed=where.seed if hardware.seeded else None,
+            console=where.console,
+            nics=hardware.nics,
+            volumes=hardware.volumes,
+            shares=hardware.shares,
+            virtiofsd=folder("hooks") / "virtiofsd.py",
+            kept=hardware.kept,
+            ports=_PORTS if hardware.kept else 0,
+        )

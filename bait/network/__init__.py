@@ -1,0 +1,1 @@
+"""The guests' network cards, and what may pass through them."""

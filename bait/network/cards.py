@@ -1,0 +1,68 @@
+"""The network cards of a node's guests: where each is plugged in, and what it may say it is."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bait.ledger.ledger import Row
+from bait.network.addresses import mac_of
+from bait.reconcile.plan import AT_REST
+from wnodes_lrms.model import Kind
+from wnodes_lrms.order import Nic, Order
+
+
+@dataclass(frozen=True)
+class Card:
+    """A network card, on a network of libvirt's or on a bridge of the node's."""
+
+    mac: str
+    tap: str  # what the node calls its end of it
+    network: str = ""
+    bridge: str = ""
+    alone: bool = False  # guests on this network can't reach each other
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What a guest may be on its network: whatever else it says it is, is dropped."""
+
+    tap: str
+    mac: str
+    address: str | None  # None: it asks by DHCP, or chooses one
+
+
+@dataclass(frozen=True)
+class Taps:
+    """How a node calls its ends of its guests' cards: by these beginnings a filter knows them."""
+
+    own: str  # of cards on the node's own network
+    other: str
+
+    @classmethod
+    def of(cls, cluster: str, node: str) -> "Taps":
+        """Not those of another node, which may be on the same host."""
+        mine = hashlib.sha256(f"{cluster}/{node}".encode()).hexdigest()[:4]
+        return cls(f"wg{mine}", f"wl{mine}")
+
+    def own_card(self, address: str) -> Guest:
+        """On the node's own network; MAC and tap follow from the address."""
+        mac = mac_of(address)
+        return Guest(self.own + mac[6:].replace(":", ""), mac, address)
+
+    def other_card(self, nic: Nic) -> Guest:
+        """On another network; no two cards of a node have the same MAC there."""
+        address = nic.address.partition("/")[0] if nic.address else None
+        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address)
+
+
+def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
+    """The cards of all machines that run, or soon may."""
+    found = []
+    for row in rows:
+        if row.kind is Kind.CLOUD and row.state in AT_REST:
+            continue
+        nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
+        found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
+        if row.address:
+            found.append(taps.own_card(row.address))
+    return found

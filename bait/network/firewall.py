@@ -1,0 +1,128 @@
+"""The guests' firewall in the kernel: tables of the node's own, kept as the ledger wants them.
+
+Nothing is done when a guest ends: its card has gone, and what was allowed to it is taken back with
+the next change.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bait.ledger.ledger import Row
+from bait.network.cards import Taps, guests
+from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
+from bait.network.surroundings import Surroundings, surroundings
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.run import run
+
+_DEADLINE = 10.0  # seconds for one program
+
+log = logging.getLogger(__name__)
+
+
+class Firewall:
+    """What holds the guests of one node. Its methods are called from many threads."""
+
+    def __init__(self, config: Config, node: str, rows: Callable[[], Iterable[Row]]) -> None:
+        self.config = config
+        self.node = node
+        self.taps = Taps.of(config.cluster, node)
+        self.rows = rows
+        self.file = Path(config.bait.run_dir) / "guests.nft"
+        self._lock = threading.Lock()
+        self._held: Elements | None = None  # what is in the kernel's sets; None: no tables
+        self._rules = ""  # and the rest of the tables, as nft lists it
+        self._around = Surroundings()
+        self._fault = ""  # why nothing holds the guests, as it was said
+
+    def admit(self) -> None:
+        """Before a card is plugged in: what the ledger has of it is what its guest may be.
+
+        Raises WnodesError if the tables can't be changed. Where there have never been any the
+        guests run without, which `keep` has said.
+        """
+        with self._lock:
+            if self._held is not None:
+                self._change(self._held, elements(guests(self.rows(), self.taps)))
+
+    def keep(self) -> None:
+        """Have the tables there as they should be; what is wrong with them is said, once.
+
+        Raises WnodesError if the ledger can't be read.
+        """
+        with self._lock:
+            wanted = elements(guests(self.rows(), self.taps))
+            try:
+                self._keep(wanted)
+            except WnodesError as error:
+                if str(error) != self._fault:
+                    log.error(
+                        "guests may reach this node's services and networks, and each other, and"
+                        " use any address: nftables: %s",
+                        error,
+                    )
+                self._fault = str(error)
+            else:
+                if self._fault:
+                    log.info("the guests are held again")
+                self._fault = ""
+
+    def _keep(self, wanted: Elements) -> None:
+        around = surroundings()
+        if self._held is None or around != self._around:
+            self._make(wanted, around)
+        elif (self._held, self._rules) != look(self.node, wanted):
+            log.warning("somebody has changed the tables %s of nftables: made again", self._name)
+            self._make(wanted, around)
+        else:
+            self._change(self._held, wanted)
+
+    def _change(self, held: Elements, wanted: Elements) -> None:
+        commands = changes(self.node, held, wanted)
+        try:
+            if commands:
+                run(["nft", "; ".join(commands)], deadline=_DEADLINE)
+            self._held = wanted
+        except WnodesError:  # somebody has removed them, or it is too much for a command line
+            self._make(wanted, self._around)
+
+    @property
+    def _name(self) -> str:
+        return table(self.node)
+
+    def _make(self, wanted: Elements, around: Surroundings) -> None:
+        network, offers = self.config.network, self.config.cloud.network
+        text = whole(self.node, self.taps, network, offers, around, wanted)
+        try:
+            have(self.file.parent, PASSED)
+            self.file.write_text(text)
+        except OSError as error:
+            raise WnodesError(f"{self.file}: {error.strerror}") from error
+        run(["nft", "-f", str(self.file)], deadline=_DEADLINE)
+        self._held, self._rules = look(self.node, wanted)
+        self._around = around
+
+
+def look(node: str, held: Elements) -> tuple[Elements, str]:
+    """What the kernel has of a node's tables. Nothing, where it has none.
+
+    Raises WnodesError if nft can't be asked.
+    """
+    if not there(node):
+        return {}, ""
+    listed = []
+    for family in FAMILIES:
+        argv = ["nft", "-j", "list", "table", family, table(node)]
+        listed += json.loads(run(argv, deadline=_DEADLINE))["nftables"]
+    return seen(listed, held)
+
+
+def there(node: str) -> bool:
+    """Whether the kernel has both of a node's tables. Raises WnodesError if nft can't be asked."""
+    tables = json.loads(run(["nft", "-j", "list", "tables"], deadline=_DEADLINE))["nftables"]
+    found = {(t["table"]["family"], t["table"]["name"]) for t in tables if "table" in t}
+    return {(family, table(node)) for family in FAMILIES} <= found

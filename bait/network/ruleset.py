@@ -1,0 +1,115 @@
+"""What guests may send, as nftables has it. Pure: bait/network/firewall.py hands it to the kernel.
+
+Two tables of the node's own, by nft(8). In `bridge` a frame is held against the card that it comes
+from: only IPv4 and ARP, under the card's own addresses, and nothing that routers and DHCP servers
+say. In `inet` a packet is held against where it wants to go: not to the node, nor to what is
+closed, but for what the site has opened. Guests may answer connections that the node began.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from bait.network.cards import Guest, Taps
+from bait.network.surroundings import Surroundings
+from wnodes_lrms.config import Network, Offer
+from wnodes_lrms.opening import Opening, opening
+from wnodes_lrms.resources import render
+
+FAMILIES = ("bridge", "inet")
+Elements = Mapping[tuple[str, str], frozenset[str]]  # (family, set): as nft writes them
+
+
+def table(node: str) -> str:
+    """The name of both tables."""
+    return f"wnodes-{node}"
+
+
+def elements(guests: Iterable[Guest]) -> Elements:
+    """What changes as guests come and go."""
+    guests = list(guests)
+    fixed = {f"{g.tap} . {g.mac} . {g.address}" for g in guests if g.address}
+    return {
+        ("bridge", "cards"): frozenset(f"{g.tap} . {g.mac}" for g in guests),
+        ("bridge", "addresses"): frozenset(fixed),
+        ("bridge", "roaming"): frozenset(f"{g.tap} . {g.mac}" for g in guests if not g.address),
+        ("inet", "cards"): frozenset(g.mac for g in guests),
+    }
+
+
+def whole(
+    node: str,
+    taps: Taps,
+    network: Network,
+    offers: Sequence[Offer],
+    around: Surroundings,
+    held: Elements,
+) -> str:
+    """Both tables, in the place of what there is of them: one transaction."""
+    openings = [opening(text) for text in network.open]
+    gateways = {str(offer.gateway) for offer in offers if offer.gateway}
+    closed = [*network.closed, network.subnet, *map(ipaddress.IPv4Network, around.networks)]
+    return render(
+        "guests.nft.j2",
+        table=table(node),
+        taps=taps,
+        own=f"wn-{network.name}",
+        gateway=network.subnet[1],
+        bridges=sorted({offer.bridge for offer in offers}),
+        reserved=sorted({*around.addresses, *gateways}),
+        closed=[str(net) for net in ipaddress.collapse_addresses(closed)],
+        doors=[_match(each) for each in openings if each.is_host and each.port],
+        ways=[_match(each) for each in openings if each.network],
+        elements={f"{family}_{name}": sorted(values) for (family, name), values in held.items()},
+    )
+
+
+def changes(node: str, before: Elements, after: Elements) -> list[str]:
+    """The commands that make the sets as they should be; none where they are."""
+    commands = []
+    for (family, name), wanted in after.items():
+        for verb, values in (
+            ("add", wanted - before[family, name]),
+            ("delete", before[family, name] - wanted),
+        ):
+            if values:
+                listed = ", ".join(sorted(values))
+                commands.append(f"{verb} element {family} {table(node)} {name} {{ {listed} }}")
+    return commands
+
+
+def _match(each: Opening) -> str:
+    """What a packet must be to go to this opening."""
+    place = [f"ip daddr {each.network}"] if each.network else []
+    return " ".join([*place, *([f"{each.protocol} dport {each.port}"] if each.port else [])])
+
+
+def seen(listing: Collection[Mapping[str, object]], held: Elements) -> tuple[Elements, str]:
+    """From what nft lists as JSON (libnftables-json(5)): the sets that change, and all the rest
+    in a text, which is another one when somebody has changed a rule.
+    """
+    found = {}
+    rest = []
+    for entry in listing:
+        for kind, value in entry.items():
+            if kind == "metainfo" or not isinstance(value, dict):
+                continue
+            key = (value.get("family", ""), value.get("name", ""))
+            if kind == "set" and key in held:
+                found[key] = frozenset(_element(each) for each in value.get("elem", ()))
+            else:
+                rest.append(f"{kind} {_plain(value)}")
+    return found, "\n".join(rest)
+
+
+def _element(value: object) -> str:
+    if isinstance(value, dict):
+        return " . ".join(value["concat"])
+    return str(value)
+
+
+def _plain(value: object) -> object:
+    """Without what counts, and without the kernel's own numbers."""
+    if isinstance(value, dict):
+        counts = ("handle", "packets", "bytes")
+        return {key: _plain(each) for key, each in value.items() if key not in counts}
+    return [_plain(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,61 @@
+"""The bait's rounds: what it does of itself, again and again."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from bait.reconcile.reconciler import EVERY, Node
+from wnodes_lrms.errors import WnodesError
+
+_GLANCE = 1.0  # seconds between two looks whether a job's process was stopped, or goes on
+_PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old
+
+log = logging.getLogger(__name__)
+
+
+class Rounds:
+    """Reconciliation of a node, with what a drain of it wants, and its guests' firewall."""
+
+    def __init__(self, machines: Node, keep_firewall: Callable[[], None]) -> None:
+        self._machines = machines
+        self._keep_firewall = keep_firewall
+        self._pruned = time.monotonic()  # at the ledger's opening, for the first time
+        self._fault = ""  # why the last one did nothing, as it was said
+
+    def make(self) -> float:
+        """Do what there is to do; seconds until there may be more. Raises nothing."""
+        machines = self._machines
+        try:
+            self._keep_firewall()
+            machines.drain.keep()
+            if time.monotonic() > self._pruned + _PRUNED:
+                machines.ledger.prune()
+                self._pruned = time.monotonic()
+            waits = [line.wait for line in machines.reconcile() if line.wait]
+        except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
+            self._say("nothing can be written down, so nothing is done", error)
+            return EVERY
+        except Exception as error:  # no descriptor, no thread, no memory; or a fault of ours
+            self._say("nothing is done in this round", error)
+            return EVERY
+        if self._fault:
+            self._fault = ""
+            log.info("the rounds go on")
+        by = machines.drain.by()
+        if by is not None and by > time.time():
+            waits.append(by - time.time())
+        return min([EVERY, *waits])
+
+    def rest(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for so long, until `stop`, or until there is a reason for an earlier round."""
+        end = time.monotonic() + seconds
+        while not stop.wait(max(0.0, min(_GLANCE, end - time.monotonic()))):
+            if time.monotonic() >= end or self._machines.is_called():
+                return
+
+    def _say(self, what: str, error: Exception) -> None:
+        said = f"{what}: {error or type(error).__name__}"
+        if said != self._fault:
+            log.error("%s", said, exc_info=not isinstance(error, WnodesError))
+        self._fault = said

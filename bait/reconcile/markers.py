@@ -1,0 +1,33 @@
+"""A mark for each job that has to do with a machine: an empty file, named by the job.
+
+Torque's hooks are shells that must know by one comparison whether a job concerns the bait, and are
+not told: its epilogue sees no environment, and its starter no resources. The guards of
+templates/torque look for the mark, and the prologue makes it if the wish is one that it sees.
+"""
+
+import contextlib
+import logging
+from pathlib import Path
+
+from bait.ledger.ledger import Moved
+from bait.reconcile.plan import AT_REST
+from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.model import Kind, State
+
+log = logging.getLogger(__name__)
+
+
+def keep(folder: Path, moved: Moved) -> None:
+    """Make the mark when a machine is promised to a job, and take it away when it has gone."""
+    if not moved.job or "/" in moved.job:
+        return
+    mark = folder / moved.job
+    try:
+        if moved.new is State.REQUESTED:
+            have(folder, PASSED)
+            mark.touch()
+        elif moved.new is None or (moved.kind is Kind.CLOUD and moved.new in AT_REST):
+            with contextlib.suppress(FileNotFoundError):
+                mark.unlink()
+    except OSError as error:  # then the plan ends the machine, a minute after the job
+        log.warning("mark: %s", error, extra={"job": moved.job, "machine": moved.machine})

@@ -1,0 +1,288 @@
+"""All machines of a node: what concerns any of them goes to who has its kind in hand.
+
+Reconciliation gathers what ledger, libvirt, LRMS and kernel say, plans, and has the plan carried
+out: each action in a thread of its own, so that one that hangs keeps no other waiting.
+"""
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bait import metrics
+from bait.ledger.ledger import Ledger, Moved, Row
+from bait.ledger.usage import Load
+from bait.machine.builder import Builder, paths
+from bait.machine.tasks import Works
+from bait.reconcile import markers
+from bait.reconcile.drain import Drain
+from bait.reconcile.jobs import Jobs
+from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
+from bait.reconcile.sources import Source
+from wnodes_lrms.config import Config
+from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.model import Kind, State
+from wnodes_lrms.run import run
+
+EVERY = 15.0  # seconds
+_AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
+_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
+_GIB = 1 << 30
+_WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+log = logging.getLogger(__name__)
+
+
+class Hand(Protocol):
+    """Who has one kind of machine in hand. All raise WnodesError for what can't be done now."""
+
+    def carry_out(self, action: Action, row: Row) -> None:
+        """Do what the plan says."""
+
+    def release(self, row: Row) -> None:
+        """The machine's allocation is over: when this returns nothing of it runs."""
+
+    def end(self, row: Row) -> None:
+        """An administrator ends the machine."""
+
+    def stopped(self, row: Row, how: str) -> None:
+        """The machine's domain has stopped, and the bait has not ended it; how, in words."""
+
+    def slept(self, row: Row) -> None:
+        """The guest has put itself to sleep, or has woken."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the plan."""
+
+    action: Action
+    wait: float  # seconds until it may be acted on
+    grounds: dict[str, str]  # what each source says
+
+
+class Node:
+    """The machines of one node, of both kinds."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        jobs: Jobs,
+        builder: Builder,
+        works: Works,
+        hands: dict[Kind, Hand],
+        drain: Drain,
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.builder = builder
+        self.works = works
+        self.hands = hands
+        self.drain = drain
+        self.notice = config.cloud.shutdown_time + EVERY
+        self._jobs = Source("lrms", jobs.live)
+        self._domains = Source("libvirt", builder.hypervisor.domains)
+        self._looking = threading.Lock()  # one look at a time
+        self._doubts: dict[tuple[Act, str], float] = {}  # since when each has stood, monotonic
+        self._said: dict[tuple[Act, str], str] = {}
+        self._acting: dict[str, threading.Thread] = {}
+        self._sizes: dict[str, int] = {}
+        self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
+        builder.hypervisor.on_stop(self.stopped)
+        builder.hypervisor.on_sleep(self.slept)
+
+    def release(self, job: str) -> Row | None:
+        """End every machine of the job; when this returns nothing of them runs.
+
+        The batch machine that had failed, if there was one: some LRMSs try its job again by that.
+        Raises WnodesError if it can't be done now; the next reconciliation goes on with it.
+        """
+        rows = self.ledger.rows(job)
+        for row in rows:
+            self.hands[row.kind].release(row)
+        failed = [row for row in rows if row.kind is Kind.BATCH and row.state is State.FAILED]
+        return failed[-1] if failed else None
+
+    def end(self, machine: str) -> None:
+        """End one machine, as an administrator asks. Raises AbsentError if there is none."""
+        row = self.ledger.get(machine)
+        if row is None:
+            raise AbsentError(f"no machine {machine} here")
+        self.hands[row.kind].end(row)
+
+    def stopped(self, machine: str, how: str) -> None:
+        """libvirt has told that a domain has stopped, and how, in words."""
+        self._tell(machine, lambda hand, row: hand.stopped(row, how))
+
+    def slept(self, machine: str) -> None:
+        """libvirt has told that a guest has put itself to sleep, or has woken."""
+        self._tell(machine, lambda hand, row: hand.slept(row))
+
+    def _tell(self, machine: str, tell: Callable[[Hand, Row], None]) -> None:
+        try:
+            row = self.ledger.get(machine)
+            if row:
+                tell(self.hands[row.kind], row)
+        except WnodesError as error:  # the next reconciliation sees it too
+            log.warning("%s", error, extra={"job": "", "machine": machine})
+
+    def is_called(self) -> bool:
+        """Whether the batch system seems to have suspended a job, or let one go on, since the last
+        look."""
+        return self.works.heard.speakers.belie(self._suspended)
+
+    def look(self) -> list[Line]:
+        """The plan as it is now, with what it rests on. Nothing is done."""
+        with self._looking:
+            return self._lines(self._evidence())
+
+    def reconcile(self) -> list[Line]:
+        """Compare what the sources say, and do what follows; returns the plan."""
+        with self._looking:
+            evidence = self._evidence()
+            lines = self._lines(evidence)
+            self._remember(lines)
+            due = [line.action for line in lines if not line.wait]
+            threads = [self._begin(action) for action in due if action.act is not Act.REPORT]
+        self._tick(evidence)
+        deadline = time.monotonic() + _AT_ONCE
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return lines
+
+    def _lines(self, evidence: Evidence) -> list[Line]:
+        now = time.monotonic()
+        return [
+            Line(
+                action,
+                max(0.0, self._since(action, now) + self.config.bait.grace - now)
+                if action.doubtful
+                else 0.0,
+                grounds(action.machine, action.job, evidence),
+            )
+            for action in plan(evidence)
+        ]
+
+    def _since(self, action: Action, now: float) -> float:
+        return self._doubts.get((action.act, action.machine), now)
+
+    def _remember(self, lines: Sequence[Line]) -> None:
+        """A doubt that did not stand in this plan is over; what is new is said, once."""
+        now = time.monotonic()
+        doubtful = [line.action for line in lines if line.action.doubtful]
+        self._doubts = {
+            (action.act, action.machine): self._since(action, now) for action in doubtful
+        }
+        said = {}
+        for line in lines:
+            action, stage = line.action, "in doubt" if line.wait else "due"
+            key, words = (action.act, action.machine), f"{stage} {action.why}"
+            said[key] = words
+            if self._said.get(key) != words:
+                when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
+                log.info("%s%s: %s", action.act, when, action.why, extra=_ids(action))
+        self._said = said
+
+    def _begin(self, action: Action) -> threading.Thread:
+        thread = threading.Thread(target=self._carry_out, args=(action,), daemon=True)
+        self._acting[action.machine] = thread
+        thread.start()
+        return thread
+
+    def _carry_out(self, action: Action) -> None:
+        try:
+            row = self.ledger.get(action.machine)
+            if action.act is Act.DESTROY and row is None:  # none has come meanwhile
+                self.ledger.record(action.job, action.machine, f"destroyed: {action.why}")
+                self.builder.destroy(action.machine)
+            elif row and action.act is not Act.DESTROY:
+                if action.act is Act.LOST:
+                    self.ledger.stop_clock(row.id, self._last_sign(row.id))
+                self.hands[row.kind].carry_out(action, row)
+        except WnodesError as error:
+            log.warning("%s: %s", action.act, error, extra=_ids(action))
+        except Exception:
+            log.exception("%s: internal fault", action.act, extra=_ids(action))
+
+    def _evidence(self) -> Evidence:
+        # The LRMS first: a job that it grants in between has its row afterwards, never before.
+        live_jobs, domains = self._jobs.look(), self._domains.look()
+        rows = tuple(self.ledger.rows())
+        speakers = self.works.heard.speakers
+        speakers.keep({row.job for row in rows})
+        self._suspended = live_jobs or {}
+        self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
+        return Evidence(
+            live_jobs=live_jobs,
+            domains=domains,
+            rows=rows,
+            heard=self.works.heard.within(_HEARD),
+            moving=speakers.moving(),
+            processes=self.builder.hypervisor.processes.running(),
+            folders=self._folders(),
+            worked_on=self.works.machines() | self._acting.keys(),
+            now=time.time(),
+            notice=self.notice,
+            drain_by=self.drain.by(),
+        )
+
+    def _folders(self) -> dict[str, bool]:
+        """Machines that have files here, and whether these have a disk that a guest wrote on."""
+        found: dict[str, bool] = {}
+        for parent in (self.config.bait.state_dir, self.config.bait.run_dir):
+            for folder in Path(parent, "machines").glob("*"):
+                if _ID.fullmatch(folder.name):
+                    found[folder.name] = paths(self.config, folder.name).ran.exists()
+        return found
+
+    def _last_sign(self, machine: str) -> float:
+        """Seconds since the machine wrote on its disk or its console; 0 if it has neither."""
+        where = paths(self.config, machine)
+        written = [file.stat().st_mtime for file in (where.disk, where.console) if file.exists()]
+        return max(0.0, time.time() - max(written)) if written else 0.0
+
+    def moved(self, move: Moved) -> None:
+        """A machine's state has changed: weigh it where the next tick may be too late."""
+        metrics.moved(move)
+        if self.config.lrms == "torque":  # whose guards alone look for them
+            markers.keep(Path(self.config.bait.run_dir, "jobs"), move)
+        if move.kind is Kind.CLOUD and move.new in _WEIGHED:
+            self._weigh([move.machine])
+
+    def _tick(self, evidence: Evidence) -> None:
+        """Bring the journal of usage up to date, for what was just seen running."""
+        if evidence.domains:
+            self._sizes = {
+                id_: size for id_, size in self._sizes.items() if id_ in evidence.domains
+            }
+            self._weigh(evidence.domains)
+
+    def _weigh(self, machines: Iterable[str]) -> None:
+        try:
+            traffic = self.builder.hypervisor.traffic()
+            self.ledger.tick({id_: Load(self._size(id_), traffic.get(id_, {})) for id_ in machines})
+        except WnodesError as error:  # the next one catches up
+            log.debug("usage: %s", error)
+
+    def _size(self, machine: str) -> int:
+        """GiB that the machine's disk can hold, asked once; 0: not known."""
+        if machine not in self._sizes:
+            disk = str(paths(self.config, machine).disk)
+            argv = ["qemu-img", "info", "--force-share", "--output=json", disk]
+            try:
+                size = int(json.loads(run(argv, deadline=10))["virtual-size"])
+            except (WnodesError, ValueError, KeyError):
+                return 0
+            self._sizes[machine] = -(-size // _GIB)
+        return self._sizes[machine]
+
+
+def _ids(action: Action) -> dict[str, str]:
+    return {"job": action.job, "machine": action.machine}
