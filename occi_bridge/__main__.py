@@ -9,10 +9,11 @@ import sys
 import uuid
 from pathlib import Path
 
-from occi_bridge import checks, journal, processes
-from occi_bridge.baits import client_context
-from occi_bridge.database import Database
-from occi_bridge.migrate import migrate
+from occi_bridge import checks, processes
+from occi_bridge.driver import journal
+from occi_bridge.driver.bait_client import client_context
+from occi_bridge.store.database import Database
+from occi_bridge.store.migrate import migrate
 from occi_bridge.supervisor import Child, supervise
 from wnodes_lrms import config as configuration
 from wnodes_lrms import https

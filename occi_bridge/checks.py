@@ -9,9 +9,11 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from occi_bridge import gridfiles, names, processes, signingpolicy
-from occi_bridge.baits import certificate_of, client_context
-from occi_bridge.database import engine, sqlite_file
+from occi_bridge import processes
+from occi_bridge.driver import bait_names
+from occi_bridge.driver.bait_client import certificate_of, client_context
+from occi_bridge.identity import gridfiles, signing_policy
+from occi_bridge.store.database import engine, sqlite_file
 from wnodes_lrms import hostcheck
 from wnodes_lrms.config import Bridge
 from wnodes_lrms.doctor import Check, fault, ok, warning
@@ -87,7 +89,7 @@ def _lines(bridge: Bridge) -> Iterator[Check]:
             yield fault("names", f"{path}: {error.strerror}", "let the bridge's user read it")
     for policy in sorted(Path(bridge.ca_dir).glob("*.signing_policy")):
         try:
-            signingpolicy.read(policy)
+            signing_policy.read(policy)
         except (OSError, ValueError) as error:
             yield fault("names", f"{policy}: {error}", remedy)
 
@@ -105,7 +107,7 @@ def _bait(bridge: Bridge, url: str) -> Check:
     try:
         context = client_context(bridge.certificate, bridge.key, bridge.ca_dir)
         with httpx.stream("GET", f"{url}/state", verify=context, timeout=_PATIENCE) as reply:
-            hosts = names.of_hosts(certificate_of(reply) or {})
+            hosts = bait_names.of_hosts(certificate_of(reply) or {})
             said = next(reply.iter_raw(_STATE), b"")  # no more of it, however much comes
     except (httpx.HTTPError, WnodesError) as error:
         return fault("bait", f"{url}: {error or type(error).__name__}", remedy)
@@ -117,7 +119,7 @@ def _bait(bridge: Bridge, url: str) -> Check:
         _ = state["node"], state["lrms"], state["libvirt"]
     except (ValueError, LookupError, TypeError):
         return fault("bait", f"{url}: the answer makes no sense", remedy)
-    if not names.fits(state["node"], hosts):
+    if not bait_names.fits(state["node"], hosts):
         return fault(
             "bait",
             f"{url}: it is node {state['node']}, its certificate is for {', '.join(hosts)}",

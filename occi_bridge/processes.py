@@ -12,15 +12,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from occi_bridge import whoami
-from occi_bridge.acts import Actor
-from occi_bridge.app import application
-from occi_bridge.baits import Bait, client_context
-from occi_bridge.database import Database
-from occi_bridge.driver import Driver
-from occi_bridge.identity import Authenticator
-from occi_bridge.service import BridgeService
-from occi_bridge.site import Site
+from occi_bridge.driver.actor import Actor
+from occi_bridge.driver.bait_client import Bait, client_context
+from occi_bridge.driver.driver import Driver
+from occi_bridge.identity.authenticator import Authenticator
+from occi_bridge.service.offer import Site
+from occi_bridge.service.service import BridgeService
+from occi_bridge.store.database import Database
+from occi_bridge.web import whoami
+from occi_bridge.web.app import application
 from wnodes_lrms import https
 from wnodes_lrms.config import Bridge, Config
 from wnodes_lrms.errors import ConfigError

@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from starlette.applications import Starlette
 
 from contrib.site.box.ca import Authority, Credential, new_key, write_lsc
-from occi_bridge import identity, whoami
-from occi_bridge.identity import Authenticator
-from occi_bridge.quota import Amount
+from occi_bridge.identity import authenticator
+from occi_bridge.identity.authenticator import Authenticator
+from occi_bridge.service.quota import Amount
+from occi_bridge.web import whoami
 from tests.unit.conftest import eventually
 from wnodes_lrms import https
 from wnodes_lrms.config import Bridge, Grant
@@ -167,7 +168,7 @@ def service(grid: Grid, used: Amount | None = None) -> Iterator[Service]:
     """A service that has /whoami, with all that stands before it, and users who have so much."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(https, "_LOOK", 0.02)
-        patch.setattr(identity, "_LOOK", 0.0)
+        patch.setattr(authenticator, "_LOOK", 0.0)
         logging.getLogger("wnodes_lrms.https").setLevel(logging.INFO)
         amount = (lambda _user: used) if used else None
         app = Starlette(routes=[whoami.route(Authenticator(grid.bridge), amount)])

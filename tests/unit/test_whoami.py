@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from contrib.site.box.ca import proxy
-from occi_bridge.quota import Amount
+from occi_bridge.service.quota import Amount
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from wnodes_lrms.cli import app

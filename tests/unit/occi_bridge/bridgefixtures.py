@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge import tables
-from occi_bridge.database import Database
-from occi_bridge.migrate import migrate
+from occi_bridge.store import tables
+from occi_bridge.store.database import Database
+from occi_bridge.store.migrate import migrate
 from tests.unit.conftest import part_of
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import Household, keys

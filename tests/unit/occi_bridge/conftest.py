@@ -9,7 +9,7 @@ import uvicorn
 from hypothesis import settings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from occi_bridge.app import application
+from occi_bridge.web.app import application
 from tests.unit.occi_bridge.memory import Anyone, Memory, Users
 
 # For a minute of fuzzing: pytest tests/unit/occi_bridge/test_fuzz.py --hypothesis-profile=minute

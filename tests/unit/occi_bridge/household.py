@@ -11,18 +11,19 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from occi_bridge import journal, schema
-from occi_bridge.acts import Actor
-from occi_bridge.baits import Bait
-from occi_bridge.database import Database
-from occi_bridge.driver import Driver
-from occi_bridge.identity import User
-from occi_bridge.rows import Compute
-from occi_bridge.service import BridgeService
-from occi_bridge.sights import Sight
-from occi_bridge.site import Site
-from occi_bridge.validate import New
-from occi_bridge.wire import Entity, Value
+from occi_bridge.driver import journal
+from occi_bridge.driver.actor import Actor
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.driver import Driver
+from occi_bridge.driver.reports import Sight
+from occi_bridge.identity.authenticator import User
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import Entity, Value
+from occi_bridge.occi.validate import New
+from occi_bridge.service.offer import Site
+from occi_bridge.service.service import BridgeService
+from occi_bridge.store.database import Database
+from occi_bridge.store.rows import Compute
 from tests.unit.occi_bridge.fakebait import CLUSTER
 from wnodes_lrms import config as configuration
 from wnodes_lrms.config import Config, Grant

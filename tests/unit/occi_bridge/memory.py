@@ -12,11 +12,11 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from occi_bridge import mixins, schema, usermixins
-from occi_bridge.app import application
-from occi_bridge.identity import DeniedError, User
-from occi_bridge.model import Model
-from occi_bridge.schema import (
+from occi_bridge.identity.authenticator import DeniedError, User
+from occi_bridge.occi import mixins, schema, user_mixins
+from occi_bridge.occi.messages import Definition, Entity, OcciError, Value, named_in
+from occi_bridge.occi.model import Model
+from occi_bridge.occi.schema import (
     COMPUTE,
     ID,
     NETWORK,
@@ -27,8 +27,8 @@ from occi_bridge.schema import (
     TARGET,
     USERDATA,
 )
-from occi_bridge.validate import Changes, New
-from occi_bridge.wire import Definition, Entity, OcciError, Value, named_in
+from occi_bridge.occi.validate import Changes, New
+from occi_bridge.web.app import application
 from wnodes_lrms.config import Grant, Template
 
 NET = "00000000-0000-4000-8000-000000000001"
@@ -111,7 +111,7 @@ class Memory:
     def model(self, user: User) -> Model:
         self.calls.append("model")
         own = self._mixins.get(user.key, {}).values()
-        return self._base.with_mixins(map(usermixins.mixin, own))
+        return self._base.with_mixins(map(user_mixins.mixin, own))
 
     def locations(self, user: User, category: str | None) -> Sequence[str]:
         self.calls.append("locations")

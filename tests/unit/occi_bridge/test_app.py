@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from httpx import Client, Response
 
-from occi_bridge import app, schema
-from occi_bridge.cache import Cache
-from occi_bridge.identity import User
-from occi_bridge.render import Answer
+from occi_bridge.identity.authenticator import User
+from occi_bridge.occi import schema
+from occi_bridge.occi.render import Answer
+from occi_bridge.web import app
+from occi_bridge.web.cache import Cache
 from tests.unit.occi_bridge.conftest import Live
 from tests.unit.occi_bridge.memory import Memory, Users, user
 from tests.unit.occi_bridge.test_operations import URIS, made

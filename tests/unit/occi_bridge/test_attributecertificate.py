@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from contrib.site.box.ca import Authority, write_lsc
 from contrib.site.box.certificates import der as written
 from contrib.site.box.certificates import der_oid
-from occi_bridge import attributecertificate, der, fqans, lsc
+from occi_bridge.identity import attribute_certificate, der, fqans, lsc
 from tests.attributecertificates import TARGETS, Made, extension, integer, sequence
 from tests.unit import ca
 from tests.unit.ca import BASE, VO
@@ -26,12 +26,12 @@ CHAIN = [SERVER.certificate, ROOT.own.certificate]
 
 
 def test_what_it_says() -> None:
-    [found] = attributecertificate.parse(GOOD)
+    [found] = attribute_certificate.parse(GOOD)
     assert (found.vo, found.host) == (VO, "voms.example")
     assert found.fqans == (f"/{VO}/Role=pilot", f"/{VO}")
     assert found.serial == ALICE.certificate.serial_number
-    assert found.holder == attributecertificate.name_of(ALICE.certificate.issuer)
-    assert found.issuer == attributecertificate.name_of(SERVER.certificate.subject)
+    assert found.holder == attribute_certificate.name_of(ALICE.certificate.issuer)
+    assert found.issuer == attribute_certificate.name_of(SERVER.certificate.subject)
     assert found.certificates == SERVER.chain
     assert found.targets is None
     assert found.ends - found.begins == 3660
@@ -39,11 +39,11 @@ def test_what_it_says() -> None:
 
 def test_names_are_compared_by_what_they_say() -> None:
     parts = [x509.NameAttribute(x509.NameOID.COMMON_NAME, "A", kind) for kind in STRINGS]
-    names = [attributecertificate.name_of(x509.Name([part])) for part in parts]
+    names = [attribute_certificate.name_of(x509.Name([part])) for part in parts]
     assert len(set(names)) == 1
     for part, name in zip(parts, names, strict=True):
         made = MADE.but(holder_name=x509.Name([part]))
-        assert attributecertificate.parse(sequence(sequence(made.data)))[0].holder == name
+        assert attribute_certificate.parse(sequence(sequence(made.data)))[0].holder == name
 
 
 STRINGS = (
@@ -56,7 +56,7 @@ STRINGS = (
 def test_targets_as_the_rfc_has_them_too() -> None:
     ways = [written(0xA0, written(0x86, b"a")), written(0xA1, written(0x86, b"group"))]
     made = MADE.but(more=[extension(TARGETS, sequence(sequence(*ways)), critical=True)])
-    assert attributecertificate.parse(sequence(sequence(made.data)))[0].targets == ("a",)
+    assert attribute_certificate.parse(sequence(sequence(made.data)))[0].targets == ("a",)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
@@ -64,7 +64,7 @@ def test_a_changed_byte_is_read_or_refused_and_no_more(place: int, change: int) 
     changed = bytearray(GOOD)
     changed[place] ^= change
     with contextlib.suppress(RejectedError):
-        attributecertificate.parse(bytes(changed))
+        attribute_certificate.parse(bytes(changed))
 
 
 @given(st.binary(max_size=64))

@@ -14,9 +14,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from occi_bridge import database, tables
-from occi_bridge.database import Database
-from occi_bridge.migrate import migrate, settings
+from occi_bridge.store import database, tables
+from occi_bridge.store.database import Database
+from occi_bridge.store.migrate import migrate, settings
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge import acts, driver, journal, leasing, lookups, schema, tables, watch
-from occi_bridge import baits as baits_module
-from occi_bridge.baits import Bait
-from occi_bridge.database import Database
-from occi_bridge.journal import read_all
-from occi_bridge.validate import Changes, New
-from occi_bridge.wire import Entity
+from occi_bridge.driver import actor, driver, journal, lease_end, lookups, watcher
+from occi_bridge.driver import bait_client as baits_module
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.journal import read_all
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import Entity
+from occi_bridge.occi.validate import Changes, New
+from occi_bridge.store import tables
+from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import (
     ANNA,
@@ -50,14 +52,14 @@ def anyio_backend() -> str:
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses of real life, made short."""
     for module, name, seconds in (
-        (watch, "OFTEN", 0.05),
-        (watch, "SELDOM", 0.1),
+        (watcher, "OFTEN", 0.05),
+        (watcher, "SELDOM", 0.1),
         (driver, "_RENEW", 0.2),
         (driver, "_BREATH", 0.01),
-        (acts, "_CEILING", 0.2),
-        (leasing, "CONFIRMED_LATELY", 0.2),
-        (leasing, "SUBMITTED_LATELY", 0.5),
-        (leasing, "SURE", 0.2),
+        (actor, "_CEILING", 0.2),
+        (lease_end, "CONFIRMED_LATELY", 0.2),
+        (lease_end, "SUBMITTED_LATELY", 0.5),
+        (lease_end, "SURE", 0.2),
         (lookups, "PAUSE", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
@@ -407,7 +409,7 @@ QUEUED = "waiting for the batch system: Priority"
 def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Where a bait counts as silent soon, too."""
     scene.lrms.drmaa = True
-    for module, name in ((watch, "SILENT"), (driver, "SILENT"), (baits_module, "_LISTING")):
+    for module, name in ((watcher, "SILENT"), (driver, "SILENT"), (baits_module, "_LISTING")):
         monkeypatch.setattr(module, name, 0.4)
     return scene
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from occi_bridge.baits import SavedImages
-from occi_bridge.learn import learn
-from occi_bridge.leasing import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
-from occi_bridge.rows import Saved
-from occi_bridge.sights import Machine, SeenNic, SeenVolume
-from occi_bridge.world import World
+from occi_bridge.driver.bait_client import SavedImages
+from occi_bridge.driver.lease_end import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
+from occi_bridge.driver.observe import learn
+from occi_bridge.driver.reports import Machine, SeenNic, SeenVolume
+from occi_bridge.driver.snapshot import World
+from occi_bridge.store.rows import Saved
 from tests.unit.occi_bridge.worlds import (
     CARD,
     HV1,

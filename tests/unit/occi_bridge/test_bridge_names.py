@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from occi_bridge.names import fits, of_hosts
+from occi_bridge.driver.bait_names import fits, of_hosts
 
 
 def certificate(common: str, *hosts: str) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge.baits import SavedImages
-from occi_bridge.plan import Act, Action, plan, unsettled
-from occi_bridge.rows import Compute, Network, Saved
-from occi_bridge.sights import Sight
-from occi_bridge.world import World
+from occi_bridge.driver.bait_client import SavedImages
+from occi_bridge.driver.plan import Act, Action, plan, unsettled
+from occi_bridge.driver.reports import Sight
+from occi_bridge.driver.snapshot import World
+from occi_bridge.store.rows import Compute, Network, Saved
 from tests.unit.occi_bridge.worlds import (
     CARD,
     COMMON,

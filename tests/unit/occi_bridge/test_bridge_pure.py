@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from occi_bridge.making import hostname
-from occi_bridge.networks import Net, granted, own_name
-from occi_bridge.orders import SSH_KEY, order
-from occi_bridge.quota import Amount, excess
+from occi_bridge.driver.orders import SSH_KEY, order
+from occi_bridge.service.create import hostname
+from occi_bridge.service.quota import Amount, excess
+from occi_bridge.store.networks import Net, granted, own_name
 from tests.unit.occi_bridge.worlds import CARD, LEASE, UID, VOLUME, card, link, row
 from wnodes_lrms.config import CloudNetwork, Grant
 

@@ -12,13 +12,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge import journal, parse, quota, render, schema, tables, validate
-from occi_bridge.database import Database
-from occi_bridge.journal import read_all
-from occi_bridge.negotiate import JSON, OCCI, PLAIN
-from occi_bridge.quota import Amount
-from occi_bridge.validate import Changes, New
-from occi_bridge.wire import Definition, Entity, OcciError
+from occi_bridge.driver import journal
+from occi_bridge.driver.journal import read_all
+from occi_bridge.occi import parse, render, schema, validate
+from occi_bridge.occi.messages import Definition, Entity, OcciError
+from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
+from occi_bridge.occi.validate import Changes, New
+from occi_bridge.service import quota
+from occi_bridge.service.quota import Amount
+from occi_bridge.store import tables
+from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.household import (
     ANNA,
     BOB,

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from contrib.site.box.ca import INHERIT_ALL, Authority, Credential, proxy
 from contrib.site.box.certificates import der, der_oid
-from occi_bridge import proxies
-from occi_bridge.signingpolicy import SigningPolicies
+from occi_bridge.identity import proxies
+from occi_bridge.identity.signing_policy import SigningPolicies
 from tests.attributecertificates import (
     MD5,
     SHA1,

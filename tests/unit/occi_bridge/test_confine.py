@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from occi_bridge import confine
+from occi_bridge.identity import sandbox
 from tests.unit import ca
 from tests.unit.conftest import NOBODY, needs_open_project, needs_root
 
-LANDLOCK = confine._libc.syscall(444, None, 0, 1)
+LANDLOCK = sandbox._libc.syscall(444, None, 0, 1)
 
 TRY = """
 import json, os, signal, socket, sys
-from occi_bridge import confine
+from occi_bridge.identity import sandbox
 
 trusted, secret, linked, port, other, confined = json.loads(sys.argv[1])
 if confined:
-    confine.become_nobody()
-    confine.read_only([trusted])
-    confine.limit(1 << 30)
+    sandbox.become_nobody()
+    sandbox.read_only([trusted])
+    sandbox.limit(1 << 30)
 
 def can(what):
     try:

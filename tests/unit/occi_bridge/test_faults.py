@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from httpx import Client
 
-from occi_bridge import schema
-from occi_bridge.schema import COMPUTE, INFRA, NETWORK
+from occi_bridge.occi import schema
+from occi_bridge.occi.schema import COMPUTE, INFRA, NETWORK
 from tests.unit.occi_bridge.memory import NET, Memory
 from tests.unit.occi_bridge.test_operations import JSON, MINE, PLAIN, category, listed, made
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from occi_bridge.schema import COMPUTE, INFRA, NETWORKINTERFACE, STORAGE
+from occi_bridge.occi.schema import COMPUTE, INFRA, NETWORKINTERFACE, STORAGE
 from tests.unit.occi_bridge.conftest import Live
 from tests.unit.occi_bridge.memory import NET, Memory
 

@@ -1,4 +1,4 @@
-"""gridfiles.py and pools.py: the files of grid sites, as they are and as they break."""
+"""The files of grid sites, as they are and as they break."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from threading import Barrier, Thread
 
 import pytest
 
-from occi_bridge import pools
-from occi_bridge.gridfiles import Bans, Maps
+from occi_bridge.identity import pools
+from occi_bridge.identity.gridfiles import Bans, Maps
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 ANN = "/C=IT/O=Box/CN=Ann"

@@ -10,8 +10,10 @@ from typing import TypeVar
 import pytest
 
 from contrib.site.box.ca import proxy, voms_proxy, write_lsc
-from occi_bridge import checks, identity, signingpolicy
-from occi_bridge.identity import Authenticator, DeniedError, User
+from occi_bridge import checks
+from occi_bridge.identity import authenticator as identity
+from occi_bridge.identity import signing_policy
+from occi_bridge.identity.authenticator import Authenticator, DeniedError, User
 from tests.unit import ca
 from tests.unit.ca import BASE, VO, Grid, read_bundle
 from wnodes_lrms.config import Grant
@@ -235,7 +237,7 @@ cond_subjects  globus  '"/*"'
 
 
 def test_a_signing_policy() -> None:
-    policy = signingpolicy.parse(POLICY)
+    policy = signing_policy.parse(POLICY)
 
     def may(ca_name: str, name: str) -> bool:
         return any(pattern.fullmatch(name) for pattern in policy[ca_name])
@@ -256,11 +258,11 @@ def test_a_signing_policy() -> None:
 )
 def test_a_broken_signing_policy(text: str) -> None:
     with pytest.raises(ValueError, match="line 1"):
-        signingpolicy.parse(text)
+        signing_policy.parse(text)
 
 
 def test_a_folder_of_policies_that_is_gone(tmp_path: Path) -> None:
-    policies = signingpolicy.SigningPolicies(str(tmp_path / "no"))
+    policies = signing_policy.SigningPolicies(str(tmp_path / "no"))
     policies.renew()
     policies.require(b"ca", "/CN=CA", "/CN=x")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from occi_bridge import lookups
-from occi_bridge.lookups import Lookups
+from occi_bridge.driver import lookups
+from occi_bridge.driver.lookups import Lookups
 from tests.unit.occi_bridge.household import until
 from wnodes_lrms.errors import UnknownError
 

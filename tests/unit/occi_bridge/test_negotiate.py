@@ -2,9 +2,9 @@
 
 import pytest
 
-from occi_bridge import negotiate
-from occi_bridge.negotiate import COLLECTION, INSTANCE, JSON, OCCI, PLAIN, URIS
-from occi_bridge.wire import OcciError
+from occi_bridge.occi import negotiate
+from occi_bridge.occi.messages import OcciError
+from occi_bridge.occi.negotiate import COLLECTION, INSTANCE, JSON, OCCI, PLAIN, URIS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from httpx import Client, Response
 
-from occi_bridge.schema import COMPUTE, INFRA, NETWORK, NETWORKINTERFACE, STORAGE, STORAGELINK
+from occi_bridge.occi.schema import COMPUTE, INFRA, NETWORK, NETWORKINTERFACE, STORAGE, STORAGELINK
 from tests.unit.occi_bridge.conftest import BASE
 from tests.unit.occi_bridge.memory import NET, Memory
 

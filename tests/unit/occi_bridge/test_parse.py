@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occi_bridge import parse
-from occi_bridge.wire import Body, Definition, LinkBody, OcciError
+from occi_bridge.occi import parse
+from occi_bridge.occi.messages import Body, Definition, LinkBody, OcciError
 
 COMPUTE = "http://schemas.ogf.org/occi/infrastructure#compute"
 NETWORK = "http://schemas.ogf.org/occi/infrastructure#network"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from occi_bridge import fqans, policy
+from occi_bridge.identity import fqans
+from occi_bridge.identity import grants as policy
 from wnodes_lrms.config import Grant
 
 ANN = "/C=IT/O=Box/CN=Ann"

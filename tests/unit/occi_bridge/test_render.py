@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from occi_bridge import mixins, parse, render, render_text, usermixins
-from occi_bridge.model import Kind
-from occi_bridge.negotiate import JSON, OCCI, PLAIN, URIS
-from occi_bridge.render import Answer
-from occi_bridge.schema import COMPUTE, INFRA, NETWORK, NETWORKINTERFACE, STORAGE
-from occi_bridge.wire import Definition, Entity, OcciError, Value
+from occi_bridge.occi import mixins, parse, render, render_text, user_mixins
+from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
+from occi_bridge.occi.model import Kind
+from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN, URIS
+from occi_bridge.occi.render import Answer
+from occi_bridge.occi.schema import COMPUTE, INFRA, NETWORK, NETWORKINTERFACE, STORAGE
 from wnodes_lrms.config import Template
 
 SMALL = Template(name="small", title="Small; one, core", cores=1, memory=512)
@@ -341,7 +341,7 @@ def test_what_is_rendered_as_json_is_parsed_again(
 
 @given(st.text(), st.text())
 def test_no_text_breaks_out_of_its_line(title: str, name: str) -> None:
-    own = usermixins.mixin(Definition("mine", "http://x.org/mine#", title, "/mine/"))
+    own = user_mixins.mixin(Definition("mine", "http://x.org/mine#", title, "/mine/"))
     entity = Entity("c1", COMPUTE, "/compute/c1", (own.id,), {"occi.core.title": title + name})
     model = MODEL.with_mixins([own])
     fields = [*render_text.entity(entity, model), render_text.category(own)]

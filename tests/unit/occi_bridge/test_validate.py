@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge import mixins, requested, validate
-from occi_bridge.model import Mixin
-from occi_bridge.schema import (
+from occi_bridge.occi import mixins, resolve, validate
+from occi_bridge.occi.messages import Body, Entity, LinkBody, OcciError, Value
+from occi_bridge.occi.model import Mixin
+from occi_bridge.occi.schema import (
     COMPUTE,
     CORE,
     INFRA,
@@ -26,8 +27,7 @@ from occi_bridge.schema import (
     STORAGELINK,
     USER_DATA,
 )
-from occi_bridge.validate import New
-from occi_bridge.wire import Body, Entity, LinkBody, OcciError, Value
+from occi_bridge.occi.validate import New
 from wnodes_lrms.config import Template
 
 SIZES = [
@@ -449,9 +449,9 @@ STOP = f"{INFRA}/compute/action#stop"
 
 def test_actions() -> None:
     compute = MODEL.kinds[COMPUTE]
-    assert requested.action(MODEL, compute, "stop", Body((STOP,))) == (STOP, {"method": "graceful"})
+    assert resolve.action(MODEL, compute, "stop", Body((STOP,))) == (STOP, {"method": "graceful"})
     given_method = Body((STOP,), {"method": "poweroff"}, action=STOP)
-    assert requested.action(MODEL, compute, "stop", given_method) == (STOP, {"method": "poweroff"})
+    assert resolve.action(MODEL, compute, "stop", given_method) == (STOP, {"method": "poweroff"})
 
 
 @pytest.mark.parametrize(
@@ -469,7 +469,7 @@ def test_actions() -> None:
 )
 def test_actions_that_can_not_be(term: str, body: Body, sentence: str) -> None:
     with pytest.raises(OcciError, match=sentence) as caught:
-        requested.action(MODEL, MODEL.kinds[COMPUTE], term, body)
+        resolve.action(MODEL, MODEL.kinds[COMPUTE], term, body)
     assert caught.value.status == 400
 
 
@@ -507,7 +507,7 @@ def test_any_body_is_judged(body: Body) -> None:
         lambda: validate.create(MODEL, body),
         lambda: validate.update(MODEL, body, entity),
         lambda: validate.replace(MODEL, body, entity),
-        lambda: requested.action(MODEL, MODEL.kinds[COMPUTE], "stop", body),
+        lambda: resolve.action(MODEL, MODEL.kinds[COMPUTE], "stop", body),
     ):
         fault = None
         try:

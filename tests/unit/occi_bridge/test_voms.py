@@ -19,8 +19,8 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from contrib.site.box.ca import Authority, Credential, proxy, voms_proxy, write_lsc
 from contrib.site.box.certificates import der, der_oid, parse_name, pem
-from occi_bridge import attributes, verifier
-from occi_bridge.attributes import Verifier
+from occi_bridge.identity import voms_client, voms_process
+from occi_bridge.identity.voms_client import Verifier
 from tests.attributecertificates import (
     CERTIFICATES,
     MD5,
@@ -528,7 +528,7 @@ def test_hanging(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         await asked.answer()
         hanging = asked.pid
-        monkeypatch.setattr(attributes, "_PATIENCE", 0.2)
+        monkeypatch.setattr(voms_client, "_PATIENCE", 0.2)
         os.kill(hanging, signal.SIGSTOP)
         with pytest.raises(UnknownError, match="try again later"):
             await asked.answer()
@@ -577,6 +577,6 @@ def test_the_library_is_away(asked: Asked) -> None:
 def test_too_much_to_ask(asked: Asked) -> None:
     async def scene() -> None:
         with pytest.raises(RejectedError, match="1048576"):
-            await asked.verifier.ask([bytes(verifier.LONGEST)])
+            await asked.verifier.ask([bytes(voms_process.LONGEST)])
 
     run(asked, scene())

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from occi_bridge.rows import Attachment, Compute, Interface, Storage
-from occi_bridge.sights import LeasesSeen, Machine, Sight, Sights
-from occi_bridge.world import World
+from occi_bridge.driver.reports import LeasesSeen, Machine, Sight, Sights
+from occi_bridge.driver.snapshot import World
+from occi_bridge.store.rows import Attachment, Compute, Interface, Storage
 from wnodes_lrms.lease import Lease
 
 NOW = 1_000_000.0

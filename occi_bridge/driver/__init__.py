@@ -1,0 +1,1 @@
+"""Makes the baits do what users have asked for: observe, plan, act."""

@@ -1,0 +1,247 @@
+"""The driver: one process among all bridges of a database makes the baits do what users wish.
+
+It watches the baits, writes down what it learns, plans, and carries out. Others stand by and take
+over when the leader's row in the database expires.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from occi_bridge.driver import journal, lease_end
+from occi_bridge.driver.actor import Actor, name
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.journal import Rows
+from occi_bridge.driver.lookups import Lookups
+from occi_bridge.driver.observe import learn
+from occi_bridge.driver.plan import Action, plan, unsettled
+from occi_bridge.driver.reports import Sights
+from occi_bridge.driver.snapshot import Target, World
+from occi_bridge.driver.watcher import SILENT, Watcher
+from occi_bridge.store.database import Database
+from wnodes_lrms.errors import WnodesError
+
+_TERM = 15.0  # seconds that a leader leads without asking again
+_RENEW = 4.0  # seconds between two askings
+_TICK = 1.0  # seconds between two looks for wishes from bridges on other machines
+_BREATH = 0.05  # seconds between two turns, so that many news make few of them
+_AT_ONCE = 8  # requests to one bait at a time
+_PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
+_SHOCK = 10.0  # seconds before something is tried again that failed for a fault of ours
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Hand:
+    """What is being carried out."""
+
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by uid or tag
+    places: dict[str, asyncio.Semaphore] = field(default_factory=dict)  # by bait
+
+
+class Driver:
+    """Leads if it can, and drives while it leads."""
+
+    def __init__(self, holder: str, db: Database, baits: Mapping[str, Bait], actor: Actor) -> None:
+        """`holder` names the bridge, of which there is one driver at a time: the next one goes on
+        leading at once. `baits` by URL, the same as the actor's."""
+        self._holder = holder
+        self._db = db
+        self._actor = actor
+        self._news = asyncio.Event()
+        self._watchers = [
+            Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
+        ]
+        self._lookups = Lookups(baits, self._news.set)
+        self._hand = _Hand(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
+        self._nodes: dict[str, str] = {}
+        self._rows: Rows = {}
+        self._revision = 0  # of the rows
+        self._stale = True  # the rows have to be read, whatever the revision says
+        self._until = 0.0  # leading until then, on the monotonic clock
+        self._asking: asyncio.Task[bool] | None = None  # who leads
+
+    @property
+    def leading(self) -> bool:
+        """Whether this driver may act."""
+        return time.monotonic() < self._until
+
+    def wake(self) -> None:
+        """A wish has been written: look now."""
+        self._news.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Drive until told to stop; then complete what is being asked, and let another lead."""
+        works = {asyncio.create_task(work()) for work in (self._lead, self._drive, self._tick)}
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *works}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopped, *works):
+                task.cancel()
+        left = [*self._hand.tasks.values(), *([self._asking] if self._asking else [])]
+        if left:  # also so that nobody becomes the leader after he has stepped down
+            await asyncio.wait(left, timeout=_PARTING)
+        with contextlib.suppress(WnodesError):
+            await asyncio.to_thread(journal.step_down, self._db, self._holder)
+        for task in works & done:
+            task.result()  # a fault of ours: let it be seen
+
+    async def _lead(self) -> None:
+        watching: list[asyncio.Task[None]] = []
+        try:
+            while True:
+                before = time.monotonic()
+                self._asking = asyncio.create_task(self._ask())
+                if await asyncio.shield(self._asking):
+                    self._until = before + _TERM - _RENEW
+                if self.leading and not watching:
+                    self._stale = True
+                    log.info("this driver leads")
+                    watching = [asyncio.create_task(each.run()) for each in self._watchers]
+                elif watching and not self.leading:
+                    log.warning("this driver does not lead any more")
+                    self._lookups.want({})
+                    _cancel(watching)
+                await asyncio.sleep(_RENEW)
+        finally:
+            self._lookups.want({})
+            _cancel(watching)
+
+    async def _ask(self) -> bool:
+        try:
+            leads = await asyncio.to_thread(journal.lead, self._db, self._holder, _TERM)
+            if leads and not self.leading:
+                urls = list(self._hand.places)
+                self._nodes = await asyncio.to_thread(journal.nodes, self._db, urls)
+            return leads
+        except (WnodesError, OSError) as error:
+            log.warning("can't ask who leads: %s", error)
+            return False
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            self._news.set()
+
+    async def _drive(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if not self.leading:
+                continue
+            try:
+                await self._turn()
+            except (WnodesError, OSError) as error:
+                log.warning("%s", error)
+                await asyncio.sleep(_TICK)
+            await asyncio.sleep(_BREATH)
+
+    async def _turn(self) -> None:
+        world = await self._look()
+        if not world.sights.baits and not all(each.silent for each in self._watchers):
+            return  # they have only just been asked
+        changes = learn(world)
+        if changes:
+            for change in await asyncio.to_thread(journal.apply, self._db, changes):
+                if change.why:
+                    log.info("%s: %s", name(change.row), change.why)
+            self._stale = True
+            # Not what has been said meanwhile: the rows have not learned that.
+            world = replace(await self._look(), sights=world.sights, saved_seen=world.saved_seen)
+        self._listen(world)
+        actions = plan(world)
+        for action in actions:
+            self._begin(action, world.by_uid[action.uid])
+        busy = bool(actions) or bool(self._hand.tasks) or unsettled(world)
+        places = {image.node for image in world.saved}
+        for each in self._watchers:
+            node = each.sight.node if each.sight else ""
+            each.busy, each.saving = busy, node in places
+
+    async def _look(self) -> World:
+        # Whatever is done while the rows are being read still counts as in hand: the rows may
+        # not have it yet.
+        in_hand = frozenset(self._hand.tasks)
+        revision = await asyncio.to_thread(self._db.revision)
+        if self._stale or revision != self._revision:
+            self._stale = False
+            try:
+                self._rows = await asyncio.to_thread(journal.read_all, self._db)
+            except WnodesError:
+                self._stale = True
+                raise
+            self._revision = revision
+        now = time.time()
+        sights = {
+            each.sight.url: each.sight
+            for each in self._watchers
+            if each.sight and now - each.sight.at <= SILENT
+        }
+        return World(
+            now=now,
+            **self._rows,
+            sights=Sights(
+                baits=sights,
+                nodes=self._nodes,
+                leases={
+                    each.bait.url: each.leases
+                    for each in self._watchers
+                    if each.leases and now - each.leases.at <= SILENT
+                },
+                mute=frozenset(each.bait.url for each in self._watchers if each.mute),
+                gone=dict(self._lookups.gone),
+                all_answer=len(sights) == len(self._watchers),
+            ),
+            saved_seen={
+                each.sight.node: each.saved for each in self._watchers if each.sight and each.saved
+            },
+            in_hand=in_hand,
+        )
+
+    def _belongs(self, node: str, url: str) -> str:
+        """The URL of a node's bait: the one that has first said so, as long as that is known."""
+        return self._nodes.setdefault(node, url)
+
+    def _listen(self, world: World) -> None:
+        """Ask those for leases that have submitted some, and the batch system for lost jobs."""
+        via = {row.via for row in world.computes if row.lease}
+        for each in self._watchers:
+            before, each.lists = each.lists, each.mute or each.bait.url in via
+            if each.lists and not before:
+                each.poke()
+        self._lookups.want(lease_end.doubtful(world))
+
+    def _begin(self, action: Action, row: Target) -> None:
+        if action.uid not in self._hand.tasks:
+            task = asyncio.create_task(self._carry_out(action, row))
+            self._hand.tasks[action.uid] = task
+
+    async def _carry_out(self, action: Action, row: Target) -> None:
+        try:
+            async with self._hand.places.get(action.bait, contextlib.nullcontext()):
+                if self.leading:
+                    await self._actor.carry_out(action, row)
+        except WnodesError as error:
+            log.warning("%s: %s: %s", name(row), action.asked, error)
+            await asyncio.sleep(_TICK)
+        except Exception:
+            log.exception("%s: %s: internal fault", name(row), action.asked)
+            await asyncio.sleep(_SHOCK)
+        finally:
+            del self._hand.tasks[action.uid]
+            self._stale = True
+            for each in self._watchers:
+                if each.bait.url == action.bait:
+                    each.poke()
+            self._news.set()
+
+
+def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    tasks.clear()

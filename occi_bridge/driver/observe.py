@@ -1,0 +1,180 @@
+"""What the rows have to say after what was seen: a pure function, from a world to changes.
+
+Of a machine only the bait of its own node is believed: which that is, the bridge has written down
+before it gave the order to it (driver/actor.py).
+
+A source that did not answer changes nothing; when a lease counts as over: driver/lease_end.py.
+"""
+
+from dataclasses import dataclass, field
+
+from occi_bridge.driver import lease_end
+from occi_bridge.driver.reports import Machine, Sight
+from occi_bridge.driver.snapshot import LIVE, ON_DISK, World, asked_to_end
+from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
+from wnodes_lrms.lease import Lease
+
+
+@dataclass
+class Change:
+    """New values of some columns of a row; `why` is empty where it is nothing to tell of."""
+
+    row: Compute | Interface | Attachment | Saved
+    values: dict[str, object] = field(default_factory=dict)
+    why: str = ""
+
+
+def learn(world: World) -> list[Change]:
+    """The changes, without those that change nothing."""
+    changes = [_compute(row, world) for row in world.computes if row.uid not in world.in_hand]
+    by_uid = {row.uid: row for row in world.computes}
+    for links in (world.interfaces, world.attachments):
+        changes += [
+            _link(link, by_uid[link.compute], world)
+            for link in links
+            if link.uid not in world.in_hand and not link.gone
+        ]
+    changes += [_saved(row, world) for row in world.saved if row.tag not in world.in_hand]
+    for change in changes:
+        change.values = {
+            name: value
+            for name, value in change.values.items()
+            if getattr(change.row, name) != value
+        }
+    return [change for change in changes if change.values]
+
+
+def _compute(row: Compute, world: World) -> Change:
+    change = Change(row)
+    found = world.sighting(row)
+    if found and found[0].at > row.acted:
+        _sighted(change, *found, row)
+    elif not found and row.state and _answers_since(row, world):
+        change.values |= {"state": "", "ran": False, "since": world.now}
+        change.why = f"{row.node} does not have it any more"
+        if not row.lease and not row.gone:
+            _lost(change, row)
+    lease = lease_end.listed(row, world)
+    if found and found[0].at > row.acted and _under_another(row, *found, world):
+        sight, machine = found
+        change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
+        change.values["via"] = sight.url  # who knows of it, whoever has submitted it
+        change.why = f"taken up under lease {machine.lease}"
+        return change
+    if lease and row.lease:
+        _leased(change, lease, row)
+    why = lease_end.over(row, found, world)
+    if row.lease and why is not None:
+        _ended(change, row, why, world)
+    return change
+
+
+def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> None:
+    change.values |= {
+        "state": machine.state,
+        "node": sight.node,
+        "since": machine.since,
+        "ran": row.ran or machine.state in ON_DISK,
+    }
+    if machine.state != row.state:
+        change.why = f"{row.state or 'nothing'} → {machine.state} on {sight.node}"
+        if machine.state == "running":
+            change.values["reason"] = ""
+    if row.lease and machine.lease == row.lease and not row.act.startswith("suspend"):
+        # Nobody asked: the guest has put itself to sleep, or has woken by its own clock.
+        if (row.state, machine.state, row.desired) == ("running", "suspended", "active"):
+            change.values |= {"desired": "suspended", "reason": machine.reason}
+        elif (row.state, machine.state, row.desired) == ("suspended", "running", "suspended"):
+            change.values["desired"] = "active"
+    if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
+        # It could not be; and a later wish is not to be taken for this one.
+        change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
+
+
+def _under_another(row: Compute, sight: Sight, machine: Machine, world: World) -> bool:
+    """Whether it lives under a lease that no row knows, and the row's own is none: the database
+    was put back from a backup."""
+    return (
+        machine.lease not in ("", *world.leases, *sight.outcomes)
+        and machine.state in LIVE | {"suspended"}
+        and (not row.lease or lease_end.missing(row, world) is not None)
+    )
+
+
+def _lost(change: Change, row: Compute) -> None:
+    change.values |= {
+        "desired": "inactive",
+        "fault": True,
+        "reason": f"its disk is no longer on {row.node}",
+        "node": "",
+    }
+
+
+def _answers_since(row: Compute, world: World) -> bool:
+    sight = world.sights.of_node(row.node)
+    return sight is not None and sight.at > row.acted
+
+
+def _leased(change: Change, lease: Lease, row: Compute) -> None:
+    if lease.state not in ("pending", "running"):
+        return
+    change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
+    runs = change.values.get("state", row.state) in LIVE  # seen since that list was made
+    if lease.state == "pending" and row.desired == "active" and not runs:
+        change.values["reason"] = lease.reason
+    if lease.state != row.lease_state and not change.why:
+        change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
+
+
+def _ended(change: Change, row: Compute, why: str, world: World) -> None:
+    """The lease is over: what that means for what the user wished."""
+    values = change.values
+    values |= {"lease": "", "job": "", "via": "", "lease_state": "", "tries": 0, "again": 0.0}
+    state = values.get("state", row.state)
+    if state in LIVE and not _answers_since(row, world):
+        state = values["state"] = "stopped" if row.ran else ""
+    change.why = f"lease {row.lease} is over: {why or 'as asked'}"
+    if row.gone:
+        return
+    if row.desired == "active" and not asked_to_end(row.act):
+        fault = state in ("", "failed")
+        values |= {"desired": "inactive", "restart": "", "fault": fault, "reason": why}
+    elif row.desired == "suspended" and state != "suspended":
+        values |= {"desired": "inactive", "reason": why}
+    elif row.desired != "active":
+        values["reason"] = ""
+
+
+def _link(link: Interface | Attachment, row: Compute, world: World) -> Change:
+    """Whether the machine has it, and what the guest sees of it."""
+    change = Change(link)
+    found = world.sighting(row)
+    if found is None or found[0].at <= max(link.acted, row.acted):
+        return change
+    machine = found[1]
+    if isinstance(link, Interface):
+        card = next((nic for nic in machine.nics if nic.id == link.uid), None)
+        change.values["attached"] = card is not None
+        if card:
+            change.values |= {"address": card.address or "", "seen_mac": card.mac, "reason": ""}
+    else:
+        disk = next((each for each in machine.volumes if each.id == link.storage), None)
+        change.values["attached"] = disk is not None
+        if disk:
+            change.values |= {"device": disk.device, "reason": ""}
+    return change
+
+
+def _saved(row: Saved, world: World) -> Change:
+    change = Change(row)
+    seen = world.saved_seen.get(row.node)
+    if row.state != "wanted" or seen is None or row.tag in seen.busy:
+        return change
+    failed = (seen.failed or {}).get(row.tag)
+    if failed is not None:
+        change.values |= {"state": "failed", "reason": failed}
+        change.why = f"image {row.tag} failed: {failed}"
+    elif row.tag in seen.tags:
+        change.values["state"] = "ready"
+        change.why = f"image {row.tag} is saved"
+    return change

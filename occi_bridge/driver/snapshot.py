@@ -1,0 +1,98 @@
+"""All that the driver looks at to decide: wishes, what was seen, and what is being done. Values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from occi_bridge.driver.bait_client import SavedImages
+from occi_bridge.driver.reports import Machine, Sight, Sights
+from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
+
+Target = Compute | Interface | Attachment | Storage | Network | Saved
+# The states in which something of a machine runs, or is about to.
+LIVE = frozenset({"requested", "building", "running", "stopping"})
+# The states in which a machine's disk is on its node.
+ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
+
+
+def asked_to_end(act: str) -> bool:
+    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
+    return act.partition(" ")[0] in ("stop", "suspend", "cancel")
+
+
+@dataclass(frozen=True)
+class World:
+    """The rows of the database, and what the baits said. `now` is in seconds since the epoch."""
+
+    now: float
+    computes: tuple[Compute, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+    storages: tuple[Storage, ...] = ()
+    networks: tuple[Network, ...] = ()
+    saved: tuple[Saved, ...] = ()
+    sights: Sights = field(default_factory=Sights)
+    saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
+    in_hand: frozenset[str] = frozenset()  # uids (tags) that something is being done for
+
+    @cached_property
+    def seen(self) -> dict[str, list[tuple[Sight, Machine]]]:
+        """Who said what of each machine, by its uid."""
+        found: dict[str, list[tuple[Sight, Machine]]] = {}
+        for sight in self.sights.baits.values():
+            for machine in sight.machines.values():
+                found.setdefault(machine.id, []).append((sight, machine))
+        return found
+
+    @cached_property
+    def by_uid(self) -> dict[str, Target]:
+        """All rows, by their uid (images by their tag)."""
+        found: dict[str, Target] = {image.tag: image for image in self.saved}
+        for group in (
+            self.computes,
+            self.interfaces,
+            self.attachments,
+            self.storages,
+            self.networks,
+        ):
+            found.update({row.uid: row for row in group})
+        return found
+
+    def outcomes(self, row: Compute) -> Mapping[str, str]:
+        """Why leases ended, as the bait of a machine's own node tells, and nobody else's."""
+        sight = self.sights.of_node(row.home)
+        return sight.outcomes if sight else {}
+
+    @cached_property
+    def leases(self) -> frozenset[str]:
+        """The leases that machines have, by their rows."""
+        return frozenset(row.lease for row in self.computes if row.lease)
+
+    @cached_property
+    def cards(self) -> dict[str, list[Interface]]:
+        """The network cards of each machine."""
+        found: dict[str, list[Interface]] = {}
+        for card in self.interfaces:
+            found.setdefault(card.compute, []).append(card)
+        return found
+
+    @cached_property
+    def volumes(self) -> dict[str, list[Attachment]]:
+        """The linked volumes of each machine."""
+        found: dict[str, list[Attachment]] = {}
+        for attachment in self.attachments:
+            found.setdefault(attachment.compute, []).append(attachment)
+        return found
+
+    def sighting(self, row: Compute) -> tuple[Sight, Machine] | None:
+        """What is to be believed of a machine: the word of its own node. None where there is none.
+
+        One that no node has yet can't live under its lease, for no order was given; under another
+        it may be found after the database was put back from a backup.
+        """
+        found = [
+            (sight, machine)
+            for sight, machine in self.seen.get(row.uid, [])
+            if (sight.node == row.home if row.home else machine.lease not in self.leases)
+        ]
+        return max(found, key=lambda pair: pair[1].since, default=None)

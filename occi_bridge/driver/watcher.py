@@ -1,0 +1,152 @@
+"""Look at one bait again and again; a hung one delays nobody but itself.
+
+Its machines and the leases that it lists are asked for apart: behind the second is the batch
+system, or its library, which may hang while the bait has all to tell of its machines.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from occi_bridge.driver import journal
+from occi_bridge.driver.bait_client import Bait, SavedImages
+from occi_bridge.driver.reports import LeasesSeen, Sight
+from occi_bridge.store.database import Database
+from wnodes_lrms.errors import UnknownError, WnodesError
+
+OFTEN = 1.0  # seconds between two looks while something is under way
+SELDOM = 5.0
+BREATH = 0.1  # seconds between two looks that a bait's news are the reason for
+SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
+_NOTED = 30.0  # seconds between two notes in the database that a bait still answers
+
+log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """What one bait said last, kept fresh by a task of its own."""
+
+    def __init__(
+        self,
+        bait: Bait,
+        db: Database,
+        news: Callable[[], None],
+        belongs: Callable[[str, str], str],
+    ) -> None:
+        """`news` is called after each look; `belongs` tells which URL has the node that the bait
+        of a URL says it is: what another one's bait says is not believed."""
+        self.bait = bait
+        self._belongs = belongs
+        self._db = db
+        self._news = news
+        self._poked = (asyncio.Event(), asyncio.Event())  # of the two kinds of looks
+        self._noted: tuple[bool, float] | None = None  # silent, when it was written down
+        self._begun = time.time()
+        self.sight: Sight | None = None
+        self.leases: LeasesSeen | None = None
+        self.saved: SavedImages | None = None
+        self.busy = False  # look often
+        self.saving = False  # look at saved images too
+        self.lists = False  # ask it for leases, too
+        self.mute = False  # it was asked for them, and could not tell
+        self._error = "it has not answered yet"
+
+    def poke(self) -> None:
+        """Look again at once."""
+        for poked in self._poked:
+            poked.set()
+
+    @property
+    def silent(self) -> bool:
+        """Whether it has not answered for long."""
+        last = self.sight.at if self.sight else self._begun
+        return time.time() - last > SILENT
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._rounds(self._poked[0], self._look))
+            tasks.create_task(self._rounds(self._poked[1], self._lease_jobs))
+
+    async def _listen(self) -> None:
+        """Look at once when the bait has news: users need not wait for the next round."""
+        last = ""
+        while True:
+            try:
+                last = await self.bait.news(last)
+                if self.busy:
+                    self.poke()
+                await asyncio.sleep(BREATH)
+            except WnodesError:
+                await asyncio.sleep(SELDOM)
+
+    async def _rounds(self, poked: asyncio.Event, look: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            poked.clear()
+            try:
+                await look()
+            except Exception:  # no descriptor or thread is left, or a fault of ours
+                log.exception("looking at bait %s", self.bait.url)
+            self._news()
+            try:
+                async with asyncio.timeout(OFTEN if self.busy else SELDOM):
+                    await poked.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        await asyncio.gather(self._machines(), self._images())
+        await self._note()
+
+    async def _machines(self) -> None:
+        try:
+            sight = await self.bait.look()
+            whose = self._belongs(sight.node, self.bait.url)
+            if whose != self.bait.url:
+                raise UnknownError(f"it says that it is node {sight.node}, which is {whose}")
+            self.sight = sight
+        except WnodesError as error:
+            self._error = str(error)
+
+    async def _images(self) -> None:
+        self.saved = None
+        if self.saving:
+            with contextlib.suppress(WnodesError):
+                self.saved = await self.bait.saved()
+
+    async def _lease_jobs(self) -> None:
+        if not self.lists:
+            self.leases = None
+            return
+        try:
+            self.leases = await self.bait.leases()
+            self.mute = False
+        except WnodesError as error:
+            self.leases = None
+            if not self.mute:
+                log.warning("no word of leases: %s", error)
+            self.mute = True
+
+    async def _note(self) -> None:
+        silent = self.silent
+        if self.sight is None and not silent:
+            return
+        now = time.time()
+        before, when = self._noted or (None, 0.0)
+        if before == silent and (silent or now - when < _NOTED):
+            return
+        if before is not silent:
+            if silent:
+                log.warning("bait %s is silent: %s", self.bait.url, self._error)
+            elif before is not None:
+                log.info("bait %s answers again", self.bait.url)
+        try:
+            await asyncio.to_thread(
+                journal.told, self._db, self.bait.url, self.sight, silent=silent
+            )
+            self._noted = (silent, now)
+        except UnknownError as error:
+            log.warning("%s", error)

@@ -1,0 +1,1 @@
+"""Who a client is and what they may do: certificates, VOMS, grid files."""

@@ -1,0 +1,51 @@
+"""Who may do what: matching of names and VOMS attributes (FQANs). Pure.
+
+FQANs are compared by segments, so that /vo/prod is not /vo/production.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from occi_bridge.identity.fqans import fqan
+from wnodes_lrms.config import Grant
+from wnodes_lrms.oneline import normal
+
+
+def is_dn(pattern: str) -> bool:
+    """Whether it is a DN: its first part has an =, as in /C=IT, which no VO's name has.
+
+    One that does not begin with a slash is a DN written as CN=Someone,C=IT.
+    """
+    return "=" in pattern.removeprefix("/").split("/")[0]
+
+
+def pattern(text: str) -> str:
+    """What can be matched: "*", a DN, an FQAN, or an FQAN and /* for it and all below.
+
+    In the form that `fits` compares. Raises ValueError if it is none of these.
+    """
+    if text == "*":
+        return text
+    if is_dn(text):
+        return normal(text)
+    group, wild, rest = text.partition("/*")
+    if rest:
+        raise ValueError(f"«{ascii(text)[1:-1]}» has a * that is not at its end, after a /")
+    return fqan(group) + wild
+
+
+def fits(pattern: str, dn: str, fqans: Sequence[str]) -> bool:
+    """Whether a user is meant by a pattern."""
+    if pattern in ("*", dn):
+        return True
+    if pattern.endswith("/*") and not is_dn(pattern):
+        group = pattern.removesuffix("/*")
+        return any(each == group or each.startswith(group + "/") for each in fqans)
+    return pattern in fqans
+
+
+def granted(grants: Iterable[Grant], dn: str, fqans: Sequence[str]) -> Grant | None:
+    """The first grant that fits the user; None: he has none.
+
+    Raises ValueError for a grant whose `match` is malformed.
+    """
+    return next((grant for grant in grants if fits(pattern(grant.match), dn, fqans)), None)

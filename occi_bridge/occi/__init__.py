@@ -1,0 +1,1 @@
+"""The protocol: OCCI's model, requests parsed and checked, answers rendered. Pure."""

@@ -1,0 +1,180 @@
+"""OCCI's names, its kinds and its actions, as data.
+
+From OCCI 1.2: GFD.221 (core), GFD.224 (infrastructure). All that is not OCCI's has a scheme of our
+own. The mixins are in occi/mixins.py.
+"""
+
+from occi_bridge.occi.model import Action, Attribute, Kind
+
+CORE = "http://schemas.ogf.org/occi/core#"
+INFRA = "http://schemas.ogf.org/occi/infrastructure"
+OWN = "http://wnodes-lrms.invalid/occi/"
+
+ENTITY = f"{CORE}entity"
+RESOURCE = f"{CORE}resource"
+LINK = f"{CORE}link"
+COMPUTE = f"{INFRA}#compute"
+NETWORK = f"{INFRA}#network"
+STORAGE = f"{INFRA}#storage"
+STORAGELINK = f"{INFRA}#storagelink"
+NETWORKINTERFACE = f"{INFRA}#networkinterface"
+IPNETWORK = f"{INFRA}/network#ipnetwork"
+IPNETWORKINTERFACE = f"{INFRA}/networkinterface#ipnetworkinterface"
+OS_TPL = f"{INFRA}#os_tpl"
+RESOURCE_TPL = f"{INFRA}#resource_tpl"
+SSH_KEY = f"{INFRA}/credentials#ssh_key"
+USER_DATA = f"{INFRA}/compute#user_data"
+OBSERVED = f"{OWN}compute#observed"
+
+ID = "occi.core.id"
+SOURCE = "occi.core.source"
+TARGET = "occi.core.target"
+ARCHITECTURE = "occi.compute.architecture"
+CORES = "occi.compute.cores"
+MEMORY = "occi.compute.memory"
+PUBLIC_KEY = "occi.credentials.ssh.publickey"
+USERDATA = "occi.compute.userdata"
+OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
+
+_NUMBER_MOST = 1e9
+_COMPUTE_ACTION = f"{INFRA}/compute/action#"
+_NETWORK_ACTION = f"{INFRA}/network/action#"
+_STORAGE_ACTION = f"{INFRA}/storage/action#"
+
+_ENTITY = (
+    Attribute(
+        ID,
+        set_by="creator",
+        form=r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        meaning='1 to 64 letters, digits, ".", "_" or "-"',
+    ),
+    Attribute("occi.core.title"),
+)
+_RESOURCE = (*_ENTITY, Attribute("occi.core.summary", longest=4096))
+_LINK = (
+    *_ENTITY,
+    Attribute(SOURCE, set_by="creator", required=True),
+    Attribute(TARGET, set_by="creator", required=True),
+)
+
+
+def _state(prefix: str, *values: str) -> tuple[Attribute, Attribute]:
+    return (
+        Attribute(f"{prefix}.state", set_by="service", values=values),
+        Attribute(f"{prefix}.state.message", set_by="service"),
+    )
+
+
+def _method(*values: str) -> Attribute:
+    return Attribute("method", values=values, default=values[0])
+
+
+ACTIONS = (
+    Action("start", _COMPUTE_ACTION, "Start a machine"),
+    Action(
+        "stop",
+        _COMPUTE_ACTION,
+        "Stop a machine; its disk is kept",
+        (_method("graceful", "acpioff", "poweroff"),),
+    ),
+    Action("restart", _COMPUTE_ACTION, "Restart a machine", (_method("graceful", "warm", "cold"),)),
+    Action("suspend", _COMPUTE_ACTION, "Suspend a machine", (_method("suspend", "hibernate"),)),
+    Action(
+        "save",
+        _COMPUTE_ACTION,
+        "Save the disk of a machine as an image",
+        (_method("hot", "deferred"), Attribute("name", longest=64)),
+    ),
+    Action("up", _NETWORK_ACTION, "Bring a network up"),
+    Action("down", _NETWORK_ACTION, "Take a network down"),
+    Action("online", _STORAGE_ACTION, "Bring a volume online"),
+    Action("offline", _STORAGE_ACTION, "Take a volume offline"),
+)
+
+
+def _actions(scheme: str) -> tuple[str, ...]:
+    return tuple(action.id for action in ACTIONS if action.scheme == scheme)
+
+
+KINDS = (
+    Kind("entity", CORE, "Entity", _ENTITY, "", "/entity/", abstract=True),
+    Kind("resource", CORE, "Resource", _RESOURCE, ENTITY, "/resource/", abstract=True),
+    Kind("link", CORE, "Link", _LINK, ENTITY, "/link/", abstract=True),
+    Kind(
+        "compute",
+        f"{INFRA}#",
+        "Virtual machine",
+        (
+            *_RESOURCE,
+            Attribute(ARCHITECTURE, set_by="creator", values=("x86", "x64")),
+            Attribute(CORES, "integer", least=1, most=_NUMBER_MOST),
+            Attribute("occi.compute.hostname"),
+            Attribute(MEMORY, "number", least=1 / 1024, most=_NUMBER_MOST),
+            Attribute("occi.compute.share", "integer", set_by="nobody"),
+            Attribute("occi.compute.speed", "number", set_by="nobody"),
+            *_state("occi.compute", "active", "inactive", "suspended", "error"),
+        ),
+        RESOURCE,
+        "/compute/",
+        _actions(_COMPUTE_ACTION),
+    ),
+    Kind(
+        "network",
+        f"{INFRA}#",
+        "Network",
+        (
+            *_RESOURCE,
+            Attribute("occi.network.vlan", "integer", set_by="nobody"),
+            Attribute("occi.network.label"),
+            *_state("occi.network", "active", "inactive", "error"),
+        ),
+        RESOURCE,
+        "/network/",
+        _actions(_NETWORK_ACTION),
+    ),
+    Kind(
+        "storage",
+        f"{INFRA}#",
+        "Volume",
+        (
+            *_RESOURCE,
+            Attribute(
+                "occi.storage.size", "number", required=True, least=1 / 1024, most=_NUMBER_MOST
+            ),
+            *_state("occi.storage", "online", "offline", "error"),
+        ),
+        RESOURCE,
+        "/storage/",
+        _actions(_STORAGE_ACTION),
+    ),
+    Kind(
+        "storagelink",
+        f"{INFRA}#",
+        "A volume in a machine",
+        (
+            *_LINK,
+            Attribute("occi.storagelink.deviceid", set_by="creator"),
+            Attribute("occi.storagelink.mountpoint", set_by="nobody"),
+            *_state("occi.storagelink", "active", "inactive", "error"),
+        ),
+        LINK,
+        "/storagelink/",
+        target=STORAGE,
+        source=COMPUTE,
+    ),
+    Kind(
+        "networkinterface",
+        f"{INFRA}#",
+        "A machine on a network",
+        (
+            *_LINK,
+            Attribute("occi.networkinterface.interface", set_by="creator"),
+            Attribute("occi.networkinterface.mac", set_by="service"),
+            *_state("occi.networkinterface", "active", "inactive", "error"),
+        ),
+        LINK,
+        "/networkinterface/",
+        target=NETWORK,
+        source=COMPUTE,
+    ),
+)

@@ -1,0 +1,1 @@
+"""What users may ask for, written into the database in one transaction each."""

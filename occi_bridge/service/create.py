@@ -1,0 +1,172 @@
+"""Make entities: rows for what a checked request asks for, in one transaction."""
+
+import ipaddress
+import math
+import re
+
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import OcciError, Value, named_in
+from occi_bridge.occi.model import Mixin, Model
+from occi_bridge.occi.validate import New
+from occi_bridge.service import entities
+from occi_bridge.service.links import columns, interface, ip_of, make_link
+from occi_bridge.service.quota import Amount, excess, full
+from occi_bridge.service.transaction import Desk
+from occi_bridge.store import networks, rows, tables
+from occi_bridge.store.rows import Compute, Network, Row, Storage
+
+
+def make(desk: Desk, model: Model, new: New) -> Row:
+    """Make an entity, with its inline links. Raises OcciError 400, 403, 404, 409."""
+    if new.kind == schema.COMPUTE:
+        return _compute(desk, model, new)
+    if new.kind == schema.NETWORK:
+        return _network(desk, new)
+    if new.kind == schema.STORAGE:
+        return _storage(desk, new)
+    with named_in(schema.SOURCE):
+        source = desk.find(str(new.attributes[schema.SOURCE]))
+    if not isinstance(source, Compute):
+        raise OcciError(400, f"{schema.SOURCE}: a machine is needed")
+    return make_link(desk, source, new)
+
+
+def check_quota(desk: Desk, owner: str, asked: Amount) -> None:
+    """Raises OcciError 403 where this is more than the owner may have.
+
+    Whoever counts before he makes something is the only one to do so for this owner.
+    """
+    desk.db.lock(desk.link, f"owner {owner}")
+    fault = excess(desk.user.grant, desk.used(owner), asked)
+    if fault:
+        raise OcciError(403, fault)
+
+
+def check_image(desk: Desk, tag: str, memory: int) -> None:
+    """Raises OcciError 400 where an image needs more memory (MiB) than that."""
+    image = desk.site.image(tag)
+    if image and memory < image.min_memory:
+        raise OcciError(
+            400, f"{schema.MEMORY}: image {tag} needs {image.min_memory / 1024:g} GiB at least"
+        )
+
+
+def hostname(wish: Value | None, uid: str) -> str:
+    """A host name near to what the user called the machine (RFC 1123, one label)."""
+    text = re.sub(r"[^a-z0-9]+", "-", str(wish or "").partition(".")[0].lower()).strip("-")
+    return text[:63].strip("-") or f"vm-{uid[:8]}"
+
+
+def _compute(desk: Desk, model: Model, new: New) -> Compute:
+    cores = int(new.attributes.get(schema.CORES) or desk.site.size.cores)
+    gib = float(new.attributes.get(schema.MEMORY) or desk.site.size.memory / 1024)
+    memory = round(gib * 1024)
+    image = _image(desk, model, new, memory)
+    if not image.saved:
+        check_image(desk, image.value, memory)
+    check_quota(desk, desk.user.key, Amount(machines=1, cores=cores, memory=memory))
+    own = columns(desk, new)
+    uid = str(own["uid"])
+    grant = desk.user.grant
+    row = Compute(
+        **own,  # type: ignore[arg-type]
+        fqan=desk.user.group,
+        account=desk.user.account,
+        lrms_account=grant.lrms_account,
+        partition=grant.partition,
+        walltime=grant.walltime,
+        image=image.value,
+        saved=image.saved,
+        hostname=hostname(new.attributes.get("occi.compute.hostname"), uid),
+        cores=cores,
+        memory=memory,
+    )
+    if image.id not in row.mixins:
+        row.mixins.append(image.id)
+    rows.insert(desk.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
+    for link in new.links:
+        make_link(desk, row, link)
+    if not any(link.kind == schema.NETWORKINTERFACE for link in new.links):
+        public = [net for net in desk.site.granted(desk.user.grant) if net.public]
+        for net in public[:1]:
+            interface(desk, row, net, New(schema.NETWORKINTERFACE))
+    return row
+
+
+def _image(desk: Desk, model: Model, new: New, memory: int) -> Mixin:
+    """The os_tpl that is asked for, or the first that runs in this memory (MiB).
+
+    Raises OcciError 400 for one of another architecture than asked for, 409 where there is none.
+    """
+    all_there = [
+        mixin for mixin in model.mixins.values() if mixin.parent == schema.OS_TPL and not mixin.user
+    ]
+    wish = new.attributes.get(schema.ARCHITECTURE)
+    for mixin in all_there:
+        if mixin.id in new.mixins:
+            own = entities.architecture(mixin.value)
+            if wish not in (None, own):
+                said = f"the image {mixin.value} is {own or 'neither x86 nor x64'}; leave it out"
+                raise OcciError(400, f"{schema.ARCHITECTURE}: {said}")
+            return mixin
+    for mixin in all_there:
+        image = desk.site.image(mixin.value)
+        fits = wish in (None, entities.architecture(mixin.value))
+        if image and image.min_memory <= memory and fits:
+            return mixin
+    raise OcciError(409, "no image that you may use fits: choose an os_tpl")
+
+
+def _network(desk: Desk, new: New) -> Network:
+    if str(new.attributes.get(schema.ID, "")) in desk.site.nets:
+        raise OcciError(409, f"{schema.ID}: {new.attributes[schema.ID]} is taken")
+    desk.db.lock(desk.link, f"owner {desk.user.key}")
+    mine = (tables.entity.c.owner == desk.user.key, tables.entity.c.kind == tables.network.name)
+    used = desk.count(tables.entity, *mine, tables.entity.c.id.is_not(None))
+    fault = full("networks", used, desk.user.grant.machines)
+    if fault:
+        raise OcciError(403, fault)
+    own = columns(desk, new)
+    subnet = _subnet(new.attributes.get("occi.network.address"))
+    gateway = str(new.attributes.get("occi.network.gateway", "")).partition("/")[0]
+    if gateway:
+        name = "occi.network.gateway"
+        if not subnet or ip_of(name, gateway) not in subnet:
+            raise OcciError(400, f"{name}: {gateway} is not in the network's address range")
+    allocation = new.attributes.get("occi.network.allocation")
+    if allocation == "dynamic" or (allocation and not subnet):
+        said = "addresses in a network of yours are static, and need occi.network.address"
+        raise OcciError(400, f"occi.network.allocation: {said}")
+    row = Network(
+        **own,  # type: ignore[arg-type]
+        name=networks.own_name(str(own["uid"])),
+        subnet=str(subnet or ""),
+        gateway=gateway,
+    )
+    rows.insert(desk.link, row)
+    return row
+
+
+def _subnet(wish: Value | None) -> ipaddress.IPv4Network | None:
+    if not wish:
+        return None
+    try:
+        subnet = ipaddress.IPv4Network(str(wish), strict=False)
+    except ValueError as error:
+        raise OcciError(400, f"occi.network.address: {error}") from error
+    if not 8 <= subnet.prefixlen <= 30:
+        raise OcciError(400, "occi.network.address: a range from /8 to /30 is needed")
+    return subnet
+
+
+def whole_gib(size: Value) -> int:
+    """The size of a volume: what is asked for, rounded up. The conformance suite asks for 0.1."""
+    return math.ceil(float(size))
+
+
+def _storage(desk: Desk, new: New) -> Storage:
+    size = whole_gib(new.attributes["occi.storage.size"])
+    check_quota(desk, desk.user.key, Amount(storage=size))
+    row = Storage(**columns(desk, new), size=size)  # type: ignore[arg-type]
+    rows.insert(desk.link, row)
+    return row

@@ -1,0 +1,323 @@
+"""The OCCI application's service (ports.Service): users' wishes in, the state of things out.
+
+Nothing here asks a node. Wishes are rows; the driver is woken and carries them out.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from occi_bridge.driver import journal
+from occi_bridge.identity.authenticator import User
+from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
+from occi_bridge.occi.mixins import site_model
+from occi_bridge.occi.model import Mixin, Model
+from occi_bridge.occi.validate import Changes, New
+from occi_bridge.service import create as making
+from occi_bridge.service import entities as view
+from occi_bridge.service import quota
+from occi_bridge.service import update as changing
+from occi_bridge.service.links import check_tags
+from occi_bridge.service.offer import Site
+from occi_bridge.service.quota import Amount
+from occi_bridge.service.transaction import Desk
+from occi_bridge.store import rows, tables
+from occi_bridge.store.database import Database
+from occi_bridge.store.networks import Net
+from occi_bridge.store.rows import Network, Row
+from wnodes_lrms.errors import UnknownError
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+_UNHEARD = 30.0  # seconds without any bait's answer after which changes are refused
+_RETRY = 30  # seconds after which clients are told to ask again
+_MODELS = 256  # kept, for as many users
+
+_BY_ID = {name: kind for kind, name in view.KIND_IDS.items()}
+
+
+class BridgeService:
+    """See ports.Service, which says what each method does. Safe to use from many threads."""
+
+    def __init__(self, db: Database, site: Site, wake: Callable[[], None]) -> None:
+        """`wake` tells the driver, if it is near, that there is a new wish."""
+        self._db = db
+        self._site = site
+        self._wake = wake
+        self._model = functools.lru_cache(_MODELS)(self._made_model)
+
+    def revision(self) -> int:
+        return self._db.revision() * 0x10000 + self._site.edition() % 0x10000
+
+    def model(self, user: User) -> Model:
+        return self._model(user, self.revision())
+
+    def used(self, user: User) -> Amount:
+        """What the user has, of what his quota limits."""
+        with self._desk(user) as desk:
+            return desk.used(user.key)
+
+    def locations(self, user: User, category: str | None) -> Sequence[str]:
+        with self._desk(user) as desk:
+            if category is None or category in _BY_ID:
+                return desk.locations(_BY_ID[category] if category else None)
+            return [entity.path for entity in _having(desk, category)]
+
+    def entities(self, user: User, category: str | None) -> Sequence[Entity]:
+        with self._desk(user) as desk:
+            if category is None or category in _BY_ID:
+                return desk.entities(_BY_ID[category] if category else None)
+            return _having(desk, category)
+
+    def entity(self, user: User, path: str) -> Entity:
+        with self._desk(user) as desk:
+            return desk.entity(desk.find(path))
+
+    def create(self, user: User, new: New) -> Entity:
+        model = self.model(user)
+
+        def work(desk: Desk) -> Entity:
+            if new.kind != view.KIND_IDS[Network]:
+                _check_heard(desk)
+            return desk.entity(making.make(desk, model, new))
+
+        return self._write(user, work)
+
+    def update(self, user: User, path: str, changes: Changes) -> Entity:
+        def work(desk: Desk) -> Entity:
+            row = _own(desk, path)
+            if changes.links:
+                _check_heard(desk)
+            kept = [mixin for mixin in row.mixins if mixin not in changes.removed]
+            mixins = [*kept, *(mixin for mixin in changes.added if mixin not in kept)]
+            changing.change(desk, row, changes.attributes, mixins, changes.links, whole=False)
+            return desk.entity(desk.find(path))
+
+        return self._write(user, work)
+
+    def replace(self, user: User, path: str, new: New) -> Entity:
+        def work(desk: Desk) -> Entity:
+            row = _own(desk, path)
+            if new.links:
+                _check_heard(desk)
+            mixins = list(new.mixins)
+            changing.change(desk, row, new.attributes, mixins, new.links, whole=True)
+            return desk.entity(desk.find(path))
+
+        return self._write(user, work)
+
+    def delete(self, user: User, path: str) -> None:
+        def work(desk: Desk) -> None:
+            row = _own(desk, path)
+            if not isinstance(row, Network):
+                _check_heard(desk)
+            changing.delete(desk, row)
+
+        self._write(user, work)
+
+    def delete_all(self, user: User, paths: Sequence[str]) -> None:
+        def work(desk: Desk) -> None:
+            for path in paths:
+                with _at(path):
+                    try:
+                        row = _own(desk, path)
+                    except OcciError as fault:
+                        if fault.status == 404:  # it went with another of them
+                            continue
+                        raise
+                    if not isinstance(row, Network):
+                        _check_heard(desk)
+                    changing.delete(desk, row)
+
+        self._write(user, work)
+
+    def fixed(self, user: User) -> frozenset[str]:
+        return frozenset(f"/network/{net.name}" for net in self._site.granted(user.grant))
+
+    def act_all(
+        self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
+    ) -> None:
+        def work(desk: Desk) -> None:
+            for path in paths:
+                with _at(path):
+                    row = desk.find(path)
+                    if not isinstance(row, Net | Network):
+                        _check_heard(desk)
+                    changing.act(desk, row, action, attributes)
+
+        self._write(user, work)
+
+    def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
+        def work(desk: Desk) -> Entity:
+            row = desk.find(path)
+            if not isinstance(row, Net | Network):
+                _check_heard(desk)
+            changing.act(desk, row, action, attributes)
+            return desk.entity(desk.find(path))
+
+        return self._write(user, work)
+
+    def add_mixin(self, user: User, definition: Definition) -> None:
+        table = tables.mixin
+
+        def work(desk: Desk) -> None:
+            same = sa.or_(
+                sa.and_(table.c.scheme == definition.scheme, table.c.term == definition.term),
+                table.c.location == definition.location,
+            )
+            desk.db.lock(desk.link, f"owner {user.key}")
+            where = (table.c.owner == user.key, same)
+            if desk.link.execute(sa.select(table.c.term).where(*where)).first():
+                raise OcciError(409, f"{definition.id} or its location is there already")
+            fault = quota.full("mixins", desk.count(table, where[0]), quota.MIXINS)
+            if fault:
+                raise OcciError(403, fault)
+            desk.link.execute(
+                sa.insert(table).values(
+                    owner=user.key,
+                    scheme=definition.scheme,
+                    term=definition.term,
+                    title=definition.title,
+                    location=definition.location,
+                    parent=definition.rel,
+                )
+            )
+
+        self._write(user, work)
+
+    def remove_mixin(self, user: User, mixin: str) -> None:
+        named = self.model(user).mixins.get(mixin)
+
+        def work(desk: Desk) -> None:
+            if named and named.saved:
+                stands = (tables.compute.c.image == named.value, tables.compute.c.saved)
+                if desk.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
+                    raise OcciError(409, f"{mixin}: there are machines made from it: delete them")
+                image = tables.saved.c
+                mine = (image.owner == user.key, image.tag == named.value, image.state == "ready")
+                changed = sa.update(tables.saved).where(*mine).values(state="gone")
+                if not desk.link.execute(changed).rowcount:
+                    raise OcciError(403, f"{mixin} is not yours")
+                return
+            table = tables.mixin.c
+            own = (table.owner == user.key, table.scheme.concat(table.term) == mixin)
+            if not desk.link.execute(sa.delete(tables.mixin).where(*own)).rowcount:
+                raise OcciError(404, f"you have no mixin {mixin}")
+            _tag(desk, mixin, set(), among=None)
+
+        self._write(user, work)
+
+    def tag(
+        self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
+    ) -> None:
+        def work(desk: Desk) -> None:
+            named = {_own(desk, path).uid for path in paths}
+            if how == "set":
+                _tag(desk, mixin, named, among=None)
+            else:
+                _tag(desk, mixin, named if how == "add" else set(), among=named)
+
+        self._write(user, work)
+
+    @contextmanager
+    def _desk(self, user: User) -> Iterator[Desk]:
+        with _away(), self._db.reading() as link:
+            yield Desk(link, self._db, self._site, user)
+
+    def _write(self, user: User, work: Callable[[Desk], Result]) -> Result:
+        def at_desk(link: Connection) -> Result:
+            return work(Desk(link, self._db, self._site, user))
+
+        with _away():
+            try:
+                result = self._db.write(at_desk)
+            except IntegrityError as error:
+                raise OcciError(409, "somebody else changed the same; try again") from error
+        self._wake()
+        return result
+
+    def _made_model(self, user: User, _revision: int) -> Model:
+        saved, own = tables.saved, tables.mixin
+        with self._desk(user) as desk:
+            images = desk.link.execute(
+                sa.select(saved.c.tag, saved.c.title)
+                .where(desk.visible(saved), saved.c.state == "ready")
+                .order_by(saved.c.created)
+            )
+            mine = desk.link.execute(
+                sa.select(own).where(own.c.owner == user.key).order_by(own.c.scheme, own.c.term)
+            )
+            model = site_model(
+                [(image.tag, "") for image in self._site.images(user.grant)],
+                self._site.templates,
+                [(image.tag, image.title) for image in images],
+            )
+            return model.with_own(
+                Mixin(
+                    row.term,
+                    row.scheme,
+                    row.title or row.term,
+                    parent=row.parent,
+                    location=row.location,
+                    user=True,
+                )
+                for row in mine
+            )
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    """Say of which of several the fault is."""
+    try:
+        yield
+    except OcciError as fault:
+        said = f"{path}: {fault.message}; nothing was changed"
+        raise OcciError(fault.status, said, fault.retry_after) from fault
+
+
+def _having(desk: Desk, mixin: str) -> list[Entity]:
+    return [entity for entity in desk.entities(None) if mixin in entity.mixins]
+
+
+def _own(desk: Desk, path: str) -> Row:
+    """A row that this user may change. Raises OcciError 403, 404."""
+    row = desk.find(path)
+    if isinstance(row, Net):
+        raise OcciError(403, f"network {row.name} is the site's")
+    return row
+
+
+def _tag(desk: Desk, mixin: str, bearing: set[str], *, among: set[str] | None) -> None:
+    """Let just these rows have a mixin, of all that the user sees or of those in `among`."""
+    for kind in view.PATHS:
+        for row in desk.read(kind):
+            if (among is None or row.uid in among) and (mixin in row.mixins) != (
+                row.uid in bearing
+            ):
+                others = [name for name in row.mixins if name != mixin]
+                mixins = [*others, mixin] if row.uid in bearing else others
+                if row.uid in bearing:
+                    check_tags(mixins)
+                rows.change(desk.link, row, mixins=mixins)
+
+
+def _check_heard(desk: Desk) -> None:
+    """Raises OcciError 503 where no bait has answered for long: a change could only wait."""
+    if journal.out_of_reach(desk.link, desk.db.now(desk.link), _UNHEARD):
+        raise OcciError(503, "no node answers at present; nothing was changed", _RETRY)
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except UnknownError as error:
+        log.error("%s", error)
+        raise OcciError(503, f"{error.told or error}; nothing was changed", _RETRY) from error

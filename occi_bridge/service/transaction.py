@@ -1,0 +1,187 @@
+"""One user's request in one transaction: what he sees, and what is his."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from occi_bridge.identity.authenticator import User
+from occi_bridge.occi.messages import Entity, OcciError
+from occi_bridge.service import entities as view
+from occi_bridge.service.entities import Around, Heard
+from occi_bridge.service.offer import Site
+from occi_bridge.service.quota import Amount
+from occi_bridge.store import rows, tables
+from occi_bridge.store.database import Database
+from occi_bridge.store.networks import Net
+from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
+
+Found = TypeVar("Found", bound=Row)
+
+_BY_PATH = {path: kind for kind, path in view.PATHS.items()}
+_BY_NAME = {rows.TABLES[kind].name: kind for kind in view.PATHS}
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a request is served. Paths are as in Entity.path."""
+
+    link: Connection
+    db: Database
+    site: Site
+    user: User
+
+    def visible(self, table: sa.Table = tables.entity) -> sa.ColumnElement[bool]:
+        """The rows of this user: his own, and his group's where the policy says so."""
+        mine = table.c.owner == self.user.key
+        if not (self.user.grant.share and self.user.group):
+            return mine
+        return sa.or_(mine, table.c.shared == self.user.group)
+
+    @property
+    def shared(self) -> str:
+        """The group that is to see what this user makes; "" for none."""
+        return self.user.group if self.user.grant.share else ""
+
+    def read(self, kind: type[Found], *where: sa.ColumnElement[bool]) -> list[Found]:
+        """What there is of a kind for this user."""
+        return rows.read(self.link, kind, tables.entity.c.id.is_not(None), self.visible(), *where)
+
+    def find(self, path: str) -> Row | Net:
+        """What is at a path. Raises OcciError 404."""
+        folder, name = path[: path.rfind("/") + 1], path[path.rfind("/") + 1 :]
+        kind = _BY_PATH.get(folder)
+        if kind is Network and name in self.site.nets:
+            net = self.site.nets[name]
+            if net in self.site.granted(self.user.grant):
+                return net
+        elif kind:
+            found = self.read(kind, tables.entity.c.id == name)
+            if found:  # of two that are called so, since the group had another policy, one's own
+                return min(found, key=lambda row: row.owner != self.user.key)
+        raise OcciError(404, f"there is nothing at {path}")
+
+    def machine(self, uid: str) -> Compute:
+        """The machine of a link."""
+        return rows.read(self.link, Compute, tables.entity.c.uid == uid)[0]
+
+    def locations(self, kind: type[Row] | None) -> list[str]:
+        """The paths of all there is of a kind, or of all; the site's networks last.
+
+        Who takes the first network that he sees should get one of his own, if he has made any.
+        """
+        of = tables.entity.c
+        where = [self.visible(), of.id.is_not(None)]
+        if kind:
+            where.append(of.kind == rows.TABLES[kind].name)
+        found = self.link.execute(
+            sa.select(of.kind, of.id).where(*where).order_by(of.created, of.uid)
+        )
+        nets = self.site.granted(self.user.grant) if kind in (None, Network) else []
+        own = [view.PATHS[_BY_NAME[row.kind]] + row.id for row in found]
+        return own + [f"/network/{net.name}" for net in nets]
+
+    def entities(self, kind: type[Row] | None) -> list[Entity]:
+        """All there is of a kind, or of all, whole; in the order of locations()."""
+        if kind:
+            return self._of_kind(kind)
+        found = {entity.path: entity for each in view.PATHS for entity in self._of_kind(each)}
+        return [found[path] for path in self.locations(None)]
+
+    def entity(self, row: Row | Net) -> Entity:
+        """One entity as it is now, a machine with its links."""
+        if isinstance(row, Net):
+            return view.site_network(row)
+        if isinstance(row, Compute):
+            return self._machines([row], self.links_of([row]))[0]
+        if isinstance(row, Interface | Attachment):
+            whole = self.entity(self.machine(row.compute))
+            return next(link for link in whole.links if link.id == row.id)
+        return view.network(row) if isinstance(row, Network) else view.storage(row)  # type: ignore[arg-type]
+
+    def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
+        """The links of a machine, or of all that this user sees."""
+        cards = rows.TABLES[Interface].c.compute
+        volumes = rows.TABLES[Attachment].c.compute
+        if len(machines) == 1:
+            there = tables.entity.c.id.is_not(None)
+            uid = machines[0].uid
+            return (
+                rows.read(self.link, Interface, there, cards == uid),
+                rows.read(self.link, Attachment, there, volumes == uid),
+            )
+        return self.read(Interface), self.read(Attachment)
+
+    def used(self, owner: str) -> Amount:
+        """What counts for an owner's quota: all that he has not deleted."""
+        own = sa.and_(tables.entity.c.owner == owner, tables.entity.c.id.is_not(None))
+        size = tables.compute.c
+        computes = self._row(
+            sa.select(
+                sa.func.count(),
+                sa.func.coalesce(sa.func.sum(size.cores), 0),
+                sa.func.coalesce(sa.func.sum(size.memory), 0),
+            )
+            .join_from(tables.compute, tables.entity, size.uid == tables.entity.c.uid)
+            .where(own)
+        )
+        volume = tables.storage.c
+        [storage] = self._row(
+            sa.select(sa.func.coalesce(sa.func.sum(volume.size), 0))
+            .join_from(tables.storage, tables.entity, volume.uid == tables.entity.c.uid)
+            .where(own)
+        )
+        return Amount(int(computes[0]), int(computes[1]), int(computes[2]), int(storage))
+
+    def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+        """How many rows of a table fit."""
+        return int(self._row(sa.select(sa.func.count()).select_from(table).where(*where))[0])
+
+    def _row(self, query: sa.Select[Any]) -> Sequence[Any]:
+        return tuple(self.link.execute(query).one())
+
+    def _of_kind(self, kind: type[Row]) -> list[Entity]:
+        if kind is Network:
+            nets = [view.site_network(net) for net in self.site.granted(self.user.grant)]
+            return [view.network(row) for row in self.read(Network)] + nets
+        if kind is Storage:
+            return [view.storage(row) for row in self.read(Storage)]
+        machines = self.read(Compute)
+        whole = self._machines(machines, self.links_of([]))
+        if kind is Compute:
+            return whole
+        links = {link.path: link for machine in whole for link in machine.links}
+        return [links[path] for path in self.locations(kind) if path in links]
+
+    def _machines(
+        self, machines: Iterable[Compute], links: tuple[list[Interface], list[Attachment]]
+    ) -> list[Entity]:
+        cards: dict[str, list[Interface]] = {}
+        volumes: dict[str, list[Attachment]] = {}
+        for card in links[0]:
+            cards.setdefault(card.compute, []).append(card)
+        for volume in links[1]:
+            volumes.setdefault(volume.compute, []).append(volume)
+        ends = {card.owned for card in links[0] if card.owned}
+        ends |= {volume.storage for volume in links[1]}
+        around = Around(self._ids(ends), self._nodes())
+        return [
+            view.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
+            for row in machines
+        ]
+
+    def _ids(self, uids: set[str]) -> Mapping[str, str]:
+        """What users call the networks and volumes at the ends of links."""
+        if not uids:
+            return {}
+        of = tables.entity.c
+        ends = of.kind.in_([tables.network.name, tables.storage.name])
+        where = of.uid.in_(uids) if len(uids) < 100 else ends
+        found = self.link.execute(sa.select(of.uid, of.id).where(where, of.id.is_not(None)))
+        return {row.uid: row.id for row in found}
+
+    def _nodes(self) -> Mapping[str, Heard]:
+        found = self.link.execute(sa.select(tables.bait))
+        return {row.node: Heard(row.seen, row.silent) for row in found}

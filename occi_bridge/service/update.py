@@ -1,0 +1,219 @@
+"""Change, delete and act on entities: wishes written into their rows, in one transaction."""
+
+import re
+import time
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from occi_bridge.driver.snapshot import asked_to_end
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import OcciError, Value
+from occi_bridge.occi.validate import New
+from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
+from occi_bridge.service.entities import state
+from occi_bridge.service.links import check_tags, make_link, stored
+from occi_bridge.service.quota import FAILED, Amount, full
+from occi_bridge.service.transaction import Desk
+from occi_bridge.store import rows, tables
+from occi_bridge.store.networks import Net
+from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
+
+_HOSTNAME = "occi.compute.hostname"
+_SIZE = "occi.storage.size"
+_AT_REST = ("stopped", "failed")  # of a machine that a lease can't start again
+
+
+def change(
+    desk: Desk,
+    row: Row,
+    attributes: Mapping[str, Value],
+    mixins: list[str],
+    links: Iterable[New],
+    *,
+    whole: bool,
+) -> None:
+    """Give a row other attributes and these mixins, and more links. Raises OcciError.
+
+    `whole`: the attributes are all that a user can change; otherwise those not named stay, and ""
+    takes one away.
+    """
+    if isinstance(row, Compute):
+        _resize(desk, row, attributes)
+    elif isinstance(row, Storage) and whole_gib(attributes.get(_SIZE, row.size)) != row.size:
+        raise OcciError(409, f"{_SIZE}: a volume keeps its size")
+    kept = {
+        name: value
+        for name, value in row.attributes.items()
+        if not whole or name == schema.PUBLIC_KEY
+    }
+    if len(mixins) > len(row.mixins):
+        check_tags(mixins)
+    new = {name: value for name, value in (kept | stored(attributes)).items() if value != ""}
+    rows.change(desk.link, row, attributes=new, mixins=mixins)
+    for link in links:
+        if not isinstance(row, Compute):
+            raise OcciError(400, "Link: only a machine has links")
+        make_link(desk, row, link)
+
+
+def _resize(desk: Desk, row: Compute, attributes: Mapping[str, Value]) -> None:
+    cores = int(attributes.get(schema.CORES) or row.cores)
+    memory = round(float(attributes.get(schema.MEMORY) or row.memory / 1024) * 1024)
+    name = hostname(attributes[_HOSTNAME], row.uid) if _HOSTNAME in attributes else row.hostname
+    if (cores, memory, name) == (row.cores, row.memory, row.hostname):
+        return
+    if row.desired != "inactive":
+        raise OcciError(409, "its size and host name can only be changed while it is stopped")
+    if row.lease and row.state not in _AT_REST:  # a new start may still go into it
+        raise OcciError(409, "its lease is still being given back: try again in a moment")
+    if not row.saved:
+        check_image(desk, row.image, memory)
+    check_quota(desk, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
+    rows.change(desk.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
+
+
+def delete(desk: Desk, row: Row) -> None:
+    """Delete an entity for its user at once; the driver sees to the rest. Raises OcciError 409."""
+    of = tables.entity.c
+    there = of.id.is_not(None)
+    if isinstance(row, Compute):
+        for link in _links(desk.link, row, there):
+            _gone(desk.link, link)
+        rows.change(desk.link, row, wish=row.wish + 1)
+    elif isinstance(row, Storage):
+        if rows.read(desk.link, Attachment, there, tables.attachment.c.storage == row.uid):
+            raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
+    elif isinstance(row, Network):
+        if rows.read(desk.link, Interface, there, tables.interface.c.owned == row.uid):
+            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
+    elif isinstance(row, Interface | Attachment):
+        machine = desk.machine(row.compute)
+        if machine.state == "suspended":
+            raise OcciError(409, "the machine is suspended: start it before its links are changed")
+    _gone(desk.link, row)
+
+
+def _links(link: Connection, row: Compute, there: sa.ColumnElement[bool]) -> list[Row]:
+    cards = rows.read(link, Interface, there, tables.interface.c.compute == row.uid)
+    volumes = rows.read(link, Attachment, there, tables.attachment.c.compute == row.uid)
+    return [*cards, *volumes]
+
+
+def _gone(link: Connection, row: Row) -> None:
+    rows.change(link, row, id=None)
+
+
+def act(desk: Desk, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
+    """Carry out an action (its id). What is so already is success. Raises OcciError."""
+    verb = action.rpartition("#")[2]
+    if isinstance(row, Net):
+        raise OcciError(403, f"network {row.name} is the site's")
+    if isinstance(row, Compute):
+        method = str(attributes.get("method", ""))
+        if verb == "save":
+            _save(desk, row, str(attributes.get("name", "")))
+        else:
+            _ACTIONS[verb](desk, row, method)
+    elif isinstance(row, Network):
+        if verb == "down" and _on(desk, row):
+            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
+        rows.change(desk.link, row, up=verb == "up")
+    elif isinstance(row, Storage):
+        there = tables.entity.c.id.is_not(None)
+        column = tables.attachment.c.storage
+        if verb == "offline" and rows.read(desk.link, Attachment, there, column == row.uid):
+            raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
+        rows.change(desk.link, row, online=verb == "online")
+
+
+def _on(desk: Desk, row: Network) -> bool:
+    there = tables.entity.c.id.is_not(None)
+    return bool(rows.read(desk.link, Interface, there, tables.interface.c.owned == row.uid))
+
+
+def _wish(desk: Desk, row: Compute, **values: object) -> None:
+    """A wish counts, so that the driver does not write over it what followed from the last one."""
+    rows.change(desk.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
+
+
+def _start(desk: Desk, row: Compute, _method: str) -> None:
+    if row.desired == "active" and not row.fault and row.state != "stopping":
+        return  # it is as he wishes
+    grant = desk.user.grant
+    own: dict[str, object] = {}
+    if row.owner == desk.user.key:  # what he may have today, not when he made it
+        own = {
+            "account": desk.user.account,
+            "lrms_account": grant.lrms_account,
+            "partition": grant.partition,
+            "walltime": grant.walltime,
+        }
+    if row.state == "stopping" and not asked_to_end(row.act):
+        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this wish counts
+    _wish(desk, row, desired="active", fault=False, reason="", restart="", **own)
+
+
+def _stop(desk: Desk, row: Compute, method: str) -> None:
+    if row.desired == "inactive" and not row.lease:
+        return
+    if row.state == "suspended" and not row.lease:
+        raise OcciError(409, "the machine is hibernated: its lease is free; start it first")
+    _wish(desk, row, desired="inactive", method=method, restart="")
+
+
+def _restart(desk: Desk, row: Compute, method: str) -> None:
+    if state(row) != "active" or row.desired != "active":
+        raise OcciError(409, "the machine does not run: only an active one can be restarted")
+    _wish(desk, row, restart=method)
+
+
+def _suspend(desk: Desk, row: Compute, method: str) -> None:
+    if row.desired == "suspended" or (row.state == "suspended" and row.desired != "active"):
+        if method == "hibernate" and row.state == "suspended" and row.lease:
+            raise OcciError(409, "the machine is suspended, in its lease: start it first")
+        return
+    if state(row) != "active" or row.desired != "active":
+        raise OcciError(409, "the machine does not run: only an active one can be suspended")
+    _wish(desk, row, desired="suspended", method=method, restart="")
+
+
+def _save(desk: Desk, row: Compute, title: str) -> None:
+    if not row.node or row.state not in ("running", "stopped"):
+        raise OcciError(409, "only a machine that runs, or has run and is stopped, can be saved")
+    saved = tables.saved.c
+    desk.db.lock(desk.link, f"owner {desk.user.key}")
+    count = desk.count(tables.saved, saved.owner == desk.user.key, saved.state != "failed")
+    fault = full("saved images", count, desk.user.grant.machines)
+    if fault:
+        raise OcciError(403, fault)
+    _forget_failed(desk)
+    name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "image"
+    now = time.time()
+    architecture = row.image.split("_", 2)[2]  # of <name>_<os>_<arch>
+    tag = f"{name}-{int(now * 1000):x}_saved_{architecture}"
+    values = {
+        "tag": tag,
+        "owner": desk.user.key,
+        "shared": desk.shared,
+        "title": title or tag,
+        "machine": row.uid,
+        "node": row.node,
+        "state": "wanted",
+        "created": now,
+    }
+    desk.link.execute(sa.insert(tables.saved).values(**values))
+
+
+def _forget_failed(desk: Desk) -> None:
+    """Of the images of this user that failed only the latest are remembered."""
+    saved = tables.saved.c
+    mine = (saved.owner == desk.user.key, saved.state == "failed")
+    latest = sa.select(saved.tag).where(*mine).order_by(saved.created.desc()).offset(FAILED)
+    old = list(desk.link.execute(latest).scalars())
+    if old:
+        desk.link.execute(sa.delete(tables.saved).where(saved.tag.in_(old)))
+
+
+_ACTIONS = {"start": _start, "stop": _stop, "restart": _restart, "suspend": _suspend}

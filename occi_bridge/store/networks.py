@@ -1,0 +1,101 @@
+"""The networks that machines can be linked to: the site's, and those that users made. Pure.
+
+What tells one kind of network from another is in KINDS alone.
+"""
+
+import ipaddress
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from occi_bridge.store.rows import Interface, Network
+from wnodes_lrms.config import CloudNetwork, Grant
+from wnodes_lrms.order import Nic
+
+_OWN_PREFIX = "u-"  # a user's network, as the baits know it
+_OWN_DIGITS = 10  # the name also has to fit into that of a Linux bridge
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is particular to a kind of network."""
+
+    addresses: bool  # the bridge gives them; otherwise the node's bait, or the guest asks
+    one_node: bool  # a user's machines on it can only meet on one node
+    once: bool  # a machine has one card at most on all networks of this kind
+
+
+KINDS = {
+    "nat": Kind(addresses=False, one_node=False, once=True),
+    "bridge": Kind(addresses=True, one_node=False, once=False),
+    "isolated": Kind(addresses=True, one_node=True, once=False),
+}
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network, whoever made it."""
+
+    name: str  # as the baits know it
+    kind: str
+    title: str = ""
+    public: bool = False
+    subnet: ipaddress.IPv4Network | None = None
+    gateway: ipaddress.IPv4Address | None = None
+    owned: str | None = None  # its uid, where a user made it
+
+    def nic(self, card: Interface) -> Nic:
+        """A network card on it, as an order has it."""
+        return Nic(
+            id=card.uid,
+            kind=self.kind,
+            network=self.name,
+            mac=card.mac,
+            address=card.assigned,
+            gateway=card.gateway or None,
+        )
+
+    def free_address(self, taken: Collection[str]) -> str | None:
+        """An address, with the prefix's length, that nobody has; None if it gives none.
+
+        Raises LookupError when all are taken.
+        """
+        if self.subnet is None or not KINDS[self.kind].addresses:
+            return None
+        for host in self.subnet.hosts():
+            address = f"{host}/{self.subnet.prefixlen}"
+            if host != self.gateway and address not in taken:
+                return address
+        raise LookupError(f"network {self.name}: all addresses of {self.subnet} are taken")
+
+
+def own_name(uid: str) -> str:
+    """How the baits call the network that a user made."""
+    return _OWN_PREFIX + uid.replace("-", "")[:_OWN_DIGITS]
+
+
+def of_site(network: CloudNetwork) -> Net:
+    """A network of the configuration."""
+    return Net(
+        name=network.name,
+        kind=network.kind,
+        title=network.title,
+        public=network.public,
+        subnet=network.subnet,
+        gateway=network.gateway,
+    )
+
+
+def of_user(row: Network) -> Net:
+    """A network that a user made: always an isolated one."""
+    return Net(
+        name=row.name,
+        kind="isolated",
+        subnet=ipaddress.IPv4Network(row.subnet) if row.subnet else None,
+        gateway=ipaddress.IPv4Address(row.gateway) if row.gateway else None,
+        owned=row.uid,
+    )
+
+
+def granted(networks: Iterable[CloudNetwork], grant: Grant) -> list[CloudNetwork]:
+    """Those of the site's networks that a user may link to, in the order of the configuration."""
+    return [net for net in networks if "*" in grant.networks or net.name in grant.networks]

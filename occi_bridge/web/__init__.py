@@ -1,0 +1,1 @@
+"""HTTP: from a request to an operation of the service, and back."""

@@ -1,0 +1,121 @@
+"""What the OCCI application needs of the parts behind it: a service, and someone who knows users.
+
+All methods of a Service but revision() may block: the application calls them in threads, several
+at a time. Each sees and touches only what the user may see. Paths are as in Entity.path; an entity
+that is not there, or is not for this user, is OcciError 404.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+from occi_bridge.identity.authenticator import User
+from occi_bridge.occi.messages import Definition, Entity, Value
+from occi_bridge.occi.model import Model
+from occi_bridge.occi.validate import Changes, New
+
+
+class Service(Protocol):
+    """The machines, networks, volumes and links of all users."""
+
+    def revision(self) -> int:
+        """A number that is another one whenever anything that anybody sees may have changed.
+
+        Called in the event loop for every request: it must not block. Answers already rendered
+        are kept and given again as long as it stays the same.
+        """
+        ...
+
+    def model(self, user: User) -> Model:
+        """The categories this user sees: his os_tpl and resource_tpl, his own mixins."""
+        ...
+
+    def locations(self, user: User, category: str | None) -> Sequence[str]:
+        """The paths of all his entities of a kind or mixin (its id), or of all; always the same
+        order, new ones last. The id is never that of an abstract kind or of another spelling."""
+        ...
+
+    def entities(self, user: User, category: str | None) -> Sequence[Entity]:
+        """The same as locations(), whole, in the same order."""
+        ...
+
+    def entity(self, user: User, path: str) -> Entity:
+        """One of them. Raises OcciError 404."""
+        ...
+
+    def create(self, user: User, new: New) -> Entity:
+        """Make it, with its inline links; a compute starts by itself. Never waits for a boot.
+
+        Raises OcciError 403 (quota: which, used, asked; an image or network not granted),
+        404 (source or target of a link), 409 (the id is taken), 503.
+        """
+        ...
+
+    def update(self, user: User, path: str, changes: Changes) -> Entity:
+        """Change what is named, leave the rest. Raises OcciError 403, 404, 409, 503."""
+        ...
+
+    def replace(self, user: User, path: str, new: New) -> Entity:
+        """Give it these attributes and mixins in the place of those it had; links stay.
+
+        What a client can't set stays as it is; what new.links says is made besides. The kind is
+        the entity's own. Raises OcciError 403, 404, 409, 503.
+        """
+        ...
+
+    def delete(self, user: User, path: str) -> None:
+        """Delete it, a resource with its links; it is 404 from then on. Raises OcciError."""
+        ...
+
+    def delete_all(self, user: User, paths: Sequence[str]) -> None:
+        """Delete several, or none of them where one can't be; one that is gone is passed over.
+
+        Raises OcciError, with the path in its message.
+        """
+        ...
+
+    def fixed(self, user: User) -> frozenset[str]:
+        """The paths of what the user sees and nobody can change: the site's own."""
+        ...
+
+    def act_all(
+        self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
+    ) -> None:
+        """Act on several, or on none of them where one can't; as delete_all()."""
+        ...
+
+    def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
+        """Carry out an action (its id) that the entity's kind has; defaults are filled in.
+
+        What is so already is success (start on an active one). Raises OcciError 409 where the
+        state does not allow it, 404, 503.
+        """
+        ...
+
+    def add_mixin(self, user: User, definition: Definition) -> None:
+        """Add a mixin of his own; neither its id nor its location is in his model yet.
+
+        Raises OcciError 409 if it came in between.
+        """
+        ...
+
+    def remove_mixin(self, user: User, mixin: str) -> None:
+        """Remove a mixin of his own (its id), and from all entities. Raises OcciError 404."""
+        ...
+
+    def tag(
+        self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
+    ) -> None:
+        """Add one of his own mixins to these entities, take it off them, or make them the only
+        ones that have it. Raises OcciError 404, and then nothing is changed."""
+        ...
+
+
+class Authenticator(Protocol):
+    """Knows the user behind a TLS client's certificates."""
+
+    async def user(self, chain: tuple[bytes, ...], address: str) -> User:
+        """The user of a verified chain (DER, leaf first; () for none) calling from an address.
+
+        Raises identity.DeniedError.
+        """
+        ...
