@@ -30,10 +30,10 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.loop import Rounds
 from bait.reconcile.reconciler import Hand, Node
-from wnodes_lrms import config as configuration
+from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.log import set_up
-from wnodes_lrms.lrms import SYSTEMS, leases_of
+from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
 from wnodes_lrms.model import Kind
 
 log = logging.getLogger(__name__)

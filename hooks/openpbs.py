@@ -153,7 +153,7 @@ def is_lease(job: Any, variables: Any) -> bool:
 
 
 def carries_leases(user: str, users: list[str]) -> bool:
-    """Whether leases may run as this user; wnodes_lrms/lease.py has the same rule."""
+    """Whether leases may run as this user; wnodes_lrms/lrms/lease.py has the same rule."""
     return any(user.startswith(name[:-1]) if name.endswith("*") else user == name for name in users)
 
 

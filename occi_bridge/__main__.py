@@ -15,10 +15,10 @@ from occi_bridge.driver.bait_client import client_context
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
 from occi_bridge.supervisor import Child, supervise
-from wnodes_lrms import config as configuration
-from wnodes_lrms import https
+from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import ConfigError, WnodesError
 from wnodes_lrms.log import set_up
+from wnodes_lrms.tls import server
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     db = Database(bridge.database)
     journal.expect(db)
     db.close()
-    sock = https.listener(bridge.listen)
+    sock = server.listener(bridge.listen)
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     children = [
         Child(f"worker {number}", functools.partial(processes.answer, config, sock, wake))

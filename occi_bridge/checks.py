@@ -14,10 +14,10 @@ from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_client import certificate_of, client_context
 from occi_bridge.identity import gridfiles, signing_policy
 from occi_bridge.store.database import engine, sqlite_file
-from wnodes_lrms import hostcheck
-from wnodes_lrms.config import Bridge
+from wnodes_lrms.config.load import Bridge
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.tls import check as hostcheck
 
 _STATE = 65536  # bytes of a bait's answer
 _PATIENCE = 5.0  # seconds that each bait gets

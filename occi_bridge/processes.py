@@ -21,10 +21,10 @@ from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
 from occi_bridge.web import whoami
 from occi_bridge.web.app import application
-from wnodes_lrms import https
-from wnodes_lrms.config import Bridge, Config
+from wnodes_lrms.config.load import Bridge, Config
 from wnodes_lrms.errors import ConfigError
-from wnodes_lrms.tls import stamp_of
+from wnodes_lrms.tls import server as https
+from wnodes_lrms.tls.context import stamp_of
 
 _LOOK = 30.0  # seconds between two looks whether certificates have changed
 

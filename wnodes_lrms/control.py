@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _LONGEST = 16 << 20  # bytes of an answer: listings have all of a node's machines

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from wnodes_lrms.config import Tag
+from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import RejectedError, WnodesError
 
 _ALGORITHM = "EdDSA"

@@ -20,8 +20,7 @@ from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import MAKING, Act, Action
-from wnodes_lrms import catalogue
-from wnodes_lrms.config import TAG, Config
+from wnodes_lrms.config.load import TAG, Config
 from wnodes_lrms.errors import (
     CancelledError,
     NotListedError,
@@ -29,7 +28,8 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from wnodes_lrms import hostcheck
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
+from wnodes_lrms.tls import check
 
 
 def checks(config: Config) -> Iterator[Check]:
@@ -17,9 +17,9 @@ def checks(config: Config) -> Iterator[Check]:
     api = config.api
     if not api.clients:
         return
-    now = hostcheck.today()
-    yield hostcheck.certificate("api", api.certificate, api.key, api.ca_dir, now)
-    yield hostcheck.lists_of_the_revoked("api", api.ca_dir, now)
+    now = check.today()
+    yield check.certificate("api", api.certificate, api.key, api.ca_dir, now)
+    yield check.lists_of_the_revoked("api", api.ca_dir, now)
     yield from (_order_key(Path(path)) for path in api.order_keys)
     if not api.order_keys:
         yield fault(

@@ -11,11 +11,11 @@ import httpx
 from bait.checks import verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.machine.images import free_mib
-from wnodes_lrms import catalogue, source
-from wnodes_lrms.catalogue import Image, Part
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.images import catalogue, source
+from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.run import run
 
 _WEB = 3.0  # seconds for a web server to answer

@@ -23,7 +23,7 @@ from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.network import firewall, ruleset
 from bait.privileges import sandbox
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.resources import folder

@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from bait.hypervisor.inventory import Sight
-from wnodes_lrms.config import Network
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized

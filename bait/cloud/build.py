@@ -18,9 +18,9 @@ from bait.machine.images import free_mib, references
 from bait.network.cards import Card
 from bait.privileges.removal import remove_as_owner
 from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
-from wnodes_lrms.catalogue import Image
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.resources import render
 

@@ -22,7 +22,7 @@ from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic

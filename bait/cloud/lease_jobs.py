@@ -20,10 +20,10 @@ from bait.machine.builder import owner_of
 from bait.machine.tasks import Works
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
-from wnodes_lrms.jobid import JobId
-from wnodes_lrms.lease import account_of
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.lease import account_of
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Order, public_keys, verify
 

@@ -18,16 +18,16 @@ from bait.machine.allocation import ask_allocation
 from bait.machine.builder import owner_of
 from bait.machine.tasks import Work, Works
 from bait.reconcile.plan import AT_REST, MAKING
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
     CancelledError,
     RejectedError,
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.lrms import Lrms
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image
+from wnodes_lrms.lrms.systems import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
 from wnodes_lrms.policy import may_use

@@ -6,7 +6,7 @@ A bridge's key signs what users want; the node's administrator has said what the
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
-from wnodes_lrms.config import Offer
+from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic
 

@@ -11,11 +11,11 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.ledger.ledger import Ledger, Row
 from bait.reconcile.plan import AT_REST
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image, Part
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
 

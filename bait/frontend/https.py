@@ -18,8 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bait.frontend import leases as apileases
 from bait.frontend import machines, models
 from bait.frontend.ports import Cloud
-from wnodes_lrms import crosssite
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -27,9 +26,10 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.https import CHAIN, Server, serve
-from wnodes_lrms.lease import Leases
-from wnodes_lrms.names import dn_of
+from wnodes_lrms.lrms.lease import Leases
+from wnodes_lrms.tls import cross_site
+from wnodes_lrms.tls.names import dn_of
+from wnodes_lrms.tls.server import CHAIN, Server, serve
 
 _STATUS: tuple[tuple[type[WnodesError], int], ...] = (
     (AbsentError, 404),
@@ -129,7 +129,7 @@ class Gate:
             answer = _error(403, f"{name} is not among the clients of this bait")
             await answer(scope, receive, send)
             return
-        foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
+        foreign = cross_site.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
         if foreign:
             log.warning("refused: %s by %s: %s", scope["method"], name, foreign)
             await _error(403, foreign)(scope, receive, send)

@@ -15,11 +15,11 @@ from bait import metrics
 from bait.frontend import models
 from bait.frontend.blocking import Lane, Recent
 from bait.frontend.ports import Cloud
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
-from wnodes_lrms.hookset import LEASE_PROGRAM
-from wnodes_lrms.lease import Leases, Request
-from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.lrms.hookset import LEASE_PROGRAM
+from wnodes_lrms.lrms.lease import Leases, Request
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.order import JobText, LeaseWish, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")

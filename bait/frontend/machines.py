@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 from bait.frontend import models
 from bait.frontend.blocking import Lane
 from bait.frontend.ports import Cloud
-from wnodes_lrms.config import Tag
+from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wnodes_lrms.config import Tag
-from wnodes_lrms.lease import LeaseState
+from wnodes_lrms.config.load import Tag
+from wnodes_lrms.lrms.lease import LeaseState
 
 LONGEST_TOKEN = 130000
 

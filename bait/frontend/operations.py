@@ -12,7 +12,7 @@ from bait.ledger.ledger import Row
 from bait.reconcile.explain import Rules, why
 from bait.reconcile.reconciler import Node
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
 
 _LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
 _MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds

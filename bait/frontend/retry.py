@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from bait.batch.controller import Engine
 from wnodes_lrms.errors import RejectedError, WnodesError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from bait.hypervisor import causes, networks
 from bait.hypervisor.connections import Links, dotted
 from bait.hypervisor.inventory import qemu_user
 from bait.hypervisor.processes import Processes
-from wnodes_lrms.config import Network
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.resources import render
 

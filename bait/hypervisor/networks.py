@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from bait.network.addresses import guest_addresses, mac_of
-from wnodes_lrms.config import Network
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.resources import render
 

@@ -18,10 +18,10 @@ from bait.network.cards import Card, Taps
 from bait.privileges.ownership import let_read
 from bait.privileges.removal import remove
 from bait.privileges.sandbox import guestfs_user, onlooker
-from wnodes_lrms.catalogue import Image
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Allocation, Owner
 from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import Limits, run_confined
-from wnodes_lrms import source
-from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.images import source
+from wnodes_lrms.images.catalogue import Image, Part
 
 _MIB = 1 << 20
 _LOOKING = Limits(seconds=30.0, memory=1024, file=0)

@@ -14,7 +14,7 @@ from bait.ledger.ledger import Row
 from bait.network.cards import Taps, guests
 from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
 from bait.network.surroundings import Surroundings, surroundings
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run

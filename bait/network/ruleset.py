@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bait.network.cards import Guest, Taps
 from bait.network.surroundings import Surroundings
-from wnodes_lrms.config import Network, Offer
+from wnodes_lrms.config.load import Network, Offer
 from wnodes_lrms.opening import Opening, opening
 from wnodes_lrms.resources import render
 

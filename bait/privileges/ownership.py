@@ -13,7 +13,7 @@ import struct
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 
 _ACCESS_LIST = "system.posix_acl_access"

@@ -24,7 +24,7 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from bait.reconcile.sources import Source
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run

@@ -11,7 +11,7 @@ from bait.hypervisor.domains import Hypervisor
 from bait.machine.builder import Blueprint, Builder, Paths, guest_memory, owner_of
 from bait.machine.images import Cache
 from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
-from wnodes_lrms import catalogue
+from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import Allocation
 
 _RUNS = 7

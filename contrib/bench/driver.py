@@ -20,9 +20,9 @@ from bait.machine.tasks import Works
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.slurm.allocation import Slurm
 from wnodes_lrms.model import Allocation, State
-from wnodes_lrms.slurm import Slurm
 
 _MACHINES = 200
 _SUBNET = ipaddress.IPv4Network("127.77.0.0/23")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from wnodes_lrms import config as configuration
+from wnodes_lrms.config import load as configuration
 
 USER = "griduser"
 IMAGE = "small_debian_x86_64"

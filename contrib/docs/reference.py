@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the configuration reference, docs/configuration.md and docs/man/wnodes.toml.5, from
-wnodes_lrms/config.py and the tables it is made of (sections.py, cloudsections.py): their
+wnodes_lrms/config/load.py and the tables it is made of (config/node.py, config/cloud.py): their
 docstrings, descriptions, defaults and limits are the reference.
 
 usage: contrib/docs/reference.py, with the project's own interpreter (.venv/bin/python)
@@ -20,8 +20,8 @@ import annotated_types
 import jinja2
 from pydantic.fields import FieldInfo
 
-from wnodes_lrms import config
-from wnodes_lrms.config import Config, Section
+from wnodes_lrms.config import load as config
+from wnodes_lrms.config.load import Config, Section
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

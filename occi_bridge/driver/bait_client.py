@@ -29,7 +29,7 @@ from occi_bridge.driver.reports import (
     SeenNic,
     Sight,
 )
-from wnodes_lrms.config import Tag
+from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import (
     AbsentError,
     ConfigError,

@@ -10,7 +10,7 @@ leases that it has submitted itself, so what any other bait does not list says n
 from occi_bridge.driver.reports import LeasesSeen, Machine, Sight
 from occi_bridge.driver.snapshot import LIVE, World, asked_to_end
 from occi_bridge.store.rows import Compute
-from wnodes_lrms.lease import Lease
+from wnodes_lrms.lrms.lease import Lease
 
 # Seconds after its submission in which a lease may not be listed yet, and not for being over: where
 # its job has been told, and where nobody knows whether the submission is still under way.

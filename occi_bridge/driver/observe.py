@@ -12,7 +12,7 @@ from occi_bridge.driver import lease_end
 from occi_bridge.driver.reports import Machine, Sight
 from occi_bridge.driver.snapshot import LIVE, ON_DISK, World, asked_to_end
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
-from wnodes_lrms.lease import Lease
+from wnodes_lrms.lrms.lease import Lease
 
 
 @dataclass

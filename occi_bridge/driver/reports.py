@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from wnodes_lrms.lease import Lease, LeaseState
+from wnodes_lrms.lrms.lease import Lease, LeaseState
 from wnodes_lrms.order import JobText
 
 _LONGEST = 1000  # characters of a text for people

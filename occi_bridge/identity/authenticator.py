@@ -13,10 +13,10 @@ from occi_bridge.identity import grants, pools, proxies
 from occi_bridge.identity.gridfiles import Bans, Mapping, Maps
 from occi_bridge.identity.signing_policy import SigningPolicies
 from occi_bridge.identity.voms_client import Verifier
-from wnodes_lrms import names
-from wnodes_lrms.config import Bridge, Grant
+from wnodes_lrms.config.load import Bridge, Grant
 from wnodes_lrms.errors import ConfigError, RejectedError, UnknownError
-from wnodes_lrms.tls import stamp, stamp_of
+from wnodes_lrms.tls import names
+from wnodes_lrms.tls.context import stamp, stamp_of
 
 _VERDICT = 300.0  # seconds that a verdict on a chain holds at most
 _VERDICTS = 10_000

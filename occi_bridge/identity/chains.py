@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from occi_bridge.identity.signing_policy import SigningPolicies
-from wnodes_lrms import names
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names
 
 _RSA, _EC, _DIGEST = 2048, 224, 224  # bits: the least
 _EDWARDS = (ed25519.Ed25519PublicKey, ed448.Ed448PublicKey)

@@ -6,8 +6,8 @@ FQANs are compared by segments, so that /vo/prod is not /vo/production.
 from collections.abc import Iterable, Sequence
 
 from occi_bridge.identity.fqans import fqan
-from wnodes_lrms.config import Grant
-from wnodes_lrms.oneline import normal
+from wnodes_lrms.config.load import Grant
+from wnodes_lrms.tls.oneline import normal
 
 
 def is_dn(pattern: str) -> bool:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from occi_bridge.identity import grants
 from wnodes_lrms.order import Account
-from wnodes_lrms.tls import stamp
+from wnodes_lrms.tls.context import stamp
 
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)"\s*(.*)')
 _BARE = re.compile(r"(\S+)\s*(.*)")

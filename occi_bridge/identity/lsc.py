@@ -11,8 +11,8 @@ from pathlib import Path
 from cryptography import x509
 
 from occi_bridge.identity.fqans import Host, Vo
-from wnodes_lrms import names, oneline
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names, oneline
 
 _NEXT = "------ NEXT CHAIN ------"
 

@@ -12,8 +12,8 @@ import re
 import string
 from pathlib import Path
 
-from wnodes_lrms import oneline
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.tls import oneline
 
 _PLAIN = frozenset(string.ascii_letters + string.digits)
 

@@ -12,8 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from occi_bridge.identity import attribute_certificate, chains, der
 from occi_bridge.identity.signing_policy import SigningPolicies
-from wnodes_lrms import names
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names
 
 _MOST = 8  # proxies in a chain
 _INHERIT_ALL = "1.3.6.1.5.5.7.21.1"  # RFC 3820, 3.8.2

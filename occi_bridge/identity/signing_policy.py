@@ -20,9 +20,9 @@ from typing import TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wnodes_lrms import oneline
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.tls import stamp_of
+from wnodes_lrms.tls import oneline
+from wnodes_lrms.tls.context import stamp_of
 
 _LINE = re.compile(r"""(\w+)\s+(\w+)\s+(?:'([^']*)'|"([^"]*)"|([^\s'"]+))\s*""")
 

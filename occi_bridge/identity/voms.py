@@ -20,8 +20,8 @@ from occi_bridge.identity.anchors import Anchors
 from occi_bridge.identity.attribute_certificate import AttributeCertificate, name_of
 from occi_bridge.identity.fqans import Fqan, Vo
 from occi_bridge.identity.signing_policy import SigningPolicies
-from wnodes_lrms import names
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names
 
 _AHEAD = 300.0  # seconds that a server's clock may be ahead of ours, as in libvomsapi
 _MOST = 200  # FQANs: of their longest, what fits into an answer

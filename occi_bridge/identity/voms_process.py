@@ -20,8 +20,8 @@ from dataclasses import asdict
 
 from occi_bridge.identity import sandbox
 from occi_bridge.identity.voms import Judge
-from wnodes_lrms import tls
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.tls import context
 
 LONGEST = 1 << 20  # bytes of a question
 DEADLINE = 3.0  # seconds for an answer; it usually takes milliseconds
@@ -37,7 +37,7 @@ def main() -> int:
     logging.disable()  # what is wrong with the folders of CAs is in the bridge's own log
     try:
         sandbox.become_nobody()
-        judge = Judge(voms_dir, ca_dir, crls=tls.has_crls(ca_dir))
+        judge = Judge(voms_dir, ca_dir, crls=context.has_crls(ca_dir))
         sandbox.read_only([voms_dir, ca_dir])
         sandbox.limit(_MEMORY)
     except (OSError, WnodesError) as error:

@@ -24,7 +24,7 @@ from occi_bridge.occi.schema import (
     RESOURCE_TPL,
     USERDATA,
 )
-from wnodes_lrms.config import Template
+from wnodes_lrms.config.load import Template
 
 _ADDRESS = r"[0-9.]{7,15}(/[0-9]{1,2})?"
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from occi_bridge.store import networks
 from occi_bridge.store.networks import Net
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
-from wnodes_lrms.config import Config, Grant, Template
+from wnodes_lrms.config.load import Config, Grant, Template
 from wnodes_lrms.errors import ConfigError
-from wnodes_lrms.tls import stamp_of
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image
+from wnodes_lrms.tls.context import stamp_of
 
 _LOOK = 2.0  # seconds between two looks at the catalogue
 _SMALLEST = Template(name="default", cores=1, memory=1024)  # of a site that names no size

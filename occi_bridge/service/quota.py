@@ -6,7 +6,7 @@ fills the database or makes each look at it slow.
 
 from dataclasses import dataclass, fields
 
-from wnodes_lrms.config import Grant
+from wnodes_lrms.config.load import Grant
 
 MIXINS = 64  # of a user's own
 TAGS = 64  # mixins that an entity has

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from occi_bridge.store.rows import Interface, Network
-from wnodes_lrms.config import CloudNetwork, Grant
+from wnodes_lrms.config.load import CloudNetwork, Grant
 from wnodes_lrms.order import Nic
 
 _OWN_PREFIX = "u-"  # a user's network, as the baits know it

@@ -22,7 +22,7 @@ from occi_bridge.web import routes
 from occi_bridge.web.cache import Cache
 from occi_bridge.web.ports import Authenticator, Service
 from occi_bridge.web.request import Call, NotAllowedError, accept
-from wnodes_lrms import crosssite
+from wnodes_lrms.tls import cross_site
 
 _HEADERS = 128 * 1024  # bytes; user data may come in a header
 _BODY = 512 * 1024  # bytes
@@ -129,7 +129,7 @@ def _foreign(scope: Scope) -> str | None:
     """What is to be said to a page of another site that makes a user's browser ask for this."""
     if scope["type"] != "http":
         return None
-    foreign = crosssite.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
+    foreign = cross_site.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
     if foreign:
         address = (scope.get("client") or ("",))[0]
         _log.warning('refused: address=%s status=403 reason="%s"', address, foreign)

@@ -27,10 +27,10 @@ from tests.chaos.truth import orphans
 from tests.chaos.walk import Walk
 from tests.e2e.conftest import CATALOGUE, IMAGE, USER, call
 from tests.e2e.occi import USERS, Cloud, Key
-from wnodes_lrms import config as configuration
-from wnodes_lrms import source
 from wnodes_lrms.cli.vm import ask_all
-from wnodes_lrms.config import Config
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config
+from wnodes_lrms.images import source
 
 _QUIET = 150.0  # seconds until nothing is left: a bait's grace time is one minute of them
 

@@ -10,8 +10,8 @@ from tests.chaos.stage import BatchJob, Stage
 from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
 from tests.e2e.conftest import CATALOGUE, GOOD, call
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Kind, State
 
 LEAVING = "leaving_debian_x86_64"  # an image that is taken out of the catalogue, and put back

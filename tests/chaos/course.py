@@ -17,7 +17,7 @@ from tests.chaos.stage import Stage
 from tests.chaos.walk import Walk
 from tests.e2e.conftest import call
 from tests.e2e.occi import USERS, Cloud, Key
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import Kind, State
 
 _AT_ONCE = {"batch": 3, "cloud": 3}  # walks; a cloud user has four machines

@@ -17,7 +17,7 @@ from uuid import UUID
 from contrib.site.box.layout import NODES
 from tests.chaos.site import Box
 from tests.e2e.conftest import call, wait_until
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 
 _MARK = "urn:wnodes-lrms:machine:1"
 _DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid>{metadata}

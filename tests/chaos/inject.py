@@ -13,7 +13,7 @@ from contrib.site.box.process import wait_until
 from tests.chaos.faults import HURT, SLOW, Fault
 from tests.chaos.site import Box, bait_of, end, stopped
 from tests.chaos.wire import Seen
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import State
 
 _AWAY = 1.0  # seconds that a killed daemon is down

@@ -107,7 +107,7 @@ class Box:
 
     def workers(self) -> list[int]:
         """The processes that hold the baits' DRMAA sessions."""
-        return list(self.having("wnodes_lrms.drmaa_worker"))
+        return list(self.having("wnodes_lrms.lrms.drmaa.worker"))
 
     @contextmanager
     def frozen(self, name: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ from tests.chaos.site import Box
 from tests.chaos.wire import At, Seen
 from tests.e2e.conftest import FINAL, IMAGE, USER, Job, call
 from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import State
 
 _HEALED = 60.0  # seconds after which what a machine has suffered has had its consequences

@@ -8,7 +8,7 @@ from tests.chaos.cgroups import left
 from tests.chaos.foreign import Foreign
 from tests.chaos.site import Box
 from tests.e2e.conftest import call
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 
 _NETWORKS = {f"box-{node}" for node in NODES}
 

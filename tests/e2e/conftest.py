@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.occi import USERS, Cloud, Key
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image
 
 USER = "griduser"
 IMAGE = "small_debian_x86_64"

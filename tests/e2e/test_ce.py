@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import CATALOGUE, GOOD, IMAGE, call, machines, wait_until
 from tests.e2e.occi import USERS
-from wnodes_lrms import catalogue
+from wnodes_lrms.images import catalogue
 
 URL = os.environ.get("WNODES_CE", "")
 ROOT = Path(os.environ["WNODES_SITE"])

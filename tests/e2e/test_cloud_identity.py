@@ -27,7 +27,7 @@ from tests.e2e.occi import (
     context,
     size,
 )
-from wnodes_lrms import config
+from wnodes_lrms.config import load as config
 
 ALICE = USERS / "alice"
 GRID = Grid(layout())

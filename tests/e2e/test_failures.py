@@ -17,8 +17,8 @@ from tests.e2e.conftest import (
     variant,
     wait_until,
 )
-from wnodes_lrms import catalogue, source
-from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.images import catalogue, source
+from wnodes_lrms.images.catalogue import Image, Part
 
 
 def held(job: Job, *words: str, restarts: int = 3) -> None:

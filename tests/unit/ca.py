@@ -28,8 +28,8 @@ from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.service.quota import Amount
 from occi_bridge.web import whoami
 from tests.unit.conftest import eventually
-from wnodes_lrms import https
-from wnodes_lrms.config import Bridge, Grant
+from wnodes_lrms.config.load import Bridge, Grant
+from wnodes_lrms.tls import server
 
 BASE = "/C=IT/O=Box"
 VO = "testvo"
@@ -105,9 +105,9 @@ class Service:
         self.grid = grid
         bridge = grid.bridge
         flags = {"proxies": True, "require": False} | options
-        sock = https.listener("127.0.0.1:0")
+        sock = server.listener("127.0.0.1:0")
         self.port = sock.getsockname()[1]
-        self.server = https.serve(
+        self.server = server.serve(
             app, "", bridge.certificate, bridge.key, bridge.ca_dir, sock=sock, **flags
         )
         self._thread = threading.Thread(target=self.server.run, daemon=True)
@@ -167,9 +167,9 @@ def grid() -> Iterator[Grid]:
 def service(grid: Grid, used: Amount | None = None) -> Iterator[Service]:
     """A service that has /whoami, with all that stands before it, and users who have so much."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(https, "_LOOK", 0.02)
+        patch.setattr(server, "_LOOK", 0.02)
         patch.setattr(authenticator, "_LOOK", 0.0)
-        logging.getLogger("wnodes_lrms.https").setLevel(logging.INFO)
+        logging.getLogger("wnodes_lrms.tls.server").setLevel(logging.INFO)
         amount = (lambda _user: used) if used else None
         app = Starlette(routes=[whoami.route(Authenticator(grid.bridge), amount)])
         service = Service(app, grid)

@@ -29,12 +29,13 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.reconciler import Hand
 from bait.reconcile.reconciler import Node as Machines
-from wnodes_lrms import catalogue, config
-from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image, Part
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.slurm.allocation import Slurm
 from wnodes_lrms.model import Allocation, Kind
-from wnodes_lrms.slurm import Slurm
 
 TAG = "small_linux_x86_64"
 # Loopback's, and of this process alone: other runs of these tests may go on at the same time.

@@ -94,7 +94,7 @@ sys.modules["drmaa.session"] = stand_in
 
 from drmaa import errors  # noqa: E402
 
-from wnodes_lrms import drmaa_worker  # noqa: E402
+from wnodes_lrms.lrms.drmaa import worker  # noqa: E402
 
-drmaa_worker._IDLE = float(os.environ.get("SGE_IDLE", "600"))  # type: ignore[assignment]
-drmaa_worker.main(sys.argv[1])
+worker._IDLE = float(os.environ.get("SGE_IDLE", "600"))  # type: ignore[assignment]
+worker.main(sys.argv[1])

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import TAG
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import ConfigError, RejectedError
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image, Part
 
 DISK = Part(source="https://example.org/a%20b.qcow2", sha256="0" * 64)
 FULL = Image(

@@ -16,10 +16,10 @@ import pytest
 from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.inventory import Sight, look, qemu_user
-from wnodes_lrms.catalogue import Part
-from wnodes_lrms.config import Config, Network
+from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
+from wnodes_lrms.images.catalogue import Part
 
 SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="tried as another user, so root is needed")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from wnodes_lrms import config
+from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import ConfigError
 
 GOOD = 'cluster = "box"\nlrms = "slurm"\n'

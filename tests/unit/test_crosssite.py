@@ -2,14 +2,14 @@
 
 import pytest
 
-from wnodes_lrms import crosssite
+from wnodes_lrms.tls import cross_site
 
 HOST = (b"host", b"cloud.example.org:11443")
 OWN = (b"origin", b"https://cloud.example.org:11443")
 
 
 def refused(*headers: tuple[bytes, bytes], method: str = "POST") -> str | None:
-    return crosssite.refusal(method, "https", headers)
+    return cross_site.refusal(method, "https", headers)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "post", "BREW"])

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wnodes_lrms import doctor, slurmchecks
+from wnodes_lrms import doctor
 from wnodes_lrms.cli import app
 from wnodes_lrms.doctor import Check, Status
+from wnodes_lrms.lrms.slurm import checks as slurmchecks
 
 CONFIG = """\
 Configuration data as of 2024-05-02T10:11:12

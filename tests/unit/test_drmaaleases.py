@@ -17,13 +17,14 @@ import pytest
 from tests.unit.conftest import NOBODY, eventually, needs_root
 from tests.unit.test_slurmleases import REQUEST as AN_HOUR
 from tests.unit.test_slurmleases import lease
-from wnodes_lrms import drmaaleases, drmaaworker
-from wnodes_lrms.drmaaleases import DrmaaLeases, Register
-from wnodes_lrms.drmaanative import native
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
-from wnodes_lrms.jobid import JobId, grammar
-from wnodes_lrms.lease import Lease, Request
-from wnodes_lrms.pbs import job_id
+from wnodes_lrms.lrms.drmaa import client
+from wnodes_lrms.lrms.drmaa import leases as drmaaleases
+from wnodes_lrms.lrms.drmaa.leases import DrmaaLeases, Register
+from wnodes_lrms.lrms.drmaa.native import native
+from wnodes_lrms.lrms.jobid import JobId, grammar
+from wnodes_lrms.lrms.lease import Lease, Request
+from wnodes_lrms.lrms.pbs import job_id
 
 pytestmark = pytest.mark.integration
 
@@ -133,7 +134,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
     for each in folder.parents[:4]:
         each.chmod(each.stat().st_mode | 0o055)
     folder.chmod(0o777)
-    monkeypatch.setattr(drmaaworker, "_PROGRAM", (sys.executable, str(STAND_IN)))
+    monkeypatch.setattr(client, "_PROGRAM", (sys.executable, str(STAND_IN)))
     monkeypatch.setattr(drmaaleases, "_DEADLINE", 3.0)
     monkeypatch.setattr(drmaaleases, "_SUBMISSION", 3.0)
     monkeypatch.setattr(drmaaleases, "_LATE", 0.2)

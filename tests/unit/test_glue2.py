@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from wnodes_lrms import catalogue, glue2
-from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.cli import app
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.images import catalogue, glue2
+from wnodes_lrms.images.catalogue import Image, Part
 
 TAGS = ("small_debian_x86_64", "a.b-c_d_e")
 SERVICE = "GLUE2ServiceID=urn:ogf:ComputingService:ce.example,GLUE2GroupID=resource,o=glue"

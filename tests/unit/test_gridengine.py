@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import NOBODY
-from wnodes_lrms import gridenginechecks
-from wnodes_lrms.config import Default
+from wnodes_lrms.config.load import Default
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.gridengine import (
+from wnodes_lrms.lrms.gridengine import checks
+from wnodes_lrms.lrms.gridengine.allocation import (
     GridEngine,
     Job,
     Memory,
@@ -184,12 +184,12 @@ def test_the_queues_of_a_host() -> None:
 
 
 def test_the_doctor_sees() -> None:
-    assert gridenginechecks.memory(recorded("complexes")).status is Status.OK
-    assert gridenginechecks.memory("").status is Status.FAULT
-    assert gridenginechecks.offers("hv1", recorded("hosts")).status is Status.OK
-    assert gridenginechecks.offers("hv3", recorded("hosts")).status is Status.FAULT
+    assert checks.memory(recorded("complexes")).status is Status.OK
+    assert checks.memory("").status is Status.FAULT
+    assert checks.offers("hv1", recorded("hosts")).status is Status.OK
+    assert checks.offers("hv3", recorded("hosts")).status is Status.FAULT
     states = parse_queues(recorded("queues.listing"))
-    check = gridenginechecks.queues("hv1", states)
+    check = checks.queues("hv1", states)
     assert check.status is Status.WARNING
     assert "grid@hv1 (d)" in check.seen
 

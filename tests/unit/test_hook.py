@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import hookfiles, resources
+from wnodes_lrms import resources
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.slurm.hookplan import Site
+from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
 from wnodes_lrms.policy import Policy
-from wnodes_lrms.slurmhooks import Site
-from wnodes_lrms.slurmsite import SlurmHooks
 
 pytestmark = pytest.mark.integration
 

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import hookfiles, resources, slurmconf
+from wnodes_lrms import resources
 from wnodes_lrms.errors import ConfigError, RejectedError
-from wnodes_lrms.hookset import is_ours
-from wnodes_lrms.luapolicy import quote
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.hookset import is_ours
+from wnodes_lrms.lrms.slurm import conf as slurmconf
+from wnodes_lrms.lrms.slurm.hookplan import COPIED, Site
+from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.luapolicy import quote
 from wnodes_lrms.policy import Policy
-from wnodes_lrms.slurmhooks import COPIED, Site
-from wnodes_lrms.slurmsite import SlurmHooks
 
 TAG = "small_linux_x86_64"
 POLICY = Policy([TAG])

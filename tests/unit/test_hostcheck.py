@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from occi_bridge.checks import checks
 from tests.unit import ca
-from wnodes_lrms.config import Bridge
+from wnodes_lrms.config.load import Bridge
 from wnodes_lrms.doctor import Status
 
 grid = ca.grid

@@ -11,8 +11,10 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from wnodes_lrms import openpbs, slurm, torque
-from wnodes_lrms.gridengine import parse_job
+from wnodes_lrms.lrms.gridengine.allocation import parse_job
+from wnodes_lrms.lrms.openpbs import allocation
+from wnodes_lrms.lrms.slurm import allocation as slurm
+from wnodes_lrms.lrms.torque import allocation as torque
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parent / "data"
@@ -106,7 +108,7 @@ def test_openpbs(text: str) -> None:
         named = listing
         for name in ("Job_Name", "comment", "Variable_List", "Output_Path", "Error_Path"):
             named = put(named, f"    {name} = .*", f"    {name} = x{said}")
-        found = openpbs.attributes(named)["25.pbsbox"]
+        found = allocation.attributes(named)["25.pbsbox"]
         return {name: found[name] for name in ("euser", "egroup", "exec_vnode", "job_state")}
 
     assert read(text) == read("x")

@@ -1,4 +1,4 @@
-"""https.py and tls.py over real connections: what a client can hold, and files that change."""
+"""Over real connections: what a client can hold, and files that change."""
 
 import contextlib
 import http.client
@@ -24,8 +24,9 @@ from contrib.site.box.ca import Authority, Credential, proxy
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
-from wnodes_lrms import canames, https, names, tls
 from wnodes_lrms.errors import ConfigError, WnodesError
+from wnodes_lrms.tls import ca_names, names, server
+from wnodes_lrms.tls import context as tls
 
 DAY = 86400.0
 common, grid = ca.common, ca.grid
@@ -37,7 +38,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         return
-    chain = scope["extensions"][https.CHAIN]
+    chain = scope["extensions"][server.CHAIN]
     told = {"names": [names.dn_of(each) for each in chain], "address": scope["client"][0]}
     body = json.dumps(told).encode() if scope["path"] != "/large" else bytes(64 << 20)
     length = str(len(body)).encode()
@@ -205,12 +206,12 @@ CALLBACKS = (
 def test_no_fault_leaves_a_connection_half_alive(
     service: Service, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made: list[https.Protocol] = []
-    where = tls.Context if name == "chain" else https.Protocol
+    made: list[server.Protocol] = []
+    where = tls.Context if name == "chain" else server.Protocol
     whole = getattr(where, name)
-    begun = https.Protocol.__init__
+    begun = server.Protocol.__init__
 
-    def begin(self: https.Protocol, *args: Any) -> None:
+    def begin(self: server.Protocol, *args: Any) -> None:
         begun(self, *args)
         made.append(self)
 
@@ -218,7 +219,7 @@ def test_no_fault_leaves_a_connection_half_alive(
         whole(self, *args)
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(https.Protocol, "__init__", begin)
+    monkeypatch.setattr(server.Protocol, "__init__", begin)
     monkeypatch.setattr(where, name, broken)
     with raw(service, service.grid.alice) as link, contextlib.suppress(OSError):
         link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
@@ -259,7 +260,7 @@ def test_the_address_is_the_peers(service: Service) -> None:
 def test_silent_clients_hold_nobody_up_and_are_dropped(
     common: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https, "_HANDSHAKE", 0.3)
+    monkeypatch.setattr(server, "_HANDSHAKE", 0.3)
     with serving(common) as service, contextlib.ExitStack() as stack:
         silent = [socket.create_connection(("127.0.0.1", service.port), 5) for _ in range(100)]
         for number, each in enumerate(silent):
@@ -286,7 +287,7 @@ def test_more_connections_than_it_has_room_for_are_closed_at_once(common: Grid) 
 def test_a_request_that_does_not_come_is_not_waited_for(
     common: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https, "_REQUEST", 0.2)
+    monkeypatch.setattr(server, "_REQUEST", 0.2)
     begun = (b"", b"GET / HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
     with serving(common) as service:
         links = [raw(service) for _ in begun]
@@ -301,7 +302,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(
 def test_an_answer_that_is_not_taken_is_dropped(
     common: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https, "_UNREAD", 0.3)
+    monkeypatch.setattr(server, "_UNREAD", 0.3)
     with serving(common) as service, raw(service) as link:
         link.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
         eventually(lambda: service.server.server_state.connections)
@@ -309,7 +310,7 @@ def test_an_answer_that_is_not_taken_is_dropped(
 
 
 def test_heads_that_are_too_large(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(https, "_HEAD", 5000)
+    monkeypatch.setattr(server, "_HEAD", 5000)
     for head in (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 6000 + b"\r\n\r\n", b"G" * 6000):
         with raw(service) as link:
             link.sendall(head)
@@ -356,7 +357,7 @@ def test_it_ends_at_once_whoever_is_connected(common: Grid) -> None:
 def test_several_servers_share_a_socket(common: Grid) -> None:
     with serving(common) as first:
         shared = first.server._sock.dup()
-        second = https.serve(
+        second = server.serve(
             app, "", *_own(common), common.bridge.ca_dir, proxies=True, require=False, sock=shared
         )
         assert second._sock.getsockname() == first.server._sock.getsockname()
@@ -377,7 +378,7 @@ def refused(service: Service, credential: Credential) -> bool:
 def test_a_new_crl_holds_at_once_also_for_who_is_connected(
     grid: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(https, "_LOOK", 0.02)
+    monkeypatch.setattr(server, "_LOOK", 0.02)
     with serving(grid) as service, contextlib.closing(service.connect(grid.alice)) as kept:
         kept.request("GET", "/")
         assert kept.getresponse().read()
@@ -403,7 +404,7 @@ def named(service: Service, version: str) -> set[str]:
 def test_clients_are_told_whose_certificates_serve(
     grid: Grid, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    monkeypatch.setattr(https, "_LOOK", 0.02)
+    monkeypatch.setattr(server, "_LOOK", 0.02)
     first = {"CN=Box CA,O=Box,C=IT"}
     with serving(grid) as service:
         assert named(service, version) == first
@@ -418,19 +419,19 @@ def test_clients_are_told_whose_certificates_serve(
 def test_as_many_names_of_cas_as_all_clients_take(
     grid: Grid, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [own] = canames.names(str(grid.certificates))
+    [own] = ca_names.names(str(grid.certificates))
     (grid.certificates / "00000000.0").write_text("nonsense")
     (grid.certificates / "00000001.0").symlink_to("nowhere")
-    assert canames.names(str(grid.certificates)) == [own]
-    monkeypatch.setattr(canames, "_MOST", len(own))
-    assert canames.names(str(grid.certificates)) == []
+    assert ca_names.names(str(grid.certificates)) == [own]
+    monkeypatch.setattr(ca_names, "_MOST", len(own))
+    assert ca_names.names(str(grid.certificates)) == []
     assert "clients are not told them" in caplog.text
 
 
 def test_a_new_host_certificate_is_taken_and_a_broken_one_is_not(
     grid: Grid, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(https, "_LOOK", 0.02)
+    monkeypatch.setattr(server, "_LOOK", 0.02)
 
     def serial(service: Service) -> int:
         with raw(service) as link:
@@ -493,21 +494,21 @@ def test_own_files_that_can_not_be_used(grid: Grid) -> None:
 
 
 def test_an_address_that_can_not_be_had(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(https, "_LETTING_GO", 0.3)
+    monkeypatch.setattr(server, "_LETTING_GO", 0.3)
     for listen, said in (
         (f"127.0.0.1:{service.port}", "Address already in use"),
         ("127.0.0.1:99999", "port must be 0-65535"),
         ("192.0.2.1:1", "Cannot assign requested address"),
     ):
         with pytest.raises(WnodesError, match=said) as caught:
-            https.listener(listen)
+            server.listener(listen)
         assert listen in str(caught.value)
-    with contextlib.closing(https.listener("[::1]:0")) as sock:
+    with contextlib.closing(server.listener("[::1]:0")) as sock:
         assert sock.family == socket.AF_INET6
 
 
 def test_an_address_that_is_just_being_freed() -> None:
-    old = https.listener("127.0.0.1:0")
+    old = server.listener("127.0.0.1:0")
     listen = f"127.0.0.1:{old.getsockname()[1]}"
     threading.Timer(0.3, old.close).start()
-    https.listener(listen).close()
+    server.listener(listen).close()

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bait.checks import files
-from wnodes_lrms import catalogue, source
 from wnodes_lrms.cli import app
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.images import catalogue, source
 
 TAG = "small_linux_x86_64"
 DATA = b"a disk"

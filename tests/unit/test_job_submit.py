@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from wnodes_lrms import hookfiles
-from wnodes_lrms.lease import carries_leases
-from wnodes_lrms.luapolicy import quote
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.lease import carries_leases
+from wnodes_lrms.lrms.slurm.hookplan import Site
+from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.luapolicy import quote
 from wnodes_lrms.policy import Policy, may_use
-from wnodes_lrms.slurmhooks import Site
-from wnodes_lrms.slurmsite import SlurmHooks
 
 pytestmark = pytest.mark.integration
 

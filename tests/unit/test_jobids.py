@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.conftest import NOBODY
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.users import check_owner
 
 GOOD = {

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import needs_root, settings
-from wnodes_lrms import config
-from wnodes_lrms.drmaaleases import DrmaaLeases
+from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import ConfigError, RejectedError
-from wnodes_lrms.lease import account_of, carries_leases
-from wnodes_lrms.lrms import leases_of
+from wnodes_lrms.lrms.drmaa.leases import DrmaaLeases
+from wnodes_lrms.lrms.lease import account_of, carries_leases
+from wnodes_lrms.lrms.slurm.leases import SlurmLeases
+from wnodes_lrms.lrms.systems import leases_of
 from wnodes_lrms.run import identity, run_as
-from wnodes_lrms.slurmleases import SlurmLeases
 
 NOBODY = pwd.getpwnam("nobody")
 

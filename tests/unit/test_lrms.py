@@ -5,9 +5,9 @@ from typing import get_args
 import pytest
 
 from hooks import batch
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
-from wnodes_lrms.lrms import SYSTEMS, leases_of
+from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
 from wnodes_lrms.policy import Policy
 
 NAMES = get_args(Config.model_fields["lrms"].annotation)

@@ -9,8 +9,8 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from contrib.site.box.ca import proxy
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid
-from wnodes_lrms import names, oneline
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names, oneline
 
 common = ca.common
 CN = NameOID.COMMON_NAME

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.unit import ca
 from tests.unit.ca import Grid
-from wnodes_lrms import names, oneline
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls import names, oneline
 
 common = ca.common
 RENE = "/C=IT/O=Box/CN=Ren\\xC3\\xA9 M"

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import openpbs
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.model import Allocation
-from wnodes_lrms.openpbs import (
+from wnodes_lrms.lrms.openpbs import allocation as openpbs
+from wnodes_lrms.lrms.openpbs.allocation import (
     OpenPBS,
     attributes,
     parse_allocation,
@@ -19,7 +18,8 @@ from wnodes_lrms.openpbs import (
     parse_place,
     parse_size,
 )
-from wnodes_lrms.pbs import is_gone
+from wnodes_lrms.lrms.pbs import is_gone
+from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parent / "data" / "openpbs-23.06"
 NODE = "pbsbox"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import openpbschecks, openpbshooks, openpbssite
 from wnodes_lrms.doctor import Check, Status
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.hookset import Site, is_ours
-from wnodes_lrms.openpbs import parse_node
-from wnodes_lrms.openpbshooks import COPIED, Present
+from wnodes_lrms.lrms.hookset import Site, is_ours
+from wnodes_lrms.lrms.openpbs import checks, hookplan, hooks
+from wnodes_lrms.lrms.openpbs.allocation import parse_node
+from wnodes_lrms.lrms.openpbs.hookplan import COPIED, Present
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
 
@@ -29,11 +29,11 @@ def recorded(name: str) -> str:
 
 def complete() -> Present:
     """A server that has all, by its own words."""
-    bare = openpbshooks.plan(SITE, POLICY, Present(), FILES)
+    bare = hookplan.plan(SITE, POLICY, Present(), FILES)
     content = {file.path.name: file.content for file in bare.files}
     return Present(
-        resources=openpbshooks.parse_print(recorded("server.qmgr")),
-        hook=openpbshooks.parse_hooks(recorded("hooks.qmgr")),
+        resources=hookplan.parse_print(recorded("server.qmgr")),
+        hook=hookplan.parse_hooks(recorded("hooks.qmgr")),
         code=content["openpbs.py"] + b"\n",  # as qmgr's export ends
         config=content["openpbs.json"] + b"\n",
         nodes=True,
@@ -41,7 +41,7 @@ def complete() -> Present:
 
 
 def lines(now: Present | None) -> tuple[str, ...]:
-    return openpbshooks.plan(SITE, POLICY, now, FILES).lines
+    return hookplan.plan(SITE, POLICY, now, FILES).lines
 
 
 def test_what_a_bare_server_lacks() -> None:
@@ -83,7 +83,7 @@ def test_each_difference_is_named() -> None:
 
 
 def test_the_files_are_ours_and_tell_the_hook_what_it_needs() -> None:
-    files = {file.path: file for file in openpbshooks.plan(SITE, POLICY, None, FILES).files}
+    files = {file.path: file for file in hookplan.plan(SITE, POLICY, None, FILES).files}
     assert all(is_ours(file.content) for file in files.values())
     config = json.loads(files[Path("/libexec/openpbs.json")].content)
     for name in ("starter", "lease", "policy"):
@@ -94,23 +94,23 @@ def test_the_files_are_ours_and_tell_the_hook_what_it_needs() -> None:
 
 
 def test_the_hook_goes_before_its_files() -> None:
-    assert openpbshooks.take_back(complete()) == ["delete hook wnodes"]
-    assert openpbshooks.take_back(replace(complete(), hook=None)) == []
+    assert hookplan.take_back(complete()) == ["delete hook wnodes"]
+    assert hookplan.take_back(replace(complete(), hook=None)) == []
 
 
 def test_long_values_of_qmgr_are_joined() -> None:
     text = (
         "Hook wnodes\n    event = queuejob,\n\tmovejob\n    enabled = true\n\nHook x\n    a = b\n"
     )
-    assert openpbshooks.parse_hooks(text) == {"event": "queuejob,movejob", "enabled": "true"}
-    assert openpbshooks.parse_hooks("Hook x\n    a = b\n") is None
+    assert hookplan.parse_hooks(text) == {"event": "queuejob,movejob", "enabled": "true"}
+    assert hookplan.parse_hooks("Hook x\n    a = b\n") is None
 
 
 def test_hooks_are_read_on_the_servers_host_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openpbssite, "run", lambda *_a, **_k: recorded("server.qstat"))
-    assert openpbssite.server()["server_host"] == "pbsbox"
+    monkeypatch.setattr(hooks, "run", lambda *_a, **_k: recorded("server.qstat"))
+    assert hooks.server()["server_host"] == "pbsbox"
     monkeypatch.setattr(socket, "gethostname", lambda: "hv7.site.org")
-    assert openpbssite.present() is None
+    assert hooks.present() is None
 
 
 def test_a_server_that_has_no_nodes_yet_is_one(
@@ -125,10 +125,10 @@ def test_a_server_that_has_no_nodes_yet_is_one(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(socket, "gethostname", lambda: "pbsbox")
-    assert openpbssite.present() == Present()
+    assert hooks.present() == Present()
     (tmp_path / "pbsnodes").write_text("#!/bin/sh\necho 'pbsnodes: cannot connect' >&2; exit 1\n")
     with pytest.raises(UnknownError, match="cannot connect"):
-        openpbssite.present()
+        hooks.present()
 
 
 def status(check: Check) -> Status:
@@ -138,18 +138,18 @@ def status(check: Check) -> Status:
 
 def test_the_doctor_on_the_servers_resources_and_hook() -> None:
     now, code = complete(), FILES["openpbs.py"]
-    assert [status(check) for check in openpbschecks.resources(now)] == [Status.OK] * 3
-    assert status(openpbschecks.hook(now, code)) is Status.OK
-    assert status(openpbschecks.hook(now, b"# newer")) is Status.FAULT
-    assert status(openpbschecks.hook(replace(now, hook=None), code)) is Status.FAULT
+    assert [status(check) for check in checks.resources(now)] == [Status.OK] * 3
+    assert status(checks.hook(now, code)) is Status.OK
+    assert status(checks.hook(now, b"# newer")) is Status.FAULT
+    assert status(checks.hook(replace(now, hook=None), code)) is Status.FAULT
     off = dict(now.hook or {}) | {"enabled": "false"}
-    assert status(openpbschecks.hook(replace(now, hook=off), code)) is Status.FAULT
-    assert [status(check) for check in openpbschecks.resources(Present())] == [Status.FAULT] * 3
+    assert status(checks.hook(replace(now, hook=off), code)) is Status.FAULT
+    assert [status(check) for check in checks.resources(Present())] == [Status.FAULT] * 3
 
 
 def test_the_doctor_on_history() -> None:
-    assert status(openpbschecks.history({"job_history_enable": "True"})) is Status.OK
-    assert status(openpbschecks.history({})) is Status.FAULT
+    assert status(checks.history({"job_history_enable": "True"})) is Status.OK
+    assert status(checks.history({})) is Status.FAULT
 
 
 @pytest.mark.parametrize(
@@ -163,12 +163,12 @@ def test_the_doctor_on_history() -> None:
 )
 def test_the_doctor_on_a_node(name: str, seen: Status, remedy: str) -> None:
     said = parse_node("pbsbox", recorded(f"{name}.node"))
-    marked, state = openpbschecks.node("pbsbox", said)
+    marked, state = checks.node("pbsbox", said)
     assert status(marked) is Status.OK
     assert status(state) is seen
     assert remedy in state.remedy
     del said["resources_available.wnodes"]
-    assert status(next(iter(openpbschecks.node("pbsbox", said)))) is Status.FAULT
+    assert status(next(iter(checks.node("pbsbox", said)))) is Status.FAULT
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_the_doctor_on_a_node(name: str, seen: Status, remedy: str) -> None:
     ],
 )
 def test_the_doctor_on_the_rights_of_a_node(host: str, managers: str, seen: Status) -> None:
-    check = openpbschecks.rights("hv1", {"server_host": host, "managers": managers})
+    check = checks.rights("hv1", {"server_host": host, "managers": managers})
     assert status(check) is seen
 
 
 def test_the_doctor_on_a_classic_epilogue(tmp_path: Path) -> None:
     path = tmp_path / "epilogue"
-    assert status(openpbschecks.classic(path)) is Status.OK
+    assert status(checks.classic(path)) is Status.OK
     path.touch()
-    assert status(openpbschecks.classic(path)) is Status.WARNING
+    assert status(checks.classic(path)) is Status.WARNING

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.jobid import JobId
-from wnodes_lrms.model import Allocation
-from wnodes_lrms.slurm import (
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.slurm.allocation import (
     SQUEUE_FORMAT,
     Slurm,
     block_map,
@@ -20,6 +19,7 @@ from wnodes_lrms.slurm import (
     parse_place,
     read_block_map,
 )
+from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parent / "data" / "slurm-22.05"
 NOBODY = 65534

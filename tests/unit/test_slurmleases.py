@@ -14,9 +14,8 @@ import pytest
 
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.lease import Lease, Request
-from wnodes_lrms.run import Ended
-from wnodes_lrms.slurmleases import (
+from wnodes_lrms.lrms.lease import Lease, Request
+from wnodes_lrms.lrms.slurm.leases import (
     _COLUMNS,
     SlurmLeases,
     check_cancelled,
@@ -24,6 +23,7 @@ from wnodes_lrms.slurmleases import (
     parse_submitted,
     submission,
 )
+from wnodes_lrms.run import Ended
 
 DATA = Path(__file__).parent / "data" / "slurm-22.05"
 LISTING = (DATA / "leases.squeue").read_bytes().decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""source.py against a real web server, and against none."""
+"""images/source.py against a real web server, and against none."""
 
 import gzip
 import hashlib
@@ -10,8 +10,8 @@ import pytest
 
 from bait.checks import files
 from tests.unit.conftest import Web
-from wnodes_lrms import source
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.images import source
 
 DATA = bytes(range(256)) * 8192  # 2 MiB
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms.config import Default
+from wnodes_lrms.config.load import Default
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.jobid import JobId
-from wnodes_lrms.model import Allocation
-from wnodes_lrms.torque import (
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.torque.allocation import (
     Torque,
     parse_allocation,
     parse_hosts,
@@ -19,6 +18,7 @@ from wnodes_lrms.torque import (
     parse_size,
     records,
 )
+from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parent / "data/torque-6.1.3"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.doctor import Status
-from wnodes_lrms.torque import parse_node
-from wnodes_lrms.torquechecks import node, operator
+from wnodes_lrms.lrms.torque.allocation import parse_node
+from wnodes_lrms.lrms.torque.checks import node, operator
 
 DATA = Path(__file__).parent / "data/torque-6.1.3"
 SETTINGS = "create queue batch\nset server acl_hosts = tqhost\nset server {} = {}\n"

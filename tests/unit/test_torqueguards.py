@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import hookfiles
-from wnodes_lrms.config import Default
-from wnodes_lrms.hookset import is_ours
+from wnodes_lrms.config.load import Default
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.hookset import is_ours
+from wnodes_lrms.lrms.torque.hookplan import COPIED, Present, Site, TorqueHooks, plan, take_back
 from wnodes_lrms.policy import Policy
-from wnodes_lrms.torquehooks import COPIED, Present, Site, TorqueHooks, plan, take_back
 
 pytestmark = pytest.mark.integration
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from wnodes_lrms.accounting import differences, spent
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
 from wnodes_lrms.cli.vm import ask_all, load
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.lrms import SYSTEMS
-from wnodes_lrms.reconcile import differences, spent
+from wnodes_lrms.lrms.systems import SYSTEMS
 
 app = typer.Typer(help="The wallclock of this node's machines.", no_args_is_help=True)
 Since = Annotated[

@@ -2,8 +2,8 @@
 
 import typer
 
-from wnodes_lrms import config as configuration
 from wnodes_lrms.cli.out import ConfigFile, line
+from wnodes_lrms.config import load as configuration
 
 app = typer.Typer(help="The configuration file.", no_args_is_help=True)
 

@@ -12,14 +12,15 @@ from typing import Annotated
 
 import typer
 
-from wnodes_lrms import config as configuration
-from wnodes_lrms import control, doctor, hookfiles
+from wnodes_lrms import control, doctor
 from wnodes_lrms.cli.hooks import hooks_of
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, progress
-from wnodes_lrms.config import Config
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, Status
 from wnodes_lrms.errors import ConfigError, RejectedError, WnodesError
-from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.run import run
 
 _BAIT = 10.0  # seconds that the bait gets to answer

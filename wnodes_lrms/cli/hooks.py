@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from wnodes_lrms import catalogue, hookfiles
-from wnodes_lrms import config as configuration
 from wnodes_lrms.cli.out import ConfigFile, error, line
-from wnodes_lrms.config import Config
-from wnodes_lrms.hookset import Hooks
-from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.hookset import Hooks
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.policy import Policy
 
 app = typer.Typer(help="Hooks in the batch system.", no_args_is_help=True)

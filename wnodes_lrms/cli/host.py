@@ -11,7 +11,7 @@ import typer
 from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
 from wnodes_lrms.cli.vm import load
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 app = typer.Typer(help="This node as a whole.", no_args_is_help=True)

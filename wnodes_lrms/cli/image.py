@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from wnodes_lrms import catalogue, glue2, hookfiles, source
-from wnodes_lrms import config as configuration
-from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.cli.hooks import hooks_of
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, progress
-from wnodes_lrms.config import Config
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
+from wnodes_lrms.images import catalogue, glue2, source
+from wnodes_lrms.images.catalogue import Image, Part
+from wnodes_lrms.lrms import hookfiles
 
 app = typer.Typer(help="The catalogue of images.", no_args_is_help=True)
 Tag = Annotated[str, typer.Argument(help="<name>_<os>_<arch>", metavar="TAG")]

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from wnodes_lrms import config as configuration
 from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, utc
-from wnodes_lrms.config import Config
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.model import Kind, State
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.e2e.conftest import NODES, USER, Submit, call, machines, wait_until
 from tests.e2e.occi import Cloud, Key
-from wnodes_lrms import config as configuration
+from wnodes_lrms.config import load as configuration
 
 SITE = Path(os.environ["WNODES_SITE"])
 # What others may read, each with its reason; see docs/security.md, "Files".

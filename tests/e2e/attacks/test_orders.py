@@ -16,9 +16,9 @@ from starlette.routing import Route
 from tests.e2e.conftest import Daemons, call, leases, machines, the_lease, wait_until
 from tests.e2e.occi import Cloud, Key
 from tests.e2e.orders import an_order, bait, give, lease, of, signed, unwrapped
-from wnodes_lrms import config
-from wnodes_lrms.https import serve
+from wnodes_lrms.config import load as config
 from wnodes_lrms.order import LEASE_NAME
+from wnodes_lrms.tls.server import serve
 
 PASSWORD = b"the-password-of-alice"
 SECRET = b"#!/bin/sh\n: " + PASSWORD + b"\n"

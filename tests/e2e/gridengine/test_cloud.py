@@ -24,7 +24,7 @@ def workers() -> list[int]:
             ours = site in (entry / "environ").read_bytes()
         except OSError:
             continue
-        if b"wnodes_lrms.drmaa_worker" in words and ours:
+        if b"wnodes_lrms.lrms.drmaa.worker" in words and ours:
             found.append(int(entry.name))
     return found
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.e2e.conftest import CATALOGUE, GOOD, IMAGE, USER, Daemons, call, variant, wait_until
 from tests.e2e.gridengine.conftest import Job, Submit, queues, refused
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image, Part
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image, Part
 
 
 def the_queues_take_other_jobs(submit: Submit) -> None:

@@ -20,9 +20,9 @@ from bait.cloud.controller import Cloud
 from bait.hypervisor.domains import Domain, Hypervisor
 from bait.ledger.ledger import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
-from wnodes_lrms.config import Offer
+from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order, sign
 

@@ -8,7 +8,7 @@ from bait.frontend.retry import again
 from bait.ledger.ledger import Row
 from tests.unit.conftest import NOBODY, Bait, Batch, Node, needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root

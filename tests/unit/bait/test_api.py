@@ -31,7 +31,7 @@ from bait import metrics
 from bait.frontend import https
 from bait.frontend import machines as apimachines
 from tests.unit.conftest import settings
-from wnodes_lrms import config
+from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -39,9 +39,9 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.https import CHAIN
-from wnodes_lrms.lease import Lease, Request
+from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.order import Nic, Order, sign
+from wnodes_lrms.tls.server import CHAIN
 
 MACHINE, VOLUME, NIC, LEASE = (str(uuid.UUID(int=number)) for number in range(1, 5))
 BRIDGE = "/DC=org/O=Box/CN=bridge"

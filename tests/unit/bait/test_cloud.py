@@ -38,8 +38,7 @@ from tests.unit.conftest import (
     put,
     ripen,
 )
-from wnodes_lrms import catalogue
-from wnodes_lrms.config import Allow, Cloud
+from wnodes_lrms.config.load import Allow, Cloud
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -47,7 +46,8 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order, sign
 

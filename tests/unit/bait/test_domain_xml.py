@@ -15,8 +15,8 @@ from bait.hypervisor.domains import MARK, Hypervisor
 from bait.machine.builder import Blueprint, Builder, Drive, owner_of, paths
 from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
-from wnodes_lrms.catalogue import Image, Part
-from wnodes_lrms.config import Bait, Cloud, Images, Offer
+from wnodes_lrms.config.load import Bait, Cloud, Images, Offer
+from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.model import machine_id
 from wnodes_lrms.resources import folder
 

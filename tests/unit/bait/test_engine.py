@@ -40,9 +40,8 @@ from tests.unit.conftest import (
     ripen,
     settings,
 )
-from wnodes_lrms import catalogue, config
-from wnodes_lrms.catalogue import Part
-from wnodes_lrms.config import Allow
+from wnodes_lrms.config import load as config
+from wnodes_lrms.config.load import Allow
 from wnodes_lrms.errors import (
     CancelledError,
     NotListedError,
@@ -50,7 +49,9 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Part
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22

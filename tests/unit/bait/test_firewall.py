@@ -24,7 +24,7 @@ from bait.network.firewall import Firewall
 from tests.frames import BROADCAST, advertisement, arp, frame, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import needs_root
-from wnodes_lrms.config import Bait, Cloud, Config, Network, Offer
+from wnodes_lrms.config.load import Bait, Cloud, Config, Network, Offer
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic

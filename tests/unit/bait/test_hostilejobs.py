@@ -16,7 +16,7 @@ import pytest
 
 from tests.unit.bait.test_server import Door
 from tests.unit.conftest import NOBODY, TAG, Node, eventually, needs_root
-from wnodes_lrms.lrms import SYSTEMS
+from wnodes_lrms.lrms.systems import SYSTEMS
 
 pytestmark = [needs_root, pytest.mark.integration]
 

@@ -14,7 +14,7 @@ from bait.hypervisor import domains, inventory
 from bait.hypervisor.domains import MARK, Domain, Hypervisor, _cards, _with
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
-from wnodes_lrms.config import Network
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import machine_id
 

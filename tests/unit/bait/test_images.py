@@ -13,9 +13,9 @@ import pytest
 
 from bait.machine.images import Cache, free_mib, refuse_references
 from tests.unit.conftest import NOBODY, TAG, Web, eventually, needs_root, part_of
-from wnodes_lrms import source
-from wnodes_lrms.catalogue import Image, Part
 from wnodes_lrms.errors import CancelledError, WnodesError
+from wnodes_lrms.images import source
+from wnodes_lrms.images.catalogue import Image, Part
 
 MIB = 1 << 20
 

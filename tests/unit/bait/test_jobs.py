@@ -11,7 +11,7 @@ import pytest
 from bait.reconcile.jobs import PAUSE, Jobs, Shared, Turns
 from tests.unit.conftest import NOBODY, Batch
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError
-from wnodes_lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 
 UID = NOBODY.pw_uid

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from bait.cloud.offers import vet
-from wnodes_lrms.config import Offer
+from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic
 

@@ -20,7 +20,7 @@ from bait.ledger.usage import Clock, Subject, Usage, follow, stop, usages
 from tests.unit.bait.apelrecords import records
 from tests.unit.bait.conftest import an_order
 from tests.unit.bait.test_apel import ENDED, RUNS
-from wnodes_lrms.config import Config
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind, State
 

@@ -13,8 +13,8 @@ from pytest_mock import MockerFixture
 
 from tests.unit.bait.conftest import MACHINE, Site, an_order
 from tests.unit.conftest import NOBODY, eventually, needs_root, put
-from wnodes_lrms import catalogue
 from wnodes_lrms.errors import ConflictError
+from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import State
 
 pytestmark = needs_root

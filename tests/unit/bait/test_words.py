@@ -13,9 +13,9 @@ from bait.machine.images import refuse_references
 from tests.unit.bait.test_hypervisor import NOWHERE, URI, xml
 from tests.unit.bait.test_images import image, qemu_img
 from tests.unit.conftest import part_of
-from wnodes_lrms import refusals
-from wnodes_lrms.config import Network
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.lrms import refusals
 from wnodes_lrms.run import run
 
 

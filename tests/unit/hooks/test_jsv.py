@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms.config import Allow, Default
-from wnodes_lrms.gridenginehooks import policy_file
-from wnodes_lrms.hookset import Site
+from wnodes_lrms.config.load import Allow, Default
+from wnodes_lrms.lrms.gridengine.hookplan import policy_file
+from wnodes_lrms.lrms.hookset import Site
 from wnodes_lrms.policy import Policy
 
 pytestmark = pytest.mark.integration

@@ -22,7 +22,7 @@ import pytest
 from hooks.guestlink import FORWARDED
 from hooks.starter import ENDS
 from tests.unit.conftest import eventually
-from wnodes_lrms.hookset import STARTER_FILES
+from wnodes_lrms.lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
 
 pytestmark = pytest.mark.integration

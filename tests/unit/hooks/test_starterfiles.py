@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms import gridenginehooks, openpbshooks, slurmhooks, torquehooks
-from wnodes_lrms.hookset import HookSet, Site
+from wnodes_lrms.lrms.gridengine import hookplan
+from wnodes_lrms.lrms.hookset import HookSet, Site
+from wnodes_lrms.lrms.openpbs import hookplan as openpbshooks
+from wnodes_lrms.lrms.slurm import hookplan as slurmhooks
+from wnodes_lrms.lrms.slurm.conf import SlurmConf
+from wnodes_lrms.lrms.torque import hookplan as torquehooks
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources
-from wnodes_lrms.slurmconf import SlurmConf
 
 pytestmark = pytest.mark.integration
 
@@ -49,8 +52,8 @@ def hooks(lrms: str, folder: Path) -> HookSet:
     if lrms == "openpbs":
         return openpbshooks.plan(site, policy, None, sources(openpbshooks.COPIED))
     if lrms == "gridengine":
-        facts = gridenginehooks.Facts()
-        return gridenginehooks.plan(site, policy, facts, sources(gridenginehooks.COPIED))
+        facts = hookplan.Facts()
+        return hookplan.plan(site, policy, facts, sources(hookplan.COPIED))
     torque = torquehooks.Site(
         home=folder / "torque", socket=SOCKET, run_dir=f"{folder}/run/%n", retries=2, folder=folder
     )

@@ -22,8 +22,8 @@ from occi_bridge.store.migrate import migrate
 from tests.unit.conftest import part_of
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import Household, keys
-from wnodes_lrms import catalogue
-from wnodes_lrms.catalogue import Image
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image
 
 _BIN = Path("/usr/lib/postgresql/15/bin")
 

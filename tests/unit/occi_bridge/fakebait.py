@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wnodes_lrms.errors import ConflictError, RejectedError
-from wnodes_lrms.https import CHAIN, listener, serve
-from wnodes_lrms.names import dn_of
 from wnodes_lrms.order import LeaseWish, Order, verify
+from wnodes_lrms.tls.names import dn_of
+from wnodes_lrms.tls.server import CHAIN, listener, serve
 
 CLUSTER = "box"
 Json = dict[str, Any]

@@ -25,8 +25,8 @@ from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Compute
 from tests.unit.occi_bridge.fakebait import CLUSTER
-from wnodes_lrms import config as configuration
-from wnodes_lrms.config import Config, Grant
+from wnodes_lrms.config import load as configuration
+from wnodes_lrms.config.load import Config, Grant
 
 ANNA = "/C=IT/O=Test/CN=Anna"
 BOB = "/C=IT/O=Test/CN=Bob"

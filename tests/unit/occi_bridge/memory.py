@@ -29,7 +29,7 @@ from occi_bridge.occi.schema import (
 )
 from occi_bridge.occi.validate import Changes, New
 from occi_bridge.web.app import application
-from wnodes_lrms.config import Grant, Template
+from wnodes_lrms.config.load import Grant, Template
 
 NET = "00000000-0000-4000-8000-000000000001"
 IMAGES = [("small_linux_x86_64", "Small Linux"), ("sl.7_linux_x86_64", "")]

@@ -15,7 +15,7 @@ from contrib.site.box.ca import Authority
 from tests.unit.conftest import NOBODY, eventually, needs_open_project, needs_root
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import ANNA, Household, keys
-from wnodes_lrms.https import listener
+from wnodes_lrms.tls.server import listener
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration

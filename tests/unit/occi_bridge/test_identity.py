@@ -16,7 +16,7 @@ from occi_bridge.identity import signing_policy
 from occi_bridge.identity.authenticator import Authenticator, DeniedError, User
 from tests.unit import ca
 from tests.unit.ca import BASE, VO, Grid, read_bundle
-from wnodes_lrms.config import Grant
+from wnodes_lrms.config.load import Grant
 from wnodes_lrms.errors import ConfigError
 
 pytestmark = pytest.mark.integration

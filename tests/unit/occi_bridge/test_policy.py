@@ -4,7 +4,7 @@ import pytest
 
 from occi_bridge.identity import fqans
 from occi_bridge.identity import grants as policy
-from wnodes_lrms.config import Grant
+from wnodes_lrms.config.load import Grant
 
 ANN = "/C=IT/O=Box/CN=Ann"
 

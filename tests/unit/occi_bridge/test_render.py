@@ -12,7 +12,7 @@ from occi_bridge.occi.model import Kind
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN, URIS
 from occi_bridge.occi.render import Answer
 from occi_bridge.occi.schema import COMPUTE, INFRA, NETWORK, NETWORKINTERFACE, STORAGE
-from wnodes_lrms.config import Template
+from wnodes_lrms.config.load import Template
 
 SMALL = Template(name="small", title="Small; one, core", cores=1, memory=512)
 MODEL = mixins.site_model([("sl.7_linux_x86_64", "")], [SMALL])

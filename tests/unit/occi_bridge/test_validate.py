@@ -28,7 +28,7 @@ from occi_bridge.occi.schema import (
     USER_DATA,
 )
 from occi_bridge.occi.validate import New
-from wnodes_lrms.config import Template
+from wnodes_lrms.config.load import Template
 
 SIZES = [
     Template(name="small", cores=1, memory=512),

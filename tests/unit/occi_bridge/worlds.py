@@ -5,7 +5,7 @@ from typing import Any
 from occi_bridge.driver.reports import LeasesSeen, Machine, Sight, Sights
 from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Attachment, Compute, Interface, Storage
-from wnodes_lrms.lease import Lease
+from wnodes_lrms.lrms.lease import Lease
 
 NOW = 1_000_000.0
 UID, CARD, LINK, VOLUME = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "1234")

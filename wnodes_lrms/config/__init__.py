@@ -1,0 +1,1 @@
+"""The one configuration file, and what its settings may be."""

@@ -1,0 +1,224 @@
+"""The tables of the configuration file that make the cloud way: the bait's side and the bridge."""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
+
+from wnodes_lrms.config.node import PathText, Section, roomy
+from wnodes_lrms.tls.oneline import normal
+
+
+class Api(Section):
+    """The bait's HTTPS service, for bridges and administrators. Off unless `clients` names any."""
+
+    listen: str = Field(
+        "0.0.0.0:8445",
+        pattern=r"^\S+:[0-9]{1,5}$",
+        description="address and port",
+    )
+    certificate: PathText = Field(
+        "/etc/grid-security/hostcert.pem", description="the node's host certificate"
+    )
+    key: PathText = Field("/etc/grid-security/hostkey.pem", description="its private key")
+    ca_dir: PathText = Field(
+        "/etc/grid-security/certificates", description="certificates and CRLs of trusted CAs"
+    )
+    clients: tuple[Annotated[str, AfterValidator(normal)], ...] = Field(
+        (), description="names of those who may call, as /C=…/CN=…: the bridges, administrators"
+    )
+    order_keys: tuple[PathText, ...] = Field(
+        (), description="public keys (PEM, Ed25519) of the bridges whose orders are obeyed"
+    )
+
+
+LeaseAccount = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}\*?$")]
+
+
+_Named = TypeVar("_Named", "CloudNetwork", "Offer", "Template")
+
+
+def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
+    names = [table.name for table in tables]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"the name {', '.join(twice)} is there more than once")
+    return tables
+
+
+class Offer(Section):
+    """A bridge of the node's that orders of cloud machines may name, and nothing else of it."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="as its `[[bridge.network]]` is called"
+    )
+    bridge: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,15}$", description="the bridge that its cards are plugged into"
+    )
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
+        None,
+        description="cards have an address of it, and can't use another; without it guests ask by"
+        " DHCP, and what addresses they use is not held",
+    )
+    gateway: ipaddress.IPv4Address | None = Field(
+        None, description="its router: no card has this address"
+    )
+
+
+class Cloud(Section):
+    """Machines of cloud users, as the baits make them."""
+
+    accounts: tuple[LeaseAccount, ...] = Field(
+        (),
+        description="local users that lease jobs may run as, such as `cloud*`: a `*` at the end "
+        "stands for any rest; never root or a system user",
+    )
+    drmaa_library: PathText | None = Field(
+        None, description="libdrmaa of the batch system; without it its own commands do the same"
+    )
+    shutdown_time: int = Field(
+        60, ge=1, description="seconds that a guest has to shut down before it is ended"
+    )
+    volumes: PathText = Field(
+        "/var/lib/wnodes/volumes", description="users' volumes; a folder that all nodes share"
+    )
+    saved: PathText = Field(
+        "/var/lib/wnodes/saved", description="images that users save; a folder that all nodes share"
+    )
+    network: Annotated[tuple[Offer, ...], AfterValidator(_each_name_once)] = ()
+
+
+class Accounting(Section):
+    """What of the cloud machines' wallclock is published to APEL, see accounting.md."""
+
+    site: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$",
+        description="the site's name in GOCDB; without it nothing is published",
+    )
+    service: str = Field(
+        "", pattern=r"^[ -~]{0,255}$", description="name of this cloud, where the site has several"
+    )
+    queue: PathText = Field(
+        "/var/spool/apel/outgoing",
+        description="folder that APEL's SSM sends from; it must be there, and be SSM's",
+    )
+
+
+def _without_password(url: str) -> str:
+    """A database's URL that everybody may read, as they may this file."""
+    userinfo, at, rest = url.partition("://")[2].rpartition("@")
+    if not url.startswith("sqlite:") and (
+        (at and ":" in userinfo) or re.search(r"[?&](password|sslpassword)=", rest)
+    ):
+        raise ValueError(
+            "has a password, and everybody reads this file: use a client certificate, or name a"
+            " file of the bridge's user, mode 0600, as in ?passfile=/etc/wnodes/pgpass"
+        )
+    return url
+
+
+DatabaseUrl = Annotated[
+    str,
+    StringConstraints(pattern=r"^(sqlite|postgresql\+psycopg)://"),
+    AfterValidator(_without_password),
+]
+
+
+class CloudNetwork(Section):
+    """A network that cloud users see and link to."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="its name for users")
+    kind: Literal["nat", "bridge", "isolated"] = Field(
+        description="nat: the node's own `[network]`; bridge: one that the nodes offer by this"
+        " name, in `[[cloud.network]]`; isolated: between the machines of one node only"
+    )
+    title: str = Field("", description="a sentence for users")
+    public: bool = Field(False, description="reachable from outside; new machines get the first")
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
+        None, description="addresses to give out; without it the guest asks by DHCP"
+    )
+    gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_bridge(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "bridge" in values:
+            raise ValueError(
+                "`bridge` is for the nodes to say: name the bridge in [[cloud.network]] there"
+            )
+        return values
+
+
+class Template(Section):
+    """A size of machine that cloud users choose by name (resource_tpl)."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="its name for users")
+    title: str = Field("", description="a sentence for users")
+    cores: int = Field(ge=1, description="virtual CPUs")
+    memory: int = Field(ge=64, description="MiB of the guest")
+
+
+class Grant(Section):
+    """What a cloud user may have: the first one that fits him holds."""
+
+    match: str = Field(
+        description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
+    )
+    lrms_account: str = Field("", description="account that his leases charge")
+    partition: str = Field("", description="partition or queue of his leases")
+    walltime: int = Field(86400, ge=60, description="seconds of the longest lease")
+    machines: int = Field(10, ge=0, description="quota: machines")
+    cores: int = Field(20, ge=0, description="quota: cores of his machines together")
+    memory: int = Field(40960, ge=0, description="quota: MiB of his machines together")
+    storage: int = Field(100, ge=0, description="quota: GiB of his volumes together")
+    images: tuple[str, ...] = Field(("*",), description='tags of the images he may use, or "*"')
+    networks: tuple[str, ...] = Field(("*",), description='networks he may link to, or "*"')
+    share: bool = Field(False, description="his group (first FQAN) sees and uses what he has")
+
+
+class Bridge(Section):
+    """The OCCI service. Where there is no such table, there is no cloud way."""
+
+    listen: str = Field(
+        "0.0.0.0:11443",
+        pattern=r"^\S+:[0-9]{1,5}$",
+        description="address and port",
+    )
+    certificate: PathText = Field(
+        "/etc/grid-security/hostcert.pem", description="its host certificate"
+    )
+    key: PathText = Field("/etc/grid-security/hostkey.pem", description="its private key")
+    ca_dir: PathText = Field(
+        "/etc/grid-security/certificates", description="certificates and CRLs of trusted CAs"
+    )
+    voms_dir: PathText = Field(
+        "/etc/grid-security/vomsdir", description="LSC files of the VOs' servers"
+    )
+    grid_mapfile: PathText = Field(
+        "/etc/grid-security/grid-mapfile", description="DN → local account"
+    )
+    voms_mapfile: PathText = Field(
+        "/etc/grid-security/voms-mapfile", description="FQAN → local account, first match"
+    )
+    pool_dir: PathText = Field(
+        "/etc/grid-security/gridmapdir", description="who has which account of a pool (.name)"
+    )
+    ban_file: PathText = Field(
+        "/etc/grid-security/ban_users.db", description="names and FQANs that are refused"
+    )
+    database: DatabaseUrl = Field(
+        "sqlite:////var/lib/wnodes/bridge/bridge.sqlite",
+        description="SQLAlchemy's URL, without a password; several bridges share one PostgreSQL",
+    )
+    order_key: PathText = Field(
+        "/etc/wnodes/order.key", description="private key (PEM, Ed25519) that signs orders"
+    )
+    baits: tuple[str, ...] = Field(
+        description="the baits' services, as https://node:8445", min_length=1
+    )
+    workers: int = Field(2, ge=1, le=64, description="processes that answer")
+    network: Annotated[tuple[CloudNetwork, ...], AfterValidator(_each_name_once)] = ()
+    template: Annotated[tuple[Template, ...], AfterValidator(_each_name_once)] = ()
+    grant: tuple[Grant, ...] = ()

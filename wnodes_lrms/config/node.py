@@ -1,0 +1,189 @@
+"""The tables of the configuration file, and what their settings may be.
+
+Docstrings, descriptions, defaults and limits are also the reference manual
+(contrib/docs/reference.py writes it). Those of the cloud way are in config/cloud.py.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from wnodes_lrms.opening import opening
+
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
+# At most 239 characters: with a suffix it is a file's name.
+TAG = re.compile(r"[a-z0-9][a-z0-9.-]{0,78}_[a-z0-9.-]{1,79}_[a-z0-9_]{1,79}")
+
+
+def _absolute(path: str) -> str:
+    if not path.startswith("/") or any(c.isspace() for c in path):
+        raise ValueError("an absolute path without spaces is needed")
+    return path
+
+
+def roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
+    """The subnet itself. Raises ValueError where it has no room for the node and a guest."""
+    if subnet.prefixlen > 30:
+        raise ValueError("a /30 or larger is needed: the node itself takes the first address")
+    return subnet
+
+
+def _opening(text: str) -> str:
+    opening(text)
+    return text
+
+
+def _tag(tag: str) -> str:
+    if not TAG.fullmatch(tag):
+        raise ValueError(f"«{tag}» is not of the form <name>_<os>_<arch>, in lower case")
+    return tag
+
+
+def _tag_or_all(tag: str) -> str:
+    return tag if tag == "*" else _tag(tag)
+
+
+PathText = Annotated[str, AfterValidator(_absolute)]
+Tag = Annotated[str, AfterValidator(_tag)]
+OpeningText = Annotated[str, AfterValidator(_opening)]
+
+
+class Section(BaseModel):
+    """A table of the file. An unknown key is a fault; nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Bait(Section):
+    """The daemon on each node. In the paths, %n stands for the node's name in the LRMS."""
+
+    socket: PathText = Field(
+        "/run/wnodes/%n/bait.sock", description="control socket, for hooks, starters and `wnodes`"
+    )
+    state_dir: PathText = Field(
+        "/var/lib/wnodes/%n", description="ledger and machines' disks; room for every overlay"
+    )
+    run_dir: PathText = Field(
+        "/run/wnodes/%n", description="keys and seeds of the machines that live now; best a tmpfs"
+    )
+    libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the machines")
+    grace: int = Field(
+        60,
+        ge=1,
+        description="seconds for which the batch system must say that a job is not here, and "
+        "nothing be heard of that job, before its machine is ended; an epilog is obeyed at once",
+    )
+
+
+class Images(Section):
+    """The catalogue of images, and each node's cache of them."""
+
+    catalogue: PathText = Field(
+        "/etc/wnodes/images", description="one `<tag>.toml` an image, the same on all nodes"
+    )
+    credentials: PathText | None = Field(
+        None,
+        description="who the node is to the web servers that images come from, as netrc(5) has it"
+        " (`machine HOST login NAME password WORD`); root's, mode 0600. A URL with a password in it"
+        " is refused: everybody reads the catalogue",
+    )
+    cache_dir: PathText = Field("/var/cache/wnodes/%n", description="verified copies")
+    cache_limit: int = Field(
+        51200,
+        gt=0,
+        description="MiB; above it the images used least recently go, never one in use",
+    )
+
+
+class Machine(Section):
+    """How a machine is made from an allocation."""
+
+    memory_overhead: int = Field(
+        128, ge=0, description="MiB of each allocation that are QEMU's own, not the guest's"
+    )
+    min_free_disk: int = Field(
+        512, ge=0, description="MiB that must be free in state_dir before a machine is made"
+    )
+    ready_timeout: int = Field(
+        300, gt=0, description="seconds from start to an SSH answer; then the machine has failed"
+    )
+    accel: Literal["auto", "kvm", "tcg"] = Field(
+        "auto", description="auto: KVM if a probe guest really ran in it, emulation otherwise"
+    )
+    charge: Literal["none", "cgroup"] = Field(
+        "none",
+        description="cgroup: QEMU is put into its batch job's control groups (v1), so that its CPU"
+        " time and memory are the job's in Slurm's accounting; what that needs is in"
+        " docs/accounting.md. Cloud machines never are",
+    )
+
+
+class Network(Section):
+    """The network of a node's guests: a libvirt network that the bait makes, with NAT."""
+
+    name: str = Field(
+        "wnodes",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,11}$",
+        description="name of the libvirt network; its bridge is called wn-<name>",
+    )
+    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] = Field(
+        ipaddress.IPv4Network("192.168.190.0/24"), description="addresses of the guests"
+    )
+    closed: tuple[ipaddress.IPv4Network, ...] = Field(
+        tuple(
+            ipaddress.IPv4Network(net)
+            for net in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
+        ),
+        description="networks that guests may not reach. Those that the node itself is on, the"
+        " node, and 169.254.0.0/16 are closed too, whatever stands here",
+    )
+    open: tuple[OpeningText, ...] = Field(
+        (),
+        description="what guests may reach though it is closed: `node:3128/tcp` (a service of the"
+        " node itself), `10.0.0.5:2049/tcp`, `10.1.0.0/16`",
+    )
+
+
+class Hooks(Section):
+    """Where the hooks of the batch system go: the same on all nodes."""
+
+    folder: PathText = Field(
+        "/usr/local/libexec/wnodes", description="prolog, epilog, starter; never a shared folder"
+    )
+    slurm_conf: PathText = Field(
+        "/etc/slurm/slurm.conf", description="Slurm's configuration; only ever read"
+    )
+    torque_home: PathText = Field(
+        "/var/spool/torque",
+        description="Torque's own folder, with mom_priv, torque.cfg, server_name",
+    )
+
+
+class Share(Section):
+    """What machines from trusted images see of the node."""
+
+    directories: tuple[PathText, ...] = Field(
+        (),
+        max_length=16,
+        description="given by virtiofs, same path, to machines whose image is trusted",
+    )
+
+
+class Default(Section):
+    """The site's own wish: jobs that ask for nothing, match all keys given here, get this image."""
+
+    image: Tag = Field(description="what such jobs run in")
+    partition: str | None = Field(None, description="only jobs in this partition")
+    account: str | None = Field(None, description="only jobs that charge this account")
+    qos: str | None = Field(None, description="only jobs of this quality of service")
+
+
+class Allow(Section):
+    """Who may use an image. An image that no rule names (by tag or "*") is for everybody."""
+
+    image: Annotated[str, AfterValidator(_tag_or_all)] = Field(description='a tag, or "*" for all')
+    users: tuple[str, ...] = Field((), description="these users may")
+    groups: tuple[str, ...] = Field((), description="whoever is in one of these groups may")
+    accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")

@@ -1,0 +1,1 @@
+"""The catalogue of images, and where their files come from."""

@@ -1,0 +1,1 @@
+"""Leases through a site's DRMAA library."""

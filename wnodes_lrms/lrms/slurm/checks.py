@@ -1,0 +1,127 @@
+"""What `wnodes doctor` finds in Slurm: judgements of its text, and what asks for that."""
+
+import re
+from collections.abc import Iterator
+
+from wnodes_lrms.config.load import Config
+from wnodes_lrms.doctor import Check, fault, ok, warning
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms.lease import FEATURE
+from wnodes_lrms.run import run
+
+_SETTING = re.compile(r"^(\w+)\s*= ?(.*?)\s*$", re.MULTILINE)
+_WORD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
+_REASON = re.compile(r"^\s*Reason=(.*?)\s*$", re.MULTILINE)
+_AWAY = frozenset(
+    ("DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "NOT_RESPONDING", "UNKNOWN")
+)
+_DEADLINE = 10.0
+
+
+def of_site(config: Config) -> Iterator[Check]:
+    """Slurm as a whole."""
+    try:
+        yield controller(run(["scontrol", "ping"], deadline=_DEADLINE))
+        said = run(["scontrol", "show", "config"], deadline=_DEADLINE)
+        yield from settings(said)
+        if config.machine.charge == "cgroup":
+            yield charge(said)
+    except WnodesError as error:
+        yield fault(
+            "slurm",
+            f"does not answer: {error}",
+            "see that slurmctld and munge run, and that SLURM_CONF, where it is set, is right",
+        )
+
+
+def of_node(_config: Config, name: str) -> Iterator[Check]:
+    """A node, as Slurm has it."""
+    try:
+        yield from node(name, run(["scontrol", "show", "node", name], deadline=_DEADLINE))
+    except WnodesError as error:
+        yield fault(
+            "slurm node",
+            f"node {name}: {error}",
+            "give the node's name in Slurm with --node; see that slurmctld answers",
+        )
+
+
+def controller(said: str) -> Check:
+    """What `scontrol ping` says of the controllers, when at least one of them is up."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    down = [line for line in lines if line.endswith("DOWN")]
+    if down:
+        return warning("slurm", "; ".join(lines), "start slurmctld there again")
+    return ok("slurm", "; ".join(lines))
+
+
+def settings(said: str) -> list[Check]:
+    """The settings that machines stand on, from `scontrol show config`."""
+    values = dict(_SETTING.findall(said))
+    selects = f"SelectTypeParameters={values.get('SelectTypeParameters', '')}"
+    requeue = values.get("JobRequeue", "")
+    return [
+        ok("slurm memory", selects)
+        if "MEMORY" in selects.upper()
+        else fault(
+            "slurm memory",
+            f"{selects}: jobs are granted no memory, so a machine has no size",
+            "set SelectType=select/cons_tres and SelectTypeParameters=CR_Core_Memory in"
+            " slurm.conf, and restart slurmctld and slurmd",
+        ),
+        ok("slurm requeue", "JobRequeue=1")
+        if requeue == "1"
+        else warning(
+            "slurm requeue",
+            f"JobRequeue={requeue}: a job whose machine failed can't be tried again",
+            "set JobRequeue=1 in slurm.conf and run `scontrol reconfigure`, or have users give"
+            " --requeue",
+        ),
+    ]
+
+
+def charge(said: str) -> Check:
+    """Whether Slurm, by `scontrol show config`, meters jobs by control groups with a step for what
+    is none of its own. Asked where [machine] charge = "cgroup".
+    """
+    values = dict(_SETTING.findall(said))
+    gather, flags = values.get("JobAcctGatherType", ""), values.get("PrologFlags", "")
+    seen = f"JobAcctGatherType={gather}, PrologFlags={flags}"
+    if gather == "jobacct_gather/cgroup" and "contain" in flags.lower().split(","):
+        return ok("slurm charge", seen)
+    return warning(
+        "slurm charge",
+        f"{seen}: machines can't be charged to their jobs",
+        "set JobAcctGatherType=jobacct_gather/cgroup, ProctrackType=proctrack/cgroup and"
+        " PrologFlags=Contain in slurm.conf and restart slurmctld and slurmd, or charge = 'none'"
+        " in [machine]",
+    )
+
+
+def node(name: str, said: str) -> list[Check]:
+    """What `scontrol show node NAME` says: does Slurm send it jobs, and jobs with machines?"""
+    words = dict(_WORD.findall(said))
+    features = words.get("ActiveFeatures", "").split(",")
+    state = words.get("State", "")
+    reason = _REASON.search(said)
+    why = f": {reason[1]}" if reason else ""
+    away = "*" in state or not _AWAY.isdisjoint(re.findall(r"\w+", state))
+    return [
+        ok("slurm feature", f"node {name} has the feature {FEATURE}")
+        if FEATURE in features
+        else fault(
+            "slurm feature",
+            f"node {name} lacks the feature {FEATURE}: no job with a machine comes here",
+            f"add Feature={FEATURE} to the node's line in slurm.conf and run"
+            " `scontrol reconfigure`",
+        ),
+        warning(
+            "slurm node",
+            f"node {name} is {state}{why}",
+            "`wnodes host resume`"
+            if why.lstrip(" :(").startswith("wnodes:")
+            else f"mend the cause, then `scontrol update NodeName={name} State=RESUME`",
+        )
+        if away
+        else ok("slurm node", f"node {name} is {state}"),
+    ]

@@ -1,0 +1,1 @@
+"""TLS for our services: contexts, names in certificates, the HTTPS server."""

@@ -1,0 +1,275 @@
+"""HTTPS for our services: uvicorn, whose applications are told the client's verified chain.
+
+An application finds it in scope["extensions"]["wnodes.chain"]: DER certificates, leaf first, root
+last; () for a client without certificate. What slow, silent or greedy clients can hold is bounded.
+"""
+
+import asyncio
+import contextlib
+import errno
+import functools
+import logging
+import socket
+import ssl
+from asyncio import TimerHandle
+from typing import Any
+
+import tenacity
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from wnodes_lrms.descriptors import allow_many
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.tls.context import Context, Trust, opening, server_context
+
+CHAIN = "wnodes.chain"
+
+_HANDSHAKE = 10.0  # seconds for a client to complete TLS
+_REQUEST = 60.0  # seconds for a whole request to come; applications may want it sooner
+_UNREAD = 30.0  # seconds that a client may leave an answer untaken
+_IDLE = 60  # seconds between two requests
+_PARTING = 5  # seconds for the requests at hand when the service stops
+_HEAD = 262144  # bytes of request line and headers; user data may come in one
+_BACKLOG = 2048
+_LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
+_LOOK = 5.0  # seconds between two looks at certificates and CRLs
+
+log = logging.getLogger(__name__)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 on one TLS connection, with deadlines and limits that uvicorn does not have."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._chain: tuple[bytes, ...] = ()
+        self._head: int | None = 0  # bytes of a head that is coming in; None: its end was seen
+        self._too_large = False
+        self._deadline: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who has come."""
+        super().connection_made(transport)
+        self._expect()
+        context: Context = transport.get_extra_info("sslcontext")
+        try:
+            self._chain = context.chain(transport.get_extra_info("ssl_object"))
+        except Exception:
+            log.exception("a connection from %s: its certificates can't be had", self.client)
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more is to come."""
+        self._expected()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """A head that never ends is cut off here: the parser would keep all of it."""
+        super().data_received(data)
+        if self._head is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > _HEAD:
+                self._too_large = True
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = {CHAIN: self._chain}  # type: ignore[dict-item]
+        self._head = 0
+        self._expect()
+
+    def on_headers_complete(self) -> None:
+        """Its head is here."""
+        self._head = None
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > _HEAD:
+            self._too_large = True
+            raise ValueError  # the parser makes it a fault of the request
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """All of it is here."""
+        self._expected()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request, or has too large a head, and close."""
+        if self._too_large:
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+                b"content-length: 0\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        """End the connection: now if it is idle, as its client need not answer a farewell."""
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def _expect(self) -> None:
+        self._expected()
+        self._deadline = self.loop.call_later(_REQUEST, self.transport.abort)
+
+    def _expected(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server on our TLS. `run()` serves until `should_exit` is set or SIGTERM comes."""
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket, trust: Trust) -> None:
+        super().__init__(config)
+        self._sock = sock
+        self._trust = trust
+        self._most = allow_many() // 2  # connections; files are opened beside them
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Start the application, then take connections."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            raise WnodesError("the application could not start; see the log above")
+        self.servers = []
+        self._start(self._accept())
+        self._start(self._watch())
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """Take no more connections, complete the requests at hand, end the application."""
+        for task in list(self._tasks):
+            task.cancel()
+        await super().shutdown([self._sock])
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(self._sock)
+            except OSError as error:  # most likely: no descriptor is left
+                log.error("can't take a connection: %s", error.strerror)
+                await asyncio.sleep(1)
+                continue
+            if len(self._tasks) + len(self.server_state.connections) < self._most:
+                self._start(self._open(connection, peer[0]))
+            else:
+                connection.close()
+
+    async def _open(self, connection: socket.socket, address: str) -> None:
+        """TLS with the context of now, in a task of its own: whoever is slow delays nobody."""
+        opening.set(connection)
+        make = functools.partial(Protocol, self.config, self.server_state, self.lifespan.state)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                make,
+                connection,
+                ssl=self._trust.fresh(),
+                ssl_handshake_timeout=_HANDSHAKE,
+                ssl_shutdown_timeout=_UNREAD,
+            )
+        except ssl.SSLCertVerificationError as error:
+            log.info("refused at TLS: address=%s reason=%s", address, error.verify_message)
+        except ssl.SSLError as error:
+            if error.reason == "EXCESSIVE_MESSAGE_SIZE":
+                log.info("refused at TLS: address=%s reason=certificates of over 100 KiB", address)
+            else:
+                log.debug("no TLS with %s: %s", address, error)
+        except OSError as error:
+            log.debug("no TLS with %s: %s", address, error)
+        except Exception:
+            log.exception("a connection from %s ended in a fault of the service", address)
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)  # the transport sees the end, and goes
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            try:
+                renewed = await asyncio.to_thread(self._trust.renew)
+            except Exception:  # revoked certificates would be taken from here on
+                log.exception("certificates and CRLs could not be looked at; trying again")
+                continue
+            if renewed:
+                # Who is connected was trusted by the old files: all come again.
+                for connection in list(self.server_state.connections):
+                    connection.shutdown()
+
+
+def serve(
+    app: Any,
+    listen: str,
+    certificate: str,
+    key: str,
+    ca_dir: str,
+    *,
+    proxies: bool,
+    require: bool,
+    sock: socket.socket | None = None,
+) -> Server:
+    """A server for the ASGI application `app`, ready to `run()`, in any thread.
+
+    listen: address:port; or `sock`, a listening socket that several processes may share. The
+    files and flags are those of tls.server_context; they are looked at every few seconds, and what
+    has changed holds for connections from then on. Raises ConfigError, also where the address can't
+    be had.
+    """
+    make = functools.partial(
+        server_context, certificate, key, ca_dir, proxies=proxies, require=require
+    )
+    trust = Trust(certificate, key, ca_dir, make)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # the address in the log is the peer's, whatever it says
+        timeout_keep_alive=_IDLE,
+        timeout_graceful_shutdown=_PARTING,
+    )
+    return Server(config, _limited(sock or listener(listen)), trust)
+
+
+def listener(listen: str) -> socket.socket:
+    """A listening socket on address:port; an IPv6 address is in brackets.
+
+    A service that was killed may hold its port for a moment more: that is waited for. Raises
+    WnodesError where it can't be had.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(lambda e: getattr(e, "errno", 0) == errno.EADDRINUSE),
+        stop=tenacity.stop_after_delay(_LETTING_GO),
+        wait=tenacity.wait_fixed(0.1),
+        reraise=True,
+    )
+    try:
+        return again(socket.create_server, (host, int(port)), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        raise WnodesError(f"can't listen on {listen}: {said}") from error
+
+
+def _limited(sock: socket.socket) -> socket.socket:
+    """A connection inherits these: one whose peer is gone or does not read ends by itself."""
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
+    return sock
