@@ -40,7 +40,7 @@ integration: setup ## Tests with other programs and processes beside, but no sit
 
 .PHONY: fuzz
 fuzz: setup ## Requests of all kinds, over HTTP, for a minute
-	@$(PYTHON) -m pytest tests/unit/occi_bridge/test_fuzz.py --hypothesis-profile=minute
+	@$(PYTHON) -m pytest tests/unit/occi_bridge/web/test_fuzz.py --hypothesis-profile=minute
 
 # The end-to-end tests in groups, each with a site of its own, two at a time, the longest first. Each
 # group's output comes when it has ended; while it runs it is in build/e2e-GROUP.log.

@@ -14,7 +14,7 @@ from dirq.QueueSimple import QueueSimple
 
 from tests.e2e.conftest import Daemons, Submit, call, leases, the_lease, wait_until
 from tests.e2e.occi import Cloud, Key
-from tests.unit.bait.apelrecords import records
+from tests.unit.bait.accounting.apelrecords import records
 
 QUEUE = Path(os.environ["WNODES_SITE"]) / "spool" / "apel"
 

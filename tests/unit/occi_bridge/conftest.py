@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from occi_bridge.web.app import application
 from tests.unit.occi_bridge.memory import Anyone, Memory, Users
 
-# For a minute of fuzzing: pytest tests/unit/occi_bridge/test_fuzz.py --hypothesis-profile=minute
+# For a minute of fuzzing: make fuzz
 settings.register_profile("minute", max_examples=15_000, deadline=None)
 BASE = "http://cloud.example.org:11443"
 

@@ -1,0 +1,267 @@
+"""On what Grid Engine 8.1.9 really said: see data/gridengine-8.1.9/record."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.unit.conftest import NOBODY
+from wnodes_lrms.config.load import Default
+from wnodes_lrms.doctor import Status
+from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.lrms.gridengine import checks
+from wnodes_lrms.lrms.gridengine.allocation import (
+    GridEngine,
+    Job,
+    Memory,
+    allocation_of,
+    memory_of,
+    parse_held,
+    parse_job,
+    parse_memory,
+    parse_named,
+    parse_queued,
+    parse_queues,
+    place_of,
+    size_of,
+)
+from wnodes_lrms.model import Allocation
+
+DATA = Path(__file__).parents[3] / "data" / "gridengine-8.1.9"
+TAG = "small_debian_x86_64"
+RULES = (Default(image="default_linux_x86_64", partition="main"),)
+
+
+def recorded(name: str) -> str:
+    # As wnodes_lrms.run.run decodes a program's output.
+    return (DATA / name).read_bytes().decode("utf-8", "surrogateescape")
+
+
+def number_in(name: str) -> str:
+    return recorded(f"{name}.job").split("<JB_job_number>")[1].split("<")[0]
+
+
+def job_of(name: str) -> Job:
+    return parse_job(number_in(name), recorded(f"{name}.job"))
+
+
+def allocation(name: str, task: str = "", node: str = "hv1") -> Allocation:
+    number = number_in(name) + (f".{task}" if task else "")
+    shares, whole = (parse_held(recorded(f"{name}.{form}")) for form in ("shares", "whole"))
+    kinds = parse_memory(recorded("complexes"))
+    return allocation_of(number, job_of(name), shares, whole, kinds, RULES, node)
+
+
+def test_a_plain_job() -> None:
+    found = allocation("plain")
+    assert (found.tag, found.by) == (TAG, "environment")
+    assert (found.job, found.cores, found.memory) == (number_in("plain"), 1, 1500)
+    assert (found.partition, found.account, found.cpus) == ("main", "", ())
+    assert found.uid >= 1000
+    assert found.workdir.startswith("/tmp/")
+    assert found.restart > 1_700_000_000  # when it started, in seconds since the epoch
+
+
+def test_a_job_that_asks_for_nothing_gets_what_the_site_gives() -> None:
+    job = job_of("defaults")
+    assert job.workdir == ""
+    kinds = parse_memory(recorded("complexes"))
+    assert memory_of(job, 1, kinds) == 1024
+
+
+def test_cores_and_memory_of_each() -> None:
+    found = allocation("cores")
+    assert (found.cores, found.memory) == (2, 1400)
+    assert (found.tag, found.by) == (TAG, "resource")
+
+
+def test_each_task_of_an_array_is_a_job() -> None:
+    third, seventh = allocation("array", "3"), allocation("array", "7")
+    assert third.job.endswith(".3")
+    assert seventh.job.endswith(".7")
+    with pytest.raises(UnknownError):
+        allocation("array", "5")
+    with pytest.raises(UnknownError):
+        allocation("array")
+
+
+def test_what_a_user_writes_is_only_that() -> None:
+    job = job_of("hostile")
+    plain = job_of("plain")
+    assert (job.owner, job.uid, job.gid) == (plain.owner, plain.uid, plain.gid)
+    assert "JB_uid" in job.environment["EVIL"]
+    assert "folder <JB_uid>0<" in job.workdir
+    found = allocation("hostile")
+    assert (found.tag, found.by) == ("default_linux_x86_64", "default")
+
+
+def test_several_hosts_are_refused() -> None:
+    with pytest.raises(RejectedError, match="hv1, hv2"):
+        allocation("two-hosts")
+    with pytest.raises(RejectedError, match="here hv2"):
+        allocation("plain", node="hv2")
+
+
+def test_a_job_that_does_not_run_is_unknown() -> None:
+    number = number_in("pending")
+    pending = parse_job(number, recorded("pending.job"))
+    nothing = parse_held(recorded("none.listing"))
+    assert nothing == []
+    with pytest.raises(UnknownError):
+        allocation_of(number, pending, nothing, nothing, (), RULES, "hv1")
+    with pytest.raises(UnknownError):
+        parse_job("999999", recorded("unknown.job"))
+
+
+@pytest.mark.parametrize("said", ["", "error: commlib error", "<job_info", "<job_info/>", "<x/>"])
+def test_an_odd_answer_is_no_answer(said: str) -> None:
+    with pytest.raises(UnknownError):
+        parse_held(said)
+    with pytest.raises(UnknownError):
+        parse_job("1", said)
+    with pytest.raises(UnknownError):
+        parse_queues(said)
+
+
+@pytest.mark.parametrize(
+    ("variable", "tag", "by", "account"),
+    [("OTHER", "", "", "sge"), ("WNODES_IMAGE", TAG, "environment", "")],
+)
+def test_a_lease_gets_no_default_and_a_wish_no_account_of_its_own_word(
+    variable: str, tag: str, by: str, account: str
+) -> None:
+    said = recorded("plain.job").replace("WNODES_IMAGE", variable)
+    said = said.replace("<JB_job_name>", "<JB_job_name>wnodes-lease-")
+    number = number_in("plain")
+    shares, whole = (parse_held(recorded(f"plain.{form}")) for form in ("shares", "whole"))
+    kinds = parse_memory(recorded("complexes"))
+    found = allocation_of(number, parse_job(number, said), shares, whole, kinds, RULES, "hv1")
+    assert (found.tag, found.by, found.account) == (tag, by, account)
+
+
+def test_live_jobs() -> None:
+    rows = parse_held(recorded("live.listing"))
+    assert [row.job.partition(".")[2] for row in rows] == ["3", "7"]
+    assert {row.host for row in rows} == {"hv1"}
+    assert not any(row.suspended for row in rows)
+
+
+def test_suspended_jobs() -> None:
+    """The first by a person and with its queue, the second, a task, with its queue alone."""
+    rows = parse_held(recorded("suspended.listing"))
+    assert [(row.job, row.suspended) for row in rows] == [("5", True), ("6.3", True)]
+
+
+@pytest.mark.parametrize("state", ["s", "S", "T", "Rs", "dT", "r", "t", "Rr", "dr", "hr"])
+def test_which_states_are_those_of_suspended_jobs(state: str) -> None:
+    said = recorded("suspended.listing").replace(">Ss<", f">{state}<")
+    assert parse_held(said)[0].suspended == bool({"s", "S", "T"} & set(state))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1G", 1024**3), ("1.5M", 1572864), ("2k", 2000), ("77", 77), ("INFINITY", 0), ("", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert size_of(text) == size
+
+
+def test_the_smallest_memory_counts() -> None:
+    job = job_of("plain")
+    kinds = [Memory("h_vmem", 0, True), Memory("mem_free", 1, True), Memory("ram", 1024**3, False)]
+    assert memory_of(job, 2, kinds) == 1024
+    with pytest.raises(RejectedError, match="consumable"):
+        memory_of(job, 1, [Memory("h_vmem", 0, True)])
+
+
+def test_consumables_of_memory() -> None:
+    assert parse_memory(recorded("complexes")) == [Memory("mem_free", 1024**3, True)]
+
+
+def test_the_queues_of_a_host() -> None:
+    assert parse_queues(recorded("queues.listing")) == {"grid@hv1": "d", "main@hv1": ""}
+
+
+def test_the_doctor_sees() -> None:
+    assert checks.memory(recorded("complexes")).status is Status.OK
+    assert checks.memory("").status is Status.FAULT
+    assert checks.offers("hv1", recorded("hosts")).status is Status.OK
+    assert checks.offers("hv3", recorded("hosts")).status is Status.FAULT
+    states = parse_queues(recorded("queues.listing"))
+    check = checks.queues("hv1", states)
+    assert check.status is Status.WARNING
+    assert "grid@hv1 (d)" in check.seen
+
+
+@pytest.mark.parametrize(
+    ("owner", "uid", "gid", "why"),
+    [
+        ("nobody", "0", str(NOBODY.pw_gid), "has the number 0, on this node it is"),
+        ("nobody", str(NOBODY.pw_uid), "0", "not in the job's group 0"),
+        ("*", str(NOBODY.pw_uid), str(NOBODY.pw_gid), r"knows no user '\*'"),
+        ("-help", "0", "0", "knows no user '-help'"),
+    ],
+)
+def test_who_a_client_says_it_is_must_be_a_user_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, uid: str, gid: str, why: str
+) -> None:
+    said = recorded("plain.job")
+    for name, value in {"JB_owner": owner, "JB_uid": uid, "JB_gid": gid}.items():
+        said = re.sub(f"<{name}>.*?<", f"<{name}>{value}<", said)
+    (tmp_path / "said").write_text(said, "utf-8", "surrogateescape")
+    (tmp_path / "qstat").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncat {tmp_path}/said\n'
+    )
+    (tmp_path / "qstat").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    job = GridEngine.job_id(number_in("plain"))
+    with pytest.raises(RejectedError, match=why):
+        GridEngine("hv1", (), tmp_path / "notes").allocation(job)
+    assert (tmp_path / "asked").read_text() == f"-xml -j {job}\n"
+
+
+@pytest.mark.parametrize("name", ["JB_owner", "JB_uid", "JB_project", "JB_account", "JB_job_name"])
+def test_what_is_told_twice_is_not_told(name: str) -> None:
+    twice = f"<{name}>7</{name}>" * 2
+    said = recorded("plain.job").replace("<JB_job_number>", f"{twice}<JB_job_number>")
+    with pytest.raises(UnknownError, match=f"does not tell {name}"):
+        parse_job(number_in("plain"), said)
+
+
+def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands are a shell that answers with the recording, and writes down what is done."""
+    done = tmp_path / "done"
+    for name, text in {
+        "qstat": f"cat {DATA}/queues.listing",
+        "qmod": f'echo "$@" >>{done}',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    notes = tmp_path / "notes.json"
+    lrms = GridEngine("hv1", (), notes)
+    assert lrms.drain("a test") == "disabled: grid@hv1"  # by somebody else, before
+    assert json.loads(notes.read_text()) == ["main@hv1"]
+    assert done.read_text() == "-d main@hv1\n"
+    notes.write_text('["grid@hv1"]')
+    assert lrms.resume() == ""
+    assert done.read_text().splitlines()[-1] == "-e grid@hv1"
+    assert not notes.exists()
+
+
+def test_jobs_by_their_name() -> None:
+    assert parse_named(recorded("live.listing"), "sleep.sh") == ["40"]
+    assert parse_named(recorded("live.listing"), "sleep") == []
+    assert parse_named(recorded("queued.listing"), "lease-waits") == ["1"]
+    assert parse_queued(recorded("queued.listing")) == {"1"}
+    assert parse_queued(recorded("live.listing")) == set()
+
+
+def test_where_a_job_runs() -> None:
+    for name, node in (("plain", "hv1"), ("two-hosts", "")):
+        number = number_in(name)
+        assert place_of(number, parse_held(recorded(f"{name}.shares")), ()) == node
+    held = parse_held(recorded("plain.shares"))
+    assert place_of("424242", held, {"424242"}) == ""
+    assert place_of("424242", held, ()) is None
