@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bait.ledger.ledger import Moved
+from bait.ledger.records import Moved
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 REGISTRY = CollectorRegistry()

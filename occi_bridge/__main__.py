@@ -10,8 +10,8 @@ import uuid
 from pathlib import Path
 
 from occi_bridge import checks, processes
-from occi_bridge.driver import journal
 from occi_bridge.driver.bait_client import client_context
+from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
 from occi_bridge.supervisor import Child, supervise
@@ -60,7 +60,7 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     client_context(bridge.certificate, bridge.key, bridge.ca_dir)
     migrate(bridge.database)
     db = Database(bridge.database)
-    journal.expect(db)
+    leader.expect(db)
     db.close()
     sock = server.listener(bridge.listen)
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

@@ -13,7 +13,7 @@ only ever grow, and the row of a month never tells less than before.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bait.ledger.usage import Clock, Usage
+from bait.ledger.records import Clock, Usage
 
 MOST = 100  # records in a message
 

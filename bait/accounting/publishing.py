@@ -22,7 +22,8 @@ from pathlib import Path
 from bait.accounting.apel import MOST, Publisher, message
 from bait.accounting.outbox import Outbox
 from bait.ledger.ledger import Ledger
-from bait.ledger.usage import Clock, Usage, usages
+from bait.ledger.records import Clock, Usage
+from bait.ledger.usage import usages
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind

@@ -11,15 +11,20 @@ from typing import Any
 
 from bait import metrics
 from bait.batch import cgroups
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.ledger.states import MAKING
 from bait.machine.allocation import ask_allocation
-from bait.machine.builder import Blueprint, Builder, guest_memory, owner_of, paths
+from bait.machine.builder import Builder
+from bait.machine.files import paths
+from bait.machine.hardware import Blueprint, guest_memory
+from bait.machine.owner import owner_of
 from bait.machine.tasks import Work, Works
 from bait.network.addresses import free_address
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from bait.reconcile.plan import MAKING, Act, Action
+from bait.reconcile.plan import Act, Action
 from wnodes_lrms.config.load import TAG, Config
 from wnodes_lrms.errors import (
     CancelledError,

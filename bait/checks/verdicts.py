@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.hypervisor.inventory import Sight
+from bait.hypervisor.domain import Sight
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 

@@ -1,7 +1,7 @@
 """Whether an order may be obeyed here: a pure decision."""
 
-from bait.ledger.ledger import Row
-from bait.reconcile.plan import AT_REST
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Order

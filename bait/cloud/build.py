@@ -13,7 +13,9 @@ from bait.cloud import seed as cloudseed
 from bait.cloud.inject import Wish
 from bait.cloud.offers import offered
 from bait.machine import seed
-from bait.machine.builder import Builder, Drive, Hardware, Paths, paths
+from bait.machine.builder import Builder
+from bait.machine.files import Paths, paths
+from bait.machine.hardware import Drive, Hardware
 from bait.machine.images import free_mib, references
 from bait.network.cards import Card
 from bait.privileges.removal import remove_as_owner

@@ -11,11 +11,13 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
-from bait.cloud.lifecycle import RUNS, Life
+from bait.cloud.lifecycle import Life
 from bait.cloud.saving import Saver
 from bait.cloud.volumes import Pool
 from bait.hypervisor.domains import UNSEEN
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.ledger.states import RUNS
 from bait.machine.builder import Builder
 from bait.machine.tasks import Works
 from bait.reconcile import pausing

@@ -8,8 +8,9 @@ from uuid import UUID
 from bait.cloud.build import CloudBuilder
 from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
-from bait.ledger.ledger import Ledger, Row
-from bait.machine.builder import Drive
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.machine.hardware import Drive
 from bait.machine.tasks import Works
 from bait.network.addresses import free_address, mac_of
 from bait.network.surroundings import own_macs, surroundings

@@ -15,8 +15,9 @@ from typing import Any
 from bait.cloud.admission import check
 from bait.cloud.devices import Devices
 from bait.cloud.lifecycle import Life
-from bait.ledger.ledger import Ledger, Row
-from bait.machine.builder import owner_of
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.machine.owner import owner_of
 from bait.machine.tasks import Works
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs

@@ -13,11 +13,12 @@ from bait import metrics
 from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.devices import Devices
 from bait.cloud.saving import Saver
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST, MAKING, RUNS
 from bait.machine.allocation import ask_allocation
-from bait.machine.builder import owner_of
+from bait.machine.owner import owner_of
 from bait.machine.tasks import Work, Works
-from bait.reconcile.plan import AT_REST, MAKING
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
     CancelledError,
@@ -34,7 +35,6 @@ from wnodes_lrms.policy import may_use
 
 _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
-RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
 _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)

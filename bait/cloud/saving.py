@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
-from bait.ledger.ledger import Ledger, Row
-from bait.reconcile.plan import AT_REST
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have

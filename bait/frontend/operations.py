@@ -8,7 +8,7 @@ from typing import Any
 
 from bait.accounting.publishing import publish
 from bait.batch.controller import Engine
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from bait.reconcile.explain import Rules, why
 from bait.reconcile.reconciler import Node
 from wnodes_lrms.errors import RejectedError

@@ -12,22 +12,22 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 
 from bait.hypervisor import causes, networks
 from bait.hypervisor.connections import Links, dotted
+from bait.hypervisor.domain import MARK, Domain
+from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
+from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.inventory import qemu_user
 from bait.hypervisor.processes import Processes
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.resources import render
 
-MARK = "urn:wnodes-lrms:machine:1"
 _LETTING_GO = 15.0  # seconds that a guest has to let go of a device
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 # How a domain has stopped, by the detail of libvirt's event, for whoever used it.
@@ -38,34 +38,10 @@ _ENDINGS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
 }
-_ENDS = ("target", "port", "filterref")  # of a card, on the node's side
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
 _WAKING = 10.0  # seconds that a guest has to wake
-# Of a domain that libvirt itself has paused for a moment, and lets go on.
-_PASSING = frozenset(
-    {
-        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
-        libvirt.VIR_DOMAIN_PAUSED_SAVE,
-        libvirt.VIR_DOMAIN_PAUSED_DUMP,
-        libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
-        libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
-        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
-    }
-)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Domain:
-    """A running domain that bears our mark."""
-
-    id: str
-    job: str
-    restart: int
-    stuck: bool = False  # QEMU holds it because its disk could not be written
-    held: bool = False  # it was suspended
-    asleep: bool = False  # the guest has put itself to sleep
 
 
 class Hypervisor:
@@ -146,7 +122,7 @@ class Hypervisor:
             if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
                 return {}
             raise _fault("does not tell of traffic", error, UnknownError) from error
-        return {domain.UUIDString(): _cards(stats) for domain, stats in found}
+        return {domain.UUIDString(): traffic_of_cards(stats) for domain, stats in found}
 
     def is_running(self, machine: str) -> bool:
         """Whether the domain is there and has neither stopped nor crashed.
@@ -165,7 +141,7 @@ class Hypervisor:
     def is_asleep(self, machine: str) -> bool:
         """Whether the guest has put itself to sleep. Raises ConflictError if it does not run."""
         with self._acting(machine) as domain:
-            return _sleeps(domain)
+            return sleeps(domain)
 
     def shutdown(self, machine: str) -> None:
         """Press the machine's power button (ACPI); one that is gone is success."""
@@ -193,10 +169,10 @@ class Hypervisor:
         with self._acting(machine) as domain:
             if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
                 domain.resume()
-            if _sleeps(domain):
+            if sleeps(domain):
                 domain.pMWakeup()
                 deadline = time.monotonic() + _WAKING
-                while _sleeps(domain):
+                while sleeps(domain):
                     if time.monotonic() > deadline:
                         raise WnodesError("the guest does not wake")
                     time.sleep(0.1)
@@ -232,7 +208,7 @@ class Hypervisor:
         with self._links.own() as link:
             try:
                 kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
-                changed = _with(kept, xml, ("metadata", "cputune"))
+                changed = with_elements_of(kept, xml, ("metadata", "cputune"))
                 link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
@@ -308,7 +284,7 @@ class Hypervisor:
     def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
         """The same of a guest that can be told something: one that sleeps is a ConflictError."""
         with self._acting(machine) as domain:
-            if _sleeps(domain):
+            if sleeps(domain):
                 raise ConflictError("the guest has put itself to sleep: start it first")
             yield domain
 
@@ -324,7 +300,7 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(domain.UUIDString(), job, restart, *_stands_still(domain))
+        return Domain(domain.UUIDString(), job, restart, *stands_still(domain))
 
     def _connect(self) -> libvirt.virConnect:
         return self._links.shared()
@@ -365,48 +341,8 @@ def _usual_uids() -> Iterator[int]:
             yield pwd.getpwnam(name).pw_uid
 
 
-def _with(xml: str, other: str, names: Collection[str]) -> str:
-    """A domain's XML with these elements as they are in the other's."""
-    domain, source = ElementTree.fromstring(xml), ElementTree.fromstring(other)  # noqa: S314
-    _plug(domain, source)
-    for name in names:
-        for element in domain.findall(name):
-            domain.remove(element)
-        domain.extend(source.findall(name))
-    return ElementTree.tostring(domain, encoding="unicode")
-
-
-def _plug(domain: ElementTree.Element, source: ElementTree.Element) -> None:
-    """Give a domain's cards the node's ends that they have in the other."""
-    ours = {_mac(card): card for card in source.iterfind("devices/interface")}
-    for card in domain.iterfind("devices/interface"):
-        mine = ours.get(_mac(card))
-        for name in _ENDS if mine is not None else ():
-            for element in card.findall(name):
-                card.remove(element)
-            card.extend(mine.findall(name) if mine is not None else ())
-
-
-def _mac(card: ElementTree.Element) -> str | None:
-    mac = card.find("mac")
-    return None if mac is None else mac.get("address")
-
-
 def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314
-
-
-def _cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """From the keys `net.count`, `net.<n>.name`, `net.<n>.rx.bytes`, `net.<n>.tx.bytes`."""
-    numbers = range(int(stats.get("net.count", 0)))
-    return {
-        str(stats[f"net.{n}.name"]): (
-            int(stats[f"net.{n}.rx.bytes"]),
-            int(stats[f"net.{n}.tx.bytes"]),
-        )
-        for n in numbers
-        if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
-    }
 
 
 def _fault(
@@ -430,18 +366,3 @@ def _create(link: libvirt.virConnect, xml: str) -> None:
             if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
-
-
-def _stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
-    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
-    try:
-        state, reason = domain.state()
-    except libvirt.libvirtError:
-        return False, False, False  # gone since it was listed
-    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
-    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
-    return paused and full, paused and not full, state == libvirt.VIR_DOMAIN_PMSUSPENDED
-
-
-def _sleeps(domain: libvirt.virDomain) -> bool:
-    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)

@@ -1,21 +1,12 @@
 """What there is to see of a libvirt without changing anything; for the checks of a node."""
 
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import libvirt
 
 from bait.hypervisor.connections import be_quiet, dotted
+from bait.hypervisor.domain import Sight
 from wnodes_lrms.errors import UnknownError
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What there is to see of a libvirt without changing anything."""
-
-    version: str
-    networks: frozenset[str]  # active ones
-    qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
 
 
 def look(uri: str) -> Sight:

@@ -9,71 +9,14 @@ journal of its usage.
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 from bait.ledger import clock, usage
+from bait.ledger.records import Event, Lease, Load, Moved, Row, Subject, Usage
 from bait.ledger.states import MOVES, may
 from bait.ledger.store import Store, prune
-from bait.ledger.usage import Load, Subject, Usage
 from wnodes_lrms.model import Kind, State
-
-
-@dataclass(frozen=True)
-class Row:
-    """A machine as the ledger has it. The LRMS's facts are empty until the bait has read them."""
-
-    id: str
-    job: str
-    restart: int
-    state: State
-    since: float  # seconds since the epoch, of the last change of state
-    uid: int | None = None
-    tag: str = ""
-    cores: int = 0
-    memory: int = 0  # MiB of the guest
-    address: str | None = None
-    digests: str = ""  # SHA-256 of the cached files in use, space between
-    reason: str = ""  # why it failed
-    retry: bool = True  # whether that may go better another time
-    kind: Kind = Kind.BATCH
-    lease: str = ""  # cloud: the lease that it runs in, empty without one
-    ends: float | None = None  # cloud: when the lease's walltime is over, seconds since the epoch
-    spec: str = ""  # cloud: the order, as JSON
-
-
-@dataclass(frozen=True)
-class Lease:
-    """An order that was accepted here, and how its lease ended."""
-
-    id: str
-    machine: str
-    job: str
-    at: float  # seconds since the epoch, of the last change
-    reason: str | None = None  # None: it goes on
-    code: int | None = None  # exit code of the lease job
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something that happened to a job's machine."""
-
-    at: float  # seconds since the epoch
-    job: str
-    machine: str
-    what: str
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A machine's state has changed; None: it had, or has, no row."""
-
-    kind: Kind
-    old: State | None
-    new: State | None
-    machine: str
-    job: str
-
 
 _COLUMNS = ", ".join(field.name for field in fields(Row))
 _HOLES = ", ".join("?" for _ in fields(Row))

@@ -10,71 +10,12 @@ the whole node loses no more than that.
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from enum import StrEnum
+from dataclasses import fields
 
 from bait.ledger.clock import Moment, between
+from bait.ledger.records import Clock, Load, Subject, Usage
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
-
-
-class Clock(StrEnum):
-    """Which of a usage's two counts goes on."""
-
-    RUNS = "runs"
-    HELD = "held"  # it stands still, in its allocation
-    CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class Tenure:
-    """A machine in its allocation."""
-
-    id: str  # the lease's for a cloud machine, the machine's own for a batch machine
-    machine: str
-    kind: Kind
-    job: str
-    restart: int
-    uid: int | None
-    tag: str
-    cores: int
-    memory: int  # MiB
-
-
-@dataclass(frozen=True)
-class Subject(Tenure):
-    """Whose usage is followed."""
-
-    spec: str  # the order of a cloud machine, as JSON
-
-
-@dataclass(frozen=True)
-class Usage(Tenure):
-    """What a machine has had of the node in one allocation."""
-
-    number: int  # of this node, never used again
-    dn: str  # of the cloud user; empty for a batch machine
-    fqan: str
-    began: float  # seconds since the epoch
-    wall: float  # seconds that it has run
-    held: float  # seconds that it was suspended
-    clock: Clock
-    at: float  # seconds since the epoch: when these counts were last brought up to date
-    ended: float | None = None  # began + wall + held, once it is closed
-    disk: int = 0  # GiB that its disks can hold; 0: not known
-    inbound: int = 0  # bytes that its cards received
-    outbound: int = 0  # bytes that they sent
-    sent: float | None = None  # wall + held when last put into a message; its end once that was
-    message: int | None = None  # that message
-
-
-@dataclass(frozen=True)
-class Load:
-    """What libvirt counts of a running machine."""
-
-    disk: int  # GiB that its disks can hold
-    cards: Mapping[str, tuple[int, int]]  # card → bytes received and sent since its domain began
-
 
 _COLUMNS = ", ".join(field.name for field in fields(Usage))
 _RUNNING = {State.STARTING, State.BOOTING, State.READY, State.STOPPING, State.HIBERNATING}

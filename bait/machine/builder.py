@@ -1,190 +1,32 @@
 """Building one machine: disk, keys, seed, domain. Each step that makes a thing pushes its undo."""
 
-import grp
-import ipaddress
 import os
-import pwd
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bait.hypervisor.domains import MARK, Hypervisor
+from bait.hypervisor.domain import MARK
+from bait.hypervisor.domains import Hypervisor
 from bait.machine import seed
+from bait.machine.files import Paths, paths
+from bait.machine.hardware import Blueprint, Hardware
 from bait.machine.images import Cache, free_mib
 from bait.network.addresses import mac_of
 from bait.network.cards import Card, Taps
 from bait.privileges.ownership import let_read
-from bait.privileges.removal import remove
 from bait.privileges.sandbox import guestfs_user, onlooker
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
-from wnodes_lrms.model import Allocation, Owner
 from wnodes_lrms.resources import folder, render
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
 _CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
 _PORTS = 4  # free slots of a machine whose devices come and go
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the files of a machine are."""
-
-    disks: Path  # on disk: overlay and console log
-    runtime: Path  # best in memory: seed and keys
-
-    @property
-    def disk(self) -> Path:
-        """The overlay on the cached image."""
-        return self.disks / "disk.qcow2"
-
-    @property
-    def kernel(self) -> Path:
-        """A copy of the image's, for libvirt lends it to QEMU's user, who could change it."""
-        return self.disks / "kernel"
-
-    @property
-    def initrd(self) -> Path:
-        """The same of what the kernel starts with."""
-        return self.disks / "initrd"
-
-    @property
-    def console(self) -> Path:
-        """What the guest wrote on its serial console."""
-        return self.disks / "console.log"
-
-    @property
-    def ran(self) -> Path:
-        """There when the domain is started: from then on the disk has its user's work."""
-        return self.disks / "ran"
-
-    @property
-    def memory(self) -> Path:
-        """A hibernated machine's memory."""
-        return self.disks / "memory"
-
-    def share(self, number: int) -> Path:
-        """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
-        return self.disks / f"share{number}"
-
-    @property
-    def owner(self) -> Path:
-        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
-        return self.disks / "owner"
-
-    @property
-    def seed(self) -> Path:
-        """The contextualization disk."""
-        return self.runtime / "seed.iso"
-
-    @property
-    def key(self) -> Path:
-        """The private key that opens the owner's account. The owner's starter is told it."""
-        return self.runtime / "key"
-
-    @property
-    def known_hosts(self) -> Path:
-        """The guest's host key, as ssh(1) reads it."""
-        return self.runtime / "known_hosts"
-
-    def clear(self) -> None:
-        """Remove what is of no use without the domain; what is gone already is success."""
-        remove(self.runtime)
-        for copy in (self.kernel, self.initrd):
-            copy.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove all of them; what is gone already is success."""
-        remove(self.runtime)
-        remove(self.disks)
-
-
-def paths(config: Config, machine: str) -> Paths:
-    """The files of the machine with this id."""
-    return Paths(
-        Path(config.bait.state_dir) / "machines" / machine,
-        Path(config.bait.run_dir) / "machines" / machine,
-    )
-
-
-def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
-    """MiB of the guest: the allocation less QEMU's own part.
-
-    Raises RejectedError if that is less than the image needs.
-    """
-    memory = allocation.memory - overhead
-    if memory < image.min_memory:
-        raise RejectedError(
-            f"the job has {allocation.memory} MiB, of which {overhead} are the hypervisor's: "
-            f"image {image.tag} needs {image.min_memory} for itself; "
-            f"ask for {image.min_memory + overhead} MiB or more"
-        )
-    return memory
-
-
-def owner_of(uid: int, gid: int) -> Owner:
-    """The user as this node knows him. Raises RejectedError for root and for strangers."""
-    if uid == 0 or gid == 0:
-        raise RejectedError("a job of root can't run in a machine: submit it as a user")
-    try:
-        user = pwd.getpwuid(uid)
-        numbers = [gid, *(n for n in os.getgrouplist(user.pw_name, gid) if n not in (gid, 0))]
-        groups = tuple((_group_name(number), number) for number in numbers)
-    except KeyError as error:
-        raise RejectedError(f"this node knows no user with the number {uid}") from error
-    return Owner(user.pw_name, uid, gid, groups, user.pw_dir)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return f"group{gid}"
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """All that decides what a machine will be."""
-
-    id: str
-    allocation: Allocation
-    owner: Owner
-    image: Image
-    memory: int  # MiB of the guest
-    address: ipaddress.IPv4Address
-
-
-@dataclass(frozen=True)
-class Drive:
-    """A user's volume, as the guest sees it."""
-
-    file: Path
-    device: str
-    serial: str
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a domain is made of."""
-
-    id: str
-    name: str
-    job: str
-    restart: int
-    image: Image
-    cores: int
-    memory: int  # MiB of the guest
-    cpus: tuple[int, ...]
-    nics: tuple[Card, ...]
-    volumes: tuple[Drive, ...] = ()
-    shares: tuple[str, ...] = ()
-    seeded: bool = True  # has a seed
-    kept: bool = False  # the disk outlives the domain; devices come and go while it runs
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST
 from bait.network.addresses import mac_of
-from bait.reconcile.plan import AT_REST
 from wnodes_lrms.model import Kind
 from wnodes_lrms.order import Nic, Order
 

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from bait.network.cards import Taps, guests
 from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
 from bait.network.surroundings import Surroundings, surroundings

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bait.ledger.ledger import Ledger
-from bait.reconcile.plan import AT_REST
+from bait.ledger.states import AT_REST
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.lrms.systems import Lrms
 

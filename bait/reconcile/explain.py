@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bait.hypervisor.domains import Domain
-from bait.ledger.ledger import Event, Lease, Ledger, Row
-from bait.ledger.usage import Usage
-from bait.reconcile.plan import AT_REST, MAKING, Act, Evidence, plan
+from bait.hypervisor.domain import Domain
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Event, Lease, Row, Usage
+from bait.ledger.states import AT_REST, MAKING
+from bait.reconcile.plan import Act, Evidence, plan
 from wnodes_lrms.errors import AbsentError, RejectedError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order

@@ -9,8 +9,8 @@ import contextlib
 import logging
 from pathlib import Path
 
-from bait.ledger.ledger import Moved
-from bait.reconcile.plan import AT_REST
+from bait.ledger.records import Moved
+from bait.ledger.states import AT_REST
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.model import Kind, State
 

@@ -1,7 +1,8 @@
 """A machine whose job is suspended stands still, and goes on with it."""
 
 from bait.hypervisor.domains import Hypervisor
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
 from bait.reconcile.plan import Act, Action
 from wnodes_lrms.model import State
 

@@ -13,12 +13,11 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bait.hypervisor.domains import Domain
-from bait.ledger.ledger import Row
+from bait.hypervisor.domain import Domain
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST, MAKING
 from wnodes_lrms.model import Kind, State
 
-AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
-MAKING = frozenset({State.REQUESTED, State.BUILDING, State.STARTING})
 _RUNS = frozenset({State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP})
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from bait import metrics
-from bait.ledger.ledger import Ledger, Moved, Row
-from bait.ledger.usage import Load
-from bait.machine.builder import Builder, paths
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Load, Moved, Row
+from bait.machine.builder import Builder
+from bait.machine.files import paths
 from bait.machine.tasks import Works
 from bait.reconcile import markers
 from bait.reconcile.drain import Drain

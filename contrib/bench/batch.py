@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 from bait.hypervisor.domains import Hypervisor
-from bait.machine.builder import Blueprint, Builder, Paths, guest_memory, owner_of
+from bait.machine.builder import Builder
+from bait.machine.files import Paths
+from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.images import Cache
+from bait.machine.owner import owner_of
 from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import Allocation

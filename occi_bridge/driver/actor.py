@@ -19,7 +19,7 @@ from occi_bridge.driver import journal, orders
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.plan import Act, Action
 from occi_bridge.driver.snapshot import Target
-from occi_bridge.store import networks, rows, tables
+from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
@@ -203,9 +203,9 @@ class Actor:
             return orders.order(
                 row,
                 data.scalar_one(),
-                rows.read(link, Interface, tables.interface.c.compute == row.uid),
+                queries.read(link, Interface, tables.interface.c.compute == row.uid),
                 self._nets(link),
-                rows.read(link, Attachment, tables.attachment.c.compute == row.uid),
+                queries.read(link, Attachment, tables.attachment.c.compute == row.uid),
                 node,
             )
         except ValidationError as error:
@@ -214,7 +214,7 @@ class Actor:
             raise RejectedError(f"no order can be made of it: {place}: {fault['msg']}") from error
 
     def _nets(self, link: Connection) -> dict[str, Net]:
-        own = (networks.of_user(row) for row in rows.read(link, Network))
+        own = (networks.of_user(row) for row in queries.read(link, Network))
         return {**self._site, **{net.name: net for net in own}}
 
     async def _failed(self, action: Action, row: Target, said: str) -> None:

@@ -10,26 +10,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import StringConstraints, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 
 from occi_bridge.driver import bait_names
+from occi_bridge.driver.replies import Card, Device, Leases, News, Place, SavedImages, Submitted
 from occi_bridge.driver.reports import (
-    Address,
-    DeviceName,
     LeasesSeen,
-    Mac,
     Machines,
-    NodeName,
-    Said,
     SeenLease,
     SeenNic,
     Sight,
 )
-from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import (
     AbsentError,
     ConfigError,
@@ -38,7 +32,7 @@ from wnodes_lrms.errors import (
     UnknownError,
     WnodesError,
 )
-from wnodes_lrms.order import JobText, Nic
+from wnodes_lrms.order import Nic
 
 Reply = TypeVar("Reply")
 
@@ -54,59 +48,6 @@ _FAULTS: Mapping[int, type[WnodesError]] = {
     409: ConflictError,
     422: RejectedError,
 }
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The reply to POST /leases."""
-
-    job: JobText
-
-
-@dataclass(frozen=True)
-class Leases:
-    """The reply to GET /leases."""
-
-    leases: tuple[SeenLease, ...]
-
-
-@dataclass(frozen=True)
-class Place:
-    """The reply to GET /jobs/{job}."""
-
-    node: NodeName | Literal[""]
-    known: bool = True
-
-
-@dataclass(frozen=True)
-class News:
-    """The reply to GET /news."""
-
-    news: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,40}$")]
-
-
-@dataclass(frozen=True)
-class Device:
-    """The reply to PUT /machines/{id}/volumes/{vol}."""
-
-    device: DeviceName
-
-
-@dataclass(frozen=True)
-class Card:
-    """The reply to PUT /machines/{id}/nics/{nic}."""
-
-    mac: Mac
-    address: Address | None = None
-
-
-@dataclass(frozen=True)
-class SavedImages:
-    """The reply to GET /saved."""
-
-    tags: tuple[Tag, ...]
-    busy: tuple[Tag, ...] = ()
-    failed: Mapping[Tag, Said] | None = None
 
 
 _MACHINES = TypeAdapter(Machines)

@@ -21,6 +21,7 @@ from occi_bridge.driver.plan import Action, plan, unsettled
 from occi_bridge.driver.reports import Sights
 from occi_bridge.driver.snapshot import Target, World
 from occi_bridge.driver.watcher import SILENT, Watcher
+from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import WnodesError
 
@@ -87,7 +88,7 @@ class Driver:
         if left:  # also so that nobody becomes the leader after he has stepped down
             await asyncio.wait(left, timeout=_PARTING)
         with contextlib.suppress(WnodesError):
-            await asyncio.to_thread(journal.step_down, self._db, self._holder)
+            await asyncio.to_thread(leader.step_down, self._db, self._holder)
         for task in works & done:
             task.result()  # a fault of ours: let it be seen
 
@@ -114,10 +115,10 @@ class Driver:
 
     async def _ask(self) -> bool:
         try:
-            leads = await asyncio.to_thread(journal.lead, self._db, self._holder, _TERM)
+            leads = await asyncio.to_thread(leader.lead, self._db, self._holder, _TERM)
             if leads and not self.leading:
                 urls = list(self._hand.places)
-                self._nodes = await asyncio.to_thread(journal.nodes, self._db, urls)
+                self._nodes = await asyncio.to_thread(heard.nodes, self._db, urls)
             return leads
         except (WnodesError, OSError) as error:
             log.warning("can't ask who leads: %s", error)

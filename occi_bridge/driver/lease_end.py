@@ -8,8 +8,9 @@ leases that it has submitted itself, so what any other bait does not list says n
 """
 
 from occi_bridge.driver.reports import LeasesSeen, Machine, Sight
-from occi_bridge.driver.snapshot import LIVE, World, asked_to_end
+from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Compute
+from occi_bridge.store.states import LIVE, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
 
 # Seconds after its submission in which a lease may not be listed yet, and not for being over: where

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from occi_bridge.driver import lease_end
 from occi_bridge.driver.reports import Machine, Sight
-from occi_bridge.driver.snapshot import LIVE, ON_DISK, World, asked_to_end
+from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
+from occi_bridge.store.states import LIVE, ON_DISK, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
 
 

@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from occi_bridge.driver import lease_end, placement
 from occi_bridge.driver.reports import Sight
-from occi_bridge.driver.snapshot import LIVE, World
+from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved, Storage
+from occi_bridge.store.states import LIVE
 
 
 class Act(StrEnum):

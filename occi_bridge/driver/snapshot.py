@@ -4,20 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from occi_bridge.driver.bait_client import SavedImages
+from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Machine, Sight, Sights
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 
 Target = Compute | Interface | Attachment | Storage | Network | Saved
-# The states in which something of a machine runs, or is about to.
-LIVE = frozenset({"requested", "building", "running", "stopping"})
-# The states in which a machine's disk is on its node.
-ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
-
-
-def asked_to_end(act: str) -> bool:
-    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
-    return act.partition(" ")[0] in ("stop", "suspend", "cancel")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 
-from occi_bridge.driver import journal
-from occi_bridge.driver.bait_client import Bait, SavedImages
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import LeasesSeen, Sight
+from occi_bridge.store import heard
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -144,9 +145,8 @@ class Watcher:
             elif before is not None:
                 log.info("bait %s answers again", self.bait.url)
         try:
-            await asyncio.to_thread(
-                journal.told, self._db, self.bait.url, self.sight, silent=silent
-            )
+            by = (self.sight.node, self.sight.at) if self.sight else None
+            await asyncio.to_thread(heard.told, self._db, self.bait.url, by, silent=silent)
             self._noted = (silent, now)
         except UnknownError as error:
             log.warning("%s", error)

@@ -12,7 +12,7 @@ from occi_bridge.service import entities
 from occi_bridge.service.links import columns, interface, ip_of, make_link
 from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Desk
-from occi_bridge.store import networks, rows, tables
+from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.rows import Compute, Network, Row, Storage
 
 
@@ -83,7 +83,7 @@ def _compute(desk: Desk, model: Model, new: New) -> Compute:
     )
     if image.id not in row.mixins:
         row.mixins.append(image.id)
-    rows.insert(desk.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
+    queries.insert(desk.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
     for link in new.links:
         make_link(desk, row, link)
     if not any(link.kind == schema.NETWORKINTERFACE for link in new.links):
@@ -143,7 +143,7 @@ def _network(desk: Desk, new: New) -> Network:
         subnet=str(subnet or ""),
         gateway=gateway,
     )
-    rows.insert(desk.link, row)
+    queries.insert(desk.link, row)
     return row
 
 
@@ -168,5 +168,5 @@ def _storage(desk: Desk, new: New) -> Storage:
     size = whole_gib(new.attributes["occi.storage.size"])
     check_quota(desk, desk.user.key, Amount(storage=size))
     row = Storage(**columns(desk, new), size=size)  # type: ignore[arg-type]
-    rows.insert(desk.link, row)
+    queries.insert(desk.link, row)
     return row

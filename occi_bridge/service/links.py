@@ -13,7 +13,7 @@ from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.validate import New
 from occi_bridge.service import quota
 from occi_bridge.service.transaction import Desk
-from occi_bridge.store import networks, rows, tables
+from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
 
@@ -111,13 +111,13 @@ def _attachment(desk: Desk, machine: Compute, volume: Storage, new: New) -> Atta
     desk.db.lock(desk.link, f"volume {volume.uid}")
     column = tables.attachment.c.storage
     there = tables.entity.c.id.is_not(None)
-    if rows.read(desk.link, Attachment, there, column == volume.uid):
+    if queries.read(desk.link, Attachment, there, column == volume.uid):
         raise OcciError(409, f"/storage/{volume.id} is linked to a machine already")
     row = Attachment(
         **_of_machine(desk, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
     )
-    rows.insert(desk.link, row)
+    queries.insert(desk.link, row)
     return row
 
 
@@ -139,7 +139,7 @@ def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Inte
         assigned=_address(desk, net, new),
         gateway=str(net.gateway or ""),
     )
-    rows.insert(desk.link, row)
+    queries.insert(desk.link, row)
     return row
 
 
@@ -153,7 +153,7 @@ def _check_name(desk: Desk, machine: Compute, new: New) -> None:
     """Cards are counted, and that is how they are called."""
     name = "occi.networkinterface.interface"
     there, of = tables.entity.c.id.is_not(None), tables.interface.c.compute
-    own = f"eth{len(rows.read(desk.link, Interface, there, of == machine.uid))}"
+    own = f"eth{len(queries.read(desk.link, Interface, there, of == machine.uid))}"
     if new.attributes.get(name, own) != own:
         raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
@@ -175,7 +175,9 @@ def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
     if not KINDS[net.kind].once:
         return
     there = tables.entity.c.id.is_not(None)
-    for card in rows.read(desk.link, Interface, there, tables.interface.c.compute == machine.uid):
+    for card in queries.read(
+        desk.link, Interface, there, tables.interface.c.compute == machine.uid
+    ):
         other = desk.site.nets.get(card.network)
         if other and other.kind == net.kind:
             raise OcciError(409, f"the machine is on /network/{other.name} already: once is all")
@@ -187,7 +189,7 @@ def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
     there = tables.entity.c.id.is_not(None)
-    for other in rows.read(desk.link, Compute, there, tables.compute.c.uid.in_(on)):
+    for other in queries.read(desk.link, Compute, there, tables.compute.c.uid.in_(on)):
         if other.home and other.home != machine.node:
             raise OcciError(
                 409, f"the machine is on {machine.node}, those of this network on {other.node}"

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from occi_bridge.driver import journal
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.mixins import site_model
@@ -27,7 +26,7 @@ from occi_bridge.service.links import check_tags
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.transaction import Desk
-from occi_bridge.store import rows, tables
+from occi_bridge.store import heard, queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Network, Row
@@ -305,12 +304,12 @@ def _tag(desk: Desk, mixin: str, bearing: set[str], *, among: set[str] | None) -
                 mixins = [*others, mixin] if row.uid in bearing else others
                 if row.uid in bearing:
                     check_tags(mixins)
-                rows.change(desk.link, row, mixins=mixins)
+                queries.change(desk.link, row, mixins=mixins)
 
 
 def _check_heard(desk: Desk) -> None:
     """Raises OcciError 503 where no bait has answered for long: a change could only wait."""
-    if journal.out_of_reach(desk.link, desk.db.now(desk.link), _UNHEARD):
+    if heard.out_of_reach(desk.link, desk.db.now(desk.link), _UNHEARD):
         raise OcciError(503, "no node answers at present; nothing was changed", _RETRY)
 
 

@@ -13,7 +13,7 @@ from occi_bridge.service import entities as view
 from occi_bridge.service.entities import Around, Heard
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
-from occi_bridge.store import rows, tables
+from occi_bridge.store import queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -21,7 +21,7 @@ from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row,
 Found = TypeVar("Found", bound=Row)
 
 _BY_PATH = {path: kind for kind, path in view.PATHS.items()}
-_BY_NAME = {rows.TABLES[kind].name: kind for kind in view.PATHS}
+_BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class Desk:
 
     def read(self, kind: type[Found], *where: sa.ColumnElement[bool]) -> list[Found]:
         """What there is of a kind for this user."""
-        return rows.read(self.link, kind, tables.entity.c.id.is_not(None), self.visible(), *where)
+        return queries.read(
+            self.link, kind, tables.entity.c.id.is_not(None), self.visible(), *where
+        )
 
     def find(self, path: str) -> Row | Net:
         """What is at a path. Raises OcciError 404."""
@@ -65,7 +67,7 @@ class Desk:
 
     def machine(self, uid: str) -> Compute:
         """The machine of a link."""
-        return rows.read(self.link, Compute, tables.entity.c.uid == uid)[0]
+        return queries.read(self.link, Compute, tables.entity.c.uid == uid)[0]
 
     def locations(self, kind: type[Row] | None) -> list[str]:
         """The paths of all there is of a kind, or of all; the site's networks last.
@@ -75,7 +77,7 @@ class Desk:
         of = tables.entity.c
         where = [self.visible(), of.id.is_not(None)]
         if kind:
-            where.append(of.kind == rows.TABLES[kind].name)
+            where.append(of.kind == queries.TABLES[kind].name)
         found = self.link.execute(
             sa.select(of.kind, of.id).where(*where).order_by(of.created, of.uid)
         )
@@ -103,14 +105,14 @@ class Desk:
 
     def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
         """The links of a machine, or of all that this user sees."""
-        cards = rows.TABLES[Interface].c.compute
-        volumes = rows.TABLES[Attachment].c.compute
+        cards = queries.TABLES[Interface].c.compute
+        volumes = queries.TABLES[Attachment].c.compute
         if len(machines) == 1:
             there = tables.entity.c.id.is_not(None)
             uid = machines[0].uid
             return (
-                rows.read(self.link, Interface, there, cards == uid),
-                rows.read(self.link, Attachment, there, volumes == uid),
+                queries.read(self.link, Interface, there, cards == uid),
+                queries.read(self.link, Attachment, there, volumes == uid),
             )
         return self.read(Interface), self.read(Attachment)
 

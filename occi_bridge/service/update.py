@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver.snapshot import asked_to_end
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.occi.validate import New
@@ -16,9 +15,10 @@ from occi_bridge.service.entities import state
 from occi_bridge.service.links import check_tags, make_link, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Desk
-from occi_bridge.store import rows, tables
+from occi_bridge.store import queries, tables
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
+from occi_bridge.store.states import asked_to_end
 
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
@@ -51,7 +51,7 @@ def change(
     if len(mixins) > len(row.mixins):
         check_tags(mixins)
     new = {name: value for name, value in (kept | stored(attributes)).items() if value != ""}
-    rows.change(desk.link, row, attributes=new, mixins=mixins)
+    queries.change(desk.link, row, attributes=new, mixins=mixins)
     for link in links:
         if not isinstance(row, Compute):
             raise OcciError(400, "Link: only a machine has links")
@@ -71,7 +71,7 @@ def _resize(desk: Desk, row: Compute, attributes: Mapping[str, Value]) -> None:
     if not row.saved:
         check_image(desk, row.image, memory)
     check_quota(desk, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
-    rows.change(desk.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
+    queries.change(desk.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
 
 
 def delete(desk: Desk, row: Row) -> None:
@@ -81,12 +81,12 @@ def delete(desk: Desk, row: Row) -> None:
     if isinstance(row, Compute):
         for link in _links(desk.link, row, there):
             _gone(desk.link, link)
-        rows.change(desk.link, row, wish=row.wish + 1)
+        queries.change(desk.link, row, wish=row.wish + 1)
     elif isinstance(row, Storage):
-        if rows.read(desk.link, Attachment, there, tables.attachment.c.storage == row.uid):
+        if queries.read(desk.link, Attachment, there, tables.attachment.c.storage == row.uid):
             raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
     elif isinstance(row, Network):
-        if rows.read(desk.link, Interface, there, tables.interface.c.owned == row.uid):
+        if queries.read(desk.link, Interface, there, tables.interface.c.owned == row.uid):
             raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
     elif isinstance(row, Interface | Attachment):
         machine = desk.machine(row.compute)
@@ -96,13 +96,13 @@ def delete(desk: Desk, row: Row) -> None:
 
 
 def _links(link: Connection, row: Compute, there: sa.ColumnElement[bool]) -> list[Row]:
-    cards = rows.read(link, Interface, there, tables.interface.c.compute == row.uid)
-    volumes = rows.read(link, Attachment, there, tables.attachment.c.compute == row.uid)
+    cards = queries.read(link, Interface, there, tables.interface.c.compute == row.uid)
+    volumes = queries.read(link, Attachment, there, tables.attachment.c.compute == row.uid)
     return [*cards, *volumes]
 
 
 def _gone(link: Connection, row: Row) -> None:
-    rows.change(link, row, id=None)
+    queries.change(link, row, id=None)
 
 
 def act(desk: Desk, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
@@ -119,23 +119,23 @@ def act(desk: Desk, row: Row | Net, action: str, attributes: Mapping[str, Value]
     elif isinstance(row, Network):
         if verb == "down" and _on(desk, row):
             raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
-        rows.change(desk.link, row, up=verb == "up")
+        queries.change(desk.link, row, up=verb == "up")
     elif isinstance(row, Storage):
         there = tables.entity.c.id.is_not(None)
         column = tables.attachment.c.storage
-        if verb == "offline" and rows.read(desk.link, Attachment, there, column == row.uid):
+        if verb == "offline" and queries.read(desk.link, Attachment, there, column == row.uid):
             raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
-        rows.change(desk.link, row, online=verb == "online")
+        queries.change(desk.link, row, online=verb == "online")
 
 
 def _on(desk: Desk, row: Network) -> bool:
     there = tables.entity.c.id.is_not(None)
-    return bool(rows.read(desk.link, Interface, there, tables.interface.c.owned == row.uid))
+    return bool(queries.read(desk.link, Interface, there, tables.interface.c.owned == row.uid))
 
 
 def _wish(desk: Desk, row: Compute, **values: object) -> None:
     """A wish counts, so that the driver does not write over it what followed from the last one."""
-    rows.change(desk.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
+    queries.change(desk.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
 
 
 def _start(desk: Desk, row: Compute, _method: str) -> None:

@@ -1,15 +1,8 @@
 """The database's rows as values, and the few ways of reading them."""
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
-
-import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from dataclasses import dataclass
 
 from occi_bridge.occi.messages import Value
-from occi_bridge.store import tables
-
-Kept = TypeVar("Kept", bound="Row")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,63 +137,3 @@ class Saved:
     tries: int = 0
     again: float = 0.0
     acted: float = 0.0
-
-
-TABLES: dict[type[Row], sa.Table] = {
-    Compute: tables.compute,
-    Network: tables.network,
-    Interface: tables.interface,
-    Storage: tables.storage,
-    Attachment: tables.attachment,
-}
-
-
-def select(kind: type[Row]) -> sa.Select[Any]:
-    """All entities of a kind, in the order in which they were made."""
-    own = TABLES[kind]
-    of_all = tables.entity.c
-    names = [field.name for field in fields(kind)]
-    columns = [of_all[name] if name in of_all else own.c[name] for name in names]
-    return (
-        sa.select(*columns)
-        .join_from(own, tables.entity, own.c.uid == of_all.uid)
-        .order_by(of_all.created, of_all.uid)
-    )
-
-
-def read(link: Connection, kind: type[Kept], *where: sa.ColumnElement[bool]) -> list[Kept]:
-    """The entities of a kind that fit."""
-    names = [field.name for field in fields(kind)]
-    found = link.execute(select(kind).where(*where)).all()
-    return [kind(**dict(zip(names, values, strict=True))) for values in found]
-
-
-def insert(link: Connection, row: Row, **more: object) -> None:
-    """Add an entity; `more` are columns that its class does not have."""
-    own = TABLES[type(row)]
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    shared = {name: value for name, value in values.items() if name in tables.entity.c}
-    kind = own.name
-    link.execute(sa.insert(tables.entity).values(kind=kind, **shared))
-    apart = {name: value for name, value in values.items() if name in own.c}
-    link.execute(sa.insert(own).values(**apart, **more))
-
-
-def change(link: Connection, row: Row, **values: object) -> None:
-    """Set columns of an entity, in the row and in the database."""
-    own = TABLES[type(row)]
-    shared = {name: value for name, value in values.items() if name in tables.entity.c}
-    apart = {name: value for name, value in values.items() if name not in tables.entity.c}
-    for table, changed in ((tables.entity, shared), (own, apart)):
-        if changed:
-            link.execute(sa.update(table).where(table.c.uid == row.uid).values(**changed))
-    for name, value in values.items():
-        if name in {field.name for field in fields(row)}:
-            setattr(row, name, value)
-
-
-def remove(link: Connection, row: Row) -> None:
-    """Take an entity out of the database."""
-    own = TABLES[type(row)]
-    link.execute(sa.delete(own).where(own.c.uid == row.uid))
-    link.execute(sa.delete(tables.entity).where(tables.entity.c.uid == row.uid))

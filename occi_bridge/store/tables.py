@@ -54,7 +54,7 @@ def _refers(name: str, to: str) -> Column[str]:
 
 
 def _work() -> tuple[Column[str], Column[int], Column[float], Column[float]]:
-    """How the driver gets on with a row: see rows.Driven."""
+    """How the driver gets on with a row: see store/rows.py."""
     return (
         _text("act"),  # what was asked of a bait last
         Column("tries", Integer, nullable=False, default=0),  # how often in vain

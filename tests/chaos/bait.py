@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import bait.__main__ as program
 import bait.ledger.ledger as ledger
-from bait.ledger.ledger import Moved
+from bait.ledger.records import Moved
 from bait.ledger.store import Store
 from tests.chaos.wire import Seen, tell
 from wnodes_lrms.model import Kind, State

@@ -8,8 +8,7 @@ from enum import StrEnum
 from random import Random
 
 from bait.accounting.publishing import Stage
-from bait.ledger.states import MOVES
-from bait.reconcile.plan import AT_REST
+from bait.ledger.states import AT_REST, MOVES
 from tests.chaos.wire import Seen
 from wnodes_lrms.model import Kind, State
 

@@ -1,6 +1,8 @@
 """Who may import what: the rules that keep the parts apart, read from the source."""
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +17,54 @@ MAY_IMPORT = {
     "occi_bridge": {"occi_bridge", "wnodes_lrms"},
     "hooks": {"hooks"},  # what stands beside it in the folder that the LRMS runs
 }
+# Within a package: what each sub-package may import of the others. What is not named here is at the
+# top, where the parts are put together, and may import all.
+LAYERS = {
+    "bait": {
+        "ledger": set(),
+        "privileges": set(),
+        "metrics": {"ledger"},
+        "accounting": {"ledger", "privileges"},
+        "network": {"ledger"},
+        "hypervisor": {"network"},
+        "machine": {"hypervisor", "ledger", "network", "privileges"},
+        "reconcile": {"hypervisor", "ledger", "machine", "metrics"},
+        "batch": {"hypervisor", "ledger", "machine", "metrics", "network", "reconcile"},
+        "cloud": {
+            *("hypervisor", "ledger", "machine", "metrics", "network", "privileges", "reconcile"),
+        },
+        "frontend": {"accounting", "batch", "cloud", "ledger", "metrics", "reconcile"},
+        "checks": {"batch", "hypervisor", "machine", "network", "privileges"},
+    },
+    "occi_bridge": {
+        "occi": set(),
+        "identity": set(),
+        "store": {"occi"},
+        "service": {"identity", "occi", "store"},  # it and the driver meet in the store alone
+        "driver": {"store"},
+        "web": {"identity", "occi", "service"},
+    },
+}
+# Decisions alone: each is imported in a fresh interpreter that has none of these libraries.
+PURE = [
+    "bait.accounting.apel",
+    "bait.checks.verdicts",
+    "bait.cloud.admission",
+    "bait.cloud.offers",
+    "bait.ledger.states",
+    "bait.reconcile.plan",
+    "occi_bridge.driver.observe",
+    "occi_bridge.driver.plan",
+    "occi_bridge.occi.parse",
+    "occi_bridge.occi.render",
+    "occi_bridge.occi.validate",
+]
+IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
 # Modules of others that these files of ours stand between.
 ALONE = {
     "libvirt": [
         "bait/hypervisor/connections.py",
+        "bait/hypervisor/domain_state.py",
         "bait/hypervisor/domains.py",
         "bait/hypervisor/inventory.py",
         "bait/hypervisor/networks.py",
@@ -40,6 +86,25 @@ def imports(source: str) -> Iterator[str]:
                 yield str(first.value).partition(".")[0]
 
 
+def within(package: str, path: Path) -> str:
+    """The sub-package of a file, or its own name if it lies beside them."""
+    return path.relative_to(ROOT / package).with_suffix("").parts[0]
+
+
+def neighbours(package: str, source: str) -> Iterator[str]:
+    """What a module imports of its own package: the names of sub-packages."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            first, _, rest = node.module.partition(".")
+            if first == package:
+                yield from [rest.partition(".")[0]] if rest else [name.name for name in node.names]
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                first, _, rest = name.name.partition(".")
+                if first == package and rest:
+                    yield rest.partition(".")[0]
+
+
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
 
@@ -53,6 +118,42 @@ def test_what_counts_as_an_import() -> None:
     )
     expected = ["os", "bait", "wnodes_lrms", ".", "libvirt", "guestfs"]
     assert sorted(imports(source)) == sorted(expected)
+
+
+def test_what_counts_as_a_neighbour() -> None:
+    source = "import bait.ledger.usage\nfrom bait import metrics\nfrom bait.cloud.seed import x\n"
+    assert sorted(neighbours("bait", source)) == ["cloud", "ledger", "metrics"]
+    assert within("bait", ROOT / "bait/cloud/seed.py") == "cloud"
+    assert within("bait", ROOT / "bait/metrics.py") == "metrics"
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_sub_packages_import_downwards_only(package: str) -> None:
+    rules = LAYERS[package]
+    folders = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    assert folders <= rules.keys()
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {package}.{name}"
+        for path in modules(package)
+        if (own := within(package, path)) in rules
+        for name in neighbours(package, path.read_text())
+        if name not in rules[own] | {own}
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_what_is_called_pure_needs_no_library(module: str) -> None:
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({IMPURE})); import {module}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", blocked],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import Cloud
-from bait.hypervisor.domains import Domain, Hypervisor
-from bait.ledger.ledger import Row
+from bait.hypervisor.domain import Domain
+from bait.hypervisor.domains import Hypervisor
+from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import WnodesError

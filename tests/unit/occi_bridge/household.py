@@ -15,13 +15,13 @@ from occi_bridge.driver import journal
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.driver import Driver
-from occi_bridge.driver.reports import Sight
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.occi.validate import New
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
+from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Compute
 from tests.unit.occi_bridge.fakebait import CLUSTER
@@ -115,10 +115,9 @@ class Household:
 
     def heard(self, ago: float = 0.0) -> None:
         """Have a bait have answered."""
-        sight = Sight("http://127.0.0.1:1", "hv1", time.time() - ago, {}, {})
-        journal.told(self.db, sight.url, sight, silent=ago > 0)
-        journal.lead(self.db, "nobody", 3600.0)
-        journal.step_down(self.db, "nobody")
+        heard.told(self.db, "http://127.0.0.1:1", ("hv1", time.time() - ago), silent=ago > 0)
+        leader.lead(self.db, "nobody", 3600.0)
+        leader.step_down(self.db, "nobody")
 
     def create(
         self,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bait.accounting.apel import MOST, Publisher, message, record
-from bait.ledger.usage import Clock, Usage
+from bait.ledger.records import Clock, Usage
 from tests.unit.bait.accounting.apelrecords import FIELDS, records
 from wnodes_lrms.model import Kind
 

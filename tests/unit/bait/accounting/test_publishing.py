@@ -16,7 +16,8 @@ from bait.accounting import outbox, publishing
 from bait.accounting.publishing import due, publish, told
 from bait.ledger.clock import Moment
 from bait.ledger.ledger import Ledger
-from bait.ledger.usage import Clock, Subject, Usage, follow, stop, usages
+from bait.ledger.records import Clock, Subject, Usage
+from bait.ledger.usage import follow, stop, usages
 from tests.unit.bait.accounting.apelrecords import records
 from tests.unit.bait.accounting.test_apel import ENDED, RUNS
 from tests.unit.bait.conftest import an_order

@@ -21,8 +21,11 @@ import libvirt
 import pytest
 
 from bait import metrics
-from bait.ledger.ledger import Row
-from bait.machine.builder import Blueprint, Builder, guest_memory, owner_of, paths
+from bait.ledger.records import Row
+from bait.machine.builder import Builder
+from bait.machine.files import paths
+from bait.machine.hardware import Blueprint, guest_memory
+from bait.machine.owner import owner_of
 from bait.network.addresses import free_address
 from bait.reconcile.plan import Act
 from tests.unit.bait.conftest import Step, interrupted

@@ -15,7 +15,8 @@ import pytest
 
 from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
-from bait.hypervisor.inventory import Sight, look, qemu_user
+from bait.hypervisor.domain import Sight
+from bait.hypervisor.inventory import look, qemu_user
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bait.cloud.admission import check
-from bait.ledger.ledger import Row
-from bait.reconcile.plan import AT_REST
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import NOBODY, TAG, Batch
 from wnodes_lrms.errors import RejectedError

@@ -16,8 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_mock import MockerFixture
 
-from bait.ledger.ledger import Row
-from bait.reconcile.plan import AT_REST, Act
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST
+from bait.reconcile.plan import Act
 from tests.unit.bait.conftest import (
     MACHINE,
     VOLUMES,

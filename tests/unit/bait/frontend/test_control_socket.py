@@ -21,7 +21,7 @@ import pytest
 from bait.frontend import operations
 from bait.frontend.control_socket import Server, notify
 from bait.frontend.limits import Places
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from tests.unit.bait.conftest import Site, an_order, token
 from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
 from wnodes_lrms.errors import WnodesError

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from bait.frontend.retry import again
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, Bait, Batch, Node, needs_root
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.jobid import JobId

@@ -11,7 +11,10 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.hypervisor import domains, inventory
-from bait.hypervisor.domains import MARK, Domain, Hypervisor, _cards, _with
+from bait.hypervisor.domain import MARK, Domain
+from bait.hypervisor.domain_state import traffic_of_cards
+from bait.hypervisor.domain_xml import with_elements_of
+from bait.hypervisor.domains import Hypervisor
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Network
@@ -335,14 +338,14 @@ def test_what_the_cards_carried() -> None:
         "net.2.rx.bytes": 0,
         "net.2.tx.bytes": 0,
     }
-    assert _cards(stats) == {"vnet0": (100, 10), "vnet2": (0, 0)}
-    assert _cards({}) == {}
+    assert traffic_of_cards(stats) == {"vnet0": (100, 10), "vnet2": (0, 0)}
+    assert traffic_of_cards({}) == {}
 
 
 def test_what_a_new_lease_changes_is_put_into_the_saved_description() -> None:
     kept = "<domain><uuid>x</uuid><metadata><a job='1'/></metadata><devices><d/></devices></domain>"
     new = "<domain><metadata><a job='2'/></metadata><cputune><p/></cputune><devices/></domain>"
-    assert _with(kept, new, ("metadata", "cputune")) == (
+    assert with_elements_of(kept, new, ("metadata", "cputune")) == (
         '<domain><uuid>x</uuid><devices><d /></devices><metadata><a job="2" /></metadata>'
         "<cputune><p /></cputune></domain>"
     )
@@ -360,7 +363,8 @@ def test_a_card_in_a_machines_memory_is_plugged_in_as_cards_are_now() -> None:
         "<domain><devices><interface type='network'><mac address='52:54:c0:a8:be:07'/>"
         "<target dev='wg1'/><port isolated='yes'/></interface></devices></domain>"
     )
-    first, second = ElementTree.fromstring(_with(kept, ours, ())).iterfind("devices/interface")  # noqa: S314
+    domain = ElementTree.fromstring(with_elements_of(kept, ours, ()))  # noqa: S314
+    first, second = domain.iterfind("devices/interface")
     assert [child.tag for child in first] == ["mac", "address", "target", "port"]
     target = first.find("target")
     assert target is not None

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bait.ledger import store
-from bait.ledger.ledger import Lease, Ledger, Moved, Row
-from bait.ledger.usage import Clock
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Clock, Lease, Moved, Row
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State, machine_id

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from bait.ledger.ledger import Ledger, Moved, Row
-from bait.ledger.states import MOVES, may
-from bait.reconcile.plan import AT_REST
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Moved, Row
+from bait.ledger.states import AT_REST, MOVES, may
 from wnodes_lrms.model import Kind, State
 
 EVERYWHERE = (None, *State)

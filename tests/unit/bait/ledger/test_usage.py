@@ -13,10 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from bait.ledger import clock
 from bait.ledger.clock import Moment, between
-from bait.ledger.ledger import Ledger, Row
-from bait.ledger.states import MOVES
-from bait.ledger.usage import Clock, Load, Usage
-from bait.reconcile.plan import AT_REST
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Clock, Load, Row, Usage
+from bait.ledger.states import AT_REST, MOVES
 from tests.unit.bait.conftest import an_order
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State

@@ -11,8 +11,12 @@ import libvirt
 import pytest
 
 from bait.cloud.build import CloudBuilder, Plan
-from bait.hypervisor.domains import MARK, Hypervisor
-from bait.machine.builder import Blueprint, Builder, Drive, owner_of, paths
+from bait.hypervisor.domain import MARK
+from bait.hypervisor.domains import Hypervisor
+from bait.machine.builder import Builder
+from bait.machine.files import paths
+from bait.machine.hardware import Blueprint, Drive
+from bait.machine.owner import owner_of
 from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.config.load import Bait, Cloud, Images, Offer

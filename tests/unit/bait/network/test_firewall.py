@@ -17,7 +17,7 @@ from uuid import UUID
 
 import pytest
 
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from bait.network.addresses import mac_of
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall

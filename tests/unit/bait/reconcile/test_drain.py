@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
 from bait.reconcile.drain import Drain
 from tests.unit.conftest import Batch, eventually
 from wnodes_lrms.cli.host import moment, sentences

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bait.ledger.ledger import Ledger, Row
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
 from bait.ledger.states import MOVES
 from bait.reconcile.explain import Rules, why
 from tests.unit.bait.conftest import an_order

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.ledger.ledger import Row
+from bait.ledger.records import Row
 from bait.ledger.store import Store
 from bait.reconcile.loop import Rounds
 from bait.reconcile.reconciler import EVERY

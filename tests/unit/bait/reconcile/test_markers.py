@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.ledger.ledger import Moved
+from bait.ledger.records import Moved
 from bait.reconcile.markers import keep
 from wnodes_lrms.model import Kind, State
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bait.hypervisor.domains import Domain
-from bait.ledger.ledger import Row
-from bait.ledger.states import MOVES
-from bait.reconcile.plan import AT_REST, Act, Action, Evidence, grounds, plan
+from bait.hypervisor.domain import Domain
+from bait.ledger.records import Row
+from bait.ledger.states import AT_REST, MOVES
+from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from wnodes_lrms.model import Kind, State, machine_id
 
 NOW = 1_000_000.0

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from pytest_mock import MockerFixture
 
-from bait.hypervisor.domains import MARK
-from bait.ledger.ledger import Row
-from bait.ledger.usage import Clock, Load
-from bait.machine.builder import paths
+from bait.hypervisor.domain import MARK
+from bait.ledger.records import Clock, Load, Row
+from bait.machine.files import paths
 from bait.machine.tasks import Work
 from bait.reconcile import reconciler as module
 from bait.reconcile.drain import Draining

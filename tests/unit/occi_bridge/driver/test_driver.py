@@ -19,7 +19,7 @@ from occi_bridge.driver.journal import read_all
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
 from occi_bridge.occi.validate import Changes, New
-from occi_bridge.store import tables
+from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from tests.unit.occi_bridge.household import (
@@ -361,7 +361,7 @@ async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
 
 async def test_what_a_slow_bait_did_is_not_done_twice(scene: Scene) -> None:
     async with scene.house.driving():
-        await until(lambda: journal.nodes(scene.house.db, scene.house.urls))
+        await until(lambda: heard.nodes(scene.house.db, scene.house.urls))
         scene.hv1.delay = scene.hv2.delay = 0.15
         made = scene.house.create(ANNAS)
         await scene.state(made, "active")
@@ -619,7 +619,7 @@ def test_only_one_of_many_becomes_the_leader(db: Database, url: str) -> None:
 
         def run(database: Database, holder: str, go: Any = go, won: Any = won) -> None:
             go.wait()
-            if journal.lead(database, holder, 60.0):
+            if leader.lead(database, holder, 60.0):
                 won.append(holder)
 
         threads = [
@@ -631,19 +631,19 @@ def test_only_one_of_many_becomes_the_leader(db: Database, url: str) -> None:
         for thread in threads:
             thread.join()
         assert len(won) == 1
-        assert not journal.lead(db, "late", 60.0)
-        assert journal.lead(db, won[0], 60.0)
-        journal.step_down(db, won[0])
+        assert not leader.lead(db, "late", 60.0)
+        assert leader.lead(db, won[0], 60.0)
+        leader.step_down(db, won[0])
     for each in others:
         each.close()
 
 
 def test_a_leader_that_is_gone_is_followed_when_its_term_is_over(db: Database) -> None:
-    assert journal.lead(db, "first", 0.1)
-    assert not journal.lead(db, "second", 60.0)
+    assert leader.lead(db, "first", 0.1)
+    assert not leader.lead(db, "second", 60.0)
     time.sleep(0.12)
-    assert journal.lead(db, "second", 60.0)
-    assert not journal.lead(db, "first", 60.0)
+    assert leader.lead(db, "second", 60.0)
+    assert not leader.lead(db, "first", 60.0)
 
 
 # The client of the baits' API.

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from occi_bridge.driver.bait_client import SavedImages
 from occi_bridge.driver.lease_end import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
 from occi_bridge.driver.observe import learn
+from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Machine, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Saved

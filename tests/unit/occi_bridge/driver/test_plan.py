@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge.driver.bait_client import SavedImages
 from occi_bridge.driver.plan import Act, Action, plan, unsettled
+from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Sight
 from occi_bridge.driver.snapshot import World
 from occi_bridge.store.rows import Compute, Network, Saved

@@ -20,7 +20,7 @@ from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.occi.validate import Changes, New
 from occi_bridge.service import quota
 from occi_bridge.service.quota import Amount
-from occi_bridge.store import tables
+from occi_bridge.store import leader, tables
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.household import (
     ANNA,
@@ -733,10 +733,10 @@ def test_changes_wait_for_some_bait_and_reading_does_not(house: Household) -> No
 
 
 def test_a_bridge_without_a_driver_for_long_takes_no_changes(house: Household) -> None:
-    journal.lead(house.db, "nobody", -31.0)
+    leader.lead(house.db, "nobody", -31.0)
     with refused(503):
         house.create(ANNAS)
-    journal.expect(house.db)
+    leader.expect(house.db)
     house.create(ANNAS)
 
 

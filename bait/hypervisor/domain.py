@@ -1,0 +1,26 @@
+"""A domain of ours, and a libvirt as it was seen, as values. Pure."""
+
+from dataclasses import dataclass
+
+MARK = "urn:wnodes-lrms:machine:1"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A running domain that bears our mark."""
+
+    id: str
+    job: str
+    restart: int
+    stuck: bool = False  # QEMU holds it because its disk could not be written
+    held: bool = False  # it was suspended
+    asleep: bool = False  # the guest has put itself to sleep
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What there is to see of a libvirt without changing anything."""
+
+    version: str
+    networks: frozenset[str]  # active ones
+    qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell

@@ -1,0 +1,46 @@
+"""What libvirt says of a domain's state and traffic, in our words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import libvirt
+
+# Of a domain that libvirt itself has paused for a moment, and lets go on.
+_PASSING = frozenset(
+    {
+        libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
+        libvirt.VIR_DOMAIN_PAUSED_SAVE,
+        libvirt.VIR_DOMAIN_PAUSED_DUMP,
+        libvirt.VIR_DOMAIN_PAUSED_SHUTTING_DOWN,
+        libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT,
+        libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
+    }
+)
+
+
+def traffic_of_cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """From the keys `net.count`, `net.<n>.name`, `net.<n>.rx.bytes`, `net.<n>.tx.bytes`."""
+    numbers = range(int(stats.get("net.count", 0)))
+    return {
+        str(stats[f"net.{n}.name"]): (
+            int(stats[f"net.{n}.rx.bytes"]),
+            int(stats[f"net.{n}.tx.bytes"]),
+        )
+        for n in numbers
+        if {f"net.{n}.name", f"net.{n}.rx.bytes", f"net.{n}.tx.bytes"} <= stats.keys()
+    }
+
+
+def stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
+    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
+    try:
+        state, reason = domain.state()
+    except libvirt.libvirtError:
+        return False, False, False  # gone since it was listed
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
+    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    return paused and full, paused and not full, state == libvirt.VIR_DOMAIN_PMSUSPENDED
+
+
+def sleeps(domain: libvirt.virDomain) -> bool:
+    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)

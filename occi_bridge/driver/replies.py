@@ -1,0 +1,71 @@
+"""What baits answer, as values that are checked when they come in."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+from pydantic.dataclasses import dataclass
+
+from occi_bridge.driver.reports import (
+    Address,
+    DeviceName,
+    Mac,
+    NodeName,
+    Said,
+    SeenLease,
+)
+from wnodes_lrms.config.load import Tag
+from wnodes_lrms.order import JobText
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The reply to POST /leases."""
+
+    job: JobText
+
+
+@dataclass(frozen=True)
+class Leases:
+    """The reply to GET /leases."""
+
+    leases: tuple[SeenLease, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The reply to GET /jobs/{job}."""
+
+    node: NodeName | Literal[""]
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class News:
+    """The reply to GET /news."""
+
+    news: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,40}$")]
+
+
+@dataclass(frozen=True)
+class Device:
+    """The reply to PUT /machines/{id}/volumes/{vol}."""
+
+    device: DeviceName
+
+
+@dataclass(frozen=True)
+class Card:
+    """The reply to PUT /machines/{id}/nics/{nic}."""
+
+    mac: Mac
+    address: Address | None = None
+
+
+@dataclass(frozen=True)
+class SavedImages:
+    """The reply to GET /saved."""
+
+    tags: tuple[Tag, ...]
+    busy: tuple[Tag, ...] = ()
+    failed: Mapping[Tag, Said] | None = None

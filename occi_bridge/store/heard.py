@@ -1,0 +1,47 @@
+"""Which baits were heard of, when, and which node each is on."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from occi_bridge.store import tables
+from occi_bridge.store.database import Database
+
+
+def out_of_reach(link: Connection, now: float, patience: float) -> bool:
+    """Whether for `patience` seconds no bait has answered, or no driver has led to ask them."""
+    if link.execute(sa.select(tables.leader.c.until)).scalar_one() < now - patience:
+        return True
+    baits = [(row.silent, row.seen) for row in link.execute(sa.select(tables.bait))]
+    return bool(baits) and all(silent and seen < now - patience for silent, seen in baits)
+
+
+def told(db: Database, url: str, by: tuple[str, float] | None, *, silent: bool) -> None:
+    """Write down that a bait answers, or that it does not any more.
+
+    `by`: which node's it is, and when it was last heard (seconds since the epoch), if ever.
+    """
+    table = tables.bait
+    values: dict[str, object] = {"silent": silent}
+    if by:
+        values |= dict(zip(("node", "seen"), by, strict=True))
+
+    def work(link: Connection) -> None:
+        done = link.execute(sa.update(table).where(table.c.url == url).values(**values))
+        if not done.rowcount:
+            link.execute(sa.insert(table).values(url=url, **values))
+
+    db.write(work)
+
+
+def nodes(db: Database, urls: Sequence[str]) -> dict[str, str]:
+    """Where the bait of each node is, as far as ever known; those not in `urls` are forgotten."""
+    table = tables.bait
+
+    def work(link: Connection) -> dict[str, str]:
+        link.execute(sa.delete(table).where(table.c.url.not_in(urls)))
+        found = link.execute(sa.select(table).where(table.c.node != ""))
+        return {row.node: row.url for row in found}
+
+    return db.write(work)

@@ -1,0 +1,13 @@
+"""The states of a VM's row, and what follows from them."""
+
+# The states in which something of a machine runs, or is about to.
+LIVE = frozenset({"requested", "building", "running", "stopping"})
+
+
+# The states in which a machine's disk is on its node.
+ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
+
+
+def asked_to_end(act: str) -> bool:
+    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
+    return act.partition(" ")[0] in ("stop", "suspend", "cancel")
