@@ -15,8 +15,12 @@ help: ## Say what there is to make (this)
 setup: ## Packages from the distribution, and the virtual environment in .venv
 	@contrib/setup
 
+.PHONY: setup-demo
+setup-demo:
+	@contrib/setup demo
+
 .PHONY: demo
-demo: setup ## Bring up a whole site, a job and a cloud user in machines of their own, take it down
+demo: setup-demo ## Bring up a whole site, a job and a cloud user in machines of their own, take it down
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
