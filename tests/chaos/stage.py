@@ -26,7 +26,7 @@ from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config import Config
 from wnodes_lrms.model import State
 
-_HEALED = 60.0  # seconds after which what a machine has suffered has had its consequences
+_HEALED = 180.0  # seconds after which what a machine has suffered has had its consequences
 _LONG = 360.0  # seconds: a queue, several faults, a bait's grace time
 QUEUED = "waiting for the batch system"
 _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
