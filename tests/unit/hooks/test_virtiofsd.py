@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hooks import virtiofsd
+import virtiofsd
 
 PROGRAM = Path(virtiofsd.__file__)
 UID, GID, GROUPS = 4001, 4100, (4200, 4300)
