@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wnodes_lrms.errors import UnknownError
+from wnodes_lrms.lrms.drmaa.native import given
 from wnodes_lrms.lrms.jobid import JobId, grammar
+from wnodes_lrms.lrms.lease import Request
 from wnodes_lrms.run import run
 
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?"
@@ -18,6 +20,8 @@ _HOST = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?"
 _SERVERS = re.compile(rf"{_HOST}(:\d{{1,5}})?(,{_HOST}(:\d{{1,5}})?)*", re.ASCII)
 
 _DEADLINE = 10.0
+
+ENVIRONMENT = ("PBS_CONF_FILE", "PBS_DEFAULT", "PBS_HOME", "PBS_EXEC")  # read by libraries
 
 job_id = grammar(rf"\d{{1,15}}(\[\d{{0,10}}\])?(\.{_HOST})?")
 
@@ -56,3 +60,8 @@ def settings(conf: Path) -> Iterator[tuple[str, str]]:
         name, equals, value = line.partition("=")
         if equals:
             yield name.strip(), value.strip()
+
+
+def native(request: Request) -> list[str]:
+    """What a lease says alike to both, through pbs-drmaa."""
+    return ["-r", "n", *given(("-A ", request.account), ("-q ", request.partition))]

@@ -300,10 +300,10 @@ class Torque:
         self._pbsnodes("-c", "-N", "n", self.node)
         return ""
 
-    def runs_once(self, job: JobId) -> bool:
-        """Whether the job was submitted with -r n: Torque refuses to run it again. Raises
-        UnknownError."""
-        return parse_once(job, self._listing(job))
+    def runs_once(self, job: JobId) -> str:
+        """Why Torque refuses to run the job again; empty if it does not. Raises UnknownError."""
+        once = parse_once(job, self._listing(job))
+        return "it was submitted with `qsub -r n`" if once else ""
 
     def requeue(self, job: JobId) -> None:
         """End this run of the job, and have it run again. Raises UnknownError if Torque refuses:

@@ -443,11 +443,13 @@ def test_where_a_job_runs(name: str, node: str) -> None:
         parse_place("424242.other", recorded(f"{name}.qstat"))
 
 
-@pytest.mark.parametrize(("says", "once"), [("True", False), ("False", True)])
+@pytest.mark.parametrize(
+    ("says", "once"), [("True", ""), ("False", "it was submitted with `qsub -r n`")]
+)
 def test_a_job_may_be_submitted_to_run_but_once(
-    recorded_torque: Path, says: str, once: bool
+    recorded_torque: Path, says: str, once: str
 ) -> None:
     text = recorded("plain.qstat").replace("<Rerunable>True", f"<Rerunable>{says}")
     (recorded_torque / "said").write_text(text)
     fake_command(recorded_torque, "qstat", f"cat {recorded_torque}/said")
-    assert torque_of(recorded_torque).runs_once(JobId("26.tqhost")) is once
+    assert torque_of(recorded_torque).runs_once(JobId("26.tqhost")) == once
