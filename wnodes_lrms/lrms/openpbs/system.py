@@ -4,9 +4,9 @@ from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.hookset import site_of
 from wnodes_lrms.lrms.interface import System, requeued_or_held
 from wnodes_lrms.lrms.openpbs import checks
-from wnodes_lrms.lrms.openpbs.allocation import OpenPBS
 from wnodes_lrms.lrms.openpbs.hooks import OpenPBSHooks
 from wnodes_lrms.lrms.openpbs.native import DRMAA
+from wnodes_lrms.lrms.openpbs.node import OpenPBS
 
 OPENPBS = System(
     job_id=pbs.job_id,

@@ -6,11 +6,12 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.lrms.hookset import Hooks
 from wnodes_lrms.lrms.interface import System, requeued_or_held
 from wnodes_lrms.lrms.slurm import cgroups, checks
-from wnodes_lrms.lrms.slurm.allocation import Slurm, job_id, named, read_block_map
+from wnodes_lrms.lrms.slurm.allocation import job_id
 from wnodes_lrms.lrms.slurm.hookplan import Site
 from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
 from wnodes_lrms.lrms.slurm.leases import SlurmLeases
 from wnodes_lrms.lrms.slurm.native import DRMAA
+from wnodes_lrms.lrms.slurm.node import Slurm, named, read_block_map
 from wnodes_lrms.lrms.slurm.sacct import runs
 from wnodes_lrms.policy import Policy
 
