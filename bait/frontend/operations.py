@@ -21,10 +21,11 @@ from bait.reconcile.explain import Rules, why
 from bait.reconcile.reconciler import Node
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.order import lease_named_in
 
 _LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
-_MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
+_MOST_RUNS = 1 << 32  # an adapter may count runs by when they began, in seconds
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -160,7 +161,8 @@ def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
 
 def _why(node: Node, _engine: Engine, request: Request) -> Answer:
     drain = node.drain
-    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), node.config.lrms)
+    after_failure = SYSTEMS[node.config.lrms].after_failure
+    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), after_failure)
     return {"why": why(node.ledger, text(request, "name"), time(), rules)}
 
 
