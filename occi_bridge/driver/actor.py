@@ -256,7 +256,7 @@ class Actor:
 
 
 def _passing(act: Act, error: RejectedError) -> bool:
-    """Whether the refusal is of this moment: the bait's next sight will tell what to do."""
+    """Whether the refusal is of this moment: the bait's next report will tell what to do."""
     if act in (Act.SUBMIT, Act.SAVE):
         return False
     return isinstance(error, AbsentError | ConflictError)

@@ -20,9 +20,9 @@ from occi_bridge.driver.replies import Card, Device, Leases, News, Place, SavedI
 from occi_bridge.driver.reports import (
     LeasesSeen,
     Machines,
+    Report,
     SeenLease,
     SeenNic,
-    Sight,
 )
 from wnodes_lrms.errors import (
     AbsentError,
@@ -95,7 +95,7 @@ class Bait:
         """Close the connections."""
         await self._client.aclose()
 
-    async def look(self) -> Sight:
+    async def look(self) -> Report:
         """What it has now. A bait is that of no node but those that its certificate names."""
         at = time.time()
         reply = await self._call("GET", "/machines", _ASKING)
@@ -109,7 +109,7 @@ class Bait:
         waiting: dict[str, frozenset[str]] = {}
         for each in told.waiting:
             waiting[each.lease] = waiting.get(each.lease, frozenset()) | {each.job}
-        return Sight(
+        return Report(
             url=self.url,
             node=told.node,
             at=at,

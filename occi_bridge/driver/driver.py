@@ -1,6 +1,6 @@
 """The driver: one process among all bridges of a database makes the baits do what users wish.
 
-It watches the baits, writes down what it learns, plans, and carries out. Others stand by and take
+It watches the baits, writes down what it observes, plans, and carries out. Others stand by and take
 over when the leader's row in the database expires.
 """
 
@@ -16,10 +16,10 @@ from occi_bridge.driver.actor import Actor, name
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
-from occi_bridge.driver.observe import learn
+from occi_bridge.driver.observe import observe
 from occi_bridge.driver.plan import Action, plan, unsettled
-from occi_bridge.driver.reports import Sights
-from occi_bridge.driver.snapshot import Target, World
+from occi_bridge.driver.reports import Reports
+from occi_bridge.driver.snapshot import Snapshot, Target
 from occi_bridge.driver.watcher import SILENT, Watcher
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
@@ -143,28 +143,30 @@ class Driver:
             await asyncio.sleep(_BREATH)
 
     async def _turn(self) -> None:
-        world = await self._look()
-        if not world.sights.baits and not all(each.silent for each in self._watchers):
+        snapshot = await self._look()
+        if not snapshot.reports.baits and not all(each.silent for each in self._watchers):
             return  # they have only just been asked
-        changes = learn(world)
+        changes = observe(snapshot)
         if changes:
             for change in await asyncio.to_thread(journal.apply, self._db, changes):
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
-            # Not what has been said meanwhile: the rows have not learned that.
-            world = replace(await self._look(), sights=world.sights, saved_seen=world.saved_seen)
-        self._listen(world)
-        actions = plan(world)
+            # Not what has been said meanwhile: the rows do not have that yet.
+            snapshot = replace(
+                await self._look(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
+            )
+        self._listen(snapshot)
+        actions = plan(snapshot)
         for action in actions:
-            self._begin(action, world.by_uid[action.uid])
-        busy = bool(actions) or bool(self._hand.tasks) or unsettled(world)
-        places = {image.node for image in world.saved}
+            self._begin(action, snapshot.by_uid[action.uid])
+        busy = bool(actions) or bool(self._hand.tasks) or unsettled(snapshot)
+        places = {image.node for image in snapshot.saved}
         for each in self._watchers:
-            node = each.sight.node if each.sight else ""
+            node = each.report.node if each.report else ""
             each.busy, each.saving = busy, node in places
 
-    async def _look(self) -> World:
+    async def _look(self) -> Snapshot:
         # Whatever is done while the rows are being read still counts as in hand: the rows may
         # not have it yet.
         in_hand = frozenset(self._hand.tasks)
@@ -178,16 +180,16 @@ class Driver:
                 raise
             self._revision = revision
         now = time.time()
-        sights = {
-            each.sight.url: each.sight
+        reports = {
+            each.report.url: each.report
             for each in self._watchers
-            if each.sight and now - each.sight.at <= SILENT
+            if each.report and now - each.report.at <= SILENT
         }
-        return World(
+        return Snapshot(
             now=now,
             **self._rows,
-            sights=Sights(
-                baits=sights,
+            reports=Reports(
+                baits=reports,
                 nodes=self._nodes,
                 leases={
                     each.bait.url: each.leases
@@ -196,10 +198,12 @@ class Driver:
                 },
                 mute=frozenset(each.bait.url for each in self._watchers if each.mute),
                 gone=dict(self._lookups.gone),
-                all_answer=len(sights) == len(self._watchers),
+                all_answer=len(reports) == len(self._watchers),
             ),
             saved_seen={
-                each.sight.node: each.saved for each in self._watchers if each.sight and each.saved
+                each.report.node: each.saved
+                for each in self._watchers
+                if each.report and each.saved
             },
             in_hand=in_hand,
         )
@@ -208,14 +212,14 @@ class Driver:
         """The URL of a node's bait: the one that has first said so, as long as that is known."""
         return self._nodes.setdefault(node, url)
 
-    def _listen(self, world: World) -> None:
+    def _listen(self, snapshot: Snapshot) -> None:
         """Ask those for leases that have submitted some, and the batch system for lost jobs."""
-        via = {row.via for row in world.computes if row.lease}
+        via = {row.via for row in snapshot.computes if row.lease}
         for each in self._watchers:
             before, each.lists = each.lists, each.mute or each.bait.url in via
             if each.lists and not before:
                 each.poke()
-        self._lookups.want(lease_end.doubtful(world))
+        self._lookups.want(lease_end.doubtful(snapshot))
 
     def _begin(self, action: Action, row: Target) -> None:
         if action.uid not in self._hand.tasks:

@@ -21,7 +21,7 @@ Rows = dict[str, Any]
 
 
 def read_all(db: Database) -> Rows:
-    """All rows, by the names that World has for them."""
+    """All rows, by the names of the fields of Snapshot."""
     with db.reading() as link:
         images = link.execute(
             sa.select(*(tables.saved.c[field.name] for field in fields(Saved)))
@@ -44,7 +44,7 @@ def visible(values: Mapping[str, object]) -> bool:
 
 
 def apply(db: Database, changes: Sequence[Change]) -> list[Change]:
-    """Write down what was learned; those changes that did not come too late for their row."""
+    """Write down what was observed; those changes that did not come too late for their row."""
 
     def work(link: Connection) -> list[Change]:
         return [change for change in changes if set_columns(link, change.row, change.values)]

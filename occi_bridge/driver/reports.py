@@ -102,7 +102,7 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Report:
     """What one bait said at a time; `at` is when it was asked."""
 
     url: str
@@ -134,7 +134,7 @@ class LeasesSeen:
 
 
 @dataclass(frozen=True)
-class Sights:
+class Reports:
     """All that is known of the nodes now.
 
     `baits` has those that answered lately, by URL. `nodes` is where each node's bait is, as far as
@@ -143,14 +143,14 @@ class Sights:
     system says that there is no such one, and for how many seconds it has said nothing else.
     """
 
-    baits: Mapping[str, Sight] = field(default_factory=dict)
+    baits: Mapping[str, Report] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
     leases: Mapping[str, LeasesSeen] = field(default_factory=dict)
     mute: frozenset[str] = frozenset()
     gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
 
-    def of_node(self, node: str) -> Sight | None:
+    def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""
-        sight = self.baits.get(self.nodes.get(node, ""))
-        return sight if sight and sight.node == node else None
+        report = self.baits.get(self.nodes.get(node, ""))
+        return report if report and report.node == node else None

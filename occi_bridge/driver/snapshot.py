@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Machine, Sight, Sights
+from occi_bridge.driver.reports import Machine, Report, Reports
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 
 Target = Compute | Interface | Attachment | Storage | Network | Saved
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """The rows of the database, and what the baits said. `now` is in seconds since the epoch."""
 
     now: float
@@ -22,17 +22,17 @@ class World:
     storages: tuple[Storage, ...] = ()
     networks: tuple[Network, ...] = ()
     saved: tuple[Saved, ...] = ()
-    sights: Sights = field(default_factory=Sights)
+    reports: Reports = field(default_factory=Reports)
     saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
     in_hand: frozenset[str] = frozenset()  # uids (tags) that something is being done for
 
     @cached_property
-    def seen(self) -> dict[str, list[tuple[Sight, Machine]]]:
+    def seen(self) -> dict[str, list[tuple[Report, Machine]]]:
         """Who said what of each machine, by its uid."""
-        found: dict[str, list[tuple[Sight, Machine]]] = {}
-        for sight in self.sights.baits.values():
-            for machine in sight.machines.values():
-                found.setdefault(machine.id, []).append((sight, machine))
+        found: dict[str, list[tuple[Report, Machine]]] = {}
+        for report in self.reports.baits.values():
+            for machine in report.machines.values():
+                found.setdefault(machine.id, []).append((report, machine))
         return found
 
     @cached_property
@@ -51,8 +51,8 @@ class World:
 
     def outcomes(self, row: Compute) -> Mapping[str, str]:
         """Why leases ended, as the bait of a machine's own node tells, and nobody else's."""
-        sight = self.sights.of_node(row.home)
-        return sight.outcomes if sight else {}
+        report = self.reports.of_node(row.home)
+        return report.outcomes if report else {}
 
     @cached_property
     def leases(self) -> frozenset[str]:
@@ -75,15 +75,15 @@ class World:
             found.setdefault(attachment.compute, []).append(attachment)
         return found
 
-    def sighting(self, row: Compute) -> tuple[Sight, Machine] | None:
+    def report_of(self, row: Compute) -> tuple[Report, Machine] | None:
         """What is to be believed of a machine: the word of its own node. None where there is none.
 
         One that no node has yet can't live under its lease, for no order was given; under another
         it may be found after the database was put back from a backup.
         """
         found = [
-            (sight, machine)
-            for sight, machine in self.seen.get(row.uid, [])
-            if (sight.node == row.home if row.home else machine.lease not in self.leases)
+            (report, machine)
+            for report, machine in self.seen.get(row.uid, [])
+            if (report.node == row.home if row.home else machine.lease not in self.leases)
         ]
         return max(found, key=lambda pair: pair[1].since, default=None)

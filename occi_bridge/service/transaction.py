@@ -25,7 +25,7 @@ _BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
 
 
 @dataclass(frozen=True)
-class Desk:
+class Transaction:
     """Where a request is served. Paths are as in Entity.path."""
 
     link: Connection

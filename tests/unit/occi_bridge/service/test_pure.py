@@ -11,7 +11,7 @@ from occi_bridge.driver.orders import SSH_KEY, order
 from occi_bridge.service.create import hostname
 from occi_bridge.service.quota import Amount, excess
 from occi_bridge.store.networks import Net, granted, own_name
-from tests.unit.occi_bridge.worlds import CARD, LEASE, UID, VOLUME, card, link, row
+from tests.unit.occi_bridge.snapshots import CARD, LEASE, UID, VOLUME, card, link, row
 from wnodes_lrms.config.load import CloudNetwork, Grant
 
 GRANT = Grant(match="*", machines=2, cores=4, memory=4096, storage=10)

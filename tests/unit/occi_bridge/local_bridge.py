@@ -92,7 +92,7 @@ def person(dn: str = ANNA, group: str = "", **grant: Any) -> User:
     return User(dn, (group,) if group else (), "cloud01", Grant(match="*", **grant))
 
 
-class Household:
+class LocalBridge:
     """One bridge. Tests that have a driver run it inside `driving()`."""
 
     def __init__(
