@@ -24,13 +24,13 @@ from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError
-from wnodes_lrms.order import LeaseWish, Order, sign
+from wnodes_lrms.order import LeaseRequest, Order, sign
 
 Result = TypeVar("Result")
 Values = dict[str, object]
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
-_LIFE = 300.0  # seconds that a wish or an order is good for: longer than a bait may take for it
+_LIFE = 300.0  # seconds that a request or an order is good for: longer than a bait may take for it
 _CEILING = 60.0  # seconds between two attempts at most
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ class Actor:
         if order is None:
             return None
         self._signed(order)  # that it can be ordered at all is seen before it waits in a queue
-        job = await bait.submit(self._signed(order.wish))
+        job = await bait.submit(self._signed(order.lease_request))
         log.info("%s: lease %s is job %s", name(row), row.lease, job)
         return {"job": job, "lease_state": "pending", "reason": "", "lease_at": time.time()}
 
@@ -179,7 +179,7 @@ class Actor:
         await bait.order(row.lease, self._signed(order))
         return {}
 
-    def _signed(self, asked: LeaseWish) -> str:
+    def _signed(self, asked: LeaseRequest) -> str:
         return sign(asked, self._cluster, self._key, time.time(), _LIFE)
 
     async def _prepared(self, action: Action, row: Compute, values: Values) -> Order | None:
@@ -227,15 +227,15 @@ class Actor:
         await self._note(row, values)
 
     async def _refused(self, action: Action, row: Target, error: RejectedError) -> None:
-        """The bait has said no: what that means for the user's wish."""
+        """The bait has said no: what that means for the state that the user wants."""
         said = str(error)
         values = _consequence(action.act, said) if not _passing(action.act, error) else None
         if values is None:
             await self._failed(action, row, said)
             return
         log.warning("%s: %s: %s", name(row), action.asked, said)
-        wish = "desired" in values
-        await self._note(row, values, always=not wish)
+        gives_up = "desired" in values
+        await self._note(row, values, always=not gives_up)
 
     async def _note(self, row: Target, values: Values, *, always: bool = True) -> None:
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)

@@ -1,4 +1,4 @@
-"""The driver: one process among all bridges of a database makes the baits do what users wish.
+"""The driver: one process among all bridges of a database makes the baits do what users want.
 
 It watches the baits, writes down what it observes, plans, and carries out. Others stand by and take
 over when the leader's row in the database expires.
@@ -27,7 +27,7 @@ from wnodes_lrms.errors import WnodesError
 
 _TERM = 15.0  # seconds that a leader leads without asking again
 _RENEW = 4.0  # seconds between two askings
-_TICK = 1.0  # seconds between two looks for wishes from bridges on other machines
+_TICK = 1.0  # seconds between two looks for requests from bridges on other hosts
 _BREATH = 0.05  # seconds between two turns, so that many news make few of them
 _AT_ONCE = 8  # requests to one bait at a time
 _PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
@@ -72,7 +72,7 @@ class Driver:
         return time.monotonic() < self._until
 
     def wake(self) -> None:
-        """A wish has been written: look now."""
+        """A request has been written: look now."""
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,7 +85,7 @@ class Driver:
             for task in (stopped, *works):
                 task.cancel()
         left = [*self._hand.tasks.values(), *([self._asking] if self._asking else [])]
-        if left:  # also so that nobody becomes the leader after he has stepped down
+        if left:  # also so that this one can't come to lead again after stepping down
             await asyncio.wait(left, timeout=_PARTING)
         with contextlib.suppress(WnodesError):
             await asyncio.to_thread(leader.step_down, self._db, self._holder)

@@ -57,10 +57,10 @@ def apply(db: Database, changes: Sequence[Change]) -> list[Change]:
 def set_columns(
     link: Connection, row: Row | Saved, values: Mapping[str, object], *, always: bool = False
 ) -> bool:
-    """Set columns of a row; False if since it was read a machine's user has wished something
+    """Set columns of a row; False if since it was read a VM's user has asked for something
     else, or it has got another lease.
 
-    `always` for what is so whatever they wish meanwhile: nothing but the row has to be there. Text
+    `always` for what is so whatever they ask meanwhile: nothing but the row has to be there. Text
     that a bait has told is cut where nobody would read on.
     """
     values = {

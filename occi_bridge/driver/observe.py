@@ -90,7 +90,7 @@ def _reported(change: Change, report: Report, machine: Machine, row: Compute) ->
         elif (row.state, machine.state, row.desired) == ("suspended", "running", "suspended"):
             change.values["desired"] = "active"
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
-        # It could not be; and a later wish is not to be taken for this one.
+        # It could not be; and a later request is not to be taken for this one.
         change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
 
 
@@ -130,7 +130,7 @@ def _leased(change: Change, lease: Lease, row: Compute) -> None:
 
 
 def _ended(change: Change, row: Compute, why: str, snapshot: Snapshot) -> None:
-    """The lease is over: what that means for what the user wished."""
+    """The lease is over: what that means for the state that the user wants."""
     values = change.values
     values |= {"lease": "", "job": "", "via": "", "lease_state": "", "tries": 0, "again": 0.0}
     state = values.get("state", row.state)

@@ -1,4 +1,4 @@
-"""All that the driver looks at to decide: wishes, what was seen, and what is being done. Values."""
+"""All that the driver decides from: what users want, what was seen, what is being done. Values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -65,10 +65,10 @@ class Changes:
 
 def create(model: Model, body: Body) -> New:
     """What a request to create asks for. Raises OcciError 400."""
-    wish = asked(model, body)
-    if not wish.kind:
+    request = asked(model, body)
+    if not request.kind:
         raise OcciError(400, "the kind is missing, as in Category: compute; scheme=…")
-    return _new(model, wish.kind, wish, body.links, inline=False)
+    return _new(model, request.kind, request, body.links, inline=False)
 
 
 def create_at(model: Model, body: Body, kind: Kind, path: str) -> New:
@@ -91,8 +91,8 @@ def update(model: Model, body: Body, entity: Entity) -> Changes:
 
     Raises OcciError 400, also for what is immutable, and for a mixin that only its maker can give.
     """
-    kind, wish, has = _of(model, body, entity)
-    added = [mixin for mixin in wish.mixins if mixin.id not in entity.mixins]
+    kind, request, has = _of(model, body, entity)
+    added = [mixin for mixin in request.mixins if mixin.id not in entity.mixins]
     added = [mixin for mixin in added if mixin.set_by != "service"]
     _check_added(added)
     groups = {mixin.parent for mixin in added if template(mixin)}
@@ -101,7 +101,7 @@ def update(model: Model, body: Body, entity: Entity) -> Changes:
     check_mixins(kind, [*kept, *added])
     known = definitions(kind, [*kept, *added])
     changed: dict[str, Value] = {}
-    for name, value in wish.attributes.items():
+    for name, value in request.attributes.items():
         attribute = definition(model, known, kind, name)
         new = checked(attribute, value)
         if same(entity.attributes.get(name), new):
@@ -129,14 +129,14 @@ def replace(model: Model, body: Body, entity: Entity) -> New:
     The mixins that only its maker could give stay, and so do its sizes where none are named.
     Raises OcciError 400.
     """
-    kind, wish, has = _of(model, body, entity)
-    added = [mixin for mixin in wish.mixins if mixin.id not in entity.mixins]
+    kind, request, has = _of(model, body, entity)
+    added = [mixin for mixin in request.mixins if mixin.id not in entity.mixins]
     _check_added(mixin for mixin in added if mixin.set_by != "service")
-    stay = [mixin for mixin in has if mixin.set_by != "client" or mixin in wish.mixins]
+    stay = [mixin for mixin in has if mixin.set_by != "client" or mixin in request.mixins]
     mixins = [*stay, *(mixin for mixin in added if mixin.set_by == "client")]
     known = definitions(kind, [*stay, *has, *added])
     attributes: dict[str, Value] = {}
-    for name, value in wish.attributes.items():
+    for name, value in request.attributes.items():
         attribute = definition(model, known, kind, name)
         new = checked(attribute, value)
         if attribute.set_by == "client":
@@ -162,11 +162,11 @@ def replace(model: Model, body: Body, entity: Entity) -> New:
 
 def _of(model: Model, body: Body, entity: Entity) -> tuple[Kind, Asked, list[Mixin]]:
     """An entity's kind, what is asked of it, and the mixins that it has."""
-    wish = asked(model, body, entity.mixins, entity.attributes)
+    request = asked(model, body, entity.mixins, entity.attributes)
     kind = model.kinds[entity.kind]
-    if wish.kind and wish.kind.id != kind.id:
-        raise OcciError(400, f"{entity.path} is a {kind.term}, not a {wish.kind.term}")
-    return kind, wish, [model.mixins[name] for name in entity.mixins if name in model.mixins]
+    if request.kind and request.kind.id != kind.id:
+        raise OcciError(400, f"{entity.path} is a {kind.term}, not a {request.kind.term}")
+    return kind, request, [model.mixins[name] for name in entity.mixins if name in model.mixins]
 
 
 def _check_added(mixins: Iterable[Mixin]) -> None:
@@ -179,14 +179,16 @@ def _differs(sets: Mapping[str, Value], attributes: Mapping[str, Value]) -> bool
     return any(attributes.get(name, value) != value for name, value in sets.items())
 
 
-def _new(model: Model, kind: Kind, wish: Asked, links: Iterable[LinkBody], *, inline: bool) -> New:
+def _new(
+    model: Model, kind: Kind, request: Asked, links: Iterable[LinkBody], *, inline: bool
+) -> New:
     if kind.abstract:
         raise OcciError(400, f"nothing can be made of the kind {kind.term} itself")
-    mixins = [mixin for mixin in wish.mixins if mixin.set_by != "service"]
+    mixins = [mixin for mixin in request.mixins if mixin.set_by != "service"]
     check_mixins(kind, mixins)
     known = definitions(kind, mixins)
     attributes: dict[str, Value] = {}
-    for name, value in wish.attributes.items():
+    for name, value in request.attributes.items():
         attribute = definition(model, known, kind, name)
         if attribute.set_by == "service":
             raise OcciError(400, f"{name}: is set by the service alone")
@@ -247,10 +249,10 @@ def _inline_one(model: Model, kind: Kind, link: LinkBody) -> New:
         raise OcciError(400, f"Link: {target} is a {there.term}, but rel says «{shown(link.rel)}»")
     ends = {schema.SOURCE, schema.TARGET}
     given = {name: value for name, value in link.attributes.items() if name not in ends}
-    wish = asked(model, Body(link.category, given))
+    request = asked(model, Body(link.category, given))
     fitting = [own for own in model.kinds.values() if own.target == there.id]
-    chosen = wish.kind or next(iter(fitting), None)
+    chosen = request.kind or next(iter(fitting), None)
     if not chosen or chosen.source != kind.id:
         raise OcciError(400, f"Link: a {kind.term} can't have a link to {target} like this")
-    wish.attributes[schema.TARGET] = target
-    return _new(model, chosen, wish, (), inline=True)
+    request.attributes[schema.TARGET] = target
+    return _new(model, chosen, request, (), inline=True)

@@ -34,7 +34,7 @@ def make(tx: Transaction, model: Model, new: New) -> Row:
 def check_quota(tx: Transaction, owner: str, asked: Amount) -> None:
     """Raises OcciError 403 where this is more than the owner may have.
 
-    Whoever counts before he makes something is the only one to do so for this owner.
+    It is counted and made under a lock: nobody else does so for this owner meanwhile.
     """
     tx.db.lock(tx.link, f"owner {owner}")
     fault = excess(tx.user.grant, tx.used(owner), asked)
@@ -51,9 +51,9 @@ def check_image(tx: Transaction, tag: str, memory: int) -> None:
         )
 
 
-def hostname(wish: Value | None, uid: str) -> str:
+def hostname(asked: Value | None, uid: str) -> str:
     """A host name near to what the user called the machine (RFC 1123, one label)."""
-    text = re.sub(r"[^a-z0-9]+", "-", str(wish or "").partition(".")[0].lower()).strip("-")
+    text = re.sub(r"[^a-z0-9]+", "-", str(asked or "").partition(".")[0].lower()).strip("-")
     return text[:63].strip("-") or f"vm-{uid[:8]}"
 
 
@@ -101,17 +101,17 @@ def _image(tx: Transaction, model: Model, new: New, memory: int) -> Mixin:
     all_there = [
         mixin for mixin in model.mixins.values() if mixin.parent == schema.OS_TPL and not mixin.user
     ]
-    wish = new.attributes.get(schema.ARCHITECTURE)
+    asked = new.attributes.get(schema.ARCHITECTURE)
     for mixin in all_there:
         if mixin.id in new.mixins:
             own = entities.architecture(mixin.value)
-            if wish not in (None, own):
+            if asked not in (None, own):
                 said = f"the image {mixin.value} is {own or 'neither x86 nor x64'}; leave it out"
                 raise OcciError(400, f"{schema.ARCHITECTURE}: {said}")
             return mixin
     for mixin in all_there:
         image = tx.site.image(mixin.value)
-        fits = wish in (None, entities.architecture(mixin.value))
+        fits = asked in (None, entities.architecture(mixin.value))
         if image and image.min_memory <= memory and fits:
             return mixin
     raise OcciError(409, "no image that you may use fits: choose an os_tpl")
@@ -147,11 +147,11 @@ def _network(tx: Transaction, new: New) -> Network:
     return row
 
 
-def _subnet(wish: Value | None) -> ipaddress.IPv4Network | None:
-    if not wish:
+def _subnet(asked: Value | None) -> ipaddress.IPv4Network | None:
+    if not asked:
         return None
     try:
-        subnet = ipaddress.IPv4Network(str(wish), strict=False)
+        subnet = ipaddress.IPv4Network(str(asked), strict=False)
     except ValueError as error:
         raise OcciError(400, f"occi.network.address: {error}") from error
     if not 8 <= subnet.prefixlen <= 30:

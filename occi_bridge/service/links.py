@@ -166,8 +166,8 @@ def _check_given(net: Net, new: New) -> None:
         f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
     }
     for key, value in own.items():
-        wish = str(new.attributes.get(key, value)).partition("/")[0]
-        if wish != value:
+        asked = str(new.attributes.get(key, value)).partition("/")[0]
+        if asked != value:
             raise OcciError(400, f"{key}: {value or 'none'} in network {net.name}; leave it out")
 
 
@@ -204,23 +204,23 @@ def _mac(tx: Transaction) -> str:
 
 
 def _address(tx: Transaction, net: Net, new: New) -> str | None:
-    """An address of the network that no card has, the one wished for if there is a wish."""
+    """An address of the network that no card has, the one that is asked for, if any is."""
     name = "occi.networkinterface.address"
-    wish = str(new.attributes.get(name, "")).partition("/")[0]
+    asked = str(new.attributes.get(name, "")).partition("/")[0]
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
     taken = set(tx.link.execute(query).scalars())
-    if not wish:
+    if not asked:
         try:
             return net.free_address(taken)
         except LookupError as error:
             raise OcciError(409, str(error)) from error
     if net.subnet is None or not KINDS[net.kind].addresses:
         raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
-    address = f"{wish}/{net.subnet.prefixlen}"
+    address = f"{asked}/{net.subnet.prefixlen}"
     ends = (net.subnet.network_address, net.subnet.broadcast_address, net.gateway)
-    if ip_of(name, wish) not in net.subnet or ip_of(name, wish) in ends or address in taken:
-        raise OcciError(409, f"{name}: {wish} is taken, or not one of {net.subnet}")
+    if ip_of(name, asked) not in net.subnet or ip_of(name, asked) in ends or address in taken:
+        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.subnet}")
     return address
 
 

@@ -1,6 +1,6 @@
-"""The OCCI application's service (ports.Service): users' wishes in, the state of things out.
+"""The OCCI application's service (ports.Service): users' requests in, the state of things out.
 
-Nothing here asks a node. Wishes are rows; the driver is woken and carries them out.
+Nothing here asks a node. A request becomes rows; the driver is woken and carries it out.
 """
 
 import functools
@@ -46,7 +46,7 @@ class BridgeService:
     """See ports.Service, which says what each method does. Safe to use from many threads."""
 
     def __init__(self, db: Database, site: Site, wake: Callable[[], None]) -> None:
-        """`wake` tells the driver, if it is near, that there is a new wish."""
+        """`wake` tells the driver, if it is near, that there is a new request."""
         self._db = db
         self._site = site
         self._wake = wake
@@ -59,7 +59,7 @@ class BridgeService:
         return self._model(user, self.revision())
 
     def used(self, user: User) -> Amount:
-        """What the user has, of what his quota limits."""
+        """What the user has, of what their quota limits."""
         with self._transaction(user) as tx:
             return tx.used(user.key)
 

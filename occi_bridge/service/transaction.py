@@ -1,4 +1,4 @@
-"""One user's request in one transaction: what he sees, and what is his."""
+"""One user's request in one transaction: what they see, and what is theirs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
 
 @dataclass(frozen=True)
 class Transaction:
-    """Where a request is served. Paths are as in Entity.path."""
+    """The database, the site and the user, for one request. Paths are as in Entity.path."""
 
     link: Connection
     db: Database
@@ -34,7 +34,7 @@ class Transaction:
     user: User
 
     def visible(self, table: sa.Table = tables.entity) -> sa.ColumnElement[bool]:
-        """The rows of this user: his own, and his group's where the policy says so."""
+        """The rows of this user: their own, and their group's where the policy says so."""
         mine = table.c.owner == self.user.key
         if not (self.user.grant.share and self.user.group):
             return mine
@@ -72,7 +72,7 @@ class Transaction:
     def locations(self, kind: type[Row] | None) -> list[str]:
         """The paths of all there is of a kind, or of all; the site's networks last.
 
-        Who takes the first network that he sees should get one of his own, if he has made any.
+        Who takes the first network in sight should get one of their own, if they have made any.
         """
         of = tables.entity.c
         where = [self.visible(), of.id.is_not(None)]
@@ -117,7 +117,7 @@ class Transaction:
         return self.read(Interface), self.read(Attachment)
 
     def used(self, owner: str) -> Amount:
-        """What counts for an owner's quota: all that he has not deleted."""
+        """What counts for an owner's quota: all that they have not deleted."""
         own = sa.and_(tables.entity.c.owner == owner, tables.entity.c.id.is_not(None))
         size = tables.compute.c
         computes = self._row(

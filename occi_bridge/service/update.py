@@ -1,4 +1,4 @@
-"""Change, delete and act on entities: wishes written into their rows, in one transaction."""
+"""Change, delete and act on entities: their rows get the desired state, in one transaction."""
 
 import re
 import time
@@ -133,17 +133,17 @@ def _on(tx: Transaction, row: Network) -> bool:
     return bool(queries.read(tx.link, Interface, there, tables.interface.c.owned == row.uid))
 
 
-def _wish(tx: Transaction, row: Compute, **values: object) -> None:
-    """A wish counts, so that the driver does not write over it what followed from the last one."""
+def _request(tx: Transaction, row: Compute, **values: object) -> None:
+    """Requests are counted: the driver does not write over one what followed from the last."""
     queries.change(tx.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
 
 
 def _start(tx: Transaction, row: Compute, _method: str) -> None:
     if row.desired == "active" and not row.fault and row.state != "stopping":
-        return  # it is as he wishes
+        return
     grant = tx.user.grant
     own: dict[str, object] = {}
-    if row.owner == tx.user.key:  # what he may have today, not when he made it
+    if row.owner == tx.user.key:  # what they may have today, not when they made it
         own = {
             "account": tx.user.account,
             "lrms_account": grant.lrms_account,
@@ -151,8 +151,8 @@ def _start(tx: Transaction, row: Compute, _method: str) -> None:
             "walltime": grant.walltime,
         }
     if row.state == "stopping" and not asked_to_end(row.act):
-        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this wish counts
-    _wish(tx, row, desired="active", fault=False, reason="", restart="", **own)
+        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this request counts
+    _request(tx, row, desired="active", fault=False, reason="", restart="", **own)
 
 
 def _stop(tx: Transaction, row: Compute, method: str) -> None:
@@ -160,13 +160,13 @@ def _stop(tx: Transaction, row: Compute, method: str) -> None:
         return
     if row.state == "suspended" and not row.lease:
         raise OcciError(409, "the machine is hibernated: its lease is free; start it first")
-    _wish(tx, row, desired="inactive", method=method, restart="")
+    _request(tx, row, desired="inactive", method=method, restart="")
 
 
 def _restart(tx: Transaction, row: Compute, method: str) -> None:
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be restarted")
-    _wish(tx, row, restart=method)
+    _request(tx, row, restart=method)
 
 
 def _suspend(tx: Transaction, row: Compute, method: str) -> None:
@@ -176,7 +176,7 @@ def _suspend(tx: Transaction, row: Compute, method: str) -> None:
         return
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be suspended")
-    _wish(tx, row, desired="suspended", method=method, restart="")
+    _request(tx, row, desired="suspended", method=method, restart="")
 
 
 def _save(tx: Transaction, row: Compute, title: str) -> None:

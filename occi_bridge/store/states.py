@@ -9,5 +9,5 @@ ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
 
 
 def asked_to_end(act: str) -> bool:
-    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
+    """Whether what was asked of a bait last ends a VM's run: a request to start came after it."""
     return act.partition(" ")[0] in ("stop", "suspend", "cancel")

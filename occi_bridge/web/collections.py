@@ -175,10 +175,10 @@ def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, med
 
 def _add(service: Service, call: Call, model: Model, mixin: Mixin, paths: Iterable[str]) -> None:
     """Put one of the site's mixins on entities; all are checked before the first is changed."""
-    wish = Body(categories=(mixin.id,))
+    body = Body(categories=(mixin.id,))
     with named_in("X-OCCI-Location"):
         there = {path: service.entity(call.user, path) for path in paths}
-    changes = {path: validate.update(model, wish, entity) for path, entity in there.items()}
+    changes = {path: validate.update(model, body, entity) for path, entity in there.items()}
     _each(changes, lambda path: service.update(call.user, path, changes[path]))
 
 

@@ -161,21 +161,21 @@ class Template(Section):
 
 
 class Grant(Section):
-    """What a cloud user may have: the first one that fits him holds."""
+    """What a cloud user may have: the first one that fits them holds."""
 
     match: str = Field(
         description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
     )
-    lrms_account: str = Field("", description="account that his leases charge")
-    partition: str = Field("", description="partition or queue of his leases")
+    lrms_account: str = Field("", description="account that their leases charge")
+    partition: str = Field("", description="partition or queue of their leases")
     walltime: int = Field(86400, ge=60, description="seconds of the longest lease")
     machines: int = Field(10, ge=0, description="quota: machines")
-    cores: int = Field(20, ge=0, description="quota: cores of his machines together")
-    memory: int = Field(40960, ge=0, description="quota: MiB of his machines together")
-    storage: int = Field(100, ge=0, description="quota: GiB of his volumes together")
-    images: tuple[str, ...] = Field(("*",), description='tags of the images he may use, or "*"')
-    networks: tuple[str, ...] = Field(("*",), description='networks he may link to, or "*"')
-    share: bool = Field(False, description="his group (first FQAN) sees and uses what he has")
+    cores: int = Field(20, ge=0, description="quota: cores of their VMs together")
+    memory: int = Field(40960, ge=0, description="quota: MiB of their VMs together")
+    storage: int = Field(100, ge=0, description="quota: GiB of their volumes together")
+    images: tuple[str, ...] = Field(("*",), description='tags of the images they may use, or "*"')
+    networks: tuple[str, ...] = Field(("*",), description='networks they may link to, or "*"')
+    share: bool = Field(False, description="their group (first FQAN) sees and uses what they have")
 
 
 class Bridge(Section):

@@ -172,7 +172,7 @@ class Share(Section):
 
 
 class Default(Section):
-    """The site's own wish: jobs that ask for nothing, match all keys given here, get this image."""
+    """The site's choice for jobs that ask for nothing: those that match all keys get this image."""
 
     image: Tag = Field(description="what such jobs run in")
     partition: str | None = Field(None, description="only jobs in this partition")

@@ -61,7 +61,7 @@ def user(name: str = "Ada") -> User:
 
 
 class Users:
-    """Knows a user by a chain that is just his name; without one there is no user."""
+    """Knows a user by a chain that is just their name; without one there is no user."""
 
     async def user(self, chain: tuple[bytes, ...], address: str) -> User:
         if not chain:
@@ -74,7 +74,7 @@ class Users:
 
 
 class Anyone:
-    """An application whose every client is the same user, as if he had shown his certificate."""
+    """An application whose clients are all the same user, as if by certificate."""
 
     def __init__(self, app: ASGIApp, name: str = "Ada") -> None:
         self._app = app

@@ -263,7 +263,9 @@ class Site:
             "image": "small_linux_x86_64",
         }
         order = Order(**(values | changes))
-        return sign(order if "job" in changes else order.wish, cluster, self.key, time.time(), life)
+        return sign(
+            order if "job" in changes else order.lease_request, cluster, self.key, time.time(), life
+        )
 
 
 def openssl(*arguments: object, folder: Path) -> None:

@@ -125,7 +125,7 @@ async def test_a_life(scene: Scene) -> None:
         assert scene.lrms.jobs == {}
         scene.act(made, START)
         await scene.state(made, "active")
-        assert [each.node for each in scene.lrms.wishes.values()] == ["", "hv1", "hv1"]
+        assert [each.node for each in scene.lrms.requests.values()] == ["", "hv1", "hv1"]
         assert len({each.lease for each in scene.lrms.orders.values()}) == 3
         scene.bridge.service.delete(ANNAS, made.path)
         await scene.forgotten()
@@ -227,7 +227,7 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)
-        assert scene.lrms.wishes["2"].node == "hv2"
+        assert scene.lrms.requests["2"].node == "hv2"
         scene.lrms.place("2")
         for made in (one, two):
             await scene.state(made, "active")
@@ -506,7 +506,7 @@ async def test_a_lease_whose_submission_was_lost_is_asked_for_nowhere_else(drmaa
 
 
 class Mortal(Database):
-    """A database whose user is killed just before his nth write."""
+    """A database whose user is killed just before the nth write."""
 
     def __init__(self, url: str, left: int) -> None:
         super().__init__(url)

@@ -208,7 +208,7 @@ def test_a_machine_that_lives_under_its_lease_outweighs_the_list() -> None:
     assert "lease" not in observed(runs)
 
 
-# A lease is over: what becomes of the wish.
+# A lease is over: what becomes of the desired state.
 
 
 def test_a_guest_that_powers_itself_off() -> None:
@@ -265,7 +265,7 @@ def test_hibernated_as_asked() -> None:
 def test_a_machine_that_could_not_be_hibernated_goes_on() -> None:
     asked = row(**(RUNS | {"desired": "suspended", "act": "suspend hibernate"}))
     values = observed(snapshot(asked, seen=report(machine("running", reason="no room"))))
-    assert values["act"] == ""  # a later wish is not taken for this one
+    assert values["act"] == ""  # a later request is not taken for this one
     assert (values["desired"], values["reason"]) == ("active", "no room")
     before = row(**(RUNS | {"desired": "suspended"}))
     assert observed(snapshot(before, seen=report(machine("running", reason="no room")))) == {}

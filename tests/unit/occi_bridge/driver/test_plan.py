@@ -1,4 +1,4 @@
-"""Wishes against evidence, and what must never follow from any."""
+"""Desired states against evidence, and what must never follow from any."""
 
 from dataclasses import replace
 from typing import Any
@@ -49,7 +49,7 @@ NOWHERE = report()
 
 
 @pytest.mark.parametrize(
-    ("wish", "seen", "expected"),
+    ("wanted", "seen", "expected"),
     [
         # Wanted, and nothing there yet.
         ({}, NOWHERE, "submit"),
@@ -119,9 +119,9 @@ NOWHERE = report()
     ],
 )  # fmt: skip
 def test_one_machine(
-    wish: dict[str, Any], seen: Report | tuple[Report, ...], expected: str | None
+    wanted: dict[str, Any], seen: Report | tuple[Report, ...], expected: str | None
 ) -> None:
-    assert asked(snapshot(row(**wish), seen=seen)) == ([expected] if expected else [])
+    assert asked(snapshot(row(**wanted), seen=seen)) == ([expected] if expected else [])
 
 
 def test_silence_of_one_node_keeps_a_deleted_machine_that_may_be_there() -> None:
@@ -207,7 +207,7 @@ def test_waiting_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "changes", "expected"),
+    ("wanted", "changes", "expected"),
     [
         (RUNS, {}, ["plug"]),
         (RUNS, {"attached": True}, []),
@@ -221,13 +221,13 @@ def test_waiting_is_told_once() -> None:
         (RUNS | {"id": None}, {"id": None}, ["destroy hv1"]),
     ],
 )
-def test_links(wish: dict[str, Any], changes: dict[str, Any], expected: list[str]) -> None:
-    state = wish["state"]
-    made = snapshot(row(**wish), seen=report(machine(state)), interfaces=(card(**changes),))
+def test_links(wanted: dict[str, Any], changes: dict[str, Any], expected: list[str]) -> None:
+    state = wanted["state"]
+    made = snapshot(row(**wanted), seen=report(machine(state)), interfaces=(card(**changes),))
     assert asked(made) == expected
     words = {"plug": "attach", "unplug": "detach"}
     made = snapshot(
-        row(**wish),
+        row(**wanted),
         seen=report(machine(state)),
         attachments=(link(**changes),),
         storages=(volume(),),

@@ -208,7 +208,7 @@ def test_an_id_that_a_group_sees_is_taken_for_all_of_it(bridge: LocalBridge) -> 
     before = bridge.create(BOBS, occi__core__id="web")  # nobody but Bob sees this one
     shared = bridge.create(anna, occi__core__id="web", occi__core__title="the group's")
     assert bridge.service.entity(anna, "/compute/web") == shared
-    assert bridge.service.entity(bob, "/compute/web") == before  # his own comes first
+    assert bridge.service.entity(bob, "/compute/web") == before  # one's own comes first
     bridge.create(anna, occi__core__id="db")
     with refused(409, "db is taken"):
         bridge.create(bob, occi__core__id="db")
@@ -294,16 +294,16 @@ def test_what_is_shown_is_what_is(bridge: LocalBridge) -> None:
         ("/network/public", "allocation", "static", "dynamic in network public"),
         ("/network/public", "gateway", "10.1.0.1", "none in network public"),
     )
-    for target, key, wish, said in refusals:
+    for target, key, asked, said in refusals:
         with refused(400, key, said):
-            bridge.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": wish})])
+            bridge.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": asked})])
     good = {"allocation": "static", "gateway": "10.1.0.1"}
     own = {f"occi.networkinterface.{key}": value for key, value in good.items()}
     [card] = bridge.create(ANNAS, links=[link_to("/network/private", **own)]).links
     assert own.items() <= card.attributes.items()
-    for wish in ("dynamic", "static"):  # and there is no address
+    for asked in ("dynamic", "static"):  # and there is no address
         with refused(400, "occi.network.allocation"):
-            bridge.create(ANNAS, schema.NETWORK, occi__network__allocation=wish)
+            bridge.create(ANNAS, schema.NETWORK, occi__network__allocation=asked)
     two = [link_to("/network/private", **{name: "eth0"}), link_to("/network/public")]
     links = bridge.create(ANNAS, links=two).links
     assert [link.attributes[name] for link in links] == ["eth0", "eth1"]
@@ -386,7 +386,7 @@ def test_two_bridges_at_once_never_give_an_address_twice(
 
     def one(number: int) -> str:
         go.wait()
-        user = person(f"/CN={number}")  # each is alone with his quota
+        user = person(f"/CN={number}")  # each is alone with their quota
         made = bridges[number % 2].create(user, links=[link_to("/network/private")])
         return str(made.links[0].attributes["occi.networkinterface.address"])
 
@@ -620,21 +620,21 @@ def test_actions_are_wishes(bridge: LocalBridge) -> None:
         act(ANNAS, made.path, SAVE, {})
     put(bridge, made, state="running", node="hv1", lease="x", ran=True)
 
-    def wish() -> tuple[str, str, str]:
+    def wanted() -> tuple[str, str, str]:
         row = bridge.row(made)
         return row.desired, row.method, row.restart
 
     act(ANNAS, made.path, START, {})
     assert bridge.row(made).wish == 0
     act(ANNAS, made.path, RESTART, {"method": "cold"})
-    assert wish() == ("active", "", "cold")
+    assert wanted() == ("active", "", "cold")
     act(ANNAS, made.path, SUSPEND, {"method": "hibernate"})
-    assert wish() == ("suspended", "hibernate", "")
+    assert wanted() == ("suspended", "hibernate", "")
     put(bridge, made, state="suspended", lease="")
     with refused(409, "hibernated"):
         act(ANNAS, made.path, STOP, {"method": "graceful"})
     act(ANNAS, made.path, START, {})
-    assert wish()[0] == "active"
+    assert wanted()[0] == "active"
     put(bridge, made, state="failed", desired="inactive", fault=True)
     assert act(ANNAS, made.path, START, {}).attributes[STATE] == "inactive"
 
