@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the bridge until it is told to stop; the machines live on without it."""
+    """Run the bridge until it is told to stop; the VMs live on without it."""
     parser = argparse.ArgumentParser(
         prog="wnodes-bridge",
         description="Gives cloud users machines from the batch system's pool, over OCCI.",

@@ -146,7 +146,7 @@ class Actor:
         return {"attached": True, "device": device, "reason": ""}
 
     async def _submit(self, action: Action, row: Compute, bait: Bait) -> Values | None:
-        # What a bait may have heard already stays the same lease, so that it stays one machine.
+        # What a bait may have heard already stays the same lease, so that it stays one VM.
         values: Values = {
             "lease": row.lease or str(uuid.uuid4()),
             "via": action.bait,

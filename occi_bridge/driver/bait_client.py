@@ -1,7 +1,7 @@
 """The baits' HTTPS API, from the bridge's side: mutual TLS with host certificates, JSON.
 
 Any fault is one of wnodes_lrms.errors. No answer, one that makes no sense, and a bait that does not
-know this bridge (403) are UnknownError: nothing follows from that for anybody's machine.
+know this bridge (403) are UnknownError: nothing follows from that for anybody's VM.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ Reply = TypeVar("Reply")
 _ASKING = 3.0  # seconds for a bait to tell what it knows
 _LISTING = 16.0  # seconds for one to ask the LRMS, which may have much to tell
 _ACTING = 65.0  # seconds for one to act: it gives the LRMS and libvirt a minute themselves
-_LARGEST = 4 << 20  # bytes of an answer: many thousands of machines or leases have less
+_LARGEST = 4 << 20  # bytes of an answer: many thousands of VMs or leases have less
 _SENTENCE = 1000  # characters of an error
 _PLAIN = {"Accept-Encoding": "identity"}  # a packed answer could be any size
 _FAULTS: Mapping[int, type[WnodesError]] = {
@@ -152,16 +152,16 @@ class Bait:
         await self._call("DELETE", f"/leases/{lease}", _ACTING, query={"job": job})
 
     async def do(self, machine: str, verb: str, method: str = "") -> None:
-        """Have it stop, restart, suspend or resume a machine; it begins, and does not wait."""
+        """Have it stop, restart, suspend or resume a VM; it begins, and does not wait."""
         body = {"method": method} if method else None
         await self._call("POST", f"/machines/{machine}/{verb}", _ACTING, body)
 
     async def destroy(self, machine: str) -> None:
-        """End a machine and remove all it has; an absent one is success."""
+        """End a VM and remove all it has; an absent one is success."""
         await self._call("DELETE", f"/machines/{machine}", _ACTING)
 
     async def save(self, machine: str, tag: str) -> None:
-        """Begin to make an image of a machine's disk."""
+        """Begin to make an image of a VM's disk."""
         await self._call("POST", f"/machines/{machine}/save", _ACTING, {"tag": tag})
 
     async def saved(self) -> SavedImages:
@@ -184,23 +184,23 @@ class Bait:
             return
 
     async def attach_volume(self, machine: str, volume: str) -> str:
-        """Attach a volume to a machine that runs; the device that it sees."""
+        """Attach a volume to a VM that runs; the device that it sees."""
         path = f"/machines/{machine}/volumes/{volume}"
         return _read(_DEVICE, await self._call("PUT", path, _ACTING)).device
 
     async def detach_volume(self, machine: str, volume: str) -> None:
-        """Take a volume off a machine that runs; one that is off is success."""
+        """Take a volume off a VM that runs; one that is off is success."""
         await self._detach(f"/machines/{machine}/volumes/{volume}")
 
     async def attach_nic(self, machine: str, nic: Nic) -> SeenNic:
-        """Give a machine that runs a network card; the card as it then is."""
+        """Give a VM that runs a network card; the card as it then is."""
         path = f"/machines/{machine}/nics/{nic.id}"
         body = nic.model_dump(mode="json", exclude_none=True)
         card = _read(_CARD, await self._call("PUT", path, _ACTING, body))
         return SeenNic(str(nic.id), card.mac, card.address)
 
     async def detach_nic(self, machine: str, nic: str) -> None:
-        """Take a network card off a machine that runs; one that is off is success."""
+        """Take a network card off a VM that runs; one that is off is success."""
         await self._detach(f"/machines/{machine}/nics/{nic}")
 
     async def _detach(self, path: str) -> None:

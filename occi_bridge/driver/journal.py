@@ -80,7 +80,7 @@ def set_columns(
 
 
 def forget(db: Database, row: Row) -> None:
-    """Take out a row of which nothing is left, a machine with its links."""
+    """Take out a row of which nothing is left, a VM with its links."""
 
     def work(link: Connection) -> None:
         if isinstance(row, Compute):

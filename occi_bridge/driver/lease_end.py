@@ -1,4 +1,4 @@
-"""Whether a machine's lease is over, and by whose word. Pure.
+"""Whether a VM's lease is over, and by whose word. Pure.
 
 A lease that has begun is over by the word of its own node's bait, which sees the lease's process
 and has the LRMS of its node. Of one that no node's bait has, two sources decide: the bait that has

@@ -1,6 +1,6 @@
 """What the rows have to say after what was seen: a pure function, from a snapshot to changes.
 
-Of a machine only the bait of its own node is believed: which that is, the bridge has written down
+Of a VM only the bait of its own node is believed: which that is, the bridge has written down
 before it gave the order to it (driver/actor.py).
 
 A source that did not answer changes nothing; when a lease counts as over: driver/lease_end.py.
@@ -149,7 +149,7 @@ def _ended(change: Change, row: Compute, why: str, snapshot: Snapshot) -> None:
 
 
 def _link(link: Interface | Attachment, row: Compute, snapshot: Snapshot) -> Change:
-    """Whether the machine has it, and what the guest sees of it."""
+    """Whether the VM has it, and what the guest sees of it."""
     change = Change(link)
     found = snapshot.report_of(row)
     if found is None or found[0].at <= max(link.acted, row.acted):

@@ -1,6 +1,6 @@
-"""Where a machine's next lease has to be, and what it still has to wait for. Pure.
+"""Where a VM's next lease has to be, and what it still has to wait for. Pure.
 
-A machine goes to the node that has its disk. Machines that share a user's own network meet on one
+A VM goes to the node that has its disk. VMs that share a user's own network meet on one
 node: the first of them that gets a lease decides for the others.
 """
 
@@ -21,10 +21,10 @@ class Site:
 
 
 class Sites:
-    """The answers for one plan, in which a machine that may go keeps others of its network back."""
+    """The answers for one plan, in which a VM that may go keeps others of its network back."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Look at the snapshot once for all machines."""
+        """Look at the snapshot once for all VMs."""
         self._snapshot = snapshot
         self._made = {row.uid for row in snapshot.storages if row.made}
         self._one_node = {
@@ -35,10 +35,10 @@ class Sites:
         for card in snapshot.interfaces:
             if card.owned in self._one_node and not card.gone:
                 self._on.setdefault(card.owned, []).append(machines[card.compute])
-        self._going: set[str] = set()  # networks whose node a machine of this plan decides
+        self._going: set[str] = set()  # networks whose node a VM of this plan decides
 
     def of(self, row: Compute) -> Site:
-        """Where this machine's lease has to be."""
+        """Where this VM's lease has to be."""
         for volume in self._snapshot.volumes.get(row.uid, []):
             if not volume.gone and not (
                 volume.storage in self._made and attachable(volume, self._snapshot)
@@ -71,7 +71,7 @@ class Sites:
 
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:
-    """Whether no other machine has the volume any more."""
+    """Whether no other VM has the volume any more."""
     return not any(
         other.storage == link.storage and other.uid != link.uid for other in snapshot.attachments
     )
@@ -85,7 +85,7 @@ def any_bait(reports: Reports, first: str = "") -> str:
 
 
 def submitter(row: Compute, reports: Reports) -> str:
-    """The URL of the bait to be asked for a machine's lease; "" if none can be now.
+    """The URL of the bait to be asked for a VM's lease; "" if none can be now.
 
     One that may have submitted it is asked again, and while it is silent nobody is: a second job
     could come of that. Otherwise it is one that gets answers from the batch system, if any does.
@@ -97,7 +97,7 @@ def submitter(row: Compute, reports: Reports) -> str:
 
 
 def witness(row: Compute, claim: Report, reports: Reports) -> str:
-    """The URL of the bait to be asked whether the machine's lease job runs where `claim` says.
+    """The URL of the bait to be asked whether the VM's lease job runs where `claim` says.
 
     It is the one that has submitted the job, else any other; never the claimant alone, unless it
     has submitted the job itself: then nobody knows better. "" if nobody can be asked now.

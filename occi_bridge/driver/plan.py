@@ -20,18 +20,18 @@ class Act(StrEnum):
     """What to do. All but TELL and FORGET are requests to a bait."""
 
     SUBMIT = "submit"  # an order, for a lease
-    ORDER = "order"  # a machine, of the node where its lease job waits for that
+    ORDER = "order"  # a VM, of the node where its lease job waits for that
     CANCEL = "cancel"  # a lease job
     STOP = "stop"
     RESTART = "restart"
     SUSPEND = "suspend"
     RESUME = "resume"
-    DESTROY = "destroy"  # a machine, with its disk
-    SAVE = "save"  # an image of a machine
+    DESTROY = "destroy"  # a VM, with its disk
+    SAVE = "save"  # an image of a VM
     UNSAVE = "unsave"  # remove it
-    PLUG = "plug"  # a network card into a running machine
+    PLUG = "plug"  # a network card into a running VM
     UNPLUG = "unplug"
-    ATTACH = "attach"  # a volume to a running machine
+    ATTACH = "attach"  # a volume to a running VM
     DETACH = "detach"
     MAKE = "make"  # a volume
     DELETE = "delete"  # a volume
@@ -227,7 +227,7 @@ def _suspended(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
 
 
 def _of_its_lease(row: Compute, snapshot: Snapshot) -> Report | None:
-    """The report in which the machine lives under its lease, if its row was written after that."""
+    """The report in which the VM lives under its lease, if its row was written after that."""
     found = snapshot.report_of(row)
     if not found or not row.lease or found[1].lease != row.lease or found[0].at <= row.acted:
         return None
@@ -247,7 +247,7 @@ def _volume(link: Attachment, row: Compute, snapshot: Snapshot) -> Iterator[Acti
 def _linked(
     link: Interface | Attachment, row: Compute, snapshot: Snapshot, join: Act, part: Act
 ) -> Iterator[Action]:
-    """A running machine is changed at once, one at rest only forgets what it had; it gets its
+    """A running VM is changed at once, one at rest only forgets what it had; it gets its
     links with the next order, which is on its way while it has a lease and does not run."""
     if row.gone:
         return  # its links go with it

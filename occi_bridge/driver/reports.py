@@ -1,4 +1,4 @@
-"""What baits tell: their machines, how leases ended, and the leases in the LRMS. As values.
+"""What baits tell: their VMs, how leases ended, and the leases in the LRMS. As values.
 
 The replies are those of the bait's HTTPS API; times are seconds since the epoch. A node may be in
 other hands than its site's: what is none of these words is no answer, and texts for people have
@@ -46,7 +46,7 @@ MachineState = Literal[
 
 @dataclass(frozen=True)
 class SeenNic:
-    """A network card, as its machine has it."""
+    """A network card, as its VM has it."""
 
     id: Id
     mac: Mac = ""
@@ -55,7 +55,7 @@ class SeenNic:
 
 @dataclass(frozen=True)
 class SeenVolume:
-    """A volume, and the device that its machine sees it as."""
+    """A volume, and the device that its VM sees it as."""
 
     id: Id
     device: DeviceName = ""
@@ -63,7 +63,7 @@ class SeenVolume:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, as the bait of its node tells of it."""
+    """A VM, as the bait of its node tells of it."""
 
     id: Id
     state: MachineState

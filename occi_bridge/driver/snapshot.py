@@ -28,7 +28,7 @@ class Snapshot:
 
     @cached_property
     def seen(self) -> dict[str, list[tuple[Report, Machine]]]:
-        """Who said what of each machine, by its uid."""
+        """Who said what of each VM, by its uid."""
         found: dict[str, list[tuple[Report, Machine]]] = {}
         for report in self.reports.baits.values():
             for machine in report.machines.values():
@@ -50,18 +50,18 @@ class Snapshot:
         return found
 
     def outcomes(self, row: Compute) -> Mapping[str, str]:
-        """Why leases ended, as the bait of a machine's own node tells, and nobody else's."""
+        """Why leases ended, as the bait of a VM's own node tells, and nobody else's."""
         report = self.reports.of_node(row.home)
         return report.outcomes if report else {}
 
     @cached_property
     def leases(self) -> frozenset[str]:
-        """The leases that machines have, by their rows."""
+        """The leases that VMs have, by their rows."""
         return frozenset(row.lease for row in self.computes if row.lease)
 
     @cached_property
     def cards(self) -> dict[str, list[Interface]]:
-        """The network cards of each machine."""
+        """The network cards of each VM."""
         found: dict[str, list[Interface]] = {}
         for card in self.interfaces:
             found.setdefault(card.compute, []).append(card)
@@ -69,14 +69,14 @@ class Snapshot:
 
     @cached_property
     def volumes(self) -> dict[str, list[Attachment]]:
-        """The linked volumes of each machine."""
+        """The linked volumes of each VM."""
         found: dict[str, list[Attachment]] = {}
         for attachment in self.attachments:
             found.setdefault(attachment.compute, []).append(attachment)
         return found
 
     def report_of(self, row: Compute) -> tuple[Report, Machine] | None:
-        """What is to be believed of a machine: the word of its own node. None where there is none.
+        """What is to be believed of a VM: the word of its own node. None where there is none.
 
         One that no node has yet can't live under its lease, for no order was given; under another
         it may be found after the database was put back from a backup.

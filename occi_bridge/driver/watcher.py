@@ -1,7 +1,7 @@
 """Look at one bait again and again; a hung one delays nobody but itself.
 
-Its machines and the leases that it lists are asked for apart: behind the second is the batch
-system, or its library, which may hang while the bait has all to tell of its machines.
+Its VMs and the leases that it lists are asked for apart: behind the second is the batch
+system, or its library, which may hang while the bait has all to tell of its VMs.
 """
 
 import asyncio

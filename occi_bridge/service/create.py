@@ -52,7 +52,7 @@ def check_image(tx: Transaction, tag: str, memory: int) -> None:
 
 
 def hostname(asked: Value | None, uid: str) -> str:
-    """A host name near to what the user called the machine (RFC 1123, one label)."""
+    """A host name near to what the user called the VM (RFC 1123, one label)."""
     text = re.sub(r"[^a-z0-9]+", "-", str(asked or "").partition(".")[0].lower()).strip("-")
     return text[:63].strip("-") or f"vm-{uid[:8]}"
 

@@ -1,4 +1,4 @@
-"""Link machines to networks and volumes, in one transaction; and what every new row has."""
+"""Link VMs to networks and volumes, in one transaction; and what every new row has."""
 
 import ipaddress
 import secrets
@@ -81,7 +81,7 @@ def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
-    """Link a machine to a network or a volume. Raises OcciError."""
+    """Link a VM to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
         raise OcciError(409, "the machine is hibernated: start it before its links are changed")
     with named_in(schema.TARGET):
@@ -95,9 +95,9 @@ def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
 
 
 def _check_room(tx: Transaction, machine: Compute, table: sa.Table, what: str) -> None:
-    """Raises OcciError 403 where a machine has all the links of a kind that it may have.
+    """Raises OcciError 403 where a VM has all the links of a kind that it may have.
 
-    Deleted ones count until they are gone from the machine.
+    Deleted ones count until they are gone from the VM.
     """
     fault = quota.full(what, tx.count(table, table.c.compute == machine.uid), quota.LINKS)
     if fault:
@@ -144,7 +144,7 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
 
 
 def _of_machine(tx: Transaction, machine: Compute, new: New) -> dict[str, object]:
-    """The columns of a link: whoever makes it, it is its machine's."""
+    """The columns of a link: whoever makes it, it is its VM's."""
     of_machine = {"shared": machine.shared, "compute": machine.uid}
     return columns(tx, new, machine.owner) | of_machine
 
@@ -182,7 +182,7 @@ def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
 
 
 def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
-    """A machine that can't leave its node can't meet those that can't leave another."""
+    """A VM that can't leave its node can't meet those that can't leave another."""
     if not (net.owned and KINDS[net.kind].one_node and machine.home):
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)

@@ -66,7 +66,7 @@ class Transaction:
         raise OcciError(404, f"there is nothing at {path}")
 
     def machine(self, uid: str) -> Compute:
-        """The machine of a link."""
+        """The VM of a link."""
         return queries.read(self.link, Compute, tables.entity.c.uid == uid)[0]
 
     def locations(self, kind: type[Row] | None) -> list[str]:
@@ -93,7 +93,7 @@ class Transaction:
         return [found[path] for path in self.locations(None)]
 
     def entity(self, row: Row | Net) -> Entity:
-        """One entity as it is now, a machine with its links."""
+        """One entity as it is now, a VM with its links."""
         if isinstance(row, Net):
             return view.site_network(row)
         if isinstance(row, Compute):
@@ -104,7 +104,7 @@ class Transaction:
         return view.network(row) if isinstance(row, Network) else view.storage(row)  # type: ignore[arg-type]
 
     def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
-        """The links of a machine, or of all that this user sees."""
+        """The links of a VM, or of all that this user sees."""
         cards = queries.TABLES[Interface].c.compute
         volumes = queries.TABLES[Attachment].c.compute
         if len(machines) == 1:

@@ -22,7 +22,7 @@ from occi_bridge.store.states import asked_to_end
 
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
-_AT_REST = ("stopped", "failed")  # of a machine that a lease can't start again
+_AT_REST = ("stopped", "failed")  # of a VM that a lease can't start again
 
 
 def change(

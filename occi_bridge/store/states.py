@@ -1,10 +1,10 @@
 """The states of a VM's row, and what follows from them."""
 
-# The states in which something of a machine runs, or is about to.
+# The states in which something of a VM runs, or is about to.
 LIVE = frozenset({"requested", "building", "running", "stopping"})
 
 
-# The states in which a machine's disk is on its node.
+# The states in which a VM's disk is on its node.
 ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
 
 

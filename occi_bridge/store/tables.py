@@ -87,7 +87,7 @@ compute = Table(
     _text("lrms_account"),
     _text("partition"),
     Column("walltime", Integer, nullable=False),  # seconds
-    # What the machine is.
+    # What the VM is.
     _text("image"),  # tag
     _flag("saved"),  # the image is one that a user saved
     _text("hostname"),

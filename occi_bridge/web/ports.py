@@ -15,7 +15,7 @@ from occi_bridge.occi.validate import Changes, New
 
 
 class Service(Protocol):
-    """The machines, networks, volumes and links of all users."""
+    """The VMs, networks, volumes and links of all users."""
 
     def revision(self) -> int:
         """A number that is another one whenever anything that anybody sees may have changed.

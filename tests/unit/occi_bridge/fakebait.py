@@ -41,7 +41,7 @@ class Lrms:
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
-    fail: str = ""  # why machines can't start
+    fail: str = ""  # why VMs can't start
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def submit(self, token: str, bait: "FakeBait") -> str:
@@ -76,7 +76,7 @@ class Lrms:
         bait.waiting.append({"lease": str(request.lease), "job": job})
 
     def order(self, bait: "FakeBait", lease: str, token: str) -> None:
-        """Let the machine of an order begin, where its job waits."""
+        """Let the VM of an order begin, where its job waits."""
         order = verify(Order, token, CLUSTER, [self.key])
         if self.orders.get(order.job) == order:
             return
@@ -165,7 +165,7 @@ class FakeBait:
         }
 
     def over(self, machine: str, reason: str, state: str = "stopped") -> None:
-        """The lease of a machine is over; its disk stays."""
+        """The lease of a VM is over; its disk stays."""
         there = self.machines[machine]
         self.outcomes.append({"lease": there["lease"], "reason": reason})
         self.lrms.jobs.pop(there["job"], None)

@@ -133,7 +133,7 @@ class LocalBridge:
         return self.service.create(user, New(kind, (*own, *mixins), given, tuple(links)))
 
     def row(self, entity: Entity) -> Compute:
-        """The row of a machine."""
+        """The row of a VM."""
         [found] = [row for row in journal.read_all(self.db)["computes"] if row.id == entity.id]
         assert isinstance(found, Compute)
         return found

@@ -1,6 +1,6 @@
 """A whole OCCI service in memory, and users for it: what the application is tried on.
 
-Machines need no time to start, and nothing is behind them; all else is as a Service has to be.
+VMs need no time to start, and nothing is behind them; all else is as a Service has to be.
 """
 
 import itertools

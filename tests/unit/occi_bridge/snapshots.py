@@ -1,4 +1,4 @@
-"""Snapshots for the tests of plan and observe: one machine, and what was seen of it."""
+"""Snapshots for the tests of plan and observe: one VM, and what was seen of it."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ HV1, HV2 = "https://hv1:8445", "https://hv2:8445"
 
 
 def row(**changes: Any) -> Compute:
-    """A machine that is to run; `leased` gives it a lease that the LRMS runs as job 7."""
+    """A VM that is to run; `leased` gives it a lease that the LRMS runs as job 7."""
     if changes.pop("leased", False):
         lease = {"lease": LEASE, "job": "7", "via": HV1, "lease_state": "running"}
         changes = lease | {"lease_at": NOW - 100, "node": "hv1"} | changes
@@ -51,7 +51,7 @@ def volume(**changes: Any) -> Storage:
 
 
 def machine(state: Any, **changes: Any) -> Machine:
-    """The machine as its bait has it: under its lease where it lives."""
+    """The VM as its bait has it: under its lease where it lives."""
     over = state in ("stopped", "failed")
     values = {"id": UID, "lease": "" if over else LEASE, "job": "" if over else "7"}
     return Machine(state=state, **(values | changes))

@@ -237,7 +237,7 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         await scene.forgotten()
 
 
-# What ends machines, or does not let them start.
+# What ends VMs, or does not let them start.
 
 
 async def test_a_lease_that_ends(scene: Scene) -> None:
@@ -415,7 +415,7 @@ def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 async def queued(scene: Scene) -> tuple[Entity, FakeBait, FakeBait]:
-    """A machine whose lease waits; the bait that has submitted it, and the other one."""
+    """A VM whose lease waits; the bait that has submitted it, and the other one."""
     scene.lrms.auto = False
     made = scene.bridge.create(ANNAS)
     await until(lambda: scene.entity(made).attributes.get(MESSAGE) == QUEUED)
@@ -544,7 +544,7 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
 
 
 async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene) -> None:
-    """Whatever it had done, the next one makes one machine of it, and leaves nothing."""
+    """Whatever it had done, the next one makes one VM of it, and leaves nothing."""
     writes = 0
     while await one_death(scene, writes):
         writes += 1

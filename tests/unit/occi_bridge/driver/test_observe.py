@@ -116,7 +116,7 @@ def test_a_pending_lease_tells_why_it_waits() -> None:
 
 
 def test_a_list_that_is_older_than_the_machine_tells_no_reason_to_wait() -> None:
-    """Seen: an active machine whose message was «Priority», for as long as it ran."""
+    """Seen: an active VM whose message was «Priority», for as long as it ran."""
     queue = listed("pending", reason="Priority")
     waited = row(leased=True, reason="Priority")
     begins = snapshot(waited, seen=report(machine("running")), leases=queue)
@@ -232,7 +232,7 @@ def test_a_start_that_fails_is_an_error_with_its_reason() -> None:
 
 
 def test_an_old_disk_does_not_end_a_new_lease() -> None:
-    """The bait still lists the machine as stopped, or as failed, from the time before."""
+    """The bait still lists the VM as stopped, or as failed, from the time before."""
     for state in ("stopped", "suspended", "failed"):
         again = row(leased=True, lease_state="pending", state=state, ran=True)
         seen = report(machine(state, lease="", job=""))
@@ -315,7 +315,7 @@ def test_a_deleted_machine_loses_its_lease_and_nothing_else() -> None:
     assert "desired" not in values
 
 
-# A machine that its node no longer has.
+# A VM that its node no longer has.
 
 
 def test_a_lost_disk_is_an_error() -> None:

@@ -295,7 +295,7 @@ def test_saved_images() -> None:
     assert planned(saved_seen={"hv1": busy}) == ["unsave"]
 
 
-# Machines that share a user's network.
+# VMs that share a user's network.
 
 
 def on_net(uid: str, **changes: Any) -> tuple[Compute, Any]:

@@ -65,7 +65,7 @@ def refused(status: int, *words: str) -> Iterator[None]:
 
 
 def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
-    """Have the driver have written this into a machine's row."""
+    """Have the driver have written this into a VM's row."""
     row = bridge.row(entity)
     bridge.db.write(lambda link: journal.set_columns(link, row, values))
 
@@ -329,7 +329,7 @@ def test_a_network_runs_out_of_addresses(bridge: LocalBridge) -> None:
     with refused(409, "all addresses of 10.1.0.0/29 are taken"):
         bridge.create(ANNAS, links=[link_to("/network/private")])
     bridge.service.delete(ANNAS, bridge.service.locations(ANNAS, schema.COMPUTE)[0])
-    with refused(409, "taken"):  # it is given out again when its machine is really gone
+    with refused(409, "taken"):  # it is given out again when its VM is really gone
         bridge.create(ANNAS, links=[link_to("/network/private")])
 
 
@@ -797,7 +797,7 @@ def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
 
 
 def test_lists_are_few_queries(bridge: LocalBridge) -> None:
-    """However many machines there are."""
+    """However many VMs there are."""
     for _ in range(3):
         bridge.create(ANNAS)
     asked: list[str] = []
