@@ -18,8 +18,9 @@ from starlette.routing import Route
 
 from wnodes_lrms.errors import ConflictError, RejectedError
 from wnodes_lrms.order import LeaseRequest, Order, verify
+from wnodes_lrms.tls.http_protocol import CHAIN
 from wnodes_lrms.tls.names import dn_of
-from wnodes_lrms.tls.server import CHAIN, listener, serve
+from wnodes_lrms.tls.server import listener, serve
 
 CLUSTER = "box"
 Json = dict[str, Any]

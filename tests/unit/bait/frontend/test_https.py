@@ -41,7 +41,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.order import Nic, Order, sign
-from wnodes_lrms.tls.server import CHAIN
+from wnodes_lrms.tls.http_protocol import CHAIN
 
 MACHINE, VOLUME, NIC, LEASE = (str(uuid.UUID(int=number)) for number in range(1, 5))
 BRIDGE = "/DC=org/O=Box/CN=bridge"
