@@ -7,7 +7,7 @@ import re
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import entities
 from occi_bridge.service.links import columns, interface, ip_of, make_link
 from occi_bridge.service.quota import Amount, excess, full

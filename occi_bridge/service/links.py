@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables

@@ -17,7 +17,8 @@ from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.mixins import site_model
 from occi_bridge.occi.model import Mixin, Model
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create as making
 from occi_bridge.service import entities as view
 from occi_bridge.service import quota

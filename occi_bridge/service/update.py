@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
 from occi_bridge.service.entities import state
 from occi_bridge.service.links import check_tags, make_link, stored

@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, Value
 from occi_bridge.occi.model import Model
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 
 
 class Service(Protocol):

@@ -18,7 +18,7 @@ from occi_bridge.driver.driver import Driver
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store import heard, leader

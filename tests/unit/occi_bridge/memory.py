@@ -27,7 +27,8 @@ from occi_bridge.occi.schema import (
     TARGET,
     USERDATA,
 )
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.web.app import application
 from wnodes_lrms.config.load import Grant, Template
 

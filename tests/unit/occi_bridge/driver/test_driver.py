@@ -18,7 +18,8 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import read_all
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms

@@ -14,10 +14,11 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import journal
 from occi_bridge.driver.journal import read_all
-from occi_bridge.occi import parse, render, schema, validate
+from occi_bridge.occi import parse, render, schema, validate_changes
 from occi_bridge.occi.messages import Definition, Entity, OcciError
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota
 from occi_bridge.service.quota import Amount
 from occi_bridge.store import leader, tables
@@ -163,9 +164,9 @@ def test_every_rendering_can_be_sent_back(bridge: LocalBridge, media: str) -> No
         before = bridge.service.entity(ANNAS, entity.path)
         answer = render.entity(media, before, model)
         body = parse.request(answer.headers, answer.body)
-        changes = validate.update(model, body, before)
+        changes = validate_changes.update(model, body, before)
         assert changes == Changes(), entity.path
-        bridge.service.replace(ANNAS, entity.path, validate.replace(model, body, before))
+        bridge.service.replace(ANNAS, entity.path, validate_changes.replace(model, body, before))
         assert bridge.service.entity(ANNAS, entity.path) == before
 
 
