@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import journal, orders
+from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.plan import Act, Action
 from occi_bridge.driver.snapshot import Target
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.database import Database

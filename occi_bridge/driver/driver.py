@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from occi_bridge.driver import journal, lease_end
+from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor, name
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.observe import observe
-from occi_bridge.driver.plan import Action, plan, unsettled
+from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.reports import Reports
 from occi_bridge.driver.snapshot import Snapshot, Target
 from occi_bridge.driver.watcher import SILENT, Watcher

@@ -87,3 +87,10 @@ class Snapshot:
             if (report.node == row.home if row.home else machine.lease not in self.leases)
         ]
         return max(found, key=lambda pair: pair[1].since, default=None)
+
+    def of_its_lease(self, row: Compute) -> Report | None:
+        """The report in which the VM lives under its lease, if its row was written after that."""
+        found = self.report_of(row)
+        if not found or not row.lease or found[1].lease != row.lease or found[0].at <= row.acted:
+            return None
+        return found[0]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge.driver.plan import Act, Action, plan, unsettled
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Report
 from occi_bridge.driver.snapshot import Snapshot
