@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from occi_bridge import checks, processes
-from occi_bridge.driver.bait_client import client_context
+from occi_bridge.driver.bait_connection import client_context
 from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate

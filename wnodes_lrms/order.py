@@ -27,6 +27,7 @@ from pydantic import (
 
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.validation import first_fault
 
 _ALGORITHM = "EdDSA"
 _AUDIENCE = "wnodes-lrms:"
@@ -208,6 +209,5 @@ def verify(kind: type[Asked], token: str, cluster: str, keys: Collection[str]) -
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        return first_fault(error)
     return str(error).splitlines()[0]

@@ -25,6 +25,7 @@ from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError
 from wnodes_lrms.order import LeaseRequest, Order, sign
+from wnodes_lrms.validation import first_fault
 
 Result = TypeVar("Result")
 Values = dict[str, object]
@@ -209,9 +210,7 @@ class Actor:
                 node,
             )
         except ValidationError as error:
-            fault = error.errors()[0]
-            place = ".".join(str(part) for part in fault["loc"])
-            raise RejectedError(f"no order can be made of it: {place}: {fault['msg']}") from error
+            raise RejectedError(f"no order can be made of it: {first_fault(error)}") from error
 
     def _nets(self, link: Connection) -> dict[str, Net]:
         own = (networks.of_user(row) for row in queries.read(link, Network))
