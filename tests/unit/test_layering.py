@@ -59,7 +59,8 @@ PURE = [
     "occi_bridge.driver.plan",
     "occi_bridge.occi.parse",
     "occi_bridge.occi.render",
-    "occi_bridge.occi.validate",
+    "occi_bridge.occi.validate_changes",
+    "occi_bridge.occi.validate_new",
 ]
 IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
 # Modules of others that these files of ours stand between.
