@@ -91,7 +91,7 @@ def show(tag: Tag, as_json: Json = False, config: ConfigFile = None) -> None:
 
 @app.command()
 def remove(tag: Tag, config: ConfigFile = None) -> None:
-    """Take an image out of the catalogue; machines that run from it live on."""
+    """Take an image out of the catalogue; VMs that run from it live on."""
     loaded = _load(config)
     catalogue.remove(_folder(loaded), tag)
     line(f"{tag}: removed")
