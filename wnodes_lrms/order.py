@@ -2,9 +2,9 @@
 the LRMS has placed the lease on.
 
 Both are JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): `jti` is the lease, `aud` the
-cluster, `exp` the end of its life. A wish for a lease tells what the lease job needs, and nothing
-of what the VM will have. An order has all of it, and names the job and the node that it is for: so
-it is good once in the whole cluster, and nowhere but there.
+cluster, `exp` the end of its life. A request for a lease says what the lease job needs, and nothing
+about what the VM will have. An order has all of it, and names the job and the node that it is for,
+so it can be used once in the whole cluster, and only there.
 """
 
 import base64
@@ -61,7 +61,7 @@ Host = Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$"), AfterValidat
 
 
 class Nic(BaseModel):
-    """A network card of the machine.
+    """A network card of the VM.
 
     On a network of kind nat the bait of the node gives the address; on the others it is here, or
     absent where the guest is to ask for one itself. What a network of kind bridge is on a node, the
@@ -106,7 +106,7 @@ class LeaseWish(BaseModel):
 class Order(LeaseWish):
     """The VM that is to run inside a lease, in this job and on this node alone.
 
-    Ledgers from before 0.5 have some that name no job; nobody takes such an order
+    Ledgers from before 0.5 have some that name no job; such an order is refused
     (cloud/admission.py).
     """
 
@@ -122,7 +122,7 @@ class Order(LeaseWish):
 
     @property
     def wish(self) -> LeaseWish:
-        """What of it the lease job needs."""
+        """The part of it that the lease job needs."""
         return LeaseWish(**{name: getattr(self, name) for name in LeaseWish.model_fields})
 
 
@@ -130,7 +130,7 @@ Asked = TypeVar("Asked", bound=LeaseWish)
 
 
 def sign(asked: LeaseWish, cluster: str, key: str, now: float, life: float) -> str:
-    """A wish or an order as a token that is good for `life` seconds from `now`; `key` is PEM.
+    """A request or an order as a token that is valid for `life` seconds from `now`; `key` is PEM.
 
     Raises RejectedError if it is too long for the baits.
     """
@@ -151,7 +151,7 @@ def sign(asked: LeaseWish, cluster: str, key: str, now: float, life: float) -> s
 
 
 def _claim(kind: type[LeaseWish]) -> str:
-    """Where a token has it: a wish can't pass for an order, nor an order for a wish."""
+    """Where a token has it: a request can't pass for an order, nor an order for a request."""
     return "order" if issubclass(kind, Order) else "wish"
 
 
@@ -178,7 +178,7 @@ def public_keys(files: Iterable[str]) -> list[str]:
 
 
 def verify(kind: type[Asked], token: str, cluster: str, keys: Collection[str]) -> Asked:
-    """The wish or the order in a token that one of these public keys (PEM texts) has signed.
+    """The request or the order in a token that one of these public keys (PEM texts) has signed.
 
     Raises RejectedError: not signed by any of them, expired, for another cluster, malformed.
     """
