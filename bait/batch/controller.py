@@ -1,4 +1,4 @@
-"""The engine: carries a batch job's machine from a promise to its end."""
+"""The batch controller: carries a batch job's VM from a promise to its end."""
 
 import logging
 import socket
@@ -51,8 +51,8 @@ _OVER = (State.FAILED, State.ENDING)
 log = logging.getLogger(__name__)
 
 
-class Engine:
-    """The machines of one node's batch jobs. Its methods are called from many threads."""
+class BatchController:
+    """The VMs of one node's batch jobs. Its methods are called from many threads."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""The cloud users' machines of a node: from a signed order in a lease job's hands to their end.
+"""The cloud controller: carries a cloud user's VM from a signed order to its end.
 
-A machine runs inside the allocation of its lease. Without one it is at rest: its disk is kept,
+A VM runs inside the allocation of its lease. Without one it is at rest: its disk is kept,
 and a new order for it is taken here.
 """
 
@@ -40,8 +40,8 @@ _SHOWN = {
 }
 
 
-class Cloud:
-    """The cloud machines of one node. Its methods are called from many threads."""
+class CloudController:
+    """The cloud VMs of one node. Its methods are called from many threads."""
 
     def __init__(
         self,

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
 from bait.frontend.connections import Door
 from bait.frontend.limits import places
 from bait.frontend.operations import OPERATIONS, Caller, Parts, Who
-from bait.reconcile.reconciler import Node
+from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
@@ -30,9 +30,11 @@ log = logging.getLogger(__name__)
 class Server(Door):
     """Listens on the socket and answers every caller in a thread of its own."""
 
-    def __init__(self, path: Path, node: Node, engine: Engine, cloud: Cloud) -> None:
+    def __init__(
+        self, path: Path, reconciler: Reconciler, batch: BatchController, cloud: CloudController
+    ) -> None:
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
-        self.parts = Parts(node, engine, cloud)
+        self.parts = Parts(reconciler, batch, cloud)
         try:
             have(path.parent, PASSED)
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""All machines of a node: what concerns any of them goes to who has its kind in hand.
+"""All VMs of a node: what concerns one of them goes to the controller of its kind.
 
 Reconciliation gathers what ledger, libvirt, LRMS and kernel say, plans, and has the plan carried
 out: each action in a thread of its own, so that one that hangs keeps no other waiting.
@@ -40,8 +40,8 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 log = logging.getLogger(__name__)
 
 
-class Hand(Protocol):
-    """Who has one kind of machine in hand. All raise WnodesError for what can't be done now."""
+class Controller(Protocol):
+    """Controls one kind of VM. Every method raises WnodesError for what can't be done now."""
 
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says."""
@@ -68,8 +68,8 @@ class Line:
     grounds: dict[str, str]  # what each source says
 
 
-class Node:
-    """The machines of one node, of both kinds."""
+class Reconciler:
+    """The VMs of one node, of both kinds."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class Node:
         jobs: Jobs,
         builder: Builder,
         works: Works,
-        hands: dict[Kind, Hand],
+        controllers: dict[Kind, Controller],
         drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.builder = builder
         self.works = works
-        self.hands = hands
+        self.controllers = controllers
         self.drain = drain
         self.notice = config.cloud.shutdown_time + EVERY
         self._jobs = Source("lrms", jobs.live)
@@ -107,7 +107,7 @@ class Node:
         """
         rows = self.ledger.rows(job)
         for row in rows:
-            self.hands[row.kind].release(row)
+            self.controllers[row.kind].release(row)
         failed = [row for row in rows if row.kind is Kind.BATCH and row.state is State.FAILED]
         return failed[-1] if failed else None
 
@@ -116,21 +116,21 @@ class Node:
         row = self.ledger.get(machine)
         if row is None:
             raise AbsentError(f"no machine {machine} here")
-        self.hands[row.kind].end(row)
+        self.controllers[row.kind].end(row)
 
     def stopped(self, machine: str, how: str) -> None:
         """libvirt has told that a domain has stopped, and how, in words."""
-        self._tell(machine, lambda hand, row: hand.stopped(row, how))
+        self._tell(machine, lambda controller, row: controller.stopped(row, how))
 
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
-        self._tell(machine, lambda hand, row: hand.slept(row))
+        self._tell(machine, lambda controller, row: controller.slept(row))
 
-    def _tell(self, machine: str, tell: Callable[[Hand, Row], None]) -> None:
+    def _tell(self, machine: str, tell: Callable[[Controller, Row], None]) -> None:
         try:
             row = self.ledger.get(machine)
             if row:
-                tell(self.hands[row.kind], row)
+                tell(self.controllers[row.kind], row)
         except WnodesError as error:  # the next reconciliation sees it too
             log.warning("%s", error, extra={"job": "", "machine": machine})
 
@@ -206,7 +206,7 @@ class Node:
             elif row and action.act is not Act.DESTROY:
                 if action.act is Act.LOST:
                     self.ledger.stop_clock(row.id, self._last_sign(row.id))
-                self.hands[row.kind].carry_out(action, row)
+                self.controllers[row.kind].carry_out(action, row)
         except WnodesError as error:
             log.warning("%s: %s", action.act, error, extra=_ids(action))
         except Exception:

@@ -17,8 +17,8 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
 from bait.cloud.volumes import Directory
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
@@ -27,8 +27,7 @@ from bait.machine.images import Cache
 from bait.machine.tasks import Works
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from bait.reconcile.reconciler import Hand
-from bait.reconcile.reconciler import Node as Machines
+from bait.reconcile.reconciler import Controller, Reconciler
 from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images import catalogue
@@ -158,13 +157,13 @@ def put(ledger: Ledger, machine: str, **values: object) -> None:
 
 def ripen(bait: "Bait") -> None:
     """Let the time of grace pass for all that is in doubt."""
-    bait.node._doubts = dict.fromkeys(bait.node._doubts, float("-inf"))
+    bait.reconciler._doubts = dict.fromkeys(bait.reconciler._doubts, float("-inf"))
     bait.works.heard._last.clear()
 
 
 def answers_again(bait: "Bait") -> None:
     """The batch system, which was away, is asked again at once."""
-    bait.node._jobs._since = None
+    bait.reconciler._jobs._since = None
 
 
 class Batch:
@@ -252,7 +251,7 @@ class Guests:
 
 
 class Bait:
-    """What of a bait has machines in hand: all of it but its socket and its API."""
+    """The parts of a bait that control VMs: all of it but its socket and its API."""
 
     def __init__(
         self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
@@ -260,11 +259,11 @@ class Bait:
         self.works = Works()
         self.drain = Drain(ledger, batch)
         made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.works)
-        self.engine = Engine(*made, self.drain)
+        self.batch = BatchController(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
-        self.cloud = Cloud(configuration, builder.node, *made[1:], volumes, self.drain)
-        hands: dict[Kind, Hand] = {Kind.BATCH: self.engine, Kind.CLOUD: self.cloud}
-        self.node = Machines(*made, hands, self.drain)
+        self.cloud = CloudController(configuration, builder.node, *made[1:], volumes, self.drain)
+        controllers: dict[Kind, Controller] = {Kind.BATCH: self.batch, Kind.CLOUD: self.cloud}
+        self.reconciler = Reconciler(*made, controllers, self.drain)
 
 
 @dataclass

@@ -111,7 +111,7 @@ def modules(package: str) -> list[Path]:
 
 def test_what_counts_as_an_import() -> None:
     source = (
-        "import os.path, bait.engine\n"
+        "import os.path, bait.batch\n"
         "from wnodes_lrms.config.load import Config\n"
         "def f():\n    from . import x\n    import libvirt\n"
         "    importlib.import_module('guestfs')\n"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bait.cloud.build import CloudBuilder, Plan
-from bait.cloud.controller import Cloud
+from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.records import Row
@@ -148,7 +148,7 @@ class Site:
         self.bait = node.bait()
 
     @property
-    def cloud(self) -> Cloud:
+    def cloud(self) -> CloudController:
         return self.bait.cloud
 
     def restarted(self) -> Bait:

@@ -59,7 +59,7 @@ FIRST = f"{GUESTS}.2"
 
 
 def acts(site: Site) -> list[Act]:
-    return [line.action.act for line in site.bait.node.reconcile() if not line.wait]
+    return [line.action.act for line in site.bait.reconciler.reconcile() if not line.wait]
 
 
 def rest_of(told: Any) -> list[dict[str, Any]]:
@@ -224,7 +224,7 @@ def test_somebody_elses_machine_is_not_started(site: Site) -> None:
 
 def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="somebody else's"):
         next(site.lease(an_order(machine=site.node.ledger.rows("5")[0].id), "8"))
@@ -232,7 +232,7 @@ def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
 
 def test_the_owner_of_a_lease_job_can_not_attach_to_its_machine(site: Site) -> None:
     site.runs()
-    *_, answer = site.bait.engine.attach(JobId("7"), UID)
+    *_, answer = site.bait.batch.attach(JobId("7"), UID)
     assert answer["state"] == "failed"
     assert "key" not in answer
     assert site.row().state is State.READY
@@ -381,7 +381,7 @@ def test_the_end_of_the_lease_is_announced(site: Site) -> None:
 
 def test_the_end_of_a_batch_job_is_not_a_lease_jobs_to_announce(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="not yours"):
         site.cloud.jobs.ending(JobId("5"), UID)
@@ -394,12 +394,12 @@ def test_when_the_lease_is_released_nothing_runs_and_the_disk_is_kept(
     order = site.runs()
     if suspended:
         site.cloud.suspend(ID, "suspend")
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert site.domains() == []
     assert site.row().state is State.STOPPED
     assert site.disk().exists()
     assert site.outcome(order) == ("its lease has ended", 0)
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     site.runs(job="8")
 
 
@@ -428,7 +428,7 @@ def test_released_while_it_is_made_a_new_disk_goes(site: Site) -> None:
     order = an_order()
     next(site.lease(order))
     assert reached.wait(5)
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert leaves_nothing(site)
     assert site.outcome(order) == ("its lease has ended", 0)
 
@@ -436,9 +436,9 @@ def test_released_while_it_is_made_a_new_disk_goes(site: Site) -> None:
 def test_near_the_end_of_its_walltime_it_is_shut_down(site: Site) -> None:
     order = an_order(walltime=60)
     site.runs(order)
-    site.bait.node.notice = 58
+    site.bait.reconciler.notice = 58
     assert acts(site) == []
-    site.bait.node.notice = 61
+    site.bait.reconciler.notice = 61
     assert acts(site) == [Act.SHUT_DOWN]
     site.reaches(State.STOPPED)
     assert site.libvirt.pressed == 1
@@ -463,11 +463,11 @@ def test_a_lease_that_nobody_knows_any_more_ends_after_the_grace(site: Site) -> 
 
 def test_an_administrator_ends_a_machine_and_its_disk_is_kept(site: Site) -> None:
     order = site.runs()
-    site.bait.node.end(ID)
+    site.bait.reconciler.end(ID)
     assert site.row().state is State.STOPPED
     assert site.outcome(order)[0] == "an administrator has ended the machine"
     before = site.row()
-    site.bait.node.end(ID)  # at rest there is nothing to end
+    site.bait.reconciler.end(ID)  # at rest there is nothing to end
     assert site.row() == before
 
 
@@ -537,7 +537,7 @@ def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
 
     def happens(act: Act) -> None:
         if told:
-            site.bait.node.slept(ID)
+            site.bait.reconciler.slept(ID)
         else:
             assert acts(site) == [act]
 
@@ -694,7 +694,7 @@ def test_the_lease_ends_while_its_memory_is_written(site: Site, mocker: MockerFi
     site.cloud.jobs.ending(JobId("7"), UID)  # hibernating is how it ends
     assert site.row().state is State.HIBERNATING
     threading.Timer(0.2, go_on.set).start()
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     site.reaches(State.HIBERNATED)
     assert site.cloud.builder.paths(ID).memory.exists()
     assert site.outcome(order)[0] == "its user has suspended it"
@@ -1024,7 +1024,7 @@ def test_libvirt_away_ends_nothing(site: Site) -> None:
     links._shared, links.uri = None, "qemu+unix:///system?socket=/nowhere"
     assert acts(site) == []
     with pytest.raises(UnknownError):
-        site.bait.node.release("7")
+        site.bait.reconciler.release("7")
     assert site.row().state is State.STOPPING
     links._shared, links.uri = link, uri
     site.restarted()  # one that goes on finds out later, by and by
@@ -1125,7 +1125,7 @@ def test_half_a_disk_of_a_killed_bait_goes_with_its_lease(site: Site) -> None:
     put(site.node.ledger, ID, state=State.BUILDING)
     site.disk().parent.mkdir(parents=True)
     site.disk().write_text("half a disk")
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert leaves_nothing(site)
     assert site.outcome(order) == ("its lease has ended", 0)
 
@@ -1173,7 +1173,7 @@ def test_an_outcome_outlives_the_bait(site: Site) -> None:
 
 def test_batch_machines_are_not_the_bridges(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     site.runs()
     batch = site.node.ledger.rows("5")[0].id

@@ -47,7 +47,7 @@ class Door:
     def __init__(self, path: Path, bait: Bait) -> None:
         self.path = path
         self.parts = bait
-        self.server = Server(path, bait.node, bait.engine, bait.cloud)
+        self.server = Server(path, bait.reconciler, bait.batch, bait.cloud)
         threading.Thread(target=self.server.serve, daemon=True).start()
 
     def raw(self, data: bytes) -> list[dict[str, Any]]:
@@ -366,7 +366,7 @@ def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.M
 def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Door) -> None:
     assert bait.path.stat().st_mode & 0o777 == 0o666
     again = Server(
-        bait.path, bait.parts.node, bait.parts.engine, bait.parts.cloud
+        bait.path, bait.parts.reconciler, bait.parts.batch, bait.parts.cloud
     )  # the first one ended without clean-up
     threading.Thread(target=again.serve, daemon=True).start()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
@@ -378,9 +378,9 @@ def test_a_place_that_can_not_be_taken_says_where(node: Node, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     parts = node.bait()
     with pytest.raises(WnodesError, match=f"control socket {tmp_path}/file/bait.sock"):
-        Server(tmp_path / "file" / "bait.sock", parts.node, parts.engine, parts.cloud)
+        Server(tmp_path / "file" / "bait.sock", parts.reconciler, parts.batch, parts.cloud)
     with pytest.raises(WnodesError, match="too long"):
-        Server(tmp_path / ("x" * 200), parts.node, parts.engine, parts.cloud)
+        Server(tmp_path / ("x" * 200), parts.reconciler, parts.batch, parts.cloud)
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -119,8 +119,8 @@ def test_a_job_of_ones_own_is_asked_of_the_configured_server(
     node: Node, opened: Opened, lrms: str
 ) -> None:
     door, commands = opened(lrms)
-    door.parts.engine.config = node.config
-    answers = door.parts.engine.attach(node.batch.job_id("7.server"), NOBODY.pw_uid)
+    door.parts.batch.config = node.config
+    answers = door.parts.batch.attach(node.batch.job_id("7.server"), NOBODY.pw_uid)
     eventually(lambda: next(answers) and node.ledger.rows("7.server"), within=20)
     options = "<-f> <-x>" if lrms == "torque" else "<-f> <-w>"
     assert set(commands.asked("qstat")) == {f"qstat {options} <--> <7.server@configured>"}

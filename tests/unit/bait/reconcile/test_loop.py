@@ -25,7 +25,7 @@ pytestmark = needs_root
 def test_what_is_old_is_forgotten_while_the_bait_runs(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds = Rounds(node.bait().node, lambda: None)
+    rounds = Rounds(node.bait().reconciler, lambda: None)
     node.ledger.record("7", "m", "long ago")
     with node.ledger.store.change() as db:
         db.execute("UPDATE event SET at = at - 91 * 86400")
@@ -44,8 +44,8 @@ def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
     node.batch.grant("7")
     bait = node.bait()
     node.ledger.promise(Row("m", "7", 0, State.REQUESTED, time.time()))
-    rounds, stop = Rounds(bait.node, lambda: None), threading.Event()
-    bait.node.look()
+    rounds, stop = Rounds(bait.reconciler, lambda: None), threading.Event()
+    bait.reconciler.look()
     with subprocess.Popen(["sleep", "600"]) as process:
         bait.works.heard.note("7", process.pid)
         rounds.rest(stop, 0.1)  # nothing happens, and it ends all the same
@@ -67,7 +67,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     def said() -> list[str]:
         return [record.message for record in caplog.records if record.name == "bait.reconcile.loop"]
 
-    rounds = Rounds(node.bait().node, lambda: None)
+    rounds = Rounds(node.bait().reconciler, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
     closed.close()
     assert rounds.make() == EVERY
@@ -84,7 +84,7 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
 
 def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """As when others have taken all: what is to be done waits."""
-    rounds = Rounds(node.bait().node, lambda: None)
+    rounds = Rounds(node.bait().reconciler, lambda: None)
     assert rounds.make() == EVERY
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(map(int, os.listdir("/proc/self/fd"))) + 50  # noqa: PTH208
