@@ -22,7 +22,7 @@ from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.network.firewall import Firewall
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
@@ -91,13 +91,13 @@ def _serve(config: configuration.Config, node: str) -> int:
     )
     firewall = Firewall(config, node, ledger.rows)
     builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
-    lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
+    lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
-    batch = BatchController(config, ledger, jobs, builder, works, drain)
+    batch = BatchController(config, ledger, jobs, builder, tasks, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = CloudController(config, node, ledger, jobs, builder, works, volumes, drain)
+    cloud = CloudController(config, node, ledger, jobs, builder, tasks, volumes, drain)
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
-    reconciler = Reconciler(config, ledger, jobs, builder, works, controllers, drain)
+    reconciler = Reconciler(config, ledger, jobs, builder, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
     firewall.keep()
     stop = threading.Event()

@@ -19,7 +19,7 @@ from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.owner import owner_of
-from bait.machine.tasks import Work, Works
+from bait.machine.tasks import Task, Tasks
 from bait.network.addresses import free_address
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
@@ -60,7 +60,7 @@ class BatchController:
         ledger: Ledger,
         jobs: Jobs,
         builder: Builder,
-        works: Works,
+        tasks: Tasks,
         drain: Drain,
     ) -> None:
         self.config = config
@@ -68,7 +68,7 @@ class BatchController:
         self.jobs = jobs
         self.lrms = jobs.lrms
         self.builder = builder
-        self.works = works
+        self.tasks = tasks
         self.drain = drain
 
     def announce(self, job: JobId) -> None:
@@ -96,7 +96,7 @@ class BatchController:
             raise WnodesError(refusal)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
         if self.ledger.promise(row):
-            self._work(row, self._make_patiently)
+            self._start(row, self._make_patiently)
 
     def attach(self, job: JobId, uid: int, pid: int = 0) -> Iterator[dict[str, Any]]:
         """What a starter, this process, hears until its machine is ready or has failed.
@@ -124,8 +124,8 @@ class BatchController:
                         said = str(error)
                         log.warning("its starter waits: %s", said, extra=_ids(job, ""))
                     yield {"state": State.REQUESTED, "waits": error.words(job)}
-                    with self.works.news:
-                        self.works.news.wait(_LOOK)
+                    with self.tasks.news:
+                        self.tasks.news.wait(_LOOK)
                 continue
             if row is None:
                 yield {"state": "failed", "message": _NONE, "retry": False}
@@ -133,7 +133,7 @@ class BatchController:
             if row.uid not in (None, uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.uid is not None:
-                self.works.heard.note(job, pid)
+                self.tasks.heard.note(job, pid)
             if row.state is State.FAILED:
                 yield {"state": "failed", "message": row.reason, "retry": row.retry}
                 return
@@ -143,8 +143,8 @@ class BatchController:
             if time.monotonic() - told > _NEWS:
                 told = time.monotonic()
                 yield {"state": str(row.state), "waits": row.reason}
-            with self.works.news:
-                self.works.news.wait(_LOOK)
+            with self.tasks.news:
+                self.tasks.news.wait(_LOOK)
 
     def _have_begun(self, job: JobId, uid: int, last: Row | None) -> None:
         """Begin the machine of this run of the job, if it wants one, unless its last one is of
@@ -164,17 +164,17 @@ class BatchController:
         Raises WnodesError if that can't be done now; the next reconciliation goes on with it.
         """
         self.ledger.change(row.id, "ending", state=State.ENDING)
-        self.works.let_go(row.id)
+        self.tasks.stop(row.id)
         self.builder.destroy(row.id)
         if self.config.machine.charge == "cgroup" and row.uid is not None:
             cgroups.clear(self.builder.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
         log.info("gone", extra=_ids(row.job, row.id))
-        self.works.tell()
+        self.tasks.tell()
 
     def end(self, row: Row) -> None:
         """End the machine, as an administrator asks; its job hears of it and is held."""
-        self.works.let_go(row.id)
+        self.tasks.stop(row.id)
         self._fail(row, RejectedError("an administrator has destroyed the machine"))
 
     def carry_out(self, action: Action, row: Row) -> None:
@@ -189,13 +189,13 @@ class BatchController:
             self.builder.destroy(row.id)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
             pausing.follow(self.ledger, self.builder.hypervisor, action, row)
-            self.works.tell()
+            self.tasks.tell()
         elif action.act is Act.WAKE:
             self.builder.hypervisor.resume(row.id)
         elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
-            self._work(row, self._adopt)
+            self._start(row, self._adopt)
         elif action.act is Act.RESUME and row.state in MAKING:
-            self._work(row, self._make_patiently)
+            self._start(row, self._make_patiently)
 
     def stopped(self, row: Row, how: str) -> None:
         """The machine's domain has stopped; told late, it may be an earlier one."""
@@ -208,12 +208,12 @@ class BatchController:
         if row.state is State.READY and self.builder.hypervisor.is_asleep(row.id):
             self.builder.hypervisor.resume(row.id)
 
-    def _work(self, row: Row, task: Callable[[Row, Work], None]) -> None:
-        self.works.start(
-            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
+    def _start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
+        self.tasks.start(
+            row.id, row.job, lambda task: do(row, task), lambda error: self._fail(row, error)
         )
 
-    def _make_patiently(self, row: Row, work: Work) -> None:
+    def _make_patiently(self, row: Row, task: Task) -> None:
         """Make the machine; a source that is away is waited for, as long as a guest that boots.
 
         Then the job had better be requeued, and may run on another node.
@@ -221,7 +221,7 @@ class BatchController:
         deadline = time.monotonic() + self.config.machine.ready_timeout
         for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
             try:
-                self._make(row, work)
+                self._make(row, task)
                 return
             except UnknownError as error:
                 if time.monotonic() + pause > deadline:
@@ -229,11 +229,11 @@ class BatchController:
                 log.warning("waits: %s", error, extra=_ids(row.job, row.id))
                 told = error.words(row.job)
                 self.ledger.change(row.id, f"waits: {told}", reason=told)
-                if work.cancelled.wait(pause):
+                if task.cancelled.wait(pause):
                     raise CancelledError("cancelled") from error
 
-    def _make(self, row: Row, work: Work) -> None:
-        allocation = ask_allocation(self.lrms, row.job, work.cancelled)
+    def _make(self, row: Row, task: Task) -> None:
+        allocation = ask_allocation(self.lrms, row.job, task.cancelled)
         if (allocation.job, allocation.restart) != (row.job, row.restart):
             raise RejectedError(f"the LRMS now runs restart {allocation.restart} of this job")
         if not allocation.tag:
@@ -250,7 +250,7 @@ class BatchController:
         if not may_use(self.config.allow, image.tag, owner.name, groups, allocation.account):
             raise RejectedError(f"user {owner.name} may not use image {image.tag} at this site")
         memory = guest_memory(allocation, image, self.config.machine.memory_overhead)
-        with self.works.news:  # two machines must not see the same address free
+        with self.tasks.news:  # two machines must not see the same address free
             address = free_address(
                 self.config.network.subnet,
                 {r.address for r in self.ledger.rows() if r.address and r.id != row.id},
@@ -273,22 +273,22 @@ class BatchController:
             self.ledger.record(row.job, row.id, what)
 
         def starting() -> None:
-            work.check()
+            task.check()
             if not self.ledger.change(row.id, "starting the domain", state=State.STARTING):
                 raise CancelledError("cancelled")
 
         blueprint = Blueprint(row.id, allocation, owner, image, memory, address)
-        self.builder.build(blueprint, work.steps(step), starting)
-        work.check()
-        self._adopt(row, work)
-        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
+        self.builder.build(blueprint, task.steps(step), starting)
+        task.check()
+        self._adopt(row, task)
+        metrics.BUILD.labels(row.kind).observe(time.monotonic() - task.began)
 
-    def _adopt(self, row: Row, work: Work) -> None:
+    def _adopt(self, row: Row, task: Task) -> None:
         """Its domain is there: go on from that."""
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING, reason="")
         if booting:
             self._charge(booting)
-            self._watch(booting, work)
+            self._watch(booting, task)
 
     def _charge(self, row: Row) -> None:
         """Have the batch system count what QEMU uses as the job's. It runs without that, too."""
@@ -305,12 +305,12 @@ class BatchController:
     def _rows(self, job: str) -> list[Row]:
         return [row for row in self.ledger.rows(job) if row.kind is Kind.BATCH]
 
-    def _watch(self, row: Row, work: Work) -> None:
+    def _watch(self, row: Row, task: Task) -> None:
         """Wait until the guest's SSH server answers."""
         deadline = time.monotonic() + self.config.machine.ready_timeout
         look = time.monotonic() + _LOOK
         while not _says_ssh(str(row.address)):
-            if work.cancelled.wait(_POLL):
+            if task.cancelled.wait(_POLL):
                 raise CancelledError("cancelled")
             now = time.monotonic()
             if now > look:
@@ -367,7 +367,7 @@ class BatchController:
             self.builder.destroy(row.id)
         except WnodesError as left:
             log.warning("left for later: %s", left, extra=_ids(row.job, row.id))
-        self.works.tell()
+        self.tasks.tell()
 
 
 def _says_ssh(address: str) -> bool:

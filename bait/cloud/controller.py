@@ -19,7 +19,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
 from bait.machine.builder import Builder
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -50,7 +50,7 @@ class CloudController:
         ledger: Ledger,
         jobs: Jobs,
         builder: Builder,
-        works: Works,
+        tasks: Tasks,
         volumes: Pool,
         drain: Drain,
     ) -> None:
@@ -59,23 +59,23 @@ class CloudController:
         self.ledger = ledger
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(builder)
-        self.devices = Devices(ledger, self.builder, works, volumes)
+        self.devices = Devices(ledger, self.builder, tasks, volumes)
         self.saver = Saver(config, ledger, self.builder)
-        self.life = Life(config, ledger, jobs.lrms, self.builder, works, self.devices, self.saver)
-        self.works = works
+        self.life = Life(config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver)
+        self.tasks = tasks
         self.volumes = volumes
-        self.jobs = LeaseJobs(config, node, ledger, jobs, works, drain, self.life, self.devices)
+        self.jobs = LeaseJobs(config, node, ledger, jobs, tasks, drain, self.life, self.devices)
 
     # What the bridge asks, beside the lease jobs
 
     def news(self, since: str, seconds: float) -> str:
         """A word that changes whenever something does; told once it is another than `since`, or
         after so many seconds."""
-        return self.works.changed(since, seconds)
+        return self.tasks.changed(since, seconds)
 
     def wake(self) -> None:
         """Answer all who listen for news."""
-        self.works.tell()
+        self.tasks.tell()
 
     def machines(self) -> list[dict[str, Any]]:
         """All cloud machines here, as the API shows them."""
@@ -120,7 +120,7 @@ class CloudController:
             again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
             if again:
                 self.builder.rest(row.id)
-                self.life.work_now(again, self.life.make)
+                self.life.start_now(again, self.life.make)
         elif method == "warm":
             self.builder.common.hypervisor.reset(row.id)
         else:
@@ -136,7 +136,7 @@ class CloudController:
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
-                self.life.work_now(held, self.life.hibernate)
+                self.life.start_now(held, self.life.hibernate)
             return
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
@@ -169,7 +169,7 @@ class CloudController:
         """End it and remove its disk. Raises AbsentError if it is not here."""
         row = self._row(machine)
         self.ledger.change(row.id, "ending", state=State.ENDING)
-        self.life.work_now(row, self.life.remove)
+        self.life.start_now(row, self.life.remove)
 
     def attach_volume(self, machine: str, volume: str) -> str:
         """Plug a volume in; the device that the guest sees."""
@@ -204,11 +204,11 @@ class CloudController:
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a cloud machine."""
         if action.act is Act.END:
-            self.life.work_on(row, self.life.remove)
+            self.life.start(row, self.life.remove)
         elif action.act is Act.RESUME:
-            self.life.work_on(row, self.life.make)
+            self.life.start(row, self.life.make)
         elif action.act is Act.HIBERNATE:
-            self.life.work_on(row, self.life.hibernate)
+            self.life.start(row, self.life.hibernate)
         elif action.act is Act.LOST:
             self.stopped(row, UNSEEN)
         elif action.act is Act.SHUT_DOWN:
@@ -221,7 +221,7 @@ class CloudController:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
             pausing.follow(self.ledger, self.builder.common.hypervisor, action, row)
-            self.works.tell()
+            self.tasks.tell()
         elif action.act is Act.WAKE and row.state is State.READY:
             self.builder.common.hypervisor.resume(row.id)
         elif action.act is Act.HOLD and row.state is State.SUSPENDED:
@@ -258,7 +258,7 @@ class CloudController:
             what = "the guest has woken"
             moved = self.ledger.move(row, what, (State.ASLEEP,), state=State.READY, reason="")
         if moved:
-            self.works.tell()
+            self.tasks.tell()
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

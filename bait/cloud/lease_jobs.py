@@ -18,7 +18,7 @@ from bait.cloud.lifecycle import Life
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.owner import owner_of
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from wnodes_lrms.config.load import Config
@@ -55,7 +55,7 @@ class LeaseJobs:
         node: str,
         ledger: Ledger,
         jobs: Jobs,
-        works: Works,
+        tasks: Tasks,
         drain: Drain,
         life: Life,
         devices: Devices,
@@ -64,7 +64,7 @@ class LeaseJobs:
         self.node = node
         self.ledger = ledger
         self.jobs = jobs
-        self.works = works
+        self.tasks = tasks
         self.drain = drain
         self.life = life
         self.devices = devices
@@ -94,14 +94,14 @@ class LeaseJobs:
         if known and known.job != job:
             raise RejectedError(f"lease {lease} is job {known.job}'s")
         while known and known.reason is None:
-            news = self.works.changed("", 0)
-            self.works.heard.note(job, pid)
+            news = self.tasks.changed("", 0)
+            self.tasks.heard.note(job, pid)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
                 self.ledger.close_lease(known.id, "the machine has ended", 0)
             else:
                 yield {"state": str(row.state)}
-                self.works.changed(news, _NEWS)
+                self.tasks.changed(news, _NEWS)
             known = self.ledger.lease(known.id)
         if known:
             yield {"ended": known.reason, "code": known.code, "end": True}
@@ -112,7 +112,7 @@ class LeaseJobs:
             waiter = self._waiting.get(job)
             if waiter and uid in (0, waiter.uid):
                 waiter.over = "the batch system has ended its lease"
-                self.works.tell()
+                self.tasks.tell()
         for row in self.ledger.rows(job):
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
                 raise RejectedError(f"job {job} is not yours")
@@ -128,10 +128,10 @@ class LeaseJobs:
         """Stay until there was an order, accepted or refused, or until there is none to come."""
         with self._admission:
             self._waiting[job] = mine  # an older one is of a connection that is lost
-        self.works.tell()
+        self.tasks.tell()
         try:
             while True:
-                news = self.works.changed("", 0)
+                news = self.tasks.changed("", 0)
                 if self.ledger.lease(mine.lease):
                     return
                 why = mine.over or self.drain.refusal()
@@ -140,9 +140,9 @@ class LeaseJobs:
                 if why:
                     yield {"ended": why, "code": 1, "end": True}
                     return
-                self.works.heard.note(job, mine.pid)
+                self.tasks.heard.note(job, mine.pid)
                 yield {"state": "waiting"}
-                self.works.changed(news, _NEWS)
+                self.tasks.changed(news, _NEWS)
         finally:
             with self._admission:
                 if self._waiting.get(job) is mine:
@@ -176,7 +176,7 @@ class LeaseJobs:
             raise ConflictError(refusal)
         allocation = self.jobs.lrms.allocation(job) if job in self._waiting else None
         try:
-            with self._admission, self.works.news:  # nor two cards the same address free
+            with self._admission, self.tasks.news:  # nor two cards the same address free
                 waiter = self._waiting.get(job)
                 if (
                     allocation is None
@@ -191,15 +191,15 @@ class LeaseJobs:
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, error.words(machine))
             log.warning("%s", error, extra=_ids(job, machine))
-            self.works.tell()
+            self.tasks.tell()
             raise
         log.info(
             "order of %s %s accepted: %s, %d cores, %d MiB",
             *(order.dn, order.fqan, order.image, order.cores, order.memory),
             extra=_ids(job, machine),
         )
-        self.life.work_now(row, self.life.make)
-        self.works.tell()
+        self.life.start_now(row, self.life.make)
+        self.tasks.tell()
 
     def _open(self, order: Order, job: JobId, allocation: Allocation) -> Row:
         machine = str(order.machine)

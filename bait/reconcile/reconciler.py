@@ -19,7 +19,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Load, Moved, Row
 from bait.machine.builder import Builder
 from bait.machine.files import paths
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile import markers
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -77,14 +77,14 @@ class Reconciler:
         ledger: Ledger,
         jobs: Jobs,
         builder: Builder,
-        works: Works,
+        tasks: Tasks,
         controllers: dict[Kind, Controller],
         drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.builder = builder
-        self.works = works
+        self.tasks = tasks
         self.controllers = controllers
         self.drain = drain
         self.notice = config.cloud.shutdown_time + EVERY
@@ -137,7 +137,7 @@ class Reconciler:
     def is_called(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
         look."""
-        return self.works.heard.speakers.belie(self._suspended)
+        return self.tasks.heard.speakers.belie(self._suspended)
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""
@@ -216,7 +216,7 @@ class Reconciler:
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
         live_jobs, domains = self._jobs.look(), self._domains.look()
         rows = tuple(self.ledger.rows())
-        speakers = self.works.heard.speakers
+        speakers = self.tasks.heard.speakers
         speakers.keep({row.job for row in rows})
         self._suspended = live_jobs or {}
         self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
@@ -224,11 +224,11 @@ class Reconciler:
             live_jobs=live_jobs,
             domains=domains,
             rows=rows,
-            heard=self.works.heard.within(_HEARD),
+            heard=self.tasks.heard.within(_HEARD),
             moving=speakers.moving(),
             processes=self.builder.hypervisor.processes.running(),
             folders=self._folders(),
-            worked_on=self.works.machines() | self._acting.keys(),
+            worked_on=self.tasks.machines() | self._acting.keys(),
             now=time.time(),
             notice=self.notice,
             drain_by=self.drain.by(),

@@ -16,7 +16,7 @@ from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
@@ -70,7 +70,7 @@ def machines() -> dict[str, list[float]]:
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
-        batch = BatchController(config, ledger, Jobs(lrms), builder, Works(), Drain(ledger, lrms))
+        batch = BatchController(config, ledger, Jobs(lrms), builder, Tasks(), Drain(ledger, lrms))
         _listen()
         before = _memory()
         begun = time.monotonic()

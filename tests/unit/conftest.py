@@ -24,7 +24,7 @@ from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.reconciler import Controller, Reconciler
@@ -158,7 +158,7 @@ def put(ledger: Ledger, machine: str, **values: object) -> None:
 def ripen(bait: "Bait") -> None:
     """Let the time of grace pass for all that is in doubt."""
     bait.reconciler._doubts = dict.fromkeys(bait.reconciler._doubts, float("-inf"))
-    bait.works.heard._last.clear()
+    bait.tasks.heard._last.clear()
 
 
 def answers_again(bait: "Bait") -> None:
@@ -256,9 +256,9 @@ class Bait:
     def __init__(
         self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
     ) -> None:
-        self.works = Works()
+        self.tasks = Tasks()
         self.drain = Drain(ledger, batch)
-        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.works)
+        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.tasks)
         self.batch = BatchController(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
         self.cloud = CloudController(configuration, builder.node, *made[1:], volumes, self.drain)
@@ -287,13 +287,13 @@ class Node:
         self.baits.append(made)
         return made
 
-    def let_go(self) -> None:
-        """Have all baits drop what they have in hand, as if they were killed."""
+    def drop_tasks(self) -> None:
+        """Have all baits drop their tasks, as if they were killed."""
         for bait in self.baits:
-            for work in list(bait.works._works.values()):
-                work.cancelled.set()
-                assert work.thread
-                work.thread.join(10)
+            for task in list(bait.tasks._tasks.values()):
+                task.cancelled.set()
+                assert task.thread
+                task.thread.join(10)
         eventually(lambda: not any("_stopped" in each.name for each in threading.enumerate()))
 
     def left(self) -> list[str]:
@@ -366,6 +366,6 @@ def node(
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)
-    node.let_go()
+    node.drop_tasks()
     node.guests.close()
     ledger.close()

@@ -239,7 +239,7 @@ def test_a_stranger_is_not_taken_for_a_process_of_the_job(
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)  # whose it is nobody has told yet
     assert next(bait.batch.attach(JobId("7"), 4242))["state"] == "requested"
-    assert not bait.works.heard.within(60)
+    assert not bait.tasks.heard.within(60)
 
 
 def test_a_row_of_an_earlier_release_does_not_name_a_job_to_the_lrms(node: Node) -> None:
@@ -299,7 +299,7 @@ def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
     bait.batch.prepare(JobId(job), 0)
     answer = last(bait, job)
     assert answer["state"] == "failed"
-    node.let_go()
+    node.drop_tasks()
     assert node.left() == [f"row {machine_id('box', job, 0)}"]
     assert node.ledger.rows(job)[0].reason == answer["message"]
     bait.reconciler.release(job)
@@ -338,7 +338,7 @@ def test_what_can_not_be_is_refused_for_good(
     (row,) = node.ledger.rows("7")
     assert row.retry is False
     assert re.search(message, row.reason)
-    node.let_go()
+    node.drop_tasks()
     assert node.left() == [f"row {ID}"]
 
 
@@ -606,7 +606,7 @@ def test_a_new_bait_adopts_what_boots(node: Node) -> None:
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
-    node.let_go()  # the old bait is no more
+    node.drop_tasks()  # the old bait is no more
     node.guests.answer(FIRST)
     later = node.bait()
     assert acts(later) == [(Act.ADOPT, "7")]
@@ -648,9 +648,9 @@ def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
     assert acts(bait) == []  # the doubt has begun anew
     assert list(node.hypervisor.domains()) == [ID]
     ripen(bait)
-    bait.works.heard.note("7", 0)
+    bait.tasks.heard.note("7", 0)
     assert acts(bait) == [(Act.REPORT, "7")]  # its own process says otherwise
-    bait.works.heard._last.clear()
+    bait.tasks.heard._last.clear()
     assert acts(bait) == []
     ripen(bait)
     assert acts(bait) == [(Act.END, "7")]
@@ -702,7 +702,7 @@ def test_a_job_whose_process_goes_on_has_notice_of_its_suspension(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
     bait = ready(node)
-    bait.works.heard.note("7", os.getpid())
+    bait.tasks.heard.note("7", os.getpid())
     node.batch.suspended = {"7"}
     assert acts(bait) == []
     assert still(node, libvirt_test) == ("ready", False)

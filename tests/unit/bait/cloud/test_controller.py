@@ -452,7 +452,7 @@ def test_a_lease_that_nobody_knows_any_more_ends_after_the_grace(site: Site) -> 
     site.node.batch.jobs = {}
     answers_again(site.bait)
     assert acts(site) == [Act.REPORT]  # its own process was just heard
-    site.bait.works.heard._last.clear()
+    site.bait.tasks.heard._last.clear()
     assert acts(site) == []  # not at once
     ripen(site.bait)
     assert acts(site) == [Act.HALT]
@@ -725,7 +725,7 @@ def test_restarted_in_its_lease(site: Site, libvirt_test: libvirt.virConnect, me
     for _ in range(2):
         site.cloud.restart(ID, method)
         site.reaches(State.READY)
-    site.node.let_go()  # of all that libvirt told
+    site.node.drop_tasks()  # of all that libvirt told
     assert site.row().state is State.READY
     assert site.outcome(order) == (None, None)
     assert site.disk().stat().st_ino == inode
@@ -796,7 +796,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     uri, links.uri = links.uri, "qemu+unix:///system?socket=/nowhere"
     site.libvirt._links._shared = None
     site.cloud.destroy(ID)
-    eventually(lambda: not site.cloud.works.machines())
+    eventually(lambda: not site.cloud.tasks.machines())
     site.cloud.jobs.ending(JobId("7"), UID)
     site.cloud.stop(ID, "graceful")
     site.cloud.end(before)
@@ -1009,7 +1009,7 @@ def test_the_batch_system_away_while_it_is_made(site: Site, mocker: MockerFixtur
     next(told)
     mocker.patch.object(site.node.batch, "allocation", once)
     site.give(order)
-    eventually(lambda: len(asked) > 2 and not site.cloud.works.machines())
+    eventually(lambda: len(asked) > 2 and not site.cloud.tasks.machines())
     assert site.row().state is State.REQUESTED
     assert site.outcome(order) == (None, None)
     mocker.stopall()
@@ -1108,7 +1108,7 @@ def test_killed_when_it_was_woken_its_memory_is_not_used_again(
     memory = site.cloud.builder.paths(ID).memory
     mocker.patch.object(site.libvirt, "restore", side_effect=UnknownError("libvirt is away"))
     next(site.lease(an_order(), "8"))
-    eventually(lambda: not memory.exists() and not site.cloud.works.machines())
+    eventually(lambda: not memory.exists() and not site.cloud.tasks.machines())
     mocker.stopall()
     site.restarted()
     create = mocker.spy(site.libvirt, "create")

@@ -483,7 +483,7 @@ def test_a_lease_program_of_before_0_5_goes_on_beside_its_machine(site: Site, do
         heard = pool.submit(
             door.ask_as, NOBODY, op="lease", job="7", token=token(order, age=1000, life=10)
         )
-        eventually(lambda: "7" in site.cloud.works.heard.within(60))
+        eventually(lambda: "7" in site.cloud.tasks.heard.within(60))
         site.cloud.stop(str(order.machine), "poweroff")
         assert heard.result(timeout=10)[-1]["ended"] == "its user has stopped it"
 

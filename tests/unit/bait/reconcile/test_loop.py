@@ -47,7 +47,7 @@ def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
     rounds, stop = Rounds(bait.reconciler, lambda: None), threading.Event()
     bait.reconciler.look()
     with subprocess.Popen(["sleep", "600"]) as process:
-        bait.works.heard.note("7", process.pid)
+        bait.tasks.heard.note("7", process.pid)
         rounds.rest(stop, 0.1)  # nothing happens, and it ends all the same
         asleep = threading.Thread(target=rounds.rest, args=(stop, 600.0))
         asleep.start()

@@ -13,7 +13,7 @@ from pytest_mock import MockerFixture
 from bait.hypervisor.domain import MARK
 from bait.ledger.records import Clock, Load, Row
 from bait.machine.files import paths
-from bait.machine.tasks import Work
+from bait.machine.tasks import Task
 from bait.reconcile import reconciler as module
 from bait.reconcile.drain import Draining
 from bait.reconcile.plan import Act, Action
@@ -170,19 +170,19 @@ def test_a_doubt_that_did_not_stand_begins_anew(
     elif meanwhile == "the job is listed":
         node.batch.grant("7")
     elif meanwhile == "the job is heard":
-        bait.works.heard.note("7", 0)
+        bait.tasks.heard.note("7", 0)
     else:
 
-        def work(_work: Work) -> None:
+        def work(_task: Task) -> None:
             let_go.wait(5)
 
-        bait.works.start(ID, "7", work, lambda _error: None)
+        bait.tasks.start(ID, "7", work, lambda _error: None)
     assert (Act.END, 1.0) not in plans(bait.reconciler.reconcile())
     node.batch.jobs = {}
     answers_again(bait)
-    bait.works.heard._last.clear()
+    bait.tasks.heard._last.clear()
     let_go.set()
-    eventually(lambda: not bait.works.machines())
+    eventually(lambda: not bait.tasks.machines())
     time.at += 59
     assert plans(bait.reconciler.reconcile()) == [(Act.END, 60.0)]
     time.at += 59
@@ -330,7 +330,7 @@ def test_a_report_is_said_once_and_nothing_is_done(
     caplog.set_level(logging.INFO)
     machine(node)
     for _ in range(5):
-        bait.works.heard.note("7", 0)
+        bait.tasks.heard.note("7", 0)
         assert plans(bait.reconciler.reconcile()) == [(Act.REPORT, 0.0)]
         time.at += 1000
     assert len(words(caplog)) == 1
