@@ -28,7 +28,7 @@ from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from bait.reconcile.loop import Rounds
+from bait.reconcile.loop import PeriodicLoop
 from bait.reconcile.reconciler import Controller, Reconciler
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import WnodesError
@@ -108,9 +108,9 @@ def _serve(config: configuration.Config, node: str) -> int:
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        rounds = Rounds(reconciler, firewall.keep)
+        loop = PeriodicLoop(reconciler, firewall.keep)
         while not stop.is_set():
-            rounds.rest(stop, rounds.make())
+            loop.wait(stop, loop.run_once())
         notify("STOPPING=1")
         if api:
             api.stop()

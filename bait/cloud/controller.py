@@ -11,7 +11,7 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
-from bait.cloud.lifecycle import Life
+from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.saving import Saver
 from bait.cloud.volumes import Pool
 from bait.hypervisor.domains import UNSEEN
@@ -61,10 +61,14 @@ class CloudController:
         self.builder = CloudBuilder(builder)
         self.devices = Devices(ledger, self.builder, tasks, volumes)
         self.saver = Saver(config, ledger, self.builder)
-        self.life = Life(config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver)
+        self.lifecycle = Lifecycle(
+            config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
+        )
         self.tasks = tasks
         self.volumes = volumes
-        self.jobs = LeaseJobs(config, node, ledger, jobs, tasks, drain, self.life, self.devices)
+        self.jobs = LeaseJobs(
+            config, node, ledger, jobs, tasks, drain, self.lifecycle, self.devices
+        )
 
     # What the bridge asks, beside the lease jobs
 
@@ -110,7 +114,7 @@ class CloudController:
 
     def stop(self, machine: str, method: str) -> None:
         """Shut the machine down, or end it at once (poweroff); its lease is freed."""
-        self.life.halt(self._row(machine), method != "poweroff", "its user has stopped it")
+        self.lifecycle.halt(self._row(machine), method != "poweroff", "its user has stopped it")
 
     def restart(self, machine: str, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
@@ -120,7 +124,7 @@ class CloudController:
             again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
             if again:
                 self.builder.rest(row.id)
-                self.life.start_now(again, self.life.make)
+                self.lifecycle.start_now(again, self.lifecycle.make)
         elif method == "warm":
             self.builder.common.hypervisor.reset(row.id)
         else:
@@ -136,7 +140,7 @@ class CloudController:
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
-                self.life.start_now(held, self.life.hibernate)
+                self.lifecycle.start_now(held, self.lifecycle.hibernate)
             return
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
@@ -169,7 +173,7 @@ class CloudController:
         """End it and remove its disk. Raises AbsentError if it is not here."""
         row = self._row(machine)
         self.ledger.change(row.id, "ending", state=State.ENDING)
-        self.life.start_now(row, self.life.remove)
+        self.lifecycle.start_now(row, self.lifecycle.remove)
 
     def attach_volume(self, machine: str, volume: str) -> str:
         """Plug a volume in; the device that the guest sees."""
@@ -204,17 +208,17 @@ class CloudController:
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a cloud machine."""
         if action.act is Act.END:
-            self.life.start(row, self.life.remove)
+            self.lifecycle.start(row, self.lifecycle.remove)
         elif action.act is Act.RESUME:
-            self.life.start(row, self.life.make)
+            self.lifecycle.start(row, self.lifecycle.make)
         elif action.act is Act.HIBERNATE:
-            self.life.start(row, self.life.hibernate)
+            self.lifecycle.start(row, self.lifecycle.hibernate)
         elif action.act is Act.LOST:
             self.stopped(row, UNSEEN)
         elif action.act is Act.SHUT_DOWN:
-            self.life.halt(row, True, row.reason or action.why)
+            self.lifecycle.halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
-            self.life.halt(row, False, row.reason or "its lease is over")
+            self.lifecycle.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
         elif action.act is Act.FOLLOW:
@@ -229,14 +233,14 @@ class CloudController:
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its machine does not run any more when this returns."""
-        if not self.life.end_now(row, "its lease has ended"):
+        if not self.lifecycle.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
         """An administrator ends the machine; its disk is kept."""
-        self.life.end_now(row, "an administrator has ended the machine")
+        self.lifecycle.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row, how: str) -> None:
         """The machine's domain has stopped.
@@ -246,7 +250,7 @@ class CloudController:
         if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
-                self.life.halt(row, False, how)
+                self.lifecycle.halt(row, False, how)
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from bait.cloud.admission import check
 from bait.cloud.devices import Devices
-from bait.cloud.lifecycle import Life
+from bait.cloud.lifecycle import Lifecycle
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.owner import owner_of
@@ -57,7 +57,7 @@ class LeaseJobs:
         jobs: Jobs,
         tasks: Tasks,
         drain: Drain,
-        life: Life,
+        lifecycle: Lifecycle,
         devices: Devices,
     ) -> None:
         self.config = config
@@ -66,7 +66,7 @@ class LeaseJobs:
         self.jobs = jobs
         self.tasks = tasks
         self.drain = drain
-        self.life = life
+        self.lifecycle = lifecycle
         self.devices = devices
         self._waiting: dict[JobId, _Waiter] = {}  # by job
         self._admission = threading.Lock()  # two orders must not see the same machine at rest
@@ -117,7 +117,7 @@ class LeaseJobs:
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.state is not State.HIBERNATING:  # that is its quickest end
-                self.life.halt(row, True, "the batch system has ended its lease")
+                self.lifecycle.halt(row, True, "the batch system has ended its lease")
 
     def _owner(self, job: JobId, uid: int) -> str:
         """The name of the user who calls. Raises RejectedError if the job is somebody else's."""
@@ -198,7 +198,7 @@ class LeaseJobs:
             *(order.dn, order.fqan, order.image, order.cores, order.memory),
             extra=_ids(job, machine),
         )
-        self.life.start_now(row, self.life.make)
+        self.lifecycle.start_now(row, self.lifecycle.make)
         self.tasks.tell()
 
     def _open(self, order: Order, job: JobId, allocation: Allocation) -> Row:

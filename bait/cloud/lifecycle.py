@@ -40,8 +40,8 @@ _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended
 log = logging.getLogger(__name__)
 
 
-class Life:
-    """The lives of one node's cloud machines. Its methods are called from many threads."""
+class Lifecycle:
+    """The life cycle of one node's cloud VMs. Its methods are called from many threads."""
 
     def __init__(
         self,

@@ -14,8 +14,8 @@ from typing import Any
 
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
-from bait.frontend.connections import Door
-from bait.frontend.limits import places
+from bait.frontend.connections import LineServer
+from bait.frontend.limits import limits_for
 from bait.frontend.operations import OPERATIONS, Caller, Parts, Who
 from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
@@ -27,7 +27,7 @@ _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no w
 log = logging.getLogger(__name__)
 
 
-class Server(Door):
+class Server(LineServer):
     """Listens on the socket and answers every caller in a thread of its own."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Server(Door):
             listener.bind(str(path))
             path.chmod(0o666)
             listener.listen(_BACKLOG)
-            super().__init__(listener, places(allow_many()), self._answer_to)
+            super().__init__(listener, limits_for(allow_many()), self._answer_to)
         except OSError as error:
             raise WnodesError(f"control socket {path}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The bait's rounds: what it does of itself, again and again."""
+"""The periodic loop: what a bait does of itself, again and again."""
 
 import logging
 import threading
@@ -14,8 +14,8 @@ _PRUNED = 3600.0  # seconds between two times that the ledger forgets what is ol
 log = logging.getLogger(__name__)
 
 
-class Rounds:
-    """Reconciliation of a node, with what a drain of it wants, and its guests' firewall."""
+class PeriodicLoop:
+    """Reconciles a node, and keeps its drain, its guests' firewall and its ledger in order."""
 
     def __init__(self, reconciler: Reconciler, keep_firewall: Callable[[], None]) -> None:
         self._reconciler = reconciler
@@ -23,7 +23,7 @@ class Rounds:
         self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
-    def make(self) -> float:
+    def run_once(self) -> float:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
         reconciler = self._reconciler
         try:
@@ -47,8 +47,8 @@ class Rounds:
             waits.append(by - time.time())
         return min([EVERY, *waits])
 
-    def rest(self, stop: threading.Event, seconds: float) -> None:
-        """Wait for so long, until `stop`, or until there is a reason for an earlier round."""
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for so long, until `stop`, or until there is a reason to go on earlier."""
         end = time.monotonic() + seconds
         while not stop.wait(max(0.0, min(_GLANCE, end - time.monotonic()))):
             if time.monotonic() >= end or self._reconciler.is_called():

@@ -261,4 +261,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud way call `at_step` at a step of building."""
-    site.cloud.life.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)

@@ -872,7 +872,7 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
 def test_an_image_that_the_account_may_not_use(site: Site) -> None:
     rule = Allow(image=TAG, users=("alice",))
     site.node.config = site.node.config.model_copy(update={"allow": (rule,)})
-    site.cloud.life.config = site.node.config
+    site.cloud.lifecycle.config = site.node.config
     told = rest_of(site.lease(an_order()))
     assert "account nobody may not use image" in told[-1]["ended"]
 

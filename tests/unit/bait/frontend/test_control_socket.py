@@ -20,7 +20,7 @@ import pytest
 
 from bait.frontend import operations
 from bait.frontend.control_socket import Server, notify
-from bait.frontend.limits import Places
+from bait.frontend.limits import ConnectionLimits
 from bait.ledger.records import Row
 from tests.unit.bait.conftest import Site, an_order, token
 from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
@@ -230,7 +230,7 @@ def test_a_caller_has_a_time_for_all_it_wants_and_disturbs_nobody(
         assert silent.recv(100) == b""
         with pytest.raises(BrokenPipeError):
             slow.sendall(b"[")
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_one_who_does_not_take_the_answer_is_let_go(
@@ -245,8 +245,8 @@ def test_one_who_does_not_take_the_answer_is_let_go(
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(bait.path))
         link.sendall(b'{"op": "ping"}\n')
-        eventually(lambda: bait.server.places.held(0) == 1)
-        eventually(lambda: bait.server.places.held(0) == 0)
+        eventually(lambda: bait.server.limits.held(0) == 1)
+        eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_callers_who_say_nothing_cost_no_thread(bait: Door) -> None:
@@ -254,12 +254,12 @@ def test_callers_who_say_nothing_cost_no_thread(bait: Door) -> None:
     links = [socket.socket(socket.AF_UNIX) for _ in range(300)]
     for link in links:
         link.connect(str(bait.path))
-    eventually(lambda: bait.server.places.held(0) == 300)
+    eventually(lambda: bait.server.limits.held(0) == 300)
     assert threading.active_count() == before
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     for link in links:
         link.close()
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_no_lack_of_descriptors_ends_it(
@@ -291,7 +291,7 @@ def test_a_caller_that_goes_away_is_forgotten(bait: Door) -> None:
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(bait.path))
             link.sendall(b'{"op": "machines"}\n')
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
 
 
@@ -327,7 +327,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
         link.connect(str(bait.path))
         link.sendall(b'{"op": "attach", "job": "7"}\n')
         links.append(link)
-    eventually(lambda: bait.server.places.held(0) >= 200)
+    eventually(lambda: bait.server.limits.held(0) >= 200)
     began = time.monotonic()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     assert time.monotonic() - began < 2
@@ -340,7 +340,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
 
 
 def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bait.server, "places", Places(most=100, reserve=10, each=3))
+    monkeypatch.setattr(bait.server, "limits", ConnectionLimits(most=100, reserve=10, each=3))
     code = (
         "import socket, sys\n"
         "links = [socket.socket(socket.AF_UNIX) for _ in range(4)]\n"
