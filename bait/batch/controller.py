@@ -34,6 +34,7 @@ from wnodes_lrms.errors import (
     WnodesError,
 )
 from wnodes_lrms.images import catalogue
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
@@ -84,7 +85,7 @@ class BatchController:
             if granted.tag:
                 self.prepare(job, granted.restart)
         except WnodesError as error:  # its starter asks again, and tells the user
-            log.warning("not prepared: %s", error, extra=_ids(job, ""))
+            log.warning("not prepared: %s", error, extra=ids(job))
 
     def prepare(self, job: JobId, restart: int) -> None:
         """Begin a machine for the job; one that is begun already is success.
@@ -122,7 +123,7 @@ class BatchController:
                         raise
                     if str(error) != said:
                         said = str(error)
-                        log.warning("its starter waits: %s", said, extra=_ids(job, ""))
+                        log.warning("its starter waits: %s", said, extra=ids(job))
                     yield {"state": State.REQUESTED, "waits": error.words(job)}
                     with self.tasks.news:
                         self.tasks.news.wait(_LOOK)
@@ -169,7 +170,7 @@ class BatchController:
         if self.config.machine.charge == "cgroup" and row.uid is not None:
             cgroups.clear(self.builder.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
-        log.info("gone", extra=_ids(row.job, row.id))
+        log.info("gone", extra=ids(row.job, row.id))
         self.tasks.tell()
 
     def end(self, row: Row) -> None:
@@ -226,7 +227,7 @@ class BatchController:
             except UnknownError as error:
                 if time.monotonic() + pause > deadline:
                     raise
-                log.warning("waits: %s", error, extra=_ids(row.job, row.id))
+                log.warning("waits: %s", error, extra=ids(row.job, row.id))
                 told = error.words(row.job)
                 self.ledger.change(row.id, f"waits: {told}", reason=told)
                 if task.cancelled.wait(pause):
@@ -269,7 +270,7 @@ class BatchController:
             return
 
         def step(what: str) -> None:
-            log.info("%s", what, extra=_ids(row.job, row.id))
+            log.info("%s", what, extra=ids(row.job, row.id))
             self.ledger.record(row.job, row.id, what)
 
         def starting() -> None:
@@ -299,7 +300,7 @@ class BatchController:
             what = cgroups.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
         except WnodesError as error:
             what = f"not charged to its job: {error.words(row.job)}"
-            log.warning("%s", what, extra=_ids(row.job, row.id))
+            log.warning("%s", what, extra=ids(row.job, row.id))
         self.ledger.record(row.job, row.id, what)
 
     def _rows(self, job: str) -> list[Row]:
@@ -323,7 +324,7 @@ class BatchController:
                     f"; {self._words(row)}"
                 )
         self.ledger.change(row.id, "ready", state=State.READY)
-        log.info("ready at %s", row.address, extra=_ids(row.job, row.id))
+        log.info("ready at %s", row.address, extra=ids(row.job, row.id))
 
     def _has_stopped(self, row: Row) -> bool:
         """Whether its domain is gone; a libvirt that is away does not say so."""
@@ -356,7 +357,7 @@ class BatchController:
         }
 
     def _fail(self, row: Row, error: WnodesError) -> None:
-        log.error("failed: %s", error, extra=_ids(row.job, row.id))
+        log.error("failed: %s", error, extra=ids(row.job, row.id))
         reason = error.words(row.job)
         failed = self.ledger.change(
             row.id, f"failed: {reason}", state=State.FAILED, reason=reason, retry=error.retry
@@ -366,7 +367,7 @@ class BatchController:
         try:
             self.builder.destroy(row.id)
         except WnodesError as left:
-            log.warning("left for later: %s", left, extra=_ids(row.job, row.id))
+            log.warning("left for later: %s", left, extra=ids(row.job, row.id))
         self.tasks.tell()
 
 
@@ -382,7 +383,3 @@ def _says_ssh(address: str) -> bool:
 
 def _catalogue(config: Config) -> Path:
     return Path(config.images.catalogue)
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}

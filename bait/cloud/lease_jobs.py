@@ -23,6 +23,7 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.lease import account_of
 from wnodes_lrms.model import Allocation, Kind, State
@@ -190,13 +191,13 @@ class LeaseJobs:
             raise
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, error.words(machine))
-            log.warning("%s", error, extra=_ids(job, machine))
+            log.warning("%s", error, extra=ids(job, machine))
             self.tasks.tell()
             raise
         log.info(
             "order of %s %s accepted: %s, %d cores, %d MiB",
             *(order.dn, order.fqan, order.image, order.cores, order.memory),
-            extra=_ids(job, machine),
+            extra=ids(job, machine),
         )
         self.lifecycle.start_now(row, self.lifecycle.make)
         self.tasks.tell()
@@ -233,7 +234,3 @@ class LeaseJobs:
         if not self.ledger.open_lease(row):
             raise RejectedError("order refused: it has been used before")
         return row
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}

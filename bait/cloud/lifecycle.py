@@ -28,6 +28,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.systems import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
@@ -103,7 +104,7 @@ class Lifecycle:
             task.check()
 
         def step(what: str) -> None:
-            log.info("%s", what, extra=_ids(row.job, row.id))
+            log.info("%s", what, extra=ids(row.job, row.id))
             self.ledger.record(row.job, row.id, what)
 
         def starting() -> None:
@@ -118,7 +119,7 @@ class Lifecycle:
 
     def _runs(self, row: Row, task: Task) -> None:
         self.ledger.move(row, "running", MAKING, state=State.READY, reason="")
-        log.info("running", extra=_ids(row.job, row.id))
+        log.info("running", extra=ids(row.job, row.id))
         metrics.BUILD.labels(row.kind).observe(time.monotonic() - task.began)
         self.tasks.tell()
 
@@ -145,7 +146,7 @@ class Lifecycle:
             except UnknownError:
                 raise
             except WnodesError as error:  # it is ended in time, if it runs at all
-                log.info("not woken: %s", error, extra=_ids(row.job, row.id))
+                log.info("not woken: %s", error, extra=ids(row.job, row.id))
         while time.monotonic() < deadline and hypervisor.is_running(row.id):
             if time.monotonic() > press:
                 press = time.monotonic() + _PRESS_AGAIN
@@ -161,7 +162,7 @@ class Lifecycle:
         else:
             self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
             self.ledger.forget(row, why)
-        log.info("stopped: %s", why, extra=_ids(row.job, row.id))
+        log.info("stopped: %s", why, extra=ids(row.job, row.id))
         self.tasks.tell()
         self._drop_networks()
 
@@ -195,7 +196,7 @@ class Lifecycle:
         """End it, with all that it has."""
         self.builder.common.destroy(row.id)
         self.ledger.forget(row, "its user has deleted it")
-        log.info("gone", extra=_ids(row.job, row.id))
+        log.info("gone", extra=ids(row.job, row.id))
         self._drop_networks()
 
     def _drop_networks(self) -> None:
@@ -218,7 +219,7 @@ class Lifecycle:
         )
 
     def _fail(self, row: Row, error: WnodesError) -> None:
-        log.error("failed: %s", error, extra=_ids(row.job, row.id))
+        log.error("failed: %s", error, extra=ids(row.job, row.id))
         now = self.ledger.get(row.id)
         if now is None or now.state not in MAKING or isinstance(error, UnknownError):
             return  # reconciliation goes on with what was begun
@@ -228,7 +229,3 @@ class Lifecycle:
         else:
             self.ledger.forget(row, reason, 1)
         self.tasks.tell()
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}

@@ -17,6 +17,7 @@ from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
 
@@ -93,7 +94,7 @@ class Saver:
             new.replace(disk)
             catalogue.write(self.folder, self._image(row, tag, disk), 0o600)
         except (WnodesError, OSError) as error:
-            log.error("%s", error, extra={"job": row.job, "machine": row.id})
+            log.error("%s", error, extra=ids(row.job, row.id))
             with suppress(OSError):
                 new.unlink(missing_ok=True)
             fault = error if isinstance(error, WnodesError) else _unwritten(error)

@@ -21,6 +21,7 @@ from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.log import ids
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
@@ -73,7 +74,7 @@ def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
     if uid == 0 or not error.told:
         return str(error)
     about = str(request.get("job"))
-    log.error("%s: %s", request.get("op"), error, extra={"job": about, "machine": ""})
+    log.error("%s: %s", request.get("op"), error, extra=ids(about))
     return error.words(about)
 
 

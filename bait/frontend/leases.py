@@ -17,6 +17,7 @@ from bait.frontend.blocking import BlockingCalls, Recent
 from bait.frontend.ports import Cloud
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lrms.lease import Leases, Request
 from wnodes_lrms.lrms.systems import SYSTEMS
@@ -68,7 +69,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             metrics.REFUSED.inc()
             raise
         metrics.SUBMITTED.inc()
-        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra={"job": job})
+        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra=ids(job))
         return wish.lease, job
 
     def hand_in(lease: UUID, token: str) -> None:

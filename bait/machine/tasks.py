@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bait.machine.speakers import Speakers
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
+from wnodes_lrms.log import ids
 
 _PATIENCE = 8.0  # seconds for a task to stop
 
@@ -87,20 +88,19 @@ class Tasks:
     ) -> bool:
         """Do this in a thread; `failed` hears its fault. False: the VM has a task already."""
         task = Task()
-        ids = {"job": job, "machine": machine}
 
         def body() -> None:
             try:
                 do(task)
             except CancelledError:
-                log.info("stopped: it is no longer wanted", extra=ids)
+                log.info("stopped: it is no longer wanted", extra=ids(job, machine))
             except WnodesError as error:
                 failed(error)
             except OSError as error:  # a full disk, mostly
                 where = error.filename or "a file of the machine"
                 failed(WnodesError(f"{where}: {error.strerror}"))
             except Exception:
-                log.exception("internal fault", extra=ids)
+                log.exception("internal fault", extra=ids(job, machine))
                 failed(WnodesError("internal fault of the bait, see its log"))
             finally:
                 with self.news:

@@ -27,6 +27,7 @@ from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from bait.reconcile.sources import Source
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run
 
@@ -132,7 +133,7 @@ class Reconciler:
             if row:
                 tell(self.controllers[row.kind], row)
         except WnodesError as error:  # the next reconciliation sees it too
-            log.warning("%s", error, extra={"job": "", "machine": machine})
+            log.warning("%s", error, extra=ids("", machine))
 
     def is_called(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
@@ -188,7 +189,9 @@ class Reconciler:
             said[key] = words
             if self._said.get(key) != words:
                 when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
-                log.info("%s%s: %s", action.act, when, action.why, extra=_ids(action))
+                log.info(
+                    "%s%s: %s", action.act, when, action.why, extra=ids(action.job, action.machine)
+                )
         self._said = said
 
     def _begin(self, action: Action) -> threading.Thread:
@@ -208,9 +211,9 @@ class Reconciler:
                     self.ledger.stop_clock(row.id, self._last_sign(row.id))
                 self.controllers[row.kind].carry_out(action, row)
         except WnodesError as error:
-            log.warning("%s: %s", action.act, error, extra=_ids(action))
+            log.warning("%s: %s", action.act, error, extra=ids(action.job, action.machine))
         except Exception:
-            log.exception("%s: internal fault", action.act, extra=_ids(action))
+            log.exception("%s: internal fault", action.act, extra=ids(action.job, action.machine))
 
     def _evidence(self) -> Evidence:
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
@@ -283,7 +286,3 @@ class Reconciler:
                 return 0
             self._sizes[machine] = -(-size // _GIB)
         return self._sizes[machine]
-
-
-def _ids(action: Action) -> dict[str, str]:
-    return {"job": action.job, "machine": action.machine}
