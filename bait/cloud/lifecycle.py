@@ -18,10 +18,10 @@ from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING, RUNS
 from bait.machine.allocation import ask_allocation
 from bait.machine.owner import owner_of
+from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
-    CancelledError,
     RejectedError,
     UnknownError,
     WnodesError,
@@ -103,18 +103,10 @@ class Lifecycle:
             task.cancelled.wait(_LOOK)
             task.check()
 
-        def step(what: str) -> None:
-            log.info("%s", what, extra=ids(row.job, row.id))
-            self.ledger.record(row.job, row.id, what)
-
-        def starting() -> None:
-            task.check()
-            if not self.ledger.move(row, "starting the domain", MAKING, state=State.STARTING):
-                raise CancelledError("cancelled")
-
         drives = self.devices.take_volumes(order)
         plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
-        self.builder.build(plan, task.steps(step), starting)
+        progress = Progress(self.ledger, row, task)
+        self.builder.build(plan, progress.step, progress.starting)
         self._runs(row, task)
 
     def _runs(self, row: Row, task: Task) -> None:

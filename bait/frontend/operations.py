@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from bait.accounting.publishing import publish
+from bait.batch.attach import attach
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
 from bait.frontend.retry import again
@@ -98,7 +99,7 @@ def _lease_of(request: Request) -> str:
 
 
 def _attach(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
-    yield from parts.batch.attach(job(parts.batch, request), by.uid, by.pid)
+    yield from attach(parts.batch, job(parts.batch, request), by.uid, by.pid)
     yield DONE
 
 

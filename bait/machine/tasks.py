@@ -27,22 +27,6 @@ class Task:
         if self.cancelled.is_set():
             raise CancelledError("cancelled")
 
-    def steps(self, say: Callable[[str], None]) -> Callable[[str], None]:
-        """A function to call with each next step; `say` hears each once.
-
-        It raises CancelledError if the thread was told to stop.
-        """
-        last = ""
-
-        def step(what: str) -> None:
-            nonlocal last
-            self.check()
-            if what != last:
-                last = what
-                say(what)
-
-        return step
-
 
 class Heard:
     """The jobs a process of which has spoken on this node, and when last: these jobs live."""

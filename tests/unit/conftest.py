@@ -281,9 +281,9 @@ class Node:
     guests: Guests = field(default_factory=Guests)
     baits: list[Bait] = field(default_factory=list)
 
-    def bait(self, builder: Builder | None = None) -> Bait:
+    def bait(self) -> Bait:
         """A bait that begins its work, as after a start."""
-        made = Bait(self.config, self.ledger, self.batch, builder or self.builder)
+        made = Bait(self.config, self.ledger, self.batch, self.builder)
         self.baits.append(made)
         return made
 

@@ -1,5 +1,4 @@
-"""batch/controller.py and build.py on libvirt's test driver: a machine's whole life, and each way
-it ends.
+"""bait/batch on libvirt's test driver: a VM's whole life, and each way it ends.
 
 Real here: libvirt, qemu-img, the seed, the ledger, the sockets. The guest's SSH server is a
 greeting on port 22 of its address, the batch system a table.
@@ -21,8 +20,9 @@ import libvirt
 import pytest
 
 from bait import metrics
+from bait.batch.attach import attach
+from bait.batch.build import BatchBuilder
 from bait.ledger.records import Row
-from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.owner import owner_of
@@ -82,7 +82,7 @@ def reaches(node: Node, wanted: State, job: str = "7") -> Row:
 
 
 def last(bait: Bait, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
-    return list(bait.batch.attach(JobId(job), uid))[-1]
+    return list(attach(bait.batch, JobId(job), uid))[-1]
 
 
 def ready(node: Node, job: str = "7", address: str = FIRST) -> Bait:
@@ -199,7 +199,7 @@ def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -
 def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
     node.guests.answer(FIRST)
     bait = node.bait()
-    answers = bait.batch.attach(JobId("7"), NOBODY.pw_uid)
+    answers = attach(bait.batch, JobId("7"), NOBODY.pw_uid)
     assert next(answers)["waits"] == "the batch system lists no job 7 on this node"
     node.batch.jobs = None
     assert next(answers)["waits"] == "the batch system does not answer"
@@ -211,8 +211,8 @@ def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
 def test_a_job_that_the_lrms_goes_on_not_listing_is_no_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.batch.controller._SURE", 0.0)
-    answers = node.bait().batch.attach(JobId("7"), NOBODY.pw_uid)
+    monkeypatch.setattr("bait.batch.attach._SURE", 0.0)
+    answers = attach(node.bait().batch, JobId("7"), NOBODY.pw_uid)
     assert next(answers)["state"] == "requested"
     with pytest.raises(NotListedError, match="lists no job 7") as caught:
         list(answers)
@@ -234,11 +234,11 @@ def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
 def test_a_stranger_is_not_taken_for_a_process_of_the_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.batch.controller._NEWS", 0.0)
+    monkeypatch.setattr("bait.batch.attach._NEWS", 0.0)
     node.batch.jobs = None
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)  # whose it is nobody has told yet
-    assert next(bait.batch.attach(JobId("7"), 4242))["state"] == "requested"
+    assert next(attach(bait.batch, JobId("7"), 4242))["state"] == "requested"
     assert not bait.tasks.heard.within(60)
 
 
@@ -450,7 +450,7 @@ def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stopping(Builder):
+class Stopping(BatchBuilder):
     """A builder that calls `at_step` when it comes to the step `where`."""
 
     where: str = ""
@@ -460,9 +460,10 @@ class Stopping(Builder):
         super().build(machine, *interrupted(self.where, self.at_step, step, starting))
 
 
-def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Builder:
-    own = {field.name: getattr(node.builder, field.name) for field in dataclasses.fields(Builder)}
-    return Stopping(**own, where=where, at_step=at_step)
+def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Bait:
+    bait = node.bait()
+    bait.batch.maker.builder = Stopping(node.builder, where, at_step)
+    return bait
 
 
 @pytest.mark.parametrize("where", STEPS)
@@ -477,7 +478,7 @@ def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
 
     node.guests.answer(FIRST)
     node.batch.grant("7")
-    bait = node.bait(stopping(node, where, wait_for_cancel))
+    bait = stopping(node, where, wait_for_cancel)
     bait.batch.prepare(JobId("7"), 0)
     assert reached.wait(5)
     bait.reconciler.release("7")
@@ -532,7 +533,7 @@ def test_broken_at_any_step_nothing_is_left(node: Node, where: str, error: Excep
         raise error
 
     node.batch.grant("7")
-    answer = failed(node, node.bait(stopping(node, where, break_it)))
+    answer = failed(node, stopping(node, where, break_it))
     assert answer["retry"] == getattr(error, "retry", True)
     if isinstance(error, WnodesError):
         assert answer["message"] == str(error)
@@ -544,15 +545,16 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
     owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
     address = free_address(node.config.network.subnet, set())
     blueprint = Blueprint(ID, allocation, owner, node.image, 256, address)
+    builder = BatchBuilder(node.builder)
 
     def step(what: str) -> None:
         if what == where:
             raise CancelledError("cancelled")
 
     with pytest.raises(CancelledError):
-        node.builder.build(blueprint, step, lambda: step("starting the domain"))
+        builder.build(blueprint, step, lambda: step("starting the domain"))
     assert node.left() == []
-    node.builder.build(blueprint, lambda _what: None, lambda: None)
+    builder.build(blueprint, lambda _what: None, lambda: None)
     assert list(node.hypervisor.domains()) == [ID]
     node.builder.destroy(ID)
     node.builder.destroy(ID)

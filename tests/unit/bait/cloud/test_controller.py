@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_mock import MockerFixture
 
+from bait.batch.attach import attach
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST
 from bait.reconcile.plan import Act
@@ -232,7 +233,7 @@ def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
 
 def test_the_owner_of_a_lease_job_can_not_attach_to_its_machine(site: Site) -> None:
     site.runs()
-    *_, answer = site.bait.batch.attach(JobId("7"), UID)
+    *_, answer = attach(site.bait.batch, JobId("7"), UID)
     assert answer["state"] == "failed"
     assert "key" not in answer
     assert site.row().state is State.READY
