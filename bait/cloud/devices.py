@@ -10,6 +10,7 @@ from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
+from bait.ledger.states import RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
 from bait.network.addresses import free_address, mac_of
@@ -19,8 +20,7 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
-_RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
-_DETACHABLE = (*_RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
+_DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
 
 _T = TypeVar("_T")
 
@@ -99,7 +99,7 @@ class Devices:
         mine = self.ledger.attached(row.id)
         if volume in mine:
             _detachable(row)
-            if row.state in _RUNS:
+            if row.state in RUNS:
                 self.builder.unplug(row.id, self._drive(volume, mine[volume][1]))
             id_ = UUID(volume)
             self._keep(row, lambda order: {"volumes": _without(order.volumes, id_)})
@@ -114,7 +114,7 @@ class Devices:
             order = order.model_copy(update={"nics": (*order.nics, nic)})
             with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
-                row = self.address(row, order, f"card {nic.id}", _RUNS) or row
+                row = self.address(row, order, f"card {nic.id}", RUNS) or row
                 self._keep(row, lambda order: {"nics": (*order.nics, nic)})
             try:
                 self.builder.plug(row.id, self.builder.card(nic, row.address))
@@ -131,7 +131,7 @@ class Devices:
         found = next((nic for nic in order.nics if str(nic.id) == card), None)
         if found:
             _detachable(row)
-            if row.state in _RUNS:
+            if row.state in RUNS:
                 self.builder.unplug(row.id, self.builder.card(found, row.address))
             self._keep(row, lambda order: {"nics": _without(order.nics, found)})
 
