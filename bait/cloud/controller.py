@@ -14,7 +14,7 @@ from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.saving import Saver
 from bait.cloud.volumes import Pool
-from bait.hypervisor.domains import UNSEEN
+from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS

@@ -21,6 +21,7 @@ from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
 from bait.cloud.volumes import Directory
 from bait.hypervisor.domains import Hypervisor
+from bait.hypervisor.events import THREAD
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
@@ -294,7 +295,7 @@ class Node:
                 task.cancelled.set()
                 assert task.thread
                 task.thread.join(10)
-        eventually(lambda: not any("_stopped" in each.name for each in threading.enumerate()))
+        eventually(lambda: not any(each.name == THREAD for each in threading.enumerate()))
 
     def left(self) -> list[str]:
         """All that there still is of machines, wherever it may be."""

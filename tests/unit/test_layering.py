@@ -66,8 +66,10 @@ ALONE = {
         "bait/hypervisor/connections.py",
         "bait/hypervisor/domain_state.py",
         "bait/hypervisor/domains.py",
+        "bait/hypervisor/events.py",
         "bait/hypervisor/inventory.py",
         "bait/hypervisor/networks.py",
+        "bait/hypervisor/operations.py",
     ]
 }
 
