@@ -73,3 +73,12 @@ def as_row(values: Iterable[object]) -> Row:
     named["retry"] = bool(named["retry"])
     named["kind"] = Kind(str(named["kind"]))
     return Row(**named)  # type: ignore[arg-type]
+
+
+def machines_beginning_with(db: sqlite3.Connection, beginning: str) -> list[str]:
+    """The ids of all machines that something is known of and whose id, hexadecimal, begins so."""
+    found = db.execute(
+        "SELECT DISTINCT machine FROM event WHERE machine >= ? AND machine < ?",
+        (beginning, beginning + "g"),
+    )
+    return [machine for (machine,) in found]
