@@ -4,37 +4,35 @@ Reconciliation gathers what ledger, libvirt, LRMS and kernel say, plans, and has
 out: each action in a thread of its own, so that one that hangs keeps no other waiting.
 """
 
-import json
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from bait import metrics
 from bait.ledger.ledger import Ledger
-from bait.ledger.records import Load, Moved, Row
+from bait.ledger.records import Moved, Row
 from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.tasks import Tasks
 from bait.reconcile import markers
+from bait.reconcile.doubts import Doubts, Line
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
+from bait.reconcile.metering import Meter
 from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from bait.reconcile.sources import Source
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
 from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
-from wnodes_lrms.run import run
 
 EVERY = 15.0  # seconds
 _AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
 _HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
-_GIB = 1 << 30
 _WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -60,15 +58,6 @@ class Controller(Protocol):
         """The guest has put itself to sleep, or has woken."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the plan."""
-
-    action: Action
-    wait: float  # seconds until it may be acted on
-    grounds: dict[str, str]  # what each source says
-
-
 class Reconciler:
     """The VMs of one node, of both kinds."""
 
@@ -88,14 +77,13 @@ class Reconciler:
         self.tasks = tasks
         self.controllers = controllers
         self.drain = drain
+        self.doubts = Doubts()
+        self.meter = Meter(config, ledger, builder.hypervisor)
         self.notice = config.cloud.shutdown_time + EVERY
         self._jobs = Source("lrms", jobs.live)
         self._domains = Source("libvirt", builder.hypervisor.domains)
         self._looking = threading.Lock()  # one look at a time
-        self._doubts: dict[tuple[Act, str], float] = {}  # since when each has stood, monotonic
-        self._said: dict[tuple[Act, str], str] = {}
         self._acting: dict[str, threading.Thread] = {}
-        self._sizes: dict[str, int] = {}
         self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
         builder.hypervisor.on_stop(self.stopped)
         builder.hypervisor.on_sleep(self.slept)
@@ -150,49 +138,24 @@ class Reconciler:
         with self._looking:
             evidence = self._evidence()
             lines = self._lines(evidence)
-            self._remember(lines)
+            self.doubts.remember(lines)
             due = [line.action for line in lines if not line.wait]
             threads = [self._begin(action) for action in due if action.act is not Act.REPORT]
-        self._tick(evidence)
+        self.meter.tick(evidence.domains or ())
         deadline = time.monotonic() + _AT_ONCE
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return lines
 
     def _lines(self, evidence: Evidence) -> list[Line]:
-        now = time.monotonic()
         return [
             Line(
                 action,
-                max(0.0, self._since(action, now) + self.config.bait.grace - now)
-                if action.doubtful
-                else 0.0,
+                self.doubts.wait(action, self.config.bait.grace),
                 grounds(action.machine, action.job, evidence),
             )
             for action in plan(evidence)
         ]
-
-    def _since(self, action: Action, now: float) -> float:
-        return self._doubts.get((action.act, action.machine), now)
-
-    def _remember(self, lines: Sequence[Line]) -> None:
-        """A doubt that did not stand in this plan is over; what is new is said, once."""
-        now = time.monotonic()
-        doubtful = [line.action for line in lines if line.action.doubtful]
-        self._doubts = {
-            (action.act, action.machine): self._since(action, now) for action in doubtful
-        }
-        said = {}
-        for line in lines:
-            action, stage = line.action, "in doubt" if line.wait else "due"
-            key, words = (action.act, action.machine), f"{stage} {action.why}"
-            said[key] = words
-            if self._said.get(key) != words:
-                when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
-                log.info(
-                    "%s%s: %s", action.act, when, action.why, extra=ids(action.job, action.machine)
-                )
-        self._said = said
 
     def _begin(self, action: Action) -> threading.Thread:
         thread = threading.Thread(target=self._carry_out, args=(action,), daemon=True)
@@ -258,31 +221,4 @@ class Reconciler:
         if self.config.lrms == "torque":  # whose guards alone look for them
             markers.keep(Path(self.config.bait.run_dir, "jobs"), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
-            self._weigh([move.machine])
-
-    def _tick(self, evidence: Evidence) -> None:
-        """Bring the journal of usage up to date, for what was just seen running."""
-        if evidence.domains:
-            self._sizes = {
-                id_: size for id_, size in self._sizes.items() if id_ in evidence.domains
-            }
-            self._weigh(evidence.domains)
-
-    def _weigh(self, machines: Iterable[str]) -> None:
-        try:
-            traffic = self.builder.hypervisor.traffic()
-            self.ledger.tick({id_: Load(self._size(id_), traffic.get(id_, {})) for id_ in machines})
-        except WnodesError as error:  # the next one catches up
-            log.debug("usage: %s", error)
-
-    def _size(self, machine: str) -> int:
-        """GiB that the machine's disk can hold, asked once; 0: not known."""
-        if machine not in self._sizes:
-            disk = str(paths(self.config, machine).disk)
-            argv = ["qemu-img", "info", "--force-share", "--output=json", disk]
-            try:
-                size = int(json.loads(run(argv, deadline=10))["virtual-size"])
-            except (WnodesError, ValueError, KeyError):
-                return 0
-            self._sizes[machine] = -(-size // _GIB)
-        return self._sizes[machine]
+            self.meter.weigh([move.machine])

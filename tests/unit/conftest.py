@@ -158,7 +158,7 @@ def put(ledger: Ledger, machine: str, **values: object) -> None:
 
 def ripen(bait: "Bait") -> None:
     """Let the time of grace pass for all that is in doubt."""
-    bait.reconciler._doubts = dict.fromkeys(bait.reconciler._doubts, float("-inf"))
+    bait.reconciler.doubts.since = dict.fromkeys(bait.reconciler.doubts.since, float("-inf"))
     bait.tasks.heard._last.clear()
 
 

@@ -14,10 +14,11 @@ from bait.hypervisor.domain import MARK
 from bait.ledger.records import Clock, Load, Row
 from bait.machine.files import paths
 from bait.machine.tasks import Task
+from bait.reconcile import doubts
 from bait.reconcile import reconciler as module
+from bait.reconcile.doubts import Line
 from bait.reconcile.drain import Draining
 from bait.reconcile.plan import Act, Action
-from bait.reconcile.reconciler import Line
 from tests.unit.bait.processes import QEMU, end, guest, lives, started
 from tests.unit.conftest import Bait, Node, answers_again, eventually
 from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError
@@ -74,6 +75,7 @@ class Recorder:
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
     monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(doubts, "time", made)
     return made
 
 
@@ -115,7 +117,8 @@ def plans(lines: list[Line]) -> list[tuple[Act, float]]:
 
 
 def words(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == module.__name__]
+    names = (module.__name__, doubts.__name__)
+    return [record.getMessage() for record in caplog.records if record.name in names]
 
 
 # -- doubts ----------------------------------------------------------------------------------------
