@@ -4,7 +4,6 @@ import logging
 import socket
 import time
 
-from bait.batch import cgroups
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.builder import Builder
@@ -12,6 +11,7 @@ from bait.machine.tasks import Task
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 from wnodes_lrms.log import ids
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import State
 
 _POLL = 0.05  # seconds between two looks at a booting guest
@@ -26,6 +26,7 @@ class Boot:
 
     def __init__(self, config: Config, ledger: Ledger, builder: Builder) -> None:
         self.config = config
+        self.charging = SYSTEMS[config.lrms].charging
         self.ledger = ledger
         self.builder = builder
 
@@ -51,7 +52,7 @@ class Boot:
         if self.config.machine.charge == "none" or pid is None or row.uid is None:
             return
         try:
-            what = cgroups.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
+            what = self.charging.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
         except WnodesError as error:
             what = f"not charged to its job: {error.words(row.job)}"
             log.warning("%s", what, extra=ids(row.job, row.id))

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from bait.batch import cgroups
 from bait.batch.boot import Boot
 from bait.batch.making import Maker
 from bait.ledger.ledger import Ledger
@@ -22,6 +21,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import State, machine_id
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class BatchController:
         drain: Drain,
     ) -> None:
         self.config = config
+        self.charging = SYSTEMS[config.lrms].charging
         self.ledger = ledger
         self.jobs = jobs
         self.lrms = jobs.lrms
@@ -85,7 +86,7 @@ class BatchController:
         self.tasks.stop(row.id)
         self.builder.destroy(row.id)
         if self.config.machine.charge == "cgroup" and row.uid is not None:
-            cgroups.clear(self.builder.node, row.uid, row.job)
+            self.charging.clear(self.builder.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
         log.info("gone", extra=ids(row.job, row.id))
         self.tasks.tell()

@@ -22,10 +22,11 @@ from bait.reconcile.explain import Rules, why
 from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.order import lease_named_in
 
 _LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
-_MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
+_MOST_RUNS = 1 << 32  # an adapter may count runs by when they began, in seconds
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
@@ -161,13 +162,9 @@ def _gc(reconciler: Reconciler, _batch: BatchController, request: Request) -> An
 
 def _why(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
     drain = reconciler.drain
-    rules = Rules(
-        reconciler.notice,
-        reconciler.config.retries,
-        drain.refusal(),
-        drain.by(),
-        reconciler.config.lrms,
-    )
+    config = reconciler.config
+    after_failure = SYSTEMS[config.lrms].after_failure
+    rules = Rules(reconciler.notice, config.retries, drain.refusal(), drain.by(), after_failure)
     return {"why": why(reconciler.ledger, text(request, "name"), time(), rules)}
 
 

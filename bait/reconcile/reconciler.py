@@ -28,6 +28,7 @@ from bait.reconcile.sources import Source
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
 from wnodes_lrms.log import ids
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State
 
 EVERY = 15.0  # seconds
@@ -218,7 +219,7 @@ class Reconciler:
     def moved(self, move: Moved) -> None:
         """A machine's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
-        if self.config.lrms == "torque":  # whose guards alone look for them
-            markers.keep(Path(self.config.bait.run_dir, "jobs"), move)
+        if folder := SYSTEMS[self.config.lrms].markers:
+            markers.keep(folder(self.config), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
             self.meter.weigh([move.machine])
