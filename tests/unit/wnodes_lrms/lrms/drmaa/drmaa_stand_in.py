@@ -22,7 +22,8 @@ FOLDER = Path(os.environ["DRMAA_LIBRARY_PATH"])
 
 class Session:
     TIMEOUT_NO_WAIT = 0
-    drmsInfo = "SLURM 22.05.8"  # noqa: N815 (the library's names)
+    name = FOLDER / "drms"
+    drmsInfo = name.read_text() if name.exists() else "SLURM 22.05.8"  # noqa: N815 (its names)
     drmaaImplementation = "DRMAA for Slurm 1.1.4"  # noqa: N815
 
     def initialize(self) -> None:
