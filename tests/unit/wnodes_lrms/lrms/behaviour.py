@@ -11,11 +11,6 @@ from wnodes_lrms.lrms.lease import Request
 from wnodes_lrms.lrms.systems import SYSTEMS
 
 DATA = Path(__file__).parents[2] / "data"
-COMMANDS = (
-    *("squeue", "scontrol", "sbatch", "scancel", "qstat", "qselect", "qconf", "qmod", "pbsnodes"),
-    *("qrerun", "qhold", "qalter"),
-)
-
 REQUEST = Request(
     lease="00000000-0000-0000-0000-000000000001",
     user="nobody",
@@ -63,7 +58,8 @@ class Recorded:
     drains: tuple[tuple[str, Answers, str, tuple[str, ...]], ...]
     failure: tuple[str, str]  # what `why` says of job 12: it is tried again, it is not
     drms: str  # what the DRMAA library calls the batch system
-    asks: tuple[str, ...]  # of those commands, what only looks
+    commands: tuple[str, ...]
+    asks: tuple[str, ...]  # how those begin that only look
     markers: tuple[str, ...] = field(default=())  # jobs that have a VM on the node
     # Where leases go by its own commands: what is said when job 41, of the lease, is in that state.
     leases: Mapping[str, Answers] = field(default_factory=dict)
@@ -99,7 +95,7 @@ class Site:
         return SYSTEMS[self.config.lrms].node(self.config, name or self.recorded.node)
 
     def say(self, answers: Answers) -> None:
-        for command in COMMANDS:
+        for command in self.recorded.commands:
             cases = []
             for number, (pattern, answer) in enumerate(answers.items()):
                 words = "*".join(shlex.quote(part) if part else "" for part in pattern.split("*"))
@@ -124,5 +120,5 @@ class Site:
 
     def forget(self) -> None:
         """Take the commands away."""
-        for command in COMMANDS:
+        for command in self.recorded.commands:
             (self.folder / command).unlink()

@@ -10,7 +10,6 @@ import pwd
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,10 @@ from tests.unit.wnodes_lrms.lrms.behaviour import (
     Answers,
     Does,
     Job,
-    Recorded,
     Site,
 )
 from tests.unit.wnodes_lrms.lrms.conftest import Library
+from tests.unit.wnodes_lrms.lrms.recordings import RECORDED
 from wnodes_lrms import run
 from wnodes_lrms.config.load import Cloud, Config
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
@@ -35,9 +34,6 @@ from wnodes_lrms.lrms.interface import Failure, Reruns, System
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
 
-RECORDED: dict[str, Recorded] = {
-    name: import_module(f"tests.unit.wnodes_lrms.lrms.{name}.recorded").RECORDED for name in SYSTEMS
-}
 # What a batch system can't do, or is not asked for here, and why. Whatever is not named, all can.
 LACKS = {
     ("gridengine", "leases"): "its DRMAA library is part of it",

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 
 from hooks import batch
+from tests.unit.wnodes_lrms.lrms.recordings import RECORDED
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
@@ -14,11 +15,10 @@ from wnodes_lrms.policy import Policy
 
 ROOT = Path(__file__).parents[4]
 NAMES = get_args(Config.model_fields["lrms"].annotation)
-# Batch systems and their commands.
+COMMANDS = {command for recorded in RECORDED.values() for command in recorded.commands}
+OTHERS = "sacct|qsub|qrls|qdel|qsig|qalter|qhold|qrerun|qmgr"  # commands that the suite needs not
 NAMED = re.compile(
-    r"slurm|torque|pbs|grid.?engine|\bsge|\b(scontrol|squeue|sbatch|scancel|sacct)\b"
-    r"|\bq(sub|stat|rls|mod|alter|hold|rerun|conf|mgr|select|del|sig)\b",
-    re.IGNORECASE,
+    rf"{'|'.join(NAMES)}|pbs|grid engine|\bsge|\b({'|'.join(COMMANDS)}|{OTHERS})\b", re.IGNORECASE
 )
 # What names one all the same, and why.
 MAY_NAME = {

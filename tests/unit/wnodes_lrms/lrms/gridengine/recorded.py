@@ -60,5 +60,6 @@ RECORDED = Recorded(
     ),
     failure=(f"its job is tried 3 times in all, and is then {MENDED}", f"its job is {MENDED}"),
     drms="SGE 8.1.9",
+    commands=("qstat", "qconf", "qmod"),
     asks=("qstat", "qconf -s"),
 )

@@ -63,5 +63,6 @@ RECORDED = Recorded(
     ),
     failure=("the batch system is asked to run its job again: try 2 of 3", "`qrls 12`"),
     drms="PBS Professional 23.06",
+    commands=("qstat", "qselect", "pbsnodes"),
     asks=("qstat", "qselect", "pbsnodes -H"),
 )

@@ -78,6 +78,7 @@ RECORDED = Recorded(
     ),
     failure=(WORDS.format("run its job again: try 2 of 3"), "`scontrol release 12`"),
     drms="SLURM 22.05.8",
+    commands=("squeue", "scontrol", "sbatch", "scancel"),
     asks=("squeue", "scontrol show", "scontrol -d show"),
     leases={
         "": {"squeue *": "", "sbatch *": "41\n"},

@@ -60,6 +60,7 @@ RECORDED = Recorded(
     ),
     failure=("the batch system is asked to run its job again: try 2 of 3", "`qrls -h o 12`"),
     drms="Torque 6.1.3",
+    commands=("qstat", "qselect", "pbsnodes"),
     asks=("qstat", "pbsnodes -x"),
     markers=(f"26.{NODE}", "no job"),
 )
