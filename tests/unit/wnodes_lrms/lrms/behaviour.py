@@ -11,6 +11,11 @@ from wnodes_lrms.lrms.lease import Request
 from wnodes_lrms.lrms.systems import SYSTEMS
 
 DATA = Path(__file__).parents[2] / "data"
+AGAIN = "the batch system is asked to run its job again: try 2 of 3"
+HELD = (
+    "the batch system is asked to hold its job: once that is mended, `{} 12` lets it try again;"
+    " one that may run but once ends"
+)
 REQUEST = Request(
     lease="00000000-0000-0000-0000-000000000001",
     user="nobody",
@@ -60,6 +65,7 @@ class Recorded:
     drms: str  # what the DRMAA library calls the batch system
     commands: tuple[str, ...]
     asks: tuple[str, ...]  # how those begin that only look
+    drmaa_job: str = "{}"  # how that library writes a job's number
     markers: tuple[str, ...] = field(default=())  # jobs that have a VM on the node
     # Where leases go by its own commands: what is said when job 41, of the lease, is in that state.
     leases: Mapping[str, Answers] = field(default_factory=dict)

@@ -141,8 +141,9 @@ def test_a_job_that_waits_has_no_allocation(site: Site) -> None:
 
 @each
 def test_another_jobs_record_is_no_answer(site: Site) -> None:
+    over = next(job for job, node in site.recorded.places if node is None)
     with pytest.raises(UnknownError, match="does not list"):
-        allocation(site, replace(site.recorded.granted[0][0], id="999"))
+        allocation(site, replace(site.recorded.granted[0][0], id=over.id))
 
 
 @each
@@ -232,8 +233,8 @@ def test_only_a_drain_of_our_own_is_touched(
 def test_a_failed_job_is_tried_again_or_held_in_the_systems_own_words(name: str) -> None:
     tell = SYSTEMS[name].after_failure
     again, held = RECORDED[name].failure
-    assert again in tell(Failure("12", retry=True, restart=0, retries=2))
-    assert held in tell(Failure("12", retry=False, restart=0, retries=2))
+    assert tell(Failure("12", retry=True, restart=0, retries=2)) == again
+    assert tell(Failure("12", retry=False, restart=0, retries=2)) == held
 
 
 class ByCommands:
@@ -257,14 +258,16 @@ class ByDrmaa:
 
     def __init__(self, name: str, library: Library) -> None:
         self.library = library
+        self.job = RECORDED[name].drmaa_job.format(1)
         (library.folder / "drms").write_text(RECORDED[name].drms)
+        (library.folder / "form").write_text(RECORDED[name].drmaa_job)
         cloud = Cloud(accounts=("nobody",), drmaa_library=str(library.folder))
         bait = {"state_dir": str(library.folder.parent / "state")}
         self.config = Config(cluster="box", lrms=name, cloud=cloud, bait=bait)
 
     def has(self, state: str) -> None:
         states = {"pending": "queued_active", "running": "running", "ended": "done"}
-        self.library.state("1", states[state])
+        self.library.state(self.job, states[state])
 
     def refuse(self) -> None:
         self.library.fault("DeniedByDrmException: code 17: node configuration is not available")

@@ -41,7 +41,9 @@ class Session:
 
     def runJob(self, template: types.SimpleNamespace) -> str:  # noqa: N802
         late = meet_fault()
-        job = str(len(list(FOLDER.glob("*.job"))) + 1)
+        form = FOLDER / "form"
+        written = form.read_text() if form.exists() else "{}"
+        job = written.format(len(list(FOLDER.glob("*.job"))) + 1)
         (FOLDER / f"{job}.job").write_text(json.dumps(vars(template)))
         (FOLDER / f"{job}.state").write_text("queued_active")
         if late:

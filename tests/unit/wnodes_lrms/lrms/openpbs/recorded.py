@@ -1,6 +1,6 @@
 """OpenPBS 23.06, for the suite: see data/openpbs-23.06/record."""
 
-from tests.unit.wnodes_lrms.lrms.behaviour import Answers, Does, Job, Recorded, read
+from tests.unit.wnodes_lrms.lrms.behaviour import AGAIN, HELD, Answers, Does, Job, Recorded, read
 
 V, NODE = "openpbs-23.06", "pbsbox"
 
@@ -61,8 +61,9 @@ RECORDED = Recorded(
         ("resume", node("ours-offline"), "", (RESUME,)),
         ("resume", node("offline"), "the fan is loud", ()),
     ),
-    failure=("the batch system is asked to run its job again: try 2 of 3", "`qrls 12`"),
+    failure=(AGAIN, HELD.format("qrls")),
     drms="PBS Professional 23.06",
+    drmaa_job="{}.server",
     commands=("qstat", "qselect", "pbsnodes"),
     asks=("qstat", "qselect", "pbsnodes -H"),
 )

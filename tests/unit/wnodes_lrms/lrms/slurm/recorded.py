@@ -1,19 +1,27 @@
 """Slurm 22.05.8, for the suite: see data/slurm-22.05/record."""
 
-from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST, Answers, Does, Job, Recorded, read
+from tests.unit.wnodes_lrms.lrms.behaviour import (
+    AGAIN,
+    HELD,
+    REQUEST,
+    Answers,
+    Does,
+    Job,
+    Recorded,
+    read,
+)
 from wnodes_lrms.lrms.slurm.allocation import SQUEUE_FORMAT
 from wnodes_lrms.lrms.slurm.leases import _COLUMNS as LEASE_COLUMNS
 
 V = "slurm-22.05"
-WORDS = "the batch system is asked to {}"
 
 
 def job(name: str) -> Job:
     listing = read(V, f"{name}.squeue")
     number = listing.split()[0]
     answers = {
-        f"squeue -h -a -j {number} -O {SQUEUE_FORMAT}": listing,
-        f"scontrol -d show job {number}": read(V, f"{name}.scontrol"),
+        f"squeue -h -a -j * -O {SQUEUE_FORMAT}": listing,
+        "scontrol -d show job *": read(V, f"{name}.scontrol"),
     }
     return Job(number, answers)
 
@@ -76,7 +84,7 @@ RECORDED = Recorded(
         ),
         ("resume", node("IDLE+DRAIN", "bad disk"), "bad disk", ()),
     ),
-    failure=(WORDS.format("run its job again: try 2 of 3"), "`scontrol release 12`"),
+    failure=(AGAIN, HELD.format("scontrol release")),
     drms="SLURM 22.05.8",
     commands=("squeue", "scontrol", "sbatch", "scancel"),
     asks=("squeue", "scontrol show", "scontrol -d show"),

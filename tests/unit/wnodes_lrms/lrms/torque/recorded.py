@@ -1,6 +1,6 @@
 """Torque 6.1.3, for the suite: see data/torque-6.1.3/record."""
 
-from tests.unit.wnodes_lrms.lrms.behaviour import Answers, Does, Job, Recorded, read
+from tests.unit.wnodes_lrms.lrms.behaviour import AGAIN, HELD, Answers, Does, Job, Recorded, read
 
 V, NODE = "torque-6.1.3", "tqhost"
 
@@ -58,8 +58,9 @@ RECORDED = Recorded(
         ("resume", node("ours"), "", (f"pbsnodes -c -N n {NODE}",)),
         ("resume", node("theirs"), "bad disk", ()),
     ),
-    failure=("the batch system is asked to run its job again: try 2 of 3", "`qrls -h o 12`"),
+    failure=(AGAIN, HELD.format("qrls -h o")),
     drms="Torque 6.1.3",
+    drmaa_job="{}.server",
     commands=("qstat", "qselect", "pbsnodes"),
     asks=("qstat", "pbsnodes -x"),
     markers=(f"26.{NODE}", "no job"),
