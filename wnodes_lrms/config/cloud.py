@@ -1,4 +1,4 @@
-"""The tables of the configuration file that make the cloud way: the bait's side and the bridge."""
+"""The tables of the configuration file of the cloud service: the bait's side and the bridge."""
 
 import ipaddress
 import re
@@ -48,7 +48,7 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
 
 
 class Offer(Section):
-    """A bridge of the node's that orders of cloud machines may name, and nothing else of it."""
+    """A bridge of the node's that orders of cloud VMs may name; they may name no other."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="as its `[[bridge.network]]` is called"
@@ -67,7 +67,7 @@ class Offer(Section):
 
 
 class Cloud(Section):
-    """Machines of cloud users, as the baits make them."""
+    """VMs of cloud users, as the baits make them."""
 
     accounts: tuple[LeaseAccount, ...] = Field(
         (),
@@ -90,7 +90,7 @@ class Cloud(Section):
 
 
 class Accounting(Section):
-    """What of the cloud machines' wallclock is published to APEL, see accounting.md."""
+    """What of the cloud VMs' wallclock is published to APEL, see accounting.md."""
 
     site: str | None = Field(
         None,
@@ -132,10 +132,10 @@ class CloudNetwork(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="its name for users")
     kind: Literal["nat", "bridge", "isolated"] = Field(
         description="nat: the node's own `[network]`; bridge: one that the nodes offer by this"
-        " name, in `[[cloud.network]]`; isolated: between the machines of one node only"
+        " name, in `[[cloud.network]]`; isolated: between the VMs of one node only"
     )
     title: str = Field("", description="a sentence for users")
-    public: bool = Field(False, description="reachable from outside; new machines get the first")
+    public: bool = Field(False, description="reachable from outside; new VMs get the first")
     subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
@@ -152,7 +152,7 @@ class CloudNetwork(Section):
 
 
 class Template(Section):
-    """A size of machine that cloud users choose by name (resource_tpl)."""
+    """A size of VM that cloud users choose by name (resource_tpl)."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="its name for users")
     title: str = Field("", description="a sentence for users")
@@ -161,25 +161,27 @@ class Template(Section):
 
 
 class Grant(Section):
-    """What a cloud user may have: the first one that fits him holds."""
+    """What a cloud user may have: the first one that fits them holds."""
 
     match: str = Field(
         description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
     )
-    lrms_account: str = Field("", description="account that his leases charge")
-    partition: str = Field("", description="partition or queue of his leases")
+    lrms_account: str = Field("", description="account that the user's leases charge")
+    partition: str = Field("", description="partition or queue of the user's leases")
     walltime: int = Field(86400, ge=60, description="seconds of the longest lease")
-    machines: int = Field(10, ge=0, description="quota: machines")
-    cores: int = Field(20, ge=0, description="quota: cores of his machines together")
-    memory: int = Field(40960, ge=0, description="quota: MiB of his machines together")
-    storage: int = Field(100, ge=0, description="quota: GiB of his volumes together")
-    images: tuple[str, ...] = Field(("*",), description='tags of the images he may use, or "*"')
-    networks: tuple[str, ...] = Field(("*",), description='networks he may link to, or "*"')
-    share: bool = Field(False, description="his group (first FQAN) sees and uses what he has")
+    machines: int = Field(10, ge=0, description="quota: VMs")
+    cores: int = Field(20, ge=0, description="quota: cores of the user's VMs together")
+    memory: int = Field(40960, ge=0, description="quota: MiB of the user's VMs together")
+    storage: int = Field(100, ge=0, description="quota: GiB of the user's volumes together")
+    images: tuple[str, ...] = Field(("*",), description='tags of the images they may use, or "*"')
+    networks: tuple[str, ...] = Field(("*",), description='networks they may link to, or "*"')
+    share: bool = Field(
+        False, description="a group (the first FQAN) sees and uses what its members have"
+    )
 
 
 class Bridge(Section):
-    """The OCCI service. Where there is no such table, there is no cloud way."""
+    """The OCCI service. Where there is no such table, there is no cloud service."""
 
     listen: str = Field(
         "0.0.0.0:11443",

@@ -68,13 +68,13 @@ class Config(Section):
 
     cluster: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="the site's name for the pool; part of each machine's identity",
+        description="the site's name for the pool; part of each VM's identity",
     )
     lrms: Literal["slurm", "gridengine", "torque", "openpbs"] = Field(
         description="the batch system"
     )
     retries: int = Field(
-        2, ge=0, description="requeues of a job whose machine failed; after them it is held"
+        2, ge=0, description="requeues of a job whose VM failed; after them it is held"
     )
     bait: Bait = Bait()
     images: Images = Images()

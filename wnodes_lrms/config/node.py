@@ -1,7 +1,7 @@
 """The tables of the configuration file, and what their settings may be.
 
 Docstrings, descriptions, defaults and limits are also the reference manual
-(contrib/docs/reference.py writes it). Those of the cloud way are in config/cloud.py.
+(contrib/docs/reference.py writes it). Those of the cloud service are in config/cloud.py.
 """
 
 import ipaddress
@@ -63,17 +63,17 @@ class Bait(Section):
         "/run/wnodes/%n/bait.sock", description="control socket, for hooks, starters and `wnodes`"
     )
     state_dir: PathText = Field(
-        "/var/lib/wnodes/%n", description="ledger and machines' disks; room for every overlay"
+        "/var/lib/wnodes/%n", description="ledger and VMs' disks; room for every overlay"
     )
     run_dir: PathText = Field(
-        "/run/wnodes/%n", description="keys and seeds of the machines that live now; best a tmpfs"
+        "/run/wnodes/%n", description="keys and seeds of the VMs that run now; best on a tmpfs"
     )
-    libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the machines")
+    libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the VMs")
     grace: int = Field(
         60,
         ge=1,
-        description="seconds for which the batch system must say that a job is not here, and "
-        "nothing be heard of that job, before its machine is ended; an epilog is obeyed at once",
+        description="seconds for which the batch system must not list a job, and none of its "
+        "processes be heard, before its VM is ended; an epilog is obeyed at once",
     )
 
 
@@ -85,7 +85,7 @@ class Images(Section):
     )
     credentials: PathText | None = Field(
         None,
-        description="who the node is to the web servers that images come from, as netrc(5) has it"
+        description="names and passwords for the web servers that images come from, as in netrc(5)"
         " (`machine HOST login NAME password WORD`); root's, mode 0600. A URL with a password in it"
         " is refused: everybody reads the catalogue",
     )
@@ -98,25 +98,25 @@ class Images(Section):
 
 
 class Machine(Section):
-    """How a machine is made from an allocation."""
+    """How a VM is made from an allocation."""
 
     memory_overhead: int = Field(
         128, ge=0, description="MiB of each allocation that are QEMU's own, not the guest's"
     )
     min_free_disk: int = Field(
-        512, ge=0, description="MiB that must be free in state_dir before a machine is made"
+        512, ge=0, description="MiB that must be free in state_dir before a VM is made"
     )
     ready_timeout: int = Field(
-        300, gt=0, description="seconds from start to an SSH answer; then the machine has failed"
+        300, gt=0, description="seconds in which its SSH server must answer, or the VM has failed"
     )
     accel: Literal["auto", "kvm", "tcg"] = Field(
-        "auto", description="auto: KVM if a probe guest really ran in it, emulation otherwise"
+        "auto", description="auto: KVM if a guest has really booted in it, else emulation"
     )
     charge: Literal["none", "cgroup"] = Field(
         "none",
         description="cgroup: QEMU is put into its batch job's control groups (v1), so that its CPU"
         " time and memory are the job's in Slurm's accounting; what that needs is in"
-        " docs/accounting.md. Cloud machines never are",
+        " docs/accounting.md. Cloud VMs never are",
     )
 
 
@@ -162,17 +162,17 @@ class Hooks(Section):
 
 
 class Share(Section):
-    """What machines from trusted images see of the node."""
+    """What VMs from trusted images see of the node."""
 
     directories: tuple[PathText, ...] = Field(
         (),
         max_length=16,
-        description="given by virtiofs, same path, to machines whose image is trusted",
+        description="given by virtiofs, under the same path, to VMs whose image is trusted",
     )
 
 
 class Default(Section):
-    """The site's own wish: jobs that ask for nothing, match all keys given here, get this image."""
+    """An image for jobs that ask for none: those that fit all keys given here get it."""
 
     image: Tag = Field(description="what such jobs run in")
     partition: str | None = Field(None, description="only jobs in this partition")

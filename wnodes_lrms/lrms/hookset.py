@@ -12,10 +12,10 @@ from wnodes_lrms.config.load import Config
 
 MARK = b"wnodes-lrms"  # stands near the top of every file of ours, and tells them from the site's
 LEASE_PROGRAM = "wnodes-lease"
-# starter.py comes last: jobs start while the files are written, and it must find the others.
+# What runs stands behind what it imports: jobs start and end while the files are written.
 STARTER_FILES = (
-    *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
-    *("streams.py", "watch.py", "starter.py"),
+    *("baitsocket.py", "batch.py", "run.sh", "payload.py", "baitlink.py", "untar.py"),
+    *("results.py", "guestlink.py", "streams.py", "watch.py", "starter.py"),
 )
 
 

@@ -23,7 +23,7 @@ from wnodes_lrms.lrms.torque.allocation import WISH
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
 
-COPIED = ("hook.py", *STARTER_FILES, "lease.py", "submitfilter.py")
+COPIED = (*STARTER_FILES, "hook.py", "lease.py", "submitfilter.py")
 PELOGS = ("prologue", "epilogue")
 _SHELLS = "bash | dash | sh | ksh | ksh93 | mksh | zsh | csh | tcsh | fish"
 _STARTER = re.compile(r"^\s*\$job_starter\s+(\S+)", re.MULTILINE)

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from hooks import batch
+import batch
 from tests.unit.wnodes_lrms.lrms.recordings import RECORDED
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
