@@ -78,17 +78,6 @@ def test_what_a_user_writes_is_only_that() -> None:
     assert (found.tag, found.by) == ("default_linux_x86_64", "default")
 
 
-def test_a_job_that_does_not_run_is_unknown() -> None:
-    number = number_in("pending")
-    pending = parse_job(number, recorded("pending.job"))
-    nothing = parse_held(recorded("none.listing"))
-    assert nothing == []
-    with pytest.raises(UnknownError):
-        allocation_of(number, pending, nothing, nothing, (), RULES, "hv1")
-    with pytest.raises(UnknownError):
-        parse_job("999999", recorded("unknown.job"))
-
-
 @pytest.mark.parametrize("said", ["", "error: commlib error", "<job_info", "<job_info/>", "<x/>"])
 def test_an_odd_answer_is_no_answer(said: str) -> None:
     with pytest.raises(UnknownError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.openpbs.allocation import (
     parse_allocation,
     parse_node,
@@ -70,11 +70,6 @@ def test_the_account_is_the_users_word_but_for_a_lease() -> None:
     assert parse_allocation(lease.split()[2], lease, NODE).account == "physics"
 
 
-def test_a_wish_that_the_hook_has_marked() -> None:
-    found = allocation("wished")
-    assert (found.tag, found.by, found.cores, found.memory) == ("small", "environment", 3, 1024)
-
-
 def test_without_the_hook_resource_and_environment_are_the_wish() -> None:
     listing = recorded("wished.qstat")
     lines = [line for line in listing.split("\n") if "Resource_List.wnodes_by" not in line]
@@ -97,14 +92,6 @@ def test_forms_of_exec_vnode(exec_vnode: str, granted: tuple[int, int]) -> None:
     listing = recorded("plain.qstat").replace(f"({NODE}:ncpus=2:mem=1536000kb)", exec_vnode)
     found = parse_allocation(listing.split()[2], listing, "hv1")
     assert (found.cores, found.memory) == granted
-
-
-def test_no_allocation_is_not_an_answer() -> None:
-    with pytest.raises(UnknownError, match="state is H"):
-        allocation("held")
-    ending = recorded("plain.qstat").replace("job_state = R", "job_state = E")
-    with pytest.raises(RejectedError, match="is ending"):
-        parse_allocation(ending.split()[2], ending, NODE)
 
 
 def test_only_a_manager_is_told_whose_a_job_is() -> None:

@@ -135,13 +135,6 @@ def test_a_folder_can_not_pass_for_a_job() -> None:
     assert (found.uid, found.gid) == (NOBODY, NOBODY)
 
 
-def test_a_job_elsewhere_or_nowhere_yet_is_refused() -> None:
-    with pytest.raises(RejectedError, match="here hv9"):
-        allocation("plain", "hv9")
-    with pytest.raises(RejectedError, match="here hv1"):
-        allocation("pending")
-
-
 @pytest.mark.parametrize(
     "listing",
     [
@@ -239,8 +232,3 @@ DRAINS = [
 @pytest.mark.parametrize(("state", "reason", "drained"), DRAINS)
 def test_whether_a_node_is_drained(state: str, reason: str, drained: str | None) -> None:
     assert parse_drain(NODE.format(state, reason)) == drained
-
-
-def test_a_node_that_is_not_described_is_unknown() -> None:
-    with pytest.raises(UnknownError):
-        parse_drain("Node hv1 not found\n")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.config.load import Default
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.torque.allocation import (
     parse_allocation,
     parse_hosts,
@@ -109,12 +109,6 @@ def test_the_form_with_lines_could_be_forged_and_is_not_read() -> None:
     (record,) = records(recorded("hostile.qstat"), "Job")
     assert record["Account_Name"].startswith("</Account_Name><euser>root</euser>")
     assert "\n    euser = root" in record["Account_Name"]
-
-
-@pytest.mark.parametrize("name", ["held", "waiting"])
-def test_a_job_that_does_not_run_is_refused(name: str) -> None:
-    with pytest.raises(RejectedError, match=r"does not run \(state H\)"):
-        granted(name)
 
 
 def test_memory_that_was_asked_for_by_dash_l_upper() -> None:
