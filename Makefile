@@ -15,8 +15,12 @@ help: ## List what there is to make (this)
 setup: ## Packages from the distribution, and the virtual environment in .venv
 	@contrib/setup
 
+.PHONY: setup-demo
+setup-demo:
+	@contrib/setup demo
+
 .PHONY: demo
-demo: setup ## Bring up a whole site, run a job and a cloud user's VM on it, take it down
+demo: setup-demo ## Bring up a whole site, run a job and a cloud user's VM on it, take it down
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test

@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 from occi_bridge import checks, processes
-from occi_bridge.driver.bait_client import client_context
+from occi_bridge.driver.bait_connection import client_context
 from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the bridge until it is told to stop; the machines live on without it."""
+    """Run the bridge until it is told to stop; the VMs live on without it."""
     parser = argparse.ArgumentParser(
         prog="wnodes-bridge",
         description="Gives cloud users machines from the batch system's pool, over OCCI.",

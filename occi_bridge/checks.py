@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from occi_bridge import processes
 from occi_bridge.driver import bait_names
-from occi_bridge.driver.bait_client import certificate_of, client_context
+from occi_bridge.driver.bait_connection import certificate_of, client_context
 from occi_bridge.identity import gridfiles, signing_policy
 from occi_bridge.store.database import engine, sqlite_file
 from wnodes_lrms.config.load import Bridge

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from occi_bridge.driver.actor import Actor
-from occi_bridge.driver.bait_client import Bait, client_context
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.bait_connection import client_context
 from occi_bridge.driver.driver import Driver
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.service.offer import Site

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wnodes_lrms.lrms.slurm.sacct import Run
+from wnodes_lrms.lrms.interface import Run
 from wnodes_lrms.model import Kind
 
-SLACK = 120.0  # seconds that times of the two may differ, and that news takes to get to slurmdbd
+SLACK = (
+    120.0  # seconds that times of the two may differ, and that news takes to get to the accounting
+)
 MAKING = 900.0  # seconds of a lease that making its machine, and shutting it down, may take
 _SHARE = 0.1  # of a long lease: the same
 

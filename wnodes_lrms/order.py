@@ -3,8 +3,8 @@ the LRMS has placed the lease on.
 
 Both are JSON Web Tokens (RFC 7519) signed with Ed25519 (RFC 8037): `jti` is the lease, `aud` the
 cluster, `exp` the end of its life. A request for a lease says what the lease job needs, and nothing
-about what the VM will have. An order has all of it, and names the job and the node that it is for,
-so it can be used once in the whole cluster, and only there.
+of what the VM will have. An order has all of it, and names the job and the node that it is for: so
+it is good once in the whole cluster, and nowhere but there.
 """
 
 import base64
@@ -27,6 +27,7 @@ from pydantic import (
 
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.validation import first_fault
 
 _ALGORITHM = "EdDSA"
 _AUDIENCE = "wnodes-lrms:"
@@ -61,7 +62,7 @@ Host = Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$"), AfterValidat
 
 
 class Nic(BaseModel):
-    """A network card of the VM.
+    """A network card of the machine.
 
     On a network of kind nat the bait of the node gives the address; on the others it is here, or
     absent where the guest is to ask for one itself. What a network of kind bridge is on a node, the
@@ -86,7 +87,7 @@ class Nic(BaseModel):
         return values
 
 
-class LeaseWish(BaseModel):
+class LeaseRequest(BaseModel):
     """A lease that a bait is to submit: what its job needs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,13 +101,13 @@ class LeaseWish(BaseModel):
     walltime: int = Field(ge=60, description="seconds")
     cores: int = Field(ge=1)
     memory: int = Field(ge=64, description="MiB of the guest")
-    node: Line = ""  # where it must run; of a wish, empty: anywhere
+    node: Line = ""  # where it must run; of a request, empty: anywhere
 
 
-class Order(LeaseWish):
+class Order(LeaseRequest):
     """The VM that is to run inside a lease, in this job and on this node alone.
 
-    Ledgers from before 0.5 have some that name no job; such an order is refused
+    Ledgers from before 0.5 have some that name no job; nobody takes such an order
     (cloud/admission.py).
     """
 
@@ -121,16 +122,16 @@ class Order(LeaseWish):
     volumes: tuple[UUID, ...] = ()
 
     @property
-    def wish(self) -> LeaseWish:
-        """The part of it that the lease job needs."""
-        return LeaseWish(**{name: getattr(self, name) for name in LeaseWish.model_fields})
+    def lease_request(self) -> LeaseRequest:
+        """What of it the lease job needs."""
+        return LeaseRequest(**{name: getattr(self, name) for name in LeaseRequest.model_fields})
 
 
-Asked = TypeVar("Asked", bound=LeaseWish)
+Asked = TypeVar("Asked", bound=LeaseRequest)
 
 
-def sign(asked: LeaseWish, cluster: str, key: str, now: float, life: float) -> str:
-    """A request or an order as a token that is valid for `life` seconds from `now`; `key` is PEM.
+def sign(asked: LeaseRequest, cluster: str, key: str, now: float, life: float) -> str:
+    """A request or an order as a token that is good for `life` seconds from `now`; `key` is PEM.
 
     Raises RejectedError if it is too long for the baits.
     """
@@ -150,7 +151,7 @@ def sign(asked: LeaseWish, cluster: str, key: str, now: float, life: float) -> s
     return token
 
 
-def _claim(kind: type[LeaseWish]) -> str:
+def _claim(kind: type[LeaseRequest]) -> str:
     """Where a token has it: a request can't pass for an order, nor an order for a request."""
     return "order" if issubclass(kind, Order) else "wish"
 
@@ -208,6 +209,5 @@ def verify(kind: type[Asked], token: str, cluster: str, keys: Collection[str]) -
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        return first_fault(error)
     return str(error).splitlines()[0]

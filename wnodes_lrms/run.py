@@ -33,7 +33,13 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     ended = _ended(argv, deadline, fault, os.environ)
     if ended.status != 0:
         said = told(argv[0], _reason(ended.errors) or f"exit status {ended.status}")
-        raise fault(said, told=f"{_name(argv[0])} has failed on the node")
+        full = "No space left" in ended.errors  # strerror(3) of ENOSPC
+        why = (
+            "the node's disk has no space left"
+            if full
+            else f"{_name(argv[0])} has failed on the node"
+        )
+        raise fault(said, told=why)
     return ended.output
 
 

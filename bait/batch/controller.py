@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bait import metrics
-from bait.batch import cgroups
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MAKING
@@ -35,6 +34,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.policy import may_use
 
@@ -64,6 +64,7 @@ class Engine:
         drain: Drain,
     ) -> None:
         self.config = config
+        self.charging = SYSTEMS[config.lrms].charging
         self.ledger = ledger
         self.jobs = jobs
         self.lrms = jobs.lrms
@@ -167,7 +168,7 @@ class Engine:
         self.works.let_go(row.id)
         self.builder.destroy(row.id)
         if self.config.machine.charge == "cgroup" and row.uid is not None:
-            cgroups.clear(self.builder.node, row.uid, row.job)
+            self.charging.clear(self.builder.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
         log.info("gone", extra=_ids(row.job, row.id))
         self.works.tell()
@@ -296,7 +297,7 @@ class Engine:
         if self.config.machine.charge == "none" or pid is None or row.uid is None:
             return
         try:
-            what = cgroups.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
+            what = self.charging.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
         except WnodesError as error:
             what = f"not charged to its job: {error.words(row.job)}"
             log.warning("%s", what, extra=_ids(row.job, row.id))

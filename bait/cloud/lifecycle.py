@@ -28,7 +28,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
-from wnodes_lrms.lrms.systems import Lrms
+from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
 from wnodes_lrms.policy import may_use

@@ -28,8 +28,9 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.lrms.lease import Leases
 from wnodes_lrms.tls import cross_site
+from wnodes_lrms.tls.http_protocol import CHAIN
 from wnodes_lrms.tls.names import dn_of
-from wnodes_lrms.tls.server import CHAIN, Server, serve
+from wnodes_lrms.tls.server import Server, serve
 
 _STATUS: tuple[tuple[type[WnodesError], int], ...] = (
     (AbsentError, 404),

@@ -20,7 +20,7 @@ from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, Wnode
 from wnodes_lrms.lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lrms.lease import Leases, Request
 from wnodes_lrms.lrms.systems import SYSTEMS
-from wnodes_lrms.order import JobText, LeaseWish, public_keys, verify
+from wnodes_lrms.order import JobText, LeaseRequest, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")
 _LISTS = 2, 15.0  # places, seconds
@@ -32,7 +32,7 @@ _LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
 log = logging.getLogger(__name__)
 
 
-def lease_request(wish: LeaseWish, config: Config) -> Request:
+def lease_request(wish: LeaseRequest, config: Config) -> Request:
     """The lease job that is wished for. It gets the hypervisor's own memory beside the guest's.
 
     All that it carries is the lease's id: some LRMSs show a job's environment to everybody.
@@ -60,7 +60,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
     def submit(token: str, request: Asked) -> tuple[UUID, str]:
         try:
-            wish = verify(LeaseWish, token, config.cluster, public_keys(config.api.order_keys))
+            wish = verify(LeaseRequest, token, config.cluster, public_keys(config.api.order_keys))
             request.state.about = wish.lease
             job = leases.submit(lease_request(wish, config))
         except RejectedError:

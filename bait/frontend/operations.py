@@ -1,24 +1,68 @@
-"""What root may ask of a bait on its control socket: a function for each operation."""
+"""What may be asked of a bait on its control socket: one table, with who may ask for what.
+
+An operation's function yields the lines of its answer; the last one has "end": true. Where an
+owner may ask, it is the function that looks whose the job is.
+"""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from time import time
 from typing import Any
+from uuid import UUID
 
 from bait.accounting.publishing import publish
 from bait.batch.controller import Engine
+from bait.cloud.controller import Cloud
+from bait.frontend.retry import again
 from bait.ledger.records import Row
 from bait.reconcile.explain import Rules, why
 from bait.reconcile.reconciler import Node
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
+from wnodes_lrms.order import lease_named_in
 
 _LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
-_MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
+_MOST_RUNS = 1 << 32  # an adapter may count runs by when they began, in seconds
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
+
+DONE: Answer = {"ok": True, "end": True}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the operations work on."""
+
+    node: Node
+    engine: Engine
+    cloud: Cloud
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    pid: int
+    uid: int
+
+
+class Who(StrEnum):
+    """Who may ask for an operation."""
+
+    OWNER = "the job's owner"  # a starter, or a lease job's process
+    ROOT = "root"  # the LRMS's hooks, and administrators
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table."""
+
+    who: Who
+    answers: Callable[[Parts, Request, Caller], Iterator[Answer]]
 
 
 def text(request: Request, key: str) -> str:
@@ -41,6 +85,37 @@ def _seconds(request: Request, key: str) -> float | None:
     if not isinstance(value, int | float) or not abs(value) <= _LAST:
         raise RejectedError(f"{key}: seconds since the epoch are needed, before the year 10000")
     return value
+
+
+def _lease_of(request: Request) -> str:
+    """The lease that a lease job's process names. Raises RejectedError if that can't be one."""
+    token = request.get("token")
+    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
+        return lease_named_in(token)
+    try:
+        return str(UUID(text(request, "lease")))
+    except ValueError:
+        raise RejectedError("lease: a UUID is needed") from None
+
+
+def _attach(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    yield from parts.engine.attach(job(parts.engine, request), by.uid, by.pid)
+    yield DONE
+
+
+def _again(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    yield from again(parts.engine, job(parts.engine, request), by.uid)
+    yield DONE
+
+
+def _lease(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    lease, of = _lease_of(request), job(parts.engine, request)
+    yield from parts.cloud.jobs.attend(lease, of, by.uid, by.pid)
+
+
+def _lease_ending(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    parts.cloud.jobs.ending(job(parts.engine, request), by.uid)
+    yield DONE
 
 
 def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
@@ -86,7 +161,8 @@ def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
 
 def _why(node: Node, _engine: Engine, request: Request) -> Answer:
     drain = node.drain
-    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), node.config.lrms)
+    after_failure = SYSTEMS[node.config.lrms].after_failure
+    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), after_failure)
     return {"why": why(node.ledger, text(request, "name"), time(), rules)}
 
 
@@ -117,18 +193,31 @@ def _ping(_node: Node, _engine: Engine, _request: Request) -> Answer:
     return {}
 
 
-OPERATIONS: dict[str, Callable[[Node, Engine, Request], Answer]] = {
-    "prepare": _prepare,
-    "release": _release,
-    "destroy": _destroy,
-    "machines": _machines,
-    "events": _events,
-    "gc": _gc,
-    "why": _why,
-    "usages": _usages,
-    "publish": _publish,
-    "drain": _drain,
-    "resume": _resume,
-    "host": _host,
-    "ping": _ping,
+def _of_root(answer: Callable[[Node, Engine, Request], Answer]) -> Operation:
+    """A row for root alone, whose answer is one line."""
+
+    def lines(parts: Parts, request: Request, _by: Caller) -> Iterator[Answer]:
+        yield answer(parts.node, parts.engine, request) | DONE
+
+    return Operation(Who.ROOT, lines)
+
+
+OPERATIONS = {
+    "attach": Operation(Who.OWNER, _attach),
+    "again": Operation(Who.OWNER, _again),
+    "lease": Operation(Who.OWNER, _lease),
+    "lease-ending": Operation(Who.OWNER, _lease_ending),
+    "prepare": _of_root(_prepare),
+    "release": _of_root(_release),
+    "destroy": _of_root(_destroy),
+    "machines": _of_root(_machines),
+    "events": _of_root(_events),
+    "gc": _of_root(_gc),
+    "why": _of_root(_why),
+    "usages": _of_root(_usages),
+    "publish": _of_root(_publish),
+    "drain": _of_root(_drain),
+    "resume": _of_root(_resume),
+    "host": _of_root(_host),
+    "ping": _of_root(_ping),
 }

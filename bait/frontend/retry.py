@@ -1,34 +1,21 @@
 """Tries a job again, or holds it, for a starter whose batch system does not let the owner do that.
 
-Torque and its kin let operators alone rerun a job. The bait's root can be one, and asks in the
+Some batch systems let operators alone rerun a job. The bait's root can be one, and asks in the
 owner's stead; how often, and whether at all, it decides from its own ledger and from what the LRMS
 says, never from what it is told.
 """
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from bait.batch.controller import Engine
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.lrms.interface import Reruns
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Reruns(Protocol):
-    """A batch system that a bait must ask. All raise UnknownError."""
-
-    def runs_once(self, job: JobId, /) -> bool:
-        """Whether its user does not want the job to run again."""
-
-    def requeue(self, job: JobId, /) -> None:
-        """End the job's run, and have it run again."""
-
-    def hold(self, job: JobId, reason: str, /) -> None:
-        """End the job's run, and have it wait for an operator."""
 
 
 def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
@@ -50,8 +37,8 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     reason = failed[0].reason
     if not failed[0].retry:
         raise RejectedError(reason)
-    if lrms.runs_once(job):
-        raise RejectedError("it was submitted with `qsub -r n`")
+    if once := lrms.runs_once(job):
+        raise RejectedError(once)
     tries, most = granted.restart + 1, engine.config.retries + 1
     once_more = tries < most
     asked = f"another run: try {tries + 1} of {most}" if once_more else "a hold"

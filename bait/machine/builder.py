@@ -165,7 +165,8 @@ class Builder:
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
         where.owner.touch(mode=0o600)
-        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
+        numbers = " ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups))))
+        where.owner.write_text(f"{numbers}\n{'acls' if machine.image.acls else ''}\n")
         for number, directory in enumerate(shares):
             where.share(number).symlink_to(directory)
 

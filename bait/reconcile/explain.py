@@ -5,7 +5,7 @@ asked what it would do if its job were over, its domain gone, or the time come.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from bait.ledger.records import Event, Lease, Row, Usage
 from bait.ledger.states import AT_REST, MAKING
 from bait.reconcile.plan import Act, Evidence, plan
 from wnodes_lrms.errors import AbsentError, RejectedError
+from wnodes_lrms.lrms.interface import Failure
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
 
@@ -60,7 +61,7 @@ class Rules:
     retries: int  # how many times a job is requeued for want of a machine
     drained: str | None  # why no new machine is made here
     drain_by: float | None  # when the node is to be empty, seconds since the epoch
-    lrms: str = "slurm"  # what a user types when his job is held differs
+    after_failure: Callable[[Failure], str]  # the batch system's, see System
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _stands(known: Known) -> Iterator[str]:
 
 def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
     if row.state is State.FAILED and row.kind is Kind.BATCH:
-        yield _after_failure(row, rules)
+        yield rules.after_failure(Failure(row.job, row.retry, row.restart, rules.retries))
     elif row.state in AT_REST:
         yield "it starts when its user asks for that, here, where its disk is, by a new lease"
         if rules.drained:
@@ -212,26 +213,6 @@ def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
     if rules.drain_by:
         early = rules.notice if row.kind is Kind.CLOUD else 0.0
         yield from _when(rules.drain_by - early, here)
-
-
-def _after_failure(row: Row, rules: Rules) -> str:
-    """The starter's own rule, see hooks/starter.py and hooks/batch.py."""
-    if rules.lrms == "gridengine":  # the count of tries is in the job
-        tried = f"its job is tried {rules.retries + 1} times in all, and is then" * row.retry
-        return (
-            f"{tried or 'its job is'} in error state: once that is mended, `qmod -cj {row.job}`"
-            " lets it try again"
-        )
-    if row.retry and row.restart < rules.retries:
-        return (
-            f"the batch system is asked to run its job again: try {row.restart + 2}"
-            f" of {rules.retries + 1}"
-        )
-    release = {"slurm": "scontrol release", "torque": "qrls -h o", "openpbs": "qrls"}[rules.lrms]
-    return (
-        f"the batch system is asked to hold its job: once that is mended, `{release} {row.job}`"
-        " lets it try again; one that may run but once ends"
-    )
 
 
 def _evidence(row: Row, now: float, rules: Rules) -> Evidence:

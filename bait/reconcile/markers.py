@@ -1,8 +1,7 @@
 """A mark for each job that has to do with a machine: an empty file, named by the job.
 
-Torque's hooks are shells that must know by one comparison whether a job concerns the bait, and are
-not told: its epilogue sees no environment, and its starter no resources. The guards of
-templates/torque look for the mark, and the prologue makes it if the wish is one that it sees.
+For batch systems whose hooks must know by one comparison whether a job concerns the bait, and are
+not told: see `System.markers`.
 """
 
 import contextlib

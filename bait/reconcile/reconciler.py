@@ -27,6 +27,7 @@ from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from bait.reconcile.sources import Source
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.run import run
 
@@ -252,8 +253,8 @@ class Node:
     def moved(self, move: Moved) -> None:
         """A machine's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
-        if self.config.lrms == "torque":  # whose guards alone look for them
-            markers.keep(Path(self.config.bait.run_dir, "jobs"), move)
+        if folder := SYSTEMS[self.config.lrms].markers:
+            markers.keep(folder(self.config), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
             self._weigh([move.machine])
 

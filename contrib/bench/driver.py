@@ -21,7 +21,7 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.lrms.slurm.allocation import Slurm
+from wnodes_lrms.lrms.slurm.node import Slurm
 from wnodes_lrms.model import Allocation, State
 
 _MACHINES = 200

@@ -16,21 +16,22 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import journal, orders
+from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.plan import Act, Action
 from occi_bridge.driver.snapshot import Target
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError
-from wnodes_lrms.order import LeaseWish, Order, sign
+from wnodes_lrms.order import LeaseRequest, Order, sign
+from wnodes_lrms.validation import first_fault
 
 Result = TypeVar("Result")
 Values = dict[str, object]
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
-_LIFE = 300.0  # seconds that a wish or an order is good for: longer than a bait may take for it
+_LIFE = 300.0  # seconds that a request or an order is good for: longer than a bait may take for it
 _CEILING = 60.0  # seconds between two attempts at most
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ class Actor:
         return {"attached": True, "device": device, "reason": ""}
 
     async def _submit(self, action: Action, row: Compute, bait: Bait) -> Values | None:
-        # What a bait may have heard already stays the same lease, so that it stays one machine.
+        # What a bait may have heard already stays the same lease, so that it stays one VM.
         values: Values = {
             "lease": row.lease or str(uuid.uuid4()),
             "via": action.bait,
@@ -158,7 +159,7 @@ class Actor:
         if order is None:
             return None
         self._signed(order)  # that it can be ordered at all is seen before it waits in a queue
-        job = await bait.submit(self._signed(order.wish))
+        job = await bait.submit(self._signed(order.lease_request))
         log.info("%s: lease %s is job %s", name(row), row.lease, job)
         return {"job": job, "lease_state": "pending", "reason": "", "lease_at": time.time()}
 
@@ -179,7 +180,7 @@ class Actor:
         await bait.order(row.lease, self._signed(order))
         return {}
 
-    def _signed(self, asked: LeaseWish) -> str:
+    def _signed(self, asked: LeaseRequest) -> str:
         return sign(asked, self._cluster, self._key, time.time(), _LIFE)
 
     async def _prepared(self, action: Action, row: Compute, values: Values) -> Order | None:
@@ -209,9 +210,7 @@ class Actor:
                 node,
             )
         except ValidationError as error:
-            fault = error.errors()[0]
-            place = ".".join(str(part) for part in fault["loc"])
-            raise RejectedError(f"no order can be made of it: {place}: {fault['msg']}") from error
+            raise RejectedError(f"no order can be made of it: {first_fault(error)}") from error
 
     def _nets(self, link: Connection) -> dict[str, Net]:
         own = (networks.of_user(row) for row in queries.read(link, Network))
@@ -227,15 +226,15 @@ class Actor:
         await self._note(row, values)
 
     async def _refused(self, action: Action, row: Target, error: RejectedError) -> None:
-        """The bait has said no: what that means for the user's wish."""
+        """The bait has said no: what that means for the state that the user wants."""
         said = str(error)
         values = _consequence(action.act, said) if not _passing(action.act, error) else None
         if values is None:
             await self._failed(action, row, said)
             return
         log.warning("%s: %s: %s", name(row), action.asked, said)
-        wish = "desired" in values
-        await self._note(row, values, always=not wish)
+        gives_up = "desired" in values
+        await self._note(row, values, always=not gives_up)
 
     async def _note(self, row: Target, values: Values, *, always: bool = True) -> None:
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
@@ -256,7 +255,7 @@ class Actor:
 
 
 def _passing(act: Act, error: RejectedError) -> bool:
-    """Whether the refusal is of this moment: the bait's next sight will tell what to do."""
+    """Whether the refusal is of this moment: the bait's next report will tell what to do."""
     if act in (Act.SUBMIT, Act.SAVE):
         return False
     return isinstance(error, AbsentError | ConflictError)

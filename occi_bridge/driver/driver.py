@@ -1,6 +1,6 @@
-"""The driver: one process among all bridges of a database makes the baits do what users wish.
+"""The driver: one process among all bridges of a database makes the baits do what users want.
 
-It watches the baits, writes down what it learns, plans, and carries out. Others stand by and take
+It watches the baits, writes down what it observes, plans, and carries out. Others stand by and take
 over when the leader's row in the database expires.
 """
 
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from occi_bridge.driver import journal, lease_end
+from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor, name
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
-from occi_bridge.driver.observe import learn
-from occi_bridge.driver.plan import Action, plan, unsettled
-from occi_bridge.driver.reports import Sights
-from occi_bridge.driver.snapshot import Target, World
+from occi_bridge.driver.observe import observe
+from occi_bridge.driver.plan import plan, unsettled
+from occi_bridge.driver.reports import Reports
+from occi_bridge.driver.snapshot import Snapshot, Target
 from occi_bridge.driver.watcher import SILENT, Watcher
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
@@ -27,7 +28,7 @@ from wnodes_lrms.errors import WnodesError
 
 _TERM = 15.0  # seconds that a leader leads without asking again
 _RENEW = 4.0  # seconds between two askings
-_TICK = 1.0  # seconds between two looks for wishes from bridges on other machines
+_TICK = 1.0  # seconds between two looks for requests from bridges on other hosts
 _BREATH = 0.05  # seconds between two turns, so that many news make few of them
 _AT_ONCE = 8  # requests to one bait at a time
 _PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
@@ -72,7 +73,7 @@ class Driver:
         return time.monotonic() < self._until
 
     def wake(self) -> None:
-        """A wish has been written: look now."""
+        """A request has been written: look now."""
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -85,7 +86,7 @@ class Driver:
             for task in (stopped, *works):
                 task.cancel()
         left = [*self._hand.tasks.values(), *([self._asking] if self._asking else [])]
-        if left:  # also so that nobody becomes the leader after he has stepped down
+        if left:  # also so that this one can't come to lead again after stepping down
             await asyncio.wait(left, timeout=_PARTING)
         with contextlib.suppress(WnodesError):
             await asyncio.to_thread(leader.step_down, self._db, self._holder)
@@ -143,28 +144,30 @@ class Driver:
             await asyncio.sleep(_BREATH)
 
     async def _turn(self) -> None:
-        world = await self._look()
-        if not world.sights.baits and not all(each.silent for each in self._watchers):
+        snapshot = await self._look()
+        if not snapshot.reports.baits and not all(each.silent for each in self._watchers):
             return  # they have only just been asked
-        changes = learn(world)
+        changes = observe(snapshot)
         if changes:
             for change in await asyncio.to_thread(journal.apply, self._db, changes):
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
-            # Not what has been said meanwhile: the rows have not learned that.
-            world = replace(await self._look(), sights=world.sights, saved_seen=world.saved_seen)
-        self._listen(world)
-        actions = plan(world)
+            # Not what has been said meanwhile: the rows do not have that yet.
+            snapshot = replace(
+                await self._look(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
+            )
+        self._listen(snapshot)
+        actions = plan(snapshot)
         for action in actions:
-            self._begin(action, world.by_uid[action.uid])
-        busy = bool(actions) or bool(self._hand.tasks) or unsettled(world)
-        places = {image.node for image in world.saved}
+            self._begin(action, snapshot.by_uid[action.uid])
+        busy = bool(actions) or bool(self._hand.tasks) or unsettled(snapshot)
+        places = {image.node for image in snapshot.saved}
         for each in self._watchers:
-            node = each.sight.node if each.sight else ""
+            node = each.report.node if each.report else ""
             each.busy, each.saving = busy, node in places
 
-    async def _look(self) -> World:
+    async def _look(self) -> Snapshot:
         # Whatever is done while the rows are being read still counts as in hand: the rows may
         # not have it yet.
         in_hand = frozenset(self._hand.tasks)
@@ -178,16 +181,16 @@ class Driver:
                 raise
             self._revision = revision
         now = time.time()
-        sights = {
-            each.sight.url: each.sight
+        reports = {
+            each.report.url: each.report
             for each in self._watchers
-            if each.sight and now - each.sight.at <= SILENT
+            if each.report and now - each.report.at <= SILENT
         }
-        return World(
+        return Snapshot(
             now=now,
             **self._rows,
-            sights=Sights(
-                baits=sights,
+            reports=Reports(
+                baits=reports,
                 nodes=self._nodes,
                 leases={
                     each.bait.url: each.leases
@@ -196,10 +199,12 @@ class Driver:
                 },
                 mute=frozenset(each.bait.url for each in self._watchers if each.mute),
                 gone=dict(self._lookups.gone),
-                all_answer=len(sights) == len(self._watchers),
+                all_answer=len(reports) == len(self._watchers),
             ),
             saved_seen={
-                each.sight.node: each.saved for each in self._watchers if each.sight and each.saved
+                each.report.node: each.saved
+                for each in self._watchers
+                if each.report and each.saved
             },
             in_hand=in_hand,
         )
@@ -208,14 +213,14 @@ class Driver:
         """The URL of a node's bait: the one that has first said so, as long as that is known."""
         return self._nodes.setdefault(node, url)
 
-    def _listen(self, world: World) -> None:
+    def _listen(self, snapshot: Snapshot) -> None:
         """Ask those for leases that have submitted some, and the batch system for lost jobs."""
-        via = {row.via for row in world.computes if row.lease}
+        via = {row.via for row in snapshot.computes if row.lease}
         for each in self._watchers:
             before, each.lists = each.lists, each.mute or each.bait.url in via
             if each.lists and not before:
                 each.poke()
-        self._lookups.want(lease_end.doubtful(world))
+        self._lookups.want(lease_end.doubtful(snapshot))
 
     def _begin(self, action: Action, row: Target) -> None:
         if action.uid not in self._hand.tasks:

@@ -21,7 +21,7 @@ Rows = dict[str, Any]
 
 
 def read_all(db: Database) -> Rows:
-    """All rows, by the names that World has for them."""
+    """All rows, by the names of the fields of Snapshot."""
     with db.reading() as link:
         images = link.execute(
             sa.select(*(tables.saved.c[field.name] for field in fields(Saved)))
@@ -44,7 +44,7 @@ def visible(values: Mapping[str, object]) -> bool:
 
 
 def apply(db: Database, changes: Sequence[Change]) -> list[Change]:
-    """Write down what was learned; those changes that did not come too late for their row."""
+    """Write down what was observed; those changes that did not come too late for their row."""
 
     def work(link: Connection) -> list[Change]:
         return [change for change in changes if set_columns(link, change.row, change.values)]
@@ -57,10 +57,10 @@ def apply(db: Database, changes: Sequence[Change]) -> list[Change]:
 def set_columns(
     link: Connection, row: Row | Saved, values: Mapping[str, object], *, always: bool = False
 ) -> bool:
-    """Set columns of a row; False if since it was read a machine's user has wished something
+    """Set columns of a row; False if since it was read a VM's user has asked for something
     else, or it has got another lease.
 
-    `always` for what is so whatever they wish meanwhile: nothing but the row has to be there. Text
+    `always` for what is so whatever they ask meanwhile: nothing but the row has to be there. Text
     that a bait has told is cut where nobody would read on.
     """
     values = {
@@ -80,7 +80,7 @@ def set_columns(
 
 
 def forget(db: Database, row: Row) -> None:
-    """Take out a row of which nothing is left, a machine with its links."""
+    """Take out a row of which nothing is left, a VM with its links."""
 
     def work(link: Connection) -> None:
         if isinstance(row, Compute):

@@ -1,6 +1,6 @@
-"""What the rows have to say after what was seen: a pure function, from a world to changes.
+"""What the rows have to say after what was seen: a pure function, from a snapshot to changes.
 
-Of a machine only the bait of its own node is believed: which that is, the bridge has written down
+Of a VM only the bait of its own node is believed: which that is, the bridge has written down
 before it gave the order to it (driver/actor.py).
 
 A source that did not answer changes nothing; when a lease counts as over: driver/lease_end.py.
@@ -9,8 +9,8 @@ A source that did not answer changes nothing; when a lease counts as over: drive
 from dataclasses import dataclass, field
 
 from occi_bridge.driver import lease_end
-from occi_bridge.driver.reports import Machine, Sight
-from occi_bridge.driver.snapshot import World
+from occi_bridge.driver.reports import Machine, Report
+from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.store.states import LIVE, ON_DISK, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
@@ -25,17 +25,19 @@ class Change:
     why: str = ""
 
 
-def learn(world: World) -> list[Change]:
+def observe(snapshot: Snapshot) -> list[Change]:
     """The changes, without those that change nothing."""
-    changes = [_compute(row, world) for row in world.computes if row.uid not in world.in_hand]
-    by_uid = {row.uid: row for row in world.computes}
-    for links in (world.interfaces, world.attachments):
+    changes = [
+        _compute(row, snapshot) for row in snapshot.computes if row.uid not in snapshot.in_hand
+    ]
+    by_uid = {row.uid: row for row in snapshot.computes}
+    for links in (snapshot.interfaces, snapshot.attachments):
         changes += [
-            _link(link, by_uid[link.compute], world)
+            _link(link, by_uid[link.compute], snapshot)
             for link in links
-            if link.uid not in world.in_hand and not link.gone
+            if link.uid not in snapshot.in_hand and not link.gone
         ]
-    changes += [_saved(row, world) for row in world.saved if row.tag not in world.in_hand]
+    changes += [_saved(row, snapshot) for row in snapshot.saved if row.tag not in snapshot.in_hand]
     for change in changes:
         change.values = {
             name: value
@@ -45,40 +47,40 @@ def learn(world: World) -> list[Change]:
     return [change for change in changes if change.values]
 
 
-def _compute(row: Compute, world: World) -> Change:
+def _compute(row: Compute, snapshot: Snapshot) -> Change:
     change = Change(row)
-    found = world.sighting(row)
+    found = snapshot.report_of(row)
     if found and found[0].at > row.acted:
-        _sighted(change, *found, row)
-    elif not found and row.state and _answers_since(row, world):
-        change.values |= {"state": "", "ran": False, "since": world.now}
+        _reported(change, *found, row)
+    elif not found and row.state and _answers_since(row, snapshot):
+        change.values |= {"state": "", "ran": False, "since": snapshot.now}
         change.why = f"{row.node} does not have it any more"
         if not row.lease and not row.gone:
             _lost(change, row)
-    lease = lease_end.listed(row, world)
-    if found and found[0].at > row.acted and _under_another(row, *found, world):
-        sight, machine = found
+    lease = lease_end.listed(row, snapshot)
+    if found and found[0].at > row.acted and _under_another(row, *found, snapshot):
+        report, machine = found
         change.values |= {"lease": machine.lease, "job": machine.job, "lease_state": "running"}
-        change.values["via"] = sight.url  # who knows of it, whoever has submitted it
+        change.values["via"] = report.url  # who knows of it, whoever has submitted it
         change.why = f"taken up under lease {machine.lease}"
         return change
     if lease and row.lease:
         _leased(change, lease, row)
-    why = lease_end.over(row, found, world)
+    why = lease_end.over(row, found, snapshot)
     if row.lease and why is not None:
-        _ended(change, row, why, world)
+        _ended(change, row, why, snapshot)
     return change
 
 
-def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> None:
+def _reported(change: Change, report: Report, machine: Machine, row: Compute) -> None:
     change.values |= {
         "state": machine.state,
-        "node": sight.node,
+        "node": report.node,
         "since": machine.since,
         "ran": row.ran or machine.state in ON_DISK,
     }
     if machine.state != row.state:
-        change.why = f"{row.state or 'nothing'} → {machine.state} on {sight.node}"
+        change.why = f"{row.state or 'nothing'} → {machine.state} on {report.node}"
         if machine.state == "running":
             change.values["reason"] = ""
     if row.lease and machine.lease == row.lease and not row.act.startswith("suspend"):
@@ -88,17 +90,17 @@ def _sighted(change: Change, sight: Sight, machine: Machine, row: Compute) -> No
         elif (row.state, machine.state, row.desired) == ("suspended", "running", "suspended"):
             change.values["desired"] = "active"
     if machine.state == "running" and machine.reason and row.act.startswith("suspend"):
-        # It could not be; and a later wish is not to be taken for this one.
+        # It could not be; and a later request is not to be taken for this one.
         change.values |= {"desired": "active", "reason": machine.reason, "act": ""}
 
 
-def _under_another(row: Compute, sight: Sight, machine: Machine, world: World) -> bool:
+def _under_another(row: Compute, report: Report, machine: Machine, snapshot: Snapshot) -> bool:
     """Whether it lives under a lease that no row knows, and the row's own is none: the database
     was put back from a backup."""
     return (
-        machine.lease not in ("", *world.leases, *sight.outcomes)
+        machine.lease not in ("", *snapshot.leases, *report.outcomes)
         and machine.state in LIVE | {"suspended"}
-        and (not row.lease or lease_end.missing(row, world) is not None)
+        and (not row.lease or lease_end.missing(row, snapshot) is not None)
     )
 
 
@@ -111,9 +113,9 @@ def _lost(change: Change, row: Compute) -> None:
     }
 
 
-def _answers_since(row: Compute, world: World) -> bool:
-    sight = world.sights.of_node(row.node)
-    return sight is not None and sight.at > row.acted
+def _answers_since(row: Compute, snapshot: Snapshot) -> bool:
+    report = snapshot.reports.of_node(row.node)
+    return report is not None and report.at > row.acted
 
 
 def _leased(change: Change, lease: Lease, row: Compute) -> None:
@@ -127,12 +129,12 @@ def _leased(change: Change, lease: Lease, row: Compute) -> None:
         change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
 
 
-def _ended(change: Change, row: Compute, why: str, world: World) -> None:
-    """The lease is over: what that means for what the user wished."""
+def _ended(change: Change, row: Compute, why: str, snapshot: Snapshot) -> None:
+    """The lease is over: what that means for the state that the user wants."""
     values = change.values
     values |= {"lease": "", "job": "", "via": "", "lease_state": "", "tries": 0, "again": 0.0}
     state = values.get("state", row.state)
-    if state in LIVE and not _answers_since(row, world):
+    if state in LIVE and not _answers_since(row, snapshot):
         state = values["state"] = "stopped" if row.ran else ""
     change.why = f"lease {row.lease} is over: {why or 'as asked'}"
     if row.gone:
@@ -146,10 +148,10 @@ def _ended(change: Change, row: Compute, why: str, world: World) -> None:
         values["reason"] = ""
 
 
-def _link(link: Interface | Attachment, row: Compute, world: World) -> Change:
-    """Whether the machine has it, and what the guest sees of it."""
+def _link(link: Interface | Attachment, row: Compute, snapshot: Snapshot) -> Change:
+    """Whether the VM has it, and what the guest sees of it."""
     change = Change(link)
-    found = world.sighting(row)
+    found = snapshot.report_of(row)
     if found is None or found[0].at <= max(link.acted, row.acted):
         return change
     machine = found[1]
@@ -166,9 +168,9 @@ def _link(link: Interface | Attachment, row: Compute, world: World) -> Change:
     return change
 
 
-def _saved(row: Saved, world: World) -> Change:
+def _saved(row: Saved, snapshot: Snapshot) -> Change:
     change = Change(row)
-    seen = world.saved_seen.get(row.node)
+    seen = snapshot.saved_seen.get(row.node)
     if row.state != "wanted" or seen is None or row.tag in seen.busy:
         return change
     failed = (seen.failed or {}).get(row.tag)

@@ -17,7 +17,7 @@ def order(
     volumes: Sequence[Attachment],
     node: str,
 ) -> Order:
-    """The order for a machine under the lease, and in the job, that its row has.
+    """The order for a VM under the lease, and in the job, that its row has.
 
     `nets` are all networks by name; links that their owner has deleted are left out, and so are
     those to a network that the site no longer has. Raises pydantic.ValidationError where the row

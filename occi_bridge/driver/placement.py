@@ -1,13 +1,13 @@
-"""Where a machine's next lease has to be, and what it still has to wait for. Pure.
+"""Where a VM's next lease has to be, and what it still has to wait for. Pure.
 
-A machine goes to the node that has its disk. Machines that share a user's own network meet on one
+A VM goes to the node that has its disk. VMs that share a user's own network meet on one
 node: the first of them that gets a lease decides for the others.
 """
 
 from dataclasses import dataclass
 
-from occi_bridge.driver.reports import Sight, Sights
-from occi_bridge.driver.snapshot import World
+from occi_bridge.driver.reports import Report, Reports
+from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.networks import KINDS, of_user
 from occi_bridge.store.rows import Attachment, Compute
 
@@ -21,33 +21,33 @@ class Site:
 
 
 class Sites:
-    """The answers for one plan, in which a machine that may go keeps others of its network back."""
+    """The answers for one plan, in which a VM that may go keeps others of its network back."""
 
-    def __init__(self, world: World) -> None:
-        """Look at the world once for all machines."""
-        self._world = world
-        self._made = {row.uid for row in world.storages if row.made}
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Look at the snapshot once for all VMs."""
+        self._snapshot = snapshot
+        self._made = {row.uid for row in snapshot.storages if row.made}
         self._one_node = {
-            net.uid: net.name for net in world.networks if KINDS[of_user(net).kind].one_node
+            net.uid: net.name for net in snapshot.networks if KINDS[of_user(net).kind].one_node
         }
         self._on: dict[str, list[Compute]] = {}
-        machines = {row.uid: row for row in world.computes}
-        for card in world.interfaces:
+        machines = {row.uid: row for row in snapshot.computes}
+        for card in snapshot.interfaces:
             if card.owned in self._one_node and not card.gone:
                 self._on.setdefault(card.owned, []).append(machines[card.compute])
-        self._going: set[str] = set()  # networks whose node a machine of this plan decides
+        self._going: set[str] = set()  # networks whose node a VM of this plan decides
 
     def of(self, row: Compute) -> Site:
-        """Where this machine's lease has to be."""
-        for volume in self._world.volumes.get(row.uid, []):
+        """Where this VM's lease has to be."""
+        for volume in self._snapshot.volumes.get(row.uid, []):
             if not volume.gone and not (
-                volume.storage in self._made and attachable(volume, self._world)
+                volume.storage in self._made and attachable(volume, self._snapshot)
             ):
                 return Site(wait="waiting for a volume")
         node = row.node if row.ran else ""
         shared = [
             card.owned
-            for card in self._world.cards.get(row.uid, [])
+            for card in self._snapshot.cards.get(row.uid, [])
             if card.owned in self._one_node and not card.gone
         ]
         for net in shared:
@@ -60,7 +60,7 @@ class Sites:
                 node = node or there
             # What is in hand may have got its lease since its row was read.
             going = any(
-                (other.lease or other.uid in self._world.in_hand) and not other.home
+                (other.lease or other.uid in self._snapshot.in_hand) and not other.home
                 for other in others
             )
             if not node and (going or net in self._going):
@@ -70,38 +70,38 @@ class Sites:
         return Site(node=node)
 
 
-def attachable(link: Attachment, world: World) -> bool:
-    """Whether no other machine has the volume any more."""
+def attachable(link: Attachment, snapshot: Snapshot) -> bool:
+    """Whether no other VM has the volume any more."""
     return not any(
-        other.storage == link.storage and other.uid != link.uid for other in world.attachments
+        other.storage == link.storage and other.uid != link.uid for other in snapshot.attachments
     )
 
 
-def any_bait(sights: Sights, first: str = "") -> str:
+def any_bait(reports: Reports, first: str = "") -> str:
     """The URL of a bait that answers, `first` if it does; "" if none does."""
-    if first in sights.baits:
+    if first in reports.baits:
         return first
-    return min(sights.baits, default="")
+    return min(reports.baits, default="")
 
 
-def submitter(row: Compute, sights: Sights) -> str:
-    """The URL of the bait to be asked for a machine's lease; "" if none can be now.
+def submitter(row: Compute, reports: Reports) -> str:
+    """The URL of the bait to be asked for a VM's lease; "" if none can be now.
 
     One that may have submitted it is asked again, and while it is silent nobody is: a second job
     could come of that. Otherwise it is one that gets answers from the batch system, if any does.
     """
-    if row.lease and row.via in sights.nodes.values():
-        return row.via if row.via in sights.baits else ""
-    able = [url for url in sights.baits if url not in sights.mute]
-    return min(able or sights.baits, default="")
+    if row.lease and row.via in reports.nodes.values():
+        return row.via if row.via in reports.baits else ""
+    able = [url for url in reports.baits if url not in reports.mute]
+    return min(able or reports.baits, default="")
 
 
-def witness(row: Compute, claim: Sight, sights: Sights) -> str:
-    """The URL of the bait to be asked whether the machine's lease job runs where `claim` says.
+def witness(row: Compute, claim: Report, reports: Reports) -> str:
+    """The URL of the bait to be asked whether the VM's lease job runs where `claim` says.
 
     It is the one that has submitted the job, else any other; never the claimant alone, unless it
     has submitted the job itself: then nobody knows better. "" if nobody can be asked now.
     """
-    if row.via in sights.baits:
+    if row.via in reports.baits:
         return row.via
-    return min((url for url in sights.baits if url != claim.url), default="")
+    return min((url for url in reports.baits if url != claim.url), default="")

@@ -1,100 +1,55 @@
-"""What to ask of the baits next: a pure function, from a world to actions, each with its reason.
+"""What to ask of the baits next: a pure function, from a snapshot to actions with their reasons.
 
-It is applied to rows that have learned what was seen (driver/observe.py). Every action can be
+The rows have what was seen written into them already (driver/observe.py). Every action can be
 asked twice: after a crash the same plan comes out again. Nothing follows from a bait that is
 silent.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
-from occi_bridge.driver import lease_end, placement
-from occi_bridge.driver.reports import Sight
-from occi_bridge.driver.snapshot import World
+from occi_bridge.driver import placement, plan_links, plan_vms
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved, Storage
 from occi_bridge.store.states import LIVE
 
 
-class Act(StrEnum):
-    """What to do. All but TELL and FORGET are requests to a bait."""
-
-    SUBMIT = "submit"  # an order, for a lease
-    ORDER = "order"  # a machine, of the node where its lease job waits for that
-    CANCEL = "cancel"  # a lease job
-    STOP = "stop"
-    RESTART = "restart"
-    SUSPEND = "suspend"
-    RESUME = "resume"
-    DESTROY = "destroy"  # a machine, with its disk
-    SAVE = "save"  # an image of a machine
-    UNSAVE = "unsave"  # remove it
-    PLUG = "plug"  # a network card into a running machine
-    UNPLUG = "unplug"
-    ATTACH = "attach"  # a volume to a running machine
-    DETACH = "detach"
-    MAKE = "make"  # a volume
-    DELETE = "delete"  # a volume
-    TELL = "tell"  # the user why nothing happens
-    FORGET = "forget"  # the row: nothing is left of it anywhere
-
-
-@dataclass(frozen=True)
-class Action:
-    """One line of the plan. `bait` is the URL of the one that is to be asked, `detail` how.
-
-    For an order `detail` is the node, and `witness` who knows whether the lease job runs there.
-    """
-
-    act: Act
-    uid: str  # of the row that it is for; the tag for SAVE and UNSAVE
-    why: str
-    bait: str = ""
-    detail: str = ""
-    witness: str = ""
-
-    @property
-    def asked(self) -> str:
-        """What goes into Driven.act: equal for the same request."""
-        return f"{self.act} {self.detail}".rstrip()
-
-
-def plan(world: World) -> list[Action]:
+def plan(snapshot: Snapshot) -> list[Action]:
     """The actions that are due, those for older rows first."""
     actions: list[Action] = []
-    sites = placement.Sites(world)
-    for row in world.computes:
-        actions += _due(row, world, _compute(row, world, sites))
-    machines = {row.uid: row for row in world.computes}
-    for card in world.interfaces:
-        actions += _due(card, world, _card(card, machines[card.compute], world))
-    for volume in world.attachments:
-        actions += _due(volume, world, _volume(volume, machines[volume.compute], world))
-    for storage in world.storages:
-        actions += _due(storage, world, _storage(storage, world))
-    used = {card.owned for card in world.interfaces}
+    sites = placement.Sites(snapshot)
+    for row in snapshot.computes:
+        actions += _due(row, snapshot, plan_vms.actions(row, snapshot, sites))
+    vms = {row.uid: row for row in snapshot.computes}
+    for card in snapshot.interfaces:
+        actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))
+    for volume in snapshot.attachments:
+        actions += _due(volume, snapshot, plan_links.volume(volume, vms[volume.compute], snapshot))
+    for storage in snapshot.storages:
+        actions += _due(storage, snapshot, _storage(storage, snapshot))
+    used = {card.owned for card in snapshot.interfaces}
     actions += [
         Action(Act.FORGET, net.uid, "its owner deleted it and no machine is on it")
-        for net in world.networks
+        for net in snapshot.networks
         if net.gone and net.uid not in used
     ]
-    for image in world.saved:
-        actions += _due(image, world, _image(image, world))
+    for image in snapshot.saved:
+        actions += _due(image, snapshot, _image(image, snapshot))
     return actions
 
 
-def unsettled(world: World) -> bool:
+def unsettled(snapshot: Snapshot) -> bool:
     """Whether something is under way, so that baits are worth asking often."""
-    machines = {row.uid: row for row in world.computes}
+    vms = {row.uid: row for row in snapshot.computes}
     return (
-        any(row.gone or row.restart or not _settled(row) for row in world.computes)
+        any(row.gone or row.restart or not _settled(row) for row in snapshot.computes)
         or any(
-            link.gone or (not link.attached and machines[link.compute].state == "running")
-            for links in (world.interfaces, world.attachments)
+            link.gone or (not link.attached and vms[link.compute].state == "running")
+            for links in (snapshot.interfaces, snapshot.attachments)
             for link in links
         )
-        or any(row.gone or not row.made for row in world.storages)
-        or bool(world.saved)
+        or any(row.gone or not row.made for row in snapshot.storages)
+        or bool(snapshot.saved)
     )
 
 
@@ -108,180 +63,36 @@ def _settled(row: Compute) -> bool:
 
 def _due(
     row: Compute | Interface | Attachment | Storage | Saved,
-    world: World,
+    snapshot: Snapshot,
     wanted: Iterable[Action],
 ) -> Iterator[Action]:
     """Those actions that nobody is carrying out, and that were not asked a moment ago."""
-    if (row.tag if isinstance(row, Saved) else row.uid) in world.in_hand:
+    if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.in_hand:
         return
     for action in wanted:
         ours = action.act in (Act.TELL, Act.FORGET)
-        if ours or row.act != action.asked or world.now >= row.again:
+        if ours or row.act != action.asked or snapshot.now >= row.again:
             yield action
 
 
-def _compute(row: Compute, world: World, sites: placement.Sites) -> Iterator[Action]:
-    if row.gone:
-        return _deleted(row, world)
-    extra = _double(row, world)
-    if extra:
-        return iter([extra])
-    if row.desired == "active":
-        return _active(row, world, sites)
-    if row.desired == "suspended":
-        return _suspended(row, world)
-    return _inactive(row, world)
-
-
-def _deleted(row: Compute, world: World) -> Iterator[Action]:
-    seen = [sight for sight, _ in world.seen.get(row.uid, [])]
-    for sight in seen:
-        yield Action(Act.DESTROY, row.uid, "its owner deleted it", sight.url, sight.node)
-    if any(sight.node == row.node or not row.node for sight in seen):
-        return
-    if row.lease:
-        yield from _cancelled(row, world, "its owner deleted the machine")
-        return
-    where = world.sights.of_node(row.node)
-    sure = where is not None and where.at > row.acted if row.node else world.sights.all_answer
-    if sure or not row.lease_at or (row.node and row.node not in world.sights.nodes):
-        yield Action(Act.FORGET, row.uid, "deleted, and nothing is left of it")
-
-
-def _cancelled(row: Compute, world: World, why: str) -> Iterator[Action]:
-    bait = placement.any_bait(world.sights, row.via)
-    if bait and row.job:
-        yield Action(Act.CANCEL, row.uid, why, bait, row.job)
-
-
-def _double(row: Compute, world: World) -> Action | None:
-    """A second job for the same lease: two baits were asked, and the first was only slow."""
-    seen = lease_end.listing(row, world)
-    jobs = seen.leases.get(row.lease, ()) if seen else ()
-    bait = placement.any_bait(world.sights, row.via)
-    for job in jobs:
-        if row.lease and row.job and job.job != row.job and job.state != "ended" and bait:
-            return Action(Act.CANCEL, row.uid, "this lease has another job", bait, job.job)
-    return None
-
-
-def _active(row: Compute, world: World, sites: placement.Sites) -> Iterator[Action]:
-    if not row.lease or not row.job:
-        if row.lease or row.state not in LIVE:
-            yield from _submitted(row, world, sites)
-        return
-    sight = _of_its_lease(row, world)
-    if sight is None:
-        yield from _ordered(row, world)
-        return
-    if row.state == "suspended":
-        yield Action(Act.RESUME, row.uid, "its user started it", sight.url)
-    elif row.state == "running" and row.restart:
-        yield Action(Act.RESTART, row.uid, "its user restarted it", sight.url, row.restart)
-
-
-def _submitted(row: Compute, world: World, sites: placement.Sites) -> Iterator[Action]:
-    site = sites.of(row)
-    bait = placement.submitter(row, world.sights)
-    if site.wait or not bait:
-        asked = "the bait that was asked for its lease does not answer"
-        text = site.wait or (asked if row.lease else "no bait answers")
-        if row.reason != text:
-            yield Action(Act.TELL, row.uid, text)
-        return
-    why = "the order was not confirmed" if row.lease else "its user wants it to run"
-    yield Action(Act.SUBMIT, row.uid, why, bait, site.node)
-
-
-def _ordered(row: Compute, world: World) -> Iterator[Action]:
-    """Give the order to whoever says that the lease job waits there, if a witness says so too."""
-    for sight in world.sights.baits.values():
-        waits = row.job in sight.waiting.get(row.lease, ()) and sight.at > row.acted
-        witness = placement.witness(row, sight, world.sights)
-        if waits and witness and (sight.node == row.node or not row.ran):
-            why = "its lease job waits there"
-            yield Action(Act.ORDER, row.uid, why, sight.url, sight.node, witness)
-
-
-def _inactive(row: Compute, world: World) -> Iterator[Action]:
-    if not row.lease:
-        return
-    sight = _of_its_lease(row, world)
-    if sight is None:
-        there = world.sights.of_node(row.node)
-        absent = not row.node or (there is not None and there.at > row.acted)
-        if absent or row.lease_state == "pending":
-            yield from _cancelled(row, world, "its user stopped it before it ran")
-        return
-    making = row.state in ("requested", "building")  # there is no guest to be asked
-    method = "poweroff" if making else row.method
-    pressed = row.act.partition(" ")[0] == Act.STOP and method != "poweroff"
-    if row.state != "stopping" or not pressed:
-        yield Action(Act.STOP, row.uid, "its user stopped it", sight.url, method)
-
-
-def _suspended(row: Compute, world: World) -> Iterator[Action]:
-    sight = _of_its_lease(row, world)
-    if sight and row.state == "running":
-        yield Action(Act.SUSPEND, row.uid, "its user suspended it", sight.url, row.method)
-
-
-def _of_its_lease(row: Compute, world: World) -> Sight | None:
-    """The sight in which the machine lives under its lease, if its row has learned from that."""
-    found = world.sighting(row)
-    if not found or not row.lease or found[1].lease != row.lease or found[0].at <= row.acted:
-        return None
-    return found[0]
-
-
-def _card(card: Interface, row: Compute, world: World) -> Iterator[Action]:
-    return _linked(card, row, world, Act.PLUG, Act.UNPLUG)
-
-
-def _volume(link: Attachment, row: Compute, world: World) -> Iterator[Action]:
-    if not link.gone and not placement.attachable(link, world):
-        return iter(())
-    return _linked(link, row, world, Act.ATTACH, Act.DETACH)
-
-
-def _linked(
-    link: Interface | Attachment, row: Compute, world: World, join: Act, part: Act
-) -> Iterator[Action]:
-    """A running machine is changed at once, one at rest only forgets what it had; it gets its
-    links with the next order, which is on its way while it has a lease and does not run."""
-    if row.gone:
-        return  # its links go with it
-    sight = _of_its_lease(row, world)
-    at_rest = world.sights.of_node(row.node) if row.state and not row.lease else None
-    if link.gone and at_rest:
-        yield Action(part, link.uid, "its owner deleted it", at_rest.url)
-    elif link.gone and not row.lease and not row.state:
-        yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the machine")
-    elif sight and row.state == "running":
-        if link.gone:
-            yield Action(part, link.uid, "its owner deleted it", sight.url)
-        elif not link.attached and sight.at > max(link.acted, row.acted):
-            yield Action(join, link.uid, "the machine runs without it", sight.url)
-
-
-def _storage(row: Storage, world: World) -> Iterator[Action]:
-    bait = placement.any_bait(world.sights)
+def _storage(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
+    bait = placement.any_bait(snapshot.reports)
     if row.gone and not row.act:
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.gone and bait and all(link.storage != row.uid for link in world.attachments):
+    elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
     elif not row.gone and not row.made and bait:
         yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
 
 
-def _image(image: Saved, world: World) -> Iterator[Action]:
+def _image(image: Saved, snapshot: Snapshot) -> Iterator[Action]:
     if image.state == "gone":
-        if bait := placement.any_bait(world.sights):
+        if bait := placement.any_bait(snapshot.reports):
             yield Action(Act.UNSAVE, image.tag, "its owner deleted it", bait)
         return
-    seen = world.saved_seen.get(image.node)
+    seen = snapshot.saved_seen.get(image.node)
     if image.state != "wanted" or (seen and image.tag in (*seen.busy, *seen.tags)):
         return
-    sight = world.sights.of_node(image.node)
-    if sight:
-        yield Action(Act.SAVE, image.tag, "its user wants it", sight.url, image.machine)
+    report = snapshot.reports.of_node(image.node)
+    if report:
+        yield Action(Act.SAVE, image.tag, "its user wants it", report.url, image.machine)

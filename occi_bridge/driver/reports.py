@@ -1,4 +1,4 @@
-"""What baits tell: their machines, how leases ended, and the leases in the LRMS. As values.
+"""What baits tell: their VMs, how leases ended, and the leases in the LRMS. As values.
 
 The replies are those of the bait's HTTPS API; times are seconds since the epoch. A node may be in
 other hands than its site's: what is none of these words is no answer, and texts for people have
@@ -46,7 +46,7 @@ MachineState = Literal[
 
 @dataclass(frozen=True)
 class SeenNic:
-    """A network card, as its machine has it."""
+    """A network card, as its VM has it."""
 
     id: Id
     mac: Mac = ""
@@ -55,7 +55,7 @@ class SeenNic:
 
 @dataclass(frozen=True)
 class SeenVolume:
-    """A volume, and the device that its machine sees it as."""
+    """A volume, and the device that its VM sees it as."""
 
     id: Id
     device: DeviceName = ""
@@ -63,7 +63,7 @@ class SeenVolume:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine, as the bait of its node tells of it."""
+    """A VM, as the bait of its node tells of it."""
 
     id: Id
     state: MachineState
@@ -102,7 +102,7 @@ class Machines:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Report:
     """What one bait said at a time; `at` is when it was asked."""
 
     url: str
@@ -134,7 +134,7 @@ class LeasesSeen:
 
 
 @dataclass(frozen=True)
-class Sights:
+class Reports:
     """All that is known of the nodes now.
 
     `baits` has those that answered lately, by URL. `nodes` is where each node's bait is, as far as
@@ -143,14 +143,14 @@ class Sights:
     system says that there is no such one, and for how many seconds it has said nothing else.
     """
 
-    baits: Mapping[str, Sight] = field(default_factory=dict)
+    baits: Mapping[str, Report] = field(default_factory=dict)
     nodes: Mapping[str, str] = field(default_factory=dict)
     leases: Mapping[str, LeasesSeen] = field(default_factory=dict)
     mute: frozenset[str] = frozenset()
     gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
 
-    def of_node(self, node: str) -> Sight | None:
+    def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""
-        sight = self.baits.get(self.nodes.get(node, ""))
-        return sight if sight and sight.node == node else None
+        report = self.baits.get(self.nodes.get(node, ""))
+        return report if report and report.node == node else None

@@ -1,18 +1,18 @@
-"""All that the driver looks at to decide: wishes, what was seen, and what is being done. Values."""
+"""All that the driver decides from: what users want, what was seen, what is being done. Values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Machine, Sight, Sights
+from occi_bridge.driver.reports import Machine, Report, Reports
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 
 Target = Compute | Interface | Attachment | Storage | Network | Saved
 
 
 @dataclass(frozen=True)
-class World:
+class Snapshot:
     """The rows of the database, and what the baits said. `now` is in seconds since the epoch."""
 
     now: float
@@ -22,17 +22,17 @@ class World:
     storages: tuple[Storage, ...] = ()
     networks: tuple[Network, ...] = ()
     saved: tuple[Saved, ...] = ()
-    sights: Sights = field(default_factory=Sights)
+    reports: Reports = field(default_factory=Reports)
     saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
     in_hand: frozenset[str] = frozenset()  # uids (tags) that something is being done for
 
     @cached_property
-    def seen(self) -> dict[str, list[tuple[Sight, Machine]]]:
-        """Who said what of each machine, by its uid."""
-        found: dict[str, list[tuple[Sight, Machine]]] = {}
-        for sight in self.sights.baits.values():
-            for machine in sight.machines.values():
-                found.setdefault(machine.id, []).append((sight, machine))
+    def seen(self) -> dict[str, list[tuple[Report, Machine]]]:
+        """Who said what of each VM, by its uid."""
+        found: dict[str, list[tuple[Report, Machine]]] = {}
+        for report in self.reports.baits.values():
+            for machine in report.machines.values():
+                found.setdefault(machine.id, []).append((report, machine))
         return found
 
     @cached_property
@@ -50,18 +50,18 @@ class World:
         return found
 
     def outcomes(self, row: Compute) -> Mapping[str, str]:
-        """Why leases ended, as the bait of a machine's own node tells, and nobody else's."""
-        sight = self.sights.of_node(row.home)
-        return sight.outcomes if sight else {}
+        """Why leases ended, as the bait of a VM's own node tells, and nobody else's."""
+        report = self.reports.of_node(row.home)
+        return report.outcomes if report else {}
 
     @cached_property
     def leases(self) -> frozenset[str]:
-        """The leases that machines have, by their rows."""
+        """The leases that VMs have, by their rows."""
         return frozenset(row.lease for row in self.computes if row.lease)
 
     @cached_property
     def cards(self) -> dict[str, list[Interface]]:
-        """The network cards of each machine."""
+        """The network cards of each VM."""
         found: dict[str, list[Interface]] = {}
         for card in self.interfaces:
             found.setdefault(card.compute, []).append(card)
@@ -69,21 +69,28 @@ class World:
 
     @cached_property
     def volumes(self) -> dict[str, list[Attachment]]:
-        """The linked volumes of each machine."""
+        """The linked volumes of each VM."""
         found: dict[str, list[Attachment]] = {}
         for attachment in self.attachments:
             found.setdefault(attachment.compute, []).append(attachment)
         return found
 
-    def sighting(self, row: Compute) -> tuple[Sight, Machine] | None:
-        """What is to be believed of a machine: the word of its own node. None where there is none.
+    def report_of(self, row: Compute) -> tuple[Report, Machine] | None:
+        """What is to be believed of a VM: the word of its own node. None where there is none.
 
         One that no node has yet can't live under its lease, for no order was given; under another
         it may be found after the database was put back from a backup.
         """
         found = [
-            (sight, machine)
-            for sight, machine in self.seen.get(row.uid, [])
-            if (sight.node == row.home if row.home else machine.lease not in self.leases)
+            (report, machine)
+            for report, machine in self.seen.get(row.uid, [])
+            if (report.node == row.home if row.home else machine.lease not in self.leases)
         ]
         return max(found, key=lambda pair: pair[1].since, default=None)
+
+    def of_its_lease(self, row: Compute) -> Report | None:
+        """The report in which the VM lives under its lease, if its row was written after that."""
+        found = self.report_of(row)
+        if not found or not row.lease or found[1].lease != row.lease or found[0].at <= row.acted:
+            return None
+        return found[0]

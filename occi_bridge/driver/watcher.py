@@ -1,7 +1,7 @@
 """Look at one bait again and again; a hung one delays nobody but itself.
 
-Its machines and the leases that it lists are asked for apart: behind the second is the batch
-system, or its library, which may hang while the bait has all to tell of its machines.
+Its VMs and the leases that it lists are asked for apart: behind the second is the batch
+system, or its library, which may hang while the bait has all to tell of its VMs.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import LeasesSeen, Sight
+from occi_bridge.driver.reports import LeasesSeen, Report
 from occi_bridge.store import heard
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import UnknownError, WnodesError
@@ -45,7 +45,7 @@ class Watcher:
         self._poked = (asyncio.Event(), asyncio.Event())  # of the two kinds of looks
         self._noted: tuple[bool, float] | None = None  # silent, when it was written down
         self._begun = time.time()
-        self.sight: Sight | None = None
+        self.report: Report | None = None
         self.leases: LeasesSeen | None = None
         self.saved: SavedImages | None = None
         self.busy = False  # look often
@@ -62,7 +62,7 @@ class Watcher:
     @property
     def silent(self) -> bool:
         """Whether it has not answered for long."""
-        last = self.sight.at if self.sight else self._begun
+        last = self.report.at if self.report else self._begun
         return time.time() - last > SILENT
 
     async def run(self) -> None:
@@ -104,11 +104,11 @@ class Watcher:
 
     async def _machines(self) -> None:
         try:
-            sight = await self.bait.look()
-            whose = self._belongs(sight.node, self.bait.url)
+            report = await self.bait.look()
+            whose = self._belongs(report.node, self.bait.url)
             if whose != self.bait.url:
-                raise UnknownError(f"it says that it is node {sight.node}, which is {whose}")
-            self.sight = sight
+                raise UnknownError(f"it says that it is node {report.node}, which is {whose}")
+            self.report = report
         except WnodesError as error:
             self._error = str(error)
 
@@ -133,7 +133,7 @@ class Watcher:
 
     async def _note(self) -> None:
         silent = self.silent
-        if self.sight is None and not silent:
+        if self.report is None and not silent:
             return
         now = time.time()
         before, when = self._noted or (None, 0.0)
@@ -145,7 +145,7 @@ class Watcher:
             elif before is not None:
                 log.info("bait %s answers again", self.bait.url)
         try:
-            by = (self.sight.node, self.sight.at) if self.sight else None
+            by = (self.report.node, self.report.at) if self.report else None
             await asyncio.to_thread(heard.told, self._db, self.bait.url, by, silent=silent)
             self._noted = (silent, now)
         except UnknownError as error:

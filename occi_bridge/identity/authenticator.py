@@ -1,4 +1,4 @@
-"""Who a client is, and what he may: from the chain of his certificates to a user with a grant."""
+"""Who a client is and may do: from their chain of certificates to a user with a grant."""
 
 import asyncio
 import hashlib
@@ -29,27 +29,27 @@ log = logging.getLogger(__name__)
 class User:
     """A user of the service, known and granted something."""
 
-    dn: str  # of his own certificate, in one line, never a proxy's
+    dn: str  # of their own certificate, in one line, never a proxy's
     fqans: tuple[str, ...]  # verified, the primary one first
-    account: str  # the local user that his leases run as
+    account: str  # the local user that their leases run as
     grant: Grant
 
     @property
     def key(self) -> str:
-        """Whose is what he makes."""
+        """The owner of what the user makes."""
         return self.dn
 
     @property
     def group(self) -> str:
-        """His group: the primary FQAN; empty without VOMS."""
+        """Their group: the primary FQAN; empty without VOMS."""
         return self.fqans[0] if self.fqans else ""
 
 
 class DeniedError(Exception):
-    """He may not use the service, with the HTTP status and the reason in a sentence.
+    """The client may not use the service, with the HTTP status and the reason in a sentence.
 
-    401: he can't be known; 403: he is known, and has no right; 503: it can't be told now. `dn` and
-    `fqans` are what is known of him.
+    401: nobody can tell who it is; 403: it is known, and has no right; 503: it can't be told now.
+    `dn` and `fqans` are what is known of them.
     """
 
     def __init__(self, status: int, reason: str, dn: str = "", fqans: tuple[str, ...] = ()) -> None:

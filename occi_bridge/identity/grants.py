@@ -44,7 +44,7 @@ def fits(pattern: str, dn: str, fqans: Sequence[str]) -> bool:
 
 
 def granted(grants: Iterable[Grant], dn: str, fqans: Sequence[str]) -> Grant | None:
-    """The first grant that fits the user; None: he has none.
+    """The first grant that fits the user; None: they have none.
 
     Raises ValueError for a grant whose `match` is malformed.
     """

@@ -65,7 +65,7 @@ class Bans(_File):
         self._globs: list[re.Pattern[str]] = []
 
     def refusal(self, dn: str, fqans: Sequence[str]) -> str | None:
-        """Why this user may not enter; None if he may."""
+        """Why this user may not enter; None if they may."""
         self.look()
         if self._patterns is None:
             return f"nobody may enter: {self.path} is broken"

@@ -2,7 +2,7 @@
 
 The folder has an empty file for each account, `atlas001`. An account is given to a user by a hard
 link to its file whose name is the user's DN, in lower case, every other character as %xx; where
-the VO's attributes gave the pool, `:pool` follows. It is his until an administrator removes the
+the VO's attributes gave the pool, `:pool` follows. It is theirs until an administrator removes the
 link, of whose last use the file's time tells.
 """
 
@@ -27,7 +27,7 @@ def link_name(dn: str, suffix: str = "") -> str:
 
 
 def account(folder: str, pool: str, dn: str, *, by_vo: bool) -> str:
-    """The user's account of a pool, such as atlas007 of «atlas»: the one he has, or a free one.
+    """The user's account of a pool, such as atlas007 of «atlas»: the one they have, or a free one.
 
     Raises RejectedError where none is free, UnknownError where the folder can't be used. Other
     programs may give accounts out at the same time.

@@ -1,7 +1,7 @@
 """What OCCI messages say, whatever their media type: the values between parser, service, renderer.
 
 The parsers make a Body of a request, the renderers make a response of Entities. Nothing here knows
-HTTP, and nothing is checked against the model yet (that is occi/validate.py's).
+HTTP, and nothing is checked against the model yet (validate_new, validate_changes do).
 """
 
 from collections.abc import Iterator, Mapping

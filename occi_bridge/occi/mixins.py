@@ -139,7 +139,7 @@ def site_model(
 ) -> Model:
     """The model of a site: an os_tpl for each image, a resource_tpl for each size.
 
-    `images` and `saved` (by the user himself) are tags with their titles; an empty title is the
+    `images` and `saved` (by the user) are tags with their titles; an empty title is the
     tag. The tag or the template's name is the mixin's `value`.
     """
     terms: set[str] = set()

@@ -23,7 +23,7 @@ _QUALITY = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 def accepted(header: str | None, offers: Sequence[str]) -> str:
     """The offer that fits an Accept header best; without one, or with any equal, the first.
 
-    Of two that the client likes equally well, it is the one he named first. Raises OcciError 406.
+    Of two that the client likes equally well, it is the one named first. Raises OcciError 406.
     """
     ranges = _ranges(header or "")
     if not ranges:

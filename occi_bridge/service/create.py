@@ -7,71 +7,71 @@ import re
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import entities
 from occi_bridge.service.links import columns, interface, ip_of, make_link
 from occi_bridge.service.quota import Amount, excess, full
-from occi_bridge.service.transaction import Desk
+from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.rows import Compute, Network, Row, Storage
 
 
-def make(desk: Desk, model: Model, new: New) -> Row:
+def make(tx: Transaction, model: Model, new: New) -> Row:
     """Make an entity, with its inline links. Raises OcciError 400, 403, 404, 409."""
     if new.kind == schema.COMPUTE:
-        return _compute(desk, model, new)
+        return _compute(tx, model, new)
     if new.kind == schema.NETWORK:
-        return _network(desk, new)
+        return _network(tx, new)
     if new.kind == schema.STORAGE:
-        return _storage(desk, new)
+        return _storage(tx, new)
     with named_in(schema.SOURCE):
-        source = desk.find(str(new.attributes[schema.SOURCE]))
+        source = tx.find(str(new.attributes[schema.SOURCE]))
     if not isinstance(source, Compute):
         raise OcciError(400, f"{schema.SOURCE}: a machine is needed")
-    return make_link(desk, source, new)
+    return make_link(tx, source, new)
 
 
-def check_quota(desk: Desk, owner: str, asked: Amount) -> None:
+def check_quota(tx: Transaction, owner: str, asked: Amount) -> None:
     """Raises OcciError 403 where this is more than the owner may have.
 
-    Whoever counts before he makes something is the only one to do so for this owner.
+    It is counted and made under a lock: nobody else does so for this owner meanwhile.
     """
-    desk.db.lock(desk.link, f"owner {owner}")
-    fault = excess(desk.user.grant, desk.used(owner), asked)
+    tx.db.lock(tx.link, f"owner {owner}")
+    fault = excess(tx.user.grant, tx.used(owner), asked)
     if fault:
         raise OcciError(403, fault)
 
 
-def check_image(desk: Desk, tag: str, memory: int) -> None:
+def check_image(tx: Transaction, tag: str, memory: int) -> None:
     """Raises OcciError 400 where an image needs more memory (MiB) than that."""
-    image = desk.site.image(tag)
+    image = tx.site.image(tag)
     if image and memory < image.min_memory:
         raise OcciError(
             400, f"{schema.MEMORY}: image {tag} needs {image.min_memory / 1024:g} GiB at least"
         )
 
 
-def hostname(wish: Value | None, uid: str) -> str:
-    """A host name near to what the user called the machine (RFC 1123, one label)."""
-    text = re.sub(r"[^a-z0-9]+", "-", str(wish or "").partition(".")[0].lower()).strip("-")
+def hostname(asked: Value | None, uid: str) -> str:
+    """A host name near to what the user called the VM (RFC 1123, one label)."""
+    text = re.sub(r"[^a-z0-9]+", "-", str(asked or "").partition(".")[0].lower()).strip("-")
     return text[:63].strip("-") or f"vm-{uid[:8]}"
 
 
-def _compute(desk: Desk, model: Model, new: New) -> Compute:
-    cores = int(new.attributes.get(schema.CORES) or desk.site.size.cores)
-    gib = float(new.attributes.get(schema.MEMORY) or desk.site.size.memory / 1024)
+def _compute(tx: Transaction, model: Model, new: New) -> Compute:
+    cores = int(new.attributes.get(schema.CORES) or tx.site.size.cores)
+    gib = float(new.attributes.get(schema.MEMORY) or tx.site.size.memory / 1024)
     memory = round(gib * 1024)
-    image = _image(desk, model, new, memory)
+    image = _image(tx, model, new, memory)
     if not image.saved:
-        check_image(desk, image.value, memory)
-    check_quota(desk, desk.user.key, Amount(machines=1, cores=cores, memory=memory))
-    own = columns(desk, new)
+        check_image(tx, image.value, memory)
+    check_quota(tx, tx.user.key, Amount(machines=1, cores=cores, memory=memory))
+    own = columns(tx, new)
     uid = str(own["uid"])
-    grant = desk.user.grant
+    grant = tx.user.grant
     row = Compute(
         **own,  # type: ignore[arg-type]
-        fqan=desk.user.group,
-        account=desk.user.account,
+        fqan=tx.user.group,
+        account=tx.user.account,
         lrms_account=grant.lrms_account,
         partition=grant.partition,
         walltime=grant.walltime,
@@ -83,17 +83,17 @@ def _compute(desk: Desk, model: Model, new: New) -> Compute:
     )
     if image.id not in row.mixins:
         row.mixins.append(image.id)
-    queries.insert(desk.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
+    queries.insert(tx.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
     for link in new.links:
-        make_link(desk, row, link)
+        make_link(tx, row, link)
     if not any(link.kind == schema.NETWORKINTERFACE for link in new.links):
-        public = [net for net in desk.site.granted(desk.user.grant) if net.public]
+        public = [net for net in tx.site.granted(tx.user.grant) if net.public]
         for net in public[:1]:
-            interface(desk, row, net, New(schema.NETWORKINTERFACE))
+            interface(tx, row, net, New(schema.NETWORKINTERFACE))
     return row
 
 
-def _image(desk: Desk, model: Model, new: New, memory: int) -> Mixin:
+def _image(tx: Transaction, model: Model, new: New, memory: int) -> Mixin:
     """The os_tpl that is asked for, or the first that runs in this memory (MiB).
 
     Raises OcciError 400 for one of another architecture than asked for, 409 where there is none.
@@ -101,32 +101,32 @@ def _image(desk: Desk, model: Model, new: New, memory: int) -> Mixin:
     all_there = [
         mixin for mixin in model.mixins.values() if mixin.parent == schema.OS_TPL and not mixin.user
     ]
-    wish = new.attributes.get(schema.ARCHITECTURE)
+    asked = new.attributes.get(schema.ARCHITECTURE)
     for mixin in all_there:
         if mixin.id in new.mixins:
             own = entities.architecture(mixin.value)
-            if wish not in (None, own):
+            if asked not in (None, own):
                 said = f"the image {mixin.value} is {own or 'neither x86 nor x64'}; leave it out"
                 raise OcciError(400, f"{schema.ARCHITECTURE}: {said}")
             return mixin
     for mixin in all_there:
-        image = desk.site.image(mixin.value)
-        fits = wish in (None, entities.architecture(mixin.value))
+        image = tx.site.image(mixin.value)
+        fits = asked in (None, entities.architecture(mixin.value))
         if image and image.min_memory <= memory and fits:
             return mixin
     raise OcciError(409, "no image that you may use fits: choose an os_tpl")
 
 
-def _network(desk: Desk, new: New) -> Network:
-    if str(new.attributes.get(schema.ID, "")) in desk.site.nets:
+def _network(tx: Transaction, new: New) -> Network:
+    if str(new.attributes.get(schema.ID, "")) in tx.site.nets:
         raise OcciError(409, f"{schema.ID}: {new.attributes[schema.ID]} is taken")
-    desk.db.lock(desk.link, f"owner {desk.user.key}")
-    mine = (tables.entity.c.owner == desk.user.key, tables.entity.c.kind == tables.network.name)
-    used = desk.count(tables.entity, *mine, tables.entity.c.id.is_not(None))
-    fault = full("networks", used, desk.user.grant.machines)
+    tx.db.lock(tx.link, f"owner {tx.user.key}")
+    mine = (tables.entity.c.owner == tx.user.key, tables.entity.c.kind == tables.network.name)
+    used = tx.count(tables.entity, *mine, tables.entity.c.id.is_not(None))
+    fault = full("networks", used, tx.user.grant.machines)
     if fault:
         raise OcciError(403, fault)
-    own = columns(desk, new)
+    own = columns(tx, new)
     subnet = _subnet(new.attributes.get("occi.network.address"))
     gateway = str(new.attributes.get("occi.network.gateway", "")).partition("/")[0]
     if gateway:
@@ -143,15 +143,15 @@ def _network(desk: Desk, new: New) -> Network:
         subnet=str(subnet or ""),
         gateway=gateway,
     )
-    queries.insert(desk.link, row)
+    queries.insert(tx.link, row)
     return row
 
 
-def _subnet(wish: Value | None) -> ipaddress.IPv4Network | None:
-    if not wish:
+def _subnet(asked: Value | None) -> ipaddress.IPv4Network | None:
+    if not asked:
         return None
     try:
-        subnet = ipaddress.IPv4Network(str(wish), strict=False)
+        subnet = ipaddress.IPv4Network(str(asked), strict=False)
     except ValueError as error:
         raise OcciError(400, f"occi.network.address: {error}") from error
     if not 8 <= subnet.prefixlen <= 30:
@@ -164,9 +164,9 @@ def whole_gib(size: Value) -> int:
     return math.ceil(float(size))
 
 
-def _storage(desk: Desk, new: New) -> Storage:
+def _storage(tx: Transaction, new: New) -> Storage:
     size = whole_gib(new.attributes["occi.storage.size"])
-    check_quota(desk, desk.user.key, Amount(storage=size))
-    row = Storage(**columns(desk, new), size=size)  # type: ignore[arg-type]
-    queries.insert(desk.link, row)
+    check_quota(tx, tx.user.key, Amount(storage=size))
+    row = Storage(**columns(tx, new), size=size)  # type: ignore[arg-type]
+    queries.insert(tx.link, row)
     return row

@@ -49,7 +49,7 @@ class Around:
 
 
 def state(row: Compute) -> str:
-    """A machine's state in OCCI's words."""
+    """A VM's state in OCCI's words."""
     if row.fault:
         return "error"
     if row.state in ("running", "stopping"):
@@ -58,7 +58,7 @@ def state(row: Compute) -> str:
 
 
 def gib(row: Compute) -> Value:
-    """The memory as its user gave it, as long as it is that: a machine has whole MiB."""
+    """The memory as its user gave it, as long as it is that: a VM has whole MiB."""
     given = row.attributes.get(schema.MEMORY)
     same = isinstance(given, int | float) and round(given * 1024) == row.memory
     return given if given is not None and same else row.memory / 1024
@@ -78,7 +78,7 @@ def _architecture(row: Compute) -> dict[str, Value]:
 def compute(
     row: Compute, cards: Sequence[Interface], volumes: Sequence[Attachment], around: Around
 ) -> Entity:
-    """A machine with its links."""
+    """A VM with its links."""
     now = state(row)
     heard = around.nodes.get(row.node) if row.state else None
     attributes: dict[str, Value] = {
@@ -139,7 +139,7 @@ def _message(row: Compute, now: str) -> str:
 
 
 def interface(card: Interface, row: Compute, around: Around, number: int) -> Entity:
-    """A machine's link to a network; `number` counts its cards."""
+    """A VM's link to a network; `number` counts its cards."""
     on = f"/network/{around.ids.get(card.owned, card.owned) if card.owned else card.network}"
     address = card.assigned or card.address or ""  # a bait's word does not change what was given
     attributes: dict[str, Value] = {
@@ -160,7 +160,7 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
 
 
 def attachment(link: Attachment, row: Compute, around: Around) -> Entity:
-    """A machine's link to a volume."""
+    """A VM's link to a volume."""
     on = f"/storage/{around.ids.get(link.storage, link.storage)}"
     attributes: dict[str, Value] = {
         **_link(link, row, on),

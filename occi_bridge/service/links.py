@@ -1,4 +1,4 @@
-"""Link machines to networks and volumes, in one transaction; and what every new row has."""
+"""Link VMs to networks and volumes, in one transaction; and what every new row has."""
 
 import ipaddress
 import secrets
@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota
-from occi_bridge.service.transaction import Desk
+from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -38,7 +38,7 @@ _APART = {  # attributes that have a column, or that only the baits can know
 }
 
 
-def columns(desk: Desk, new: New, owner: str = "") -> dict[str, object]:
+def columns(tx: Transaction, new: New, owner: str = "") -> dict[str, object]:
     """What every new row has. `owner` is whose it is, if not this user's.
 
     An id is its owner's: what others have called so, who are not seen, is nobody's business.
@@ -48,20 +48,20 @@ def columns(desk: Desk, new: New, owner: str = "") -> dict[str, object]:
     """
     uid = str(uuid.uuid4())
     check_tags(new.mixins)
-    deleted = (tables.entity.c.owner == desk.user.key, tables.entity.c.id.is_(None))
-    if desk.count(tables.entity, *deleted) >= quota.GOING:
+    deleted = (tables.entity.c.owner == tx.user.key, tables.entity.c.id.is_(None))
+    if tx.count(tables.entity, *deleted) >= quota.GOING:
         said = f"{quota.GOING} things that you have deleted are still being taken away; try again"
         raise OcciError(503, said, _RETRY)
     name = str(new.attributes.get(schema.ID) or uid)
     of = tables.entity.c
-    near = sa.or_(of.owner == (owner or desk.user.key), desk.visible())
-    if name != uid and desk.link.execute(sa.select(of.uid).where(of.id == name, near)).first():
+    near = sa.or_(of.owner == (owner or tx.user.key), tx.visible())
+    if name != uid and tx.link.execute(sa.select(of.uid).where(of.id == name, near)).first():
         raise OcciError(409, f"{schema.ID}: {name} is taken")
     return {
         "uid": uid,
         "id": name,
-        "owner": owner or desk.user.key,
-        "shared": desk.shared,
+        "owner": owner or tx.user.key,
+        "shared": tx.shared,
         "created": time.time(),
         "mixins": list(new.mixins),
         "attributes": stored(new.attributes),
@@ -80,80 +80,80 @@ def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in attributes.items() if name not in _APART}
 
 
-def make_link(desk: Desk, machine: Compute, new: New) -> Row:
-    """Link a machine to a network or a volume. Raises OcciError."""
+def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
+    """Link a VM to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
         raise OcciError(409, "the machine is hibernated: start it before its links are changed")
     with named_in(schema.TARGET):
-        target = desk.find(str(new.attributes[schema.TARGET]))
-    desk.db.lock(desk.link, f"machine {machine.uid}")
+        target = tx.find(str(new.attributes[schema.TARGET]))
+    tx.db.lock(tx.link, f"machine {machine.uid}")
     if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
-        return interface(desk, machine, target, new)
+        return interface(tx, machine, target, new)
     if new.kind == schema.STORAGELINK and isinstance(target, Storage):
-        return _attachment(desk, machine, target, new)
+        return _attachment(tx, machine, target, new)
     raise OcciError(400, f"{schema.TARGET}: this kind of link can't go there")
 
 
-def _check_room(desk: Desk, machine: Compute, table: sa.Table, what: str) -> None:
-    """Raises OcciError 403 where a machine has all the links of a kind that it may have.
+def _check_room(tx: Transaction, machine: Compute, table: sa.Table, what: str) -> None:
+    """Raises OcciError 403 where a VM has all the links of a kind that it may have.
 
-    Deleted ones count until they are gone from the machine.
+    Deleted ones count until they are gone from the VM.
     """
-    fault = quota.full(what, desk.count(table, table.c.compute == machine.uid), quota.LINKS)
+    fault = quota.full(what, tx.count(table, table.c.compute == machine.uid), quota.LINKS)
     if fault:
         raise OcciError(403, fault)
 
 
-def _attachment(desk: Desk, machine: Compute, volume: Storage, new: New) -> Attachment:
-    _check_room(desk, machine, tables.attachment, "volumes of a machine")
+def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
+    _check_room(tx, machine, tables.attachment, "volumes of a machine")
     if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
-    desk.db.lock(desk.link, f"volume {volume.uid}")
+    tx.db.lock(tx.link, f"volume {volume.uid}")
     column = tables.attachment.c.storage
     there = tables.entity.c.id.is_not(None)
-    if queries.read(desk.link, Attachment, there, column == volume.uid):
+    if queries.read(tx.link, Attachment, there, column == volume.uid):
         raise OcciError(409, f"/storage/{volume.id} is linked to a machine already")
     row = Attachment(
-        **_of_machine(desk, machine, new),  # type: ignore[arg-type]
+        **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
     )
-    queries.insert(desk.link, row)
+    queries.insert(tx.link, row)
     return row
 
 
-def interface(desk: Desk, machine: Compute, on: Net | Network, new: New) -> Interface:
-    _check_room(desk, machine, tables.interface, "networks of a machine")
+def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:
+    _check_room(tx, machine, tables.interface, "networks of a machine")
     net = networks.of_user(on) if isinstance(on, Network) else on
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")
-    desk.db.lock(desk.link, f"network {net.name}")
-    _check_name(desk, machine, new)
+    tx.db.lock(tx.link, f"network {net.name}")
+    _check_name(tx, machine, new)
     _check_given(net, new)
-    _check_once(desk, machine, net)
-    _check_node(desk, machine, net)
+    _check_once(tx, machine, net)
+    _check_node(tx, machine, net)
     row = Interface(
-        **_of_machine(desk, machine, new),  # type: ignore[arg-type]
+        **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(desk),
-        assigned=_address(desk, net, new),
+        mac=_mac(tx),
+        assigned=_address(tx, net, new),
         gateway=str(net.gateway or ""),
     )
-    queries.insert(desk.link, row)
+    queries.insert(tx.link, row)
     return row
 
 
-def _of_machine(desk: Desk, machine: Compute, new: New) -> dict[str, object]:
-    """The columns of a link: whoever makes it, it is its machine's."""
+def _of_machine(tx: Transaction, machine: Compute, new: New) -> dict[str, object]:
+    """The columns of a link: whoever makes it, it is its VM's."""
     of_machine = {"shared": machine.shared, "compute": machine.uid}
-    return columns(desk, new, machine.owner) | of_machine
+    return columns(tx, new, machine.owner) | of_machine
 
 
-def _check_name(desk: Desk, machine: Compute, new: New) -> None:
+def _check_name(tx: Transaction, machine: Compute, new: New) -> None:
     """Cards are counted, and that is how they are called."""
     name = "occi.networkinterface.interface"
     there, of = tables.entity.c.id.is_not(None), tables.interface.c.compute
-    own = f"eth{len(queries.read(desk.link, Interface, there, of == machine.uid))}"
+    own = f"eth{len(queries.read(tx.link, Interface, there, of == machine.uid))}"
     if new.attributes.get(name, own) != own:
         raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
@@ -166,63 +166,61 @@ def _check_given(net: Net, new: New) -> None:
         f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
     }
     for key, value in own.items():
-        wish = str(new.attributes.get(key, value)).partition("/")[0]
-        if wish != value:
+        asked = str(new.attributes.get(key, value)).partition("/")[0]
+        if asked != value:
             raise OcciError(400, f"{key}: {value or 'none'} in network {net.name}; leave it out")
 
 
-def _check_once(desk: Desk, machine: Compute, net: Net) -> None:
+def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
     if not KINDS[net.kind].once:
         return
     there = tables.entity.c.id.is_not(None)
-    for card in queries.read(
-        desk.link, Interface, there, tables.interface.c.compute == machine.uid
-    ):
-        other = desk.site.nets.get(card.network)
+    for card in queries.read(tx.link, Interface, there, tables.interface.c.compute == machine.uid):
+        other = tx.site.nets.get(card.network)
         if other and other.kind == net.kind:
             raise OcciError(409, f"the machine is on /network/{other.name} already: once is all")
 
 
-def _check_node(desk: Desk, machine: Compute, net: Net) -> None:
-    """A machine that can't leave its node can't meet those that can't leave another."""
+def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
+    """A VM that can't leave its node can't meet those that can't leave another."""
     if not (net.owned and KINDS[net.kind].one_node and machine.home):
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
     there = tables.entity.c.id.is_not(None)
-    for other in queries.read(desk.link, Compute, there, tables.compute.c.uid.in_(on)):
+    for other in queries.read(tx.link, Compute, there, tables.compute.c.uid.in_(on)):
         if other.home and other.home != machine.node:
             raise OcciError(
                 409, f"the machine is on {machine.node}, those of this network on {other.node}"
             )
 
 
-def _mac(desk: Desk) -> str:
+def _mac(tx: Transaction) -> str:
     """A link address that no card has: on the site's networks they have to be told apart."""
     column = tables.interface.c.mac
     while True:
         mac = "52:54:00:" + secrets.token_bytes(3).hex(":")
-        if not desk.link.execute(sa.select(column).where(column == mac)).first():
+        if not tx.link.execute(sa.select(column).where(column == mac)).first():
             return mac
 
 
-def _address(desk: Desk, net: Net, new: New) -> str | None:
-    """An address of the network that no card has, the one wished for if there is a wish."""
+def _address(tx: Transaction, net: Net, new: New) -> str | None:
+    """An address of the network that no card has, the one that is asked for, if any is."""
     name = "occi.networkinterface.address"
-    wish = str(new.attributes.get(name, "")).partition("/")[0]
+    asked = str(new.attributes.get(name, "")).partition("/")[0]
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
-    taken = set(desk.link.execute(query).scalars())
-    if not wish:
+    taken = set(tx.link.execute(query).scalars())
+    if not asked:
         try:
             return net.free_address(taken)
         except LookupError as error:
             raise OcciError(409, str(error)) from error
     if net.subnet is None or not KINDS[net.kind].addresses:
         raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
-    address = f"{wish}/{net.subnet.prefixlen}"
+    address = f"{asked}/{net.subnet.prefixlen}"
     ends = (net.subnet.network_address, net.subnet.broadcast_address, net.gateway)
-    if ip_of(name, wish) not in net.subnet or ip_of(name, wish) in ends or address in taken:
-        raise OcciError(409, f"{name}: {wish} is taken, or not one of {net.subnet}")
+    if ip_of(name, asked) not in net.subnet or ip_of(name, asked) in ends or address in taken:
+        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.subnet}")
     return address
 
 

@@ -37,7 +37,7 @@ class Site:
 
     @property
     def size(self) -> Template:
-        """The size of a machine whose user names none."""
+        """The size of a VM whose user names none."""
         return self.templates[0] if self.templates else _SMALLEST
 
     def edition(self) -> int:

@@ -1,6 +1,6 @@
 """What a user may have at most, and whether something more still fits. Pure.
 
-Machines and volumes are what a site grants; the rest is what nobody needs more of, so that no user
+VMs and volumes are what a site grants; the rest is what nobody needs more of, so that no user
 fills the database or makes each look at it slow.
 """
 
@@ -10,7 +10,7 @@ from wnodes_lrms.config.load import Grant
 
 MIXINS = 64  # of a user's own
 TAGS = 64  # mixins that an entity has
-LINKS = 16  # network cards of a machine; volumes too
+LINKS = 16  # network cards of a VM; volumes too
 GOING = 256  # entities that a user has deleted, and that the baits have not yet taken away
 FAILED = 16  # failed images that are remembered of a user
 
@@ -19,7 +19,7 @@ _UNITS = {"memory": " MiB", "storage": " GiB"}
 
 @dataclass(frozen=True)
 class Amount:
-    """Machines, and what they are made of. The fields are named as the limits in a grant."""
+    """VMs, and what they are made of. The fields are named as the limits in a grant."""
 
     machines: int = 0
     cores: int = 0

@@ -1,6 +1,6 @@
-"""The OCCI application's service (ports.Service): users' wishes in, the state of things out.
+"""The OCCI application's service (ports.Service): users' requests in, the state of things out.
 
-Nothing here asks a node. Wishes are rows; the driver is woken and carries them out.
+Nothing here asks a node. A request becomes rows; the driver is woken and carries it out.
 """
 
 import functools
@@ -17,7 +17,8 @@ from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.mixins import site_model
 from occi_bridge.occi.model import Mixin, Model
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create as making
 from occi_bridge.service import entities as view
 from occi_bridge.service import quota
@@ -25,7 +26,7 @@ from occi_bridge.service import update as changing
 from occi_bridge.service.links import check_tags
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
-from occi_bridge.service.transaction import Desk
+from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import heard, queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
@@ -46,7 +47,7 @@ class BridgeService:
     """See ports.Service, which says what each method does. Safe to use from many threads."""
 
     def __init__(self, db: Database, site: Site, wake: Callable[[], None]) -> None:
-        """`wake` tells the driver, if it is near, that there is a new wish."""
+        """`wake` tells the driver, if it is near, that there is a new request."""
         self._db = db
         self._site = site
         self._wake = wake
@@ -59,81 +60,81 @@ class BridgeService:
         return self._model(user, self.revision())
 
     def used(self, user: User) -> Amount:
-        """What the user has, of what his quota limits."""
-        with self._desk(user) as desk:
-            return desk.used(user.key)
+        """What the user has, of what their quota limits."""
+        with self._transaction(user) as tx:
+            return tx.used(user.key)
 
     def locations(self, user: User, category: str | None) -> Sequence[str]:
-        with self._desk(user) as desk:
+        with self._transaction(user) as tx:
             if category is None or category in _BY_ID:
-                return desk.locations(_BY_ID[category] if category else None)
-            return [entity.path for entity in _having(desk, category)]
+                return tx.locations(_BY_ID[category] if category else None)
+            return [entity.path for entity in _having(tx, category)]
 
     def entities(self, user: User, category: str | None) -> Sequence[Entity]:
-        with self._desk(user) as desk:
+        with self._transaction(user) as tx:
             if category is None or category in _BY_ID:
-                return desk.entities(_BY_ID[category] if category else None)
-            return _having(desk, category)
+                return tx.entities(_BY_ID[category] if category else None)
+            return _having(tx, category)
 
     def entity(self, user: User, path: str) -> Entity:
-        with self._desk(user) as desk:
-            return desk.entity(desk.find(path))
+        with self._transaction(user) as tx:
+            return tx.entity(tx.find(path))
 
     def create(self, user: User, new: New) -> Entity:
         model = self.model(user)
 
-        def work(desk: Desk) -> Entity:
+        def work(tx: Transaction) -> Entity:
             if new.kind != view.KIND_IDS[Network]:
-                _check_heard(desk)
-            return desk.entity(making.make(desk, model, new))
+                _check_heard(tx)
+            return tx.entity(making.make(tx, model, new))
 
         return self._write(user, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
-        def work(desk: Desk) -> Entity:
-            row = _own(desk, path)
+        def work(tx: Transaction) -> Entity:
+            row = _own(tx, path)
             if changes.links:
-                _check_heard(desk)
+                _check_heard(tx)
             kept = [mixin for mixin in row.mixins if mixin not in changes.removed]
             mixins = [*kept, *(mixin for mixin in changes.added if mixin not in kept)]
-            changing.change(desk, row, changes.attributes, mixins, changes.links, whole=False)
-            return desk.entity(desk.find(path))
+            changing.change(tx, row, changes.attributes, mixins, changes.links, whole=False)
+            return tx.entity(tx.find(path))
 
         return self._write(user, work)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
-        def work(desk: Desk) -> Entity:
-            row = _own(desk, path)
+        def work(tx: Transaction) -> Entity:
+            row = _own(tx, path)
             if new.links:
-                _check_heard(desk)
+                _check_heard(tx)
             mixins = list(new.mixins)
-            changing.change(desk, row, new.attributes, mixins, new.links, whole=True)
-            return desk.entity(desk.find(path))
+            changing.change(tx, row, new.attributes, mixins, new.links, whole=True)
+            return tx.entity(tx.find(path))
 
         return self._write(user, work)
 
     def delete(self, user: User, path: str) -> None:
-        def work(desk: Desk) -> None:
-            row = _own(desk, path)
+        def work(tx: Transaction) -> None:
+            row = _own(tx, path)
             if not isinstance(row, Network):
-                _check_heard(desk)
-            changing.delete(desk, row)
+                _check_heard(tx)
+            changing.delete(tx, row)
 
         self._write(user, work)
 
     def delete_all(self, user: User, paths: Sequence[str]) -> None:
-        def work(desk: Desk) -> None:
+        def work(tx: Transaction) -> None:
             for path in paths:
                 with _at(path):
                     try:
-                        row = _own(desk, path)
+                        row = _own(tx, path)
                     except OcciError as fault:
                         if fault.status == 404:  # it went with another of them
                             continue
                         raise
                     if not isinstance(row, Network):
-                        _check_heard(desk)
-                    changing.delete(desk, row)
+                        _check_heard(tx)
+                    changing.delete(tx, row)
 
         self._write(user, work)
 
@@ -143,42 +144,42 @@ class BridgeService:
     def act_all(
         self, user: User, paths: Sequence[str], action: str, attributes: Mapping[str, Value]
     ) -> None:
-        def work(desk: Desk) -> None:
+        def work(tx: Transaction) -> None:
             for path in paths:
                 with _at(path):
-                    row = desk.find(path)
+                    row = tx.find(path)
                     if not isinstance(row, Net | Network):
-                        _check_heard(desk)
-                    changing.act(desk, row, action, attributes)
+                        _check_heard(tx)
+                    changing.act(tx, row, action, attributes)
 
         self._write(user, work)
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
-        def work(desk: Desk) -> Entity:
-            row = desk.find(path)
+        def work(tx: Transaction) -> Entity:
+            row = tx.find(path)
             if not isinstance(row, Net | Network):
-                _check_heard(desk)
-            changing.act(desk, row, action, attributes)
-            return desk.entity(desk.find(path))
+                _check_heard(tx)
+            changing.act(tx, row, action, attributes)
+            return tx.entity(tx.find(path))
 
         return self._write(user, work)
 
     def add_mixin(self, user: User, definition: Definition) -> None:
         table = tables.mixin
 
-        def work(desk: Desk) -> None:
+        def work(tx: Transaction) -> None:
             same = sa.or_(
                 sa.and_(table.c.scheme == definition.scheme, table.c.term == definition.term),
                 table.c.location == definition.location,
             )
-            desk.db.lock(desk.link, f"owner {user.key}")
+            tx.db.lock(tx.link, f"owner {user.key}")
             where = (table.c.owner == user.key, same)
-            if desk.link.execute(sa.select(table.c.term).where(*where)).first():
+            if tx.link.execute(sa.select(table.c.term).where(*where)).first():
                 raise OcciError(409, f"{definition.id} or its location is there already")
-            fault = quota.full("mixins", desk.count(table, where[0]), quota.MIXINS)
+            fault = quota.full("mixins", tx.count(table, where[0]), quota.MIXINS)
             if fault:
                 raise OcciError(403, fault)
-            desk.link.execute(
+            tx.link.execute(
                 sa.insert(table).values(
                     owner=user.key,
                     scheme=definition.scheme,
@@ -194,49 +195,49 @@ class BridgeService:
     def remove_mixin(self, user: User, mixin: str) -> None:
         named = self.model(user).mixins.get(mixin)
 
-        def work(desk: Desk) -> None:
+        def work(tx: Transaction) -> None:
             if named and named.saved:
                 stands = (tables.compute.c.image == named.value, tables.compute.c.saved)
-                if desk.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
+                if tx.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
                     raise OcciError(409, f"{mixin}: there are machines made from it: delete them")
                 image = tables.saved.c
                 mine = (image.owner == user.key, image.tag == named.value, image.state == "ready")
                 changed = sa.update(tables.saved).where(*mine).values(state="gone")
-                if not desk.link.execute(changed).rowcount:
+                if not tx.link.execute(changed).rowcount:
                     raise OcciError(403, f"{mixin} is not yours")
                 return
             table = tables.mixin.c
             own = (table.owner == user.key, table.scheme.concat(table.term) == mixin)
-            if not desk.link.execute(sa.delete(tables.mixin).where(*own)).rowcount:
+            if not tx.link.execute(sa.delete(tables.mixin).where(*own)).rowcount:
                 raise OcciError(404, f"you have no mixin {mixin}")
-            _tag(desk, mixin, set(), among=None)
+            _tag(tx, mixin, set(), among=None)
 
         self._write(user, work)
 
     def tag(
         self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
     ) -> None:
-        def work(desk: Desk) -> None:
-            named = {_own(desk, path).uid for path in paths}
+        def work(tx: Transaction) -> None:
+            named = {_own(tx, path).uid for path in paths}
             if how == "set":
-                _tag(desk, mixin, named, among=None)
+                _tag(tx, mixin, named, among=None)
             else:
-                _tag(desk, mixin, named if how == "add" else set(), among=named)
+                _tag(tx, mixin, named if how == "add" else set(), among=named)
 
         self._write(user, work)
 
     @contextmanager
-    def _desk(self, user: User) -> Iterator[Desk]:
+    def _transaction(self, user: User) -> Iterator[Transaction]:
         with _away(), self._db.reading() as link:
-            yield Desk(link, self._db, self._site, user)
+            yield Transaction(link, self._db, self._site, user)
 
-    def _write(self, user: User, work: Callable[[Desk], Result]) -> Result:
-        def at_desk(link: Connection) -> Result:
-            return work(Desk(link, self._db, self._site, user))
+    def _write(self, user: User, work: Callable[[Transaction], Result]) -> Result:
+        def in_transaction(link: Connection) -> Result:
+            return work(Transaction(link, self._db, self._site, user))
 
         with _away():
             try:
-                result = self._db.write(at_desk)
+                result = self._db.write(in_transaction)
             except IntegrityError as error:
                 raise OcciError(409, "somebody else changed the same; try again") from error
         self._wake()
@@ -244,13 +245,13 @@ class BridgeService:
 
     def _made_model(self, user: User, _revision: int) -> Model:
         saved, own = tables.saved, tables.mixin
-        with self._desk(user) as desk:
-            images = desk.link.execute(
+        with self._transaction(user) as tx:
+            images = tx.link.execute(
                 sa.select(saved.c.tag, saved.c.title)
-                .where(desk.visible(saved), saved.c.state == "ready")
+                .where(tx.visible(saved), saved.c.state == "ready")
                 .order_by(saved.c.created)
             )
-            mine = desk.link.execute(
+            mine = tx.link.execute(
                 sa.select(own).where(own.c.owner == user.key).order_by(own.c.scheme, own.c.term)
             )
             model = site_model(
@@ -281,22 +282,22 @@ def _at(path: str) -> Iterator[None]:
         raise OcciError(fault.status, said, fault.retry_after) from fault
 
 
-def _having(desk: Desk, mixin: str) -> list[Entity]:
-    return [entity for entity in desk.entities(None) if mixin in entity.mixins]
+def _having(tx: Transaction, mixin: str) -> list[Entity]:
+    return [entity for entity in tx.entities(None) if mixin in entity.mixins]
 
 
-def _own(desk: Desk, path: str) -> Row:
+def _own(tx: Transaction, path: str) -> Row:
     """A row that this user may change. Raises OcciError 403, 404."""
-    row = desk.find(path)
+    row = tx.find(path)
     if isinstance(row, Net):
         raise OcciError(403, f"network {row.name} is the site's")
     return row
 
 
-def _tag(desk: Desk, mixin: str, bearing: set[str], *, among: set[str] | None) -> None:
+def _tag(tx: Transaction, mixin: str, bearing: set[str], *, among: set[str] | None) -> None:
     """Let just these rows have a mixin, of all that the user sees or of those in `among`."""
     for kind in view.PATHS:
-        for row in desk.read(kind):
+        for row in tx.read(kind):
             if (among is None or row.uid in among) and (mixin in row.mixins) != (
                 row.uid in bearing
             ):
@@ -304,12 +305,12 @@ def _tag(desk: Desk, mixin: str, bearing: set[str], *, among: set[str] | None) -
                 mixins = [*others, mixin] if row.uid in bearing else others
                 if row.uid in bearing:
                     check_tags(mixins)
-                queries.change(desk.link, row, mixins=mixins)
+                queries.change(tx.link, row, mixins=mixins)
 
 
-def _check_heard(desk: Desk) -> None:
+def _check_heard(tx: Transaction) -> None:
     """Raises OcciError 503 where no bait has answered for long: a change could only wait."""
-    if heard.out_of_reach(desk.link, desk.db.now(desk.link), _UNHEARD):
+    if heard.out_of_reach(tx.link, tx.db.now(tx.link), _UNHEARD):
         raise OcciError(503, "no node answers at present; nothing was changed", _RETRY)
 
 

@@ -1,4 +1,4 @@
-"""One user's request in one transaction: what he sees, and what is his."""
+"""One user's request in one transaction: what they see, and what is theirs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ _BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Where a request is served. Paths are as in Entity.path."""
+class Transaction:
+    """The database, the site and the user, for one request. Paths are as in Entity.path."""
 
     link: Connection
     db: Database
@@ -34,7 +34,7 @@ class Desk:
     user: User
 
     def visible(self, table: sa.Table = tables.entity) -> sa.ColumnElement[bool]:
-        """The rows of this user: his own, and his group's where the policy says so."""
+        """The rows of this user: their own, and their group's where the policy says so."""
         mine = table.c.owner == self.user.key
         if not (self.user.grant.share and self.user.group):
             return mine
@@ -66,13 +66,13 @@ class Desk:
         raise OcciError(404, f"there is nothing at {path}")
 
     def machine(self, uid: str) -> Compute:
-        """The machine of a link."""
+        """The VM of a link."""
         return queries.read(self.link, Compute, tables.entity.c.uid == uid)[0]
 
     def locations(self, kind: type[Row] | None) -> list[str]:
         """The paths of all there is of a kind, or of all; the site's networks last.
 
-        Who takes the first network that he sees should get one of his own, if he has made any.
+        Who takes the first network in sight should get one of their own, if they have made any.
         """
         of = tables.entity.c
         where = [self.visible(), of.id.is_not(None)]
@@ -93,7 +93,7 @@ class Desk:
         return [found[path] for path in self.locations(None)]
 
     def entity(self, row: Row | Net) -> Entity:
-        """One entity as it is now, a machine with its links."""
+        """One entity as it is now, a VM with its links."""
         if isinstance(row, Net):
             return view.site_network(row)
         if isinstance(row, Compute):
@@ -104,7 +104,7 @@ class Desk:
         return view.network(row) if isinstance(row, Network) else view.storage(row)  # type: ignore[arg-type]
 
     def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
-        """The links of a machine, or of all that this user sees."""
+        """The links of a VM, or of all that this user sees."""
         cards = queries.TABLES[Interface].c.compute
         volumes = queries.TABLES[Attachment].c.compute
         if len(machines) == 1:
@@ -117,7 +117,7 @@ class Desk:
         return self.read(Interface), self.read(Attachment)
 
     def used(self, owner: str) -> Amount:
-        """What counts for an owner's quota: all that he has not deleted."""
+        """What counts for an owner's quota: all that they have not deleted."""
         own = sa.and_(tables.entity.c.owner == owner, tables.entity.c.id.is_not(None))
         size = tables.compute.c
         computes = self._row(

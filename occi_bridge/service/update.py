@@ -1,4 +1,4 @@
-"""Change, delete and act on entities: wishes written into their rows, in one transaction."""
+"""Change, delete and act on entities: their rows get the desired state, in one transaction."""
 
 import re
 import time
@@ -9,12 +9,12 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
 from occi_bridge.service.entities import state
 from occi_bridge.service.links import check_tags, make_link, stored
 from occi_bridge.service.quota import FAILED, Amount, full
-from occi_bridge.service.transaction import Desk
+from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import queries, tables
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -22,11 +22,11 @@ from occi_bridge.store.states import asked_to_end
 
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
-_AT_REST = ("stopped", "failed")  # of a machine that a lease can't start again
+_AT_REST = ("stopped", "failed")  # of a VM that a lease can't start again
 
 
 def change(
-    desk: Desk,
+    tx: Transaction,
     row: Row,
     attributes: Mapping[str, Value],
     mixins: list[str],
@@ -40,7 +40,7 @@ def change(
     takes one away.
     """
     if isinstance(row, Compute):
-        _resize(desk, row, attributes)
+        _resize(tx, row, attributes)
     elif isinstance(row, Storage) and whole_gib(attributes.get(_SIZE, row.size)) != row.size:
         raise OcciError(409, f"{_SIZE}: a volume keeps its size")
     kept = {
@@ -51,14 +51,14 @@ def change(
     if len(mixins) > len(row.mixins):
         check_tags(mixins)
     new = {name: value for name, value in (kept | stored(attributes)).items() if value != ""}
-    queries.change(desk.link, row, attributes=new, mixins=mixins)
+    queries.change(tx.link, row, attributes=new, mixins=mixins)
     for link in links:
         if not isinstance(row, Compute):
             raise OcciError(400, "Link: only a machine has links")
-        make_link(desk, row, link)
+        make_link(tx, row, link)
 
 
-def _resize(desk: Desk, row: Compute, attributes: Mapping[str, Value]) -> None:
+def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:
     cores = int(attributes.get(schema.CORES) or row.cores)
     memory = round(float(attributes.get(schema.MEMORY) or row.memory / 1024) * 1024)
     name = hostname(attributes[_HOSTNAME], row.uid) if _HOSTNAME in attributes else row.hostname
@@ -69,30 +69,30 @@ def _resize(desk: Desk, row: Compute, attributes: Mapping[str, Value]) -> None:
     if row.lease and row.state not in _AT_REST:  # a new start may still go into it
         raise OcciError(409, "its lease is still being given back: try again in a moment")
     if not row.saved:
-        check_image(desk, row.image, memory)
-    check_quota(desk, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
-    queries.change(desk.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
+        check_image(tx, row.image, memory)
+    check_quota(tx, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
+    queries.change(tx.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
 
 
-def delete(desk: Desk, row: Row) -> None:
+def delete(tx: Transaction, row: Row) -> None:
     """Delete an entity for its user at once; the driver sees to the rest. Raises OcciError 409."""
     of = tables.entity.c
     there = of.id.is_not(None)
     if isinstance(row, Compute):
-        for link in _links(desk.link, row, there):
-            _gone(desk.link, link)
-        queries.change(desk.link, row, wish=row.wish + 1)
+        for link in _links(tx.link, row, there):
+            _gone(tx.link, link)
+        queries.change(tx.link, row, wish=row.wish + 1)
     elif isinstance(row, Storage):
-        if queries.read(desk.link, Attachment, there, tables.attachment.c.storage == row.uid):
+        if queries.read(tx.link, Attachment, there, tables.attachment.c.storage == row.uid):
             raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
     elif isinstance(row, Network):
-        if queries.read(desk.link, Interface, there, tables.interface.c.owned == row.uid):
+        if queries.read(tx.link, Interface, there, tables.interface.c.owned == row.uid):
             raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
     elif isinstance(row, Interface | Attachment):
-        machine = desk.machine(row.compute)
+        machine = tx.machine(row.compute)
         if machine.state == "suspended":
             raise OcciError(409, "the machine is suspended: start it before its links are changed")
-    _gone(desk.link, row)
+    _gone(tx.link, row)
 
 
 def _links(link: Connection, row: Compute, there: sa.ColumnElement[bool]) -> list[Row]:
@@ -105,7 +105,7 @@ def _gone(link: Connection, row: Row) -> None:
     queries.change(link, row, id=None)
 
 
-def act(desk: Desk, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
+def act(tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
     """Carry out an action (its id). What is so already is success. Raises OcciError."""
     verb = action.rpartition("#")[2]
     if isinstance(row, Net):
@@ -113,107 +113,107 @@ def act(desk: Desk, row: Row | Net, action: str, attributes: Mapping[str, Value]
     if isinstance(row, Compute):
         method = str(attributes.get("method", ""))
         if verb == "save":
-            _save(desk, row, str(attributes.get("name", "")))
+            _save(tx, row, str(attributes.get("name", "")))
         else:
-            _ACTIONS[verb](desk, row, method)
+            _ACTIONS[verb](tx, row, method)
     elif isinstance(row, Network):
-        if verb == "down" and _on(desk, row):
+        if verb == "down" and _on(tx, row):
             raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
-        queries.change(desk.link, row, up=verb == "up")
+        queries.change(tx.link, row, up=verb == "up")
     elif isinstance(row, Storage):
         there = tables.entity.c.id.is_not(None)
         column = tables.attachment.c.storage
-        if verb == "offline" and queries.read(desk.link, Attachment, there, column == row.uid):
+        if verb == "offline" and queries.read(tx.link, Attachment, there, column == row.uid):
             raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
-        queries.change(desk.link, row, online=verb == "online")
+        queries.change(tx.link, row, online=verb == "online")
 
 
-def _on(desk: Desk, row: Network) -> bool:
+def _on(tx: Transaction, row: Network) -> bool:
     there = tables.entity.c.id.is_not(None)
-    return bool(queries.read(desk.link, Interface, there, tables.interface.c.owned == row.uid))
+    return bool(queries.read(tx.link, Interface, there, tables.interface.c.owned == row.uid))
 
 
-def _wish(desk: Desk, row: Compute, **values: object) -> None:
-    """A wish counts, so that the driver does not write over it what followed from the last one."""
-    queries.change(desk.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
+def _request(tx: Transaction, row: Compute, **values: object) -> None:
+    """Requests are counted: the driver does not write over one what followed from the last."""
+    queries.change(tx.link, row, wish=row.wish + 1, tries=0, again=0.0, **values)
 
 
-def _start(desk: Desk, row: Compute, _method: str) -> None:
+def _start(tx: Transaction, row: Compute, _method: str) -> None:
     if row.desired == "active" and not row.fault and row.state != "stopping":
-        return  # it is as he wishes
-    grant = desk.user.grant
+        return
+    grant = tx.user.grant
     own: dict[str, object] = {}
-    if row.owner == desk.user.key:  # what he may have today, not when he made it
+    if row.owner == tx.user.key:  # what they may have today, not when they made it
         own = {
-            "account": desk.user.account,
+            "account": tx.user.account,
             "lrms_account": grant.lrms_account,
             "partition": grant.partition,
             "walltime": grant.walltime,
         }
     if row.state == "stopping" and not asked_to_end(row.act):
-        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this wish counts
-    _wish(desk, row, desired="active", fault=False, reason="", restart="", **own)
+        own["act"] = "stop"  # nobody asked, but it goes down: once it has, this request counts
+    _request(tx, row, desired="active", fault=False, reason="", restart="", **own)
 
 
-def _stop(desk: Desk, row: Compute, method: str) -> None:
+def _stop(tx: Transaction, row: Compute, method: str) -> None:
     if row.desired == "inactive" and not row.lease:
         return
     if row.state == "suspended" and not row.lease:
         raise OcciError(409, "the machine is hibernated: its lease is free; start it first")
-    _wish(desk, row, desired="inactive", method=method, restart="")
+    _request(tx, row, desired="inactive", method=method, restart="")
 
 
-def _restart(desk: Desk, row: Compute, method: str) -> None:
+def _restart(tx: Transaction, row: Compute, method: str) -> None:
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be restarted")
-    _wish(desk, row, restart=method)
+    _request(tx, row, restart=method)
 
 
-def _suspend(desk: Desk, row: Compute, method: str) -> None:
+def _suspend(tx: Transaction, row: Compute, method: str) -> None:
     if row.desired == "suspended" or (row.state == "suspended" and row.desired != "active"):
         if method == "hibernate" and row.state == "suspended" and row.lease:
             raise OcciError(409, "the machine is suspended, in its lease: start it first")
         return
     if state(row) != "active" or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be suspended")
-    _wish(desk, row, desired="suspended", method=method, restart="")
+    _request(tx, row, desired="suspended", method=method, restart="")
 
 
-def _save(desk: Desk, row: Compute, title: str) -> None:
+def _save(tx: Transaction, row: Compute, title: str) -> None:
     if not row.node or row.state not in ("running", "stopped"):
         raise OcciError(409, "only a machine that runs, or has run and is stopped, can be saved")
     saved = tables.saved.c
-    desk.db.lock(desk.link, f"owner {desk.user.key}")
-    count = desk.count(tables.saved, saved.owner == desk.user.key, saved.state != "failed")
-    fault = full("saved images", count, desk.user.grant.machines)
+    tx.db.lock(tx.link, f"owner {tx.user.key}")
+    count = tx.count(tables.saved, saved.owner == tx.user.key, saved.state != "failed")
+    fault = full("saved images", count, tx.user.grant.machines)
     if fault:
         raise OcciError(403, fault)
-    _forget_failed(desk)
+    _forget_failed(tx)
     name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "image"
     now = time.time()
     architecture = row.image.split("_", 2)[2]  # of <name>_<os>_<arch>
     tag = f"{name}-{int(now * 1000):x}_saved_{architecture}"
     values = {
         "tag": tag,
-        "owner": desk.user.key,
-        "shared": desk.shared,
+        "owner": tx.user.key,
+        "shared": tx.shared,
         "title": title or tag,
         "machine": row.uid,
         "node": row.node,
         "state": "wanted",
         "created": now,
     }
-    desk.link.execute(sa.insert(tables.saved).values(**values))
+    tx.link.execute(sa.insert(tables.saved).values(**values))
 
 
-def _forget_failed(desk: Desk) -> None:
+def _forget_failed(tx: Transaction) -> None:
     """Of the images of this user that failed only the latest are remembered."""
     saved = tables.saved.c
-    mine = (saved.owner == desk.user.key, saved.state == "failed")
+    mine = (saved.owner == tx.user.key, saved.state == "failed")
     latest = sa.select(saved.tag).where(*mine).order_by(saved.created.desc()).offset(FAILED)
-    old = list(desk.link.execute(latest).scalars())
+    old = list(tx.link.execute(latest).scalars())
     if old:
-        desk.link.execute(sa.delete(tables.saved).where(saved.tag.in_(old)))
+        tx.link.execute(sa.delete(tables.saved).where(saved.tag.in_(old)))
 
 
 _ACTIONS = {"start": _start, "stop": _stop, "restart": _restart, "suspend": _suspend}

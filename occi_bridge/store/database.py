@@ -1,7 +1,7 @@
 """The connection to the database: transactions, the revision, and the one driver among bridges.
 
 SQLite and PostgreSQL behave alike to whoever uses this. A writing transaction is alone on SQLite
-(BEGIN IMMEDIATE); on PostgreSQL whoever counts before he writes takes a lock by name first. Each
+(BEGIN IMMEDIATE); on PostgreSQL whoever counts before writing takes a lock by name first. Each
 change that users may see moves the revision on, in the same transaction.
 """
 

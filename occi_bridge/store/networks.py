@@ -1,4 +1,4 @@
-"""The networks that machines can be linked to: the site's, and those that users made. Pure.
+"""The networks that VMs can be linked to: the site's, and those that users made. Pure.
 
 What tells one kind of network from another is in KINDS alone.
 """
@@ -20,8 +20,8 @@ class Kind:
     """What is particular to a kind of network."""
 
     addresses: bool  # the bridge gives them; otherwise the node's bait, or the guest asks
-    one_node: bool  # a user's machines on it can only meet on one node
-    once: bool  # a machine has one card at most on all networks of this kind
+    one_node: bool  # a user's VMs on it can only meet on one node
+    once: bool  # a VM has one card at most on all networks of this kind
 
 
 KINDS = {

@@ -39,7 +39,7 @@ class Driven(Row):
 
 @dataclass(slots=True, kw_only=True)
 class Compute(Driven):
-    """A machine: what it is to be, and what was last known of it."""
+    """A VM: what it is to be, and what was last known of it."""
 
     fqan: str = ""
     account: str
@@ -85,7 +85,7 @@ class Network(Row):
 
 @dataclass(slots=True, kw_only=True)
 class Interface(Driven):
-    """A machine's network card."""
+    """A VM's network card."""
 
     compute: str
     network: str
@@ -111,7 +111,7 @@ class Storage(Driven):
 
 @dataclass(slots=True, kw_only=True)
 class Attachment(Driven):
-    """A volume that is linked to a machine."""
+    """A volume that is linked to a VM."""
 
     compute: str
     storage: str
@@ -122,7 +122,7 @@ class Attachment(Driven):
 
 @dataclass(slots=True, kw_only=True)
 class Saved:
-    """An image that a user makes of a machine. What the driver notes is as in Driven."""
+    """An image that a user makes of a VM. What the driver notes is as in Driven."""
 
     tag: str
     owner: str

@@ -1,13 +1,13 @@
 """The states of a VM's row, and what follows from them."""
 
-# The states in which something of a machine runs, or is about to.
+# The states in which something of a VM runs, or is about to.
 LIVE = frozenset({"requested", "building", "running", "stopping"})
 
 
-# The states in which a machine's disk is on its node.
+# The states in which a VM's disk is on its node.
 ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
 
 
 def asked_to_end(act: str) -> bool:
-    """Whether what was asked of a bait last ends a machine's run: a wish to start came after it."""
+    """Whether what was asked of a bait last ends a VM's run: a request to start came after it."""
     return act.partition(" ")[0] in ("stop", "suspend", "cancel")

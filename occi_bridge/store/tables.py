@@ -1,4 +1,4 @@
-"""The bridge's database: what users wish, and what was last known of it.
+"""The bridge's database: what users want, and what was last known of it.
 
 A row of `entity` and one of its kind's own table make an entity. `uid` is our own name for it, the
 one that baits hear; `id` is the one that users know, NULL from the moment they have deleted it. The
@@ -81,20 +81,20 @@ compute = Table(
     "compute",
     metadata,
     _key(),
-    # What its leases are: from the owner and his grant.
+    # What its leases are: from the owner and their grant.
     _text("fqan"),
     _text("account"),
     _text("lrms_account"),
     _text("partition"),
     Column("walltime", Integer, nullable=False),  # seconds
-    # What the machine is.
+    # What the VM is.
     _text("image"),  # tag
     _flag("saved"),  # the image is one that a user saved
     _text("hostname"),
     Column("cores", Integer, nullable=False),
     Column("memory", Integer, nullable=False),  # MiB
     _text("user_data"),  # base64
-    # What the user wishes.
+    # What the user wants: the desired state.
     Column("desired", String(16), nullable=False),
     _text("method"),  # how to stop or suspend
     _text("restart"),  # how to restart; "" when that is done
@@ -150,7 +150,7 @@ storage = Table(
     _key(),
     Column("size", Integer, nullable=False),  # GiB
     _flag("made"),
-    _flag("online", True),  # the user's wish: offline ones can't be linked
+    _flag("online", True),  # as the user wants it: offline ones can't be linked
     _text("reason"),
     *_work(),
 )

@@ -181,7 +181,7 @@ async def _content(scope: Scope, receive: Receive) -> bytes:
 
 
 def _fault(scope: Scope, fault: OcciError) -> Answer:
-    """An error as the client wants it: in JSON if he likes that best, else as text."""
+    """An error as the client wants it: in JSON if they like that best, else as text."""
     try:
         media = negotiate.accepted(accept(scope["headers"]), negotiate.INSTANCE)
     except OcciError:

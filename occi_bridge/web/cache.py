@@ -4,7 +4,7 @@ from collections.abc import Hashable
 
 from occi_bridge.occi.render import Answer
 
-_LIMIT = 64 * 1024 * 1024  # bytes of answers; a listing of 2,000 machines in JSON has about 2 MB
+_LIMIT = 64 * 1024 * 1024  # bytes of answers; a listing of 2,000 VMs in JSON has about 2 MB
 
 
 class Cache:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from occi_bridge.occi import render, schema, validate
+from occi_bridge.occi import render, schema, validate_changes, validate_new
 from occi_bridge.occi.attributes import same
 from occi_bridge.occi.messages import Body, Entity, OcciError, named_in
 from occi_bridge.occi.model import Category, Kind, Mixin, Model
@@ -153,7 +153,7 @@ def _is(model: Model, kind: str, ancestor: str) -> bool:
 
 
 def _create(service: Service, call: Call, model: Model, kind: Kind | None, media: str) -> Answer:
-    new = validate.create(model, call.body)
+    new = validate_new.create(model, call.body)
     if kind and new.kind != kind.id:
         raise OcciError(400, f"{call.path} is for a {kind.term}, not for {new.kind}")
     return render.created(media, service.create(call.user, new), model, call.base)
@@ -175,10 +175,10 @@ def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, med
 
 def _add(service: Service, call: Call, model: Model, mixin: Mixin, paths: Iterable[str]) -> None:
     """Put one of the site's mixins on entities; all are checked before the first is changed."""
-    wish = Body(categories=(mixin.id,))
+    body = Body(categories=(mixin.id,))
     with named_in("X-OCCI-Location"):
         there = {path: service.entity(call.user, path) for path in paths}
-    changes = {path: validate.update(model, wish, entity) for path, entity in there.items()}
+    changes = {path: validate_changes.update(model, body, entity) for path, entity in there.items()}
     _each(changes, lambda path: service.update(call.user, path, changes[path]))
 
 

@@ -11,11 +11,12 @@ from typing import Literal, Protocol
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, Value
 from occi_bridge.occi.model import Model
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 
 
 class Service(Protocol):
-    """The machines, networks, volumes and links of all users."""
+    """The VMs, networks, volumes and links of all users."""
 
     def revision(self) -> int:
         """A number that is another one whenever anything that anybody sees may have changed.
@@ -26,12 +27,12 @@ class Service(Protocol):
         ...
 
     def model(self, user: User) -> Model:
-        """The categories this user sees: his os_tpl and resource_tpl, his own mixins."""
+        """The categories this user sees: their os_tpl and resource_tpl, and their own mixins."""
         ...
 
     def locations(self, user: User, category: str | None) -> Sequence[str]:
-        """The paths of all his entities of a kind or mixin (its id), or of all; always the same
-        order, new ones last. The id is never that of an abstract kind or of another spelling."""
+        """The paths of the user's entities, all or those of a kind or mixin (its id); always in the
+        same order, new ones last. The id is never an abstract kind's or of another spelling."""
         ...
 
     def entities(self, user: User, category: str | None) -> Sequence[Entity]:
@@ -92,20 +93,20 @@ class Service(Protocol):
         ...
 
     def add_mixin(self, user: User, definition: Definition) -> None:
-        """Add a mixin of his own; neither its id nor its location is in his model yet.
+        """Add a mixin of the user's own; neither its id nor its location is in their model yet.
 
         Raises OcciError 409 if it came in between.
         """
         ...
 
     def remove_mixin(self, user: User, mixin: str) -> None:
-        """Remove a mixin of his own (its id), and from all entities. Raises OcciError 404."""
+        """Remove one of their own mixins (its id), also from entities. Raises OcciError 404."""
         ...
 
     def tag(
         self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
     ) -> None:
-        """Add one of his own mixins to these entities, take it off them, or make them the only
+        """Add one of their own mixins to these entities, take it off them, or make them the only
         ones that have it. Raises OcciError 404, and then nothing is changed."""
         ...
 

@@ -1,4 +1,4 @@
-"""One request as the routes see it: who asks, what, and in which form he wants the answer."""
+"""One request as the routes see it: who asks, what, and in which form they want the answer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ From GFD.223 (OCCI 1.2, HTTP). Runs in a thread: a Service may block.
 
 from collections.abc import Sequence
 
-from occi_bridge.occi import render, user_mixins, validate
+from occi_bridge.occi import render, user_mixins, validate_changes, validate_new
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.occi.model import Category, Kind, Model
 from occi_bridge.occi.negotiate import INSTANCE
@@ -73,7 +73,7 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
         return render.entity(media, service.entity(user, path), model)
 
     def update() -> Answer:
-        changes = validate.update(model, call.body, service.entity(user, path))
+        changes = validate_changes.update(model, call.body, service.entity(user, path))
         return render.entity(media, service.update(user, path, changes), model)
 
     def replace() -> Answer:
@@ -82,9 +82,9 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
         except OcciError as fault:
             if fault.status != 404:
                 raise
-            new = validate.create_at(model, call.body, kind, path)
+            new = validate_new.create_at(model, call.body, kind, path)
             return render.created(media, service.create(user, new), model, call.base)
-        new = validate.replace(model, call.body, old)
+        new = validate_changes.replace(model, call.body, old)
         return render.entity(media, service.replace(user, path, new), model)
 
     def delete() -> Answer:

@@ -1,4 +1,4 @@
-"""GET /whoami: how the service sees the client, and why it lets him do nothing if so."""
+"""GET /whoami: how the service sees the client, and why it lets them do nothing if so."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +13,7 @@ from occi_bridge.identity.authenticator import DeniedError, User
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.service.quota import Amount
 from occi_bridge.web.ports import Authenticator
-from wnodes_lrms.tls.server import CHAIN
+from wnodes_lrms.tls.http_protocol import CHAIN
 
 PATH = "/whoami"
 
@@ -37,7 +37,7 @@ def route(authenticator: Authenticator, used: Callable[[User], Amount] | None = 
         grant = user.grant.model_dump()
         has = {}
         if used:
-            with suppress(OcciError):  # the database is away: who he is can be told all the same
+            with suppress(OcciError):  # the database is away: who they are can be told all the same
                 has = asdict(await run_in_threadpool(used, user))
         limits = [name for name in asdict(Amount()) if name in grant]
         seen |= {"dn": user.dn, "fqans": user.fqans, "account": user.account}

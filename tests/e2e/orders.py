@@ -18,7 +18,7 @@ from contrib.site.box.layout import layout
 from tests.e2e.conftest import IMAGE, NODES, Job, call, wait_until
 from tests.e2e.test_cloud_identity import baits, user
 from wnodes_lrms import order
-from wnodes_lrms.order import LEASE_NAME, LeaseWish, Order
+from wnodes_lrms.order import LEASE_NAME, LeaseRequest, Order
 
 GRID = Grid(layout())
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -43,7 +43,7 @@ def an_order(**changes: object) -> Order:
     )
 
 
-def signed(asked: LeaseWish, key: str = "", at: float = 0, life: float = 600) -> str:
+def signed(asked: LeaseRequest, key: str = "", at: float = 0, life: float = 600) -> str:
     """The order as a token, by the bridge's own key unless another is given."""
     return order.sign(asked, "box", key or GRID.order_key.read_text(), at or time.time(), life)
 

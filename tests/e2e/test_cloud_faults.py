@@ -195,7 +195,7 @@ def test_an_order_that_is_no_good() -> None:
         refused(give("hv1", order, signed(order, another_key())), "ignature")
         refused(give("hv1", order, signed(order, at=time.time() - 7200)), "expired")
         refused(give("hv1", order, "not.a.token"))
-        refused(give("hv1", order, signed(order.wish)))
+        refused(give("hv1", order, signed(order.lease_request)))
         assert job.state == "RUNNING"  # nothing of that was its bridge's
         refused(give("hv1", order), "the lease has")
         job.wait(seconds=30)

@@ -34,7 +34,7 @@ from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.lrms.slurm.allocation import Slurm
+from wnodes_lrms.lrms.slurm.node import Slurm
 from wnodes_lrms.model import Allocation, Kind
 
 TAG = "small_linux_x86_64"

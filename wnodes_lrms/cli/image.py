@@ -35,6 +35,7 @@ def add(
     initrd_sha256: Digest = None,
     cmdline: Annotated[str, typer.Option(help="the kernel's command line")] = "",
     trusted: Annotated[bool, typer.Option("--trusted", help="its VMs see shared folders")] = False,
+    acls: Annotated[bool, typer.Option("--acls", help="its kernel is Linux 5.13 or newer")] = False,
     min_memory: Annotated[int, typer.Option(help="MiB that the guest needs")] = 64,
     config: ConfigFile = None,
 ) -> None:
@@ -60,6 +61,7 @@ def add(
                 "context": context,
                 "cmdline": cmdline,
                 "trusted": trusted,
+                "acls": acls,
                 "min_memory": min_memory,
                 **parts,
             }

@@ -66,9 +66,12 @@ class Image(BaseModel):
     initrd: Part | None = None
     cmdline: str = Field("", description="kernel command line; needs a kernel")
     context: Literal["script", "cloud-init", "guestfs"] = Field(
-        description="how a machine learns its user, keys and address: see docs/images.md"
+        description="how a VM learns its user, keys and address: see docs/images.md"
     )
     trusted: bool = Field(False, description="the site vouches for it: it may see shared folders")
+    acls: bool = Field(
+        False, description="its kernel knows access lists of shared folders (Linux 5.13 or newer)"
+    )
     min_memory: int = Field(64, gt=0, description="MiB the guest needs at least")
 
     @property

@@ -21,7 +21,7 @@ from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
 from tests.unit.conftest import part_of
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
-from tests.unit.occi_bridge.household import Household, keys
+from tests.unit.occi_bridge.local_bridge import LocalBridge, keys
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 
@@ -124,24 +124,24 @@ def db(url: str, databases: Callable[[str], Database]) -> Database:
 
 
 @pytest.fixture
-def make_house(
+def make_bridge(
     tmp_path: Path, disk: Path, databases: Callable[[str], Database]
-) -> Iterator[Callable[..., Household]]:
+) -> Iterator[Callable[..., LocalBridge]]:
     """Makes a bridge; a further one with the same URL is another bridge on that database."""
     part = part_of(disk)
     for tag, memory in (("small_linux_x86_64", 64), ("big_linux_x86_64", 2048)):
         image = Image(tag=tag, format="qcow2", disk=part, context="cloud-init", min_memory=memory)
         catalogue.write(tmp_path / "images", image)
-    made: list[Household] = []
+    made: list[LocalBridge] = []
 
-    def make(url: str, *baits: FakeBait, more: str = "") -> Household:
+    def make(url: str, *baits: FakeBait, more: str = "") -> LocalBridge:
         db = Database(url) if made else databases(url)
-        made.append(Household(tmp_path, db, url, [bait.url for bait in baits], more))
+        made.append(LocalBridge(tmp_path, db, url, [bait.url for bait in baits], more))
         return made[-1]
 
     yield make
-    for house in made[1:]:
-        house.db.close()
+    for bridge in made[1:]:
+        bridge.db.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from wnodes_lrms.errors import ConflictError, RejectedError
-from wnodes_lrms.order import LeaseWish, Order, verify
+from wnodes_lrms.order import LeaseRequest, Order, verify
+from wnodes_lrms.tls.http_protocol import CHAIN
 from wnodes_lrms.tls.names import dn_of
-from wnodes_lrms.tls.server import CHAIN, listener, serve
+from wnodes_lrms.tls.server import listener, serve
 
 CLUSTER = "box"
 Json = dict[str, Any]
@@ -35,20 +36,20 @@ class Lrms:
     drmaa: bool = False
     away: bool = False
     jobs: dict[str, Json] = field(default_factory=dict)
-    wishes: dict[str, LeaseWish] = field(default_factory=dict)  # by job
+    requests: dict[str, LeaseRequest] = field(default_factory=dict)  # by job
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
-    fail: str = ""  # why machines can't start
+    fail: str = ""  # why VMs can't start
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def submit(self, token: str, bait: "FakeBait") -> str:
-        wish = verify(LeaseWish, token, CLUSTER, [self.key])
+        request = verify(LeaseRequest, token, CLUSTER, [self.key])
         if self.refuse:
             raise RejectedError(self.refuse)
-        lease = str(wish.lease)
+        lease = str(request.lease)
         for job, there in self.jobs.items():
             if there["lease"] == lease and bait.knows(job):
                 return job
@@ -56,12 +57,12 @@ class Lrms:
         self.jobs[job] = {
             "lease": lease,
             "job": job,
-            "user": wish.account,
+            "user": request.account,
             "state": "pending",
             "node": "",
             "reason": "Priority",
         }
-        self.wishes[job] = wish
+        self.requests[job] = request
         bait.mine.add(job)
         if self.auto:
             self.place(job)
@@ -69,14 +70,14 @@ class Lrms:
 
     def place(self, job: str, node: str = "") -> None:
         """Give a job its allocation: its process waits for its order there."""
-        wish = self.wishes[job]
-        wanted = wish.node or node
+        request = self.requests[job]
+        wanted = request.node or node
         bait = next(each for each in self.baits if wanted in ("", each.node))
         self.jobs[job] |= {"state": "running", "node": bait.node, "reason": ""}
-        bait.waiting.append({"lease": str(wish.lease), "job": job})
+        bait.waiting.append({"lease": str(request.lease), "job": job})
 
     def order(self, bait: "FakeBait", lease: str, token: str) -> None:
-        """Let the machine of an order begin, where its job waits."""
+        """Let the VM of an order begin, where its job waits."""
         order = verify(Order, token, CLUSTER, [self.key])
         if self.orders.get(order.job) == order:
             return
@@ -165,7 +166,7 @@ class FakeBait:
         }
 
     def over(self, machine: str, reason: str, state: str = "stopped") -> None:
-        """The lease of a machine is over; its disk stays."""
+        """The lease of a VM is over; its disk stays."""
         there = self.machines[machine]
         self.outcomes.append({"lease": there["lease"], "reason": reason})
         self.lrms.jobs.pop(there["job"], None)
@@ -271,18 +272,18 @@ class FakeBait:
         if there is None:
             return _fault(404, "there is no such machine here")
         body = await request.body()
-        wish = (await request.json()) if body else {}
+        given = (await request.json()) if body else {}
         for asked in (self.asked, self.lrms.asked):
-            asked[-1] += f" {wish.get('method', wish.get('tag', ''))}".rstrip()
+            asked[-1] += f" {given.get('method', given.get('tag', ''))}".rstrip()
         if verb == "save":
-            self.saved["busy"].append(wish["tag"])
+            self.saved["busy"].append(given["tag"])
         elif verb == "resume":
             there["state"] = "running"
-        elif wish["method"] == "suspend":
+        elif given["method"] == "suspend":
             there["state"] = "suspended"
-        elif wish["method"] == "hibernate":
+        elif given["method"] == "hibernate":
             self.over(machine, "hibernated", "suspended")
-        elif verb == "stop" and self.polite and wish["method"] != "poweroff":
+        elif verb == "stop" and self.polite and given["method"] != "poweroff":
             there["state"] = "stopping"
         elif verb == "stop":
             self.over(machine, "stopped")

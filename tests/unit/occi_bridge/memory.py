@@ -1,6 +1,6 @@
 """A whole OCCI service in memory, and users for it: what the application is tried on.
 
-Machines need no time to start, and nothing is behind them; all else is as a Service has to be.
+VMs need no time to start, and nothing is behind them; all else is as a Service has to be.
 """
 
 import itertools
@@ -27,7 +27,8 @@ from occi_bridge.occi.schema import (
     TARGET,
     USERDATA,
 )
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.web.app import application
 from wnodes_lrms.config.load import Grant, Template
 
@@ -61,7 +62,7 @@ def user(name: str = "Ada") -> User:
 
 
 class Users:
-    """Knows a user by a chain that is just his name; without one there is no user."""
+    """Knows a user by a chain that is just their name; without one there is no user."""
 
     async def user(self, chain: tuple[bytes, ...], address: str) -> User:
         if not chain:
@@ -74,7 +75,7 @@ class Users:
 
 
 class Anyone:
-    """An application whose every client is the same user, as if he had shown his certificate."""
+    """An application whose clients are all the same user, as if by certificate."""
 
     def __init__(self, app: ASGIApp, name: str = "Ada") -> None:
         self._app = app

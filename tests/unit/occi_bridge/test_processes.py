@@ -14,7 +14,7 @@ import pytest
 from contrib.site.box.ca import Authority
 from tests.unit.conftest import NOBODY, eventually, needs_open_project, needs_root
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
-from tests.unit.occi_bridge.household import ANNA, Household, keys
+from tests.unit.occi_bridge.local_bridge import ANNA, LocalBridge, keys
 from wnodes_lrms.tls.server import listener
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -26,7 +26,7 @@ BRIDGE = "/C=IT/O=Test/CN=bridge"
 class Running:
     """A bridge at work, its one bait, and a client of Anna's."""
 
-    def __init__(self, folder: Path, make_house: Callable[..., Household]) -> None:
+    def __init__(self, folder: Path, make_bridge: Callable[..., LocalBridge]) -> None:
         authority = Authority.make("/C=IT/O=Test/CN=CA")
         self.certificates = folder / "certificates"
         authority.install(self.certificates)
@@ -44,7 +44,7 @@ class Running:
         self.bait = FakeBait("hv1", self.lrms, tls)
         with listener("127.0.0.1:0") as free:
             port = free.getsockname()[1]
-        make_house(f"sqlite:///{folder}/database/bridge.sqlite", self.bait)
+        make_bridge(f"sqlite:///{folder}/database/bridge.sqlite", self.bait)
         file = folder / "wnodes.toml"
         text = file.read_text().replace(
             "[bridge]\n",
@@ -115,10 +115,10 @@ ban_file = "{folder}/bans"
 
 
 @pytest.fixture
-def running(tmp_path: Path, make_house: Callable[..., Household]) -> Iterator[Running]:
+def running(tmp_path: Path, make_bridge: Callable[..., LocalBridge]) -> Iterator[Running]:
     for path in [tmp_path, *tmp_path.parents[:3]]:
         path.chmod(path.stat().st_mode | 0o055)
-    running = Running(tmp_path, make_house)
+    running = Running(tmp_path, make_bridge)
     for path in [tmp_path, *tmp_path.rglob("*")]:
         os.chown(path, NOBODY.pw_uid, NOBODY.pw_gid)
     yield running

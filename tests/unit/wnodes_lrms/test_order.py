@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from wnodes_lrms.errors import RejectedError
-from wnodes_lrms.order import LeaseWish, Nic, Order, lease_named_in, sign, verify
+from wnodes_lrms.order import LeaseRequest, Nic, Order, lease_named_in, sign, verify
 
 BRIDGE, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 LEASE = UUID(int=1)
@@ -216,13 +216,16 @@ def test_what_no_machine_can_be_is_no_order(changes: dict[str, object]) -> None:
 
 def test_a_wish_has_nothing_of_what_the_machine_will_have() -> None:
     order = an_order(user_data="QUJD", ssh_keys=("ssh-rsa KEY",), job="7", node="hv1")
-    text = sign(order.wish, "box", pem(BRIDGE), time.time(), 600)
-    wish = verify(LeaseWish, text, "box", [public(BRIDGE)])
-    assert wish == order.wish
-    assert type(wish) is LeaseWish
+    text = sign(order.lease_request, "box", pem(BRIDGE), time.time(), 600)
+    request = verify(LeaseRequest, text, "box", [public(BRIDGE)])
+    assert request == order.lease_request
+    assert type(request) is LeaseRequest
     claims = jwt.decode(text, options={"verify_signature": False})
     assert {"user_data", "ssh_keys", "machine", "job"}.isdisjoint(claims["wish"])
-    for kind, other in ((Order, text), (LeaseWish, token(order))):  # neither passes for the other
+    for kind, other in (
+        (Order, text),
+        (LeaseRequest, token(order)),
+    ):  # neither passes for the other
         with pytest.raises(RejectedError, match="order refused"):
             verify(kind, other, "box", [public(BRIDGE)])
 

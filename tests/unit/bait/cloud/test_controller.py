@@ -158,7 +158,7 @@ STRANGER = Ed25519PrivateKey.from_private_bytes(b"x" * 32)
         (lambda o: token(o, age=700), "expired"),
         (lambda o: token(o, cluster="other"), "[Aa]udience"),
         (lambda o: token(an_order(job=o.job, node=o.node)), "for another lease"),
-        (lambda o: token(o.wish), "order refused"),
+        (lambda o: token(o.lease_request), "order refused"),
         (lambda _o: "no token at all", "order refused"),
         (lambda _o: "\ud800", "order refused"),
     ],

@@ -238,7 +238,9 @@ def test_one_who_does_not_take_the_answer_is_let_go(
 ) -> None:
     monkeypatch.setattr("bait.frontend.connections.PATIENCE", 0.3)
     monkeypatch.setitem(
-        operations.OPERATIONS, "ping", lambda *_: {"all": "x" * 10_000_000}
+        operations.OPERATIONS,
+        "ping",
+        operations.Operation(operations.Who.ROOT, lambda *_: iter([{"all": "x" * 10_000_000}])),
     )  # no buffer holds it
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(bait.path))

@@ -41,7 +41,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.order import Nic, Order, sign
-from wnodes_lrms.tls.server import CHAIN
+from wnodes_lrms.tls.http_protocol import CHAIN
 
 MACHINE, VOLUME, NIC, LEASE = (str(uuid.UUID(int=number)) for number in range(1, 5))
 BRIDGE = "/DC=org/O=Box/CN=bridge"
@@ -263,7 +263,9 @@ class Site:
             "image": "small_linux_x86_64",
         }
         order = Order(**(values | changes))
-        return sign(order if "job" in changes else order.wish, cluster, self.key, time.time(), life)
+        return sign(
+            order if "job" in changes else order.lease_request, cluster, self.key, time.time(), life
+        )
 
 
 def openssl(*arguments: object, folder: Path) -> None:

@@ -22,9 +22,9 @@ class Operators(Batch):
         super().__init__()
         self.done: list[str] = []
         self.refuses = False
-        self.once = False
+        self.once = ""
 
-    def runs_once(self, job: str) -> bool:  # noqa: ARG002 (the protocol's)
+    def runs_once(self, job: str) -> str:  # noqa: ARG002 (the protocol's)
         return self.once
 
     def requeue(self, job: str) -> None:
@@ -82,7 +82,7 @@ def test_what_was_decided_is_said_after_the_batch_system_has_agreed(
 
 
 def test_a_job_that_runs_but_once_is_promised_nothing(node: Node, operators: Operators) -> None:
-    operators.once = True
+    operators.once = "it was submitted with `qsub -r n`"
     with pytest.raises(RejectedError, match=r"^it was submitted with `qsub -r n`$"):
         list(again(failed(node, operators).engine, JobId("7"), UID))
     assert operators.done == []

@@ -18,18 +18,19 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import read_all
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
-from tests.unit.occi_bridge.household import (
+from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     RESTART,
     SAVE,
     START,
     STOP,
     SUSPEND,
-    Household,
+    LocalBridge,
     person,
     until,
 )
@@ -68,38 +69,38 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
 class Scene:
     """A bridge with SQLite, and baits on hv1 and hv2."""
 
-    def __init__(self, house: Household, baits: list[FakeBait]) -> None:
-        self.house = house
+    def __init__(self, bridge: LocalBridge, baits: list[FakeBait]) -> None:
+        self.bridge = bridge
         self.hv1, self.hv2 = baits
         self.lrms = self.hv1.lrms
-        house.heard()
+        bridge.heard()
 
     def entity(self, made: Entity) -> Entity:
-        return self.house.service.entity(ANNAS, made.path)
+        return self.bridge.service.entity(ANNAS, made.path)
 
     def act(self, made: Entity, action: str, method: str = "") -> None:
-        self.house.service.act(ANNAS, made.path, action, {"method": method} if method else {})
+        self.bridge.service.act(ANNAS, made.path, action, {"method": method} if method else {})
 
     async def state(self, made: Entity, wanted: str, within: float = 20.0) -> Entity:
         await until(lambda: self.entity(made).attributes[STATE] == wanted, within)
         return self.entity(made)
 
     async def forgotten(self) -> None:
-        await until(lambda: not any(read_all(self.house.db).values()))
+        await until(lambda: not any(read_all(self.bridge.db).values()))
 
     def machine(self, made: Entity) -> dict[str, Any]:
-        return self.hv1.machines[self.house.row(made).uid]
+        return self.hv1.machines[self.bridge.row(made).uid]
 
 
 @pytest.fixture
-def scene(file_url: str, make_house: Callable[..., Household], baits: list[FakeBait]) -> Scene:
-    return Scene(make_house(file_url, *baits), baits)
+def scene(file_url: str, make_bridge: Callable[..., LocalBridge], baits: list[FakeBait]) -> Scene:
+    return Scene(make_bridge(file_url, *baits), baits)
 
 
 async def test_a_life(scene: Scene) -> None:
     """Made, stopped, started where its disk is, restarted, suspended, deleted."""
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS, occi__credentials__ssh__publickey="ssh-ed25519 AAAA")
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS, occi__credentials__ssh__publickey="ssh-ed25519 AAAA")
         active = await scene.state(made, "active")
         [card] = active.links
         assert card.attributes["occi.networkinterface.address"] == "10.0.0.9"
@@ -109,7 +110,7 @@ async def test_a_life(scene: Scene) -> None:
         assert order.job == "1"
         assert order.ssh_keys == ("ssh-ed25519 AAAA",)
         scene.act(made, RESTART, "cold")
-        await until(lambda: not scene.house.row(made).restart)
+        await until(lambda: not scene.bridge.row(made).restart)
         scene.act(made, SUSPEND, "suspend")
         await scene.state(made, "suspended")
         scene.act(made, START)
@@ -125,9 +126,9 @@ async def test_a_life(scene: Scene) -> None:
         assert scene.lrms.jobs == {}
         scene.act(made, START)
         await scene.state(made, "active")
-        assert [each.node for each in scene.lrms.wishes.values()] == ["", "hv1", "hv1"]
+        assert [each.node for each in scene.lrms.requests.values()] == ["", "hv1", "hv1"]
         assert len({each.lease for each in scene.lrms.orders.values()}) == 3
-        scene.house.service.delete(ANNAS, made.path)
+        scene.bridge.service.delete(ANNAS, made.path)
         await scene.forgotten()
     assert (scene.hv1.machines, scene.lrms.jobs) == ({}, {})
     machine = str(order.machine)
@@ -151,19 +152,19 @@ async def test_a_life(scene: Scene) -> None:
 
 
 async def test_volumes_and_cards_while_it_runs_and_before(scene: Scene) -> None:
-    async with scene.house.driving():
-        disk = scene.house.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
         first = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
-        made = scene.house.create(ANNAS, links=[first])
+        made = scene.bridge.create(ANNAS, links=[first])
         await scene.state(made, "active")
         assert list(scene.lrms.volumes.values()) == [2]
         [link] = [each for each in scene.entity(made).links if each.kind == schema.STORAGELINK]
         assert link.attributes["occi.storagelink.deviceid"] == "/dev/vdb"
-        scene.house.service.delete(ANNAS, link.path)
+        scene.bridge.service.delete(ANNAS, link.path)
         await until(lambda: not scene.machine(made)["volumes"])
-        scene.house.service.update(ANNAS, made.path, Changes(links=(first,)))
+        scene.bridge.service.update(ANNAS, made.path, Changes(links=(first,)))
         card = New(schema.NETWORKINTERFACE, (), {schema.TARGET: "/network/private"})
-        changed = scene.house.service.update(ANNAS, made.path, Changes(links=(card,)))
+        changed = scene.bridge.service.update(ANNAS, made.path, Changes(links=(card,)))
         await until(
             lambda: all("active" in each.attributes.values() for each in scene.entity(made).links)
         )
@@ -172,77 +173,77 @@ async def test_volumes_and_cards_while_it_runs_and_before(scene: Scene) -> None:
         assert len(scene.machine(made)["nics"]) == 2
         second = next(each for each in changed.links if each.path.startswith("/networkinterface")
                       and each.attributes[schema.TARGET] == "/network/private")  # fmt: skip
-        scene.house.service.delete(ANNAS, second.path)
+        scene.bridge.service.delete(ANNAS, second.path)
         await until(lambda: len(scene.machine(made)["nics"]) == 1)
         scene.act(made, STOP, "poweroff")
         await scene.state(made, "inactive")
         linked = scene.entity(made).links[-1]
         assert linked.kind == schema.STORAGELINK
-        scene.house.service.delete(ANNAS, linked.path)
-        scene.house.service.delete(ANNAS, disk.path)
+        scene.bridge.service.delete(ANNAS, linked.path)
+        scene.bridge.service.delete(ANNAS, disk.path)
         await until(lambda: not scene.lrms.volumes)
         assert not scene.machine(made)["volumes"]
-        scene.house.service.delete(ANNAS, made.path)
+        scene.bridge.service.delete(ANNAS, made.path)
         await scene.forgotten()
     assert scene.lrms.volumes == {}
 
 
 async def test_an_image_is_saved(scene: Scene) -> None:
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
-        scene.house.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
+        scene.bridge.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
         await until(lambda: scene.hv1.saved["busy"])
         [tag] = scene.hv1.saved["busy"]
         scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
 
         def templates() -> list[str]:
-            model = scene.house.service.model(ANNAS)
+            model = scene.bridge.service.model(ANNAS)
             return [mixin.title for mixin in model.mixins.values() if mixin.saved]
 
         await until(lambda: templates() == ["web"])
-        scene.house.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
+        scene.bridge.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
         await until(lambda: scene.hv1.saved["busy"])
         scene.hv1.saved = {"tags": [], "busy": [], "failed": {scene.hv1.saved["busy"][0]: "full"}}
-        await until(lambda: not read_all(scene.house.db)["saved"])
+        await until(lambda: not read_all(scene.bridge.db)["saved"])
         assert templates() == ["web"]
         scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
-        service = scene.house.service
+        service = scene.bridge.service
         [template] = [mixin.id for mixin in service.model(ANNAS).mixins.values() if mixin.saved]
         service.remove_mixin(ANNAS, template)
         assert templates() == []
         await until(lambda: not scene.hv1.saved["tags"] or not scene.hv2.saved["tags"])
-        await until(lambda: not read_all(scene.house.db)["saved"])
+        await until(lambda: not read_all(scene.bridge.db)["saved"])
 
 
 async def test_machines_of_one_network_meet(scene: Scene) -> None:
-    async with scene.house.driving():
+    async with scene.bridge.driving():
         scene.lrms.auto = False
-        net = scene.house.create(ANNAS, schema.NETWORK, occi__network__address="10.5.0.0/24")
+        net = scene.bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.5.0.0/24")
         link = New(schema.NETWORKINTERFACE, (), {schema.TARGET: net.path})
-        one = scene.house.create(ANNAS, links=[link])
-        two = scene.house.create(ANNAS, links=[link])
+        one = scene.bridge.create(ANNAS, links=[link])
+        two = scene.bridge.create(ANNAS, links=[link])
         await until(lambda: len(scene.lrms.jobs) == 1)
         waiting = "waiting for another machine of its network to get a node"
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)
-        assert scene.lrms.wishes["2"].node == "hv2"
+        assert scene.lrms.requests["2"].node == "hv2"
         scene.lrms.place("2")
         for made in (one, two):
             await scene.state(made, "active")
         assert [nic.kind for nic in scene.lrms.orders["2"].nics] == ["isolated"]
         for path in (one.path, two.path, net.path):
-            scene.house.service.delete(ANNAS, path)
+            scene.bridge.service.delete(ANNAS, path)
         await scene.forgotten()
 
 
-# What ends machines, or does not let them start.
+# What ends VMs, or does not let them start.
 
 
 async def test_a_lease_that_ends(scene: Scene) -> None:
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
         scene.lrms.end("1", "its lease ended: walltime")
         over = await scene.state(made, "inactive")
@@ -253,12 +254,12 @@ async def test_a_lease_that_ends(scene: Scene) -> None:
 
 async def test_started_while_it_goes_down_by_itself(scene: Scene) -> None:
     """As when its lease was cancelled: its user sees it stop, and wants it to run."""
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
         machine = scene.machine(made)
         machine["state"] = "stopping"
-        await until(lambda: scene.house.row(made).state == "stopping")
+        await until(lambda: scene.bridge.row(made).state == "stopping")
         for _ in range(2):
             scene.act(made, START)
         scene.lrms.end("1", "its lease ended: cancelled")
@@ -268,8 +269,8 @@ async def test_started_while_it_goes_down_by_itself(scene: Scene) -> None:
 
 async def test_starts_that_fail(scene: Scene) -> None:
     scene.lrms.refuse = "order refused: the account is not known"
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         failed = await scene.state(made, "error")
         assert failed.attributes[MESSAGE] == "order refused: the account is not known"
         scene.lrms.refuse, scene.lrms.fail = "", "image small: wrong checksum"
@@ -284,27 +285,27 @@ async def test_starts_that_fail(scene: Scene) -> None:
 
 async def test_a_pending_lease_is_told_and_cancelled(scene: Scene) -> None:
     scene.lrms.auto = False
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         text = "waiting for the batch system: Priority"
         await until(lambda: scene.entity(made).attributes.get(MESSAGE) == text)
         scene.act(made, STOP, "graceful")
         await until(lambda: not scene.lrms.jobs)
-        await until(lambda: not scene.house.row(made).lease)
+        await until(lambda: not scene.bridge.row(made).lease)
         scene.act(made, START)
         await until(lambda: scene.lrms.jobs)
-        scene.house.service.delete(ANNAS, made.path)
+        scene.bridge.service.delete(ANNAS, made.path)
         await scene.forgotten()
     assert scene.lrms.jobs == {}
 
 
 async def test_an_lrms_that_is_away_only_delays(scene: Scene) -> None:
-    async with scene.house.driving():
-        runs = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        runs = scene.bridge.create(ANNAS)
         await scene.state(runs, "active")
         scene.lrms.away = True
-        waits = scene.house.create(ANNAS)
-        await until(lambda: scene.house.row(waits).tries)
+        waits = scene.bridge.create(ANNAS)
+        await until(lambda: scene.bridge.row(waits).tries)
         assert scene.entity(waits).attributes[STATE] == "inactive"
         assert scene.entity(runs).attributes[STATE] == "active"
         scene.lrms.away = False
@@ -316,11 +317,11 @@ async def test_an_lrms_that_is_away_only_delays(scene: Scene) -> None:
 
 
 async def test_a_node_that_says_it_is_another_is_not_believed(scene: Scene) -> None:
-    async with scene.house.driving() as driver:
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving() as driver:
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
         await until(lambda: driver._nodes.keys() == {"hv1", "hv2"})
-        lease = scene.house.row(made).lease
+        lease = scene.bridge.row(made).lease
         scene.hv2.node = "hv1"
         scene.hv2.outcomes.append({"lease": lease, "reason": "it never was"})
         await asyncio.sleep(0.5)
@@ -330,17 +331,17 @@ async def test_a_node_that_says_it_is_another_is_not_believed(scene: Scene) -> N
 
 async def test_a_node_that_claims_a_lease_gets_no_order(scene: Scene) -> None:
     scene.lrms.auto = False
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
-        await until(lambda: scene.house.row(made).job)
-        row = scene.house.row(made)  # through one bait it was submitted, the other one lies
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await until(lambda: scene.bridge.row(made).job)
+        row = scene.bridge.row(made)  # through one bait it was submitted, the other one lies
         true, false = sorted((scene.hv1, scene.hv2), key=lambda bait: bait.url != row.via)
         false.claims.append({"lease": row.lease, "job": "1"})
-        await until(lambda: scene.house.row(made).act == f"order {false.node}")
+        await until(lambda: scene.bridge.row(made).act == f"order {false.node}")
         await asyncio.sleep(0.5)  # asked again and again
         scene.lrms.place("1", true.node)
         await scene.state(made, "active")
-        assert scene.house.row(made).node == true.node
+        assert scene.bridge.row(made).node == true.node
     assert not [asked for asked in false.asked if asked.startswith("PUT")]
 
 
@@ -349,9 +350,9 @@ async def test_a_node_that_claims_a_lease_gets_no_order(scene: Scene) -> None:
 
 async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
     scene.hv1.silent = True
-    async with scene.house.driving():
+    async with scene.bridge.driving():
         begun = time.monotonic()
-        made = scene.house.create(ANNAS)
+        made = scene.bridge.create(ANNAS)
         scene.lrms.baits.reverse()  # the LRMS places it on the node that answers
         await scene.state(made, "active")
         assert time.monotonic() - begun < 3  # the patience with one bait
@@ -360,19 +361,19 @@ async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
 
 
 async def test_what_a_slow_bait_did_is_not_done_twice(scene: Scene) -> None:
-    async with scene.house.driving():
-        await until(lambda: heard.nodes(scene.house.db, scene.house.urls))
+    async with scene.bridge.driving():
+        await until(lambda: heard.nodes(scene.bridge.db, scene.bridge.urls))
         scene.hv1.delay = scene.hv2.delay = 0.15
-        made = scene.house.create(ANNAS)
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
-        scene.house.service.delete(ANNAS, made.path)
+        scene.bridge.service.delete(ANNAS, made.path)
         await scene.forgotten()
     assert len(scene.lrms.orders) == 1
 
 
 async def test_silence_changes_nothing(scene: Scene) -> None:
-    async with scene.house.driving():
-        made = scene.house.create(ANNAS)
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
         await scene.state(made, "active")
         scene.hv1.silent = True
         scene.act(made, STOP, "graceful")
@@ -393,8 +394,8 @@ async def test_rows_read_while_something_is_done_are_not_believed(
         return rows
 
     monkeypatch.setattr(journal, "read_all", slow)
-    async with scene.house.driving():
-        machines = [scene.house.create(ANNAS) for _ in range(3)]
+    async with scene.bridge.driving():
+        machines = [scene.bridge.create(ANNAS) for _ in range(3)]
         for made in machines:
             await scene.state(made, "active")
     assert len(scene.lrms.orders) == 3
@@ -415,11 +416,11 @@ def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
 
 
 async def queued(scene: Scene) -> tuple[Entity, FakeBait, FakeBait]:
-    """A machine whose lease waits; the bait that has submitted it, and the other one."""
+    """A VM whose lease waits; the bait that has submitted it, and the other one."""
     scene.lrms.auto = False
-    made = scene.house.create(ANNAS)
+    made = scene.bridge.create(ANNAS)
     await until(lambda: scene.entity(made).attributes.get(MESSAGE) == QUEUED)
-    via = scene.house.row(made).via
+    via = scene.bridge.row(made).via
     one, other = sorted((scene.hv1, scene.hv2), key=lambda bait: bait.url != via)
     return made, one, other
 
@@ -437,11 +438,11 @@ async def stays(scene: Scene, made: Entity, **expected: str) -> None:
 async def test_a_queued_lease_waits_for_the_bait_that_submitted_it(
     drmaa: Scene, trouble: str
 ) -> None:
-    async with drmaa.house.driving():
+    async with drmaa.bridge.driving():
         first, via, _ = await queued(drmaa)
         setattr(via, trouble, True)
         await stays(drmaa, first, state="inactive", message=QUEUED)
-        second = drmaa.house.create(ANNAS)  # through the other one
+        second = drmaa.bridge.create(ANNAS)  # through the other one
         await until(lambda: len(drmaa.lrms.jobs) == 2)
         setattr(via, trouble, False)
         for made in (first, second):
@@ -454,8 +455,8 @@ async def test_a_queued_lease_waits_for_the_bait_that_submitted_it(
 
 
 async def test_a_hung_library_ends_no_machine(drmaa: Scene) -> None:
-    async with drmaa.house.driving():
-        made = drmaa.house.create(ANNAS)
+    async with drmaa.bridge.driving():
+        made = drmaa.bridge.create(ANNAS)
         await drmaa.state(made, "active")
         for bait in (drmaa.hv1, drmaa.hv2):
             bait.hung = True
@@ -463,11 +464,11 @@ async def test_a_hung_library_ends_no_machine(drmaa: Scene) -> None:
         for bait in (drmaa.hv1, drmaa.hv2):
             bait.hung = False
     assert len(drmaa.lrms.jobs) == 1
-    assert drmaa.lrms.asked == ["POST /leases", f"PUT /leases/{drmaa.house.row(made).lease}/order"]
+    assert drmaa.lrms.asked == ["POST /leases", f"PUT /leases/{drmaa.bridge.row(made).lease}/order"]
 
 
 async def test_a_lease_that_is_cancelled_in_the_queue(drmaa: Scene) -> None:
-    async with drmaa.house.driving():
+    async with drmaa.bridge.driving():
         made, _, other = await queued(drmaa)
         other.silent = True
         drmaa.lrms.jobs.clear()
@@ -486,14 +487,14 @@ async def test_a_lease_whose_submission_was_lost_is_asked_for_nowhere_else(drmaa
             next(each for each in (drmaa.hv1, drmaa.hv2) if each.url == self.url).silent = True
             raise UnknownError("the connection broke")
 
-    drmaa.house.bait = Deaf
-    async with drmaa.house.driving():
-        made = drmaa.house.create(ANNAS)
-        await until(lambda: drmaa.house.row(made).tries)
-    drmaa.house.bait = Bait
-    async with drmaa.house.driving():
+    drmaa.bridge.bait = Deaf
+    async with drmaa.bridge.driving():
+        made = drmaa.bridge.create(ANNAS)
+        await until(lambda: drmaa.bridge.row(made).tries)
+    drmaa.bridge.bait = Bait
+    async with drmaa.bridge.driving():
         await stays(drmaa, made, state="inactive")
-        row = drmaa.house.row(made)
+        row = drmaa.bridge.row(made)
         assert (row.job, len(drmaa.lrms.jobs)) == ("", 1)
         for each in (drmaa.hv1, drmaa.hv2):
             each.silent = False
@@ -506,7 +507,7 @@ async def test_a_lease_whose_submission_was_lost_is_asked_for_nowhere_else(drmaa
 
 
 class Mortal(Database):
-    """A database whose user is killed just before his nth write."""
+    """A database whose user is killed just before the nth write."""
 
     def __init__(self, url: str, left: int) -> None:
         super().__init__(url)
@@ -525,8 +526,8 @@ class Mortal(Database):
 
 async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) -> bool:
     """Run a driver until it is killed before that write; False if all was done before."""
-    db = Mortal(f"sqlite:///{scene.house.db._url.database}", writes)
-    mortal = scene.house.new_driver(db)
+    db = Mortal(f"sqlite:///{scene.bridge.db._url.database}", writes)
+    mortal = scene.bridge.new_driver(db)
     task = asyncio.create_task(mortal.run(asyncio.Event()))
     deadline = time.monotonic() + 20
     while not db.dead.is_set() and not settled():
@@ -544,7 +545,7 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
 
 
 async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene) -> None:
-    """Whatever it had done, the next one makes one machine of it, and leaves nothing."""
+    """Whatever it had done, the next one makes one VM of it, and leaves nothing."""
     writes = 0
     while await one_death(scene, writes):
         writes += 1
@@ -552,20 +553,20 @@ async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene) -> None:
 
 
 async def one_death(scene: Scene, writes: int) -> bool:
-    house = scene.house
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    made = house.create(ANNAS, links=[New(schema.STORAGELINK, (), {schema.TARGET: disk.path})])
-    row = house.row(made)
-    died = await dies_before(scene, writes, lambda: house.row(made).state == "running")
-    house.db.write(lambda link: link.execute(sa.update(tables.leader).values(until=0.0)))
-    async with house.driving() as second:
+    bridge = scene.bridge
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    made = bridge.create(ANNAS, links=[New(schema.STORAGELINK, (), {schema.TARGET: disk.path})])
+    row = bridge.row(made)
+    died = await dies_before(scene, writes, lambda: bridge.row(made).state == "running")
+    bridge.db.write(lambda link: link.execute(sa.update(tables.leader).values(until=0.0)))
+    async with bridge.driving() as second:
         await until(lambda: second.leading)
         await scene.state(made, "active")
-        assert [job["lease"] for job in scene.lrms.jobs.values()] == [house.row(made).lease]
+        assert [job["lease"] for job in scene.lrms.jobs.values()] == [bridge.row(made).lease]
         assert list(scene.hv1.machines) == [row.uid]
         assert len(scene.hv1.machines[row.uid]["volumes"]) == 1
-        house.service.delete(ANNAS, made.path)
-        house.service.delete(ANNAS, disk.path)
+        bridge.service.delete(ANNAS, made.path)
+        bridge.service.delete(ANNAS, disk.path)
         await scene.forgotten()
     assert (scene.hv1.machines, scene.lrms.volumes, scene.lrms.jobs) == ({}, {}, {})
     return died
@@ -573,17 +574,17 @@ async def one_death(scene: Scene, writes: int) -> bool:
 
 async def test_an_order_whose_answer_was_lost_stays_one_lease(scene: Scene) -> None:
     """The bait took it, the driver never heard so."""
-    made = scene.house.create(ANNAS)
+    made = scene.bridge.create(ANNAS)
 
     class Deaf(Bait):
         async def submit(self, token: str) -> str:
             await super().submit(token)
             raise UnknownError("the connection broke")
 
-    scene.house.bait = Deaf
-    async with scene.house.driving():
+    scene.bridge.bait = Deaf
+    async with scene.bridge.driving():
         await scene.state(made, "active")
-        assert scene.house.row(made).job == "1"
+        assert scene.bridge.row(made).job == "1"
     assert len(scene.lrms.orders) == 1
 
 
@@ -591,9 +592,9 @@ async def test_an_order_whose_answer_was_lost_stays_one_lease(scene: Scene) -> N
 
 
 async def test_one_leads_and_the_other_takes_over(
-    url: str, make_house: Callable[..., Household], baits: list[FakeBait]
+    url: str, make_bridge: Callable[..., LocalBridge], baits: list[FakeBait]
 ) -> None:
-    one, two = make_house(url, *baits), make_house(url, *baits)
+    one, two = make_bridge(url, *baits), make_bridge(url, *baits)
     one.heard()
     async with two.driving() as second:
         async with one.driving() as first:
@@ -729,11 +730,11 @@ async def test_a_packed_answer_is_not_unpacked() -> None:
 
 
 async def test_what_a_bait_says_of_a_machine_is_cut_before_it_is_kept(
-    file_url: str, make_house: Callable[..., Household]
+    file_url: str, make_bridge: Callable[..., LocalBridge]
 ) -> None:
-    house = make_house(file_url)
-    house.heard()
-    row = house.row(house.create(ANNAS))
-    house.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
-    [kept] = read_all(house.db)["computes"]
+    bridge = make_bridge(file_url)
+    bridge.heard()
+    row = bridge.row(bridge.create(ANNAS))
+    bridge.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
+    [kept] = read_all(bridge.db)["computes"]
     assert len(kept.reason) == 2000

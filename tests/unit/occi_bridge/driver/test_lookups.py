@@ -7,7 +7,7 @@ import pytest
 
 from occi_bridge.driver import lookups
 from occi_bridge.driver.lookups import Lookups
-from tests.unit.occi_bridge.household import until
+from tests.unit.occi_bridge.local_bridge import until
 from wnodes_lrms.errors import UnknownError
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Wishes against evidence, and what must never follow from any."""
+"""Desired states against evidence, and what must never follow from any."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge.driver.plan import Act, Action, plan, unsettled
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Sight
-from occi_bridge.driver.snapshot import World
+from occi_bridge.driver.reports import Report
+from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Compute, Network, Saved
-from tests.unit.occi_bridge.worlds import (
+from tests.unit.occi_bridge.snapshots import (
     CARD,
     COMMON,
     HV1,
@@ -26,16 +27,16 @@ from tests.unit.occi_bridge.worlds import (
     link,
     listed,
     machine,
+    report,
     row,
-    sight,
+    snapshot,
     volume,
-    world,
 )
 
 NET = "55555555-0000-4000-8000-000000000000"
 
 
-def asked(made: World) -> list[str]:
+def asked(made: Snapshot) -> list[str]:
     """The plan, as «act detail» of each action; all of it has reasons."""
     actions = plan(made)
     assert all(action.why for action in actions)
@@ -43,67 +44,68 @@ def asked(made: World) -> list[str]:
 
 
 RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True}
+STOPPED: dict[str, Any] = {"state": "stopped", "node": "hv1", "ran": True}
 PAUSED: dict[str, Any] = {"leased": True, "state": "suspended", "ran": True}
-NOWHERE = sight()
+NOWHERE = report()
 
 
 @pytest.mark.parametrize(
-    ("wish", "seen", "expected"),
+    ("wanted", "seen", "expected"),
     [
         # Wanted, and nothing there yet.
         ({}, NOWHERE, "submit"),
         ({"lease": LEASE, "via": HV1}, NOWHERE, "submit"),  # nobody knows whether it got there
         ({"leased": True, "lease_state": "pending", "node": ""}, NOWHERE, None),
         ({"leased": True}, NOWHERE, None),
-        ({"leased": True, "state": "building"}, sight(machine("building")), None),
+        ({"leased": True, "state": "building"}, report(machine("building")), None),
         # Its lease job waits for the order.
-        ({"leased": True, "node": ""}, sight(waits="7"), "order hv1"),
-        ({"leased": True, "node": ""}, sight(waits="8"), None),  # not that job
-        ({"leased": True, "node": "", "acted": NOW}, sight(waits="7"), None),
-        ({"leased": True, "node": "hv1", "act": "order hv1"}, sight(waits="7"), "order hv1"),
-        ({"leased": True, "node": "hv2", "ran": True}, sight(waits="7"), None),  # its disk is there
-        (RUNS, sight(machine("running"), waits="7"), None),
-        ({"leased": True, "desired": "inactive", "node": ""}, sight(waits="7"), "cancel 7"),
+        ({"leased": True, "node": ""}, report(waits="7"), "order hv1"),
+        ({"leased": True, "node": ""}, report(waits="8"), None),  # not that job
+        ({"leased": True, "node": "", "acted": NOW}, report(waits="7"), None),
+        ({"leased": True, "node": "hv1", "act": "order hv1"}, report(waits="7"), "order hv1"),
+        ({"leased": True, "node": "hv2", "ran": True}, report(waits="7"), None),  # its disk
+        (RUNS, report(machine("running"), waits="7"), None),
+        ({"leased": True, "desired": "inactive", "node": ""}, report(waits="7"), "cancel 7"),
         # A disk decides where it goes.
-        ({"state": "stopped", "node": "hv1", "ran": True}, sight(machine("stopped")), "submit hv1"),
-        ({"state": "stopped", "node": "hv2", "ran": True}, NOWHERE, "submit hv2"),
+        (STOPPED, report(machine("stopped")), "submit hv1"),
+        (STOPPED | {"node": "hv2"}, NOWHERE, "submit hv2"),
         ({"state": "suspended", "node": "hv1", "ran": True}, NOWHERE, "submit hv1"),
-        ({"state": "failed", "node": "hv1", "ran": True}, sight(machine("failed")), "submit hv1"),
+        ({"state": "failed", "node": "hv1", "ran": True}, report(machine("failed")), "submit hv1"),
         # It runs.
-        (RUNS, sight(machine("running")), None),
-        (RUNS | {"restart": "cold"}, sight(machine("running")), "restart cold"),
+        (RUNS, report(machine("running")), None),
+        (RUNS | {"restart": "cold"}, report(machine("running")), "restart cold"),
         (RUNS | {"restart": "cold"}, (), None),
-        (PAUSED, sight(machine("suspended")), "resume"),
-        (PAUSED | {"acted": NOW}, sight(machine("running")), None),  # asked before the last act
+        (PAUSED, report(machine("suspended")), "resume"),
+        (PAUSED | {"acted": NOW}, report(machine("running")), None),  # asked before the last act
         # It is to stop.
-        (RUNS | {"desired": "inactive", "method": "graceful"}, sight(machine("running")),
+        (RUNS | {"desired": "inactive", "method": "graceful"}, report(machine("running")),
          "stop graceful"),
         (RUNS | {"desired": "inactive", "method": "graceful"}, (), None),
         (RUNS | {"desired": "inactive", "method": "graceful", "state": "stopping",
-                 "act": "stop graceful"}, sight(machine("stopping")), None),
+                 "act": "stop graceful"}, report(machine("stopping")), None),
         (RUNS | {"desired": "inactive", "method": "poweroff", "state": "stopping",
-                 "act": "stop graceful"}, sight(machine("stopping")), "stop poweroff"),
-        (PAUSED | {"desired": "inactive", "method": "poweroff"}, sight(machine("suspended")),
+                 "act": "stop graceful"}, report(machine("stopping")), "stop poweroff"),
+        (PAUSED | {"desired": "inactive", "method": "poweroff"}, report(machine("suspended")),
          "stop poweroff"),
         ({"desired": "inactive", "leased": True, "lease_state": "pending", "node": ""}, NOWHERE,
          "cancel 7"),
         ({"desired": "inactive", "leased": True, "lease_state": "pending", "node": "hv2",
           "ran": True, "state": "stopped"}, NOWHERE, "cancel 7"),
-        ({"desired": "inactive", "leased": True, "state": "building"}, sight(machine("building")),
+        ({"desired": "inactive", "leased": True, "state": "building"}, report(machine("building")),
          "stop poweroff"),
         ({"desired": "inactive", "leased": True, "state": "building"}, (), None),
         ({"desired": "inactive", "leased": True}, NOWHERE, "cancel 7"),
         ({"desired": "inactive", "leased": True, "acted": NOW}, NOWHERE, None),
         ({"desired": "inactive", "lease": LEASE}, NOWHERE, None),
-        ({"desired": "inactive", "state": "stopped"}, sight(machine("stopped")), None),
+        ({"desired": "inactive", "state": "stopped"}, report(machine("stopped")), None),
         # It is to sleep.
-        (RUNS | {"desired": "suspended", "method": "hibernate"}, sight(machine("running")),
+        (RUNS | {"desired": "suspended", "method": "hibernate"}, report(machine("running")),
          "suspend hibernate"),
-        (PAUSED | {"desired": "suspended"}, sight(machine("suspended")), None),
-        ({"desired": "suspended", "leased": True, "state": "building"}, sight(machine("building")),
+        (PAUSED | {"desired": "suspended"}, report(machine("suspended")), None),
+        ({"desired": "suspended", "leased": True, "state": "building"}, report(machine("building")),
          None),
         # It is deleted.
-        (RUNS | {"id": None}, sight(machine("running")), "destroy hv1"),
+        (RUNS | {"id": None}, report(machine("running")), "destroy hv1"),
         (RUNS | {"id": None}, (), None),
         ({"id": None, "leased": True}, NOWHERE, "cancel 7"),
         ({"id": None, "lease": LEASE}, NOWHERE, None),
@@ -114,67 +116,70 @@ NOWHERE = sight()
         ({"id": None, "lease_at": 1.0, "node": "hv2"}, NOWHERE, None),
         ({"id": None, "lease_at": 1.0, "node": "hv1", "acted": NOW + 1}, NOWHERE, None),
         ({"id": None, "lease_at": 1.0, "node": "hv3"}, NOWHERE, "forget"),  # the site took it away
-        ({"id": None, "lease_at": 1.0, "node": "hv1"}, sight(machine("stopped")), "destroy hv1"),
+        ({"id": None, "lease_at": 1.0, "node": "hv1"}, report(machine("stopped")), "destroy hv1"),
     ],
 )  # fmt: skip
 def test_one_machine(
-    wish: dict[str, Any], seen: Sight | tuple[Sight, ...], expected: str | None
+    wanted: dict[str, Any], seen: Report | tuple[Report, ...], expected: str | None
 ) -> None:
-    assert asked(world(row(**wish), seen=seen)) == ([expected] if expected else [])
+    assert asked(snapshot(row(**wanted), seen=seen)) == ([expected] if expected else [])
 
 
 def test_silence_of_one_node_keeps_a_deleted_machine_that_may_be_there() -> None:
     gone = row(id=None, lease_at=1.0)
-    assert asked(world(gone, seen=NOWHERE, silent=True)) == []
-    assert asked(world(gone, seen=NOWHERE)) == ["forget"]
+    assert asked(snapshot(gone, seen=NOWHERE, silent=True)) == []
+    assert asked(snapshot(gone, seen=NOWHERE)) == ["forget"]
 
 
 def test_a_deleted_machine_is_destroyed_wherever_it_is() -> None:
-    both = (sight(machine("failed")), sight(machine("running"), node="hv2"))
-    assert sorted(asked(world(row(id=None, **RUNS), seen=both))) == ["destroy hv1", "destroy hv2"]
+    both = (report(machine("failed")), report(machine("running"), node="hv2"))
+    assert sorted(asked(snapshot(row(id=None, **RUNS), seen=both))) == [
+        "destroy hv1",
+        "destroy hv2",
+    ]
 
 
 def test_an_order_has_a_witness() -> None:
     """Who has submitted the job knows where it runs, else whoever does not say so itself."""
     waits, hv2 = row(leased=True, node=""), "https://hv2:8445"
 
-    def witnesses(*sights: Sight) -> dict[str, str]:
-        actions = plan(world(waits, seen=sights))
+    def witnesses(*reports: Report) -> dict[str, str]:
+        actions = plan(snapshot(waits, seen=reports))
         return {action.bait: action.witness for action in actions if action.act is Act.ORDER}
 
-    both = (sight(waits="7"), sight(node="hv2", waits="7"))
+    both = (report(waits="7"), report(node="hv2", waits="7"))
     assert witnesses(*both) == {HV1: HV1, hv2: HV1}
-    assert witnesses(both[1], sight(node="hv3")) == {hv2: "https://hv3:8445"}
+    assert witnesses(both[1], report(node="hv3")) == {hv2: "https://hv3:8445"}
     assert witnesses(both[1]) == {}
 
 
 def test_a_node_that_still_claims_a_deleted_machine_does_not_keep_it() -> None:
     gone = row(id=None, lease_at=1.0, node="hv1")
-    claims = sight(machine("running"), node="hv2")
-    assert asked(world(gone, seen=(sight(), claims))) == ["destroy hv2", "forget"]
+    claims = report(machine("running"), node="hv2")
+    assert asked(snapshot(gone, seen=(report(), claims))) == ["destroy hv2", "forget"]
 
 
 def test_the_bait_that_may_have_submitted_a_lease_is_asked_again_and_nobody_else() -> None:
     doubtful = row(lease=LEASE, via=HV2)
-    both = (sight(), sight(node="hv2"))
-    assert plan(world(doubtful, seen=both))[0].bait == HV2
-    (told,) = plan(world(doubtful, seen=both[0]))
+    both = (report(), report(node="hv2"))
+    assert plan(snapshot(doubtful, seen=both))[0].bait == HV2
+    (told,) = plan(snapshot(doubtful, seen=both[0]))
     assert (told.act, told.bait) == (Act.TELL, "")
     taken_away = row(lease=LEASE, via="https://hv9:8445")
-    assert plan(world(taken_away, seen=both))[0].bait == HV1
+    assert plan(snapshot(taken_away, seen=both))[0].bait == HV1
 
 
 def test_a_bait_without_word_of_leases_is_asked_for_none_while_another_has_it() -> None:
-    both = (sight(), sight(node="hv2"))
-    assert plan(world(row(), seen=both, mute=HV1))[0].bait == HV2
-    assert plan(world(row(), seen=both[0], mute=HV1))[0].bait == HV1
+    both = (report(), report(node="hv2"))
+    assert plan(snapshot(row(), seen=both, mute=HV1))[0].bait == HV2
+    assert plan(snapshot(row(), seen=both[0], mute=HV1))[0].bait == HV1
 
 
 def test_a_second_job_for_one_lease_is_cancelled() -> None:
     runs = row(**RUNS)
-    two = world(runs, seen=sight(machine("running")), leases=listed("running", "pending"))
+    two = snapshot(runs, seen=report(machine("running")), leases=listed("running", "pending"))
     assert asked(two) == ["cancel 8"]
-    ended = world(runs, seen=sight(machine("running")), leases=listed("running", "ended"))
+    ended = snapshot(runs, seen=report(machine("running")), leases=listed("running", "ended"))
     assert asked(ended) == []
 
 
@@ -187,23 +192,23 @@ def test_a_second_job_for_one_lease_is_cancelled() -> None:
     ],
 )
 def test_the_same_is_asked_again_only_after_its_pause(changes: dict[str, Any], due: bool) -> None:
-    assert asked(world(row(**changes), seen=NOWHERE)) == (["submit"] if due else [])
+    assert asked(snapshot(row(**changes), seen=NOWHERE)) == (["submit"] if due else [])
 
 
 def test_nothing_is_planned_for_what_is_in_hand() -> None:
-    assert asked(world(row(), seen=NOWHERE, in_hand=frozenset({UID}))) == []
+    assert asked(snapshot(row(), seen=NOWHERE, in_hand=frozenset({UID}))) == []
 
 
 def test_waiting_is_told_once() -> None:
-    assert plan(world(row())) == [Action(Act.TELL, UID, "no bait answers")]
-    assert plan(world(row(reason="no bait answers"))) == []
+    assert plan(snapshot(row())) == [Action(Act.TELL, UID, "no bait answers")]
+    assert plan(snapshot(row(reason="no bait answers"))) == []
 
 
 # Links.
 
 
 @pytest.mark.parametrize(
-    ("wish", "changes", "expected"),
+    ("wanted", "changes", "expected"),
     [
         (RUNS, {}, ["plug"]),
         (RUNS, {"attached": True}, []),
@@ -217,14 +222,14 @@ def test_waiting_is_told_once() -> None:
         (RUNS | {"id": None}, {"id": None}, ["destroy hv1"]),
     ],
 )
-def test_links(wish: dict[str, Any], changes: dict[str, Any], expected: list[str]) -> None:
-    state = wish["state"]
-    made = world(row(**wish), seen=sight(machine(state)), interfaces=(card(**changes),))
+def test_links(wanted: dict[str, Any], changes: dict[str, Any], expected: list[str]) -> None:
+    state = wanted["state"]
+    made = snapshot(row(**wanted), seen=report(machine(state)), interfaces=(card(**changes),))
     assert asked(made) == expected
     words = {"plug": "attach", "unplug": "detach"}
-    made = world(
-        row(**wish),
-        seen=sight(machine(state)),
+    made = snapshot(
+        row(**wanted),
+        seen=report(machine(state)),
         attachments=(link(**changes),),
         storages=(volume(),),
     )
@@ -235,10 +240,10 @@ def test_a_volume_goes_to_one_machine_at_a_time() -> None:
     other = row(uid="x", id=None, **(RUNS | {"lease": "other"}))
     leaving = link(uid="y", id=None, compute="x")
     there = replace(machine("running"), id="x", lease="other")
-    made = world(
+    made = snapshot(
         row(**RUNS),
         other,
-        seen=sight(machine("running"), there),
+        seen=report(machine("running"), there),
         attachments=(leaving, link()),
         storages=(volume(),),
     )
@@ -257,7 +262,7 @@ def test_a_volume_goes_to_one_machine_at_a_time() -> None:
 )
 def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: list[str]) -> None:
     idle = row(desired="inactive", leased=True)
-    made = world(
+    made = snapshot(
         idle, seen=NOWHERE, storages=(volume(**changes),), attachments=linked,
         in_hand=frozenset({UID}),
     )  # fmt: skip
@@ -265,8 +270,8 @@ def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: lis
 
 
 def test_a_machine_waits_for_its_volumes() -> None:
-    def waits(made: bool) -> World:
-        return world(
+    def waits(made: bool) -> Snapshot:
+        return snapshot(
             row(),
             seen=NOWHERE,
             attachments=(link(),),
@@ -281,7 +286,7 @@ def test_saved_images() -> None:
     image = Saved(tag="a_saved_x86_64", owner="/CN=Anna", machine=UID, node="hv1")
 
     def planned(**changes: Any) -> list[str]:
-        return asked(world(seen=NOWHERE, saved=(image,), **changes))
+        return asked(snapshot(seen=NOWHERE, saved=(image,), **changes))
 
     assert planned() == [f"save {UID}"]
     busy = SavedImages(tags=(), busy=(image.tag,))
@@ -291,7 +296,7 @@ def test_saved_images() -> None:
     assert planned(saved_seen={"hv1": busy}) == ["unsave"]
 
 
-# Machines that share a user's network.
+# VMs that share a user's network.
 
 
 def on_net(uid: str, **changes: Any) -> tuple[Compute, Any]:
@@ -300,11 +305,11 @@ def on_net(uid: str, **changes: Any) -> tuple[Compute, Any]:
     )
 
 
-def shared(*pairs: tuple[Compute, Any]) -> World:
+def shared(*pairs: tuple[Compute, Any]) -> Snapshot:
     net = Network(**(COMMON | {"uid": NET, "id": NET, "name": "u-5555555500"}))
-    return world(
+    return snapshot(
         *(pair[0] for pair in pairs),
-        seen=(sight(), sight(node="hv2")),
+        seen=(report(), report(node="hv2")),
         interfaces=tuple(pair[1] for pair in pairs),
         networks=(net,),
     )
@@ -337,13 +342,13 @@ def test_a_network_is_forgotten_after_its_last_card() -> None:
     net = Network(**(COMMON | {"uid": NET, "id": None, "name": "u-5555555500"}))
     leaving = card(id=None, owned=NET)
     runs = row(**RUNS)
-    there = sight(machine("running"))
-    used = world(runs, seen=there, interfaces=(leaving,), networks=(net,))
+    there = report(machine("running"))
+    used = snapshot(runs, seen=there, interfaces=(leaving,), networks=(net,))
     assert asked(used) == ["unplug"]
-    assert asked(world(seen=there, networks=(net,))) == ["forget"]
+    assert asked(snapshot(seen=there, networks=(net,))) == ["forget"]
 
 
-# What holds for every world.
+# What holds for every snapshot.
 
 
 def any_row() -> st.SearchStrategy[Compute]:
@@ -367,20 +372,20 @@ def any_row() -> st.SearchStrategy[Compute]:
 def test_nothing_is_asked_of_the_silent(some: Compute) -> None:
     """Without any word of a bait all that can follow is a word to the user."""
     some.lease_at = 1.0
-    made = world(some, silent=True)
+    made = snapshot(some, silent=True)
     assert {action.act for action in plan(made)} <= {Act.TELL}
 
 
 @given(any_row(), st.booleans())
 def test_a_machine_that_its_user_wants_is_never_destroyed(some: Compute, here: bool) -> None:
-    made = world(some, seen=sight(machine(some.state or "running")) if here else NOWHERE)
+    made = snapshot(some, seen=report(machine(some.state or "running")) if here else NOWHERE)
     assert some.gone or all(action.act is not Act.DESTROY for action in plan(made))
 
 
 @given(any_row())
 def test_whatever_is_planned_counts_as_unsettled(some: Compute) -> None:
     """So baits are asked often as long as anything is to be done."""
-    made = world(some, seen=sight(machine(some.state)) if some.state else NOWHERE)
+    made = snapshot(some, seen=report(machine(some.state)) if some.state else NOWHERE)
     acts = {action.act for action in plan(made)} - {Act.TELL}
     assert not acts or unsettled(made)
 

@@ -127,7 +127,7 @@ class Cases:
         return Credential(signed, self.key, (own, *issuer.issuers))
 
     def false_ca(self) -> Authority:
-        """A user who has made himself a CA's certificate."""
+        """A user with a home-made CA's certificate."""
         made = self.under(self.ann(), "False CA", ca=True)
         return Authority(Credential(made.certificate, made.key, (made.certificate, *made.issuers)))
 

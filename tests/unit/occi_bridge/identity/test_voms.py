@@ -301,7 +301,7 @@ BAD: dict[str, tuple[Make, str]] = {
     "of a revoked server": (lambda c: c.voms(server=c.revoked), "certificate revoked"),
     "of an expired server": (lambda c: c.voms(server=c.expired), "has expired"),
     "of a server that speaks for another VO": (lambda c: c.voms(server=c.other), "by its LSC file"),
-    "signed by the user himself": (lambda c: c.voms(server=c.grid.alice), "by its LSC file"),
+    "signed by the user": (lambda c: c.voms(server=c.grid.alice), "by its LSC file"),
     "an FQAN of another VO": (lambda c: c.voms(fqans=(*PILOT, "/othervo/Role=x")), "not of the VO"),
     "an FQAN of a longer VO": (lambda c: c.voms(fqans=("/testvoice",)), "not of the VO"),
     "an FQAN that is a pattern": (lambda c: c.voms(fqans=(f"/{VO}/*",)), "not of the form"),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occi_bridge.occi import mixins, resolve, validate
+from occi_bridge.occi import mixins, resolve, validate_changes, validate_new
 from occi_bridge.occi.messages import Body, Entity, LinkBody, OcciError, Value
 from occi_bridge.occi.model import Mixin
 from occi_bridge.occi.schema import (
@@ -27,7 +27,7 @@ from occi_bridge.occi.schema import (
     STORAGELINK,
     USER_DATA,
 )
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from wnodes_lrms.config.load import Template
 
 SIZES = [
@@ -50,7 +50,7 @@ DATA = base64.b64encode(b"#!/bin/sh\n").decode()
 
 
 def create(*categories: str, links: tuple[LinkBody, ...] = (), **attributes: Value) -> New:
-    return validate.create(MODEL, Body(categories, named(attributes), links))
+    return validate_new.create(MODEL, Body(categories, named(attributes), links))
 
 
 def named(attributes: Mapping[str, Value]) -> dict[str, Value]:
@@ -110,7 +110,7 @@ def test_a_template_in_agreement_with_what_is_asked() -> None:
     ],
 )
 def test_every_spelling_of_an_ssh_key(mixin: str, attribute: str) -> None:
-    new = validate.create(MODEL, Body((COMPUTE, mixin), {attribute: f"{KEY}\n"}))
+    new = validate_new.create(MODEL, Body((COMPUTE, mixin), {attribute: f"{KEY}\n"}))
     assert new == New(COMPUTE, (SSH_KEY,), {"occi.credentials.ssh.publickey": KEY})
 
 
@@ -119,7 +119,7 @@ def test_the_name_of_a_key_is_of_no_use() -> None:
         "org.openstack.credentials.publickey.name": "ada",
         "org.openstack.credentials.publickey.data": KEY,
     }
-    new = validate.create(MODEL, Body((COMPUTE, STACK_KEY), attributes))
+    new = validate_new.create(MODEL, Body((COMPUTE, STACK_KEY), attributes))
     assert new.attributes == {"occi.credentials.ssh.publickey": KEY}
 
 
@@ -132,7 +132,9 @@ def test_the_name_of_a_key_is_of_no_use() -> None:
     ],
 )
 def test_every_spelling_of_user_data(mixin: str, attribute: str) -> None:
-    new = validate.create(MODEL, Body((COMPUTE, mixin), {attribute: f"{DATA[:4]}\n{DATA[4:]}\n"}))
+    new = validate_new.create(
+        MODEL, Body((COMPUTE, mixin), {attribute: f"{DATA[:4]}\n{DATA[4:]}\n"})
+    )
     assert new == New(COMPUTE, (USER_DATA,), {"occi.compute.userdata": DATA})
 
 
@@ -157,7 +159,7 @@ SCRIPT = b"#!/bin/sh\necho\n"
 def test_user_data_that_nothing_would_run_is_refused(data: bytes, why: str) -> None:
     attributes: dict[str, Value] = {"occi.compute.userdata": base64.b64encode(data).decode()}
     with pytest.raises(OcciError, match=f"userdata: it would not be run: .*{why}") as caught:
-        validate.create(MODEL, Body((COMPUTE, USER_DATA), attributes))
+        validate_new.create(MODEL, Body((COMPUTE, USER_DATA), attributes))
     assert caught.value.status == 400
 
 
@@ -177,7 +179,7 @@ def test_user_data_that_nothing_would_run_is_refused(data: bytes, why: str) -> N
 )
 def test_all_other_user_data_is_taken(data: bytes) -> None:
     text = base64.b64encode(data).decode()
-    new = validate.create(MODEL, Body((COMPUTE, USER_DATA), {"occi.compute.userdata": text}))
+    new = validate_new.create(MODEL, Body((COMPUTE, USER_DATA), {"occi.compute.userdata": text}))
     assert new.attributes == {"occi.compute.userdata": text}
 
 
@@ -317,7 +319,7 @@ def test_what_can_not_be_created(
     categories: tuple[str, ...], attributes: dict[str, Value], status: int, sentence: str
 ) -> None:
     with pytest.raises(OcciError, match=sentence) as caught:
-        validate.create(MODEL, Body(categories, attributes))
+        validate_new.create(MODEL, Body(categories, attributes))
     assert caught.value.status == status
     assert "\n" not in caught.value.message
 
@@ -350,7 +352,7 @@ def test_inline_links_that_can_not_be(
 
 def test_a_link_has_no_links() -> None:
     with pytest.raises(OcciError, match="a link has no links of its own"):
-        validate.create(MODEL, Body((NETWORKINTERFACE,), ENDS, (LinkBody("/network/n"),)))
+        validate_new.create(MODEL, Body((NETWORKINTERFACE,), ENDS, (LinkBody("/network/n"),)))
 
 
 def test_changes_are_what_is_different() -> None:
@@ -363,7 +365,7 @@ def test_changes_are_what_is_different() -> None:
             LinkBody("/network/n"),
         ),
     )
-    changes = validate.update(MODEL, body, machine(IMAGE, SMALL, OBSERVED))
+    changes = validate_changes.update(MODEL, body, machine(IMAGE, SMALL, OBSERVED))
     assert changes.attributes == {"occi.core.title": "new"}
     assert changes.added == (MINE,)
     assert changes.removed == ()
@@ -371,13 +373,15 @@ def test_changes_are_what_is_different() -> None:
 
 
 def test_a_size_replaces_a_size() -> None:
-    changes = validate.update(MODEL, Body((LARGE,)), machine(IMAGE, SMALL))
+    changes = validate_changes.update(MODEL, Body((LARGE,)), machine(IMAGE, SMALL))
     assert (changes.added, changes.removed) == ((LARGE,), (SMALL,))
     assert changes.attributes == {"occi.compute.cores": 4, "occi.compute.memory": 4.0}
 
 
 def test_a_size_of_its_own_takes_the_template_off() -> None:
-    changes = validate.update(MODEL, Body((), {"occi.compute.cores": 3}), machine(IMAGE, SMALL))
+    changes = validate_changes.update(
+        MODEL, Body((), {"occi.compute.cores": 3}), machine(IMAGE, SMALL)
+    )
     assert (changes.added, changes.removed) == ((), (SMALL,))
     assert changes.attributes == {"occi.compute.cores": 3}
 
@@ -400,8 +404,8 @@ def test_what_can_not_be_changed(
     categories: tuple[str, ...], attributes: dict[str, Value], status: int, sentence: str
 ) -> None:
     entity = machine(IMAGE, SMALL)
-    for judge in (validate.update, validate.replace):
-        if "state" in sentence and judge is validate.replace:
+    for judge in (validate_changes.update, validate_changes.replace):
+        if "state" in sentence and judge is validate_changes.replace:
             continue  # a rendering that is sent back has the state in it
         with pytest.raises(OcciError, match=sentence) as caught:
             judge(MODEL, Body(categories, attributes), entity)
@@ -410,24 +414,30 @@ def test_what_can_not_be_changed(
 
 def test_replacing_keeps_what_only_the_maker_could_give() -> None:
     entity = machine(IMAGE, SMALL, MINE, OBSERVED, occi__core__title="old", occi__core__summary="s")
-    new = validate.replace(MODEL, Body((COMPUTE,), {"occi.core.title": "new"}), entity)
+    new = validate_changes.replace(MODEL, Body((COMPUTE,), {"occi.core.title": "new"}), entity)
     assert new == New(
         COMPUTE,
         (IMAGE, OBSERVED, SMALL),
         {"occi.core.title": "new", "occi.compute.cores": 1, "occi.compute.memory": 0.5},
     )
-    resized = validate.replace(MODEL, Body((LARGE,)), entity)
+    resized = validate_changes.replace(MODEL, Body((LARGE,)), entity)
     assert resized.mixins == (IMAGE, OBSERVED, LARGE)
     assert resized.attributes == {"occi.compute.cores": 4, "occi.compute.memory": 4.0}
-    freed = validate.replace(MODEL, Body((), {"occi.compute.cores": 2}), entity)
+    freed = validate_changes.replace(MODEL, Body((), {"occi.compute.cores": 2}), entity)
     assert freed.mixins == (IMAGE, OBSERVED)
     assert freed.attributes == {"occi.compute.cores": 2, "occi.compute.memory": 0.5}
 
 
 def test_a_machine_keeps_an_image_that_the_site_withdrew() -> None:
     withdrawn = "http://wnodes-lrms.invalid/occi/os_tpl#old_linux_x86_64"
-    assert validate.replace(MODEL, Body(), machine(withdrawn, SMALL)).mixins == (withdrawn, SMALL)
-    assert validate.update(MODEL, Body(), machine(withdrawn, SMALL)) == validate.Changes()
+    assert validate_changes.replace(MODEL, Body(), machine(withdrawn, SMALL)).mixins == (
+        withdrawn,
+        SMALL,
+    )
+    assert (
+        validate_changes.update(MODEL, Body(), machine(withdrawn, SMALL))
+        == validate_changes.Changes()
+    )
 
 
 def test_a_rendering_can_be_sent_back() -> None:
@@ -435,11 +445,11 @@ def test_a_rendering_can_be_sent_back() -> None:
     body = Body(
         (COMPUTE, IMAGE, SMALL, MINE), {**entity.attributes, "occi.compute.state": "active"}
     )
-    assert validate.replace(MODEL, body, entity).mixins == (IMAGE, SMALL, MINE)
+    assert validate_changes.replace(MODEL, body, entity).mixins == (IMAGE, SMALL, MINE)
 
 
 def test_what_is_nowhere_here_is_not_passed_over() -> None:
-    for change in (validate.replace, validate.update):
+    for change in (validate_changes.replace, validate_changes.update):
         with pytest.raises(OcciError, match=r"occi\.compute\.speed: this service has nothing"):
             change(MODEL, Body((COMPUTE,), {"occi.compute.speed": 2.0}), machine(IMAGE, SMALL))
 
@@ -504,9 +514,9 @@ BODIES = st.builds(
 def test_any_body_is_judged(body: Body) -> None:
     entity = machine(IMAGE, SMALL)
     for judge in (
-        lambda: validate.create(MODEL, body),
-        lambda: validate.update(MODEL, body, entity),
-        lambda: validate.replace(MODEL, body, entity),
+        lambda: validate_new.create(MODEL, body),
+        lambda: validate_changes.update(MODEL, body, entity),
+        lambda: validate_changes.replace(MODEL, body, entity),
         lambda: resolve.action(MODEL, MODEL.kinds[COMPUTE], "stop", body),
     ):
         fault = None

@@ -11,7 +11,7 @@ from occi_bridge.driver.orders import SSH_KEY, order
 from occi_bridge.service.create import hostname
 from occi_bridge.service.quota import Amount, excess
 from occi_bridge.store.networks import Net, granted, own_name
-from tests.unit.occi_bridge.worlds import CARD, LEASE, UID, VOLUME, card, link, row
+from tests.unit.occi_bridge.snapshots import CARD, LEASE, UID, VOLUME, card, link, row
 from wnodes_lrms.config.load import CloudNetwork, Grant
 
 GRANT = Grant(match="*", machines=2, cores=4, memory=4096, storage=10)
@@ -92,7 +92,7 @@ def test_the_name_of_a_users_network_fits_a_bridge() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "expected"),
+    ("asked", "expected"),
     [
         ("Web Server 1", "web-server-1"),
         ("node.example.org", "node"),
@@ -103,13 +103,13 @@ def test_the_name_of_a_users_network_fits_a_bridge() -> None:
         ("x" * 80, "x" * 63),
     ],
 )
-def test_host_names(wish: str | None, expected: str) -> None:
-    assert hostname(wish, UID) == expected
+def test_host_names(asked: str | None, expected: str) -> None:
+    assert hostname(asked, UID) == expected
 
 
 @given(st.text())
-def test_every_host_name_fits_an_order(wish: str) -> None:
-    made = order(row(lease=LEASE, hostname=hostname(wish, UID)), "", (), {}, (), "")
+def test_every_host_name_fits_an_order(asked: str) -> None:
+    made = order(row(lease=LEASE, hostname=hostname(asked, UID)), "", (), {}, (), "")
     assert made.hostname
 
 

@@ -14,15 +14,16 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import journal
 from occi_bridge.driver.journal import read_all
-from occi_bridge.occi import parse, render, schema, validate
+from occi_bridge.occi import parse, render, schema, validate_changes
 from occi_bridge.occi.messages import Definition, Entity, OcciError
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
-from occi_bridge.occi.validate import Changes, New
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota
 from occi_bridge.service.quota import Amount
 from occi_bridge.store import leader, tables
 from occi_bridge.store.database import Database
-from tests.unit.occi_bridge.household import (
+from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     BOB,
     OS_TPL,
@@ -31,7 +32,7 @@ from tests.unit.occi_bridge.household import (
     START,
     STOP,
     SUSPEND,
-    Household,
+    LocalBridge,
     person,
 )
 
@@ -49,8 +50,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJUhyUO+J5VhmWrZ9pOaKJ8Cf0u2ExPGw6GVR
 
 
 @pytest.fixture
-def house(url: str, make_house: Callable[..., Household]) -> Household:
-    made = make_house(url)
+def bridge(url: str, make_bridge: Callable[..., LocalBridge]) -> LocalBridge:
+    made = make_bridge(url)
     made.heard()
     return made
 
@@ -64,10 +65,10 @@ def refused(status: int, *words: str) -> Iterator[None]:
         assert word in caught.value.message
 
 
-def put(house: Household, entity: Entity, **values: object) -> None:
-    """Have the driver have written this into a machine's row."""
-    row = house.row(entity)
-    house.db.write(lambda link: journal.set_columns(link, row, values))
+def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
+    """Have the driver have written this into a VM's row."""
+    row = bridge.row(entity)
+    bridge.db.write(lambda link: journal.set_columns(link, row, values))
 
 
 def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
@@ -78,8 +79,8 @@ def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> Ne
 # Making.
 
 
-def test_a_machine_with_nothing_said(house: Household) -> None:
-    made = house.service.create(ANNAS, New(schema.COMPUTE))
+def test_a_machine_with_nothing_said(bridge: LocalBridge) -> None:
+    made = bridge.service.create(ANNAS, New(schema.COMPUTE))
     assert made.attributes[STATE] == "inactive"
     assert made.attributes[MESSAGE] == "waiting for a lease"
     assert made.attributes[schema.CORES] == 1
@@ -87,21 +88,21 @@ def test_a_machine_with_nothing_said(house: Household) -> None:
     assert made.mixins == (OS_TPL,)  # the first image that runs in that memory
     [card] = made.links
     assert card.attributes[schema.TARGET] == "/network/public"
-    assert house.service.entity(ANNAS, made.path) == made
-    assert house.service.entity(ANNAS, card.path) == card
-    row = house.row(made)
+    assert bridge.service.entity(ANNAS, made.path) == made
+    assert bridge.service.entity(ANNAS, card.path) == card
+    row = bridge.row(made)
     assert (row.account, row.walltime, row.desired) == ("cloud01", 86400, "active")
 
 
-def test_a_machine_with_everything(house: Household) -> None:
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2.0)
-    net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
+def test_a_machine_with_everything(bridge: LocalBridge) -> None:
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2.0)
+    net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
     links = [
         link_to(net.path),
         link_to("/network/private"),
         link_to(disk.path, schema.STORAGELINK),
     ]
-    made = house.create(
+    made = bridge.create(
         ANNAS,
         links=links,
         occi__core__id="my-own",
@@ -125,29 +126,29 @@ def test_a_machine_with_everything(house: Household) -> None:
     assert second.attributes["occi.networkinterface.gateway"] == "10.1.0.1"
     assert second.attributes["occi.networkinterface.interface"] == "eth1"
     assert third.attributes[schema.TARGET] == disk.path
-    assert house.row(made).uid != "my-own"
+    assert bridge.row(made).uid != "my-own"
 
 
-def test_what_is_sent_is_shown_or_refused(house: Household) -> None:
-    made = house.create(ANNAS, occi__compute__memory=3.6)
-    assert house.row(made).memory == 3686
+def test_what_is_sent_is_shown_or_refused(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS, occi__compute__memory=3.6)
+    assert bridge.row(made).memory == 3686
     assert made.attributes[schema.MEMORY] == 3.6
-    put(house, made, desired="inactive", lease="")
-    changed = house.service.update(ANNAS, made.path, Changes({schema.MEMORY: 1.7}))
-    assert (house.row(made).memory, changed.attributes[schema.MEMORY]) == (1741, 1.7)
-    put(house, made, memory=512)  # as by another way
-    assert house.service.entity(ANNAS, made.path).attributes[schema.MEMORY] == 0.5
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
+    put(bridge, made, desired="inactive", lease="")
+    changed = bridge.service.update(ANNAS, made.path, Changes({schema.MEMORY: 1.7}))
+    assert (bridge.row(made).memory, changed.attributes[schema.MEMORY]) == (1741, 1.7)
+    put(bridge, made, memory=512)  # as by another way
+    assert bridge.service.entity(ANNAS, made.path).attributes[schema.MEMORY] == 0.5
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1.5)
     assert disk.attributes["occi.storage.size"] == 2  # what is there
     again = Changes({"occi.storage.size": 1.5})
-    assert house.service.update(ANNAS, disk.path, again) == disk
+    assert bridge.service.update(ANNAS, disk.path, again) == disk
 
 
 @pytest.mark.parametrize("media", [PLAIN, OCCI, JSON])
-def test_every_rendering_can_be_sent_back(house: Household, media: str) -> None:
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="a disk")
-    net = house.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
-    made = house.create(
+def test_every_rendering_can_be_sent_back(bridge: LocalBridge, media: str) -> None:
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="a disk")
+    net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/24")
+    made = bridge.create(
         ANNAS,
         links=[link_to(net.path), link_to(disk.path, schema.STORAGELINK)],
         mixins=[schema.SSH_KEY],
@@ -156,115 +157,118 @@ def test_every_rendering_can_be_sent_back(house: Household, media: str) -> None:
         occi__compute__hostname="web",
         occi__credentials__ssh__publickey=KEY,
     )
-    put(house, made, desired="inactive", lease="", node="hv1", state="stopped", ran=True)
-    house.heard()
-    model = house.service.model(ANNAS)
-    for entity in (house.service.entity(ANNAS, made.path), *made.links, disk, net):
-        before = house.service.entity(ANNAS, entity.path)
+    put(bridge, made, desired="inactive", lease="", node="hv1", state="stopped", ran=True)
+    bridge.heard()
+    model = bridge.service.model(ANNAS)
+    for entity in (bridge.service.entity(ANNAS, made.path), *made.links, disk, net):
+        before = bridge.service.entity(ANNAS, entity.path)
         answer = render.entity(media, before, model)
         body = parse.request(answer.headers, answer.body)
-        changes = validate.update(model, body, before)
+        changes = validate_changes.update(model, body, before)
         assert changes == Changes(), entity.path
-        house.service.replace(ANNAS, entity.path, validate.replace(model, body, before))
-        assert house.service.entity(ANNAS, entity.path) == before
+        bridge.service.replace(ANNAS, entity.path, validate_changes.replace(model, body, before))
+        assert bridge.service.entity(ANNAS, entity.path) == before
 
 
-def test_what_is_inactive_can_be_changed_or_says_why_not(house: Household) -> None:
-    made = house.create(ANNAS)
+def test_what_is_inactive_can_be_changed_or_says_why_not(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
     leased = {"lease": "a-lease", "job": "7", "node": "hv1", "ran": True}
-    put(house, made, desired="inactive", state="stopped", **leased)  # its lease job ends
-    changed = house.service.update(ANNAS, made.path, Changes({schema.CORES: 2}))
+    put(bridge, made, desired="inactive", state="stopped", **leased)  # its lease job ends
+    changed = bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 2}))
     assert (changed.attributes[STATE], changed.attributes[schema.CORES]) == ("inactive", 2)
-    put(house, made, desired="inactive", state="", lease="a-lease", job="7")  # it never ran
-    shown = house.service.entity(ANNAS, made.path).attributes
+    put(bridge, made, desired="inactive", state="", lease="a-lease", job="7")  # it never ran
+    shown = bridge.service.entity(ANNAS, made.path).attributes
     assert (shown[STATE], shown[MESSAGE]) == ("inactive", "giving its lease back")
     with refused(409, "its lease is still being given back: try again"):
-        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
-    put(house, made, desired="active", state="running", **leased)
+        bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+    put(bridge, made, desired="active", state="running", **leased)
     with refused(409, "only be changed while it is stopped"):
-        house.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
+        bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 3}))
 
 
 # ids are each user's own
 
 
-def test_an_id_of_somebody_else_is_free(house: Household) -> None:
-    mine = house.create(ANNAS, occi__core__id="web", occi__core__title="Anna's")
-    theirs = house.create(BOBS, occi__core__id="web", occi__core__title="Bob's")
+def test_an_id_of_somebody_else_is_free(bridge: LocalBridge) -> None:
+    mine = bridge.create(ANNAS, occi__core__id="web", occi__core__title="Anna's")
+    theirs = bridge.create(BOBS, occi__core__id="web", occi__core__title="Bob's")
     assert mine.path == theirs.path == "/compute/web"
     for user, entity in ((ANNAS, mine), (BOBS, theirs)):
-        assert house.service.entity(user, "/compute/web") == entity
+        assert bridge.service.entity(user, "/compute/web") == entity
         with refused(409, "occi.core.id: web is taken"):
-            house.create(user, schema.NETWORK, occi__core__id="web")
-    house.service.delete(BOBS, "/compute/web")
-    assert house.service.entity(ANNAS, "/compute/web") == mine
+            bridge.create(user, schema.NETWORK, occi__core__id="web")
+    bridge.service.delete(BOBS, "/compute/web")
+    assert bridge.service.entity(ANNAS, "/compute/web") == mine
     with refused(404, "/compute/web"):
-        house.service.entity(BOBS, "/compute/web")
-    house.create(BOBS, occi__core__id="web")
+        bridge.service.entity(BOBS, "/compute/web")
+    bridge.create(BOBS, occi__core__id="web")
 
 
-def test_an_id_that_a_group_sees_is_taken_for_all_of_it(house: Household) -> None:
+def test_an_id_that_a_group_sees_is_taken_for_all_of_it(bridge: LocalBridge) -> None:
     anna, bob = (person(name, "/testvo", share=True) for name in (ANNA, BOB))
-    before = house.create(BOBS, occi__core__id="web")  # nobody but Bob sees this one
-    shared = house.create(anna, occi__core__id="web", occi__core__title="the group's")
-    assert house.service.entity(anna, "/compute/web") == shared
-    assert house.service.entity(bob, "/compute/web") == before  # his own comes first
-    house.create(anna, occi__core__id="db")
+    before = bridge.create(BOBS, occi__core__id="web")  # nobody but Bob sees this one
+    shared = bridge.create(anna, occi__core__id="web", occi__core__title="the group's")
+    assert bridge.service.entity(anna, "/compute/web") == shared
+    assert bridge.service.entity(bob, "/compute/web") == before  # one's own comes first
+    bridge.create(anna, occi__core__id="db")
     with refused(409, "db is taken"):
-        house.create(bob, occi__core__id="db")
+        bridge.create(bob, occi__core__id="db")
 
 
-def test_all_of_a_kind_or_none(house: Household) -> None:
-    free, used = (house.create(ANNAS, schema.NETWORK) for _ in range(2))
-    made = house.create(ANNAS, links=[link_to(used.path)])
+def test_all_of_a_kind_or_none(bridge: LocalBridge) -> None:
+    free, used = (bridge.create(ANNAS, schema.NETWORK) for _ in range(2))
+    made = bridge.create(ANNAS, links=[link_to(used.path)])
     paths = [free.path, used.path]
     with refused(409, f"{used.path}: {used.path} has machines on it", "nothing was changed"):
-        house.service.delete_all(ANNAS, paths)
+        bridge.service.delete_all(ANNAS, paths)
     with refused(403, "/network/public: network public is the site's"):
-        house.service.delete_all(ANNAS, [free.path, "/network/public"])
+        bridge.service.delete_all(ANNAS, [free.path, "/network/public"])
     with refused(409, used.path, "nothing was changed"):
-        house.service.act_all(ANNAS, paths, DOWN, {})
-    assert house.service.entity(ANNAS, free.path) == free
-    assert "/network/public" in house.service.fixed(ANNAS)
-    house.service.delete(ANNAS, made.path)
-    house.service.act_all(ANNAS, paths, DOWN, {})
-    assert house.service.entity(ANNAS, used.path).attributes["occi.network.state"] == "inactive"
-    house.service.delete_all(ANNAS, [*paths, free.path])  # what is gone already is no fault
-    assert set(house.service.locations(ANNAS, schema.NETWORK)) <= house.service.fixed(ANNAS)
+        bridge.service.act_all(ANNAS, paths, DOWN, {})
+    assert bridge.service.entity(ANNAS, free.path) == free
+    assert "/network/public" in bridge.service.fixed(ANNAS)
+    bridge.service.delete(ANNAS, made.path)
+    bridge.service.act_all(ANNAS, paths, DOWN, {})
+    assert bridge.service.entity(ANNAS, used.path).attributes["occi.network.state"] == "inactive"
+    bridge.service.delete_all(ANNAS, [*paths, free.path])  # what is gone already is no fault
+    assert set(bridge.service.locations(ANNAS, schema.NETWORK)) <= bridge.service.fixed(ANNAS)
 
 
-def test_what_cant_be_made(house: Household) -> None:
-    house.create(ANNAS, occi__core__id="taken")
+def test_what_cant_be_made(bridge: LocalBridge) -> None:
+    bridge.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id", "taken"):
-        house.create(ANNAS, occi__core__id="taken")
+        bridge.create(ANNAS, occi__core__id="taken")
     with refused(409, "occi.core.id"):
-        house.create(ANNAS, schema.NETWORK, occi__core__id="public")
+        bridge.create(ANNAS, schema.NETWORK, occi__core__id="public")
     with refused(409, "occi.core.id", "taken"):
-        house.create(ANNAS, links=[link_to("/network/public", occi__core__id="taken")])
+        bridge.create(ANNAS, links=[link_to("/network/public", occi__core__id="taken")])
     with refused(400, "occi.core.target: there is nothing at /network/none"):
-        house.create(ANNAS, links=[link_to("/network/none")])
+        bridge.create(ANNAS, links=[link_to("/network/none")])
     with refused(400, "occi.compute.memory", "2 GiB"):
         big = OS_TPL.replace("small", "big")
-        house.service.create(ANNAS, New(schema.COMPUTE, (big,), {schema.MEMORY: 1}))
+        bridge.service.create(ANNAS, New(schema.COMPUTE, (big,), {schema.MEMORY: 1}))
     for address in ("10.0.0.0/31", "10.0.0.0/4", "1.2.3", "300.0.0.0/24"):
         with refused(400, "occi.network.address"):
-            house.create(ANNAS, schema.NETWORK, occi__network__address=address)
+            bridge.create(ANNAS, schema.NETWORK, occi__network__address=address)
     with refused(400, "occi.network.gateway"):
-        house.create(
+        bridge.create(
             ANNAS,
             schema.NETWORK,
             occi__network__address="10.0.0.0/24",
             occi__network__gateway="10.0.1.1",
         )
-    assert len(house.service.locations(ANNAS, schema.COMPUTE)) == 1
-    assert house.service.locations(ANNAS, schema.NETWORK) == ["/network/public", "/network/private"]
+    assert len(bridge.service.locations(ANNAS, schema.COMPUTE)) == 1
+    assert bridge.service.locations(ANNAS, schema.NETWORK) == [
+        "/network/public",
+        "/network/private",
+    ]
 
 
-def test_cards_with_an_address_of_ones_own(house: Household) -> None:
+def test_cards_with_an_address_of_ones_own(bridge: LocalBridge) -> None:
     name = "occi.networkinterface.address"
 
     def card(target: str, address: str) -> Entity:
-        return house.create(ANNAS, links=[link_to(target, **{name: address})]).links[0]
+        return bridge.create(ANNAS, links=[link_to(target, **{name: address})]).links[0]
 
     assert card("/network/private", "10.1.0.5").attributes[name] == "10.1.0.5"
     for wrong in ("10.1.0.5", "10.1.0.1", "10.1.0.0", "10.1.0.7", "10.2.0.1"):
@@ -274,94 +278,96 @@ def test_cards_with_an_address_of_ones_own(house: Household) -> None:
         card("/network/public", "10.1.0.6")
 
 
-def test_what_is_shown_is_what_is(house: Household) -> None:
+def test_what_is_shown_is_what_is(bridge: LocalBridge) -> None:
     """Of what a client names, what can't be given is refused, and nothing is only repeated."""
     architecture, name = schema.ARCHITECTURE, "occi.networkinterface.interface"
-    made = house.create(ANNAS, occi__compute__architecture="x64")
+    made = bridge.create(ANNAS, occi__compute__architecture="x64")
     assert made.attributes[architecture] == "x64"
     with refused(400, architecture, "small_linux_x86_64 is x64"):
-        house.create(ANNAS, occi__compute__architecture="x86")
+        bridge.create(ANNAS, occi__compute__architecture="x86")
     with refused(409, "no image that you may use fits"):
-        house.service.create(ANNAS, New(schema.COMPUTE, (), {architecture: "x86"}))
+        bridge.service.create(ANNAS, New(schema.COMPUTE, (), {architecture: "x86"}))
     with refused(400, name, "this one is eth0"):
-        house.create(ANNAS, links=[link_to("/network/private", **{name: "eth7"})])
+        bridge.create(ANNAS, links=[link_to("/network/private", **{name: "eth7"})])
     refusals = (
         ("/network/private", "allocation", "dynamic", "static in network private"),
         ("/network/private", "gateway", "10.1.0.3", "10.1.0.1 in network private"),
         ("/network/public", "allocation", "static", "dynamic in network public"),
         ("/network/public", "gateway", "10.1.0.1", "none in network public"),
     )
-    for target, key, wish, said in refusals:
+    for target, key, asked, said in refusals:
         with refused(400, key, said):
-            house.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": wish})])
+            bridge.create(ANNAS, links=[link_to(target, **{f"occi.networkinterface.{key}": asked})])
     good = {"allocation": "static", "gateway": "10.1.0.1"}
     own = {f"occi.networkinterface.{key}": value for key, value in good.items()}
-    [card] = house.create(ANNAS, links=[link_to("/network/private", **own)]).links
+    [card] = bridge.create(ANNAS, links=[link_to("/network/private", **own)]).links
     assert own.items() <= card.attributes.items()
-    for wish in ("dynamic", "static"):  # and there is no address
+    for asked in ("dynamic", "static"):  # and there is no address
         with refused(400, "occi.network.allocation"):
-            house.create(ANNAS, schema.NETWORK, occi__network__allocation=wish)
+            bridge.create(ANNAS, schema.NETWORK, occi__network__allocation=asked)
     two = [link_to("/network/private", **{name: "eth0"}), link_to("/network/public")]
-    links = house.create(ANNAS, links=two).links
+    links = bridge.create(ANNAS, links=two).links
     assert [link.attributes[name] for link in links] == ["eth0", "eth1"]
-    volume = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    volume = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
     device = "occi.storagelink.deviceid"
-    [_card, link] = house.create(
+    [_card, link] = bridge.create(
         ANNAS, links=[link_to(volume.path, schema.STORAGELINK, **{device: "/dev/blk0"})]
     ).links
     assert device not in link.attributes  # the node tells, once it is there
 
 
-def test_one_card_on_the_nodes_own_network(house: Household) -> None:
-    made = house.create(ANNAS)
+def test_one_card_on_the_nodes_own_network(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
     with refused(409, "/network/public already"):
-        house.service.update(ANNAS, made.path, Changes(links=(link_to("/network/public"),)))
-    house.service.delete(ANNAS, made.links[0].path)
-    house.service.update(ANNAS, made.path, Changes(links=(link_to("/network/public"),)))
+        bridge.service.update(ANNAS, made.path, Changes(links=(link_to("/network/public"),)))
+    bridge.service.delete(ANNAS, made.links[0].path)
+    bridge.service.update(ANNAS, made.path, Changes(links=(link_to("/network/public"),)))
 
 
-def test_a_network_runs_out_of_addresses(house: Household) -> None:
+def test_a_network_runs_out_of_addresses(bridge: LocalBridge) -> None:
     for _ in range(5):
-        house.create(ANNAS, links=[link_to("/network/private")])
+        bridge.create(ANNAS, links=[link_to("/network/private")])
     with refused(409, "all addresses of 10.1.0.0/29 are taken"):
-        house.create(ANNAS, links=[link_to("/network/private")])
-    house.service.delete(ANNAS, house.service.locations(ANNAS, schema.COMPUTE)[0])
-    with refused(409, "taken"):  # it is given out again when its machine is really gone
-        house.create(ANNAS, links=[link_to("/network/private")])
+        bridge.create(ANNAS, links=[link_to("/network/private")])
+    bridge.service.delete(ANNAS, bridge.service.locations(ANNAS, schema.COMPUTE)[0])
+    with refused(409, "taken"):  # it is given out again when its VM is really gone
+        bridge.create(ANNAS, links=[link_to("/network/private")])
 
 
 # Quota.
 
 
-def test_quota_is_said(house: Household) -> None:
+def test_quota_is_said(bridge: LocalBridge) -> None:
     poor = person(machines=2, cores=3, memory=2048, storage=2)
-    house.create(poor, occi__compute__cores=2)
+    bridge.create(poor, occi__compute__cores=2)
     with refused(403, "quota of cores: 2 used, 2 asked, 3 allowed"):
-        house.create(poor, occi__compute__cores=2)
+        bridge.create(poor, occi__compute__cores=2)
     with refused(403, "quota of memory: 512 MiB used, 1843 asked, 2048 allowed"):
-        house.create(poor, occi__compute__memory=1.8)
-    second = house.create(poor)
+        bridge.create(poor, occi__compute__memory=1.8)
+    second = bridge.create(poor)
     with refused(403, "quota of machines"):
-        house.create(poor)
-    house.service.delete(poor, second.path)
-    house.create(poor)
-    house.create(poor, schema.STORAGE, occi__storage__size=2)
+        bridge.create(poor)
+    bridge.service.delete(poor, second.path)
+    bridge.create(poor)
+    bridge.create(poor, schema.STORAGE, occi__storage__size=2)
     with refused(403, "quota of storage"):
-        house.create(poor, schema.STORAGE, occi__storage__size=1)
-    assert house.service.used(poor) == Amount(2, 3, 1024, 2)
-    house.create(person(BOB, machines=1))
+        bridge.create(poor, schema.STORAGE, occi__storage__size=1)
+    assert bridge.service.used(poor) == Amount(2, 3, 1024, 2)
+    bridge.create(person(BOB, machines=1))
 
 
-def test_two_bridges_at_once_keep_the_quota(url: str, make_house: Callable[..., Household]) -> None:
-    houses = [make_house(url), make_house(url)]
-    houses[0].heard()
+def test_two_bridges_at_once_keep_the_quota(
+    url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    bridges = [make_bridge(url), make_bridge(url)]
+    bridges[0].heard()
     limited = person(machines=5)
     go = threading.Barrier(8)
 
     def one(number: int) -> int:
         go.wait()
         try:
-            houses[number % 2].create(limited)
+            bridges[number % 2].create(limited)
         except OcciError as error:
             return error.status
         return 201
@@ -369,20 +375,20 @@ def test_two_bridges_at_once_keep_the_quota(url: str, make_house: Callable[..., 
     with ThreadPoolExecutor(8) as pool:
         made = sorted(pool.map(one, range(8)))
     assert made == [201] * 5 + [403] * 3
-    assert len(houses[0].service.locations(limited, schema.COMPUTE)) == 5
+    assert len(bridges[0].service.locations(limited, schema.COMPUTE)) == 5
 
 
 def test_two_bridges_at_once_never_give_an_address_twice(
-    url: str, make_house: Callable[..., Household]
+    url: str, make_bridge: Callable[..., LocalBridge]
 ) -> None:
-    houses = [make_house(url), make_house(url)]
-    houses[0].heard()
+    bridges = [make_bridge(url), make_bridge(url)]
+    bridges[0].heard()
     go = threading.Barrier(5)
 
     def one(number: int) -> str:
         go.wait()
-        user = person(f"/CN={number}")  # each is alone with his quota
-        made = houses[number % 2].create(user, links=[link_to("/network/private")])
+        user = person(f"/CN={number}")  # each is alone with their quota
+        made = bridges[number % 2].create(user, links=[link_to("/network/private")])
         return str(made.links[0].attributes["occi.networkinterface.address"])
 
     with ThreadPoolExecutor(5) as pool:
@@ -392,50 +398,50 @@ def test_two_bridges_at_once_never_give_an_address_twice(
 # Seeing.
 
 
-def test_each_sees_his_own(house: Household) -> None:
-    mine = house.create(ANNAS)
-    house.create(BOBS)
-    assert house.service.locations(ANNAS, schema.COMPUTE) == [mine.path]
-    assert [entity.path for entity in house.service.entities(ANNAS, schema.COMPUTE)] == [mine.path]
+def test_each_sees_his_own(bridge: LocalBridge) -> None:
+    mine = bridge.create(ANNAS)
+    bridge.create(BOBS)
+    assert bridge.service.locations(ANNAS, schema.COMPUTE) == [mine.path]
+    assert [entity.path for entity in bridge.service.entities(ANNAS, schema.COMPUTE)] == [mine.path]
     for do in (
-        lambda: house.service.entity(BOBS, mine.path),
-        lambda: house.service.delete(BOBS, mine.path),
-        lambda: house.service.act(BOBS, mine.path, STOP, {}),
-        lambda: house.service.update(BOBS, mine.path, Changes({"occi.core.title": "x"})),
-        lambda: house.service.entity(BOBS, mine.links[0].path),
+        lambda: bridge.service.entity(BOBS, mine.path),
+        lambda: bridge.service.delete(BOBS, mine.path),
+        lambda: bridge.service.act(BOBS, mine.path, STOP, {}),
+        lambda: bridge.service.update(BOBS, mine.path, Changes({"occi.core.title": "x"})),
+        lambda: bridge.service.entity(BOBS, mine.links[0].path),
     ):
         with refused(404):
             do()
     with refused(400, f"occi.core.source: there is nothing at {mine.path}"):
-        house.create(BOBS, schema.STORAGELINK, occi__core__source=mine.path)
-    assert house.service.entity(ANNAS, mine.path) == mine
+        bridge.create(BOBS, schema.STORAGELINK, occi__core__source=mine.path)
+    assert bridge.service.entity(ANNAS, mine.path) == mine
 
 
-def test_a_group_shares_where_the_policy_says_so(house: Household) -> None:
+def test_a_group_shares_where_the_policy_says_so(bridge: LocalBridge) -> None:
     anna = person(ANNA, "/vo/team", share=True)
     bob = person(BOB, "/vo/team", share=True)
-    made = house.create(anna)
-    assert house.service.entity(bob, made.path) == made
-    house.service.act(bob, made.path, STOP, {"method": "graceful"})
-    assert house.row(made).desired == "inactive"
-    alone = house.create(person(BOB, "/vo/team"))
+    made = bridge.create(anna)
+    assert bridge.service.entity(bob, made.path) == made
+    bridge.service.act(bob, made.path, STOP, {"method": "graceful"})
+    assert bridge.row(made).desired == "inactive"
+    alone = bridge.create(person(BOB, "/vo/team"))
     for other in (
         person("/CN=Carl", "/vo/other", share=True),
         person("/CN=Carl", "/vo/team"),
         person("/CN=Carl", "", share=True),
     ):
-        assert house.service.locations(other, schema.COMPUTE) == []
-    assert house.service.locations(anna, schema.COMPUTE) == [made.path]
-    assert house.service.locations(bob, schema.COMPUTE) == [made.path, alone.path]
-    assert house.service.used(bob).machines == 1
+        assert bridge.service.locations(other, schema.COMPUTE) == []
+    assert bridge.service.locations(anna, schema.COMPUTE) == [made.path]
+    assert bridge.service.locations(bob, schema.COMPUTE) == [made.path, alone.path]
+    assert bridge.service.used(bob).machines == 1
 
 
-def test_order_and_categories(house: Household) -> None:
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    first = house.create(ANNAS, links=[link_to(disk.path, schema.STORAGELINK)])
-    net = house.create(ANNAS, schema.NETWORK)
-    second = house.create(ANNAS, mixins=())
-    service = house.service
+def test_order_and_categories(bridge: LocalBridge) -> None:
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    first = bridge.create(ANNAS, links=[link_to(disk.path, schema.STORAGELINK)])
+    net = bridge.create(ANNAS, schema.NETWORK)
+    second = bridge.create(ANNAS, mixins=())
+    service = bridge.service
     machines = [first.path, second.path]
     assert service.locations(ANNAS, schema.COMPUTE) == machines
     assert service.locations(ANNAS, OS_TPL) == machines
@@ -458,21 +464,21 @@ def test_order_and_categories(house: Household) -> None:
         service.entity(narrow, "/network/public")
 
 
-def test_the_model_is_the_users(house: Household) -> None:
+def test_the_model_is_the_users(bridge: LocalBridge) -> None:
     narrow = person(images=("big_linux_x86_64",))
     templates = [
-        mixin.value for mixin in house.service.model(narrow).mixins.values() if mixin.value
+        mixin.value for mixin in bridge.service.model(narrow).mixins.values() if mixin.value
     ]
     assert templates == ["big_linux_x86_64", "small"]
-    assert OS_TPL in house.service.model(ANNAS).mixins
+    assert OS_TPL in bridge.service.model(ANNAS).mixins
 
 
-def test_states_and_messages(house: Household) -> None:
-    made = house.create(ANNAS)
+def test_states_and_messages(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
 
     def seen(**values: object) -> tuple[object, object]:
-        put(house, made, **values)
-        entity = house.service.entity(ANNAS, made.path)
+        put(bridge, made, **values)
+        entity = bridge.service.entity(ANNAS, made.path)
         return entity.attributes[STATE], entity.attributes.get(MESSAGE)
 
     assert seen(lease="x", lease_state="pending", reason="Priority") == (
@@ -487,12 +493,12 @@ def test_states_and_messages(house: Household) -> None:
     assert seen(state="failed", desired="inactive", fault=True, reason="full") == ("error", "full")
 
 
-def test_how_fresh_a_state_is(house: Household) -> None:
-    made = house.create(ANNAS)
-    put(house, made, state="running", node="hv1", lease="x")
-    assert schema.OBSERVED_TIME in house.service.entity(ANNAS, made.path).attributes
-    house.heard(ago=20.0)
-    entity = house.service.entity(ANNAS, made.path)
+def test_how_fresh_a_state_is(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    put(bridge, made, state="running", node="hv1", lease="x")
+    assert schema.OBSERVED_TIME in bridge.service.entity(ANNAS, made.path).attributes
+    bridge.heard(ago=20.0)
+    entity = bridge.service.entity(ANNAS, made.path)
     assert entity.attributes[STATE] == "active"
     when = time.strftime("%Y-%m-%dT%H:%M", time.gmtime(time.time() - 20))
     assert str(entity.attributes[MESSAGE]).startswith(f"as of {when}")
@@ -502,16 +508,16 @@ def test_how_fresh_a_state_is(house: Household) -> None:
 # Changing.
 
 
-def test_attributes_and_mixins(house: Household) -> None:
-    made = house.create(ANNAS, occi__core__title="one", occi__core__summary="first")
-    house.service.add_mixin(ANNAS, Definition("web", MINE.rpartition("web")[0], location="/web/"))
-    changed = house.service.update(
+def test_attributes_and_mixins(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS, occi__core__title="one", occi__core__summary="first")
+    bridge.service.add_mixin(ANNAS, Definition("web", MINE.rpartition("web")[0], location="/web/"))
+    changed = bridge.service.update(
         ANNAS, made.path, Changes({"occi.core.title": "two", "occi.core.summary": ""}, (MINE,))
     )
     assert changed.attributes["occi.core.title"] == "two"
     assert "occi.core.summary" not in changed.attributes
     assert changed.mixins == (OS_TPL, MINE)
-    put_back = house.service.replace(
+    put_back = bridge.service.replace(
         ANNAS,
         made.path,
         New(schema.COMPUTE, (OS_TPL,), {"occi.core.summary": "three", schema.CORES: 1}),
@@ -522,162 +528,162 @@ def test_attributes_and_mixins(house: Household) -> None:
     assert put_back.links == made.links
 
 
-def test_a_size_changes_only_while_stopped(house: Household) -> None:
-    made = house.create(ANNAS)
+def test_a_size_changes_only_while_stopped(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
     bigger = Changes({schema.CORES: 2, schema.MEMORY: 1.0})
     with refused(409, "stopped"):
-        house.service.update(ANNAS, made.path, bigger)
-    put(house, made, desired="inactive", state="stopped")
-    changed = house.service.update(ANNAS, made.path, bigger)
+        bridge.service.update(ANNAS, made.path, bigger)
+    put(bridge, made, desired="inactive", state="stopped")
+    changed = bridge.service.update(ANNAS, made.path, bigger)
     assert (changed.attributes[schema.CORES], changed.attributes[schema.MEMORY]) == (2, 1.0)
     with refused(403, "quota of cores: 2 used, 99 asked"):
-        house.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+        bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
     with refused(409, "keeps its size"):
-        house.service.update(ANNAS, disk.path, Changes({"occi.storage.size": 2}))
+        bridge.service.update(ANNAS, disk.path, Changes({"occi.storage.size": 2}))
 
 
-def test_links_come_and_go(house: Household) -> None:
-    made = house.create(ANNAS)
-    disk = house.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    link = house.create(
+def test_links_come_and_go(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    link = bridge.create(
         ANNAS, schema.STORAGELINK, occi__core__source=made.path, occi__core__target=disk.path
     )
     assert link.attributes[schema.SOURCE] == made.path
-    assert link in house.service.entity(ANNAS, made.path).links
-    other = house.create(ANNAS)
+    assert link in bridge.service.entity(ANNAS, made.path).links
+    other = bridge.create(ANNAS)
     with refused(409, "linked to a machine already"):
-        house.create(
+        bridge.create(
             ANNAS, schema.STORAGELINK, occi__core__source=other.path, occi__core__target=disk.path
         )
     with refused(409, "unlink it first"):
-        house.service.delete(ANNAS, disk.path)
+        bridge.service.delete(ANNAS, disk.path)
     with refused(409, "unlink it first"):
-        house.service.act(ANNAS, disk.path, OFFLINE, {})
-    house.service.delete(ANNAS, link.path)
+        bridge.service.act(ANNAS, disk.path, OFFLINE, {})
+    bridge.service.delete(ANNAS, link.path)
     with refused(404):
-        house.service.entity(ANNAS, link.path)
-    assert house.service.entity(ANNAS, made.path).links == made.links
-    house.service.delete(ANNAS, disk.path)
+        bridge.service.entity(ANNAS, link.path)
+    assert bridge.service.entity(ANNAS, made.path).links == made.links
+    bridge.service.delete(ANNAS, disk.path)
     with refused(404):
-        house.service.entity(ANNAS, disk.path)
+        bridge.service.entity(ANNAS, disk.path)
 
 
-def test_links_of_a_machine_that_sleeps_stay(house: Household) -> None:
-    made = house.create(ANNAS)
-    put(house, made, desired="suspended", state="suspended", node="hv1", ran=True)
+def test_links_of_a_machine_that_sleeps_stay(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    put(bridge, made, desired="suspended", state="suspended", node="hv1", ran=True)
     with refused(409, "hibernated"):
-        house.service.update(ANNAS, made.path, Changes(links=(link_to("/network/private"),)))
+        bridge.service.update(ANNAS, made.path, Changes(links=(link_to("/network/private"),)))
     with refused(409, "suspended"):
-        house.service.delete(ANNAS, made.links[0].path)
+        bridge.service.delete(ANNAS, made.links[0].path)
 
 
-def test_networks_of_users(house: Household) -> None:
-    net = house.create(ANNAS, schema.NETWORK)
-    made = house.create(ANNAS, links=[link_to(net.path)])
+def test_networks_of_users(bridge: LocalBridge) -> None:
+    net = bridge.create(ANNAS, schema.NETWORK)
+    made = bridge.create(ANNAS, links=[link_to(net.path)])
     for do in (
-        lambda: house.service.delete(ANNAS, net.path),
-        lambda: house.service.act(ANNAS, net.path, DOWN, {}),
+        lambda: bridge.service.delete(ANNAS, net.path),
+        lambda: bridge.service.act(ANNAS, net.path, DOWN, {}),
     ):
         with refused(409, "machines on it"):
             do()
     with refused(403, "the site's"):
-        house.service.act(ANNAS, "/network/public", DOWN, {})
+        bridge.service.act(ANNAS, "/network/public", DOWN, {})
     with refused(403, "the site's"):
-        house.service.delete(ANNAS, "/network/public")
-    house.service.delete(ANNAS, made.path)
-    down = house.service.act(ANNAS, net.path, DOWN, {})
+        bridge.service.delete(ANNAS, "/network/public")
+    bridge.service.delete(ANNAS, made.path)
+    down = bridge.service.act(ANNAS, net.path, DOWN, {})
     assert down.attributes["occi.network.state"] == "inactive"
     with refused(409, "is down"):
-        house.create(ANNAS, links=[link_to(net.path)])
-    house.service.delete(ANNAS, net.path)
+        bridge.create(ANNAS, links=[link_to(net.path)])
+    bridge.service.delete(ANNAS, net.path)
 
 
-def test_machines_on_two_nodes_cant_share_a_network(house: Household) -> None:
-    net = house.create(ANNAS, schema.NETWORK)
-    first, second = house.create(ANNAS, links=[link_to(net.path)]), house.create(ANNAS)
-    put(house, first, state="running", node="hv1", lease="x", ran=True)
-    put(house, second, state="stopped", node="hv2", ran=True)
+def test_machines_on_two_nodes_cant_share_a_network(bridge: LocalBridge) -> None:
+    net = bridge.create(ANNAS, schema.NETWORK)
+    first, second = bridge.create(ANNAS, links=[link_to(net.path)]), bridge.create(ANNAS)
+    put(bridge, first, state="running", node="hv1", lease="x", ran=True)
+    put(bridge, second, state="stopped", node="hv2", ran=True)
     with refused(409, "hv2", "hv1"):
-        house.service.update(ANNAS, second.path, Changes(links=(link_to(net.path),)))
+        bridge.service.update(ANNAS, second.path, Changes(links=(link_to(net.path),)))
 
 
 # Acting.
 
 
-def test_actions_are_wishes(house: Household) -> None:
-    made = house.create(ANNAS)
-    act = house.service.act
+def test_actions_are_wishes(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    act = bridge.service.act
     for action in (RESTART, SUSPEND):
         with refused(409, "does not run"):
             act(ANNAS, made.path, action, {"method": "graceful"})
     with refused(409, "saved"):
         act(ANNAS, made.path, SAVE, {})
-    put(house, made, state="running", node="hv1", lease="x", ran=True)
+    put(bridge, made, state="running", node="hv1", lease="x", ran=True)
 
-    def wish() -> tuple[str, str, str]:
-        row = house.row(made)
+    def wanted() -> tuple[str, str, str]:
+        row = bridge.row(made)
         return row.desired, row.method, row.restart
 
     act(ANNAS, made.path, START, {})
-    assert house.row(made).wish == 0
+    assert bridge.row(made).wish == 0
     act(ANNAS, made.path, RESTART, {"method": "cold"})
-    assert wish() == ("active", "", "cold")
+    assert wanted() == ("active", "", "cold")
     act(ANNAS, made.path, SUSPEND, {"method": "hibernate"})
-    assert wish() == ("suspended", "hibernate", "")
-    put(house, made, state="suspended", lease="")
+    assert wanted() == ("suspended", "hibernate", "")
+    put(bridge, made, state="suspended", lease="")
     with refused(409, "hibernated"):
         act(ANNAS, made.path, STOP, {"method": "graceful"})
     act(ANNAS, made.path, START, {})
-    assert wish()[0] == "active"
-    put(house, made, state="failed", desired="inactive", fault=True)
+    assert wanted()[0] == "active"
+    put(bridge, made, state="failed", desired="inactive", fault=True)
     assert act(ANNAS, made.path, START, {}).attributes[STATE] == "inactive"
 
 
-def test_a_saved_image_is_its_owners(house: Household) -> None:
-    made = house.create(ANNAS)
-    put(house, made, state="stopped", node="hv1", ran=True)
-    house.service.act(ANNAS, made.path, SAVE, {"name": "My Web"})
-    [image] = read_all(house.db)["saved"]
+def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    put(bridge, made, state="stopped", node="hv1", ran=True)
+    bridge.service.act(ANNAS, made.path, SAVE, {"name": "My Web"})
+    [image] = read_all(bridge.db)["saved"]
     assert image.tag.startswith("my-web-")
     assert image.tag.endswith("_saved_x86_64")
-    assert (image.machine, image.node) == (house.row(made).uid, "hv1")
+    assert (image.machine, image.node) == (bridge.row(made).uid, "hv1")
 
     def saved_of(user: object) -> list[str]:
-        model = house.service.model(user)  # type: ignore[arg-type]
+        model = bridge.service.model(user)  # type: ignore[arg-type]
         return [mixin.id for mixin in model.mixins.values() if mixin.saved]
 
     assert saved_of(ANNAS) == []
-    house.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
+    bridge.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
     [template] = saved_of(ANNAS)
     assert saved_of(BOBS) == []
     with refused(403, "quota of saved images: 1 used, 1 asked, 1 allowed"):
-        house.service.act(person(machines=1), made.path, SAVE, {"name": "another"})
-    again = house.service.create(ANNAS, New(schema.COMPUTE, (template,)))
-    row = house.row(again)
+        bridge.service.act(person(machines=1), made.path, SAVE, {"name": "another"})
+    again = bridge.service.create(ANNAS, New(schema.COMPUTE, (template,)))
+    row = bridge.row(again)
     assert (row.image, row.saved) == (image.tag, True)
     with refused(404):
-        house.service.remove_mixin(BOBS, template)
+        bridge.service.remove_mixin(BOBS, template)
     with refused(409, "machines made from it"):
-        house.service.remove_mixin(ANNAS, template)
-    journal.forget(house.db, row)
-    house.service.remove_mixin(ANNAS, template)
+        bridge.service.remove_mixin(ANNAS, template)
+    journal.forget(bridge.db, row)
+    bridge.service.remove_mixin(ANNAS, template)
     assert saved_of(ANNAS) == []
-    assert [gone.state for gone in read_all(house.db)["saved"]] == ["gone"]
+    assert [gone.state for gone in read_all(bridge.db)["saved"]] == ["gone"]
 
 
 # Mixins of users.
 
 
-def test_mixins_of_users(house: Household) -> None:
+def test_mixins_of_users(bridge: LocalBridge) -> None:
     definition = Definition("web", MINE.rpartition("web")[0], "Web", "/web/")
-    house.service.add_mixin(ANNAS, definition)
+    bridge.service.add_mixin(ANNAS, definition)
     with refused(409):
-        house.service.add_mixin(ANNAS, definition)
-    house.service.add_mixin(BOBS, definition)
-    assert house.service.model(ANNAS).mixins[MINE].user
-    one, two = house.create(ANNAS), house.create(ANNAS)
-    service = house.service
+        bridge.service.add_mixin(ANNAS, definition)
+    bridge.service.add_mixin(BOBS, definition)
+    assert bridge.service.model(ANNAS).mixins[MINE].user
+    one, two = bridge.create(ANNAS), bridge.create(ANNAS)
+    service = bridge.service
     service.tag(ANNAS, MINE, [one.path], "add")
     assert service.locations(ANNAS, MINE) == [one.path]
     service.tag(ANNAS, MINE, [two.path], "set")
@@ -698,85 +704,85 @@ def test_mixins_of_users(house: Household) -> None:
 # Deleting, and what stays.
 
 
-def test_deleted_is_gone_at_once_and_its_name_free(house: Household) -> None:
-    made = house.create(ANNAS, occi__core__id="web")
-    house.service.delete(ANNAS, made.path)
+def test_deleted_is_gone_at_once_and_its_name_free(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS, occi__core__id="web")
+    bridge.service.delete(ANNAS, made.path)
     for path in (made.path, made.links[0].path):
         with refused(404):
-            house.service.entity(ANNAS, path)
-    assert house.service.locations(ANNAS, None) == ["/network/public", "/network/private"]
-    [row] = read_all(house.db)["computes"]
+            bridge.service.entity(ANNAS, path)
+    assert bridge.service.locations(ANNAS, None) == ["/network/public", "/network/private"]
+    [row] = read_all(bridge.db)["computes"]
     assert row.gone
-    assert house.create(ANNAS, occi__core__id="web").path == "/compute/web"
+    assert bridge.create(ANNAS, occi__core__id="web").path == "/compute/web"
 
 
 # When things are away.
 
 
-def test_changes_wait_for_some_bait_and_reading_does_not(house: Household) -> None:
-    made = house.create(ANNAS)
-    house.heard(ago=29.0)
-    house.create(ANNAS)
-    house.heard(ago=31.0)
+def test_changes_wait_for_some_bait_and_reading_does_not(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    bridge.heard(ago=29.0)
+    bridge.create(ANNAS)
+    bridge.heard(ago=31.0)
     for do in (
-        lambda: house.create(ANNAS),
-        lambda: house.service.delete(ANNAS, made.path),
-        lambda: house.service.act(ANNAS, made.path, STOP, {}),
+        lambda: bridge.create(ANNAS),
+        lambda: bridge.service.delete(ANNAS, made.path),
+        lambda: bridge.service.act(ANNAS, made.path, STOP, {}),
     ):
         with pytest.raises(OcciError) as caught:
             do()
         assert (caught.value.status, caught.value.retry_after) == (503, 30)
-    assert house.service.entity(ANNAS, made.path).path == made.path
-    assert len(house.service.locations(ANNAS, schema.COMPUTE)) == 2
-    house.create(ANNAS, schema.NETWORK)
-    house.service.update(ANNAS, made.path, Changes({"occi.core.title": "x"}))
+    assert bridge.service.entity(ANNAS, made.path).path == made.path
+    assert len(bridge.service.locations(ANNAS, schema.COMPUTE)) == 2
+    bridge.create(ANNAS, schema.NETWORK)
+    bridge.service.update(ANNAS, made.path, Changes({"occi.core.title": "x"}))
 
 
-def test_a_bridge_without_a_driver_for_long_takes_no_changes(house: Household) -> None:
-    leader.lead(house.db, "nobody", -31.0)
+def test_a_bridge_without_a_driver_for_long_takes_no_changes(bridge: LocalBridge) -> None:
+    leader.lead(bridge.db, "nobody", -31.0)
     with refused(503):
-        house.create(ANNAS)
-    leader.expect(house.db)
-    house.create(ANNAS)
+        bridge.create(ANNAS)
+    leader.expect(bridge.db)
+    bridge.create(ANNAS)
 
 
 def test_a_database_that_is_away_is_said(
-    tmp_path: Path, make_house: Callable[..., Household], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, make_bridge: Callable[..., LocalBridge], caplog: pytest.LogCaptureFixture
 ) -> None:
     """What the database's driver says, names of hosts and users, is for the log."""
-    house = make_house(f"sqlite:///{tmp_path}/nowhere/bridge.sqlite")
+    bridge = make_bridge(f"sqlite:///{tmp_path}/nowhere/bridge.sqlite")
     with refused(503, "the service's database does not answer; nothing was changed"):
-        house.service.locations(ANNAS, None)
+        bridge.service.locations(ANNAS, None)
     assert "database: unable to open database file" in caplog.messages
-    assert house.db.revision() != house.db.revision()
+    assert bridge.db.revision() != bridge.db.revision()
 
 
 # The revision.
 
 
-def test_revision(house: Household, url: str) -> None:
-    before = house.service.revision()
-    assert house.service.revision() == before
-    made = house.create(ANNAS)
-    after = house.service.revision()
+def test_revision(bridge: LocalBridge, url: str) -> None:
+    before = bridge.service.revision()
+    assert bridge.service.revision() == before
+    made = bridge.create(ANNAS)
+    after = bridge.service.revision()
     assert after != before
     other = Database(url)
-    row = house.row(made)
+    row = bridge.row(made)
     other.write(lambda link: journal.set_columns(link, row, {"tries": 1}), seen=False)
-    assert house.service.revision() == after
+    assert bridge.service.revision() == after
     journal.apply(other, [])
     other.write(lambda link: journal.set_columns(link, row, {"state": "running"}))
-    assert house.service.revision() != after
+    assert bridge.service.revision() != after
     other.close()
 
 
-def test_the_catalogue_counts_too(file_url: str, make_house: Callable[..., Household]) -> None:
-    house = make_house(file_url)
-    before = house.service.revision()
-    (house.site._folder / "small_linux_x86_64.toml").unlink()
-    house.site._looked = 0.0
-    assert house.service.revision() != before
-    assert OS_TPL not in house.service.model(ANNAS).mixins
+def test_the_catalogue_counts_too(file_url: str, make_bridge: Callable[..., LocalBridge]) -> None:
+    bridge = make_bridge(file_url)
+    before = bridge.service.revision()
+    (bridge.site._folder / "small_linux_x86_64.toml").unlink()
+    bridge.site._looked = 0.0
+    assert bridge.service.revision() != before
+    assert OS_TPL not in bridge.service.model(ANNAS).mixins
 
 
 def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
@@ -791,110 +797,110 @@ def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
     assert sorted(times)[25] < 50e-6
 
 
-def test_lists_are_few_queries(house: Household) -> None:
-    """However many machines there are."""
+def test_lists_are_few_queries(bridge: LocalBridge) -> None:
+    """However many VMs there are."""
     for _ in range(3):
-        house.create(ANNAS)
+        bridge.create(ANNAS)
     asked: list[str] = []
     sa.event.listen(
-        house.db._engine,
+        bridge.db._engine,
         "before_cursor_execute",
         lambda *arguments: asked.append(str(arguments[2])),
     )
-    house.service.locations(ANNAS, schema.COMPUTE)
+    bridge.service.locations(ANNAS, schema.COMPUTE)
     selects = [text for text in asked if text.startswith("SELECT")]
     assert len(selects) == 1
     asked.clear()
-    assert len(house.service.entities(ANNAS, schema.COMPUTE)) == 3
+    assert len(bridge.service.entities(ANNAS, schema.COMPUTE)) == 3
     assert len([text for text in asked if text.startswith("SELECT")]) == 4
 
 
 # What nobody needs more of.
 
 
-def test_networks_are_counted(house: Household) -> None:
+def test_networks_are_counted(bridge: LocalBridge) -> None:
     cara = person("/CN=Cara", machines=2)
-    nets = [house.create(cara, schema.NETWORK) for _ in range(2)]
+    nets = [bridge.create(cara, schema.NETWORK) for _ in range(2)]
     with refused(403, "quota of networks: 2 used, 1 asked, 2 allowed"):
-        house.create(cara, schema.NETWORK)
-    house.create(ANNAS, schema.NETWORK)
-    house.service.delete(cara, nets[0].path)
-    house.create(cara, schema.NETWORK)
+        bridge.create(cara, schema.NETWORK)
+    bridge.create(ANNAS, schema.NETWORK)
+    bridge.service.delete(cara, nets[0].path)
+    bridge.create(cara, schema.NETWORK)
 
 
-def test_mixins_are_counted(house: Household) -> None:
+def test_mixins_are_counted(bridge: LocalBridge) -> None:
     def add(number: int) -> None:
         definition = Definition(f"m{number}", "http://x#", location=f"/m{number}/")
-        house.service.add_mixin(ANNAS, definition)
+        bridge.service.add_mixin(ANNAS, definition)
 
     for number in range(quota.MIXINS):
         add(number)
     with refused(403, f"quota of mixins: {quota.MIXINS} used"):
         add(quota.MIXINS)
-    house.service.remove_mixin(ANNAS, "http://x#m0")
+    bridge.service.remove_mixin(ANNAS, "http://x#m0")
     add(quota.MIXINS)
 
 
-def test_tags_of_an_entity_are_counted(house: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entity_has_so_many_tags(bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota, "TAGS", 3)
     ids = [f"http://x#m{number}" for number in range(4)]
     for number in range(4):
         definition = Definition(f"m{number}", "http://x#", location=f"/m{number}/")
-        house.service.add_mixin(ANNAS, definition)
-    machine = house.create(ANNAS)  # it has an image
+        bridge.service.add_mixin(ANNAS, definition)
+    machine = bridge.create(ANNAS)  # it has an image
     for mixin in ids[:2]:
-        house.service.tag(ANNAS, mixin, [machine.path], "add")
+        bridge.service.tag(ANNAS, mixin, [machine.path], "add")
     with refused(403, "quota of mixins of an entity"):
-        house.service.tag(ANNAS, ids[2], [machine.path], "add")
+        bridge.service.tag(ANNAS, ids[2], [machine.path], "add")
     with refused(403, "quota of mixins of an entity"):
-        house.service.update(ANNAS, machine.path, Changes(added=(ids[2],)))
+        bridge.service.update(ANNAS, machine.path, Changes(added=(ids[2],)))
     with refused(403, "quota of mixins of an entity"):
-        house.service.create(ANNAS, New(schema.NETWORK, tuple(ids)))
-    house.service.tag(ANNAS, ids[0], [machine.path], "remove")
-    house.service.tag(ANNAS, ids[2], [machine.path], "add")
+        bridge.service.create(ANNAS, New(schema.NETWORK, tuple(ids)))
+    bridge.service.tag(ANNAS, ids[0], [machine.path], "remove")
+    bridge.service.tag(ANNAS, ids[2], [machine.path], "add")
 
 
-def test_links_of_a_machine_are_counted(house: Household) -> None:
-    net = house.create(ANNAS, schema.NETWORK)
+def test_links_of_a_machine_are_counted(bridge: LocalBridge) -> None:
+    net = bridge.create(ANNAS, schema.NETWORK)
     links = [link_to(net.path) for _ in range(quota.LINKS)]
-    machine = house.create(ANNAS, links=links)
+    machine = bridge.create(ANNAS, links=links)
     with refused(403, "quota of networks of a machine: 16 used, 1 asked, 16 allowed"):
-        house.service.create(
+        bridge.service.create(
             ANNAS,
             New(
                 schema.NETWORKINTERFACE, (), {schema.SOURCE: machine.path, schema.TARGET: net.path}
             ),
         )
     with refused(403, "quota of networks of a machine"):
-        house.service.update(ANNAS, machine.path, Changes(links=(link_to(net.path),)))
+        bridge.service.update(ANNAS, machine.path, Changes(links=(link_to(net.path),)))
     with refused(403, "quota of networks of a machine"):
-        house.create(ANNAS, links=[*links, link_to(net.path)])
+        bridge.create(ANNAS, links=[*links, link_to(net.path)])
     rich = person("/CN=Rich", storage=1000)
     disks = [
-        house.create(rich, schema.STORAGE, occi__storage__size=1) for _ in range(quota.LINKS + 1)
+        bridge.create(rich, schema.STORAGE, occi__storage__size=1) for _ in range(quota.LINKS + 1)
     ]
     with refused(403, "quota of volumes of a machine"):
-        house.create(rich, links=[link_to(disk.path, schema.STORAGELINK) for disk in disks])
+        bridge.create(rich, links=[link_to(disk.path, schema.STORAGELINK) for disk in disks])
 
 
 def test_what_is_deleted_and_not_yet_gone_is_counted(
-    house: Household, monkeypatch: pytest.MonkeyPatch
+    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quota, "GOING", 4)
     for _ in range(4):
-        house.service.delete(ANNAS, house.create(ANNAS, schema.NETWORK).path)
+        bridge.service.delete(ANNAS, bridge.create(ANNAS, schema.NETWORK).path)
     with refused(503, "still being taken away"):
-        house.create(ANNAS, schema.NETWORK)
-    house.create(BOBS, schema.NETWORK)
+        bridge.create(ANNAS, schema.NETWORK)
+    bridge.create(BOBS, schema.NETWORK)
 
 
-def test_images_that_failed_are_forgotten_in_the_end(house: Household) -> None:
-    machine = house.create(ANNAS)
-    put(house, machine, state="running", node="hv1", ran=True)
+def test_images_that_failed_are_forgotten_in_the_end(bridge: LocalBridge) -> None:
+    machine = bridge.create(ANNAS)
+    put(bridge, machine, state="running", node="hv1", ran=True)
     for number in range(quota.FAILED + 3):
-        house.service.act(ANNAS, machine.path, SAVE, {"name": f"i{number}"})
-        house.db.write(lambda link: link.execute(sa.update(tables.saved).values(state="failed")))
-    with house.db.reading() as link:
+        bridge.service.act(ANNAS, machine.path, SAVE, {"name": f"i{number}"})
+        bridge.db.write(lambda link: link.execute(sa.update(tables.saved).values(state="failed")))
+    with bridge.db.reading() as link:
         titles = link.execute(sa.select(tables.saved.c.title)).scalars().all()
     assert len(titles) == quota.FAILED + 1
     assert "i0" not in titles
@@ -905,19 +911,19 @@ def _insert(values: dict[str, str], link: Connection) -> None:
     link.execute(sa.insert(tables.mixin).values(**values))
 
 
-def test_a_mixin_of_ones_own_is_never_the_sites(house: Household) -> None:
+def test_a_mixin_of_ones_own_is_never_the_sites(bridge: LocalBridge) -> None:
     scheme, _, term = OS_TPL.rpartition("#")
     own = [
         {"term": term, "scheme": f"{scheme}#", "location": "/mine/"},
         {"term": "other", "scheme": "http://x#", "location": f"/os_tpl/{term}/"},
     ]
-    before = house.service.model(ANNAS).mixins[OS_TPL]
+    before = bridge.service.model(ANNAS).mixins[OS_TPL]
     for each in own:  # as one that was there before the site had that image
         values = {"owner": ANNA, "title": "x", "parent": schema.OS_TPL, **each}
-        house.db.write(
+        bridge.db.write(
             functools.partial(_insert, values),
             seen=True,
         )
-    model = house.service.model(ANNAS)
+    model = bridge.service.model(ANNAS)
     assert model.mixins[OS_TPL] == before
     assert model.at(f"/os_tpl/{term}/") == before

@@ -268,7 +268,7 @@ def test_links_are_entities_of_their_own(client: Client) -> None:
     assert set(listed(client, "/resource/")) == {f"/network/{NET}", machine, volume}
     assert set(listed(client, "/entity/")) == set(listed(client, "/"))
     assert client.delete(machine).status_code == 200
-    assert client.get(link).status_code == 404  # it went with the machine
+    assert client.get(link).status_code == 404  # it went with the VM
     assert client.get(volume).status_code == 200
 
 
@@ -480,7 +480,7 @@ def test_delete_what_a_filter_leaves(client: Client) -> None:
 
 @pytest.fixture
 def tagged(client: Client) -> list[str]:
-    """Three machines, beside the mixin /mine/."""
+    """Three VMs, beside the mixin /mine/."""
     client.post("/-/", content=f"Category: {MINE}", headers=PLAIN)
     return [made(client) for _ in range(3)]
 

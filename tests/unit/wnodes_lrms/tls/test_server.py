@@ -25,7 +25,7 @@ from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import ConfigError, WnodesError
-from wnodes_lrms.tls import ca_names, names, server
+from wnodes_lrms.tls import ca_names, http_protocol, names, server
 from wnodes_lrms.tls import context as tls
 
 DAY = 86400.0
@@ -38,7 +38,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "lifespan.startup.complete"})
         return
-    chain = scope["extensions"][server.CHAIN]
+    chain = scope["extensions"][http_protocol.CHAIN]
     told = {"names": [names.dn_of(each) for each in chain], "address": scope["client"][0]}
     body = json.dumps(told).encode() if scope["path"] != "/large" else bytes(64 << 20)
     length = str(len(body)).encode()
@@ -206,12 +206,12 @@ CALLBACKS = (
 def test_no_fault_leaves_a_connection_half_alive(
     service: Service, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made: list[server.Protocol] = []
-    where = tls.Context if name == "chain" else server.Protocol
+    made: list[http_protocol.Protocol] = []
+    where = tls.Context if name == "chain" else http_protocol.Protocol
     whole = getattr(where, name)
-    begun = server.Protocol.__init__
+    begun = http_protocol.Protocol.__init__
 
-    def begin(self: server.Protocol, *args: Any) -> None:
+    def begin(self: http_protocol.Protocol, *args: Any) -> None:
         begun(self, *args)
         made.append(self)
 
@@ -219,7 +219,7 @@ def test_no_fault_leaves_a_connection_half_alive(
         whole(self, *args)
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(server.Protocol, "__init__", begin)
+    monkeypatch.setattr(http_protocol.Protocol, "__init__", begin)
     monkeypatch.setattr(where, name, broken)
     with raw(service, service.grid.alice) as link, contextlib.suppress(OSError):
         link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
@@ -287,7 +287,7 @@ def test_more_connections_than_it_has_room_for_are_closed_at_once(common: Grid) 
 def test_a_request_that_does_not_come_is_not_waited_for(
     common: Grid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_REQUEST", 0.2)
+    monkeypatch.setattr(http_protocol, "_REQUEST", 0.2)
     begun = (b"", b"GET / HT", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
     with serving(common) as service:
         links = [raw(service) for _ in begun]
@@ -310,7 +310,7 @@ def test_an_answer_that_is_not_taken_is_dropped(
 
 
 def test_heads_that_are_too_large(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_HEAD", 5000)
+    monkeypatch.setattr(http_protocol, "_HEAD", 5000)
     for head in (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 6000 + b"\r\n\r\n", b"G" * 6000):
         with raw(service) as link:
             link.sendall(head)

@@ -1,9 +1,9 @@
-"""Worlds for the tests of planner and learner: one machine, and what was seen of it."""
+"""Snapshots for the tests of plan and observe: one VM, and what was seen of it."""
 
 from typing import Any
 
-from occi_bridge.driver.reports import LeasesSeen, Machine, Sight, Sights
-from occi_bridge.driver.snapshot import World
+from occi_bridge.driver.reports import LeasesSeen, Machine, Report, Reports
+from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Storage
 from wnodes_lrms.lrms.lease import Lease
 
@@ -21,7 +21,7 @@ HV1, HV2 = "https://hv1:8445", "https://hv2:8445"
 
 
 def row(**changes: Any) -> Compute:
-    """A machine that is to run; `leased` gives it a lease that the LRMS runs as job 7."""
+    """A VM that is to run; `leased` gives it a lease that the LRMS runs as job 7."""
     if changes.pop("leased", False):
         lease = {"lease": LEASE, "job": "7", "via": HV1, "lease_state": "running"}
         changes = lease | {"lease_at": NOW - 100, "node": "hv1"} | changes
@@ -51,17 +51,17 @@ def volume(**changes: Any) -> Storage:
 
 
 def machine(state: Any, **changes: Any) -> Machine:
-    """The machine as its bait has it: under its lease where it lives."""
+    """The VM as its bait has it: under its lease where it lives."""
     over = state in ("stopped", "failed")
     values = {"id": UID, "lease": "" if over else LEASE, "job": "" if over else "7"}
     return Machine(state=state, **(values | changes))
 
 
-def sight(
+def report(
     *machines: Machine, node: str = "hv1", at: float = NOW, over: str | None = None, waits: str = ""
-) -> Sight:
+) -> Report:
     """What a node's bait says: why the lease ended there, which job waits there as that lease."""
-    return Sight(
+    return Report(
         f"https://{node}:8445",
         node,
         at,
@@ -80,23 +80,23 @@ def listed(*states: str, at: float = NOW, reason: str = "") -> LeasesSeen:
     return LeasesSeen(at, {LEASE: jobs} if jobs else {})
 
 
-def world(
+def snapshot(
     *rows: Compute,
-    seen: Sight | tuple[Sight, ...] = (),
+    seen: Report | tuple[Report, ...] = (),
     leases: LeasesSeen | None = None,
     by: str = HV1,
     gone: float | None = None,
     mute: str = "",
     silent: bool = False,
     **more: Any,
-) -> World:
+) -> Snapshot:
     """`leases`: what the bait `by` lists. `gone`: for how long the batch system has said that there
     is no job 7. `mute`: a bait that can't list leases. `silent`: there is another bait, on hv2,
     that does not answer."""
-    sights = (seen,) if isinstance(seen, Sight) else seen
+    reports = (seen,) if isinstance(seen, Report) else seen
     nodes = {"hv1": HV1, "hv2": HV2}
-    baits = {each.url: each for each in sights}
-    around = Sights(
+    baits = {each.url: each for each in reports}
+    around = Reports(
         baits,
         nodes,
         {by: leases} if leases else {},
@@ -104,4 +104,4 @@ def world(
         {} if gone is None else {"7": gone},
         all_answer=not silent,
     )
-    return World(now=NOW, computes=rows, sights=around, **more)
+    return Snapshot(now=NOW, computes=rows, reports=around, **more)

@@ -18,7 +18,7 @@ from occi_bridge.driver.driver import Driver
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
-from occi_bridge.occi.validate import New
+from occi_bridge.occi.validate_new import New
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store import heard, leader
@@ -92,7 +92,7 @@ def person(dn: str = ANNA, group: str = "", **grant: Any) -> User:
     return User(dn, (group,) if group else (), "cloud01", Grant(match="*", **grant))
 
 
-class Household:
+class LocalBridge:
     """One bridge. Tests that have a driver run it inside `driving()`."""
 
     def __init__(
@@ -133,7 +133,7 @@ class Household:
         return self.service.create(user, New(kind, (*own, *mixins), given, tuple(links)))
 
     def row(self, entity: Entity) -> Compute:
-        """The row of a machine."""
+        """The row of a VM."""
         [found] = [row for row in journal.read_all(self.db)["computes"] if row.id == entity.id]
         assert isinstance(found, Compute)
         return found

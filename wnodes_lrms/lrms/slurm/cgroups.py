@@ -44,8 +44,9 @@ def hierarchies(mounts: str) -> dict[str, Path]:
     return found
 
 
-def missing(found: dict[str, Path]) -> str | None:
-    """Why no machine can be charged on this node; None if it can."""
+def trouble(mounts: Path = MOUNTS) -> str | None:
+    """Why no VM can be charged on this node; None if it can."""
+    found = hierarchies(mounts.read_text())
     lacking = [name for name in CONTROLLERS if name not in found]
     if not lacking:
         return None
@@ -63,9 +64,9 @@ def adopt(pid: int, node: str, uid: int, job: str, patience: float, mounts: Path
     The step is there a moment after the prolog has ended: it is waited for, `patience` seconds.
     Raises WnodesError with the reason if it can't be done; the machine is none the worse then.
     """
-    places = hierarchies(mounts.read_text())
-    if reason := missing(places):
+    if reason := trouble(mounts):
         raise WnodesError(reason)
+    places = hierarchies(mounts.read_text())
     deadline = time.monotonic() + patience
     while not (tasks := _tasks(places, node, uid, job)) and time.monotonic() < deadline:
         time.sleep(_POLL)

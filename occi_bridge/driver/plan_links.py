@@ -1,0 +1,40 @@
+"""What to ask for the links of a VM: network cards and volumes. Pure; see plan.py."""
+
+from collections.abc import Iterator
+
+from occi_bridge.driver import placement
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.store.rows import Attachment, Compute, Interface
+
+
+def card(link: Interface, row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    """What is to be done for a network card."""
+    return _linked(link, row, snapshot, Act.PLUG, Act.UNPLUG)
+
+
+def volume(link: Attachment, row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    """What is to be done for a linked volume."""
+    if not link.gone and not placement.attachable(link, snapshot):
+        return iter(())
+    return _linked(link, row, snapshot, Act.ATTACH, Act.DETACH)
+
+
+def _linked(
+    link: Interface | Attachment, row: Compute, snapshot: Snapshot, join: Act, part: Act
+) -> Iterator[Action]:
+    """A running VM is changed at once, one at rest only forgets what it had; it gets its
+    links with the next order, which is on its way while it has a lease and does not run."""
+    if row.gone:
+        return  # its links go with it
+    report = snapshot.of_its_lease(row)
+    at_rest = snapshot.reports.of_node(row.node) if row.state and not row.lease else None
+    if link.gone and at_rest:
+        yield Action(part, link.uid, "its owner deleted it", at_rest.url)
+    elif link.gone and not row.lease and not row.state:
+        yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the machine")
+    elif report and row.state == "running":
+        if link.gone:
+            yield Action(part, link.uid, "its owner deleted it", report.url)
+        elif not link.attached and report.at > max(link.acted, row.acted):
+            yield Action(join, link.uid, "the machine runs without it", report.url)

@@ -1,0 +1,116 @@
+"""What to ask for a VM: its lease, its start, stop and end. Pure; see plan.py."""
+
+from collections.abc import Iterator
+
+from occi_bridge.driver import lease_end, placement
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.store.rows import Compute
+from occi_bridge.store.states import LIVE
+
+
+def actions(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
+    """What is to be done for a VM now."""
+    if row.gone:
+        return _deleted(row, snapshot)
+    extra = _double(row, snapshot)
+    if extra:
+        return iter([extra])
+    if row.desired == "active":
+        return _active(row, snapshot, sites)
+    if row.desired == "suspended":
+        return _suspended(row, snapshot)
+    return _inactive(row, snapshot)
+
+
+def _deleted(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    seen = [report for report, _ in snapshot.seen.get(row.uid, [])]
+    for report in seen:
+        yield Action(Act.DESTROY, row.uid, "its owner deleted it", report.url, report.node)
+    if any(report.node == row.node or not row.node for report in seen):
+        return
+    if row.lease:
+        yield from _cancelled(row, snapshot, "its owner deleted the machine")
+        return
+    where = snapshot.reports.of_node(row.node)
+    sure = where is not None and where.at > row.acted if row.node else snapshot.reports.all_answer
+    if sure or not row.lease_at or (row.node and row.node not in snapshot.reports.nodes):
+        yield Action(Act.FORGET, row.uid, "deleted, and nothing is left of it")
+
+
+def _cancelled(row: Compute, snapshot: Snapshot, why: str) -> Iterator[Action]:
+    bait = placement.any_bait(snapshot.reports, row.via)
+    if bait and row.job:
+        yield Action(Act.CANCEL, row.uid, why, bait, row.job)
+
+
+def _double(row: Compute, snapshot: Snapshot) -> Action | None:
+    """A second job for the same lease: two baits were asked, and the first was only slow."""
+    seen = lease_end.listing(row, snapshot)
+    jobs = seen.leases.get(row.lease, ()) if seen else ()
+    bait = placement.any_bait(snapshot.reports, row.via)
+    for job in jobs:
+        if row.lease and row.job and job.job != row.job and job.state != "ended" and bait:
+            return Action(Act.CANCEL, row.uid, "this lease has another job", bait, job.job)
+    return None
+
+
+def _active(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
+    if not row.lease or not row.job:
+        if row.lease or row.state not in LIVE:
+            yield from _submitted(row, snapshot, sites)
+        return
+    report = snapshot.of_its_lease(row)
+    if report is None:
+        yield from _ordered(row, snapshot)
+        return
+    if row.state == "suspended":
+        yield Action(Act.RESUME, row.uid, "its user started it", report.url)
+    elif row.state == "running" and row.restart:
+        yield Action(Act.RESTART, row.uid, "its user restarted it", report.url, row.restart)
+
+
+def _submitted(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
+    site = sites.of(row)
+    bait = placement.submitter(row, snapshot.reports)
+    if site.wait or not bait:
+        asked = "the bait that was asked for its lease does not answer"
+        text = site.wait or (asked if row.lease else "no bait answers")
+        if row.reason != text:
+            yield Action(Act.TELL, row.uid, text)
+        return
+    why = "the order was not confirmed" if row.lease else "its user wants it to run"
+    yield Action(Act.SUBMIT, row.uid, why, bait, site.node)
+
+
+def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    """Give the order to whoever says that the lease job waits there, if a witness says so too."""
+    for report in snapshot.reports.baits.values():
+        waits = row.job in report.waiting.get(row.lease, ()) and report.at > row.acted
+        witness = placement.witness(row, report, snapshot.reports)
+        if waits and witness and (report.node == row.node or not row.ran):
+            why = "its lease job waits there"
+            yield Action(Act.ORDER, row.uid, why, report.url, report.node, witness)
+
+
+def _inactive(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    if not row.lease:
+        return
+    report = snapshot.of_its_lease(row)
+    if report is None:
+        there = snapshot.reports.of_node(row.node)
+        absent = not row.node or (there is not None and there.at > row.acted)
+        if absent or row.lease_state == "pending":
+            yield from _cancelled(row, snapshot, "its user stopped it before it ran")
+        return
+    making = row.state in ("requested", "building")  # there is no guest to be asked
+    method = "poweroff" if making else row.method
+    pressed = row.act.partition(" ")[0] == Act.STOP and method != "poweroff"
+    if row.state != "stopping" or not pressed:
+        yield Action(Act.STOP, row.uid, "its user stopped it", report.url, method)
+
+
+def _suspended(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
+    report = snapshot.of_its_lease(row)
+    if report and row.state == "running":
+        yield Action(Act.SUSPEND, row.uid, "its user suspended it", report.url, row.method)
