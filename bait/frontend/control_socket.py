@@ -12,27 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
-from bait.frontend.connections import Door
-from bait.frontend.limits import places
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
+from bait.frontend.connections import LineServer
+from bait.frontend.limits import limits_for
 from bait.frontend.operations import OPERATIONS, Caller, Parts, Who
-from bait.reconcile.reconciler import Node
+from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.log import ids
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
 log = logging.getLogger(__name__)
 
 
-class Server(Door):
+class Server(LineServer):
     """Listens on the socket and answers every caller in a thread of its own."""
 
-    def __init__(self, path: Path, node: Node, engine: Engine, cloud: Cloud) -> None:
+    def __init__(
+        self, path: Path, reconciler: Reconciler, batch: BatchController, cloud: CloudController
+    ) -> None:
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
-        self.parts = Parts(node, engine, cloud)
+        self.parts = Parts(reconciler, batch, cloud)
         try:
             have(path.parent, PASSED)
             path.unlink(missing_ok=True)
@@ -40,7 +43,7 @@ class Server(Door):
             listener.bind(str(path))
             path.chmod(0o666)
             listener.listen(_BACKLOG)
-            super().__init__(listener, places(allow_many()), self._answer_to)
+            super().__init__(listener, limits_for(allow_many()), self._answer_to)
         except OSError as error:
             raise WnodesError(f"control socket {path}: {error}") from error
 
@@ -71,7 +74,7 @@ def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
     if uid == 0 or not error.told:
         return str(error)
     about = str(request.get("job"))
-    log.error("%s: %s", request.get("op"), error, extra={"job": about, "machine": ""})
+    log.error("%s: %s", request.get("op"), error, extra=ids(about))
     return error.words(about)
 
 

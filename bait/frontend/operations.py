@@ -13,12 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from bait.accounting.publishing import publish
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
+from bait.batch.attach import attach
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
 from bait.frontend.retry import again
 from bait.ledger.records import Row
 from bait.reconcile.explain import Rules, why
-from bait.reconcile.reconciler import Node
+from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.systems import SYSTEMS
@@ -37,9 +38,9 @@ DONE: Answer = {"ok": True, "end": True}
 class Parts:
     """What the operations work on."""
 
-    node: Node
-    engine: Engine
-    cloud: Cloud
+    reconciler: Reconciler
+    batch: BatchController
+    cloud: CloudController
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def text(request: Request, key: str) -> str:
     return value
 
 
-def job(engine: Engine, request: Request) -> JobId:
+def job(batch: BatchController, request: Request) -> JobId:
     """The job that the request is about. Raises RejectedError if it names none."""
-    return engine.lrms.job_id(text(request, "job"))
+    return batch.lrms.job_id(text(request, "job"))
 
 
 def _seconds(request: Request, key: str) -> float | None:
@@ -99,48 +100,48 @@ def _lease_of(request: Request) -> str:
 
 
 def _attach(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
-    yield from parts.engine.attach(job(parts.engine, request), by.uid, by.pid)
+    yield from attach(parts.batch, job(parts.batch, request), by.uid, by.pid)
     yield DONE
 
 
 def _again(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
-    yield from again(parts.engine, job(parts.engine, request), by.uid)
+    yield from again(parts.batch, job(parts.batch, request), by.uid)
     yield DONE
 
 
 def _lease(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
-    lease, of = _lease_of(request), job(parts.engine, request)
+    lease, of = _lease_of(request), job(parts.batch, request)
     yield from parts.cloud.jobs.attend(lease, of, by.uid, by.pid)
 
 
 def _lease_ending(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
-    parts.cloud.jobs.ending(job(parts.engine, request), by.uid)
+    parts.cloud.jobs.ending(job(parts.batch, request), by.uid)
     yield DONE
 
 
-def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
+def _prepare(_reconciler: Reconciler, batch: BatchController, request: Request) -> Answer:
     restart = request.get("restart")
     if restart is None:
-        engine.announce(job(engine, request))
+        batch.announce(job(batch, request))
     elif isinstance(restart, int) and 0 <= restart < _MOST_RUNS:
-        engine.prepare(job(engine, request), restart)
+        batch.prepare(job(batch, request), restart)
     else:
         raise RejectedError("restart: a whole number is needed")
     return {}
 
 
-def _release(node: Node, engine: Engine, request: Request) -> Answer:
-    failed = node.release(job(engine, request))
+def _release(reconciler: Reconciler, batch: BatchController, request: Request) -> Answer:
+    failed = reconciler.release(job(batch, request))
     return {"failed": failed.reason, "retry": failed.retry} if failed else {}
 
 
-def _destroy(node: Node, _engine: Engine, request: Request) -> Answer:
-    node.end(text(request, "machine"))
+def _destroy(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    reconciler.end(text(request, "machine"))
     return {}
 
 
-def _machines(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"machines": [_listed(row) for row in node.ledger.rows()]}
+def _machines(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"machines": [_listed(row) for row in reconciler.ledger.rows()]}
 
 
 def _listed(row: Row) -> Answer:
@@ -150,54 +151,55 @@ def _listed(row: Row) -> Answer:
     return asdict(row) | {"spec": json.dumps(order) if order else ""}
 
 
-def _events(node: Node, _engine: Engine, request: Request) -> Answer:
-    return {"events": [asdict(event) for event in node.ledger.events(text(request, "job"))]}
+def _events(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    return {"events": [asdict(event) for event in reconciler.ledger.events(text(request, "job"))]}
 
 
-def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
-    lines = node.look() if request.get("dry") else node.reconcile()
+def _gc(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    lines = reconciler.look() if request.get("dry") else reconciler.reconcile()
     return {"plan": [asdict(line) for line in lines]}
 
 
-def _why(node: Node, _engine: Engine, request: Request) -> Answer:
-    drain = node.drain
-    after_failure = SYSTEMS[node.config.lrms].after_failure
-    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), after_failure)
-    return {"why": why(node.ledger, text(request, "name"), time(), rules)}
+def _why(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    drain = reconciler.drain
+    config = reconciler.config
+    after_failure = SYSTEMS[config.lrms].after_failure
+    rules = Rules(reconciler.notice, config.retries, drain.refusal(), drain.by(), after_failure)
+    return {"why": why(reconciler.ledger, text(request, "name"), time(), rules)}
 
 
-def _usages(node: Node, _engine: Engine, request: Request) -> Answer:
+def _usages(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
     since = _seconds(request, "since") or 0.0
-    return {"usages": [asdict(usage) for usage in node.ledger.usages(since=since)]}
+    return {"usages": [asdict(usage) for usage in reconciler.ledger.usages(since=since)]}
 
 
-def _publish(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"messages": publish(node.ledger, node.config, node.builder.node)}
+def _publish(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"messages": publish(reconciler.ledger, reconciler.config, reconciler.builder.node)}
 
 
-def _drain(node: Node, _engine: Engine, request: Request) -> Answer:
-    node.drain.begin(_seconds(request, "by"), text(request, "reason"))
+def _drain(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    reconciler.drain.begin(_seconds(request, "by"), text(request, "reason"))
     return {}
 
 
-def _resume(node: Node, _engine: Engine, _request: Request) -> Answer:
-    node.drain.resume()
+def _resume(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    reconciler.drain.resume()
     return {}
 
 
-def _host(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"host": node.drain.shown()}
+def _host(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"host": reconciler.drain.shown()}
 
 
-def _ping(_node: Node, _engine: Engine, _request: Request) -> Answer:
+def _ping(_reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
     return {}
 
 
-def _of_root(answer: Callable[[Node, Engine, Request], Answer]) -> Operation:
+def _of_root(answer: Callable[[Reconciler, BatchController, Request], Answer]) -> Operation:
     """A row for root alone, whose answer is one line."""
 
     def lines(parts: Parts, request: Request, _by: Caller) -> Iterator[Answer]:
-        yield answer(parts.node, parts.engine, request) | DONE
+        yield answer(parts.reconciler, parts.batch, request) | DONE
 
     return Operation(Who.ROOT, lines)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from bait.ledger.records import Moved
 from bait.ledger.states import AT_REST
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
@@ -29,4 +30,4 @@ def keep(folder: Path, moved: Moved) -> None:
             with contextlib.suppress(FileNotFoundError):
                 mark.unlink()
     except OSError as error:  # then the plan ends the machine, a minute after the job
-        log.warning("mark: %s", error, extra={"job": moved.job, "machine": moved.machine})
+        log.warning("mark: %s", error, extra=ids(moved.job, moved.machine))

@@ -166,13 +166,13 @@ class Grant(Section):
     match: str = Field(
         description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
     )
-    lrms_account: str = Field("", description="account that their leases charge")
-    partition: str = Field("", description="partition or queue of their leases")
+    lrms_account: str = Field("", description="account that the user's leases charge")
+    partition: str = Field("", description="partition or queue of the user's leases")
     walltime: int = Field(86400, ge=60, description="seconds of the longest lease")
     machines: int = Field(10, ge=0, description="quota: VMs")
-    cores: int = Field(20, ge=0, description="quota: cores of their VMs together")
-    memory: int = Field(40960, ge=0, description="quota: MiB of their VMs together")
-    storage: int = Field(100, ge=0, description="quota: GiB of their volumes together")
+    cores: int = Field(20, ge=0, description="quota: cores of the user's VMs together")
+    memory: int = Field(40960, ge=0, description="quota: MiB of the user's VMs together")
+    storage: int = Field(100, ge=0, description="quota: GiB of the user's volumes together")
     images: tuple[str, ...] = Field(("*",), description='tags of the images they may use, or "*"')
     networks: tuple[str, ...] = Field(("*",), description='networks they may link to, or "*"')
     share: bool = Field(

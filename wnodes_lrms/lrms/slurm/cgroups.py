@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.log import ids
 
 CONTROLLERS = ("cpuacct", "memory")
 MOUNTS = Path("/proc/self/mounts")
@@ -95,7 +96,7 @@ def clear(node: str, uid: int, job: str, mounts: Path = MOUNTS) -> None:
                 for at in sorted((folder, *folder.rglob("*/")), reverse=True):
                     _remove(at, deadline)
             except OSError as error:
-                log.warning("left: %s: %s", folder, error, extra={"job": job, "machine": ""})
+                log.warning("left: %s: %s", folder, error, extra=ids(job))
 
 
 def _tasks(places: dict[str, Path], node: str, uid: int, job: str) -> list[Path]:
