@@ -58,9 +58,9 @@ class Sites:
                     name = self._one_node[net]
                     return Site(wait=f"its disk is on {node}, network {name} is on {there}")
                 node = node or there
-            # What is in hand may have got its lease since its row was read.
+            # What is under way may have got its lease since its row was read.
             going = any(
-                (other.lease or other.uid in self._snapshot.in_hand) and not other.home
+                (other.lease or other.uid in self._snapshot.under_way) and not other.home
                 for other in others
             )
             if not node and (going or net in self._going):

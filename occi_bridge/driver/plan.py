@@ -67,7 +67,7 @@ def _due(
     wanted: Iterable[Action],
 ) -> Iterator[Action]:
     """Those actions that nobody is carrying out, and that were not asked a moment ago."""
-    if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.in_hand:
+    if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.under_way:
         return
     for action in wanted:
         ours = action.act in (Act.TELL, Act.FORGET)

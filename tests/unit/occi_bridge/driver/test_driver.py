@@ -410,7 +410,7 @@ QUEUED = "waiting for the batch system: Priority"
 def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Where a bait counts as silent soon, too."""
     scene.lrms.drmaa = True
-    for module, name in ((watcher, "SILENT"), (driver, "SILENT"), (baits_module, "_LISTING")):
+    for module, name in ((watcher, "SILENT"), (baits_module, "_LISTING")):
         monkeypatch.setattr(module, name, 0.4)
     return scene
 
@@ -535,7 +535,7 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
         await asyncio.sleep(0.01)
     died = db.dead.is_set()
     db.left = -1
-    for each in (task, *mortal._hand.tasks.values()):
+    for each in (task, *mortal._running.tasks.values()):
         each.cancel()
     db.buried.set()
     with contextlib.suppress(asyncio.CancelledError):
