@@ -1,1 +1,1 @@
-"""The OCCI service for cloud users. It is not in this release: only batch jobs get VMs."""
+"""The bridge: the OCCI service for cloud users, who get VMs from the batch system's pool."""

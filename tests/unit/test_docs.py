@@ -78,3 +78,16 @@ def test_the_manual_names_every_command_and_option() -> None:
     known = {tuple(command.split()) for command, _ in everything}
     for line in named:
         assert line[:2] in known or line[:1] in known, f"wnodes.1 has {line}, which is gone"
+
+
+def test_the_pages_name_only_files_that_exist() -> None:
+    tests = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    ours = re.compile(r"(?<![\w/])(?:bait|occi_bridge|wnodes_lrms)/[\w/.]*\w|\btest_\w+\.py")
+    named = {
+        (page.name, name)
+        for page in (*ROOT.glob("docs/*.md"), ROOT / "README.md")
+        for name in ours.findall(page.read_text())
+    }
+    gone = {each for each in named if each[1] not in tests and not (ROOT / each[1]).exists()}
+    assert len(named) > 20
+    assert not gone
