@@ -1,4 +1,4 @@
-"""The driver: one process among all bridges of a database makes the baits do what users want.
+"""The driver: of all bridges of a database, one process makes the baits do what users want.
 
 It watches the baits, writes down what it observes, plans, and carries out. Others stand by and take
 over when the leader's row in the database expires.
@@ -28,10 +28,10 @@ from wnodes_lrms.errors import WnodesError
 _TERM = 15.0  # seconds that a leader leads without asking again
 _RENEW = 4.0  # seconds between two askings
 _TICK = 1.0  # seconds between two looks for requests from bridges on other hosts
-_BREATH = 0.05  # seconds between two rounds, so that many news make few of them
+_PAUSE = 0.05  # seconds between two rounds, so that many news make few of them
 _AT_ONCE = 8  # requests to one bait at a time
 _PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
-_SHOCK = 10.0  # seconds before something is tried again that failed for a fault of ours
+_AFTER_FAULT = 10.0  # seconds before something is tried again that failed for a fault of ours
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Driver:
             except (WnodesError, OSError) as error:
                 log.warning("%s", error)
                 await asyncio.sleep(_TICK)
-            await asyncio.sleep(_BREATH)
+            await asyncio.sleep(_PAUSE)
 
     async def _round(self) -> None:
         snapshot = await self._snapshot()
@@ -220,7 +220,7 @@ class Driver:
             await asyncio.sleep(_TICK)
         except Exception:
             log.exception("%s: %s: internal fault", name(row), action.asked)
-            await asyncio.sleep(_SHOCK)
+            await asyncio.sleep(_AFTER_FAULT)
         finally:
             del self._running.tasks[action.uid]
             self._stale = True

@@ -17,9 +17,9 @@ from occi_bridge.store.states import LIVE
 def plan(snapshot: Snapshot) -> list[Action]:
     """The actions that are due, those for older rows first."""
     actions: list[Action] = []
-    sites = placement.Sites(snapshot)
+    placements = placement.Placements(snapshot)
     for row in snapshot.computes:
-        actions += _due(row, snapshot, plan_vms.actions(row, snapshot, sites))
+        actions += _due(row, snapshot, plan_vms.actions(row, snapshot, placements))
     vms = {row.uid: row for row in snapshot.computes}
     for card in snapshot.interfaces:
         actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))

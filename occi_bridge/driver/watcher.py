@@ -19,7 +19,7 @@ from wnodes_lrms.errors import UnknownError, WnodesError
 
 OFTEN = 1.0  # seconds between two looks while something is under way
 SELDOM = 5.0
-BREATH = 0.1  # seconds between two looks that a bait's news are the reason for
+PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
@@ -80,7 +80,7 @@ class Watcher:
                 last = await self.bait.news(last)
                 if self.busy:
                     self.poke()
-                await asyncio.sleep(BREATH)
+                await asyncio.sleep(PAUSE)
             except WnodesError:
                 await asyncio.sleep(SELDOM)
 

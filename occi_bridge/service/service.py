@@ -1,4 +1,4 @@
-"""The OCCI application's service (ports.Service): users' requests in, the state of things out.
+"""The service behind the OCCI application: takes users' requests, shows the state of things.
 
 Nothing here asks a node. A request becomes rows; the driver is woken and carries it out.
 """
@@ -41,7 +41,7 @@ _BY_ID = {name: kind for kind, name in view.KIND_IDS.items()}
 
 
 class BridgeService:
-    """See ports.Service, which says what each method does. Safe to use from many threads."""
+    """web/interfaces.Service says what each method does. Safe to use from many threads."""
 
     def __init__(self, db: Database, site: Site, wake: Callable[[], None]) -> None:
         """`wake` tells the driver, if it is near, that there is a new request."""

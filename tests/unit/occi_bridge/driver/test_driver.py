@@ -56,7 +56,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
         (watcher, "OFTEN", 0.05),
         (watcher, "SELDOM", 0.1),
         (driver, "_RENEW", 0.2),
-        (driver, "_BREATH", 0.01),
+        (driver, "_PAUSE", 0.01),
         (actor, "_CEILING", 0.2),
         (lease_end, "CONFIRMED_LATELY", 0.2),
         (lease_end, "SUBMITTED_LATELY", 0.5),
