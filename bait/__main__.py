@@ -11,9 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 from bait import alone
-from bait.batch.controller import Engine
+from bait.batch.controller import BatchController
 from bait.checks import node as checks
-from bait.cloud.controller import Cloud
+from bait.cloud.controller import CloudController
 from bait.cloud.volumes import Directory
 from bait.frontend.control_socket import Server, notify
 from bait.frontend.https import start
@@ -22,14 +22,14 @@ from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.network.firewall import Firewall
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from bait.reconcile.loop import Rounds
-from bait.reconcile.reconciler import Hand, Node
+from bait.reconcile.loop import PeriodicLoop
+from bait.reconcile.reconciler import Controller, Reconciler
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.log import set_up
@@ -91,26 +91,26 @@ def _serve(config: configuration.Config, node: str) -> int:
     )
     firewall = Firewall(config, node, ledger.rows)
     builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
-    lrms, works = SYSTEMS[config.lrms].node(config, node), Works()
+    lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
-    engine = Engine(config, ledger, jobs, builder, works, drain)
+    batch = BatchController(config, ledger, jobs, builder, tasks, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = Cloud(config, node, ledger, jobs, builder, works, volumes, drain)
-    hands: dict[Kind, Hand] = {Kind.BATCH: engine, Kind.CLOUD: cloud}
-    machines = Node(config, ledger, jobs, builder, works, hands, drain)
-    ledger.on_move = machines.moved
+    cloud = CloudController(config, node, ledger, jobs, builder, tasks, volumes, drain)
+    controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
+    reconciler = Reconciler(config, ledger, jobs, builder, tasks, controllers, drain)
+    ledger.on_move = reconciler.moved
     firewall.keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with closing(Server(Path(config.bait.socket), machines, engine, cloud)) as server:
+    with closing(Server(Path(config.bait.socket), reconciler, batch, cloud)) as server:
         threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        rounds = Rounds(machines, firewall.keep)
+        loop = PeriodicLoop(reconciler, firewall.keep)
         while not stop.is_set():
-            rounds.rest(stop, rounds.make())
+            loop.wait(stop, loop.run_once())
         notify("STOPPING=1")
         if api:
             api.stop()

@@ -3,48 +3,24 @@
 Standard library only.
 """
 
-import json
-import socket
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING or __package__:
-    from hooks.batch import Job, NoMachineError
-else:  # beside this file, see starter.py
-    from batch import Job, NoMachineError
+from baitsocket import Patience, answers
+from batch import Job, NoMachineError
 
-# The bait speaks at least every 5 s while it works on a machine; this is "it hangs".
-SILENCE = 30.0  # seconds
-LONGEST = 131072  # bytes of an answer
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
-SLICE = 1.0  # seconds: at most so much of a time in which the job was suspended counts as waiting
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
-
-
-class Patience:
-    """Seconds to wait, of which those do not pass in which this process is stopped: the batch
-    system may suspend a job for hours."""
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        self._at = time.monotonic()
-
-    def left(self) -> float:
-        """Seconds that are left; to be asked at least once in a SLICE."""
-        now = time.monotonic()
-        self._left -= min(now - self._at, SLICE)
-        self._at = now
-        return self._left
 
 
 def attach(job: Job, path: str) -> dict[str, Any]:
     """The bait's description of the machine, once it is ready. Raises NoMachineError."""
     begun, away = time.monotonic(), Patience(BAIT_AWAY)
     told, waits = False, ""
+    request = {"op": "attach", "job": job.number}
     while True:
         try:
-            for answer in answers(job, path):
+            for answer in answers(path, request):
                 if answer.get("state") == "ready":
                     return answer
                 if answer.get("state") == "failed":
@@ -80,48 +56,10 @@ def attach(job: Job, path: str) -> dict[str, Any]:
         time.sleep(1)
 
 
-def answers(job: Job, path: str) -> Iterator[dict[str, Any]]:
-    """What the bait says to a request to attach. Raises OSError, TimeoutError, ValueError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(SILENCE)
-        link.connect(path)
-        link.sendall(json.dumps({"op": "attach", "job": job.number}).encode() + b"\n")
-        for line in lines(link):
-            answer = json.loads(line)
-            if not isinstance(answer, dict):
-                raise ValueError("no JSON object")
-            yield answer
-
-
-def lines(link: socket.socket) -> Iterator[bytes]:
-    """What comes, line by line, each whole within SILENCE. Raises OSError, TimeoutError, ValueError
-    for one without end."""
-    data, patience = b"", Patience(SILENCE)
-    while True:
-        line, end, rest = data.partition(b"\n")
-        if end:
-            yield line
-            data, patience = rest, Patience(SILENCE)
-            continue
-        if len(data) > LONGEST:
-            raise ValueError("a line without end")
-        left = patience.left()
-        link.settimeout(max(0.001, min(left, SLICE)))
-        try:
-            piece = link.recv(4096)
-        except TimeoutError:
-            if left <= SLICE:
-                raise
-            continue
-        if not piece:
-            return
-        data += piece
-
-
 def look(job: Job, path: str) -> dict[str, Any]:
     """What the bait says of a machine that was ready; nothing if the bait is away."""
     try:
-        for answer in answers(job, path):
+        for answer in answers(path, {"op": "attach", "job": job.number}):
             if answer.get("state") in ("failed", "ready"):
                 return answer
     except (OSError, ValueError):

@@ -6,19 +6,18 @@ agreed; where it decides when the starter has ended, what it is asked for. Stand
 """
 
 import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import syslog
 import time
+
+from baitsocket import answers
 
 END_PATIENCE = 60.0  # seconds to be ended by the LRMS after a requeue was asked for
 PATH = "/usr/local/bin:/usr/bin:/bin"  # where this node's own programs are
 _ASK = 30.0  # seconds that a command of the LRMS gets
 _WORDS = 200  # characters of what such a command says when it fails
-_LONGEST = 1 << 20  # bytes of a bait's answer
 
 
 class NoMachineError(Exception):
@@ -194,16 +193,10 @@ class Torque(Job):
     def hold(self, reason: str) -> int:
         trouble = f"no answer from the bait at {self.bait}"
         try:
-            with socket.socket(socket.AF_UNIX) as link:
-                link.settimeout(_ASK)
-                link.connect(self.bait)
-                link.sendall(json.dumps({"op": "again", "job": self.number}).encode() + b"\n")
-                lines = link.makefile("rb")
-                while line := lines.readline(_LONGEST):
-                    answer = json.loads(line)
-                    trouble = answer.get("error", "")
-                    if "act" in answer:
-                        self.say(answer["act"])
+            for answer in answers(self.bait, {"op": "again", "job": self.number}):
+                trouble = answer.get("error", "")
+                if "act" in answer:
+                    self.say(answer["act"])
         except (OSError, ValueError) as error:
             trouble = f"{trouble}: {error}"
         if not trouble:

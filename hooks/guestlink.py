@@ -9,12 +9,9 @@ import shlex
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING or __package__:
-    from hooks.batch import NoMachineError, surroundings
-else:  # beside this file, see starter.py
-    from batch import NoMachineError, surroundings
+from batch import NoMachineError, surroundings
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…). IO and PWR
@@ -209,10 +206,7 @@ def stage_out(guest: Guest, workdir: str, names: list[str]) -> list[str]:
     """Copy declared files back, and what links lead to; in words what has not come."""
     if not names:
         return []
-    if TYPE_CHECKING or __package__:  # only jobs with results need it
-        from hooks.results import receive
-    else:
-        from results import receive
+    from results import receive  # only jobs with results need it
 
     packer = guest.run(
         f"cd {shlex.quote(workdir)} && tar -c -h -f - -- {shlex.join(names)}",

@@ -15,7 +15,6 @@ Standard library only, imported where needed: this is start-up time of every job
 import sys
 
 DEADLINES = {"prepare": 2.0, "release": 10.0}  # seconds, from the connection to the answer's end
-LONGEST_ANSWER = 65536
 # 12, 12.3 (an array's task), 12.server.site.org, 12[3].server: as LRMSs write them.
 JOB_ID = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz.-_[]")
 
@@ -26,43 +25,20 @@ class TroubleError(Exception):
     """Why the bait did not do as asked, in words for the administrator."""
 
 
-def exchange(path: str, message: bytes, seconds: float) -> bytes:
+def first_answer(path: str, message: bytes, seconds: float) -> bytes:
     """Send one line to the socket at `path` and return the answer's first line.
 
     `seconds` bounds the whole exchange, not each step of it. Raises TroubleError."""
-    import socket
-    from time import monotonic, sleep
+    from baitsocket import exchange
 
-    end = monotonic() + seconds
-
-    def left() -> float:
-        remaining = end - monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        return remaining
-
-    answer = b""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            while True:
-                connection.settimeout(left())
-                try:
-                    connection.connect(path)
-                    break
-                except BlockingIOError:  # many jobs start at once and the backlog is full
-                    sleep(0.02)
-            connection.sendall(message)
-            while b"\n" not in answer and len(answer) < LONGEST_ANSWER:
-                connection.settimeout(left())
-                piece = connection.recv(4096)
-                if not piece:
-                    break
-                answer += piece
+        return next(exchange(path, message, seconds), b"")
     except TimeoutError:
         raise TroubleError(f"no answer from the bait at {path} within {seconds:g} s") from None
     except OSError as error:
         raise TroubleError(f"no bait at {path}: {error.strerror or error}") from None
-    return answer.partition(b"\n")[0]
+    except ValueError as error:
+        raise TroubleError(f"the bait's answer is not understood: {error}") from None
 
 
 def tell(act: str, pattern: str, job: str, node: str, restart: str = "") -> None:
@@ -76,8 +52,8 @@ def tell(act: str, pattern: str, job: str, node: str, restart: str = "") -> None
     if restart and not (restart.isascii() and restart.isdigit()):
         raise TroubleError("the count of restarts is no number: is this run by the batch system?")
     count = f',"restart":{int(restart)}' if restart else ""
-    message = f'{{"op":"{act}","job":"{job}"{count}}}\n'.encode()
-    answer = exchange(pattern.replace("%n", node), message, DEADLINES[act])
+    message = f'{{"op":"{act}","job":"{job}"{count}}}'.encode()
+    answer = first_answer(pattern.replace("%n", node), message, DEADLINES[act])
     if answer.replace(b" ", b"").startswith(b'{"ok":true'):
         return
 
@@ -115,4 +91,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # root may, but nothing else belongs into this folder
+    # The interpreter is isolated, and does not look beside this file by itself.
+    sys.path.insert(0, __file__.rpartition("/")[0])
     main(sys.argv[1:])

@@ -12,19 +12,18 @@ SOCKET is the bait's control socket; %n in it is the node's name. The exit code 
 ended as it should; else 1, with the reason on standard error. Standard library only.
 """
 
-import json
 import os
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
-# The bait speaks at least every 5 s; this is "it hangs".
-SILENCE = 30.0  # seconds
-LONGEST = 131072  # bytes of an answer
+if __name__ == "__main__":  # isolated, the interpreter does not look beside this file by itself
+    sys.dont_write_bytecode = True
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from baitsocket import answers
+
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 PAUSE = 1.0  # seconds between two tries at first; it grows to
 CEILING = 10.0  # seconds
@@ -32,38 +31,6 @@ CEILING = 10.0  # seconds
 # What LRMSs send some time before KILL: TERM at the end of the walltime, at a cancel, at a
 # preemption; USR1 where the job asked for it (sbatch --signal), USR1 and USR2 with qsub -notify.
 ANNOUNCED = ("TERM", "USR1", "USR2", "XCPU", "INT", "HUP")
-
-
-def answers(path: str, request: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """What the bait says to a request. Raises OSError (TimeoutError too), ValueError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
-        link.settimeout(SILENCE)
-        link.connect(path)
-        link.sendall(json.dumps(request).encode() + b"\n")
-        for line in lines(link):
-            answer = json.loads(line)
-            if not isinstance(answer, dict):
-                raise ValueError("no JSON object")
-            yield answer
-
-
-def lines(link: socket.socket) -> Iterator[bytes]:
-    """What comes, line by line, each whole within SILENCE. Raises OSError, TimeoutError, ValueError
-    for one without end."""
-    data, until = b"", time.monotonic() + SILENCE
-    while True:
-        line, end, rest = data.partition(b"\n")
-        if end:
-            yield line
-            data, until = rest, time.monotonic() + SILENCE
-            continue
-        if len(data) > LONGEST:
-            raise ValueError("a line without end")
-        link.settimeout(max(0.001, until - time.monotonic()))
-        piece = link.recv(4096)
-        if not piece:
-            return
-        data += piece
 
 
 class Lease:

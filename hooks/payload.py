@@ -12,12 +12,9 @@ import stat
 import tarfile
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING or __package__:
-    from hooks.batch import Job, NoMachineError
-else:  # beside this file, see starter.py
-    from batch import Job, NoMachineError
+from batch import Job, NoMachineError
 
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
@@ -27,17 +24,7 @@ CORES = ("machinefeatures/total_cpu", "jobfeatures/allocated_cpu")
 SHUTDOWN = ("machinefeatures/shutdowntime", "jobfeatures/shutdowntime_job")
 STARTED = int(time.time())  # seconds since the epoch
 
-# What runs in the machine: START becomes the script, the leader of a process group of its own;
-# RUN waits for it. A signal that the script sends to all of its user's processes (`kill -1`) does
-# not end that: RUN traps it, and the script doesn't inherit a trap, as it would if it were
-# ignored. Then RUN writes down how the script ended, because an exit code alone can't tell `exit
-# 137` from a death by signal 9. All shells (dash, bash, busybox) name the signal on standard
-# error when a command dies of one, and say nothing of an exit; INT and PIPE alone pass for exits
-# 130 and 141. Then RUN kills what the script has left, as a batch system does on its node: all
-# that is the owner's, whatever its group or session, but RUN itself and what that comes from, the
-# SSH server. That one would keep the session, and so the job, until nobody has its streams open.
-# What a pass kills may just have started another, so passes follow until one finds nothing new.
-# It is done in another machine than this node alone, whatever SSH may have reached.
+# What becomes the script; run.sh, which goes into the machine with it, says how and when.
 START = """echo $$ >{guest}/pid.new && mv {guest}/pid.new {guest}/pid
 umask {umask}
 cd {workdir} 2>&5 || exit 125
@@ -70,51 +57,6 @@ LIMIT = (
 )
 
 NULL = os.makedev(1, 3)  # the device /dev/null (Linux's devices.txt)
-
-# The script can open its output by name, /dev/stdout, as it could a file of its own. What an SSH
-# server gives may be pipes of root's, or sockets: then a pipe of the owner's stands before each.
-RUN = """exec 4>&1 5>&2 2>{guest}/said
-trap : HUP INT QUIT TERM USR1 USR2 ALRM
-relays=
-for stream in {outputs}; do
-    (: >>/proc/self/fd/$stream) && continue
-    pipe={guest}/stream$stream
-    mkfifo -m 600 $pipe
-    cat <$pipe >&$stream 4>&- 5>&- &
-    relays="$relays $! "
-    eval "exec $stream>$pipe"
-done 2>/dev/null
-setsid sh {guest}/start
-status=$?
-if [ $status -gt 128 ] && [ -s {guest}/said ]
-then echo signal $((status - 128))
-else echo exit $status
-fi >{guest}/end
-kill -KILL -$(cat {guest}/pid)
-
-spared=$relays pid=$$
-while [ "$pid" -gt 0 ]; do
-    spared="$spared $pid " parent=0
-    while read -r key value; do
-        [ "$key" != PPid: ] || {{ parent=$value; break; }}
-    done </proc/$pid/status
-    pid=$parent
-done
-read -r boot </proc/sys/kernel/random/boot_id
-[ "$boot" != {boot} ] || exit $status
-left=yes tries=0
-while [ "$left" ] && [ $tries -lt 100 ]; do
-    left= tries=$((tries + 1))
-    for folder in /proc/[0-9]*; do
-        pid=${{folder#/proc/}}
-        case $spared in *" $pid "*) continue ;; esac
-        if [ -O "$folder" ] && kill -KILL "$pid"; then left=yes spared="$spared $pid "; fi
-    done
-done
-exec 4>&- 5>&-
-wait $relays # all that has been written is on its way
-exit $status
-"""
 
 
 def read(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
@@ -216,8 +158,9 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         streams=leads,
         guest=GUEST,
     )
-    run = RUN.format(guest=GUEST, boot=boot_id(), outputs=outputs)
-    ours = {"start": os.fsencode(start), "run": run.encode()}
+    told = f"guest={shlex.quote(GUEST)} node={boot_id()} outputs='{outputs}'\n"
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "run.sh"), "rb") as file:
+        ours = {"start": os.fsencode(start), "run": told.encode() + file.read()}
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for member, data in {**files, **ours}.items():

@@ -12,13 +12,9 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING or __package__:
-    from hooks.untar import Parts, RefusedError, Troubles, split, unpack
-else:  # beside this file, see starter.py
-    from untar import Parts, RefusedError, Troubles, split, unpack
-
+from untar import Parts, RefusedError, Troubles, split, unpack
 
 Sent = Mapping[str, tuple[int, int]]  # by path: size, time of the last change in nanoseconds
 

@@ -28,24 +28,16 @@ import sys
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING or __package__:
-    from hooks import payload
-    from hooks.baitlink import attach, failure, look
-    from hooks.batch import SYSTEMS, Job, NoMachineError
-    from hooks.guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
-    from hooks.streams import Stream
-    from hooks.watch import watch
-else:  # a program: the interpreter is isolated, and does not look beside this file by itself
+if __name__ == "__main__":  # isolated, the interpreter does not look beside this file by itself
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import payload
-    from baitlink import attach, failure, look
-    from batch import SYSTEMS, Job, NoMachineError
-    from guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
-    from streams import Stream
-    from watch import watch
-
+import payload
+from baitlink import attach, failure, look
+from batch import SYSTEMS, Job, NoMachineError
+from guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
+from streams import Stream
+from watch import watch
 
 # How a script ended, in words that come from the machine, whose image may be anybody's.
 ENDS = re.compile(r"exit [0-9]{1,3}|signal ([1-9]|[1-5][0-9]|6[0-4])")

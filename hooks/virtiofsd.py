@@ -65,17 +65,19 @@ def source_in(words: list[str]) -> tuple[int, str]:
     raise RefusedError("no folder to share is named")
 
 
-def owner_of(machine: str) -> tuple[int, int, list[int]]:
-    """The uid, gid and all other gids of the VM's owner, as the bait has written them down."""
+def owner_of(machine: str) -> tuple[int, int, list[int], list[str]]:
+    """The uid, gid and all other gids of the VM's owner, and what its image's kernel can, as the
+    bait has written them down: numbers in the first line, words in the second."""
     name = os.path.join(machine, "owner")
     with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW)) as file:
         state = os.fstat(file.fileno())
         if state.st_uid != 0 or state.st_mode & 0o022:
             raise RefusedError(f"{name} could be somebody else's word: it must be root's alone")
-        uid, *gids = (int(word) for word in file.read().split())
+        uid, *gids = (int(word) for word in file.readline().split())
+        can = file.readline().split()
     if not gids or min(uid, *gids) <= 0:
         raise RefusedError(f"{name} does not name an ordinary user")
-    return uid, gids[0], gids
+    return uid, gids[0], gids, can
 
 
 def server() -> str:
@@ -211,7 +213,7 @@ def main(words: list[str]) -> NoReturn:
     at, start = source_in(words)
     link = words[at].removeprefix(start)
     machine = os.path.dirname(os.path.dirname(link))
-    uid, gid, gids = owner_of(machine)
+    uid, gid, gids, can = owner_of(machine)
     program = server()
     # The VM's folder is closed to its owner, and what the link leads to is the site's word.
     words[at] = start + os.path.realpath(link)
@@ -222,7 +224,7 @@ def main(words: list[str]) -> NoReturn:
     keep_groups()
     # By its first word the bait knows whose it is, should libvirt ever lose sight of it.
     name = os.path.join(machine, "virtiofsd")
-    os.execv(program, [name, *words, *OPTIONS])  # noqa: S606
+    os.execv(program, [name, *words, *OPTIONS, *(ACLS if "acls" in can else ())])  # noqa: S606
 
 
 # Extended attributes: the owner's `user.` ones, for the kernel guards them as it does files.
@@ -234,6 +236,8 @@ OPTIONS = (
     *("-o", "modcaps=-chown:-dac_override:-fowner:-fsetid:-setgid:-setuid:-mknod:-setfcap"),
     "--rlimit-nofile=0",
 )
+# With a guest whose kernel does not know them (before Linux 5.13) the server would end at once.
+ACLS = ("-o", "posix_acl")
 
 if __name__ == "__main__":
     try:

@@ -5,18 +5,11 @@ Standard library only.
 
 import subprocess
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING or __package__:
-    from hooks import payload
-    from hooks.baitlink import failure, look
-    from hooks.batch import Job, NoMachineError
-    from hooks.guestlink import Guest
-else:  # beside this file, see starter.py
-    import payload
-    from baitlink import failure, look
-    from batch import Job, NoMachineError
-    from guestlink import Guest
+import payload
+from baitlink import failure, look
+from batch import Job, NoMachineError
+from guestlink import Guest
 
 LOOK = 10.0  # seconds between two questions whether the machine still lives
 

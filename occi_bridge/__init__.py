@@ -1,1 +1,1 @@
-"""The bridge: the OCCI service for cloud users, who get VMs from the batch system's pool."""
+"""The OCCI service for cloud users, who get VMs out of the same pool as batch jobs."""

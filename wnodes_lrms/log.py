@@ -33,6 +33,11 @@ class _Format(logging.Formatter):
         return text
 
 
+def ids(job: str, machine: str = "") -> dict[str, str]:
+    """What a log line is about, as `extra` of the call; empty: of no one job, or no one VM."""
+    return {"job": job, "machine": machine}
+
+
 def set_up() -> None:
     """Send all log records to standard error, where the journal or a file takes them."""
     handler = logging.StreamHandler()

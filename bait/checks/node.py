@@ -17,7 +17,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait.batch import cgroups
 from bait.checks import api, files, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
@@ -26,6 +25,7 @@ from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.resources import folder
 from wnodes_lrms.run import run
 
@@ -166,8 +166,7 @@ def _shares(config: Config) -> Iterator[Check]:
 
 def _charge(config: Config) -> Iterator[Check]:
     if config.machine.charge == "cgroup":
-        found = cgroups.hierarchies(cgroups.MOUNTS.read_text())
-        yield verdicts.charge(cgroups.missing(found))
+        yield verdicts.charge(SYSTEMS[config.lrms].charging.trouble())
 
 
 def _guestfs() -> Check:

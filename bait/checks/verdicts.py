@@ -190,7 +190,7 @@ def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
 def charge(trouble: str | None) -> Check:
     """`trouble` is what keeps machines from being charged to their jobs on this node."""
     if trouble is None:
-        return ok("charge", "the control groups that Slurm reads are cgroup v1's")
+        return ok("charge", "the control groups that the batch system reads are there")
     return warning(
         "charge",
         f"machines' CPU time and memory are not charged to their jobs: {trouble}",
@@ -205,8 +205,8 @@ def clock(state: int) -> Check:
         return warning(
             "clock",
             "the kernel knows of nothing that keeps its clock right",
-            "run an NTP client such as chrony, unless the hypervisor sets this clock; Slurm's"
-            " messages are refused when clocks differ by minutes",
+            "run an NTP client such as chrony, unless the hypervisor sets this clock; batch"
+            " systems refuse messages when clocks differ by minutes",
         )
     if state < 0:
         return unknown("clock", "the kernel does not tell whether its clock is synchronized")

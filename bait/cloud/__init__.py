@@ -1,1 +1,1 @@
-"""Cloud VMs: from a signed order in a lease job's hands to their end."""
+"""Cloud VMs: from a signed order to their end."""

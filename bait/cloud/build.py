@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bait.cloud import seed as cloudseed
-from bait.cloud.inject import Wish
+from bait.cloud.inject import Injection
 from bait.cloud.offers import offered
 from bait.machine import seed
 from bait.machine.builder import Builder
@@ -197,7 +197,7 @@ class CloudBuilder:
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
     def _inject(self, order: Order, where: Paths) -> None:
-        wish = Wish(
+        injection = Injection(
             str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
         )
         uid, own = guestfs_user(), where.disks / "guestfs"
@@ -209,7 +209,7 @@ class CloudBuilder:
                     (sys.executable, "-I", "-m", "bait.cloud.inject"),
                     uid,
                     _INJECTION,
-                    data=json.dumps(asdict(wish)).encode(),
+                    data=json.dumps(asdict(injection)).encode(),
                     environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
                 )
         finally:

@@ -1,6 +1,6 @@
-"""The cloud users' machines of a node: from a signed order in a lease job's hands to their end.
+"""The cloud controller: carries a cloud user's VM from a signed order to its end.
 
-A machine runs inside the allocation of its lease. Without one it is at rest: its disk is kept,
+A VM runs inside the allocation of its lease. Without one it is at rest: its disk is kept,
 and a new order for it is taken here.
 """
 
@@ -11,15 +11,15 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
-from bait.cloud.lifecycle import Life
+from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.saving import Saver
 from bait.cloud.volumes import Pool
-from bait.hypervisor.domains import UNSEEN
+from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
 from bait.machine.builder import Builder
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -40,8 +40,8 @@ _SHOWN = {
 }
 
 
-class Cloud:
-    """The cloud machines of one node. Its methods are called from many threads."""
+class CloudController:
+    """The cloud VMs of one node. Its methods are called from many threads."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Cloud:
         ledger: Ledger,
         jobs: Jobs,
         builder: Builder,
-        works: Works,
+        tasks: Tasks,
         volumes: Pool,
         drain: Drain,
     ) -> None:
@@ -59,23 +59,27 @@ class Cloud:
         self.ledger = ledger
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(builder)
-        self.devices = Devices(ledger, self.builder, works, volumes)
+        self.devices = Devices(ledger, self.builder, tasks, volumes)
         self.saver = Saver(config, ledger, self.builder)
-        self.life = Life(config, ledger, jobs.lrms, self.builder, works, self.devices, self.saver)
-        self.works = works
+        self.lifecycle = Lifecycle(
+            config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
+        )
+        self.tasks = tasks
         self.volumes = volumes
-        self.jobs = LeaseJobs(config, node, ledger, jobs, works, drain, self.life, self.devices)
+        self.jobs = LeaseJobs(
+            config, node, ledger, jobs, tasks, drain, self.lifecycle, self.devices
+        )
 
     # What the bridge asks, beside the lease jobs
 
     def news(self, since: str, seconds: float) -> str:
         """A word that changes whenever something does; told once it is another than `since`, or
         after so many seconds."""
-        return self.works.changed(since, seconds)
+        return self.tasks.changed(since, seconds)
 
     def wake(self) -> None:
         """Answer all who listen for news."""
-        self.works.tell()
+        self.tasks.tell()
 
     def machines(self) -> list[dict[str, Any]]:
         """All cloud machines here, as the API shows them."""
@@ -110,7 +114,7 @@ class Cloud:
 
     def stop(self, machine: str, method: str) -> None:
         """Shut the machine down, or end it at once (poweroff); its lease is freed."""
-        self.life.halt(self._row(machine), method != "poweroff", "its user has stopped it")
+        self.lifecycle.halt(self._row(machine), method != "poweroff", "its user has stopped it")
 
     def restart(self, machine: str, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
@@ -120,7 +124,7 @@ class Cloud:
             again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
             if again:
                 self.builder.rest(row.id)
-                self.life.work_now(again, self.life.make)
+                self.lifecycle.start_now(again, self.lifecycle.make)
         elif method == "warm":
             self.builder.common.hypervisor.reset(row.id)
         else:
@@ -136,7 +140,7 @@ class Cloud:
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
-                self.life.work_now(held, self.life.hibernate)
+                self.lifecycle.start_now(held, self.lifecycle.hibernate)
             return
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
@@ -169,7 +173,7 @@ class Cloud:
         """End it and remove its disk. Raises AbsentError if it is not here."""
         row = self._row(machine)
         self.ledger.change(row.id, "ending", state=State.ENDING)
-        self.life.work_now(row, self.life.remove)
+        self.lifecycle.start_now(row, self.lifecycle.remove)
 
     def attach_volume(self, machine: str, volume: str) -> str:
         """Plug a volume in; the device that the guest sees."""
@@ -204,24 +208,24 @@ class Cloud:
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a cloud machine."""
         if action.act is Act.END:
-            self.life.work_on(row, self.life.remove)
+            self.lifecycle.start(row, self.lifecycle.remove)
         elif action.act is Act.RESUME:
-            self.life.work_on(row, self.life.make)
+            self.lifecycle.start(row, self.lifecycle.make)
         elif action.act is Act.HIBERNATE:
-            self.life.work_on(row, self.life.hibernate)
+            self.lifecycle.start(row, self.lifecycle.hibernate)
         elif action.act is Act.LOST:
             self.stopped(row, UNSEEN)
         elif action.act is Act.SHUT_DOWN:
-            self.life.halt(row, True, row.reason or action.why)
+            self.lifecycle.halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
-            self.life.halt(row, False, row.reason or "its lease is over")
+            self.lifecycle.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
         elif action.act is Act.FOLLOW:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
             pausing.follow(self.ledger, self.builder.common.hypervisor, action, row)
-            self.works.tell()
+            self.tasks.tell()
         elif action.act is Act.WAKE and row.state is State.READY:
             self.builder.common.hypervisor.resume(row.id)
         elif action.act is Act.HOLD and row.state is State.SUSPENDED:
@@ -229,14 +233,14 @@ class Cloud:
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its machine does not run any more when this returns."""
-        if not self.life.end_now(row, "its lease has ended"):
+        if not self.lifecycle.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
         """An administrator ends the machine; its disk is kept."""
-        self.life.end_now(row, "an administrator has ended the machine")
+        self.lifecycle.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row, how: str) -> None:
         """The machine's domain has stopped.
@@ -246,7 +250,7 @@ class Cloud:
         if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
-                self.life.halt(row, False, how)
+                self.lifecycle.halt(row, False, how)
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
@@ -258,7 +262,7 @@ class Cloud:
             what = "the guest has woken"
             moved = self.ledger.move(row, what, (State.ASLEEP,), state=State.READY, reason="")
         if moved:
-            self.works.tell()
+            self.tasks.tell()
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

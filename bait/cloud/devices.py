@@ -10,8 +10,9 @@ from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
+from bait.ledger.states import RUNS
 from bait.machine.hardware import Drive
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.network.addresses import free_address, mac_of
 from bait.network.surroundings import own_macs, surroundings
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
@@ -19,8 +20,7 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
-_RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
-_DETACHABLE = (*_RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
+_DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
 
 _T = TypeVar("_T")
 
@@ -28,10 +28,10 @@ _T = TypeVar("_T")
 class Devices:
     """The devices of a node's cloud machines; the ledger says which machine has which volume."""
 
-    def __init__(self, ledger: Ledger, builder: CloudBuilder, works: Works, volumes: Pool) -> None:
+    def __init__(self, ledger: Ledger, builder: CloudBuilder, tasks: Tasks, volumes: Pool) -> None:
         self.ledger = ledger
         self.builder = builder
-        self.works = works
+        self.tasks = tasks
         self.volumes = volumes
 
     def shown(self, row: Row) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Devices:
         The other values of its row are changed with it. None, and no change, if the machine is
         not in one of the states `being`.
         """
-        with self.works.news:  # two machines must not see the same address free
+        with self.tasks.news:  # two machines must not see the same address free
             address = row.address
             if address is None and any(nic.kind == "nat" for nic in order.nics):
                 used = {r.address for r in self.ledger.rows() if r.address}
@@ -99,7 +99,7 @@ class Devices:
         mine = self.ledger.attached(row.id)
         if volume in mine:
             _detachable(row)
-            if row.state in _RUNS:
+            if row.state in RUNS:
                 self.builder.unplug(row.id, self._drive(volume, mine[volume][1]))
             id_ = UUID(volume)
             self._keep(row, lambda order: {"volumes": _without(order.volumes, id_)})
@@ -112,9 +112,9 @@ class Devices:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
                 raise ConflictError("the machine has a card on the node's own network")
             order = order.model_copy(update={"nics": (*order.nics, nic)})
-            with self.works.news:  # two cards must not see the same address free
+            with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
-                row = self.address(row, order, f"card {nic.id}", _RUNS) or row
+                row = self.address(row, order, f"card {nic.id}", RUNS) or row
                 self._keep(row, lambda order: {"nics": (*order.nics, nic)})
             try:
                 self.builder.plug(row.id, self.builder.card(nic, row.address))
@@ -131,13 +131,13 @@ class Devices:
         found = next((nic for nic in order.nics if str(nic.id) == card), None)
         if found:
             _detachable(row)
-            if row.state in _RUNS:
+            if row.state in RUNS:
                 self.builder.unplug(row.id, self.builder.card(found, row.address))
             self._keep(row, lambda order: {"nics": _without(order.nics, found)})
 
     def _keep(self, row: Row, change: Callable[[Order], dict[str, Any]]) -> None:
         """Change the machine's order, for its next start in the same lease."""
-        with self.works.news:  # another device may come or go at the same time
+        with self.tasks.news:  # another device may come or go at the same time
             now = self.ledger.get(row.id)
             if now:
                 order = Order.model_validate_json(now.spec)
@@ -145,7 +145,7 @@ class Devices:
                 self.ledger.change(row.id, "its devices have changed", spec=spec)
 
     def _take(self, machine: str, volume: str) -> Drive:
-        with self.works.news:  # two volumes must not see the same device free
+        with self.tasks.news:  # two volumes must not see the same device free
             mine = self.ledger.attached(machine)
             if volume in mine:
                 return self._drive(volume, mine[volume][1])

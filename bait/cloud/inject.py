@@ -1,8 +1,8 @@
 """Puts a cloud user's keys and data into a disk whose image has no cloud-init, by libguestfs.
 
-`python -m bait.cloud.inject`, with the JSON of a Wish on its standard input: a process of its own,
-see privileges/sandbox.py, because the library starts an appliance that may hang, and reads a disk
-that a user may have made.
+`python -m bait.cloud.inject`, with the JSON of an Injection on its standard input: a process of its
+own, see privileges/sandbox.py, because the library starts an appliance that may hang, and reads a
+disk that a user may have made.
 """
 
 import base64
@@ -17,7 +17,7 @@ USER_DATA = "/etc/wnodes/user-data"  # an image that wants it runs it at its fir
 
 
 @dataclass(frozen=True)
-class Wish:
+class Injection:
     """What goes into the disk."""
 
     disk: str
@@ -33,29 +33,29 @@ def with_own_name(hosts: bytes, name: str) -> bytes:
     return b"\n".join([*kept, f"127.0.1.1 {name}".encode(), b""])
 
 
-def inject(wish: Wish) -> None:
+def inject(injection: Injection) -> None:
     """Write host name, keys and user data. Raises RuntimeError if the disk does not take them."""
     import guestfs  # the distribution's; a node without such images need not have it
 
     guest = guestfs.GuestFS(python_return_dict=True)
     guest.set_backend("direct")
-    if not wish.kvm:
+    if not injection.kvm:
         guest.set_backend_settings(["force_tcg"])
-    guest.add_drive_opts(wish.disk, format="qcow2", cachemode="writeback")
+    guest.add_drive_opts(injection.disk, format="qcow2", cachemode="writeback")
     guest.launch()
     try:
         _mount(guest)
-        guest.write("/etc/hostname", f"{wish.hostname}\n")
+        guest.write("/etc/hostname", f"{injection.hostname}\n")
         had = guest.read_file(HOSTS) if guest.is_file(HOSTS) else b""
-        guest.write(HOSTS, with_own_name(had, wish.hostname))
-        if wish.ssh_keys:
+        guest.write(HOSTS, with_own_name(had, injection.hostname))
+        if injection.ssh_keys:
             guest.mkdir_p("/root/.ssh")
             guest.chmod(0o700, "/root/.ssh")
-            guest.write(ROOT_KEYS, "".join(f"{key}\n" for key in wish.ssh_keys))
+            guest.write(ROOT_KEYS, "".join(f"{key}\n" for key in injection.ssh_keys))
             guest.chmod(0o600, ROOT_KEYS)
-        if wish.user_data:
+        if injection.user_data:
             guest.mkdir_p(str(Path(USER_DATA).parent))
-            guest.write(USER_DATA, base64.b64decode(wish.user_data))
+            guest.write(USER_DATA, base64.b64decode(injection.user_data))
             guest.chmod(0o700, USER_DATA)
     finally:
         guest.shutdown()
@@ -79,10 +79,10 @@ def _mount(guest: "guestfs.GuestFS") -> None:  # type: ignore[name-defined]  # n
 
 
 def main() -> int:
-    """Do what the wish says; a fault is the last line on standard error."""
+    """Write what standard input says; a fault is the last line on standard error."""
     values = json.load(sys.stdin)
     try:
-        inject(Wish(**values))
+        inject(Injection(**values))
     except RuntimeError as error:
         print(f"libguestfs: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -14,15 +14,16 @@ from typing import Any
 
 from bait.cloud.admission import check
 from bait.cloud.devices import Devices
-from bait.cloud.lifecycle import Life
+from bait.cloud.lifecycle import Lifecycle
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.owner import owner_of
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.lease import account_of
 from wnodes_lrms.model import Allocation, Kind, State
@@ -55,18 +56,18 @@ class LeaseJobs:
         node: str,
         ledger: Ledger,
         jobs: Jobs,
-        works: Works,
+        tasks: Tasks,
         drain: Drain,
-        life: Life,
+        lifecycle: Lifecycle,
         devices: Devices,
     ) -> None:
         self.config = config
         self.node = node
         self.ledger = ledger
         self.jobs = jobs
-        self.works = works
+        self.tasks = tasks
         self.drain = drain
-        self.life = life
+        self.lifecycle = lifecycle
         self.devices = devices
         self._waiting: dict[JobId, _Waiter] = {}  # by job
         self._admission = threading.Lock()  # two orders must not see the same machine at rest
@@ -94,14 +95,14 @@ class LeaseJobs:
         if known and known.job != job:
             raise RejectedError(f"lease {lease} is job {known.job}'s")
         while known and known.reason is None:
-            news = self.works.changed("", 0)
-            self.works.heard.note(job, pid)
+            news = self.tasks.changed("", 0)
+            self.tasks.heard.note(job, pid)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
                 self.ledger.close_lease(known.id, "the machine has ended", 0)
             else:
                 yield {"state": str(row.state)}
-                self.works.changed(news, _NEWS)
+                self.tasks.changed(news, _NEWS)
             known = self.ledger.lease(known.id)
         if known:
             yield {"ended": known.reason, "code": known.code, "end": True}
@@ -112,12 +113,12 @@ class LeaseJobs:
             waiter = self._waiting.get(job)
             if waiter and uid in (0, waiter.uid):
                 waiter.over = "the batch system has ended its lease"
-                self.works.tell()
+                self.tasks.tell()
         for row in self.ledger.rows(job):
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.state is not State.HIBERNATING:  # that is its quickest end
-                self.life.halt(row, True, "the batch system has ended its lease")
+                self.lifecycle.halt(row, True, "the batch system has ended its lease")
 
     def _owner(self, job: JobId, uid: int) -> str:
         """The name of the user who calls. Raises RejectedError if the job is somebody else's."""
@@ -128,10 +129,10 @@ class LeaseJobs:
         """Stay until there was an order, accepted or refused, or until there is none to come."""
         with self._admission:
             self._waiting[job] = mine  # an older one is of a connection that is lost
-        self.works.tell()
+        self.tasks.tell()
         try:
             while True:
-                news = self.works.changed("", 0)
+                news = self.tasks.changed("", 0)
                 if self.ledger.lease(mine.lease):
                     return
                 why = mine.over or self.drain.refusal()
@@ -140,9 +141,9 @@ class LeaseJobs:
                 if why:
                     yield {"ended": why, "code": 1, "end": True}
                     return
-                self.works.heard.note(job, mine.pid)
+                self.tasks.heard.note(job, mine.pid)
                 yield {"state": "waiting"}
-                self.works.changed(news, _NEWS)
+                self.tasks.changed(news, _NEWS)
         finally:
             with self._admission:
                 if self._waiting.get(job) is mine:
@@ -176,7 +177,7 @@ class LeaseJobs:
             raise ConflictError(refusal)
         allocation = self.jobs.lrms.allocation(job) if job in self._waiting else None
         try:
-            with self._admission, self.works.news:  # nor two cards the same address free
+            with self._admission, self.tasks.news:  # nor two cards the same address free
                 waiter = self._waiting.get(job)
                 if (
                     allocation is None
@@ -190,16 +191,16 @@ class LeaseJobs:
             raise
         except RejectedError as error:
             self.ledger.refuse_lease(str(order.lease), machine, job, error.words(machine))
-            log.warning("%s", error, extra=_ids(job, machine))
-            self.works.tell()
+            log.warning("%s", error, extra=ids(job, machine))
+            self.tasks.tell()
             raise
         log.info(
             "order of %s %s accepted: %s, %d cores, %d MiB",
             *(order.dn, order.fqan, order.image, order.cores, order.memory),
-            extra=_ids(job, machine),
+            extra=ids(job, machine),
         )
-        self.life.work_now(row, self.life.make)
-        self.works.tell()
+        self.lifecycle.start_now(row, self.lifecycle.make)
+        self.tasks.tell()
 
     def _open(self, order: Order, job: JobId, allocation: Allocation) -> Row:
         machine = str(order.machine)
@@ -233,7 +234,3 @@ class LeaseJobs:
         if not self.ledger.open_lease(row):
             raise RejectedError("order refused: it has been used before")
         return row
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}

@@ -18,17 +18,18 @@ from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING, RUNS
 from bait.machine.allocation import ask_allocation
 from bait.machine.owner import owner_of
-from bait.machine.tasks import Work, Works
+from bait.machine.progress import Progress
+from bait.machine.tasks import Task, Tasks
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
-    CancelledError,
     RejectedError,
     UnknownError,
     WnodesError,
 )
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
-from wnodes_lrms.lrms.systems import Lrms
+from wnodes_lrms.log import ids
+from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Order
 from wnodes_lrms.policy import may_use
@@ -40,8 +41,8 @@ _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended
 log = logging.getLogger(__name__)
 
 
-class Life:
-    """The lives of one node's cloud machines. Its methods are called from many threads."""
+class Lifecycle:
+    """The life cycle of one node's cloud VMs. Its methods are called from many threads."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Life:
         ledger: Ledger,
         lrms: Lrms,
         builder: CloudBuilder,
-        works: Works,
+        tasks: Tasks,
         devices: Devices,
         saver: Saver,
     ) -> None:
@@ -57,7 +58,7 @@ class Life:
         self.ledger = ledger
         self.lrms = lrms
         self.builder = builder
-        self.works = works
+        self.tasks = tasks
         self.devices = devices
         self.saver = saver
 
@@ -65,17 +66,17 @@ class Life:
         """End it and let it rest; False if there is nothing to end, or its end was begun."""
         if not self.ledger.move(row, why, _IN_LEASE, state=State.STOPPING, reason=why):
             return False
-        self.works.let_go(row.id)
+        self.tasks.stop(row.id)
         self._rest(row, why)
         return True
 
-    def make(self, row: Row, work: Work) -> None:
+    def make(self, row: Row, task: Task) -> None:
         """Make what the machine's order asks for, from wherever it has come to by now."""
         if row.state is State.STARTING and self.builder.begun(row.id, row.job):
-            self._runs(row, work)  # a bait started it, and was killed before it said so
+            self._runs(row, task)  # a bait started it, and was killed before it said so
             return
         order = Order.model_validate_json(row.spec)
-        allocation = ask_allocation(self.lrms, row.job, work.cancelled)
+        allocation = ask_allocation(self.lrms, row.job, task.cancelled)
         image = self._image(order)
         owner = owner_of(allocation.uid, allocation.gid)
         groups = [name for name, _number in owner.groups]
@@ -99,28 +100,20 @@ class Life:
         if building is None:
             return
         while self.saver.reads(row.id):
-            work.cancelled.wait(_LOOK)
-            work.check()
-
-        def step(what: str) -> None:
-            log.info("%s", what, extra=_ids(row.job, row.id))
-            self.ledger.record(row.job, row.id, what)
-
-        def starting() -> None:
-            work.check()
-            if not self.ledger.move(row, "starting the domain", MAKING, state=State.STARTING):
-                raise CancelledError("cancelled")
+            task.cancelled.wait(_LOOK)
+            task.check()
 
         drives = self.devices.take_volumes(order)
         plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
-        self.builder.build(plan, work.steps(step), starting)
-        self._runs(row, work)
+        progress = Progress(self.ledger, row, task)
+        self.builder.build(plan, progress.step, progress.starting)
+        self._runs(row, task)
 
-    def _runs(self, row: Row, work: Work) -> None:
+    def _runs(self, row: Row, task: Task) -> None:
         self.ledger.move(row, "running", MAKING, state=State.READY, reason="")
-        log.info("running", extra=_ids(row.job, row.id))
-        metrics.BUILD.labels(row.kind).observe(time.monotonic() - work.began)
-        self.works.tell()
+        log.info("running", extra=ids(row.job, row.id))
+        metrics.BUILD.labels(row.kind).observe(time.monotonic() - task.began)
+        self.tasks.tell()
 
     def _image(self, order: Order) -> Image:
         folder = self.config.cloud.saved if order.saved else self.config.images.catalogue
@@ -128,14 +121,14 @@ class Life:
 
     def halt(self, row: Row, polite: bool, why: str) -> None:
         """Begin to end the machine's domain, in the place of whatever is being done with it."""
-        if polite and row.state is State.STOPPING and row.id in self.works.machines():
+        if polite and row.state is State.STOPPING and row.id in self.tasks.machines():
             return  # asked again, it has no more time than it had
         what = f"stopping: {why}"
         changed = self.ledger.move(row, what, _IN_LEASE, state=State.STOPPING, reason=why)
         if changed:
-            self.work_now(changed, lambda row, work: self._shut_down(row, work, polite))
+            self.start_now(changed, lambda row, task: self._shut_down(row, task, polite))
 
-    def _shut_down(self, row: Row, work: Work, polite: bool) -> None:
+    def _shut_down(self, row: Row, task: Task, polite: bool) -> None:
         hypervisor = self.builder.common.hypervisor
         deadline = time.monotonic() + (self.config.cloud.shutdown_time if polite else 0)
         press = 0.0
@@ -145,13 +138,13 @@ class Life:
             except UnknownError:
                 raise
             except WnodesError as error:  # it is ended in time, if it runs at all
-                log.info("not woken: %s", error, extra=_ids(row.job, row.id))
+                log.info("not woken: %s", error, extra=ids(row.job, row.id))
         while time.monotonic() < deadline and hypervisor.is_running(row.id):
             if time.monotonic() > press:
                 press = time.monotonic() + _PRESS_AGAIN
                 hypervisor.shutdown(row.id)
-            work.cancelled.wait(_LOOK)
-            work.check()
+            task.cancelled.wait(_LOOK)
+            task.check()
         self._rest(row, row.reason)
 
     def _rest(self, row: Row, why: str) -> None:
@@ -161,15 +154,15 @@ class Life:
         else:
             self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
             self.ledger.forget(row, why)
-        log.info("stopped: %s", why, extra=_ids(row.job, row.id))
-        self.works.tell()
+        log.info("stopped: %s", why, extra=ids(row.job, row.id))
+        self.tasks.tell()
         self._drop_networks()
 
     def _at_rest(self, row: Row) -> State:
         """Memory that was written to its end is kept, whatever came in between."""
         return State.HIBERNATED if self.builder.paths(row.id).memory.exists() else State.STOPPED
 
-    def hibernate(self, row: Row, _work: Work) -> None:
+    def hibernate(self, row: Row, _task: Task) -> None:
         """Write its memory down, and let it rest; where that can't be, it goes on."""
         hypervisor, where = self.builder.common.hypervisor, self.builder.paths(row.id)
         new = where.memory.with_suffix(".new")
@@ -188,14 +181,14 @@ class Life:
             new.replace(where.memory)
         self.builder.rest(row.id)
         self.ledger.rest(row, self._at_rest(row), "its user has suspended it", 0)
-        self.works.tell()
+        self.tasks.tell()
         self._drop_networks()
 
-    def remove(self, row: Row, _work: Work) -> None:
+    def remove(self, row: Row, _task: Task) -> None:
         """End it, with all that it has."""
         self.builder.common.destroy(row.id)
         self.ledger.forget(row, "its user has deleted it")
-        log.info("gone", extra=_ids(row.job, row.id))
+        log.info("gone", extra=ids(row.job, row.id))
         self._drop_networks()
 
     def _drop_networks(self) -> None:
@@ -205,20 +198,20 @@ class Life:
         keep = {nic.network for order in orders for nic in order.nics}
         self.builder.common.hypervisor.drop_isolated(keep)
 
-    def work_on(self, row: Row, task: Callable[[Row, Work], None]) -> None:
-        """Begin a task for the machine, unless it is worked on."""
-        self.works.start(
-            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
+    def start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
+        """Begin a task for the VM, unless it has one."""
+        self.tasks.start(
+            row.id, row.job, lambda task: do(row, task), lambda error: self._fail(row, error)
         )
 
-    def work_now(self, row: Row, task: Callable[[Row, Work], None]) -> None:
-        """Begin a task for the machine in the place of whatever is being done with it."""
-        self.works.instead(
-            row.id, row.job, lambda work: task(row, work), lambda error: self._fail(row, error)
+    def start_now(self, row: Row, do: Callable[[Row, Task], None]) -> None:
+        """Begin a task for the VM, in the place of the one that it may have."""
+        self.tasks.replace(
+            row.id, row.job, lambda task: do(row, task), lambda error: self._fail(row, error)
         )
 
     def _fail(self, row: Row, error: WnodesError) -> None:
-        log.error("failed: %s", error, extra=_ids(row.job, row.id))
+        log.error("failed: %s", error, extra=ids(row.job, row.id))
         now = self.ledger.get(row.id)
         if now is None or now.state not in MAKING or isinstance(error, UnknownError):
             return  # reconciliation goes on with what was begun
@@ -227,8 +220,4 @@ class Life:
             self.ledger.rest(row, State.FAILED, reason, 1)
         else:
             self.ledger.forget(row, reason, 1)
-        self.works.tell()
-
-
-def _ids(job: str, machine: str) -> dict[str, str]:
-    return {"job": job, "machine": machine}
+        self.tasks.tell()

@@ -11,13 +11,13 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
-from bait.ledger.states import AT_REST
+from bait.ledger.states import AT_REST, RUNS
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
-from wnodes_lrms.model import State
+from wnodes_lrms.log import ids
 from wnodes_lrms.order import Order
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,7 @@ class Saver:
 
         Raises ConflictError if the machine is in the middle of something.
         """
-        running = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
-        if row.state not in (*AT_REST, *running):
+        if row.state not in (*AT_REST, *RUNS):
             raise ConflictError(f"the machine is {row.state}: its disk can't be saved now")
         with self._guard:
             if tag in self._busy or tag in catalogue.tags(self.folder):
@@ -93,7 +92,7 @@ class Saver:
             new.replace(disk)
             catalogue.write(self.folder, self._image(row, tag, disk), 0o600)
         except (WnodesError, OSError) as error:
-            log.error("%s", error, extra={"job": row.job, "machine": row.id})
+            log.error("%s", error, extra=ids(row.job, row.id))
             with suppress(OSError):
                 new.unlink(missing_ok=True)
             fault = error if isinstance(error, WnodesError) else _unwritten(error)

@@ -1,8 +1,8 @@
 """Blocking calls beside an event loop: so many at once, each for so long, in threads of their own.
 
-A call into libvirt can hang for ever. Its thread then keeps its place in the lane, those who wait
-for a place give up in time, and other lanes and the loop itself go on. The threads are daemons, so
-a call that hangs does not keep the bait from stopping.
+A call into libvirt can hang for ever. It then still counts among the calls of its kind, those who
+wait for their turn give up in time, and calls of other kinds and the loop itself go on. The threads
+are daemons, so a call that hangs does not keep the bait from stopping.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Lane:
-    """Room for `places` calls at once, of `deadline` seconds, to what is called `whom`."""
+class BlockingCalls:
+    """Calls to `whom`: `most` at once, of `deadline` seconds each, waiting included."""
 
-    def __init__(self, whom: str, places: int, deadline: float) -> None:
+    def __init__(self, whom: str, most: int, deadline: float) -> None:
         self.whom = whom
         self.deadline = deadline
-        self._places = asyncio.Semaphore(places)
+        self._free = asyncio.Semaphore(most)
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The function's result, or what it raised. Raises UnknownError if that takes too long."""
@@ -32,7 +32,7 @@ class Lane:
         future: asyncio.Future[T] = loop.create_future()
 
         def settle(result: T | None, error: BaseException | None) -> None:
-            self._places.release()
+            self._free.release()
             if future.done():
                 return  # nobody waits any more
             if error is None:
@@ -51,7 +51,7 @@ class Lane:
 
         try:
             async with asyncio.timeout(self.deadline):
-                await self._places.acquire()
+                await self._free.acquire()
                 threading.Thread(target=body, name=f"api: {self.whom}", daemon=True).start()
                 return await future
         except TimeoutError as error:
@@ -61,8 +61,8 @@ class Lane:
 class Recent(Generic[T]):
     """One answer for all who ask within `life` seconds, trouble included."""
 
-    def __init__(self, lane: Lane, question: Callable[[], T], life: float) -> None:
-        self._lane = lane
+    def __init__(self, calls: BlockingCalls, question: Callable[[], T], life: float) -> None:
+        self._calls = calls
         self._question = question
         self._life = life
         self._until = 0.0
@@ -74,7 +74,7 @@ class Recent(Generic[T]):
         async with self._asking:
             if time.monotonic() >= self._until:
                 try:
-                    answer = await self._lane.call(self._question)
+                    answer = await self._calls.call(self._question)
                     self._answer = lambda: answer
                 except WnodesError as error:
                     self._answer = _raiser(error)

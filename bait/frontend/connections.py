@@ -1,4 +1,4 @@
-"""Where callers of the control socket wait until what they want has been read.
+"""Takes the control socket's connections, reads a line of each, and has it answered.
 
 One thread takes all connections and reads each one's line; only then has a connection a thread of
 its own. So whoever says nothing costs a descriptor for a while, and keeps nobody waiting.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-from bait.frontend.limits import Owners, Places
+from bait.frontend.limits import ConnectionLimits, Owners
 
 LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
 PATIENCE = 10.0  # seconds for a caller to have said all it wants, and to take each answer
@@ -40,12 +40,12 @@ class _Caller:
     said: bytearray = field(default_factory=bytearray)
 
 
-class Door:
-    """Takes connections on a listening socket; `answers` says what pid, uid and line get."""
+class LineServer:
+    """Answers a line on each connection: `answers` gives what pid, uid and line get."""
 
-    def __init__(self, listener: socket.socket, places: Places, answers: Answers) -> None:
+    def __init__(self, listener: socket.socket, limits: ConnectionLimits, answers: Answers) -> None:
         listener.setblocking(False)
-        self.places = places
+        self.limits = limits
         self._listener = listener
         self._answers = answers
         self._owners = Owners()
@@ -100,7 +100,7 @@ class Door:
             pid, uid = _peer(connection)
             until = time.monotonic() + PATIENCE
             caller = _Caller(connection, pid, uid, self._owners.of(uid), until)
-            if not self.places.take(caller.owner):
+            if not self.limits.take(caller.owner):
                 with connection, suppress(OSError):
                     connection.send(_line(_BUSY))
                 continue
@@ -150,7 +150,7 @@ class Door:
 
     def _end(self, caller: _Caller) -> None:
         caller.connection.close()
-        self.places.leave(caller.owner)
+        self.limits.leave(caller.owner)
 
 
 def _line(answer: dict[str, Any]) -> bytes:

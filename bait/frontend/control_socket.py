@@ -1,9 +1,7 @@
 """The control socket: a line of JSON in, lines of JSON out. The kernel says who is calling.
 
 Who may connect, and how often, is in frontend/connections.py.
-Requests: attach, again (starters), lease, lease-ending (lease jobs), and what root may ask for, the
-LRMS's hooks and administrators: bait/frontend/operations.py. The last line of an answer has "end":
-true.
+What may be asked for, and by whom, is the table in frontend/operations.py.
 """
 
 import json
@@ -13,33 +11,31 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
-from bait.frontend.connections import Door
-from bait.frontend.limits import places
-from bait.frontend.operations import OPERATIONS, job, text
-from bait.frontend.retry import again
-from bait.reconcile.reconciler import Node
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
+from bait.frontend.connections import LineServer
+from bait.frontend.limits import limits_for
+from bait.frontend.operations import OPERATIONS, Caller, Parts, Who
+from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
-from wnodes_lrms.order import lease_named_in
+from wnodes_lrms.log import ids
 
 _BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
 log = logging.getLogger(__name__)
 
 
-class Server(Door):
+class Server(LineServer):
     """Listens on the socket and answers every caller in a thread of its own."""
 
-    def __init__(self, path: Path, node: Node, engine: Engine, cloud: Cloud) -> None:
+    def __init__(
+        self, path: Path, reconciler: Reconciler, batch: BatchController, cloud: CloudController
+    ) -> None:
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
-        self.node = node
-        self.engine = engine
-        self.cloud = cloud
+        self.parts = Parts(reconciler, batch, cloud)
         try:
             have(path.parent, PASSED)
             path.unlink(missing_ok=True)
@@ -47,7 +43,7 @@ class Server(Door):
             listener.bind(str(path))
             path.chmod(0o666)
             listener.listen(_BACKLOG)
-            super().__init__(listener, places(allow_many()), self._answer_to)
+            super().__init__(listener, limits_for(allow_many()), self._answer_to)
         except OSError as error:
             raise WnodesError(f"control socket {path}: {error}") from error
 
@@ -60,7 +56,7 @@ class Server(Door):
             yield {"ok": False, "error": "a line with a JSON object is needed", "end": True}
             return
         try:
-            yield from _serve(self, request, pid, uid)
+            yield from _serve(self.parts, request, Caller(pid, uid))
         except WnodesError as error:
             yield {
                 "ok": False,
@@ -78,45 +74,18 @@ def _told(request: dict[str, Any], error: WnodesError, uid: int) -> str:
     if uid == 0 or not error.told:
         return str(error)
     about = str(request.get("job"))
-    log.error("%s: %s", request.get("op"), error, extra={"job": about, "machine": ""})
+    log.error("%s: %s", request.get("op"), error, extra=ids(about))
     return error.words(about)
 
 
-def _serve(server: Server, request: dict[str, Any], pid: int, uid: int) -> Iterator[dict[str, Any]]:
-    done = {"ok": True, "end": True}
-    op = request.get("op")
-    if op == "attach":
-        yield from server.engine.attach(job(server.engine, request), uid, pid)
-        yield done
-        return
-    if op == "again":
-        yield from again(server.engine, job(server.engine, request), uid)
-        yield done
-        return
-    if op == "lease":
-        yield from server.cloud.jobs.attend(_lease(request), job(server.engine, request), uid, pid)
-        return
-    if op == "lease-ending":
-        server.cloud.jobs.ending(job(server.engine, request), uid)
-        yield done
-        return
-    if uid != 0:
-        raise RejectedError(f"only root may ask for «{op}»")
-    operation = OPERATIONS.get(op) if isinstance(op, str) else None
+def _serve(parts: Parts, request: dict[str, Any], by: Caller) -> Iterator[dict[str, Any]]:
+    name = request.get("op")
+    operation = OPERATIONS.get(name) if isinstance(name, str) else None
+    if by.uid != 0 and (operation is None or operation.who is Who.ROOT):
+        raise RejectedError(f"only root may ask for «{name}»")
     if operation is None:
-        raise RejectedError(f"unknown request «{op}»")
-    yield operation(server.node, server.engine, request) | done
-
-
-def _lease(request: dict[str, Any]) -> str:
-    """The lease that a lease program says it is. Raises RejectedError if that can't be one."""
-    token = request.get("token")
-    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
-        return lease_named_in(token)
-    try:
-        return str(UUID(text(request, "lease")))
-    except ValueError:
-        raise RejectedError("lease: a UUID is needed") from None
+        raise RejectedError(f"unknown request «{name}»")
+    yield from operation.answers(parts, request, by)
 
 
 def notify(state: str) -> None:

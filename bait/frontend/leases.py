@@ -13,20 +13,21 @@ from fastapi import Request as Asked
 
 from bait import metrics
 from bait.frontend import models
-from bait.frontend.blocking import Lane, Recent
+from bait.frontend.blocking import BlockingCalls, Recent
 from bait.frontend.ports import Cloud
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lrms.lease import Leases, Request
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.order import JobText, LeaseRequest, public_keys, verify
 
 VERSION = importlib.metadata.version("wnodes-lrms")
-_LISTS = 2, 15.0  # places, seconds
+_LISTS = 2, 15.0  # calls at once, seconds
 _SUBMISSIONS = 8, 60.0
-_PLACES = 8, 30.0
-_LOOKS = 4, 5.0
+_QUERIES = 8, 30.0
+_PINGS = 4, 5.0
 _LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
 
 log = logging.getLogger(__name__)
@@ -54,9 +55,10 @@ def lease_request(wish: LeaseRequest, config: Config) -> Request:
 def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter:
     """The routes, for the leases of this LRMS and the bait of this node."""
     router = APIRouter()
-    places = Lane("the batch system", *_PLACES)
-    submissions, looks = Lane("the batch system", *_SUBMISSIONS), Lane("libvirt", *_LOOKS)
-    listing = Recent(Lane("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
+    queries = BlockingCalls("the batch system", *_QUERIES)
+    submissions = BlockingCalls("the batch system", *_SUBMISSIONS)
+    pings = BlockingCalls("libvirt", *_PINGS)
+    listing = Recent(BlockingCalls("the batch system", *_LISTS), leases.list, _LISTING_LIFE)
 
     def submit(token: str, request: Asked) -> tuple[UUID, str]:
         try:
@@ -67,7 +69,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             metrics.REFUSED.inc()
             raise
         metrics.SUBMITTED.inc()
-        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra={"job": job})
+        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra=ids(job))
         return wish.lease, job
 
     def hand_in(lease: UUID, token: str) -> None:
@@ -101,7 +103,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
     @router.get("/jobs/{job}", response_model=models.Place)
     async def place(job: Annotated[JobText, Path()]) -> dict[str, Any]:
         """Whether the batch system has a job, whoever has submitted it, and on what node it is."""
-        node = await places.call(cloud.where, job)
+        node = await queries.call(cloud.where, job)
         return {"node": node or "", "known": node is not None}
 
     @router.put("/leases/{lease}/order", status_code=204)
@@ -110,7 +112,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
         Asked again for the same job, success.
         """
-        await places.call(hand_in, lease, asked.token)
+        await queries.call(hand_in, lease, asked.token)
 
     async def sources() -> dict[str, str]:
         async def ask(source: str, question: Callable[[], Any]) -> tuple[str, str]:
@@ -125,14 +127,14 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
         return dict(
             await asyncio.gather(
-                ask("lrms", listing.get), ask("libvirt", lambda: looks.call(cloud.ping))
+                ask("lrms", listing.get), ask("libvirt", lambda: pings.call(cloud.ping))
             )
         )
 
     @router.get("/state", response_model=models.State)
     async def state() -> dict[str, Any]:
         """How this bait is."""
-        machines = await looks.call(cloud.machines)
+        machines = await pings.call(cloud.machines)
         return {
             "node": node,
             "version": VERSION,
@@ -144,7 +146,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
     async def prometheus() -> Response:
         """The same and more, in Prometheus's text format."""
         await sources()
-        text = metrics.text(await looks.call(cloud.census))
+        text = metrics.text(await pings.call(cloud.census))
         return Response(text, media_type=metrics.MEDIA_TYPE)
 
     return router

@@ -13,15 +13,15 @@ _MOST = (
 _EACH = 512  # of one user: all of a node's jobs may be theirs
 
 
-def places(descriptors: int) -> "Places":
-    """As many as a process that can have so many descriptors open should take."""
+def limits_for(descriptors: int) -> "ConnectionLimits":
+    """The limits for a process that can have so many descriptors open."""
     total = min(_MOST, descriptors // 2)
     reserve = total // 9
-    return Places(total - reserve, reserve, min(_EACH, (total - reserve) // 2))
+    return ConnectionLimits(total - reserve, reserve, min(_EACH, (total - reserve) // 2))
 
 
-class Places:
-    """Counts connections by who they belong to. Its methods are called from many threads.
+class ConnectionLimits:
+    """Counts each user's connections, and refuses too many. Safe to use from many threads.
 
     `most` are there for all users; root, who is hooks and administrators, has `reserve` more. Of
     the `most`, one user can have `each`.
@@ -35,7 +35,7 @@ class Places:
         self._held: Counter[int] = Counter()
 
     def take(self, uid: int) -> bool:
-        """Have a place for one more connection; False if there is none for this user."""
+        """Count one more connection; False, and not counted, if this user has too many."""
         with self._guard:
             users = self._held.total() - self._held[0]
             if uid == 0:

@@ -7,13 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, HTTPException, Query, Response
 
 from bait.frontend import models
-from bait.frontend.blocking import Lane
+from bait.frontend.blocking import BlockingCalls
 from bait.frontend.ports import Cloud
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 
-_LISTS = 16, 10.0  # places, seconds: from the ledger and folders
+_LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
 _LISTENERS = 16, 30.0
 _LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
@@ -22,8 +22,8 @@ _ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 def routes(cloud: Cloud, node: str) -> APIRouter:
     """The routes, for the machines of this node."""
     router = APIRouter()
-    listeners = Lane("the bait", *_LISTENERS)
-    lists, acts = Lane("the bait's ledger", *_LISTS), Lane("libvirt", *_ACTS)
+    listeners = BlockingCalls("the bait", *_LISTENERS)
+    lists, acts = BlockingCalls("the bait's ledger", *_LISTS), BlockingCalls("libvirt", *_ACTS)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:

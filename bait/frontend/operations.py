@@ -1,24 +1,69 @@
-"""What root may ask of a bait on its control socket: a function for each operation."""
+"""What may be asked of a bait on its control socket: one table, with who may ask for what.
+
+An operation's function yields the lines of its answer; the last one has "end": true. Where an
+owner may ask, it is the function that looks whose the job is.
+"""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from time import time
 from typing import Any
+from uuid import UUID
 
 from bait.accounting.publishing import publish
-from bait.batch.controller import Engine
+from bait.batch.attach import attach
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
+from bait.frontend.retry import again
 from bait.ledger.records import Row
 from bait.reconcile.explain import Rules, why
-from bait.reconcile.reconciler import Node
+from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.systems import SYSTEMS
+from wnodes_lrms.order import lease_named_in
 
 _LAST = 253402300799  # seconds since the epoch: the last that has a date, with four digits
-_MOST_RUNS = 1 << 32  # Grid Engine's adapter counts runs by when they began, in seconds
+_MOST_RUNS = 1 << 32  # an adapter may count runs by when they began, in seconds
 
 Request = dict[str, Any]
 Answer = dict[str, Any]
+
+DONE: Answer = {"ok": True, "end": True}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the operations work on."""
+
+    reconciler: Reconciler
+    batch: BatchController
+    cloud: CloudController
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, as the kernel says."""
+
+    pid: int
+    uid: int
+
+
+class Who(StrEnum):
+    """Who may ask for an operation."""
+
+    OWNER = "the job's owner"  # a starter, or a lease job's process
+    ROOT = "root"  # the LRMS's hooks, and administrators
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row of the table."""
+
+    who: Who
+    answers: Callable[[Parts, Request, Caller], Iterator[Answer]]
 
 
 def text(request: Request, key: str) -> str:
@@ -29,9 +74,9 @@ def text(request: Request, key: str) -> str:
     return value
 
 
-def job(engine: Engine, request: Request) -> JobId:
+def job(batch: BatchController, request: Request) -> JobId:
     """The job that the request is about. Raises RejectedError if it names none."""
-    return engine.lrms.job_id(text(request, "job"))
+    return batch.lrms.job_id(text(request, "job"))
 
 
 def _seconds(request: Request, key: str) -> float | None:
@@ -43,29 +88,60 @@ def _seconds(request: Request, key: str) -> float | None:
     return value
 
 
-def _prepare(_node: Node, engine: Engine, request: Request) -> Answer:
+def _lease_of(request: Request) -> str:
+    """The lease that a lease job's process names. Raises RejectedError if that can't be one."""
+    token = request.get("token")
+    if isinstance(token, str):  # of 0.4: it runs for as long as its lease
+        return lease_named_in(token)
+    try:
+        return str(UUID(text(request, "lease")))
+    except ValueError:
+        raise RejectedError("lease: a UUID is needed") from None
+
+
+def _attach(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    yield from attach(parts.batch, job(parts.batch, request), by.uid, by.pid)
+    yield DONE
+
+
+def _again(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    yield from again(parts.batch, job(parts.batch, request), by.uid)
+    yield DONE
+
+
+def _lease(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    lease, of = _lease_of(request), job(parts.batch, request)
+    yield from parts.cloud.jobs.attend(lease, of, by.uid, by.pid)
+
+
+def _lease_ending(parts: Parts, request: Request, by: Caller) -> Iterator[Answer]:
+    parts.cloud.jobs.ending(job(parts.batch, request), by.uid)
+    yield DONE
+
+
+def _prepare(_reconciler: Reconciler, batch: BatchController, request: Request) -> Answer:
     restart = request.get("restart")
     if restart is None:
-        engine.announce(job(engine, request))
+        batch.announce(job(batch, request))
     elif isinstance(restart, int) and 0 <= restart < _MOST_RUNS:
-        engine.prepare(job(engine, request), restart)
+        batch.prepare(job(batch, request), restart)
     else:
         raise RejectedError("restart: a whole number is needed")
     return {}
 
 
-def _release(node: Node, engine: Engine, request: Request) -> Answer:
-    failed = node.release(job(engine, request))
+def _release(reconciler: Reconciler, batch: BatchController, request: Request) -> Answer:
+    failed = reconciler.release(job(batch, request))
     return {"failed": failed.reason, "retry": failed.retry} if failed else {}
 
 
-def _destroy(node: Node, _engine: Engine, request: Request) -> Answer:
-    node.end(text(request, "machine"))
+def _destroy(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    reconciler.end(text(request, "machine"))
     return {}
 
 
-def _machines(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"machines": [_listed(row) for row in node.ledger.rows()]}
+def _machines(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"machines": [_listed(row) for row in reconciler.ledger.rows()]}
 
 
 def _listed(row: Row) -> Answer:
@@ -75,60 +151,75 @@ def _listed(row: Row) -> Answer:
     return asdict(row) | {"spec": json.dumps(order) if order else ""}
 
 
-def _events(node: Node, _engine: Engine, request: Request) -> Answer:
-    return {"events": [asdict(event) for event in node.ledger.events(text(request, "job"))]}
+def _events(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    return {"events": [asdict(event) for event in reconciler.ledger.events(text(request, "job"))]}
 
 
-def _gc(node: Node, _engine: Engine, request: Request) -> Answer:
-    lines = node.look() if request.get("dry") else node.reconcile()
+def _gc(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    lines = reconciler.look() if request.get("dry") else reconciler.reconcile()
     return {"plan": [asdict(line) for line in lines]}
 
 
-def _why(node: Node, _engine: Engine, request: Request) -> Answer:
-    drain = node.drain
-    rules = Rules(node.notice, node.config.retries, drain.refusal(), drain.by(), node.config.lrms)
-    return {"why": why(node.ledger, text(request, "name"), time(), rules)}
+def _why(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    drain = reconciler.drain
+    config = reconciler.config
+    after_failure = SYSTEMS[config.lrms].after_failure
+    rules = Rules(reconciler.notice, config.retries, drain.refusal(), drain.by(), after_failure)
+    return {"why": why(reconciler.ledger, text(request, "name"), time(), rules)}
 
 
-def _usages(node: Node, _engine: Engine, request: Request) -> Answer:
+def _usages(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
     since = _seconds(request, "since") or 0.0
-    return {"usages": [asdict(usage) for usage in node.ledger.usages(since=since)]}
+    return {"usages": [asdict(usage) for usage in reconciler.ledger.usages(since=since)]}
 
 
-def _publish(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"messages": publish(node.ledger, node.config, node.builder.node)}
+def _publish(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"messages": publish(reconciler.ledger, reconciler.config, reconciler.builder.node)}
 
 
-def _drain(node: Node, _engine: Engine, request: Request) -> Answer:
-    node.drain.begin(_seconds(request, "by"), text(request, "reason"))
+def _drain(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:
+    reconciler.drain.begin(_seconds(request, "by"), text(request, "reason"))
     return {}
 
 
-def _resume(node: Node, _engine: Engine, _request: Request) -> Answer:
-    node.drain.resume()
+def _resume(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    reconciler.drain.resume()
     return {}
 
 
-def _host(node: Node, _engine: Engine, _request: Request) -> Answer:
-    return {"host": node.drain.shown()}
+def _host(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
+    return {"host": reconciler.drain.shown()}
 
 
-def _ping(_node: Node, _engine: Engine, _request: Request) -> Answer:
+def _ping(_reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
     return {}
 
 
-OPERATIONS: dict[str, Callable[[Node, Engine, Request], Answer]] = {
-    "prepare": _prepare,
-    "release": _release,
-    "destroy": _destroy,
-    "machines": _machines,
-    "events": _events,
-    "gc": _gc,
-    "why": _why,
-    "usages": _usages,
-    "publish": _publish,
-    "drain": _drain,
-    "resume": _resume,
-    "host": _host,
-    "ping": _ping,
+def _of_root(answer: Callable[[Reconciler, BatchController, Request], Answer]) -> Operation:
+    """A row for root alone, whose answer is one line."""
+
+    def lines(parts: Parts, request: Request, _by: Caller) -> Iterator[Answer]:
+        yield answer(parts.reconciler, parts.batch, request) | DONE
+
+    return Operation(Who.ROOT, lines)
+
+
+OPERATIONS = {
+    "attach": Operation(Who.OWNER, _attach),
+    "again": Operation(Who.OWNER, _again),
+    "lease": Operation(Who.OWNER, _lease),
+    "lease-ending": Operation(Who.OWNER, _lease_ending),
+    "prepare": _of_root(_prepare),
+    "release": _of_root(_release),
+    "destroy": _of_root(_destroy),
+    "machines": _of_root(_machines),
+    "events": _of_root(_events),
+    "gc": _of_root(_gc),
+    "why": _of_root(_why),
+    "usages": _of_root(_usages),
+    "publish": _of_root(_publish),
+    "drain": _of_root(_drain),
+    "resume": _of_root(_resume),
+    "host": _of_root(_host),
+    "ping": _of_root(_ping),
 }

@@ -1,37 +1,24 @@
 """Tries a job again, or holds it, for a starter whose batch system does not let the owner do that.
 
-Torque and its kin let operators alone rerun a job. The bait's root can be one, and asks in the
+Some batch systems let operators alone rerun a job. The bait's root can be one, and asks in the
 owner's stead; how often, and whether at all, it decides from its own ledger and from what the LRMS
 says, never from what it is told.
 """
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from bait.batch.controller import Engine
+from bait.batch.controller import BatchController
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.lrms.interface import Reruns
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
 
 
-@runtime_checkable
-class Reruns(Protocol):
-    """A batch system that a bait must ask. All raise UnknownError."""
-
-    def runs_once(self, job: JobId, /) -> bool:
-        """Whether its user does not want the job to run again."""
-
-    def requeue(self, job: JobId, /) -> None:
-        """End the job's run, and have it run again."""
-
-    def hold(self, job: JobId, reason: str, /) -> None:
-        """End the job's run, and have it wait for an operator."""
-
-
-def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
+def again(batch: BatchController, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     """Have a job whose machine has failed run again, or wait; each step is told.
 
     What is asked for is told before it is, because the caller is ended by it; what was decided,
@@ -39,20 +26,20 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     machine of this run has not failed, or no other try can help; UnknownError where the LRMS does
     not answer, or refuses.
     """
-    lrms = engine.lrms
+    lrms = batch.lrms
     if not isinstance(lrms, Reruns):
         raise RejectedError("jobs are tried again by their owners here, not by the bait")
-    granted = engine.jobs.granted(job, uid)
-    rows = [row for row in engine.ledger.rows(job) if row.kind is Kind.BATCH]
+    granted = batch.jobs.granted(job, uid)
+    rows = [row for row in batch.ledger.rows(job) if row.kind is Kind.BATCH]
     failed = [row for row in rows if row.restart == granted.restart and row.state is State.FAILED]
     if not failed:
         raise RejectedError(f"the machine of job {job} has not failed")
     reason = failed[0].reason
     if not failed[0].retry:
         raise RejectedError(reason)
-    if lrms.runs_once(job):
-        raise RejectedError("it was submitted with `qsub -r n`")
-    tries, most = granted.restart + 1, engine.config.retries + 1
+    if once := lrms.runs_once(job):
+        raise RejectedError(once)
+    tries, most = granted.restart + 1, batch.config.retries + 1
     once_more = tries < most
     asked = f"another run: try {tries + 1} of {most}" if once_more else "a hold"
     decided = (
@@ -62,7 +49,7 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
     )
 
     def told(what: str) -> dict[str, Any]:
-        engine.ledger.record(job, failed[0].id, what)
+        batch.ledger.record(job, failed[0].id, what)
         return {"act": what}
 
     yield told(f"asks the batch system for {asked}")
@@ -72,6 +59,6 @@ def again(engine: Engine, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
         else:
             lrms.hold(job, reason)
     except WnodesError as error:
-        engine.ledger.record(job, failed[0].id, f"not tried again: {error.words(job)}")
+        batch.ledger.record(job, failed[0].id, f"not tried again: {error.words(job)}")
         raise
     yield told(decided)

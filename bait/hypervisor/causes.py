@@ -6,6 +6,8 @@ Where the cause of one is known it has a sentence here; any other is in the bait
 
 import re
 
+from wnodes_lrms.errors import WnodesError
+
 # libvirt's text, or QEMU's within it, and what it means. The first that fits is taken.
 _CAUSES = (
     (r"virStorageEncryption|encrypt|LUKS", "its disk is encrypted, and a VM here can't open that"),
@@ -33,3 +35,8 @@ def told(what: str, said: str) -> str:
     """What could not be done, and why as far as that is known."""
     cause = next((words for text, words in _CAUSES if re.search(text, said)), None)
     return f"{what}: {cause}" if cause else what
+
+
+def fault(what: str, error: Exception, kind: type[WnodesError] = WnodesError) -> WnodesError:
+    """What libvirt has not done: the whole for the log, in words for users."""
+    return kind(f"libvirt {what}: {error}", told=told(f"the node's libvirt {what}", str(error)))

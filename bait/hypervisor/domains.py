@@ -4,12 +4,7 @@ A domain is ours if its metadata bear our mark with this cluster and this node. 
 ever listed, changed or destroyed.
 """
 
-import errno
-import functools
 import logging
-import pwd
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,29 +12,19 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait.hypervisor import causes, networks
+from bait.hypervisor import networks, operations
+from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Links, dotted
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
-from bait.hypervisor.inventory import qemu_user
+from bait.hypervisor.events import Events
+from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
 from bait.hypervisor.processes import Processes
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
-from wnodes_lrms.resources import render
 
-_LETTING_GO = 15.0  # seconds that a guest has to let go of a device
-_BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
-# How a domain has stopped, by the detail of libvirt's event, for whoever used it.
-UNSEEN = "the VM has stopped, and nobody saw how"
-_ENDINGS = {
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest has shut itself down",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "the VM was ended by hand on its node",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
-}
 _DYING = 1.0  # seconds for a process to go that libvirt has just ended
-_WAKING = 10.0  # seconds that a guest has to wake
 
 log = logging.getLogger(__name__)
 
@@ -55,28 +40,27 @@ class Hypervisor:
         self.node = node
         self.network = network
         self._links = Links(uri, self._begin)
-        self._stopped: Callable[[str, str], None] = lambda _machine, _how: None
-        self._slept: Callable[[str], None] = lambda _machine: None
+        self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
     def on_stop(self, callback: Callable[[str, str], None]) -> None:
         """Have `callback(machine id, how in words)` called, in another thread, when any domain
         stops."""
-        self._stopped = callback
+        self._events.stopped = callback
 
     def on_sleep(self, callback: Callable[[str], None]) -> None:
         """The same, without words, for when a guest puts itself to sleep, or wakes."""
-        self._slept = callback
+        self._events.slept = callback
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
         with self._links.own() as link:
             try:
-                _create(link, xml)
+                operations.create(link, xml)
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise _fault("can't start the machine", error) from error
+                    raise fault("can't start the machine", error) from error
 
     def destroy(self, machine: str) -> None:
         """End a domain of ours at once; one that is gone is success.
@@ -91,7 +75,7 @@ class Hypervisor:
                 domain.destroy()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
-                    raise _fault("can't end the machine", error, UnknownError) from error
+                    raise fault("can't end the machine", error, UnknownError) from error
         if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
             raise UnknownError(f"the QEMU process of machine {machine} does not end")
         self.processes.kill_helpers(machine)
@@ -102,7 +86,7 @@ class Hypervisor:
             found = (self._ours(domain) for domain in self._connect().listAllDomains())
             return {domain.id: domain for domain in found if domain}
         except libvirt.libvirtError as error:
-            raise _fault("does not list its domains", error, UnknownError) from error
+            raise fault("does not list its domains", error, UnknownError) from error
 
     def pid(self, machine: str) -> int | None:
         """The number of the machine's process; None if there is none."""
@@ -111,7 +95,7 @@ class Hypervisor:
     def qemu_uids(self) -> frozenset[int]:
         """Whom libvirt runs QEMU as: who it says, root, and the accounts that are made for it."""
         told = frozenset() if self._runs_as is None else frozenset({self._runs_as})
-        return told | {0, *_usual_uids()}
+        return told | {0, *usual_qemu_uids()}
 
     def traffic(self) -> Mapping[str, Mapping[str, tuple[int, int]]]:
         """Machine → card → bytes that it has received and sent. No guest is asked for it."""
@@ -121,7 +105,7 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
                 return {}
-            raise _fault("does not tell of traffic", error, UnknownError) from error
+            raise fault("does not tell of traffic", error, UnknownError) from error
         return {domain.UUIDString(): traffic_of_cards(stats) for domain, stats in found}
 
     def is_running(self, machine: str) -> bool:
@@ -135,7 +119,7 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return not self.processes.wait_for_end(machine, _DYING)
-            raise _fault("does not tell of the machine", error, UnknownError) from error
+            raise fault("does not tell of the machine", error, UnknownError) from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
     def is_asleep(self, machine: str) -> bool:
@@ -167,15 +151,7 @@ class Hypervisor:
     def resume(self, machine: str) -> None:
         """Let the machine's CPUs run again; a guest that has put itself to sleep is woken."""
         with self._acting(machine) as domain:
-            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                domain.resume()
-            if sleeps(domain):
-                domain.pMWakeup()
-                deadline = time.monotonic() + _WAKING
-                while sleeps(domain):
-                    if time.monotonic() > deadline:
-                        raise WnodesError("the guest does not wake")
-                    time.sleep(0.1)
+            operations.resume(domain)
 
     def save(self, machine: str, file: Path) -> None:
         """Write the machine's memory to a file and end it. One that is gone is success."""
@@ -185,19 +161,7 @@ class Hypervisor:
     def backup(self, machine: str, disk: str, file: Path) -> None:
         """Copy a disk of the running machine, as it is now, into a file that needs no other."""
         with self._acting(machine) as domain:
-            others = [
-                target.get("dev") or ""
-                for device in _devices(domain)
-                for target in device.iterfind("target")
-                if device.tag == "disk" and target.get("dev") != disk
-            ]
-            xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file)
-            domain.backupBegin(xml, None, 0)
-            while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
-                time.sleep(0.2)
-            done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
-            if not done.get("success", True):
-                raise WnodesError(f"machine {machine}: the copy of its disk failed")
+            operations.backup(domain, disk, file)
 
     def restore(self, xml: str, file: Path) -> None:
         """Start a machine with the memory in the file.
@@ -213,7 +177,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise _fault("can't restore the machine", error) from error
+                    raise fault("can't restore the machine", error) from error
 
     def attach(self, machine: str, xml: str) -> None:
         """Plug a device into the running machine."""
@@ -227,15 +191,7 @@ class Hypervisor:
         to agree, does not let go.
         """
         with self._acting(machine) as domain:
-            deadline = time.monotonic() + _LETTING_GO
-            asked = False
-            while any(is_it(device) for device in _devices(domain)):
-                if not asked:
-                    domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-                    asked = True
-                if time.monotonic() > deadline:
-                    raise ConflictError("the guest does not let go of the device: is it mounted?")
-                time.sleep(0.1)
+            operations.detach(domain, xml, is_it)
 
     def have_isolated(self, name: str) -> str:
         """Have an isolated network of this name; what libvirt calls it."""
@@ -275,10 +231,9 @@ class Hypervisor:
                 if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
                     raise ConflictError(f"machine {machine} does not run") from error
                 if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                    raise _fault(
-                        "does not get through to the machine", error, UnknownError
-                    ) from error
-                raise _fault("can't do that to the machine", error) from error
+                    what = "does not get through to the machine"
+                    raise fault(what, error, UnknownError) from error
+                raise fault("can't do that to the machine", error) from error
 
     @contextmanager
     def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
@@ -308,61 +263,9 @@ class Hypervisor:
     def _begin(self, link: libvirt.virConnect) -> None:
         """With a new connection: have libvirt tell of domains that stop, and the network there."""
         try:
-            link.domainEventRegisterAny(
-                None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._event, None
-            )
+            self._events.listen(link)
             user = qemu_user(link.getCapabilities())
         except libvirt.libvirtError as error:
-            raise _fault("does not answer", error, UnknownError) from error
+            raise fault("does not answer", error, UnknownError) from error
         self._runs_as = user[0] if user else None
         networks.have_network(link, self.network)
-
-    def _event(
-        self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
-    ) -> None:
-        woken = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
-        machine = domain.UUIDString()
-        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            tell = functools.partial(self._stopped, machine, _ENDINGS.get(detail, UNSEEN))
-        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
-            tell = functools.partial(self._stopped, machine, "the guest has crashed")
-        elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == woken:
-            tell = functools.partial(self._slept, machine)
-        else:
-            return
-        # Not in libvirt's own thread: the callback asks libvirt things.
-        threading.Thread(target=tell, daemon=True).start()
-
-
-def _usual_uids() -> Iterator[int]:
-    """Of the accounts that Debian's and Enterprise Linux's libvirt run QEMU as."""
-    for name in ("libvirt-qemu", "qemu"):
-        with suppress(KeyError):
-            yield pwd.getpwnam(name).pw_uid
-
-
-def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
-    return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314
-
-
-def _fault(
-    what: str, error: libvirt.libvirtError, kind: type[WnodesError] = WnodesError
-) -> WnodesError:
-    """What libvirt has not done: the whole for the log, in words for users."""
-    told = causes.told(f"the node's libvirt {what}", str(error))
-    return kind(f"libvirt {what}: {error}", told=told)
-
-
-def _create(link: libvirt.virConnect, xml: str) -> None:
-    """Ask again where something is left of a domain that has just ended, or of a killed libvirtd:
-    a log file that is still open, a card that has not quite gone.
-    """
-    deadline = time.monotonic() + _BUSY
-    while True:
-        try:
-            link.createXML(xml)
-            return
-        except libvirt.libvirtError as error:
-            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)

@@ -1,5 +1,8 @@
 """What there is to see of a libvirt without changing anything; for the checks of a node."""
 
+import pwd
+from collections.abc import Iterator
+from contextlib import suppress
 from xml.etree import ElementTree
 
 import libvirt
@@ -34,3 +37,10 @@ def qemu_user(capabilities: str) -> tuple[int, int] | None:
             uid, _, gid = label.partition(":")
             return int(uid), int(gid)
     return None
+
+
+def usual_qemu_uids() -> Iterator[int]:
+    """Of the accounts that Debian's and Enterprise Linux's libvirt run QEMU as."""
+    for name in ("libvirt-qemu", "qemu"):
+        with suppress(KeyError):
+            yield pwd.getpwnam(name).pw_uid

@@ -6,20 +6,16 @@ bait/ledger/states.py allows and in no other way; with it, in the same transacti
 journal of its usage.
 """
 
-import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import astuple, fields, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from bait.ledger import clock, usage
-from bait.ledger.records import Event, Lease, Load, Moved, Row, Subject, Usage
+from bait.ledger import clock, sql, usage
+from bait.ledger.records import Event, Lease, Load, Moved, Row, Usage
 from bait.ledger.states import MOVES, may
 from bait.ledger.store import Store, prune
 from wnodes_lrms.model import Kind, State
-
-_COLUMNS = ", ".join(field.name for field in fields(Row))
-_HOLES = ", ".join("?" for _ in fields(Row))
 
 
 class Ledger:
@@ -45,10 +41,10 @@ class Ledger:
     def promise(self, row: Row) -> bool:
         """Add a machine; False, and no change, if it is there already."""
         with self.store.change() as db:
-            done = _row(db, row.id) is None
+            done = sql.row_of(db, row.id) is None
             if done:
-                _insert(db, row)
-                _record(db, row.job, row.id, "requested")
+                sql.insert(db, row)
+                sql.record(db, row.job, row.id, "requested")
         return done and self._moved(row, None, row.state)
 
     def change(self, machine: str, what: str, **values: object) -> Row | None:
@@ -70,7 +66,7 @@ class Ledger:
     def record(self, job: str, machine: str, what: str) -> None:
         """Record that something happened, without a change of the row."""
         with self.store.change() as db:
-            _record(db, job, machine, what)
+            sql.record(db, job, machine, what)
 
     def forget(self, row: Row, what: str, code: int = 0) -> None:
         """Delete the row of a machine that is gone, and record that; its volumes are free again.
@@ -79,18 +75,18 @@ class Ledger:
         else was begun with meanwhile stays.
         """
         with self.store.change() as db:
-            now = _row(db, row.id)
+            now = sql.row_of(db, row.id)
             gone = (
                 now is not None
                 and may(now.kind, now.state, None)
                 and (now.lease == row.lease or now.state is State.ENDING)
             )
             if gone:
-                _follow(db, row, None)
+                sql.follow(db, row, None)
                 db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
                 db.execute("DELETE FROM attached WHERE machine = ?", (row.id,))
-                _record(db, row.job, row.id, what)
-            _close(db, row.lease, what, code)
+                sql.record(db, row.job, row.id, what)
+            sql.close_lease(db, row.lease, what, code)
         if now and gone:
             self._moved(row, now.state, None)
 
@@ -98,7 +94,7 @@ class Ledger:
         """Take a promise back that nothing was done for, and that nobody asked for: no row, and no
         event, is left of it. A machine that something was begun for stays."""
         with self.store.change() as db:
-            now = _row(db, row.id)
+            now = sql.row_of(db, row.id)
             gone = now is not None and now.state is State.REQUESTED
             if gone:
                 db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
@@ -109,16 +105,16 @@ class Ledger:
     def get(self, machine: str) -> Row | None:
         """The row of a machine."""
         with self.store.change() as db:
-            return _row(db, machine)
+            return sql.row_of(db, machine)
 
     def rows(self, job: str | None = None) -> list[Row]:
         """All machines, or those of a job, the oldest first."""
         with self.store.change() as db:
             found = db.execute(
-                f"SELECT {_COLUMNS} FROM machine WHERE ? IS NULL OR job = ? ORDER BY rowid",  # noqa: S608
+                f"SELECT {sql.COLUMNS} FROM machine WHERE ? IS NULL OR job = ? ORDER BY rowid",  # noqa: S608
                 (job, job),
             )
-            return [_as_row(values) for values in found]
+            return [sql.as_row(values) for values in found]
 
     def events(self, name: str) -> list[Event]:
         """What happened to a job's machines, or to a machine, the oldest first."""
@@ -139,13 +135,13 @@ class Ledger:
         rest.
         """
         with self.store.change() as db:
-            old = _row(db, row.id)
+            old = sql.row_of(db, row.id)
             begins = (old.state if old else None, row.state) in MOVES[row.kind]
-            done = begins and (old is None or old.kind is row.kind) and _opened(db, row)
+            done = begins and (old is None or old.kind is row.kind) and sql.open_lease(db, row)
             if done:
                 db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
-                _insert(db, row)
-                _record(db, row.job, row.id, f"order of lease {row.lease} accepted")
+                sql.insert(db, row)
+                sql.record(db, row.job, row.id, f"order of lease {row.lease} accepted")
         return done and self._moved(row, old.state if old else None, row.state)
 
     def refuse_lease(self, lease: str, machine: str, job: str, reason: str) -> None:
@@ -156,7 +152,7 @@ class Ledger:
                 (lease, machine, job, time.time(), reason),
             )
             if new.rowcount:
-                _record(db, job, machine, f"order refused: {reason}")
+                sql.record(db, job, machine, f"order refused: {reason}")
 
     def rest(self, row: Row, state: State, what: str, code: int) -> None:
         """The machine has no domain and no lease any more; what ended the lease, and how.
@@ -164,24 +160,24 @@ class Ledger:
         A machine that is to be removed, or has another lease by now, stays as it is.
         """
         with self.store.change() as db:
-            now = _row(db, row.id)
+            now = sql.row_of(db, row.id)
             rests = now is not None and now.lease == row.lease and may(row.kind, now.state, state)
             if rests:
-                _follow(db, row, state)
+                sql.follow(db, row, state)
                 db.execute(
                     "UPDATE machine SET state = ?, since = ?, reason = ?, job = '', lease = '',"
                     " ends = NULL WHERE id = ?",
                     (state, time.time(), what, row.id),
                 )
-                _record(db, row.job, row.id, f"{state}: {what}")
-            _close(db, row.lease, what, code)
+                sql.record(db, row.job, row.id, f"{state}: {what}")
+            sql.close_lease(db, row.lease, what, code)
         if now and rests:
             self._moved(row, now.state, state)
 
     def close_lease(self, lease: str, reason: str, code: int) -> None:
         """Write down how a lease ended; the first word on it stands."""
         with self.store.change() as db:
-            _close(db, lease, reason, code)
+            sql.close_lease(db, lease, reason, code)
 
     def lease(self, lease: str) -> Lease | None:
         """A lease whose order was accepted or refused here."""
@@ -269,7 +265,7 @@ class Ledger:
         self, machine: str, what: str, values: dict[str, object], agrees: Callable[[Row], bool]
     ) -> Row | None:
         with self.store.change() as db:
-            old = _row(db, machine)
+            old = sql.row_of(db, machine)
             if old is None or not agrees(old):
                 return None
             if "state" in values:
@@ -281,11 +277,11 @@ class Ledger:
                 f"UPDATE machine SET {setters} WHERE id = ?",  # noqa: S608 (names are ours)
                 (*values.values(), machine),
             )
-            row = _row(db, machine)
+            row = sql.row_of(db, machine)
             assert row  # noqa: S101 (it was there, in this transaction)
             if "state" in values:
-                _follow(db, row, row.state)
-            _record(db, row.job, machine, what)
+                sql.follow(db, row, row.state)
+            sql.record(db, row.job, machine, what)
         self._moved(row, old.state, row.state)
         return row
 
@@ -293,58 +289,3 @@ class Ledger:
         if old is not new:
             self.on_move(Moved(row.kind, old, new, row.id, row.job))
         return True
-
-
-def _insert(db: sqlite3.Connection, row: Row) -> None:
-    db.execute(f"INSERT INTO machine ({_COLUMNS}) VALUES ({_HOLES})", astuple(row))  # noqa: S608
-
-
-def _row(db: sqlite3.Connection, machine: str) -> Row | None:
-    found = db.execute(
-        f"SELECT {_COLUMNS} FROM machine WHERE id = ?",  # noqa: S608
-        (machine,),
-    ).fetchone()
-    return _as_row(found) if found else None
-
-
-def _follow(db: sqlite3.Connection, row: Row, state: State | None) -> None:
-    subject = Subject(
-        id=row.lease or row.id,
-        machine=row.id,
-        kind=row.kind,
-        job=row.job,
-        restart=row.restart,
-        uid=row.uid,
-        tag=row.tag,
-        cores=row.cores,
-        memory=row.memory,
-        spec=row.spec,
-    )
-    usage.follow(db, subject, state, clock.now())
-
-
-def _opened(db: sqlite3.Connection, row: Row) -> bool:
-    done = db.execute(
-        "INSERT OR IGNORE INTO lease (id, machine, job, at) VALUES (?, ?, ?, ?)",
-        (row.lease, row.id, row.job, time.time()),
-    )
-    return bool(done.rowcount)
-
-
-def _close(db: sqlite3.Connection, lease: str, reason: str, code: int) -> None:
-    db.execute(
-        "UPDATE lease SET reason = ?, code = ?, at = ? WHERE id = ? AND reason IS NULL",
-        (reason, code, time.time(), lease),
-    )
-
-
-def _record(db: sqlite3.Connection, job: str, machine: str, what: str) -> None:
-    db.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (time.time(), job, machine, what))
-
-
-def _as_row(values: Iterable[object]) -> Row:
-    named = dict(zip((field.name for field in fields(Row)), values, strict=True))
-    named["state"] = State(str(named["state"]))
-    named["retry"] = bool(named["retry"])
-    named["kind"] = Kind(str(named["kind"]))
-    return Row(**named)  # type: ignore[arg-type]

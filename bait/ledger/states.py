@@ -11,7 +11,7 @@ Move = tuple[State | None, State | None]
 # Sets of states that decisions are made by.
 AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud VM
 MAKING = frozenset({State.REQUESTED, State.BUILDING, State.STARTING})
-RUNS = (State.READY, State.SUSPENDED, State.ASLEEP)  # of a cloud VM: its guest is there
+RUNS = (State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)  # of a cloud VM: has a guest
 
 _S = State
 _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {

@@ -3,7 +3,7 @@
 import threading
 
 from wnodes_lrms.errors import CancelledError, UnknownError
-from wnodes_lrms.lrms.systems import Lrms
+from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Allocation
 
 _ASK_AGAIN = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between questions to an LRMS that is away

@@ -1,19 +1,17 @@
-"""Building one machine: disk, keys, seed, domain. Each step that makes a thing pushes its undo."""
+"""What building a VM takes, whatever its kind: image, disk, kernel, domain; and its removal."""
 
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
-from bait.machine import seed
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.hardware import Hardware
 from bait.machine.images import Cache, free_mib
-from bait.network.addresses import mac_of
 from bait.network.cards import Card, Taps
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
@@ -26,12 +24,12 @@ from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
 _CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
-_PORTS = 4  # free slots of a machine whose devices come and go
+_PORTS = 4  # free slots of a VM whose devices come and go
 
 
 @dataclass(frozen=True)
 class Builder:
-    """What stays the same for all machines of a node."""
+    """What stays the same for all VMs of a node."""
 
     config: Config
     node: str
@@ -39,34 +37,6 @@ class Builder:
     hypervisor: Hypervisor
     cache: Cache
     admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
-
-    def build(
-        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
-    ) -> None:
-        """Make and start the machine. On any error nothing of it is left.
-
-        `step` is told what comes next, `starting` is called just before libvirt is asked for the
-        domain; both may raise to stop. Raises WnodesError.
-        """
-        image = machine.image
-        where = paths(self.config, machine.id)
-        shares = self.config.share.directories if image.trusted else ()
-        with ExitStack() as undo:
-            self.fetch(image, step)
-            step("making the disk")
-            self.need_room()
-            self.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
-            undo.callback(where.remove)
-            self.make_disk(image, where)
-            self.copy_kernel(image, where)
-            step("making the seed")
-            xml = self.draw(where, machine, shares)
-            starting()
-            undo.callback(self.hypervisor.destroy, machine.id)
-            self.admit()
-            self.hypervisor.create(xml)
-            step("waiting for the guest's SSH server")
-            undo.pop_all()
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
         """Have all files of the image in the cache, its disk for those to read who need to."""
@@ -87,7 +57,7 @@ class Builder:
             let_read(disk, known)
 
     def make_disk(self, image: Image, where: Paths) -> None:
-        """The machine's folders, and in them an empty overlay on the cached image."""
+        """The VM's folders, and in them an empty overlay on the cached image."""
         where.remove()
         have(where.disks, PASSED)
         have(where.runtime, PASSED)
@@ -109,13 +79,8 @@ class Builder:
                 except OSError as error:
                     raise WnodesError(f"{copy}: {error.strerror}") from error
 
-    def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
-        """Write the machine's keys and seed; the domain that goes with them."""
-        self._contextualize(where, machine, shares)
-        return self._domain(where, machine, shares)
-
     def destroy(self, machine: str) -> None:
-        """End the machine and remove all it had; what is gone already is success.
+        """End the VM and remove all it had; what is gone already is success.
 
         Raises WnodesError if something could not be removed or libvirt does not answer.
         """
@@ -135,7 +100,7 @@ class Builder:
         return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"
 
     def need_room(self) -> None:
-        """Raises WnodesError if the disk is too full for another machine."""
+        """Raises WnodesError if the disk is too full for another VM."""
         folder = Path(self.config.bait.state_dir)
         free, needed = free_mib(folder), self.config.machine.min_free_disk
         if free < needed:
@@ -143,50 +108,6 @@ class Builder:
                 f"disk full on node {self.node}: {folder} has {free} MiB free, "
                 f"min_free_disk asks for {needed}"
             )
-
-    def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
-        owner = machine.owner
-        login, host = seed.key_pair(), seed.key_pair()
-        known = f"{machine.address} {host.public}\n"
-        for file, text in ((where.key, login.private), (where.known_hosts, known)):
-            file.touch(mode=0o600)
-            file.write_text(text)
-        guest = seed.Guest(
-            id=machine.id,
-            hostname=f"vm-{machine.allocation.job}",
-            mac=mac_of(machine.address),
-            address=machine.address,
-            subnet=self.config.network.subnet,
-            host_key=host,
-            owner=owner,
-            public_key=login.public,
-            workdir=machine.allocation.workdir,
-            shares=shares,
-        )
-        seed.write(where.seed, seed.files(guest, machine.image.context))
-        where.owner.touch(mode=0o600)
-        where.owner.write_text(" ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups)))))
-        for number, directory in enumerate(shares):
-            where.share(number).symlink_to(directory)
-
-    def _domain(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
-        allocation = machine.allocation
-        return self.domain(
-            where,
-            Hardware(
-                id=machine.id,
-                name=f"{allocation.job}-{allocation.restart}",
-                job=allocation.job,
-                restart=allocation.restart,
-                image=machine.image,
-                cores=allocation.cores,
-                memory=machine.memory,
-                cpus=allocation.cpus,
-                nics=(self.own_card(str(machine.address)),),
-                # The server wants a folder, not a link to one.
-                shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
-            ),
-        )
 
     @property
     def taps(self) -> Taps:

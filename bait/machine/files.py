@@ -50,7 +50,8 @@ class Paths:
 
     @property
     def owner(self) -> Path:
-        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids."""
+        """Whose the VM is, for the server of its shared folders: uid, gid and the other gids,
+        and what its image's kernel can. hooks/virtiofsd.py reads it."""
         return self.disks / "owner"
 
     @property

@@ -1,4 +1,4 @@
-"""The threads that have a machine in hand: one a machine at most, and each can be told to stop."""
+"""Tasks: threads that each work on one VM, one a VM at most. Each can be told to stop."""
 
 import logging
 import threading
@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 from bait.machine.speakers import Speakers
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
+from wnodes_lrms.log import ids
 
-_PATIENCE = 8.0  # seconds to wait for a thread to let go of its machine
+_PATIENCE = 8.0  # seconds for a task to stop
 
 log = logging.getLogger(__name__)
 
 
-class Work:
-    """A thread that has a machine in hand, and the way to tell it to stop."""
+class Task:
+    """What a thread does with one VM, and the way to tell it to stop."""
 
     def __init__(self) -> None:
         self.cancelled = threading.Event()
@@ -26,25 +27,9 @@ class Work:
         if self.cancelled.is_set():
             raise CancelledError("cancelled")
 
-    def steps(self, say: Callable[[str], None]) -> Callable[[str], None]:
-        """What hears of each next step: it says each once.
-
-        It raises CancelledError if the thread was told to stop.
-        """
-        last = ""
-
-        def step(what: str) -> None:
-            nonlocal last
-            self.check()
-            if what != last:
-                last = what
-                say(what)
-
-        return step
-
 
 class Heard:
-    """Of which jobs a process on this node has spoken, and when last: these jobs live."""
+    """The jobs a process of which has spoken on this node, and when last: these jobs live."""
 
     def __init__(self) -> None:
         self.speakers = Speakers()
@@ -64,81 +49,80 @@ class Heard:
         return frozenset(self._last)
 
 
-class Works:
-    """All such threads of a bait, by machine, and the news that something has changed."""
+class Tasks:
+    """All tasks of a bait, by VM, and the news that something has changed."""
 
     def __init__(self) -> None:
         self.news = threading.Condition()
         self.heard = Heard()
-        self._works: dict[str, Work] = {}
+        self._tasks: dict[str, Task] = {}
         self._told = time.time_ns()  # grows with each news, over restarts too
 
     def machines(self) -> frozenset[str]:
-        """The machines that a thread has in hand."""
+        """The VMs that are worked on."""
         with self.news:
-            return frozenset(self._works)
+            return frozenset(self._tasks)
 
     def start(
         self,
         machine: str,
         job: str,
-        task: Callable[[Work], None],
+        do: Callable[[Task], None],
         failed: Callable[[WnodesError], None],
     ) -> bool:
-        """Do the task in a thread; `failed` hears its fault. False: one has the machine already."""
-        work = Work()
-        ids = {"job": job, "machine": machine}
+        """Do this in a thread; `failed` hears its fault. False: the VM has a task already."""
+        task = Task()
 
         def body() -> None:
             try:
-                task(work)
+                do(task)
             except CancelledError:
-                log.info("stopped: it is no longer wanted", extra=ids)
+                log.info("stopped: it is no longer wanted", extra=ids(job, machine))
             except WnodesError as error:
                 failed(error)
             except OSError as error:  # a full disk, mostly
                 where = error.filename or "a file of the machine"
                 failed(WnodesError(f"{where}: {error.strerror}"))
             except Exception:
-                log.exception("internal fault", extra=ids)
+                log.exception("internal fault", extra=ids(job, machine))
                 failed(WnodesError("internal fault of the bait, see its log"))
             finally:
                 with self.news:
-                    del self._works[machine]
-                    self._tell()
+                    del self._tasks[machine]
+                    self._announce()
 
-        work.thread = threading.Thread(target=body, name=f"job {job}", daemon=True)
+        task.thread = threading.Thread(target=body, name=f"job {job}", daemon=True)
         with self.news:
-            if self._works.setdefault(machine, work) is not work:
+            if self._tasks.setdefault(machine, task) is not task:
                 return False
-            work.thread.start()
+            task.thread.start()
             return True
 
-    def instead(
+    def replace(
         self,
         machine: str,
         job: str,
-        task: Callable[[Work], None],
+        do: Callable[[Task], None],
         failed: Callable[[WnodesError], None],
     ) -> None:
-        """The same, in the place of what is being done with it. UnknownError if that hangs."""
-        while not self.start(machine, job, task, failed):
-            self.let_go(machine)
+        """The same, once the task that the VM has is stopped. Raises UnknownError if that hangs."""
+        while not self.start(machine, job, do, failed):
+            self.stop(machine)
 
-    def let_go(self, machine: str) -> None:
-        """Have the thread of a machine stop, and wait for that. Raises UnknownError if it hangs."""
+    def stop(self, machine: str) -> None:
+        """Stop the VM's task, and wait for that. Raises UnknownError if it hangs."""
         with self.news:
-            work = self._works.get(machine)
-        if work and work.thread and work.thread is not threading.current_thread():
-            work.cancelled.set()
-            work.thread.join(_PATIENCE)
-            if work.thread.is_alive():
+            task = self._tasks.get(machine)
+        if task and task.thread and task.thread is not threading.current_thread():
+            task.cancelled.set()
+            task.thread.join(_PATIENCE)
+            if task.thread.is_alive():
                 raise UnknownError(f"machine {machine} is still being made: libvirt hangs?")
 
     def tell(self) -> None:
         """Wake all who wait for news."""
         with self.news:
-            self._tell()
+            self._announce()
 
     def changed(self, since: str, seconds: float) -> str:
         """A word for the last news: once it is another than `since`, or after so many seconds."""
@@ -146,6 +130,6 @@ class Works:
             self.news.wait_for(lambda: str(self._told) != since, seconds)
             return str(self._told)
 
-    def _tell(self) -> None:
+    def _announce(self) -> None:
         self._told += 1
         self.news.notify_all()

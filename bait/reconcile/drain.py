@@ -15,7 +15,7 @@ from typing import Any
 from bait.ledger.ledger import Ledger
 from bait.ledger.states import AT_REST
 from wnodes_lrms.errors import RejectedError, WnodesError
-from wnodes_lrms.lrms.systems import Lrms
+from wnodes_lrms.lrms.interface import Lrms
 
 _PATIENCE = 10.0  # seconds to wait for a batch system that is being asked already
 # Notes in the ledger.

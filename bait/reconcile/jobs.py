@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.lrms.systems import Lrms
 from wnodes_lrms.model import Allocation
 
 T = TypeVar("T")

@@ -1,11 +1,11 @@
-"""The bait's rounds: what it does of itself, again and again."""
+"""The periodic loop: what a bait does of itself, again and again."""
 
 import logging
 import threading
 import time
 from collections.abc import Callable
 
-from bait.reconcile.reconciler import EVERY, Node
+from bait.reconcile.reconciler import EVERY, Reconciler
 from wnodes_lrms.errors import WnodesError
 
 _GLANCE = 1.0  # seconds between two looks whether a job's process was stopped, or goes on
@@ -14,25 +14,25 @@ _PRUNED = 3600.0  # seconds between two times that the ledger forgets what is ol
 log = logging.getLogger(__name__)
 
 
-class Rounds:
-    """Reconciliation of a node, with what a drain of it wants, and its guests' firewall."""
+class PeriodicLoop:
+    """Reconciles a node, and keeps its drain, its guests' firewall and its ledger in order."""
 
-    def __init__(self, machines: Node, keep_firewall: Callable[[], None]) -> None:
-        self._machines = machines
+    def __init__(self, reconciler: Reconciler, keep_firewall: Callable[[], None]) -> None:
+        self._reconciler = reconciler
         self._keep_firewall = keep_firewall
         self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
-    def make(self) -> float:
+    def run_once(self) -> float:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
-        machines = self._machines
+        reconciler = self._reconciler
         try:
             self._keep_firewall()
-            machines.drain.keep()
+            reconciler.drain.keep()
             if time.monotonic() > self._pruned + _PRUNED:
-                machines.ledger.prune()
+                reconciler.ledger.prune()
                 self._pruned = time.monotonic()
-            waits = [line.wait for line in machines.reconcile() if line.wait]
+            waits = [line.wait for line in reconciler.reconcile() if line.wait]
         except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
             self._say("nothing can be written down, so nothing is done", error)
             return EVERY
@@ -42,16 +42,16 @@ class Rounds:
         if self._fault:
             self._fault = ""
             log.info("the rounds go on")
-        by = machines.drain.by()
+        by = reconciler.drain.by()
         if by is not None and by > time.time():
             waits.append(by - time.time())
         return min([EVERY, *waits])
 
-    def rest(self, stop: threading.Event, seconds: float) -> None:
-        """Wait for so long, until `stop`, or until there is a reason for an earlier round."""
+    def wait(self, stop: threading.Event, seconds: float) -> None:
+        """Wait for so long, until `stop`, or until there is a reason to go on earlier."""
         end = time.monotonic() + seconds
         while not stop.wait(max(0.0, min(_GLANCE, end - time.monotonic()))):
-            if time.monotonic() >= end or self._machines.is_called():
+            if time.monotonic() >= end or self._reconciler.is_called():
                 return
 
     def _say(self, what: str, error: Exception) -> None:

@@ -1,8 +1,7 @@
 """A mark for each job that has to do with a machine: an empty file, named by the job.
 
-Torque's hooks are shells that must know by one comparison whether a job concerns the bait, and are
-not told: its epilogue sees no environment, and its starter no resources. The guards of
-templates/torque look for the mark, and the prologue makes it if the wish is one that it sees.
+For batch systems whose hooks must know by one comparison whether a job concerns the bait, and are
+not told: see `System.markers`.
 """
 
 import contextlib
@@ -12,6 +11,7 @@ from pathlib import Path
 from bait.ledger.records import Moved
 from bait.ledger.states import AT_REST
 from wnodes_lrms.folders import PASSED, have
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 
 log = logging.getLogger(__name__)
@@ -30,4 +30,4 @@ def keep(folder: Path, moved: Moved) -> None:
             with contextlib.suppress(FileNotFoundError):
                 mark.unlink()
     except OSError as error:  # then the plan ends the machine, a minute after the job
-        log.warning("mark: %s", error, extra={"job": moved.job, "machine": moved.machine})
+        log.warning("mark: %s", error, extra=ids(moved.job, moved.machine))

@@ -64,7 +64,7 @@ class Evidence:
     moving: frozenset[str]  # jobs of which a process on this node is known not to be stopped
     processes: frozenset[str]  # machines that a QEMU process runs
     folders: dict[str, bool]  # machines that have files here; whether a user's disk is among them
-    worked_on: frozenset[str]  # machines that a thread of this bait has in hand
+    worked_on: frozenset[str]  # VMs that have a task, or an action of the plan, just now
     now: float  # seconds since the epoch
     notice: float  # seconds before the end of a lease at which its machine is told to shut down
     drain_by: float | None = None  # when the node is to be empty, seconds since the epoch

@@ -1,47 +1,47 @@
-"""All machines of a node: what concerns any of them goes to who has its kind in hand.
+"""All VMs of a node: what concerns one of them goes to the controller of its kind.
 
 Reconciliation gathers what ledger, libvirt, LRMS and kernel say, plans, and has the plan carried
 out: each action in a thread of its own, so that one that hangs keeps no other waiting.
 """
 
-import json
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from bait import metrics
 from bait.ledger.ledger import Ledger
-from bait.ledger.records import Load, Moved, Row
+from bait.ledger.records import Moved, Row
 from bait.machine.builder import Builder
 from bait.machine.files import paths
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile import markers
+from bait.reconcile.doubts import Doubts, Line
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
+from bait.reconcile.metering import Meter
 from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
 from bait.reconcile.sources import Source
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.log import ids
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State
-from wnodes_lrms.run import run
 
 EVERY = 15.0  # seconds
 _AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
 _HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
-_GIB = 1 << 30
 _WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 log = logging.getLogger(__name__)
 
 
-class Hand(Protocol):
-    """Who has one kind of machine in hand. All raise WnodesError for what can't be done now."""
+class Controller(Protocol):
+    """Controls one kind of VM. Every method raises WnodesError for what can't be done now."""
 
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says."""
@@ -59,17 +59,8 @@ class Hand(Protocol):
         """The guest has put itself to sleep, or has woken."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the plan."""
-
-    action: Action
-    wait: float  # seconds until it may be acted on
-    grounds: dict[str, str]  # what each source says
-
-
-class Node:
-    """The machines of one node, of both kinds."""
+class Reconciler:
+    """The VMs of one node, of both kinds."""
 
     def __init__(
         self,
@@ -77,24 +68,23 @@ class Node:
         ledger: Ledger,
         jobs: Jobs,
         builder: Builder,
-        works: Works,
-        hands: dict[Kind, Hand],
+        tasks: Tasks,
+        controllers: dict[Kind, Controller],
         drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.builder = builder
-        self.works = works
-        self.hands = hands
+        self.tasks = tasks
+        self.controllers = controllers
         self.drain = drain
+        self.doubts = Doubts()
+        self.meter = Meter(config, ledger, builder.hypervisor)
         self.notice = config.cloud.shutdown_time + EVERY
         self._jobs = Source("lrms", jobs.live)
         self._domains = Source("libvirt", builder.hypervisor.domains)
         self._looking = threading.Lock()  # one look at a time
-        self._doubts: dict[tuple[Act, str], float] = {}  # since when each has stood, monotonic
-        self._said: dict[tuple[Act, str], str] = {}
         self._acting: dict[str, threading.Thread] = {}
-        self._sizes: dict[str, int] = {}
         self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
         builder.hypervisor.on_stop(self.stopped)
         builder.hypervisor.on_sleep(self.slept)
@@ -107,7 +97,7 @@ class Node:
         """
         rows = self.ledger.rows(job)
         for row in rows:
-            self.hands[row.kind].release(row)
+            self.controllers[row.kind].release(row)
         failed = [row for row in rows if row.kind is Kind.BATCH and row.state is State.FAILED]
         return failed[-1] if failed else None
 
@@ -116,28 +106,28 @@ class Node:
         row = self.ledger.get(machine)
         if row is None:
             raise AbsentError(f"no machine {machine} here")
-        self.hands[row.kind].end(row)
+        self.controllers[row.kind].end(row)
 
     def stopped(self, machine: str, how: str) -> None:
         """libvirt has told that a domain has stopped, and how, in words."""
-        self._tell(machine, lambda hand, row: hand.stopped(row, how))
+        self._tell(machine, lambda controller, row: controller.stopped(row, how))
 
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
-        self._tell(machine, lambda hand, row: hand.slept(row))
+        self._tell(machine, lambda controller, row: controller.slept(row))
 
-    def _tell(self, machine: str, tell: Callable[[Hand, Row], None]) -> None:
+    def _tell(self, machine: str, tell: Callable[[Controller, Row], None]) -> None:
         try:
             row = self.ledger.get(machine)
             if row:
-                tell(self.hands[row.kind], row)
+                tell(self.controllers[row.kind], row)
         except WnodesError as error:  # the next reconciliation sees it too
-            log.warning("%s", error, extra={"job": "", "machine": machine})
+            log.warning("%s", error, extra=ids("", machine))
 
     def is_called(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
         look."""
-        return self.works.heard.speakers.belie(self._suspended)
+        return self.tasks.heard.speakers.belie(self._suspended)
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""
@@ -149,47 +139,24 @@ class Node:
         with self._looking:
             evidence = self._evidence()
             lines = self._lines(evidence)
-            self._remember(lines)
+            self.doubts.remember(lines)
             due = [line.action for line in lines if not line.wait]
             threads = [self._begin(action) for action in due if action.act is not Act.REPORT]
-        self._tick(evidence)
+        self.meter.tick(evidence.domains or ())
         deadline = time.monotonic() + _AT_ONCE
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return lines
 
     def _lines(self, evidence: Evidence) -> list[Line]:
-        now = time.monotonic()
         return [
             Line(
                 action,
-                max(0.0, self._since(action, now) + self.config.bait.grace - now)
-                if action.doubtful
-                else 0.0,
+                self.doubts.wait(action, self.config.bait.grace),
                 grounds(action.machine, action.job, evidence),
             )
             for action in plan(evidence)
         ]
-
-    def _since(self, action: Action, now: float) -> float:
-        return self._doubts.get((action.act, action.machine), now)
-
-    def _remember(self, lines: Sequence[Line]) -> None:
-        """A doubt that did not stand in this plan is over; what is new is said, once."""
-        now = time.monotonic()
-        doubtful = [line.action for line in lines if line.action.doubtful]
-        self._doubts = {
-            (action.act, action.machine): self._since(action, now) for action in doubtful
-        }
-        said = {}
-        for line in lines:
-            action, stage = line.action, "in doubt" if line.wait else "due"
-            key, words = (action.act, action.machine), f"{stage} {action.why}"
-            said[key] = words
-            if self._said.get(key) != words:
-                when = f" in {line.wait:.0f} s, unless it changes" if line.wait else ""
-                log.info("%s%s: %s", action.act, when, action.why, extra=_ids(action))
-        self._said = said
 
     def _begin(self, action: Action) -> threading.Thread:
         thread = threading.Thread(target=self._carry_out, args=(action,), daemon=True)
@@ -206,17 +173,17 @@ class Node:
             elif row and action.act is not Act.DESTROY:
                 if action.act is Act.LOST:
                     self.ledger.stop_clock(row.id, self._last_sign(row.id))
-                self.hands[row.kind].carry_out(action, row)
+                self.controllers[row.kind].carry_out(action, row)
         except WnodesError as error:
-            log.warning("%s: %s", action.act, error, extra=_ids(action))
+            log.warning("%s: %s", action.act, error, extra=ids(action.job, action.machine))
         except Exception:
-            log.exception("%s: internal fault", action.act, extra=_ids(action))
+            log.exception("%s: internal fault", action.act, extra=ids(action.job, action.machine))
 
     def _evidence(self) -> Evidence:
         # The LRMS first: a job that it grants in between has its row afterwards, never before.
         live_jobs, domains = self._jobs.look(), self._domains.look()
         rows = tuple(self.ledger.rows())
-        speakers = self.works.heard.speakers
+        speakers = self.tasks.heard.speakers
         speakers.keep({row.job for row in rows})
         self._suspended = live_jobs or {}
         self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
@@ -224,11 +191,11 @@ class Node:
             live_jobs=live_jobs,
             domains=domains,
             rows=rows,
-            heard=self.works.heard.within(_HEARD),
+            heard=self.tasks.heard.within(_HEARD),
             moving=speakers.moving(),
             processes=self.builder.hypervisor.processes.running(),
             folders=self._folders(),
-            worked_on=self.works.machines() | self._acting.keys(),
+            worked_on=self.tasks.machines() | self._acting.keys(),
             now=time.time(),
             notice=self.notice,
             drain_by=self.drain.by(),
@@ -252,38 +219,7 @@ class Node:
     def moved(self, move: Moved) -> None:
         """A machine's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
-        if self.config.lrms == "torque":  # whose guards alone look for them
-            markers.keep(Path(self.config.bait.run_dir, "jobs"), move)
+        if folder := SYSTEMS[self.config.lrms].markers:
+            markers.keep(folder(self.config), move)
         if move.kind is Kind.CLOUD and move.new in _WEIGHED:
-            self._weigh([move.machine])
-
-    def _tick(self, evidence: Evidence) -> None:
-        """Bring the journal of usage up to date, for what was just seen running."""
-        if evidence.domains:
-            self._sizes = {
-                id_: size for id_, size in self._sizes.items() if id_ in evidence.domains
-            }
-            self._weigh(evidence.domains)
-
-    def _weigh(self, machines: Iterable[str]) -> None:
-        try:
-            traffic = self.builder.hypervisor.traffic()
-            self.ledger.tick({id_: Load(self._size(id_), traffic.get(id_, {})) for id_ in machines})
-        except WnodesError as error:  # the next one catches up
-            log.debug("usage: %s", error)
-
-    def _size(self, machine: str) -> int:
-        """GiB that the machine's disk can hold, asked once; 0: not known."""
-        if machine not in self._sizes:
-            disk = str(paths(self.config, machine).disk)
-            argv = ["qemu-img", "info", "--force-share", "--output=json", disk]
-            try:
-                size = int(json.loads(run(argv, deadline=10))["virtual-size"])
-            except (WnodesError, ValueError, KeyError):
-                return 0
-            self._sizes[machine] = -(-size // _GIB)
-        return self._sizes[machine]
-
-
-def _ids(action: Action) -> dict[str, str]:
-    return {"job": action.job, "machine": action.machine}
+            self.meter.weigh([move.machine])

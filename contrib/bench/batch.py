@@ -7,6 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bait.batch.build import BatchBuilder
 from bait.hypervisor.domains import Hypervisor
 from bait.machine.builder import Builder
 from bait.machine.files import Paths
@@ -112,7 +113,7 @@ class ByHand:
         where.runtime.mkdir(mode=0o711)
         builder.fetch(image, lambda _step: None)
         builder.copy_kernel(image, where)
-        xml = builder.draw(where, machine, CONFIG.share.directories)
+        xml = BatchBuilder(builder).draw(where, machine, CONFIG.share.directories)
         self.xml = folder / "domain.xml"
         self.xml.write_text(xml)
         self.where, self.id, self.base = where, machine.id, cache.path(image.disk)

@@ -11,17 +11,17 @@ import threading
 import time
 from pathlib import Path
 
-from bait.batch.controller import Engine
+from bait.batch.controller import BatchController
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.lrms.slurm.allocation import Slurm
+from wnodes_lrms.lrms.slurm.node import Slurm
 from wnodes_lrms.model import Allocation, State
 
 _MACHINES = 200
@@ -70,12 +70,12 @@ def machines() -> dict[str, list[float]]:
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
-        engine = Engine(config, ledger, Jobs(lrms), builder, Works(), Drain(ledger, lrms))
+        batch = BatchController(config, ledger, Jobs(lrms), builder, Tasks(), Drain(ledger, lrms))
         _listen()
         before = _memory()
         begun = time.monotonic()
         for number in range(1, _MACHINES + 1):
-            engine.prepare(lrms.job_id(str(number)), 0)
+            batch.prepare(lrms.job_id(str(number)), 0)
         while any(row.state is not State.READY for row in ledger.rows()):
             if failed := [row for row in ledger.rows() if row.state is State.FAILED]:
                 raise RuntimeError(failed[0].reason)
@@ -84,7 +84,7 @@ def machines() -> dict[str, list[float]]:
         full = _memory()
         begun = time.monotonic()
         for row in ledger.rows():
-            engine.release(row)
+            batch.release(row)
         ended = _MACHINES / (time.monotonic() - begun)
     return {
         "machines made a second": [made],

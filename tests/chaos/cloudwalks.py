@@ -298,9 +298,10 @@ def published_while_lost(stage: Stage) -> None:
     stage.at(State.STOPPING, publish_now)
     ready = [at.seen for at in mine.moves() if at.seen.new is State.READY][-1]
     stage.case.was_hurt()
-    stage.box.kill(bait_of(ready.node))
-    end(stage.box.qemu_of(ready.machine))
-    stage.box.start(bait_of(ready.node))
+    with stage.referee.one:
+        stage.box.kill(bait_of(ready.node))
+        end(stage.box.qemu_of(ready.machine))
+        stage.box.start(bait_of(ready.node))
     mine.rests()
     stage.give_up()
     publish()

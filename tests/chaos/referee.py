@@ -137,6 +137,11 @@ class Referee:
         with self.news:
             return bool(self.news.wait_for(true, seconds))
 
+    @property
+    def one(self) -> threading.Lock:
+        """Who breaks something holds this, but for what is slow."""
+        return self._injector.one
+
     @contextmanager
     def slowed(self, case: Case, fault: Fault, node: str) -> Iterator[None]:
         """A walk has a slow fault of its own there while this lasts."""

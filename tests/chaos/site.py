@@ -256,7 +256,9 @@ def bait_of(node: str) -> str:
 
 
 def end(pid: int) -> None:
-    """SIGKILL a process, and wait until it is gone; one that is gone already is success."""
+    """SIGKILL a process, and wait until it is gone; one that is gone already, or 0, is success."""
+    if not pid:
+        return  # to the kernel that is all of our own group
     born = started_at(pid)
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -273,11 +275,13 @@ def _threads(pid: int) -> int:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """A process hangs while this lasts."""
+    """A process hangs while this lasts; 0 is none."""
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGSTOP)
+        if pid:
+            os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+            if pid:
+                os.kill(pid, signal.SIGCONT)

@@ -26,7 +26,7 @@ from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import State
 
-_HEALED = 60.0  # seconds after which what a machine has suffered has had its consequences
+_HEALED = 180.0  # seconds after which what a machine has suffered has had its consequences
 _LONG = 360.0  # seconds: a queue, several faults, a bait's grace time
 QUEUED = "waiting for the batch system"
 _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
@@ -213,7 +213,7 @@ class CloudMachine:
 
         def told() -> object:
             done = tolerant(lambda: self.machine.try_ssh(asleep).returncode == 0)
-            return done or self.stage.case.hurts
+            return done or (self.stage.case.hurts and tolerant(lambda: self.state != "active"))
 
         self.stage.wait(told, lambda: f"takes logins: {self.describe()}")
 
@@ -265,8 +265,10 @@ class CloudMachine:
         return self.stage.case.hurts > 0 or self.excused
 
     def boot_id(self) -> str:
-        """Of the kernel that runs in it."""
-        return retried(self.machine.boot_id)
+        """Of the kernel that runs in it; empty for one that was hurt."""
+        with suppress(ForgivenError):
+            return retried(self.machine.boot_id, self._settled)
+        return ""
 
     def stays(self, state: str) -> None:
         """It must be in that state now, unless it was hurt, or nobody can tell."""

@@ -166,7 +166,7 @@ def test_a_running_job_does_not_notice_a_new_bait(submit: Submit, daemons: Daemo
 def test_a_machine_that_was_booting_when_the_bait_died_is_used(
     submit: Submit, daemons: Daemons
 ) -> None:
-    job = submit("echo ran", "--nodelist=hv1")
+    job = submit("sleep 4; echo ran", "--nodelist=hv1")
     machine = job.in_state("booting")
     with daemons.down("bait-hv1"):
         pass

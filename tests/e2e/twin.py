@@ -141,6 +141,8 @@ mv dir moved; try 'renamed folder' test -d moved/a
 (set -C; echo >of-node) 2>/dev/null; say 'exclusive creation of what the node has made' $?
 mkdir of-node.d 2>/dev/null; say 'a folder that the node has made' $?
 say 'what the node has written' "$(cat of-node)"
+say 'what an access list alone allows' "$(cat granted)"
+: >inheriting/new; say 'file under a default list' "$(stat -c %a inheriting/new)"
 try 'giving a file away' chown 0 file
 try 'giving it to a group of mine' chgrp @GROUP@ file; say group "$(stat -c %g file)"
 echo in >group/new; say 'file in a folder of a group' "$? $(stat -c '%a %u %g' group/new)"
@@ -217,6 +219,13 @@ def workplace(home: Path) -> Iterator[Path]:
     for name, text in texts.items():
         (folder / name).write_bytes(text)
         shutil.chown(folder / name, USER, USER)
+    granted, inheriting = folder / "granted", folder / "inheriting"
+    granted.write_text("granted\n")
+    granted.chmod(0o600)
+    inheriting.mkdir()
+    shutil.chown(inheriting, USER, USER)
+    call("setfacl", "--modify", f"user:{USER}:r", str(granted))
+    call("setfacl", "--default", "--modify", f"group:{GROUP}:rwx", str(inheriting))
     try:
         with (
             (folder / "flock-of-node").open("r+") as one,

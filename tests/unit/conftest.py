@@ -17,24 +17,24 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from bait.batch.controller import Engine
-from bait.cloud.controller import Cloud
+from bait.batch.controller import BatchController
+from bait.cloud.controller import CloudController
 from bait.cloud.volumes import Directory
 from bait.hypervisor.domains import Hypervisor
+from bait.hypervisor.events import THREAD
 from bait.ledger.ledger import Ledger
 from bait.machine.builder import Builder
 from bait.machine.images import Cache
-from bait.machine.tasks import Works
+from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
-from bait.reconcile.reconciler import Hand
-from bait.reconcile.reconciler import Node as Machines
+from bait.reconcile.reconciler import Controller, Reconciler
 from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.lrms.slurm.allocation import Slurm
+from wnodes_lrms.lrms.slurm.node import Slurm
 from wnodes_lrms.model import Allocation, Kind
 
 TAG = "small_linux_x86_64"
@@ -158,13 +158,13 @@ def put(ledger: Ledger, machine: str, **values: object) -> None:
 
 def ripen(bait: "Bait") -> None:
     """Let the time of grace pass for all that is in doubt."""
-    bait.node._doubts = dict.fromkeys(bait.node._doubts, float("-inf"))
-    bait.works.heard._last.clear()
+    bait.reconciler.doubts.since = dict.fromkeys(bait.reconciler.doubts.since, float("-inf"))
+    bait.tasks.heard._last.clear()
 
 
 def answers_again(bait: "Bait") -> None:
     """The batch system, which was away, is asked again at once."""
-    bait.node._jobs._since = None
+    bait.reconciler._jobs._since = None
 
 
 class Batch:
@@ -252,19 +252,19 @@ class Guests:
 
 
 class Bait:
-    """What of a bait has machines in hand: all of it but its socket and its API."""
+    """The parts of a bait that control VMs: all of it but its socket and its API."""
 
     def __init__(
         self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
     ) -> None:
-        self.works = Works()
+        self.tasks = Tasks()
         self.drain = Drain(ledger, batch)
-        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.works)
-        self.engine = Engine(*made, self.drain)
+        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.tasks)
+        self.batch = BatchController(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
-        self.cloud = Cloud(configuration, builder.node, *made[1:], volumes, self.drain)
-        hands: dict[Kind, Hand] = {Kind.BATCH: self.engine, Kind.CLOUD: self.cloud}
-        self.node = Machines(*made, hands, self.drain)
+        self.cloud = CloudController(configuration, builder.node, *made[1:], volumes, self.drain)
+        controllers: dict[Kind, Controller] = {Kind.BATCH: self.batch, Kind.CLOUD: self.cloud}
+        self.reconciler = Reconciler(*made, controllers, self.drain)
 
 
 @dataclass
@@ -282,20 +282,20 @@ class Node:
     guests: Guests = field(default_factory=Guests)
     baits: list[Bait] = field(default_factory=list)
 
-    def bait(self, builder: Builder | None = None) -> Bait:
+    def bait(self) -> Bait:
         """A bait that begins its work, as after a start."""
-        made = Bait(self.config, self.ledger, self.batch, builder or self.builder)
+        made = Bait(self.config, self.ledger, self.batch, self.builder)
         self.baits.append(made)
         return made
 
-    def let_go(self) -> None:
-        """Have all baits drop what they have in hand, as if they were killed."""
+    def drop_tasks(self) -> None:
+        """Have all baits drop their tasks, as if they were killed."""
         for bait in self.baits:
-            for work in list(bait.works._works.values()):
-                work.cancelled.set()
-                assert work.thread
-                work.thread.join(10)
-        eventually(lambda: not any("_stopped" in each.name for each in threading.enumerate()))
+            for task in list(bait.tasks._tasks.values()):
+                task.cancelled.set()
+                assert task.thread
+                task.thread.join(10)
+        eventually(lambda: not any(each.name == THREAD for each in threading.enumerate()))
 
     def left(self) -> list[str]:
         """All that there still is of machines, wherever it may be."""
@@ -367,6 +367,6 @@ def node(
     node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)
-    node.let_go()
+    node.drop_tasks()
     node.guests.close()
     ledger.close()

@@ -31,8 +31,8 @@ class HooksInUseError(WnodesError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`changed`: what was written, moved or removed. `lines`: what slurm.conf should say, as yet
-    unsaid. `left`: what was found and not touched, with the reason."""
+    """`changed`: what was written, moved or removed. `lines`: what the batch system's
+    configuration does not say yet. `left`: what was found and not touched, with the reason."""
 
     changed: tuple[str, ...]
     lines: tuple[str, ...] = ()

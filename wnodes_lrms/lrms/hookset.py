@@ -1,6 +1,6 @@
 """Hooks of a batch system as values: the files that belong there, and what only the site may set.
 
-What they are for one LRMS is decided by `<lrms>hooks.py`; lrms/hookfiles.py writes and compares
+What they are for one LRMS is decided in its folder; lrms/hookfiles.py writes and compares
 them. The batch system's own configuration is the site's: what to set there is told, never written.
 """
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from wnodes_lrms.config.load import Config
+
 MARK = b"wnodes-lrms"  # stands near the top of every file of ours, and tells them from the site's
 LEASE_PROGRAM = "wnodes-lease"
-# starter.py comes last: jobs start while the files are written, and it must find the others.
+# What runs stands behind what it imports: jobs start and end while the files are written.
 STARTER_FILES = (
-    *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
-    *("streams.py", "watch.py", "starter.py"),
+    *("baitsocket.py", "batch.py", "run.sh", "payload.py", "baitlink.py", "untar.py"),
+    *("results.py", "guestlink.py", "streams.py", "watch.py", "starter.py"),
 )
 
 
@@ -61,6 +63,11 @@ class Site:
     socket: str
     retries: int
     owner: int = 0  # uid
+
+
+def site_of(config: Config) -> Site:
+    """What most batch systems' hooks need."""
+    return Site(Path(config.hooks.folder), config.bait.socket, config.retries)
 
 
 class Folder(Protocol):

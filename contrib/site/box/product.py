@@ -71,10 +71,10 @@ def _digest(folder: Path) -> str:
 
 def register_images(site: Layout, memory: Memory) -> None:
     """Put the small image into the catalogue, for each way to prepare it; a built large one too."""
-    _register(site, memory, IMAGE, site.images, "script", "--trusted")
+    _register(site, memory, IMAGE, site.images, "script", "--trusted", "--acls")
     _register(site, memory, BARE_IMAGE, site.images, "guestfs")
     if (site.debian / "cmdline").exists():
-        _register(site, memory, DEBIAN_IMAGE, site.debian, "cloud-init", "--trusted")
+        _register(site, memory, DEBIAN_IMAGE, site.debian, "cloud-init", "--trusted", "--acls")
 
 
 def _register(

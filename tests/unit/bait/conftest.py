@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bait.cloud.build import CloudBuilder, Plan
-from bait.cloud.controller import Cloud
+from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.records import Row
@@ -148,12 +148,12 @@ class Site:
         self.bait = node.bait()
 
     @property
-    def cloud(self) -> Cloud:
+    def cloud(self) -> CloudController:
         return self.bait.cloud
 
     def restarted(self) -> Bait:
         """The bait is killed where it stands; what comes then is a new one."""
-        self.node.let_go()
+        self.node.drop_tasks()
         self.bait = self.node.bait()
         return self.bait
 
@@ -192,15 +192,15 @@ class Site:
     def reaches(self, state: State | None, machine: object = MACHINE) -> Row | None:
         """Wait for a state, and that nobody works on the machine; None: for its row to be gone."""
 
-        id_, works = str(machine), self.cloud.works
+        id_, tasks = str(machine), self.cloud.tasks
         deadline = time.monotonic() + 20
-        with works.news:
+        with tasks.news:
             while True:
                 row = self.node.ledger.get(id_)
-                if (row.state if row else None) is state and id_ not in works.machines():
+                if (row.state if row else None) is state and id_ not in tasks.machines():
                     return row
                 assert time.monotonic() < deadline, f"it is {row and row.state}, not {state}"
-                works.news.wait(0.01)
+                tasks.news.wait(0.01)
 
     def outcome(self, order: Order) -> tuple[str | None, int | None]:
         """What ended the order's lease, and the exit code of its job."""
@@ -261,4 +261,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud way call `at_step` at a step of building."""
-    site.cloud.life.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)

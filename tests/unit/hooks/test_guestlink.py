@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hooks.batch import NoMachineError
-from hooks.guestlink import Guest, stage_in, stage_out, why_none
+from batch import NoMachineError
+from guestlink import Guest, stage_in, stage_out, why_none
 
 pytestmark = pytest.mark.integration
 

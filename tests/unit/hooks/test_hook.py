@@ -101,7 +101,6 @@ def run(tmp_path: Path, act: str = "prepare", **changes: str) -> tuple[str, floa
         says(b'{"ok":true,"end":true}\n'),
         says(b'{"ok": true, "end": true}\n'),
         says(b'{"end":true,', b'"ok":true}\n'),
-        says(b'{"ok":true}'),
     ],
 )
 def test_one_line_goes_to_the_nodes_bait(

@@ -98,8 +98,8 @@ class Site:
     ) -> subprocess.Popen[str]:
         """The program; `patience` shortens its waits, which are a minute in the file."""
         code = (
-            f"import runpy, sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import lease;"
-            f"lease.BAIT_AWAY = {patience}; lease.SILENCE = {min(patience, 30)};"
+            f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import baitsocket, lease;"
+            f"lease.BAIT_AWAY = {patience}; baitsocket.SILENCE = {min(patience, 30)};"
             "lease.PAUSE = 0.05; lease.main(*sys.argv[1:])"
         )
         known = {"WNODES_LEASE": LEASE}

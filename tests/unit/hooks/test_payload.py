@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks import payload
-from hooks.batch import NoMachineError, Slurm
+import payload
+from batch import NoMachineError, Slurm
 
 
 @pytest.mark.parametrize(

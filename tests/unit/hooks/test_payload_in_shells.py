@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hooks import payload
+import payload
 from tests.unit.conftest import eventually
 
 pytestmark = pytest.mark.integration
@@ -70,7 +70,7 @@ def bundled(
     guest.mkdir(exist_ok=True)
     (tmp_path / "script").write_text(script)
     code = (
-        "import sys; from hooks import payload; payload.GUEST = sys.argv[1];"
+        "import sys; import payload; payload.GUEST = sys.argv[1];"
         "sys.stdout.buffer.write("
         "payload.bundle(*payload.read('script', [*sys.argv[2:4], *sys.argv[5:]]), sys.argv[4]))"
     )
@@ -78,7 +78,7 @@ def bundled(
     words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
     done = subprocess.run(
         [b"nice", b"-n", str(niceness).encode(), *(os.fsencode(word) for word in words)],
-        env={b"PYTHONPATH": os.fsencode(ROOT)}
+        env={b"PYTHONPATH": os.fsencode(ROOT / "hooks")}
         | {os.fsencode(key): os.fsencode(value) for key, value in (environment or {}).items()},
         stdin=stdin,
         stdout=subprocess.PIPE,
@@ -130,7 +130,7 @@ ENDS = [
     ("kill -TERM $$", "signal 15"),
     ("kill -XCPU $$", "signal 24"),
     ("trap 'exit 3' TERM; kill -TERM $$; sleep 1", "exit 3"),
-    ("kill -INT $$", "exit 130"),  # the two that shells do not name, see payload.RUN
+    ("kill -INT $$", "exit 130"),  # the two that shells do not name, see hooks/run.sh
     ("kill -PIPE $$", "exit 141"),
 ]
 
@@ -318,7 +318,7 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     assert eval(argv) == [os.fsencode(argument) for argument in arguments]  # noqa: S307 (our own)
     found = eval(environment)  # noqa: S307
     wanted = {os.fsencode(key): os.fsencode(value) for key, value in HOSTILE.items()}
-    wanted[b"PYTHONPATH"] = os.fsencode(ROOT)
+    wanted[b"PYTHONPATH"] = os.fsencode(ROOT / "hooks")
     for kind in ("machine", "job"):
         wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
     assert found == wanted
@@ -339,12 +339,16 @@ def test_a_program_may_have_any_name(tmp_path: Path, shell: str, form: str) -> N
         "command": ("command", [str(program), "a=b"]),
     }[form]
     code = (
-        "import sys; from hooks import payload; payload.GUEST = sys.argv[1];"
+        "import sys; import payload; payload.GUEST = sys.argv[1];"
         "sys.stdout.buffer.write(payload.bundle(*payload.read(sys.argv[2], sys.argv[3:]), '/'))"
     )
     guest = tmp_path / "guest"
     guest.mkdir()
-    environment = {"PYTHONPATH": str(ROOT), "SITE": "box", "PATH": "/nowhere:/usr/bin:/bin"}
+    environment = {
+        "PYTHONPATH": str(ROOT / "hooks"),
+        "SITE": "box",
+        "PATH": "/nowhere:/usr/bin:/bin",
+    }
     packed = subprocess.run(
         [sys.executable, "-c", code, guest, words[0], *words[1]],
         env=environment,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks import untar
-from hooks.results import receive
+import untar
+from results import receive
 
 FILE, FOLDER, LINK, HARD = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
 

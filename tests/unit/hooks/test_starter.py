@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from hooks.guestlink import FORWARDED
-from hooks.starter import ENDS
+from guestlink import FORWARDED
+from starter import ENDS
 from tests.unit.conftest import eventually
 from wnodes_lrms.lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
@@ -124,17 +124,17 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
 
     def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
-            "import sys; from hooks import baitlink, batch, payload, starter, watch;"
+            "import sys; import baitlink, baitsocket, batch, payload, starter, watch;"
             f"batch.PATH = {self.path!r}; batch.END_PATIENCE = 0.2;"
             f"payload.GUEST = {str(self.guest)!r};"
-            "baitlink.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
+            "baitsocket.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
         )
         argv = [sys.executable, "-c", code, "slurm", f"{self.folder}/%n.sock", "2", "7", "hv1"]
         return subprocess.Popen(
             [*argv, *words],
             cwd=self.work,
-            env={"PATH": self.path, "PYTHONPATH": str(ROOT)} | self.environment,
+            env={"PATH": self.path, "PYTHONPATH": str(ROOT / "hooks")} | self.environment,
             stdin=more.pop("stdin", subprocess.DEVNULL),
             stdout=more.pop("stdout", subprocess.PIPE),
             stderr=more.pop("stderr", subprocess.PIPE),
@@ -505,8 +505,8 @@ def ignore_all() -> None:
 def test_to_die_is_to_die_of_that_signal(name: str) -> None:
     number = getattr(signal, f"SIG{name}")
     done = subprocess.run(
-        [sys.executable, "-c", f"from hooks import starter; starter.die({number:d})"],
-        env={"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", f"import starter; starter.die({number:d})"],
+        env={"PYTHONPATH": str(ROOT / "hooks")},
         preexec_fn=ignore_all,
     )
     assert done.returncode == -number
@@ -533,12 +533,6 @@ def test_a_bait_that_talks_nonsense_is_said(stage: Stage, line: object) -> None:
 
 
 # -- where it is installed ------------------------------------------------------------------------
-
-KNOWN = """
-import os, sys
-files = [getattr(module, "__file__", None) or "" for module in sys.modules.values()]
-print(sorted(os.path.basename(file) for file in files if os.path.dirname(file) == FOLDER))
-"""
 
 
 @pytest.fixture
@@ -571,18 +565,3 @@ def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed:
     refused = "not tried again: Slurm refuses: exit code 1"
     said = f"wnodes: job 7: {FAILED['message']}\nwnodes: job 7: {refused}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
-
-
-@pytest.mark.parametrize("as_package", [True, False])
-def test_each_file_is_one_module(installed: Path, as_package: bool) -> None:
-    """Two of one file would have two classes of each name, and catch no error of the other's."""
-    folder = ROOT / "hooks" if as_package else installed
-    start = "from hooks import starter" if as_package else "import starter"
-    path = ROOT if as_package else installed
-    late = start.replace("starter", "results")  # loaded for a job that has some
-    code = f"import sys; sys.path.insert(0, {str(path)!r}); {start}\n"
-    code += f"{late}; FOLDER = {str(folder)!r}\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code + KNOWN], stdout=subprocess.PIPE, text=True
-    )
-    assert done.stdout == f"{sorted(STARTER_FILES)}\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hooks import submitfilter
-from hooks.submitfilter import directives, options, refusal
+import submitfilter
+from submitfilter import directives, options, refusal
 
 TAGS = {"small_linux_x86_64", "big_linux_x86_64"}
 SMALL = "small_linux_x86_64"

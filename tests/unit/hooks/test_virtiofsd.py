@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hooks import virtiofsd
+import virtiofsd
 
 PROGRAM = Path(virtiofsd.__file__)
 UID, GID, GROUPS = 4001, 4100, (4200, 4300)
@@ -125,6 +125,15 @@ def test_the_folder_is_named_by_the_sites_own_word(machine: Machine, form: str) 
 
 @needs_root
 @pytest.mark.integration
+@pytest.mark.parametrize(("can", "last"), [("", "--rlimit-nofile=0"), ("acls", "posix_acl")])
+def test_access_lists_are_for_kernels_that_know_them(machine: Machine, can: str, last: str) -> None:
+    """The server would end with the others."""
+    machine.owner.write_text(f"{UID} {GID} {GROUPS[0]} {GROUPS[1]}\n{can}\n")
+    assert json.loads(machine.start().stdout)["words"][-1] == last
+
+
+@needs_root
+@pytest.mark.integration
 def test_it_reads_nothing_of_roots(machine: Machine, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.touch(mode=0o600)
@@ -155,7 +164,7 @@ def test_an_owner_that_is_none(machine: Machine, word: str, trouble: str) -> Non
 
 @needs_root
 def test_an_owner_that_others_could_have_named(machine: Machine) -> None:
-    assert virtiofsd.owner_of(str(machine.folder)) == (UID, GID, [GID, *GROUPS])
+    assert virtiofsd.owner_of(str(machine.folder)) == (UID, GID, [GID, *GROUPS], [])
     machine.owner.chmod(0o620)
     with pytest.raises(virtiofsd.RefusedError, match="root's alone"):
         virtiofsd.owner_of(str(machine.folder))

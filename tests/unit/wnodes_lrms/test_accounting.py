@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from tests.unit.bait_stand_in import BaitStandIn, stand_in
 from wnodes_lrms.accounting import MAKING, SLACK, Spent, differences
 from wnodes_lrms.cli import app
-from wnodes_lrms.lrms.slurm.sacct import Run
+from wnodes_lrms.lrms.interface import Run
 from wnodes_lrms.model import Kind
 
 T = 1_790_000_000.0

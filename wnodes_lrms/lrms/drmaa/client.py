@@ -9,25 +9,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
+from fnmatch import fnmatchcase
 from typing import IO, Any
 
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms import refusals
 
 _PROGRAM = (sys.executable, "-m", "wnodes_lrms.lrms.drmaa.worker")
-# What LRMSs and their libraries read from the environment.
-_KEPT = ("PATH", "SLURM_CONF", "PBS_CONF_FILE", "PBS_DEFAULT", "PBS_HOME", "PBS_EXEC")
-_KEPT_PREFIX = "SGE_"
-# Grid Engine's library can't be loaded late without it, and it harms no other.
+# One of the libraries can't be loaded late without it, and it harms no other.
 _TUNABLES = "glibc.rtld.optional_static_tls=4096"
 
 
 class Worker:
     """The DRMAA session of one user. Safe to use from many threads, one request at a time."""
 
-    def __init__(self, library: str, user: str) -> None:
+    def __init__(self, library: str, user: str, kept: Collection[str]) -> None:
+        """`kept`: patterns of the environment variables that the library reads."""
         self.library = library
         self.user = user
+        self.kept = ("PATH", *kept)
         self.lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +67,7 @@ class Worker:
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name in _KEPT or name.startswith(_KEPT_PREFIX)
+            if any(fnmatchcase(name, pattern) for pattern in self.kept)
         }
         self._process = subprocess.Popen(
             [*_PROGRAM, self.user],

@@ -19,6 +19,7 @@ from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.lrms import refusals
 from wnodes_lrms.lrms.drmaa.client import Worker
 from wnodes_lrms.lrms.drmaa.native import native
+from wnodes_lrms.lrms.interface import Drmaa
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.lease import Lease, LeaseState, Request, account_of
 from wnodes_lrms.order import LEASE_NAME
@@ -119,13 +120,15 @@ class DrmaaLeases:
         path: Path,
         job_id: Callable[[str], JobId],
         named: Callable[[str, str], Sequence[JobId]],
+        dialects: Sequence[Drmaa],
     ) -> None:
         """`library`: path of libdrmaa; `accounts`: users that leases may run as; `job_id` and
-        `named`: the LRMS's, see lrms.System."""
+        `named`: the LRMS's, see System; `dialects`: those of all that are known."""
         self.library = library
         self.accounts = accounts
         self.job_id = job_id
         self.named = named
+        self.dialects = dialects
         self.register = Register(path)
         self._workers: dict[str, Worker] = {}
         self._lock = threading.Lock()
@@ -144,7 +147,7 @@ class DrmaaLeases:
             if time.monotonic() < self._tried.get(request.lease, -_LATE) + _LATE:
                 raise UnknownError("DRMAA: it is not known yet what came of the last submission")
             self._drms = self._drms or worker.ask(_DEADLINE, op="system")["drms"]
-            words = native(self._drms, request)
+            words = native(self._drms, request, self.dialects)
             self.register.begin(request.lease, request.user)
             try:
                 reply = worker.ask(
@@ -230,7 +233,8 @@ class DrmaaLeases:
 
     def _worker(self, user: str) -> Worker:
         with self._lock:
-            return self._workers.setdefault(user, Worker(self.library, user))
+            kept = {name for dialect in self.dialects for name in dialect.environment}
+            return self._workers.setdefault(user, Worker(self.library, user, kept))
 
 
 def _judged(error: WnodesError) -> WnodesError:

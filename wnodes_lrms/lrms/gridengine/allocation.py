@@ -1,29 +1,23 @@
-"""Grid Engine: what it says of an allocation. Pure halves take its text, the class runs commands.
+"""What Grid Engine says of jobs and queues. Pure: what asks for these texts is in node.py.
 
 Sources: qstat(1), qmod(1), complex(5) of Grid Engine 8.1.9 and its schemas of qstat's XML. XML is
 read because all else that qstat writes can be imitated by a job's environment or name.
 """
 
-import json
 import re
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
-from wnodes_lrms.run import run
-from wnodes_lrms.users import check_owner
 
 _SUSPENDED = frozenset("sST")  # by a person, by its queue, by a queue's suspend_thresholds
 WISH = "vm"  # the complex that names an image
 VARIABLE = "WNODES_IMAGE"
-_DEADLINE = 10.0
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "K": 1024, "M": 1024**2, "G": 1024**3}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgKMG]?)")
 # A name may have what XML does not allow; qstat writes it out as it is.
@@ -133,11 +127,6 @@ def parse_named(said: str, name: str) -> Sequence[JobId]:
     """The jobs of a name, in `qstat -xml`. Raises UnknownError if the text is no listing."""
     rows = [row for row in _tree(said).iter("job_list") if row.findtext("JB_name") == name]
     return sorted({job_id(_one(row, "JB_job_number")) for row in rows}, key=int)
-
-
-def named(name: str, user: str) -> Sequence[JobId]:
-    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
-    return parse_named(_ask("qstat", "-xml", "-s", "prs", "-u", user), name)
 
 
 def parse_memory(said: str) -> Sequence[Memory]:
@@ -258,102 +247,3 @@ def _one(element: ElementTree.Element, name: str) -> str:
     if len(found) != 1 or not found[0].text:
         raise UnknownError(f"qstat does not tell {name}")
     return found[0].text
-
-
-class GridEngine:
-    """The Grid Engine of this node, through its own commands.
-
-    Queues have no reason for being disabled: which of them it has disabled itself is kept in the
-    file `notes`.
-    """
-
-    job_id = staticmethod(job_id)
-
-    def __init__(self, node: str, rules: Sequence[DefaultRule], notes: Path) -> None:
-        self.node = node
-        self.rules = rules
-        self.notes = notes
-
-    def allocation(self, job: JobId) -> Allocation:
-        """What the job was granted. Raises UnknownError if that is not told now."""
-        number = job.partition(".")[0]
-        found = parse_job(number, _ask("qstat", "-xml", "-j", number))
-        # Who submits tells Grid Engine who they are; and the name is about to be an argument.
-        user = check_owner(found.uid, found.gid, found.owner)
-        running = ("qstat", "-xml", "-s", "rs", "-u", user.pw_name)
-        granted = allocation_of(
-            job,
-            found,
-            parse_held(_ask(*running, "-g", "t")),
-            parse_held(_ask(*running)),
-            parse_memory(_ask("qconf", "-sc")),
-            self.rules,
-            self.node,
-        )
-        return replace(granted, workdir=granted.workdir or user.pw_dir)
-
-    def where(self, job: JobId) -> str | None:
-        """The node on which a job runs; empty if on none, or on several. None: there is no such
-        job any more. Raises UnknownError."""
-        said = _ask("qstat", "-xml", "-s", "prs", "-u", "*", "-g", "t")
-        return place_of(job, parse_held(said), parse_queued(said))
-
-    def live_jobs(self) -> dict[str, bool]:
-        """Jobs and tasks that hold slots here, and whether each is suspended.
-
-        Raises UnknownError.
-        """
-        listing = _ask("qstat", "-xml", "-s", "rs", "-u", "*", "-g", "t", "-q", f"*@{self.node}")
-        return {row.job: row.suspended for row in parse_held(listing) if row.host == self.node}
-
-    def drain(self, reason: str) -> str:  # noqa: ARG002 (Grid Engine keeps none)
-        """Disable this host's queues; which of them somebody else has disabled, if any.
-
-        Raises UnknownError.
-        """
-        queues, ours = self._queues(), self._ours()
-        new = [name for name, state in queues.items() if "d" not in state]
-        self._note(ours | set(new))  # before it is done: a bait that dies here knows
-        if new:
-            _ask("qmod", "-d", *new)
-        return _foreign(queues, ours)
-
-    def resume(self) -> str:
-        """Enable the queues that were disabled here; which ones somebody else keeps disabled.
-
-        Raises UnknownError.
-        """
-        queues, ours = self._queues(), self._ours()
-        back = [name for name, state in queues.items() if "d" in state and name in ours]
-        if back:
-            _ask("qmod", "-e", *back)
-        self._note(set())
-        return _foreign(queues, ours)
-
-    def _queues(self) -> dict[str, str]:
-        return parse_queues(_ask("qstat", "-f", "-xml", "-q", f"*@{self.node}"))
-
-    def _ours(self) -> set[str]:
-        try:
-            return set(json.loads(self.notes.read_text()))
-        except (OSError, ValueError):
-            return set()
-
-    def _note(self, names: set[str]) -> None:
-        try:
-            if names:
-                have(self.notes.parent, PASSED)
-                self.notes.write_text(json.dumps(sorted(names)))
-            else:
-                self.notes.unlink(missing_ok=True)
-        except OSError as error:
-            raise UnknownError(f"{self.notes}: {error}") from error
-
-
-def _foreign(queues: dict[str, str], ours: set[str]) -> str:
-    others = [name for name, state in queues.items() if "d" in state and name not in ours]
-    return f"disabled: {', '.join(sorted(others))}" if others else ""
-
-
-def _ask(*argv: str) -> str:
-    return run(argv, deadline=_DEADLINE, unknown=True)

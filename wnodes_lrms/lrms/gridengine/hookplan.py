@@ -16,7 +16,7 @@ from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.policy import DefaultRule, Policy
 from wnodes_lrms.resources import render, shlex_quote
 
-COPIED = ("hook.py", *STARTER_FILES, "lease.py", "jsv.py")
+COPIED = (*STARTER_FILES, "hook.py", "lease.py", "jsv.py")
 ACTS = {"prolog": "prepare", "epilog": "release"}
 STARTER = "starter_method"
 # As `qconf -sc` lists them. `!=`: a host that has vm=none offers every image but none.

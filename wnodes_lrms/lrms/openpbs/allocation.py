@@ -1,4 +1,4 @@
-"""OpenPBS: what it says of an allocation. Pure halves take its text; the class runs its commands.
+"""What OpenPBS says of jobs and nodes. Pure: what asks for these texts is in node.py.
 
 Sources: qstat(1B), pbsnodes(8B), pbs_job_attributes(7B) and the source (qstat.c, pbsnodes.c) of
 OpenPBS 23.06. `qstat -f -w` gives each attribute a line, and a line end in a value becomes the two
@@ -8,29 +8,20 @@ user's variable can end its string and write whatever attribute it likes.
 """
 
 import grp
-import os
 import pwd
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.lrms import pbs
-from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.pbs import parse_size
 from wnodes_lrms.model import Allocation
-from wnodes_lrms.run import run
 from wnodes_lrms.users import check_owner
 
 _ATTRIBUTE = re.compile(r" {4}([A-Za-z_][A-Za-z0-9_.-]*) = (.*)", re.DOTALL)
 _CHUNK = re.compile(r"\(?([A-Za-z0-9_.-]+(?:\[\d+\])?)((?::[^+()]*)?)\)?")
-_SIZE = re.compile(r"(\d+)([kmgtp]?)([bw]?)", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_WORD = 8  # bytes that PBS counts for a «w»
-_OURS = "wnodes: "  # before the comment of a node that a bait has set offline
 _SUSPENDED = {"S", "U"}  # by an operator, by a workstation that its user needs
 _GRANTED = {"R"} | _SUSPENDED
 _ENDING = "E"
-_DEADLINE = 10.0
 
 
 def attributes(listing: str, header: str = "Job Id: ") -> dict[str, dict[str, str]]:
@@ -148,18 +139,6 @@ def _variables(text: str) -> Iterator[tuple[str, str]]:
             yield name, re.sub(r"""\\([\\,"'])""", r"\1", value)
 
 
-def parse_size(text: str) -> int:
-    """Bytes in a size of PBS's, such as `500mb`, `1gb`, `2097152kb`, `512` or `64kw`.
-
-    Raises UnknownError if it is none.
-    """
-    found = _SIZE.fullmatch(text)
-    if not found:
-        raise UnknownError(f"«{text}» is no size of PBS's")
-    scale: int = 1024 ** _POWERS[found[2].lower()]
-    return int(found[1]) * scale * (_WORD if found[3].lower() == "w" else 1)
-
-
 def _whole(text: str) -> int:
     try:
         return int(text)
@@ -205,86 +184,3 @@ def parse_drain(said: dict[str, list[str]]) -> str | None:
     if not any("offline" in state.split(",") for state in said["state"]):
         return None
     return next(iter(said.get("comment", [])), "")
-
-
-def configured_server() -> str:
-    """The server of this node, as PBS's commands find it: pbs.conf(5), and what overrides it.
-
-    Raises UnknownError if none is named.
-    """
-    conf = Path(os.environ.get("PBS_CONF_FILE", "/etc/pbs.conf"))
-    named = os.environ.get("PBS_SERVER") or dict(pbs.settings(conf)).get("PBS_SERVER", "")
-    return pbs.server_in(named, f"PBS_SERVER in {conf}")
-
-
-class OpenPBS:
-    """The OpenPBS of this node, through its own commands. Root here must be one of its operators
-    or managers."""
-
-    job_id = staticmethod(pbs.job_id)
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-
-    def allocation(self, job: JobId) -> Allocation:
-        """What the job was granted. Raises UnknownError if PBS does not answer that now."""
-        return parse_allocation(job, self._listing(job), self.node)
-
-    def where(self, job: JobId) -> str | None:
-        """The node on which a job runs; empty if on none, or on several. None: there is no such
-        job any more. Raises UnknownError."""
-        try:
-            return parse_place(job, self._listing(job))
-        except UnknownError as error:
-            if pbs.is_gone(error):
-                return None
-            raise
-
-    def _listing(self, job: JobId) -> str:
-        return self._ask("qstat", "-f", "-w", *pbs.operand(job, configured_server()))
-
-    def live_jobs(self) -> dict[str, bool]:
-        """Jobs that hold an allocation here, ending ones included, and whether each is suspended.
-
-        Raises UnknownError.
-        """
-        suspended = [pbs.job_id(word) for word in self._ask("qselect", "-T", "-s", "SU").split()]
-        found = dict.fromkeys(parse_jobs(self._node()), False)
-        if suspended:
-            server = configured_server()
-            jobs = [pbs.operand(job, server)[1] for job in suspended]
-            here = parse_suspended(self._ask("qstat", "-f", "-w", "--", *jobs), self.node)
-            found |= dict.fromkeys(here, True)
-        return found
-
-    def drain(self, reason: str) -> str:
-        """Have PBS send no more jobs here; whose drain it is if it was not for us to ask that.
-
-        A node that somebody else has set offline stays as it is, and its comment is returned; else
-        that is empty. Raises UnknownError.
-        """
-        found, wanted = parse_drain(self._node()), f"{_OURS}{reason}"
-        if found is not None and not found.startswith(_OURS):
-            return found or "no reason given"
-        if found != wanted:
-            self._ask("pbsnodes", "-o", "-C", wanted, self.node)
-        return ""
-
-    def resume(self) -> str:
-        """Have PBS send jobs here again; why it does not if somebody else set the node offline.
-
-        Only an offline node whose comment is ours is taken back. Raises UnknownError.
-        """
-        found = parse_drain(self._node())
-        if found is None:
-            return ""
-        if not found.startswith(_OURS):
-            return found or "no reason given"
-        self._ask("pbsnodes", "-r", "-C", "", self.node)
-        return ""
-
-    def _node(self) -> dict[str, list[str]]:
-        return parse_node(self.node, self._ask("pbsnodes", "-H", self.node))
-
-    def _ask(self, *argv: str) -> str:
-        return run(argv, deadline=_DEADLINE, unknown=True)

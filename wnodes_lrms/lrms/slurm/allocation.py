@@ -1,19 +1,14 @@
-"""Slurm: what it says of an allocation. Pure halves take its text; the class runs its commands.
+"""What Slurm says of jobs and nodes. Pure: what asks for these texts is in node.py.
 
 Sources: squeue(1) and scontrol(1) of Slurm 22.05. Fixed-width columns are used because a job's
 name, comment and folder are its user's text and could imitate any `Key=value` listing.
 """
 
-import contextlib
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.lrms.jobid import JobId, grammar
+from wnodes_lrms.lrms.jobid import grammar
 from wnodes_lrms.model import Allocation
-from wnodes_lrms.run import run
-from wnodes_lrms.users import check_owner
 
 # Columns that Slurm fills itself stand first: nothing the user writes can move them.
 _COLUMNS = (
@@ -39,12 +34,9 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 # Slurm adds who gave the reason, and when.
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
-_OURS = "wnodes: "  # before the reason of a drain that a bait has asked for
 _LIVE = {"CF", "R", "S", "ST", "CG", "SO", "SI"}
 _SUSPENDED = {"S", "ST"}  # with its cores given to others, or by a STOP that was sent to all of it
-_NO_JOB = "Invalid job id specified"  # said by squeue of one that it has forgotten
 _ENDING = "CG"  # its processes have ended, or are being ended
-_DEADLINE = 10.0
 
 # A task of an array has a number of its own, in 32 bits.
 job_id = grammar(r"[1-9]\d{0,9}")
@@ -144,17 +136,6 @@ def block_map(topology: dict[int, tuple[int, int]]) -> list[int]:
     return sorted(topology, key=lambda cpu: (*topology[cpu], cpu))
 
 
-def read_block_map() -> list[int]:
-    """`block_map` of this machine. CPUs that do not tell their place are left out."""
-    topology = {}
-    for folder in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"):
-        with contextlib.suppress(OSError, ValueError):
-            socket = int((folder / "physical_package_id").read_text())
-            core = int((folder / "core_id").read_text())
-            topology[int(folder.parent.name[3:])] = (socket, core)
-    return block_map(topology)
-
-
 def parse_live(listing: str) -> dict[str, bool]:
     """The numbers of the jobs that hold an allocation, and whether each is suspended, from
     `squeue -h -o "%A %t"`."""
@@ -174,84 +155,3 @@ def parse_drain(node: str) -> str | None:
     if "DRAIN" not in re.findall(r"\w+", state[1]):
         return None
     return reason[1] if reason else ""
-
-
-def named(name: str, user: str) -> Sequence[JobId]:
-    """The jobs of a user that are queued or run by a name. Raises UnknownError."""
-    argv = ["squeue", "-h", "-a", f"--name={name}", f"--user={user}", "-o", "%A"]
-    return [job_id(word) for word in run(argv, deadline=_DEADLINE, unknown=True).split()]
-
-
-class Slurm:
-    """The Slurm of this node, through its own commands."""
-
-    job_id = staticmethod(job_id)
-
-    def __init__(self, node: str, physical: list[int]) -> None:
-        self.node = node
-        self.physical = physical
-
-    def allocation(self, job: JobId) -> Allocation:
-        """What the job was granted. Raises UnknownError if Slurm does not answer that now."""
-        listing = self._listing(job)
-        detail = run(["scontrol", "-d", "show", "job", job], deadline=_DEADLINE, unknown=True)
-        granted = parse_allocation(job, listing, detail, self.node, self.physical)
-        check_owner(granted.uid, granted.gid)
-        return granted
-
-    def where(self, job: JobId) -> str | None:
-        """The node on which a job runs; empty if on none, or on several. None: there is no such
-        job any more. Raises UnknownError."""
-        try:
-            return parse_place(job, self._listing(job))
-        except UnknownError as error:
-            if _NO_JOB in str(error):
-                return None
-            raise
-
-    def live_jobs(self) -> dict[str, bool]:
-        """Jobs that hold an allocation here, ending ones included, and whether each is suspended.
-
-        Raises UnknownError.
-        """
-        argv = ["squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"]
-        return parse_live(run(argv, deadline=_DEADLINE, unknown=True))
-
-    def drain(self, reason: str) -> str:
-        """Have Slurm send no more jobs here; whose drain it is if it was not for us to ask that.
-
-        A drain that somebody else has set stays as it is, and its reason is returned; else that
-        is empty. Raises UnknownError.
-        """
-        found, wanted = self._drained(), f"{_OURS}{reason}"
-        if found is not None and not found.startswith(_OURS):
-            return found or "no reason given"
-        if found != wanted:
-            self._update("State=DRAIN", f"Reason={wanted}")
-        return ""
-
-    def resume(self) -> str:
-        """Have Slurm send jobs here again; why it does not if somebody else has drained the node.
-
-        Only a drain whose reason is ours is lifted. Raises UnknownError.
-        """
-        found = self._drained()
-        if found is None:
-            return ""
-        if not found.startswith(_OURS):
-            return found or "no reason given"
-        # Not RESUME, which would also take a node back that is DOWN for a reason of its own.
-        self._update("State=UNDRAIN")
-        return ""
-
-    def _listing(self, job: str) -> str:
-        argv = ["squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT]
-        return run(argv, deadline=_DEADLINE, unknown=True)
-
-    def _drained(self) -> str | None:
-        argv = ["scontrol", "show", "node", self.node]
-        return parse_drain(run(argv, deadline=_DEADLINE, unknown=True))
-
-    def _update(self, *changes: str) -> None:
-        argv = ["scontrol", "update", f"NodeName={self.node}", *changes]
-        run(argv, deadline=_DEADLINE, unknown=True)

@@ -27,7 +27,7 @@ from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import render
 
 FOLDER = Path("/usr/local/libexec/wnodes")
-COPIED = ("hook.py", *STARTER_FILES, "lease.py", "job_submit.lua", "wish.lua")
+COPIED = (*STARTER_FILES, "hook.py", "lease.py", "job_submit.lua", "wish.lua")
 ACTS = {"prolog": "prepare", "epilog": "release"}
 _GLOB = set("*?[")
 

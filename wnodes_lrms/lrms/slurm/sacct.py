@@ -8,9 +8,9 @@ was requeued once for each time it ran.
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.lrms.interface import Run
 from wnodes_lrms.lrms.slurm.allocation import parse_memory
 from wnodes_lrms.run import run
 
@@ -19,19 +19,6 @@ _FORMAT = ",".join(_COLUMNS)
 _NO_TIME = ("Unknown", "None")
 _LEASE = re.compile(r"(?:^|\s)wnodes_lease=(\S+)")  # job_submit.lua's mark
 _DEADLINE = 60.0  # seconds: slurmdbd may have to look through many jobs
-
-
-@dataclass(frozen=True)
-class Run:
-    """A job's time on a node, from one start to one end."""
-
-    job: str
-    state: str
-    start: float  # seconds since the epoch
-    end: float | None  # None: it goes on
-    cores: int
-    memory: int  # MiB; 0: Slurm has none for it
-    lease: str = ""  # of a lease job that has ended: the lease; Slurm tells only then
 
 
 def parse(text: str) -> list[Run]:
@@ -55,6 +42,7 @@ def _run(line: str) -> Run | None:
             end=None if row["End"] in _NO_TIME else float(row["End"]),
             cores=int(row["AllocCPUS"]),
             memory=_memory(row["AllocTRES"]),
+            # Slurm tells the comment only of jobs that have ended.
             lease=found[1] if (found := _LEASE.search(row["AdminComment"])) else "",
         )
     except ValueError as error:

@@ -7,7 +7,7 @@ SUBMITFILTER in torque.cfg are the site's to set.
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,15 @@ from wnodes_lrms.lrms.hookset import (
     LEASE_PROGRAM,
     STARTER_FILES,
     File,
-    Hooks,
     HookSet,
     Place,
-    content_of,
     is_ours,
 )
 from wnodes_lrms.lrms.torque.allocation import WISH
 from wnodes_lrms.policy import Policy
-from wnodes_lrms.resources import render, sources
+from wnodes_lrms.resources import render
 
-COPIED = ("hook.py", *STARTER_FILES, "lease.py", "submitfilter.py")
+COPIED = (*STARTER_FILES, "hook.py", "lease.py", "submitfilter.py")
 PELOGS = ("prologue", "epilogue")
 _SHELLS = "bash | dash | sh | ksh | ksh93 | mksh | zsh | csh | tcsh | fish"
 _STARTER = re.compile(r"^\s*\$job_starter\s+(\S+)", re.MULTILINE)
@@ -175,46 +173,3 @@ def _text(site: Site, template: str, **values: object) -> str:
 def _marks(site: Site) -> str:
     """The folder with a file for each job that has a VM; see bait/reconcile/markers.py."""
     return f"{site.run_dir}/jobs"
-
-
-@dataclass(frozen=True)
-class TorqueHooks(Hooks):
-    """See hookset.Hooks."""
-
-    site: Site
-    rules: Policy
-    remedy = "restart pbs_mom if it is its file"
-
-    @property
-    def where(self) -> str:
-        return str(self.site.home)
-
-    def plan(self) -> HookSet:
-        return plan(self.site, self.rules, self._present(), sources(COPIED))
-
-    def take_back(self) -> list[str]:
-        return take_back(self.site, self._present())
-
-    def places(self) -> tuple[Place, ...]:
-        return self.site.places
-
-    def policy(self) -> File | None:
-        return tags(self.site, self.rules)
-
-    def _present(self) -> Present:
-        # The folder alone says nothing: Torque's own installation makes it on a server, too.
-        config = content_of(self.site.mom / "config")
-        if config is None and (self.site.mom / "mom.lock").exists():
-            config = b""
-        cfg = content_of(self.site.home / "torque.cfg") or b""
-        return Present(
-            None if config is None else config.decode(errors="replace"),
-            cfg.decode(errors="replace"),
-            dict(_contents(self.site.places)),
-        )
-
-
-def _contents(places: Iterable[Place]) -> Iterator[tuple[Path, bytes | None]]:
-    for place in places:
-        yield place.path, content_of(place.path)
-        yield place.aside, content_of(place.aside)

@@ -1,5 +1,4 @@
-"""batch/controller.py and build.py on libvirt's test driver: a machine's whole life, and each way
-it ends.
+"""bait/batch on libvirt's test driver: a VM's whole life, and each way it ends.
 
 Real here: libvirt, qemu-img, the seed, the ledger, the sockets. The guest's SSH server is a
 greeting on port 22 of its address, the batch system a table.
@@ -21,8 +20,9 @@ import libvirt
 import pytest
 
 from bait import metrics
+from bait.batch.attach import attach
+from bait.batch.build import BatchBuilder
 from bait.ledger.records import Row
-from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.owner import owner_of
@@ -82,14 +82,14 @@ def reaches(node: Node, wanted: State, job: str = "7") -> Row:
 
 
 def last(bait: Bait, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
-    return list(bait.engine.attach(JobId(job), uid))[-1]
+    return list(attach(bait.batch, JobId(job), uid))[-1]
 
 
 def ready(node: Node, job: str = "7", address: str = FIRST) -> Bait:
     node.guests.answer(address)
     node.batch.grant(job)
     bait = node.bait()
-    bait.engine.prepare(JobId(job), 0)
+    bait.batch.prepare(JobId(job), 0)
     reaches(node, State.READY, job)
     return bait
 
@@ -98,7 +98,7 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     node.guests.answer(FIRST)
     node.batch.grant("7", cores=2, memory=700)
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     answer = last(bait)
     where = paths(node.config, ID)
     assert answer == {
@@ -123,7 +123,7 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
     assert domain.info()[1] == (700 - 128) * 1024
     assert domain.info()[3] == 2
     assert node.hypervisor.domains()[ID].job == "7"
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
     assert all(node.cache.path(part).exists() for part in node.image.parts)
     told = [event.what for event in node.ledger.events("7")]
@@ -139,22 +139,22 @@ def test_what_is_left_of_an_earlier_run_is_not_this_ones(node: Node, left: State
     node.guests.answer(f"{GUESTS}.3")
     node.batch.grant("7", restart=1)
     assert last(bait)["machine"] == machine_id("box", "7", 1)
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
 def test_release_again_and_of_nothing_is_success(node: Node) -> None:
     bait = ready(node)
-    bait.node.release("7")
-    bait.node.release("7")
-    bait.node.release("12345")
+    bait.reconciler.release("7")
+    bait.reconciler.release("7")
+    bait.reconciler.release("12345")
     assert node.left() == []
 
 
 def test_which_run_it_is_is_asked_where_the_hook_does_not_tell(node: Node) -> None:
     node.guests.answer(FIRST)
     node.batch.grant("7", restart=3)
-    node.bait().engine.announce(JobId("7"))
+    node.bait().batch.announce(JobId("7"))
     assert reaches(node, State.READY).id == machine_id("box", "7", 3)
 
 
@@ -163,11 +163,11 @@ def test_however_often_prepared_it_is_one_machine(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
     with ThreadPoolExecutor(20) as pool:
-        list(pool.map(lambda _n: bait.engine.prepare(JobId("7"), 0), range(50)))
+        list(pool.map(lambda _n: bait.batch.prepare(JobId("7"), 0), range(50)))
     reaches(node, State.READY)
     assert len(node.hypervisor.domains()) == 1
     assert sum(event.what == "requested" for event in node.ledger.events("7")) == 1
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
@@ -179,13 +179,13 @@ def test_machines_at_once_have_their_own_address_files_and_domain(node: Node) ->
     for number in range(2, 2 + len(jobs)):
         node.guests.answer(f"{GUESTS}.{number}")
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(lambda job: bait.engine.prepare(job, 0), jobs))
+        list(pool.map(lambda job: bait.batch.prepare(job, 0), jobs))
         answers = list(pool.map(lambda job: last(bait, job), jobs))
     assert [answer["state"] for answer in answers] == ["ready"] * len(jobs)
     assert len({answer["address"] for answer in answers}) == len(jobs)
     assert len(node.hypervisor.domains()) == len(jobs)
     with ThreadPoolExecutor(len(jobs)) as pool:
-        list(pool.map(bait.node.release, jobs))
+        list(pool.map(bait.reconciler.release, jobs))
     assert node.left() == []
 
 
@@ -199,7 +199,7 @@ def test_a_job_that_no_prolog_announced_gets_its_machine_at_attach(node: Node) -
 def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
     node.guests.answer(FIRST)
     bait = node.bait()
-    answers = bait.engine.attach(JobId("7"), NOBODY.pw_uid)
+    answers = attach(bait.batch, JobId("7"), NOBODY.pw_uid)
     assert next(answers)["waits"] == "the batch system lists no job 7 on this node"
     node.batch.jobs = None
     assert next(answers)["waits"] == "the batch system does not answer"
@@ -211,8 +211,8 @@ def test_an_lrms_that_is_away_is_waited_for_at_attach(node: Node) -> None:
 def test_a_job_that_the_lrms_goes_on_not_listing_is_no_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.batch.controller._SURE", 0.0)
-    answers = node.bait().engine.attach(JobId("7"), NOBODY.pw_uid)
+    monkeypatch.setattr("bait.batch.attach._SURE", 0.0)
+    answers = attach(node.bait().batch, JobId("7"), NOBODY.pw_uid)
     assert next(answers)["state"] == "requested"
     with pytest.raises(NotListedError, match="lists no job 7") as caught:
         list(answers)
@@ -224,9 +224,9 @@ def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
     bait = node.bait()
     for _ in range(5):
         assert last(bait)["message"] == "the job asks for no machine, or has ended"
-    bait.engine.announce(JobId("7"))
+    bait.batch.announce(JobId("7"))
     node.batch.grant("8", tag="")
-    bait.engine.prepare(JobId("8"), 0)  # as Slurm's prolog does for a job that may bear a lease
+    bait.batch.prepare(JobId("8"), 0)  # as Slurm's prolog does for a job that may bear a lease
     eventually(lambda: not node.ledger.rows())
     assert node.ledger.events("7") == node.ledger.events("8") == []
 
@@ -234,19 +234,19 @@ def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
 def test_a_stranger_is_not_taken_for_a_process_of_the_job(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.batch.controller._NEWS", 0.0)
+    monkeypatch.setattr("bait.batch.attach._NEWS", 0.0)
     node.batch.jobs = None
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)  # whose it is nobody has told yet
-    assert next(bait.engine.attach(JobId("7"), 4242))["state"] == "requested"
-    assert not bait.works.heard.within(60)
+    bait.batch.prepare(JobId("7"), 0)  # whose it is nobody has told yet
+    assert next(attach(bait.batch, JobId("7"), 4242))["state"] == "requested"
+    assert not bait.tasks.heard.within(60)
 
 
 def test_a_row_of_an_earlier_release_does_not_name_a_job_to_the_lrms(node: Node) -> None:
     odd = "12@attacker:15001"
     node.batch.jobs = {odd: node.batch.grant("7")}
     node.ledger.promise(Row(machine_id("box", odd, 0), odd, 0, State.REQUESTED, time.time()))
-    node.bait().node.reconcile()
+    node.bait().reconciler.reconcile()
     eventually(lambda: node.ledger.rows(odd)[0].state is State.FAILED)
     assert "is no job id" in node.ledger.rows(odd)[0].reason
 
@@ -269,11 +269,11 @@ def test_a_stranger_can_not_have_a_machine_made_either(node: Node) -> None:
 def test_whoever_waits_hears_of_the_release(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)  # and nobody answers there
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(last, bait)
-        bait.node.release("7")
+        bait.reconciler.release("7")
         answer = heard.result(timeout=5)
     assert (answer["state"], answer["retry"]) == ("failed", False)
     assert node.left() == []
@@ -285,7 +285,7 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
     short = node.config.machine.model_copy(update={"ready_timeout": 1})
     node.config = node.config.model_copy(update={"machine": short})
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     answer = last(bait)
     assert "did not answer on SSH within 1 s; its console said" in answer["message"]
     assert answer["retry"]
@@ -296,13 +296,13 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
 
 def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
     """The answer that the starter gets; of the machine nothing may be left but its row."""
-    bait.engine.prepare(JobId(job), 0)
+    bait.batch.prepare(JobId(job), 0)
     answer = last(bait, job)
     assert answer["state"] == "failed"
-    node.let_go()
+    node.drop_tasks()
     assert node.left() == [f"row {machine_id('box', job, 0)}"]
     assert node.ledger.rows(job)[0].reason == answer["message"]
-    bait.node.release(job)
+    bait.reconciler.release(job)
     assert node.left() == []
     return answer
 
@@ -310,7 +310,7 @@ def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
 def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
     node.batch.grant("7", tag="")
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     eventually(lambda: not node.ledger.rows("7"))
     assert last(bait)["message"] == "the job asks for no machine, or has ended"
     assert node.left() == []
@@ -333,19 +333,19 @@ def test_what_can_not_be_is_refused_for_good(
 ) -> None:
     node.batch.grant("7", **changes)
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     eventually(lambda: state(node) is State.FAILED)
     (row,) = node.ledger.rows("7")
     assert row.retry is False
     assert re.search(message, row.reason)
-    node.let_go()
+    node.drop_tasks()
     assert node.left() == [f"row {ID}"]
 
 
 def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
     node.batch.grant("7", memory=192)
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     assert reaches(node, State.BOOTING).memory == 64
 
 
@@ -364,7 +364,7 @@ def test_the_sites_rules_hold_here_too(node: Node, rule: dict[str, Any], may: bo
     node.batch.grant("7")
     bait = node.bait()
     if may:
-        bait.engine.prepare(JobId("7"), 0)
+        bait.batch.prepare(JobId("7"), 0)
         reaches(node, State.BOOTING)
         return
     answer = failed(node, bait)
@@ -440,7 +440,7 @@ def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
     node.guests.answer(FIRST)
     bait = node.bait()
     node.batch.jobs = None
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
     threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
     reaches(node, State.READY)
@@ -450,7 +450,7 @@ def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stopping(Builder):
+class Stopping(BatchBuilder):
     """A builder that calls `at_step` when it comes to the step `where`."""
 
     where: str = ""
@@ -460,9 +460,10 @@ class Stopping(Builder):
         super().build(machine, *interrupted(self.where, self.at_step, step, starting))
 
 
-def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Builder:
-    own = {field.name: getattr(node.builder, field.name) for field in dataclasses.fields(Builder)}
-    return Stopping(**own, where=where, at_step=at_step)
+def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Bait:
+    bait = node.bait()
+    bait.batch.maker.builder = Stopping(node.builder, where, at_step)
+    return bait
 
 
 @pytest.mark.parametrize("where", STEPS)
@@ -472,37 +473,37 @@ def test_released_at_any_step_nothing_is_left(node: Node, where: str) -> None:
     def wait_for_cancel(step: Callable[[], None]) -> None:
         reached.set()
         for _ in range(500):
-            step()  # raises once the engine has cancelled
+            step()  # raises once the controller has cancelled
             threading.Event().wait(0.01)
 
     node.guests.answer(FIRST)
     node.batch.grant("7")
-    bait = node.bait(stopping(node, where, wait_for_cancel))
-    bait.engine.prepare(JobId("7"), 0)
+    bait = stopping(node, where, wait_for_cancel)
+    bait.batch.prepare(JobId("7"), 0)
     assert reached.wait(5)
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
     assert [event.what for event in node.ledger.events("7")][-2:] == ["ending", "gone"]
     # and the node takes the next job, at the same address
     node.batch.grant("8")
     plain = node.bait()
-    plain.engine.prepare(JobId("8"), 0)
+    plain.batch.prepare(JobId("8"), 0)
     assert reaches(node, State.READY, "8").address == FIRST
 
 
 def test_released_before_anything_was_begun(node: Node) -> None:
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)  # the batch system does not know it yet
-    bait.node.release("7")
+    bait.batch.prepare(JobId("7"), 0)  # the batch system does not know it yet
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
 def test_released_while_booting(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
@@ -514,10 +515,10 @@ def test_released_during_a_slow_download(node: Node, web: Web) -> None:
     node.batch.grant("8")
     bait = node.bait()
     for job in ("7", "8"):
-        bait.engine.prepare(JobId(job), 0)
+        bait.batch.prepare(JobId(job), 0)
     eventually(lambda: web.requests["/slow"])
     with ThreadPoolExecutor(2) as pool:
-        ends = [pool.submit(bait.node.release, job) for job in ("7", "8")]
+        ends = [pool.submit(bait.reconciler.release, job) for job in ("7", "8")]
         for end in ends:
             end.result(timeout=1)
     assert node.left() == []
@@ -532,7 +533,7 @@ def test_broken_at_any_step_nothing_is_left(node: Node, where: str, error: Excep
         raise error
 
     node.batch.grant("7")
-    answer = failed(node, node.bait(stopping(node, where, break_it)))
+    answer = failed(node, stopping(node, where, break_it))
     assert answer["retry"] == getattr(error, "retry", True)
     if isinstance(error, WnodesError):
         assert answer["message"] == str(error)
@@ -544,15 +545,16 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
     owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
     address = free_address(node.config.network.subnet, set())
     blueprint = Blueprint(ID, allocation, owner, node.image, 256, address)
+    builder = BatchBuilder(node.builder)
 
     def step(what: str) -> None:
         if what == where:
             raise CancelledError("cancelled")
 
     with pytest.raises(CancelledError):
-        node.builder.build(blueprint, step, lambda: step("starting the domain"))
+        builder.build(blueprint, step, lambda: step("starting the domain"))
     assert node.left() == []
-    node.builder.build(blueprint, lambda _what: None, lambda: None)
+    builder.build(blueprint, lambda _what: None, lambda: None)
     assert list(node.hypervisor.domains()) == [ID]
     node.builder.destroy(ID)
     node.builder.destroy(ID)
@@ -563,7 +565,7 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
 
 
 def acts(bait: Bait) -> list[tuple[Act, str]]:
-    lines = bait.node.reconcile()
+    lines = bait.reconciler.reconcile()
     return [(line.action.act, line.action.job) for line in lines if not line.wait]
 
 
@@ -597,16 +599,16 @@ def test_a_new_bait_begins_anew_what_was_half_built(node: Node) -> None:
     again = reaches(node, State.READY)
     assert again.address == row.address
     assert half.read_bytes()[:4] == b"QFI\xfb"
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
 def test_a_new_bait_adopts_what_boots(node: Node) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
-    node.let_go()  # the old bait is no more
+    node.drop_tasks()  # the old bait is no more
     node.guests.answer(FIRST)
     later = node.bait()
     assert acts(later) == [(Act.ADOPT, "7")]
@@ -648,9 +650,9 @@ def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
     assert acts(bait) == []  # the doubt has begun anew
     assert list(node.hypervisor.domains()) == [ID]
     ripen(bait)
-    bait.works.heard.note("7", 0)
+    bait.tasks.heard.note("7", 0)
     assert acts(bait) == [(Act.REPORT, "7")]  # its own process says otherwise
-    bait.works.heard._last.clear()
+    bait.tasks.heard._last.clear()
     assert acts(bait) == []
     ripen(bait)
     assert acts(bait) == [(Act.END, "7")]
@@ -702,7 +704,7 @@ def test_a_job_whose_process_goes_on_has_notice_of_its_suspension(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
     bait = ready(node)
-    bait.works.heard.note("7", os.getpid())
+    bait.tasks.heard.note("7", os.getpid())
     node.batch.suspended = {"7"}
     assert acts(bait) == []
     assert still(node, libvirt_test) == ("ready", False)
@@ -717,10 +719,10 @@ def test_a_paused_machine_ends_with_its_job_or_is_lost_to_it(
     bait = ready(node)
     node.batch.suspended = {"7"}
     acts(bait)
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
     node.batch.grant("7", restart=1)
-    bait.engine.prepare(JobId("7"), 1)
+    bait.batch.prepare(JobId("7"), 1)
     reaches(node, State.READY)
     acts(bait)
     libvirt_test.lookupByUUIDString(machine_id("box", "7", 1)).destroy()
@@ -734,7 +736,7 @@ def test_a_job_that_is_suspended_before_its_machine_is_ready(
     node.batch.grant("7")
     node.batch.suspended = {"7"}
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
     assert acts(bait) == []
     node.guests.answer(FIRST)
@@ -755,7 +757,7 @@ def test_a_machine_that_stops_is_told_to_its_job(
 
 def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) -> None:
     bait = ready(node)
-    bait.engine.stopped(node.ledger.rows("7")[0], "late")
+    bait.batch.stopped(node.ledger.rows("7")[0], "late")
     assert state(node) is State.READY
 
 
@@ -766,7 +768,7 @@ def test_a_new_bait_ends_the_domain_of_a_build_that_was_killed(node: Node) -> No
     assert acts(node.bait()) == [(Act.RESUME, "7")]
     reaches(node, State.READY)
     assert node.hypervisor._connect().lookupByUUIDString(ID).ID() != number  # with the new keys
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
@@ -777,7 +779,7 @@ def test_a_new_bait_goes_on_with_the_domain_that_was_just_started(node: Node) ->
     assert acts(node.bait()) == [(Act.ADOPT, "7")]
     reaches(node, State.READY)
     assert node.hypervisor._connect().lookupByUUIDString(ID).ID() == number
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
@@ -788,7 +790,7 @@ def test_a_new_bait_makes_the_machine_anew_whose_start_was_never_asked_for(node:
     put(node.ledger, ID, state=State.STARTING)
     assert acts(node.bait()) == [(Act.RESUME, "7")]
     reaches(node, State.READY)
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
 
 
@@ -797,7 +799,7 @@ def test_a_guest_that_stops_while_booting_is_told_soon(
 ) -> None:
     node.batch.grant("7")
     bait = node.bait()
-    bait.engine.prepare(JobId("7"), 0)
+    bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
     paths(node.config, ID).console.write_text("one\ntwo\n\x1b[31mpanic: no root\x07\n")
     libvirt_test.lookupByUUIDString(ID).destroy()
@@ -807,15 +809,15 @@ def test_a_guest_that_stops_while_booting_is_told_soon(
 
 def test_an_administrator_ends_a_machine(node: Node) -> None:
     bait = ready(node)
-    bait.node.end(ID)
+    bait.reconciler.end(ID)
     assert node.left() == [f"row {ID}"]
     answer = last(bait)
     assert "administrator" in answer["message"]
     assert not answer["retry"]
-    bait.node.release("7")
+    bait.reconciler.release("7")
     assert node.left() == []
     with pytest.raises(RejectedError, match="no machine"):
-        bait.node.end(ID)
+        bait.reconciler.end(ID)
 
 
 def test_a_machine_that_does_not_bear_our_mark_is_never_ended(
@@ -823,8 +825,8 @@ def test_a_machine_that_does_not_bear_our_mark_is_never_ended(
 ) -> None:
     bait = ready(node)
     before = libvirt_test.lookupByName("test").isActive()
-    bait.node.release("7")
-    bait.node.reconcile()
+    bait.reconciler.release("7")
+    bait.reconciler.reconcile()
     assert before
     assert libvirt_test.lookupByName("test").isActive()
 
@@ -866,7 +868,7 @@ def test_a_folder_that_can_not_be_removed_is_not_success(node: Node) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", held], check=True)
     try:
         with pytest.raises(WnodesError, match="can't be removed"):
-            bait.node.release("7")
+            bait.reconciler.release("7")
         assert state(node) is State.ENDING
     finally:
         subprocess.run(["umount", held], check=True)
@@ -880,7 +882,7 @@ def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
     link, uri = away._links._shared, away.uri
     away._links._shared, away._links.uri = None, "qemu+unix:///system?socket=/nowhere"
     with pytest.raises(UnknownError, match="libvirt does not answer"):
-        bait.node.release("7")
+        bait.reconciler.release("7")
     assert state(node) is State.ENDING
     away._links._shared, away._links.uri = link, uri
     assert acts(bait) == [(Act.END, "7")]

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_mock import MockerFixture
 
+from bait.batch.attach import attach
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST
 from bait.reconcile.plan import Act
@@ -59,7 +60,7 @@ FIRST = f"{GUESTS}.2"
 
 
 def acts(site: Site) -> list[Act]:
-    return [line.action.act for line in site.bait.node.reconcile() if not line.wait]
+    return [line.action.act for line in site.bait.reconciler.reconcile() if not line.wait]
 
 
 def rest_of(told: Any) -> list[dict[str, Any]]:
@@ -224,7 +225,7 @@ def test_somebody_elses_machine_is_not_started(site: Site) -> None:
 
 def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="somebody else's"):
         next(site.lease(an_order(machine=site.node.ledger.rows("5")[0].id), "8"))
@@ -232,7 +233,7 @@ def test_a_batch_jobs_machine_is_not_taken_over(site: Site) -> None:
 
 def test_the_owner_of_a_lease_job_can_not_attach_to_its_machine(site: Site) -> None:
     site.runs()
-    *_, answer = site.bait.engine.attach(JobId("7"), UID)
+    *_, answer = attach(site.bait.batch, JobId("7"), UID)
     assert answer["state"] == "failed"
     assert "key" not in answer
     assert site.row().state is State.READY
@@ -381,7 +382,7 @@ def test_the_end_of_the_lease_is_announced(site: Site) -> None:
 
 def test_the_end_of_a_batch_job_is_not_a_lease_jobs_to_announce(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     with pytest.raises(RejectedError, match="not yours"):
         site.cloud.jobs.ending(JobId("5"), UID)
@@ -394,12 +395,12 @@ def test_when_the_lease_is_released_nothing_runs_and_the_disk_is_kept(
     order = site.runs()
     if suspended:
         site.cloud.suspend(ID, "suspend")
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert site.domains() == []
     assert site.row().state is State.STOPPED
     assert site.disk().exists()
     assert site.outcome(order) == ("its lease has ended", 0)
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     site.runs(job="8")
 
 
@@ -428,7 +429,7 @@ def test_released_while_it_is_made_a_new_disk_goes(site: Site) -> None:
     order = an_order()
     next(site.lease(order))
     assert reached.wait(5)
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert leaves_nothing(site)
     assert site.outcome(order) == ("its lease has ended", 0)
 
@@ -436,9 +437,9 @@ def test_released_while_it_is_made_a_new_disk_goes(site: Site) -> None:
 def test_near_the_end_of_its_walltime_it_is_shut_down(site: Site) -> None:
     order = an_order(walltime=60)
     site.runs(order)
-    site.bait.node.notice = 58
+    site.bait.reconciler.notice = 58
     assert acts(site) == []
-    site.bait.node.notice = 61
+    site.bait.reconciler.notice = 61
     assert acts(site) == [Act.SHUT_DOWN]
     site.reaches(State.STOPPED)
     assert site.libvirt.pressed == 1
@@ -452,7 +453,7 @@ def test_a_lease_that_nobody_knows_any_more_ends_after_the_grace(site: Site) -> 
     site.node.batch.jobs = {}
     answers_again(site.bait)
     assert acts(site) == [Act.REPORT]  # its own process was just heard
-    site.bait.works.heard._last.clear()
+    site.bait.tasks.heard._last.clear()
     assert acts(site) == []  # not at once
     ripen(site.bait)
     assert acts(site) == [Act.HALT]
@@ -463,11 +464,11 @@ def test_a_lease_that_nobody_knows_any_more_ends_after_the_grace(site: Site) -> 
 
 def test_an_administrator_ends_a_machine_and_its_disk_is_kept(site: Site) -> None:
     order = site.runs()
-    site.bait.node.end(ID)
+    site.bait.reconciler.end(ID)
     assert site.row().state is State.STOPPED
     assert site.outcome(order)[0] == "an administrator has ended the machine"
     before = site.row()
-    site.bait.node.end(ID)  # at rest there is nothing to end
+    site.bait.reconciler.end(ID)  # at rest there is nothing to end
     assert site.row() == before
 
 
@@ -537,7 +538,7 @@ def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
 
     def happens(act: Act) -> None:
         if told:
-            site.bait.node.slept(ID)
+            site.bait.reconciler.slept(ID)
         else:
             assert acts(site) == [act]
 
@@ -694,7 +695,7 @@ def test_the_lease_ends_while_its_memory_is_written(site: Site, mocker: MockerFi
     site.cloud.jobs.ending(JobId("7"), UID)  # hibernating is how it ends
     assert site.row().state is State.HIBERNATING
     threading.Timer(0.2, go_on.set).start()
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     site.reaches(State.HIBERNATED)
     assert site.cloud.builder.paths(ID).memory.exists()
     assert site.outcome(order)[0] == "its user has suspended it"
@@ -725,7 +726,7 @@ def test_restarted_in_its_lease(site: Site, libvirt_test: libvirt.virConnect, me
     for _ in range(2):
         site.cloud.restart(ID, method)
         site.reaches(State.READY)
-    site.node.let_go()  # of all that libvirt told
+    site.node.drop_tasks()  # of all that libvirt told
     assert site.row().state is State.READY
     assert site.outcome(order) == (None, None)
     assert site.disk().stat().st_ino == inode
@@ -796,7 +797,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     uri, links.uri = links.uri, "qemu+unix:///system?socket=/nowhere"
     site.libvirt._links._shared = None
     site.cloud.destroy(ID)
-    eventually(lambda: not site.cloud.works.machines())
+    eventually(lambda: not site.cloud.tasks.machines())
     site.cloud.jobs.ending(JobId("7"), UID)
     site.cloud.stop(ID, "graceful")
     site.cloud.end(before)
@@ -872,7 +873,7 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
 def test_an_image_that_the_account_may_not_use(site: Site) -> None:
     rule = Allow(image=TAG, users=("alice",))
     site.node.config = site.node.config.model_copy(update={"allow": (rule,)})
-    site.cloud.life.config = site.node.config
+    site.cloud.lifecycle.config = site.node.config
     told = rest_of(site.lease(an_order()))
     assert "account nobody may not use image" in told[-1]["ended"]
 
@@ -1009,7 +1010,7 @@ def test_the_batch_system_away_while_it_is_made(site: Site, mocker: MockerFixtur
     next(told)
     mocker.patch.object(site.node.batch, "allocation", once)
     site.give(order)
-    eventually(lambda: len(asked) > 2 and not site.cloud.works.machines())
+    eventually(lambda: len(asked) > 2 and not site.cloud.tasks.machines())
     assert site.row().state is State.REQUESTED
     assert site.outcome(order) == (None, None)
     mocker.stopall()
@@ -1024,7 +1025,7 @@ def test_libvirt_away_ends_nothing(site: Site) -> None:
     links._shared, links.uri = None, "qemu+unix:///system?socket=/nowhere"
     assert acts(site) == []
     with pytest.raises(UnknownError):
-        site.bait.node.release("7")
+        site.bait.reconciler.release("7")
     assert site.row().state is State.STOPPING
     links._shared, links.uri = link, uri
     site.restarted()  # one that goes on finds out later, by and by
@@ -1108,7 +1109,7 @@ def test_killed_when_it_was_woken_its_memory_is_not_used_again(
     memory = site.cloud.builder.paths(ID).memory
     mocker.patch.object(site.libvirt, "restore", side_effect=UnknownError("libvirt is away"))
     next(site.lease(an_order(), "8"))
-    eventually(lambda: not memory.exists() and not site.cloud.works.machines())
+    eventually(lambda: not memory.exists() and not site.cloud.tasks.machines())
     mocker.stopall()
     site.restarted()
     create = mocker.spy(site.libvirt, "create")
@@ -1125,7 +1126,7 @@ def test_half_a_disk_of_a_killed_bait_goes_with_its_lease(site: Site) -> None:
     put(site.node.ledger, ID, state=State.BUILDING)
     site.disk().parent.mkdir(parents=True)
     site.disk().write_text("half a disk")
-    site.bait.node.release("7")
+    site.bait.reconciler.release("7")
     assert leaves_nothing(site)
     assert site.outcome(order) == ("its lease has ended", 0)
 
@@ -1173,7 +1174,7 @@ def test_an_outcome_outlives_the_bait(site: Site) -> None:
 
 def test_batch_machines_are_not_the_bridges(site: Site) -> None:
     site.node.batch.grant("5")
-    site.bait.engine.prepare(JobId("5"), 0)
+    site.bait.batch.prepare(JobId("5"), 0)
     eventually(lambda: site.node.ledger.rows("5")[0].state is State.BOOTING)
     site.runs()
     batch = site.node.ledger.rows("5")[0].id

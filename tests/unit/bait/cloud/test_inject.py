@@ -9,14 +9,16 @@ from dataclasses import asdict
 import pytest
 
 from bait.cloud import inject
-from bait.cloud.inject import Wish
+from bait.cloud.inject import Injection
 
-WISH = Wish("/no/such/disk", "box", ("ssh-ed25519 AAAA a",), "IyEvYmluL3NoCg==", False)
+INJECTION = Injection("/no/such/disk", "box", ("ssh-ed25519 AAAA a",), "IyEvYmluL3NoCg==", False)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, wish: Wish = WISH) -> list[tuple[Wish, int]]:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(wish))))
-    heard: list[Wish] = []
+def told(
+    monkeypatch: pytest.MonkeyPatch, injection: Injection = INJECTION
+) -> list[tuple[Injection, int]]:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(injection))))
+    heard: list[Injection] = []
     monkeypatch.setattr(inject, "inject", heard.append)
     status = inject.main()
     return [(each, status) for each in heard]
@@ -26,21 +28,21 @@ def test_a_wish_comes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     ((heard, status),) = told(monkeypatch)
     assert status == 0
     assert (heard.disk, heard.hostname, heard.user_data, heard.kvm) == (
-        WISH.disk,
-        WISH.hostname,
-        WISH.user_data,
+        INJECTION.disk,
+        INJECTION.hostname,
+        INJECTION.user_data,
         False,
     )
-    assert tuple(heard.ssh_keys) == WISH.ssh_keys
+    assert tuple(heard.ssh_keys) == INJECTION.ssh_keys
 
 
 def test_a_fault_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_wish: Wish) -> None:
+    def fail(_injection: Injection) -> None:
         raise RuntimeError("guestfs_launch failed.\nThis usually means\n  something")
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(WISH))))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(asdict(INJECTION))))
     monkeypatch.setattr(inject, "inject", fail)
     assert inject.main() == 1
     said = "libguestfs: guestfs_launch failed. This usually means something\n"

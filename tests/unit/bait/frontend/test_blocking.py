@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bait.frontend.blocking import Lane, Recent
+from bait.frontend.blocking import BlockingCalls, Recent
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 
@@ -19,36 +19,36 @@ def run(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 def test_results_and_errors_come_back() -> None:
     async def body() -> None:
-        lane = Lane("libvirt", 1, 5)
-        assert await lane.call(divmod, 7, 2) == (3, 1)
+        calls = BlockingCalls("libvirt", 1, 5)
+        assert await calls.call(divmod, 7, 2) == (3, 1)
         with pytest.raises(ZeroDivisionError):
-            await lane.call(divmod, 7, 0)
-        assert await lane.call(divmod, 7, 2) == (3, 1)  # the place was free again
+            await calls.call(divmod, 7, 0)
+        assert await calls.call(divmod, 7, 2) == (3, 1)  # its turn was free again
 
     run(body)
 
 
 def test_a_call_that_hangs_is_given_up_and_keeps_its_place() -> None:
     async def body() -> None:
-        lane, free = Lane("libvirt", 1, 0.2), threading.Event()
+        calls, free = BlockingCalls("libvirt", 1, 0.2), threading.Event()
         began = time.monotonic()
         with pytest.raises(UnknownError, match=r"libvirt does not answer within 0\.2 s"):
-            await lane.call(free.wait)
+            await calls.call(free.wait)
         with pytest.raises(UnknownError):  # there is no second place
-            await lane.call(int)
+            await calls.call(int)
         assert time.monotonic() - began < 1
         free.set()
         await asyncio.sleep(0.05)
-        assert await lane.call(int) == 0
+        assert await calls.call(int) == 0
 
     run(body)
 
 
 def test_the_loop_goes_on_while_calls_block() -> None:
     async def body() -> None:
-        lane, free = Lane("libvirt", 2, 5), threading.Event()
-        blocked = [asyncio.create_task(lane.call(free.wait)) for _ in range(2)]
-        other = Lane("ledger", 1, 5)
+        calls, free = BlockingCalls("libvirt", 2, 5), threading.Event()
+        blocked = [asyncio.create_task(calls.call(free.wait)) for _ in range(2)]
+        other = BlockingCalls("ledger", 1, 5)
         assert [await other.call(int) for _ in range(20)] == [0] * 20
         assert not any(task.done() for task in blocked)
         free.set()
@@ -70,8 +70,8 @@ def test_no_more_calls_run_at_once_than_there_are_places() -> None:
             running[0] -= 1
 
     async def body() -> None:
-        lane = Lane("libvirt", 3, 5)
-        await asyncio.gather(*(lane.call(call) for _ in range(12)))
+        calls = BlockingCalls("libvirt", 3, 5)
+        await asyncio.gather(*(calls.call(call) for _ in range(12)))
 
     run(body)
     assert running == [0, 3]
@@ -81,7 +81,7 @@ def test_one_answer_serves_all_who_ask_within_its_life() -> None:
     numbers = itertools.count(1)
 
     async def body() -> None:
-        recent = Recent(Lane("the batch system", 4, 5), lambda: next(numbers), 0.2)
+        recent = Recent(BlockingCalls("the batch system", 4, 5), lambda: next(numbers), 0.2)
         assert await asyncio.gather(*(recent.get() for _ in range(10))) == [1] * 10
         recent.forget()
         assert await recent.get() == 2
@@ -100,7 +100,7 @@ def test_trouble_is_an_answer_too() -> None:
         raise RejectedError("no")
 
     async def body() -> None:
-        recent = Recent(Lane("the batch system", 4, 5), ask, 5)
+        recent = Recent(BlockingCalls("the batch system", 4, 5), ask, 5)
         got = await asyncio.gather(*(recent.get() for _ in range(10)), return_exceptions=True)
         assert [(type(each), str(each)) for each in got] == [(RejectedError, "no")] * 10
         assert len(asked) == 1

@@ -20,7 +20,7 @@ import pytest
 
 from bait.frontend import operations
 from bait.frontend.control_socket import Server, notify
-from bait.frontend.limits import Places
+from bait.frontend.limits import ConnectionLimits
 from bait.ledger.records import Row
 from tests.unit.bait.conftest import Site, an_order, token
 from tests.unit.conftest import GUESTS, NOBODY, Bait, Node, eventually, needs_root
@@ -47,7 +47,7 @@ class Door:
     def __init__(self, path: Path, bait: Bait) -> None:
         self.path = path
         self.parts = bait
-        self.server = Server(path, bait.node, bait.engine, bait.cloud)
+        self.server = Server(path, bait.reconciler, bait.batch, bait.cloud)
         threading.Thread(target=self.server.serve, daemon=True).start()
 
     def raw(self, data: bytes) -> list[dict[str, Any]]:
@@ -230,7 +230,7 @@ def test_a_caller_has_a_time_for_all_it_wants_and_disturbs_nobody(
         assert silent.recv(100) == b""
         with pytest.raises(BrokenPipeError):
             slow.sendall(b"[")
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_one_who_does_not_take_the_answer_is_let_go(
@@ -238,13 +238,15 @@ def test_one_who_does_not_take_the_answer_is_let_go(
 ) -> None:
     monkeypatch.setattr("bait.frontend.connections.PATIENCE", 0.3)
     monkeypatch.setitem(
-        operations.OPERATIONS, "ping", lambda *_: {"all": "x" * 10_000_000}
+        operations.OPERATIONS,
+        "ping",
+        operations.Operation(operations.Who.ROOT, lambda *_: iter([{"all": "x" * 10_000_000}])),
     )  # no buffer holds it
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(bait.path))
         link.sendall(b'{"op": "ping"}\n')
-        eventually(lambda: bait.server.places.held(0) == 1)
-        eventually(lambda: bait.server.places.held(0) == 0)
+        eventually(lambda: bait.server.limits.held(0) == 1)
+        eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_callers_who_say_nothing_cost_no_thread(bait: Door) -> None:
@@ -252,12 +254,12 @@ def test_callers_who_say_nothing_cost_no_thread(bait: Door) -> None:
     links = [socket.socket(socket.AF_UNIX) for _ in range(300)]
     for link in links:
         link.connect(str(bait.path))
-    eventually(lambda: bait.server.places.held(0) == 300)
+    eventually(lambda: bait.server.limits.held(0) == 300)
     assert threading.active_count() == before
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     for link in links:
         link.close()
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
 
 
 def test_no_lack_of_descriptors_ends_it(
@@ -289,7 +291,7 @@ def test_a_caller_that_goes_away_is_forgotten(bait: Door) -> None:
         with socket.socket(socket.AF_UNIX) as link:
             link.connect(str(bait.path))
             link.sendall(b'{"op": "machines"}\n')
-    eventually(lambda: bait.server.places.held(0) == 0)
+    eventually(lambda: bait.server.limits.held(0) == 0)
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
 
 
@@ -325,7 +327,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
         link.connect(str(bait.path))
         link.sendall(b'{"op": "attach", "job": "7"}\n')
         links.append(link)
-    eventually(lambda: bait.server.places.held(0) >= 200)
+    eventually(lambda: bait.server.limits.held(0) >= 200)
     began = time.monotonic()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
     assert time.monotonic() - began < 2
@@ -338,7 +340,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
 
 
 def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bait.server, "places", Places(most=100, reserve=10, each=3))
+    monkeypatch.setattr(bait.server, "limits", ConnectionLimits(most=100, reserve=10, each=3))
     code = (
         "import socket, sys\n"
         "links = [socket.socket(socket.AF_UNIX) for _ in range(4)]\n"
@@ -364,7 +366,7 @@ def test_one_user_can_not_take_all_connections(bait: Door, monkeypatch: pytest.M
 def test_everybody_may_connect_and_the_place_is_taken_anew(node: Node, bait: Door) -> None:
     assert bait.path.stat().st_mode & 0o777 == 0o666
     again = Server(
-        bait.path, bait.parts.node, bait.parts.engine, bait.parts.cloud
+        bait.path, bait.parts.reconciler, bait.parts.batch, bait.parts.cloud
     )  # the first one ended without clean-up
     threading.Thread(target=again.serve, daemon=True).start()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
@@ -376,9 +378,9 @@ def test_a_place_that_can_not_be_taken_says_where(node: Node, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     parts = node.bait()
     with pytest.raises(WnodesError, match=f"control socket {tmp_path}/file/bait.sock"):
-        Server(tmp_path / "file" / "bait.sock", parts.node, parts.engine, parts.cloud)
+        Server(tmp_path / "file" / "bait.sock", parts.reconciler, parts.batch, parts.cloud)
     with pytest.raises(WnodesError, match="too long"):
-        Server(tmp_path / ("x" * 200), parts.node, parts.engine, parts.cloud)
+        Server(tmp_path / ("x" * 200), parts.reconciler, parts.batch, parts.cloud)
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -481,7 +483,7 @@ def test_a_lease_program_of_before_0_5_goes_on_beside_its_machine(site: Site, do
         heard = pool.submit(
             door.ask_as, NOBODY, op="lease", job="7", token=token(order, age=1000, life=10)
         )
-        eventually(lambda: "7" in site.cloud.works.heard.within(60))
+        eventually(lambda: "7" in site.cloud.tasks.heard.within(60))
         site.cloud.stop(str(order.machine), "poweroff")
         assert heard.result(timeout=10)[-1]["ended"] == "its user has stopped it"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bait.batch.attach import attach
 from tests.unit.bait.frontend.test_control_socket import Door
 from tests.unit.conftest import NOBODY, TAG, Node, eventually, needs_root
 from wnodes_lrms.lrms.systems import SYSTEMS
@@ -95,7 +96,7 @@ def opened(node: Node, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A bait that does not wait for jobs that are not there."""
     with monkeypatch.context() as patch:
-        patch.setattr("bait.batch.controller._SURE", -1.0)
+        patch.setattr("bait.batch.attach._SURE", -1.0)
         yield
 
 
@@ -119,8 +120,8 @@ def test_a_job_of_ones_own_is_asked_of_the_configured_server(
     node: Node, opened: Opened, lrms: str
 ) -> None:
     door, commands = opened(lrms)
-    door.parts.engine.config = node.config
-    answers = door.parts.engine.attach(node.batch.job_id("7.server"), NOBODY.pw_uid)
+    door.parts.batch.config = node.config
+    answers = attach(door.parts.batch, node.batch.job_id("7.server"), NOBODY.pw_uid)
     eventually(lambda: next(answers) and node.ledger.rows("7.server"), within=20)
     options = "<-f> <-x>" if lrms == "torque" else "<-f> <-w>"
     assert set(commands.asked("qstat")) == {f"qstat {options} <--> <7.server@configured>"}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bait.frontend.limits import Owners, Places, places
+from bait.frontend.limits import ConnectionLimits, Owners, limits_for
 
 
 def test_a_user_has_so_many_and_gets_them_back() -> None:
-    room = Places(most=10, reserve=2, each=3)
+    room = ConnectionLimits(most=10, reserve=2, each=3)
     assert [room.take(7) for _ in range(5)] == [True] * 3 + [False] * 2
     assert room.take(8)
     room.leave(7)
@@ -20,7 +20,7 @@ def test_a_user_has_so_many_and_gets_them_back() -> None:
 
 
 def test_all_users_together_leave_roots_places_alone() -> None:
-    room = Places(most=4, reserve=2, each=3)
+    room = ConnectionLimits(most=4, reserve=2, each=3)
     assert [room.take(uid) for uid in (7, 7, 7, 8, 8, 9)] == [True] * 4 + [False] * 2
     assert [room.take(0) for _ in range(3)] == [True, True, False]
     room.leave(8)
@@ -28,14 +28,14 @@ def test_all_users_together_leave_roots_places_alone() -> None:
 
 
 def test_roots_own_connections_take_none_of_the_users() -> None:
-    room = Places(most=4, reserve=2, each=4)
+    room = ConnectionLimits(most=4, reserve=2, each=4)
     assert all(room.take(0) for _ in range(6))
     assert [room.take(7) for _ in range(5)] == [True] * 4 + [False]
 
 
 @pytest.mark.parametrize("descriptors", [1024, 4096, 65536])
 def test_connections_never_take_all_descriptors(descriptors: int) -> None:
-    room = places(descriptors)
+    room = limits_for(descriptors)
     users = sum(room.take(uid) for uid in range(1, 100) for _ in range(600))
     root = sum(room.take(0) for _ in range(600))
     assert root > 0

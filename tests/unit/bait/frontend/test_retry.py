@@ -22,9 +22,9 @@ class Operators(Batch):
         super().__init__()
         self.done: list[str] = []
         self.refuses = False
-        self.once = False
+        self.once = ""
 
-    def runs_once(self, job: str) -> bool:  # noqa: ARG002 (the protocol's)
+    def runs_once(self, job: str) -> str:  # noqa: ARG002 (the protocol's)
         return self.once
 
     def requeue(self, job: str) -> None:
@@ -58,7 +58,7 @@ def test_a_job_is_tried_again_a_few_times_and_then_held(node: Node, operators: O
     acts = []
     for restart in range(3):
         bait = failed(node, operators, restart)
-        acts += [answer["act"] for answer in again(bait.engine, JobId("7"), UID)]
+        acts += [answer["act"] for answer in again(bait.batch, JobId("7"), UID)]
     assert acts == [
         "asks the batch system for another run: try 2 of 3",
         "requeued: try 2 of 3",
@@ -74,7 +74,7 @@ def test_a_job_is_tried_again_a_few_times_and_then_held(node: Node, operators: O
 def test_what_was_decided_is_said_after_the_batch_system_has_agreed(
     node: Node, operators: Operators
 ) -> None:
-    answers = again(failed(node, operators).engine, JobId("7"), UID)
+    answers = again(failed(node, operators).batch, JobId("7"), UID)
     assert next(answers) == {"act": "asks the batch system for another run: try 2 of 3"}
     assert operators.done == []
     assert next(answers) == {"act": "requeued: try 2 of 3"}
@@ -82,9 +82,9 @@ def test_what_was_decided_is_said_after_the_batch_system_has_agreed(
 
 
 def test_a_job_that_runs_but_once_is_promised_nothing(node: Node, operators: Operators) -> None:
-    operators.once = True
+    operators.once = "it was submitted with `qsub -r n`"
     with pytest.raises(RejectedError, match=r"^it was submitted with `qsub -r n`$"):
-        list(again(failed(node, operators).engine, JobId("7"), UID))
+        list(again(failed(node, operators).batch, JobId("7"), UID))
     assert operators.done == []
 
 
@@ -92,7 +92,7 @@ def test_only_the_owner_may_ask(node: Node, operators: Operators) -> None:
     bait = failed(node, operators)
     for uid in (0, UID + 1):
         with pytest.raises(RejectedError, match="not yours"):
-            list(again(bait.engine, JobId("7"), uid))
+            list(again(bait.batch, JobId("7"), uid))
     assert operators.done == []
 
 
@@ -100,7 +100,7 @@ def test_a_wish_that_can_never_be_served_is_not_tried_again(
     node: Node, operators: Operators
 ) -> None:
     with pytest.raises(RejectedError, match=r"^no room$"):
-        list(again(failed(node, operators, retry=False).engine, JobId("7"), UID))
+        list(again(failed(node, operators, retry=False).batch, JobId("7"), UID))
     assert operators.done == []
 
 
@@ -110,10 +110,10 @@ def test_a_machine_that_has_not_failed_or_failed_in_another_run(
     bait = failed(node, operators)
     operators.grant("7", restart=1)
     with pytest.raises(RejectedError, match="has not failed"):
-        list(again(bait.engine, JobId("7"), UID))
+        list(again(bait.batch, JobId("7"), UID))
     operators.grant("8")
     with pytest.raises(RejectedError, match="has not failed"):
-        list(again(bait.engine, JobId("8"), UID))
+        list(again(bait.batch, JobId("8"), UID))
     assert operators.done == []
 
 
@@ -121,15 +121,15 @@ def test_a_batch_system_that_refuses_or_is_away(node: Node, operators: Operators
     bait = failed(node, operators)
     operators.refuses = True
     with pytest.raises(UnknownError, match="Unauthorized"):
-        list(again(bait.engine, JobId("7"), UID))
+        list(again(bait.batch, JobId("7"), UID))
     said = [event.what for event in node.ledger.events("7")]
     assert said[-1] == "not tried again: qrerun: Unauthorized Request"
     assert not any(what.startswith("requeued") for what in said)
     operators.jobs = None
     with pytest.raises(UnknownError, match="does not answer"):
-        list(again(bait.engine, JobId("7"), UID))
+        list(again(bait.batch, JobId("7"), UID))
 
 
 def test_where_owners_requeue_for_themselves_the_bait_does_not(node: Node) -> None:
     with pytest.raises(RejectedError, match="by their owners"):
-        list(again(failed(node, node.batch).engine, JobId("7"), UID))
+        list(again(failed(node, node.batch).batch, JobId("7"), UID))

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import libvirt
 import pytest
 
+from bait.batch.build import BatchBuilder
 from bait.cloud.build import CloudBuilder, Plan
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
@@ -106,7 +107,8 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         384,
         ipaddress.IPv4Address("192.168.190.7"),
     )
-    text = builder._domain(paths(config, ID), machine, shares)
+    where = paths(config, ID)
+    text = builder.domain(where, BatchBuilder(builder).hardware(where, machine, shares))
     return text.replace(str(folder("hooks")), "/usr/lib/wnodes/hooks")
 
 

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bait.machine import tasks as module
-from bait.machine.tasks import Work, Works
+from bait.machine.tasks import Task, Tasks
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 
 
-def until_cancelled(work: Work) -> None:
-    work.cancelled.wait(5)
-    work.check()
+def until_cancelled(task: Task) -> None:
+    task.cancelled.wait(5)
+    task.check()
 
 
 def wait_for(go_on: threading.Event) -> None:
@@ -26,65 +26,65 @@ def no_fault(error: WnodesError) -> None:
 
 
 def test_one_thread_a_machine() -> None:
-    works = Works()
+    tasks = Tasks()
     started: list[int] = []
 
-    def task(work: Work) -> None:
+    def do(task: Task) -> None:
         started.append(1)
-        until_cancelled(work)
+        until_cancelled(task)
 
     with ThreadPoolExecutor(16) as pool:
-        told = list(pool.map(lambda _n: works.start("m", "7", task, no_fault), range(32)))
+        told = list(pool.map(lambda _n: tasks.start("m", "7", do, no_fault), range(32)))
     assert sum(told) == len(started) == 1
-    assert works.start("other", "8", until_cancelled, no_fault)
-    assert works.machines() == {"m", "other"}
-    works.let_go("m")
-    assert works.machines() == {"other"}
-    works.let_go("other")
-    works.let_go("other")  # nobody has it: success
+    assert tasks.start("other", "8", until_cancelled, no_fault)
+    assert tasks.machines() == {"m", "other"}
+    tasks.stop("m")
+    assert tasks.machines() == {"other"}
+    tasks.stop("other")
+    tasks.stop("other")  # nobody has it: success
 
 
 def test_the_last_one_who_takes_over_has_it() -> None:
-    works = Works()
+    tasks = Tasks()
     ended: list[int] = []
 
     def task_of(number: int) -> None:
-        def task(work: Work) -> None:
+        def do(task: Task) -> None:
             try:
-                until_cancelled(work)
+                until_cancelled(task)
             finally:
                 ended.append(number)
 
-        works.instead("m", "7", task, no_fault)
+        tasks.replace("m", "7", do, no_fault)
 
     for number in range(5):
         task_of(number)
     assert ended == [0, 1, 2, 3]
-    assert works.machines() == {"m"}
+    assert tasks.machines() == {"m"}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(task_of, range(10, 18)))
-    assert works.machines() == {"m"}
-    works.let_go("m")
+    assert tasks.machines() == {"m"}
+    tasks.stop("m")
     assert len(ended) == 13
 
 
 def test_a_thread_that_hangs_is_said_and_keeps_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
-    works, go_on = Works(), threading.Event()
-    works.start("m", "7", lambda _work: wait_for(go_on), no_fault)
+    tasks, go_on = Tasks(), threading.Event()
+    tasks.start("m", "7", lambda _task: wait_for(go_on), no_fault)
     with pytest.raises(UnknownError, match="machine m"):
-        works.let_go("m")
+        tasks.stop("m")
     with pytest.raises(UnknownError, match="machine m"):
-        works.instead("m", "7", until_cancelled, no_fault)
-    assert works.machines() == {"m"}
+        tasks.replace("m", "7", until_cancelled, no_fault)
+    assert tasks.machines() == {"m"}
     go_on.set()
-    eventually(lambda: not works.machines())
+    eventually(lambda: not tasks.machines())
 
 
 def test_a_thread_does_not_wait_for_itself() -> None:
-    works = Works()
-    works.start("m", "7", lambda _work: works.let_go("m"), no_fault)
-    eventually(lambda: not works.machines(), within=1)
+    tasks = Tasks()
+    tasks.start("m", "7", lambda _task: tasks.stop("m"), no_fault)
+    eventually(lambda: not tasks.machines(), within=1)
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,24 @@ def test_a_thread_does_not_wait_for_itself() -> None:
     ],
 )
 def test_who_started_it_hears_of_its_fault(error: Exception, told: str | None) -> None:
-    works = Works()
+    tasks = Tasks()
     heard: list[tuple[str, bool]] = []
 
-    def task(_work: Work) -> None:
+    def do(_task: Task) -> None:
         raise error
 
-    works.start("m", "7", task, lambda fault: heard.append((str(fault), bool(works.machines()))))
-    eventually(lambda: not works.machines())
+    tasks.start("m", "7", do, lambda fault: heard.append((str(fault), bool(tasks.machines()))))
+    eventually(lambda: not tasks.machines())
     assert [text.startswith(told or "") for text, _ in heard] == ([True] if told else [])
     assert all(has_it for _, has_it in heard)  # nobody else has begun before that is done
 
 
 def test_the_end_of_a_work_is_news() -> None:
-    works, go_on = Works(), threading.Event()
-    works.start("m", "7", lambda _work: wait_for(go_on), no_fault)
+    tasks, go_on = Tasks(), threading.Event()
+    tasks.start("m", "7", lambda _task: wait_for(go_on), no_fault)
     began = time.monotonic()
-    with works.news:
+    with tasks.news:
         go_on.set()
-        assert works.news.wait(5)
+        assert tasks.news.wait(5)
     assert time.monotonic() - began < 2
-    assert works.machines() == frozenset()
+    assert tasks.machines() == frozenset()

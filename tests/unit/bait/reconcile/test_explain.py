@@ -16,11 +16,12 @@ from bait.reconcile.explain import Rules, why
 from tests.unit.bait.conftest import an_order
 from wnodes_lrms.cli.why import sentences
 from wnodes_lrms.errors import AbsentError, RejectedError
+from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.order import Order
 
 NOW = time.time()
-RULES = Rules(notice=70.0, retries=2, drained=None, drain_by=None)
+RULES = Rules(70.0, 2, None, None, SYSTEMS["slurm"].after_failure)
 BATCH = machine_id("box", "12", 0)
 TAG = "small_linux_x86_64"
 LIFE = (State.BUILDING, State.STARTING, State.BOOTING, State.READY)
@@ -146,19 +147,30 @@ def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, n
     assert any("the machine and all that it has are removed" in text for text in said["next"])
 
 
-@pytest.mark.parametrize(
-    ("retry", "words"),
-    [
-        (True, "its job is tried 3 times in all, and is then in error state: "),
-        (False, "its job is in error state: "),
-    ],
-)
-def test_after_a_failure_in_grid_engine(ledger: Ledger, retry: bool, words: str) -> None:
-    """Its restarts are times: they tell no number of tries."""
+HELD = "the batch system is asked to hold its job: once that is mended, `{} 12` lets it try again"
+IN_ERROR = "in error state: once that is mended, `qmod -cj 12` lets it try again"
+OWN_WORDS = [
+    ("slurm", True, HELD.format("scontrol release")),
+    ("torque", True, HELD.format("qrls -h o")),
+    ("openpbs", True, HELD.format("qrls")),
+    ("gridengine", True, f"its job is tried 3 times in all, and is then {IN_ERROR}"),
+    ("gridengine", False, f"its job is {IN_ERROR}"),
+]
+
+
+@pytest.mark.parametrize(("lrms", "retry", "words"), OWN_WORDS)
+def test_each_batch_system_has_its_own_words_for_a_failure(
+    ledger: Ledger, lrms: str, retry: bool, words: str
+) -> None:
+    """Grid Engine's restarts are times: they tell no number of tries."""
     row = job(ledger, State.BUILDING, restart=1_795_737_483)
     ledger.change(row.id, "failed", state=State.FAILED, reason="no disk", retry=retry)
-    said = told(ledger, row.id, replace(RULES, lrms="gridengine"))["next"][0]
-    assert said == f"{words}once that is mended, `qmod -cj 12` lets it try again"
+    rules = replace(RULES, after_failure=SYSTEMS[lrms].after_failure)
+    assert told(ledger, row.id, rules)["next"][0].startswith(words)
+
+
+def test_those_are_the_words_of_all() -> None:
+    assert {lrms for lrms, _, _ in OWN_WORDS} == set(SYSTEMS)
 
 
 def test_the_last_try_of_a_job_is_told(ledger: Ledger) -> None:
@@ -224,7 +236,7 @@ def test_a_machine_at_rest_and_its_earlier_lease(ledger: Ledger) -> None:
         "it starts when its user asks for that, here, where its disk is, by a new lease"
     ]
     assert any("exit code 0: its user has stopped it" in text for text in said["decided"])
-    drained = told(ledger, row.id, Rules(70.0, 2, "the node is drained: x", None))
+    drained = told(ledger, row.id, replace(RULES, drained="the node is drained: x"))
     assert "the node is drained: x" in drained["decided"]
     assert "`wnodes host resume`" in drained["next"][1]
 
@@ -251,7 +263,7 @@ def test_an_order_that_was_refused(ledger: Ledger) -> None:
 
 
 def test_a_node_that_is_drained_by_a_time(ledger: Ledger) -> None:
-    rules = Rules(70.0, 2, "the node is drained: new kernel", NOW + 1000)
+    rules = replace(RULES, drained="the node is drained: new kernel", drain_by=NOW + 1000)
     job(ledger, *LIFE)
     said = told(ledger, "12", rules)
     assert "the node is drained: new kernel" in said["decided"]
@@ -273,5 +285,5 @@ def test_there_is_a_word_for_every_state(ledger: Ledger, kind: Kind) -> None:
             db.execute("UPDATE machine SET state = ?", (state,))
         said = told(ledger, row.id)
         assert said["state"] == state
-        told(ledger, row.id, Rules(70.0, 2, "drained", NOW + 1000))
-        told(ledger, row.id, Rules(70.0, 2, "drained", NOW - 1000))
+        told(ledger, row.id, replace(RULES, drained="drained", drain_by=NOW + 1000))
+        told(ledger, row.id, replace(RULES, drained="drained", drain_by=NOW - 1000))

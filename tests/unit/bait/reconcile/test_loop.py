@@ -14,7 +14,7 @@ import pytest
 
 from bait.ledger.records import Row
 from bait.ledger.store import Store
-from bait.reconcile.loop import Rounds
+from bait.reconcile.loop import PeriodicLoop
 from bait.reconcile.reconciler import EVERY
 from tests.unit.conftest import Node, needs_root
 from wnodes_lrms.model import State
@@ -25,15 +25,15 @@ pytestmark = needs_root
 def test_what_is_old_is_forgotten_while_the_bait_runs(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds = Rounds(node.bait().node, lambda: None)
+    loop = PeriodicLoop(node.bait().reconciler, lambda: None)
     node.ledger.record("7", "m", "long ago")
     with node.ledger.store.change() as db:
         db.execute("UPDATE event SET at = at - 91 * 86400")
     node.ledger.record("8", "m", "today")
-    rounds.make()
+    loop.run_once()
     assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
     monkeypatch.setattr("bait.reconcile.loop._PRUNED", -1.0)
-    rounds.make()
+    loop.run_once()
     assert [event.job for event in node.ledger.events("m")] == ["8"]
 
 
@@ -44,19 +44,19 @@ def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(
     node.batch.grant("7")
     bait = node.bait()
     node.ledger.promise(Row("m", "7", 0, State.REQUESTED, time.time()))
-    rounds, stop = Rounds(bait.node, lambda: None), threading.Event()
-    bait.node.look()
+    loop, stop = PeriodicLoop(bait.reconciler, lambda: None), threading.Event()
+    bait.reconciler.look()
     with subprocess.Popen(["sleep", "600"]) as process:
-        bait.works.heard.note("7", process.pid)
-        rounds.rest(stop, 0.1)  # nothing happens, and it ends all the same
-        asleep = threading.Thread(target=rounds.rest, args=(stop, 600.0))
+        bait.tasks.heard.note("7", process.pid)
+        loop.wait(stop, 0.1)  # nothing happens, and it ends all the same
+        asleep = threading.Thread(target=loop.wait, args=(stop, 600.0))
         asleep.start()
         process.send_signal(signal.SIGSTOP)
         asleep.join(10)
         assert not asleep.is_alive()
         process.kill()
     stop.set()
-    rounds.rest(stop, 600.0)
+    loop.wait(stop, 600.0)
 
 
 def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
@@ -67,25 +67,25 @@ def test_a_full_disk_is_said_when_it_comes_and_when_it_goes(
     def said() -> list[str]:
         return [record.message for record in caplog.records if record.name == "bait.reconcile.loop"]
 
-    rounds = Rounds(node.bait().node, lambda: None)
+    loop = PeriodicLoop(node.bait().reconciler, lambda: None)
     good, closed = node.ledger.store, Store(tmp_path / "closed.sqlite")
     closed.close()
-    assert rounds.make() == EVERY
+    assert loop.run_once() == EVERY
     assert not said()
     monkeypatch.setattr(node.ledger, "store", closed)
-    assert [rounds.make() for _ in range(3)] == [EVERY] * 3
+    assert [loop.run_once() for _ in range(3)] == [EVERY] * 3
     [fault] = said()
     assert fault.startswith("nothing can be written down, so nothing is done: ")
     monkeypatch.setattr(node.ledger, "store", good)
     for _ in range(2):
-        rounds.make()
+        loop.run_once()
     assert said() == [fault, "the rounds go on"]
 
 
 def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFixture) -> None:
     """As when others have taken all: what is to be done waits."""
-    rounds = Rounds(node.bait().node, lambda: None)
-    assert rounds.make() == EVERY
+    loop = PeriodicLoop(node.bait().reconciler, lambda: None)
+    assert loop.run_once() == EVERY
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = max(map(int, os.listdir("/proc/self/fd"))) + 50  # noqa: PTH208
     with contextlib.ExitStack() as taken:
@@ -94,10 +94,10 @@ def test_no_lack_of_descriptors_ends_it(node: Node, caplog: pytest.LogCaptureFix
             with contextlib.suppress(OSError):
                 while True:
                     taken.enter_context(Path("/dev/null").open())
-            assert [rounds.make() for _ in range(2)] == [EVERY] * 2
+            assert [loop.run_once() for _ in range(2)] == [EVERY] * 2
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert rounds.make() == EVERY
+    assert loop.run_once() == EVERY
     said = [record.message for record in caplog.records if record.name == "bait.reconcile.loop"]
     assert len(said) == 1
     assert "Too many open files" in said[0]

@@ -1,6 +1,7 @@
 """Installing the hooks into a site's files, comparing them, and taking them off."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from wnodes_lrms import resources
 from wnodes_lrms.errors import ConfigError, RejectedError
 from wnodes_lrms.lrms import hookfiles
+from wnodes_lrms.lrms.gridengine import hookplan as gridengine
 from wnodes_lrms.lrms.hookset import is_ours
+from wnodes_lrms.lrms.openpbs import hookplan as openpbs
 from wnodes_lrms.lrms.slurm import conf as slurmconf
 from wnodes_lrms.lrms.slurm.hookplan import COPIED, Site
 from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
 from wnodes_lrms.lrms.slurm.luapolicy import quote
+from wnodes_lrms.lrms.torque import hookplan as torque
 from wnodes_lrms.policy import Policy
 
 TAG = "small_linux_x86_64"
@@ -342,6 +346,54 @@ def test_check_names_each_difference(site: Site) -> None:
     }
     hookfiles.install(SlurmHooks(site, POLICY))
     assert hookfiles.check(SlurmHooks(site, POLICY)) == []
+
+
+# What versions before baitsocket.py have written beside each batch system's own files.
+BEFORE = (
+    *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
+    *("streams.py", "watch.py", "starter.py", "lease.py"),
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "copied"),
+    [
+        (("hook.py", "job_submit.lua", "wish.lua"), COPIED),
+        (("hook.py", "jsv.py"), gridengine.COPIED),
+        (("openpbs.py",), openpbs.COPIED),
+        (("hook.py", "submitfilter.py"), torque.COPIED),
+    ],
+    ids=["slurm", "gridengine", "openpbs", "torque"],
+)
+def test_over_an_earlier_installation_nothing_stays_behind(
+    own: tuple[str, ...], copied: tuple[str, ...]
+) -> None:
+    """`install` removes nothing: each name of before is one that it still writes."""
+    assert {*BEFORE, *own} <= {*copied}
+
+
+def test_an_earlier_installation_is_brought_up_to_date_and_goes_whole(site: Site) -> None:
+    site.folder.mkdir(parents=True)
+    for name in (*BEFORE, "hook.py", "job_submit.lua", "wish.lua"):
+        (site.folder / name).write_text('"""wnodes-lrms: OLD"""\n')
+    hookfiles.install(SlurmHooks(site, POLICY))
+    assert not [path for path in site.folder.iterdir() if ": OLD" in path.read_text()]
+    assert hookfiles.remove(SlurmHooks(site, POLICY)).left == ()
+    assert not site.folder.exists()
+
+
+def test_what_runs_is_written_after_what_it_imports() -> None:
+    """Jobs start and end while `install` writes."""
+    for copied in (COPIED, gridengine.COPIED, openpbs.COPIED, torque.COPIED):
+        for number, name in enumerate(copied):
+            beside = {f"{stem}.py" for stem in imports_of(name)} & {*copied}
+            assert beside <= {*copied[:number]}, name
+
+
+def imports_of(name: str) -> set[str]:
+    """The names of modules that one of the copied files imports, wherever in it."""
+    text = (resources.folder("hooks") / name).read_text()
+    return set(re.findall(r"^ *(?:import|from) (\w+)", text, re.MULTILINE))
 
 
 def test_a_new_image_changes_only_the_table(site: Site) -> None:

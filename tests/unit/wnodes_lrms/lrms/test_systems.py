@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from hooks import batch
+import batch
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.lrms.systems import SYSTEMS, leases_of

@@ -25,12 +25,14 @@ from wnodes_lrms.lrms.drmaa.native import native
 from wnodes_lrms.lrms.jobid import JobId, grammar
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.lrms.pbs import job_id
+from wnodes_lrms.lrms.systems import SYSTEMS
 
 pytestmark = pytest.mark.integration
 
 STAND_IN = Path(__file__).with_name("drmaa_stand_in.py")
 REQUEST = replace(AN_HOUR, walltime=5400)
 FULL = replace(REQUEST, account="atlas", partition="grid", node="hv2.site.org", cores=1)
+DIALECTS = [system.drmaa for system in SYSTEMS.values()]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +85,19 @@ FULL = replace(REQUEST, account="atlas", partition="grid", node="hv2.site.org", 
     ],
 )
 def test_what_each_batch_system_is_asked(drms: str, request_: Request, expected: str) -> None:
-    assert native(drms, request_) == expected
+    assert native(drms, request_, DIALECTS) == expected
 
 
 @pytest.mark.parametrize("value", ["a b", "-x", "a\tb", "a,b", "a;b", "ü", "a\n"])
 @pytest.mark.parametrize("what", ["account", "partition", "node"])
 def test_a_value_is_never_taken_for_an_option(what: str, value: str) -> None:
     with pytest.raises(RejectedError, match=what):
-        native("SLURM", replace(REQUEST, **{what: value}))  # type: ignore[arg-type]
+        native("SLURM", replace(REQUEST, **{what: value}), DIALECTS)  # type: ignore[arg-type]
 
 
 def test_a_batch_system_that_is_not_known() -> None:
     with pytest.raises(RejectedError, match="«LSF 10»"):
-        native("LSF 10", REQUEST)
+        native("LSF 10", REQUEST, DIALECTS)
 
 
 class Library:
@@ -149,6 +151,7 @@ def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
         tmp_path / "state" / "leases.sqlite",
         job_id,
         library.named,
+        DIALECTS,
     )
     yield made
     stop(made)
@@ -157,7 +160,7 @@ def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
 def test_an_answer_that_is_no_job_id_is_none(library: Library, tmp_path: Path) -> None:
     odd = grammar("[A-Z]+")
     file = tmp_path / "leases.sqlite"
-    made = DrmaaLeases(str(library.folder), ("nobody",), file, odd, library.named)
+    made = DrmaaLeases(str(library.folder), ("nobody",), file, odd, library.named, DIALECTS)
     with pytest.raises(RejectedError, match="'1' is no job id"):
         made.submit(REQUEST)
     assert made.register.find(REQUEST.lease) is None
@@ -182,7 +185,7 @@ def test_a_lease_is_submitted_as_its_user_and_only_once(
             "jobName": f"wnodes-lease-{lease(1)}",
             "remoteCommand": "/usr/local/libexec/wnodes/wnodes-lease",
             "jobEnvironment": {"WNODES_LEASE": "x" * 100000},
-            "nativeSpecification": native("SLURM", REQUEST),
+            "nativeSpecification": native("SLURM", REQUEST, DIALECTS),
             "workingDirectory": "/",
             "outputPath": ":/dev/null",
             "joinFiles": True,
@@ -327,6 +330,7 @@ def test_leases_are_known_after_a_restart_of_the_bait(
         tmp_path / "state" / "leases.sqlite",
         job_id,
         library.named,
+        DIALECTS,
     )
     library.state("1", "running")
     assert other.list() == [Lease(lease(1), "1", "nobody", "running")]
@@ -372,7 +376,9 @@ def test_nothing_is_asked_for_a_user_that_may_not(leases: DrmaaLeases, library: 
 @needs_root
 def test_a_library_that_cannot_be_loaded_is_no_answer(tmp_path: Path) -> None:
     file = tmp_path / "leases.sqlite"
-    leases = DrmaaLeases("/no/such/libdrmaa.so", ("nobody",), file, job_id, lambda _name, _user: [])
+    leases = DrmaaLeases(
+        "/no/such/libdrmaa.so", ("nobody",), file, job_id, lambda _name, _user: [], DIALECTS
+    )
     began = time.monotonic()
     with pytest.raises(UnknownError, match=r"/no/such/libdrmaa\.so.* has ended with code 1"):
         leases.submit(REQUEST)

@@ -12,7 +12,6 @@ from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.gridengine import checks
 from wnodes_lrms.lrms.gridengine.allocation import (
-    GridEngine,
     Job,
     Memory,
     allocation_of,
@@ -26,6 +25,7 @@ from wnodes_lrms.lrms.gridengine.allocation import (
     place_of,
     size_of,
 )
+from wnodes_lrms.lrms.gridengine.node import GridEngine
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parents[3] / "data" / "gridengine-8.1.9"

@@ -10,15 +10,13 @@ import pytest
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.openpbs import allocation as openpbs
 from wnodes_lrms.lrms.openpbs.allocation import (
-    OpenPBS,
     attributes,
     parse_allocation,
     parse_drain,
     parse_node,
     parse_place,
-    parse_size,
 )
-from wnodes_lrms.lrms.pbs import is_gone
+from wnodes_lrms.lrms.openpbs.node import OpenPBS
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parents[3] / "data" / "openpbs-23.06"
@@ -173,29 +171,6 @@ def test_an_odd_listing_is_no_answer(listing: str) -> None:
         parse_allocation("1", listing, NODE)
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("512", 512),
-        ("512b", 512),
-        ("1kb", 1024),
-        ("1536000kb", 1500 * 1024**2),
-        ("204800KB", 200 * 1024**2),
-        ("2g", 2 * 1024**3),
-        ("1tb", 1024**4),
-        ("64kw", 512 * 1024),
-    ],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "lots", "1.5gb", "-1kb", "12xb"])
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(UnknownError):
-        parse_size(text)
-
-
 def test_jobs_of_a_node() -> None:
     jobs = openpbs.parse_jobs(parse_node(NODE, recorded("jobs.node")))
     assert len(jobs) == 2
@@ -319,17 +294,3 @@ def test_where_a_job_runs(name: str, node: str) -> None:
     assert parse_place(job, listing) == node
     with pytest.raises(UnknownError, match="does not list job"):
         parse_place("424242.other", listing)
-
-
-@pytest.mark.parametrize(
-    ("said", "gone"),
-    [
-        ("qstat: qstat: Unknown Job Id 12.pbs", True),
-        ("qstat: qstat: 12.pbs Job has finished, use -x or -H to obtain historical", True),
-        ("qstat: qstat: Unknown Job Id Error 12.tqhost", True),  # Torque's words
-        ("qstat: Connection refused", False),
-        ("qstat: no answer within 10 s", False),
-    ],
-)
-def test_no_such_job_is_told_apart_from_no_answer(said: str, gone: bool) -> None:
-    assert is_gone(UnknownError(said)) == gone

@@ -9,7 +9,6 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.slurm.allocation import (
     SQUEUE_FORMAT,
-    Slurm,
     block_map,
     parse_allocation,
     parse_cpus,
@@ -17,8 +16,8 @@ from wnodes_lrms.lrms.slurm.allocation import (
     parse_live,
     parse_memory,
     parse_place,
-    read_block_map,
 )
+from wnodes_lrms.lrms.slurm.node import Slurm, read_block_map
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parents[3] / "data" / "slurm-22.05"

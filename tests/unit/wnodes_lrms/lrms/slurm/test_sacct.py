@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.lrms.slurm.sacct import Run, command, parse, runs
+from wnodes_lrms.lrms.interface import Run
+from wnodes_lrms.lrms.slurm.sacct import command, parse, runs
 
 RECORDED = (Path(__file__).parents[3] / "data" / "slurm-22.05" / "jobs.sacct").read_text()
 LEASE = "f9d9a0f0-98de-4cf5-8a5c-3b0e2c5f1d11"

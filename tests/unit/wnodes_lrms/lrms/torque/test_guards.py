@@ -10,7 +10,8 @@ import pytest
 from wnodes_lrms.config.load import Default
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.hookset import is_ours
-from wnodes_lrms.lrms.torque.hookplan import COPIED, Present, Site, TorqueHooks, plan, take_back
+from wnodes_lrms.lrms.torque.hookplan import COPIED, Present, Site, plan, take_back
+from wnodes_lrms.lrms.torque.hooks import TorqueHooks
 from wnodes_lrms.policy import Policy
 
 pytestmark = pytest.mark.integration

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.log import ids
 
 CONTROLLERS = ("cpuacct", "memory")
 MOUNTS = Path("/proc/self/mounts")
@@ -44,8 +45,9 @@ def hierarchies(mounts: str) -> dict[str, Path]:
     return found
 
 
-def missing(found: dict[str, Path]) -> str | None:
-    """Why no machine can be charged on this node; None if it can."""
+def trouble(mounts: Path = MOUNTS) -> str | None:
+    """Why no VM can be charged on this node; None if it can."""
+    found = hierarchies(mounts.read_text())
     lacking = [name for name in CONTROLLERS if name not in found]
     if not lacking:
         return None
@@ -63,9 +65,9 @@ def adopt(pid: int, node: str, uid: int, job: str, patience: float, mounts: Path
     The step is there a moment after the prolog has ended: it is waited for, `patience` seconds.
     Raises WnodesError with the reason if it can't be done; the machine is none the worse then.
     """
-    places = hierarchies(mounts.read_text())
-    if reason := missing(places):
+    if reason := trouble(mounts):
         raise WnodesError(reason)
+    places = hierarchies(mounts.read_text())
     deadline = time.monotonic() + patience
     while not (tasks := _tasks(places, node, uid, job)) and time.monotonic() < deadline:
         time.sleep(_POLL)
@@ -94,7 +96,7 @@ def clear(node: str, uid: int, job: str, mounts: Path = MOUNTS) -> None:
                 for at in sorted((folder, *folder.rglob("*/")), reverse=True):
                     _remove(at, deadline)
             except OSError as error:
-                log.warning("left: %s: %s", folder, error, extra={"job": job, "machine": ""})
+                log.warning("left: %s: %s", folder, error, extra=ids(job))
 
 
 def _tasks(places: dict[str, Path], node: str, uid: int, job: str) -> list[Path]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bait.batch import cgroups
-from bait.batch.cgroups import hierarchies, missing
 from bait.checks import verdicts
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms.slurm import cgroups
+from wnodes_lrms.lrms.slurm.cgroups import hierarchies
 
 # Lines of /proc/self/mounts: of systemd's mixed hierarchy, of one folder a controller, and of v2.
 MIXED = """\
@@ -43,10 +43,13 @@ def test_hierarchies(mounts: str, places: dict[str, str]) -> None:
     assert hierarchies(mounts) == {name: Path(path) for name, path in places.items()}
 
 
-def test_the_doctor_names_what_is_missing() -> None:
-    assert missing(hierarchies(PLAIN)) is None
-    assert verdicts.charge(missing(hierarchies(PLAIN))).status is Status.OK
-    check = verdicts.charge(missing(hierarchies(V2)))
+def test_the_doctor_names_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "mounts"
+    file.write_text(PLAIN)
+    assert cgroups.trouble(file) is None
+    assert verdicts.charge(None).status is Status.OK
+    file.write_text(V2)
+    check = verdicts.charge(cgroups.trouble(file))
     assert check.status is Status.WARNING
     assert "no cpuacct and no memory" in check.seen
     assert "v2 is not supported" in check.seen

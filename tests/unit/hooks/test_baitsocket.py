@@ -1,14 +1,14 @@
-"""baitlink.py and lease.py: a bait that hangs, drips, or never comes to an end."""
+"""A bait that hangs, drips, or never comes to an end."""
 
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from types import ModuleType
 
 import pytest
 
-from hooks import baitlink, lease
+import baitsocket
+from baitsocket import Patience, lines
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -20,33 +20,26 @@ def ends() -> Iterator[Ends]:
         yield ours, theirs
 
 
-@pytest.fixture(params=[baitlink, lease], ids=lambda module: module.__name__)
-def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    found: ModuleType = request.param
-    monkeypatch.setattr(found, "SILENCE", 0.5)
-    return found
-
-
-def test_lines_come_one_by_one(ends: Ends, module: ModuleType) -> None:
+def test_lines_come_one_by_one(ends: Ends) -> None:
     ours, theirs = ends
-    lines = module.lines(ours)
+    heard = lines(ours, Patience(0.5))
     theirs.sendall(b"1\n2")
-    assert next(lines) == b"1"
+    assert next(heard) == b"1"
     theirs.sendall(b"\n\n3")
-    assert next(lines) == b"2"
-    assert next(lines) == b""
+    assert next(heard) == b"2"
+    assert next(heard) == b""
     theirs.close()
-    assert list(lines) == []  # what has no end was not said
+    assert list(heard) == []  # what has no end was not said
 
 
-def test_each_line_has_its_own_time(ends: Ends, module: ModuleType) -> None:
+def test_each_line_has_its_own_time(ends: Ends) -> None:
     """A bait speaks now and then, for as long as a machine lives."""
     ours, theirs = ends
-    lines = module.lines(ours)
+    heard = lines(ours, Patience(0.5))
     for _ in range(4):
         time.sleep(0.3)
         theirs.sendall(b"news\n")
-        assert next(lines) == b"news"
+        assert next(heard) == b"news"
 
 
 def test_a_time_in_which_the_job_is_suspended_counts_for_little(
@@ -55,21 +48,20 @@ def test_a_time_in_which_the_job_is_suspended_counts_for_little(
     """The clock goes on by an hour at each look that comes after such a time."""
     ours, theirs = ends
     now = time.monotonic()
-    monkeypatch.setattr(baitlink, "SILENCE", 5.0)
-    monkeypatch.setattr(baitlink, "SLICE", 0.1)
-    monkeypatch.setattr("hooks.baitlink.time.monotonic", lambda: now)
-    lines = baitlink.lines(ours)
+    monkeypatch.setattr(baitsocket, "SLICE", 0.1)
+    monkeypatch.setattr("baitsocket.time.monotonic", lambda: now)
+    heard = lines(ours, Patience(5.0))
     theirs.sendall(b"be")
     speak = threading.Timer(0.3, lambda: theirs.sendall(b"fore\n"))
     speak.start()
     now += 3600
-    assert next(lines) == b"before"
-    patience = baitlink.Patience(5.0)
+    assert next(heard) == b"before"
+    patience = Patience(5.0)
     now += 3600
     assert patience.left() == pytest.approx(4.9)
 
 
-def test_a_line_that_never_ends_is_silence(ends: Ends, module: ModuleType) -> None:
+def test_a_line_that_never_ends_is_silence(ends: Ends) -> None:
     ours, theirs = ends
     over = threading.Event()
 
@@ -81,13 +73,13 @@ def test_a_line_that_never_ends_is_silence(ends: Ends, module: ModuleType) -> No
     thread.start()
     try:
         with pytest.raises(TimeoutError):
-            list(module.lines(ours))
+            list(lines(ours, Patience(0.5)))
     finally:
         over.set()
         thread.join()
 
 
-def test_an_answer_without_end_is_not_kept(ends: Ends, module: ModuleType) -> None:
+def test_an_answer_without_end_is_not_kept(ends: Ends) -> None:
     ours, theirs = ends
 
     def pour() -> None:
@@ -100,6 +92,6 @@ def test_an_answer_without_end_is_not_kept(ends: Ends, module: ModuleType) -> No
     thread = threading.Thread(target=pour)
     thread.start()
     with pytest.raises(ValueError, match="a line without end"):
-        list(module.lines(ours))
+        list(lines(ours, Patience(0.5)))
     ours.close()
     thread.join()

@@ -1,0 +1,92 @@
+"""Watching a batch VM boot, from its domain's start until its SSH server answers."""
+
+import logging
+import socket
+import time
+
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.machine.builder import Builder
+from bait.machine.tasks import Task
+from wnodes_lrms.config.load import Config
+from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
+from wnodes_lrms.log import ids
+from wnodes_lrms.lrms.systems import SYSTEMS
+from wnodes_lrms.model import State
+
+_POLL = 0.05  # seconds between two looks at a booting guest
+_LOOK = 1.0  # seconds between two looks at its domain
+_STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
+
+log = logging.getLogger(__name__)
+
+
+class Boot:
+    """Watches the batch VMs of a node boot, each in a task."""
+
+    def __init__(self, config: Config, ledger: Ledger, builder: Builder) -> None:
+        self.config = config
+        self.charging = SYSTEMS[config.lrms].charging
+        self.ledger = ledger
+        self.builder = builder
+
+    def watch(self, row: Row, task: Task) -> None:
+        """Its domain is there: go on from that until the VM is ready.
+
+        Raises WnodesError if it does not boot, or not in time, CancelledError if told to stop.
+        """
+        booting = self.ledger.change(row.id, "booting", state=State.BOOTING, reason="")
+        if booting:
+            self._charge(booting)
+            self._wait(booting, task)
+            self.ledger.change(row.id, "ready", state=State.READY)
+            log.info("ready at %s", booting.address, extra=ids(row.job, row.id))
+
+    def said(self, row: Row) -> str:
+        """What the guest said last, for a message."""
+        return f"its console said: {self.builder.last_words(row.id)}"
+
+    def _charge(self, row: Row) -> None:
+        """Have the batch system count what QEMU uses as the job's. It runs without that, too."""
+        pid = self.builder.hypervisor.pid(row.id)
+        if self.config.machine.charge == "none" or pid is None or row.uid is None:
+            return
+        try:
+            what = self.charging.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
+        except WnodesError as error:
+            what = f"not charged to its job: {error.words(row.job)}"
+            log.warning("%s", what, extra=ids(row.job, row.id))
+        self.ledger.record(row.job, row.id, what)
+
+    def _wait(self, row: Row, task: Task) -> None:
+        timeout = self.config.machine.ready_timeout
+        deadline = time.monotonic() + timeout
+        look = time.monotonic() + _LOOK
+        while not _says_ssh(str(row.address)):
+            if task.cancelled.wait(_POLL):
+                raise CancelledError("cancelled")
+            now = time.monotonic()
+            if now > look:
+                look = now + _LOOK
+                if self._has_stopped(row):
+                    raise WnodesError(f"the guest stopped while booting; {self.said(row)}")
+            if now > deadline:
+                late = f"the guest did not answer on SSH within {timeout} s"
+                raise WnodesError(f"{late}; {self.said(row)}")
+
+    def _has_stopped(self, row: Row) -> bool:
+        """Whether its domain is gone; a libvirt that is away does not say so."""
+        try:
+            return not self.builder.hypervisor.is_running(row.id)
+        except UnknownError:
+            return False
+
+
+def _says_ssh(address: str) -> bool:
+    """Whether an SSH server greets there. The connection is tried briefly and often."""
+    try:
+        with socket.create_connection((address, 22), timeout=_POLL * 2) as link:
+            link.settimeout(5.0)
+            return link.recv(4) == b"SSH-"
+    except OSError:
+        return False

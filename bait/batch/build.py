@@ -1,0 +1,94 @@
+"""Building a batch VM: disk, keys, seed, domain. Each step that makes a thing pushes its undo."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from bait.machine import seed
+from bait.machine.builder import Builder
+from bait.machine.files import Paths, paths
+from bait.machine.hardware import Blueprint, Hardware
+from bait.network.addresses import mac_of
+
+
+@dataclass(frozen=True)
+class BatchBuilder:
+    """Makes the batch VMs of a node."""
+
+    common: Builder
+
+    def build(
+        self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
+    ) -> None:
+        """Make and start the VM. On any error nothing of it is left.
+
+        `step` is told what comes next, `starting` is called just before libvirt is asked for the
+        domain; both may raise to stop. Raises WnodesError.
+        """
+        common, image = self.common, machine.image
+        where = paths(common.config, machine.id)
+        shares = common.config.share.directories if image.trusted else ()
+        with ExitStack() as undo:
+            common.fetch(image, step)
+            step("making the disk")
+            common.need_room()
+            common.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
+            undo.callback(where.remove)
+            common.make_disk(image, where)
+            common.copy_kernel(image, where)
+            step("making the seed")
+            xml = self.draw(where, machine, shares)
+            starting()
+            undo.callback(common.hypervisor.destroy, machine.id)
+            common.admit()
+            common.hypervisor.create(xml)
+            step("waiting for the guest's SSH server")
+            undo.pop_all()
+
+    def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
+        """Write the VM's keys and seed; the XML of the domain that goes with them."""
+        self._contextualize(where, machine, shares)
+        return self.common.domain(where, self.hardware(where, machine, shares))
+
+    def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
+        """What the domain is made of."""
+        allocation = machine.allocation
+        return Hardware(
+            id=machine.id,
+            name=f"{allocation.job}-{allocation.restart}",
+            job=allocation.job,
+            restart=allocation.restart,
+            image=machine.image,
+            cores=allocation.cores,
+            memory=machine.memory,
+            cpus=allocation.cpus,
+            nics=(self.common.own_card(str(machine.address)),),
+            # The server wants a folder, not a link to one.
+            shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
+        )
+
+    def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
+        owner = machine.owner
+        login, host = seed.key_pair(), seed.key_pair()
+        known = f"{machine.address} {host.public}\n"
+        for file, text in ((where.key, login.private), (where.known_hosts, known)):
+            file.touch(mode=0o600)
+            file.write_text(text)
+        guest = seed.Guest(
+            id=machine.id,
+            hostname=f"vm-{machine.allocation.job}",
+            mac=mac_of(machine.address),
+            address=machine.address,
+            subnet=self.common.config.network.subnet,
+            host_key=host,
+            owner=owner,
+            public_key=login.public,
+            workdir=machine.allocation.workdir,
+            shares=shares,
+        )
+        seed.write(where.seed, seed.files(guest, machine.image.context))
+        where.owner.touch(mode=0o600)
+        numbers = " ".join(map(str, (owner.uid, *(gid for _, gid in owner.groups))))
+        where.owner.write_text(f"{numbers}\n{'acls' if machine.image.acls else ''}\n")
+        for number, directory in enumerate(shares):
+            where.share(number).symlink_to(directory)

@@ -1,0 +1,45 @@
+"""What libvirt tells by itself: domains that stop, guests that fall asleep or wake."""
+
+import functools
+import threading
+from collections.abc import Callable
+
+import libvirt
+
+# How a domain has stopped, by the detail of libvirt's event, for whoever used it.
+UNSEEN = "the VM has stopped, and nobody saw how"
+_ENDINGS = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest has shut itself down",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "the VM was ended by hand on its node",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
+}
+_WOKEN = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+THREAD = "libvirt event"  # the name of a thread in which a callback runs
+
+
+class Events:
+    """Calls `stopped` (VM's id, how in words) and `slept` (VM's id), each in another thread."""
+
+    def __init__(self) -> None:
+        self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
+        self.slept: Callable[[str], None] = lambda _machine: None
+
+    def listen(self, link: libvirt.virConnect) -> None:
+        """Have this connection tell of any domain. Raises libvirt.libvirtError."""
+        link.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hear, None)
+
+    def _hear(
+        self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
+    ) -> None:
+        machine = domain.UUIDString()
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            tell = functools.partial(self.stopped, machine, _ENDINGS.get(detail, UNSEEN))
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            tell = functools.partial(self.stopped, machine, "the guest has crashed")
+        elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
+            tell = functools.partial(self.slept, machine)
+        else:
+            return
+        # Not in libvirt's own thread: the callback asks libvirt things.
+        threading.Thread(target=tell, name=THREAD, daemon=True).start()

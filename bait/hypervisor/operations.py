@@ -1,0 +1,89 @@
+"""Operations on a domain that libvirt does not end at once: each waits for its end.
+
+All raise libvirt.libvirtError for what libvirt refuses.
+"""
+
+import errno
+import time
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import libvirt
+
+from bait.hypervisor.domain_state import sleeps
+from wnodes_lrms.errors import ConflictError, WnodesError
+from wnodes_lrms.resources import render
+
+_LETTING_GO = 15.0  # seconds that a guest has to let go of a device
+_BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+_WAKING = 10.0  # seconds that a guest has to wake
+
+
+def create(link: libvirt.virConnect, xml: str) -> None:
+    """Start a transient domain.
+
+    libvirt is asked again where something is left of a domain that has just ended, or of a killed
+    libvirtd: a log file that is still open, a card that has not quite gone.
+    """
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            link.createXML(xml)
+            return
+        except libvirt.libvirtError as error:
+            if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def resume(domain: libvirt.virDomain) -> None:
+    """Let its CPUs run again; a guest that sleeps is woken. Raises WnodesError if it does not."""
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+    if sleeps(domain):
+        domain.pMWakeup()
+        deadline = time.monotonic() + _WAKING
+        while sleeps(domain):
+            if time.monotonic() > deadline:
+                raise WnodesError("the guest does not wake")
+            time.sleep(0.1)
+
+
+def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:
+    """Copy a disk, as it is now, into a file that needs no other. Raises WnodesError."""
+    others = [
+        target.get("dev") or ""
+        for device in _devices(domain)
+        for target in device.iterfind("target")
+        if device.tag == "disk" and target.get("dev") != disk
+    ]
+    xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file)
+    domain.backupBegin(xml, None, 0)
+    while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        time.sleep(0.2)
+    done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    if not done.get("success", True):
+        raise WnodesError(f"machine {domain.UUIDString()}: the copy of its disk failed")
+
+
+def detach(
+    domain: libvirt.virDomain, xml: str, is_it: Callable[[ElementTree.Element], bool]
+) -> None:
+    """Take a device out; one that is not there is success. `is_it` tells it among the others.
+
+    Raises ConflictError if the guest, which has to agree, does not let go.
+    """
+    deadline = time.monotonic() + _LETTING_GO
+    asked = False
+    while any(is_it(device) for device in _devices(domain)):
+        if not asked:
+            domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            asked = True
+        if time.monotonic() > deadline:
+            raise ConflictError("the guest does not let go of the device: is it mounted?")
+        time.sleep(0.1)
+
+
+def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(domain.XMLDesc()).iterfind("devices/*"))  # noqa: S314

@@ -1,0 +1,54 @@
+"""The meter: brings the journal of usage up to date for what runs."""
+
+import json
+import logging
+from collections.abc import Collection
+
+from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Load
+from bait.machine.files import paths
+from wnodes_lrms.config.load import Config
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.run import run
+
+_GIB = 1 << 30
+
+log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Says in the ledger what the VMs of one node use: time, disk, traffic of their cards."""
+
+    def __init__(self, config: Config, ledger: Ledger, hypervisor: Hypervisor) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._hypervisor = hypervisor
+        self._sizes: dict[str, int] = {}
+
+    def tick(self, running: Collection[str]) -> None:
+        """Count what all VMs that were just seen running have used."""
+        if running:
+            self._sizes = {id_: size for id_, size in self._sizes.items() if id_ in running}
+            self.weigh(running)
+
+    def weigh(self, machines: Collection[str]) -> None:
+        """Count what these VMs have used."""
+        try:
+            traffic = self._hypervisor.traffic()
+            loads = {id_: Load(self._size(id_), traffic.get(id_, {})) for id_ in machines}
+            self._ledger.tick(loads)
+        except WnodesError as error:  # the next one catches up
+            log.debug("usage: %s", error)
+
+    def _size(self, machine: str) -> int:
+        """GiB that the VM's disk can hold, asked once; 0: not known."""
+        if machine not in self._sizes:
+            disk = str(paths(self._config, machine).disk)
+            argv = ["qemu-img", "info", "--force-share", "--output=json", disk]
+            try:
+                size = int(json.loads(run(argv, deadline=10))["virtual-size"])
+            except (WnodesError, ValueError, KeyError):
+                return 0
+            self._sizes[machine] = -(-size // _GIB)
+        return self._sizes[machine]

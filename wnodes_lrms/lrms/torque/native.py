@@ -1,0 +1,17 @@
+"""A lease in the words of pbs-drmaa for Torque: see its submit.c. Pure."""
+
+from wnodes_lrms.lrms import pbs
+from wnodes_lrms.lrms.interface import Drmaa
+from wnodes_lrms.lrms.lease import FEATURE, Request
+
+
+def _native(request: Request) -> list[str]:
+    where = request.node or f"1:{FEATURE}"
+    return [
+        *("-l", f"nodes={where}:ppn={request.cores}"),
+        *("-l", f"mem={request.memory}mb,walltime={request.walltime}"),
+        *pbs.native(request),
+    ]
+
+
+DRMAA = Drmaa(name="torque", native=_native, environment=pbs.ENVIRONMENT)
