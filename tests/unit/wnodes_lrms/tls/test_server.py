@@ -509,6 +509,7 @@ def test_an_address_that_can_not_be_had(service: Service, monkeypatch: pytest.Mo
 
 def test_an_address_that_is_just_being_freed() -> None:
     old = server.listener("127.0.0.1:0")
-    listen = f"127.0.0.1:{old.getsockname()[1]}"
+    address = old.getsockname()
     threading.Timer(0.3, old.close).start()
-    server.listener(listen).close()
+    with server.listener(f"127.0.0.1:{address[1]}") as new:
+        assert new.getsockname() == address
