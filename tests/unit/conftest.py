@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import libvirt
 import pytest
 
@@ -50,6 +51,12 @@ needs_open_project = pytest.mark.skipif(
 )
 
 
+# A test may take long on a busy machine, and is none the worse for it. For a minute: make fuzz.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.register_profile("minute", deadline=None, max_examples=15_000)
+hypothesis.settings.load_profile("unhurried")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--regenerate",
@@ -66,7 +73,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(said)
 
 
-def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
+def eventually(condition: Callable[[], object], within: float = 60.0) -> None:
     """Wait for something that other threads do; fail if it does not come."""
     deadline = time.monotonic() + within
     while not condition():
