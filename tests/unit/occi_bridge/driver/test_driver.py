@@ -265,6 +265,7 @@ async def test_started_while_it_goes_down_by_itself(scene: Scene) -> None:
         scene.lrms.end("1", "its lease ended: cancelled")
         await until(lambda: len(scene.lrms.orders) == 2)
         await scene.state(made, "active")
+    assert len(scene.lrms.orders) == 2  # asked twice, it is started once
 
 
 async def test_starts_that_fail(scene: Scene) -> None:
