@@ -71,7 +71,7 @@ class PartSeen:
 
 
 def image(tag: str, parts: Sequence[PartSeen]) -> Check:
-    """Whether machines can be made from an image."""
+    """Whether VMs can be made from an image."""
     name = f"image {tag}"
     for part in parts:
         if part.copy is Copy.WRONG:
@@ -175,7 +175,7 @@ def control_socket(path: Path, mode: int) -> Check:
 
 
 def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
-    """Whether libvirt's QEMU comes to the machines' files; `closed`: folders that stop it."""
+    """Whether libvirt's QEMU comes to the VMs' files; `closed`: folders that stop it."""
     if uid is None:
         return unknown("qemu access", "libvirt does not tell which user its QEMU is")
     if closed:
@@ -188,7 +188,7 @@ def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
 
 
 def charge(trouble: str | None) -> Check:
-    """`trouble` is what keeps machines from being charged to their jobs on this node."""
+    """`trouble` is what keeps VMs from being charged to their jobs on this node."""
     if trouble is None:
         return ok("charge", "the control groups that the batch system reads are there")
     return warning(

@@ -1,4 +1,4 @@
-"""Building a cloud machine: a disk that outlives its domain, and what its user wants in it."""
+"""Building a cloud VM: a disk that outlives its domain, and what its user wants in it."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what a cloud machine will be."""
+    """All that decides what a cloud VM will be."""
 
     order: Order
     job: str
@@ -44,24 +44,24 @@ class Plan:
 
     @property
     def id(self) -> str:
-        """The machine."""
+        """The VM."""
         return str(self.order.machine)
 
 
 @dataclass(frozen=True)
 class CloudBuilder:
-    """Makes the cloud machines of a node."""
+    """Makes the cloud VMs of a node."""
 
     common: Builder
 
     def paths(self, machine: str) -> Paths:
-        """The files of the machine with this id."""
+        """The files of the VM with this id."""
         return paths(self.common.config, machine)
 
     def build(
         self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
     ) -> None:
-        """Start the machine, on the disk that it has or on a new one.
+        """Start the VM, on the disk that it has or on a new one.
 
         On any error a new disk is gone again, an old one as it was. `step` is told what comes
         next, `starting` is called just before libvirt is asked for the domain; both may raise to
@@ -98,7 +98,7 @@ class CloudBuilder:
             undo.pop_all()
 
     def begun(self, machine: str, job: str) -> bool:
-        """Whether the machine's domain runs already, in the allocation of this job."""
+        """Whether the VM's domain runs already, in the allocation of this job."""
         domain = self.common.hypervisor.domains().get(machine)
         if domain is None or domain.job != job:
             return False
@@ -126,7 +126,7 @@ class CloudBuilder:
         return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
 
     def plug(self, machine: str, device: Card | Drive) -> None:
-        """Plug a card or a volume into the running machine."""
+        """Plug a card or a volume into the running VM."""
         if isinstance(device, Card):
             self.common.admit()
         self.common.hypervisor.attach(machine, _xml(device))
@@ -146,7 +146,7 @@ class CloudBuilder:
         )
 
     def _wake(self, xml: str, memory: Path) -> None:
-        """Let the machine go on from its memory, which is good once: then the disk changes.
+        """Let the VM go on from its memory, which is good once: then the disk changes.
 
         If nobody can tell whether it went on, it starts without the memory the next time.
         """
@@ -217,7 +217,7 @@ class CloudBuilder:
         self._check(where.disk)
 
     def save(self, machine: str, running: bool, target: Path) -> None:
-        """Copy the machine's disk into one file that needs no other. Raises WnodesError."""
+        """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
         if running:
             self.common.hypervisor.backup(machine, "vda", target)
             return

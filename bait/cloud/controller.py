@@ -82,7 +82,7 @@ class CloudController:
         self.tasks.tell()
 
     def machines(self) -> list[dict[str, Any]]:
-        """All cloud machines here, as the API shows them."""
+        """All cloud VMs here, as the API shows them."""
         return [self._shown(row) for row in self.ledger.rows() if row.kind is Kind.CLOUD]
 
     def machine(self, machine: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class CloudController:
         ]
 
     def census(self) -> Counter[tuple[str, str]]:
-        """How many machines of each kind and state this node has."""
+        """How many VMs of each kind and state this node has."""
         return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
 
     def where(self, job: str) -> str | None:
@@ -113,7 +113,7 @@ class CloudController:
         self.builder.common.hypervisor.version()
 
     def stop(self, machine: str, method: str) -> None:
-        """Shut the machine down, or end it at once (poweroff); its lease is freed."""
+        """Shut the VM down, or end it at once (poweroff); its lease is freed."""
         self.lifecycle.halt(self._row(machine), method != "poweroff", "its user has stopped it")
 
     def restart(self, machine: str, method: str) -> None:
@@ -145,7 +145,7 @@ class CloudController:
         self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
 
     def resume(self, machine: str) -> None:
-        """Let a machine that is held in its lease, or sleeps, go on."""
+        """Let a VM that is held in its lease, or sleeps, go on."""
         row = self._row(machine)
         if row.state is State.READY:
             return
@@ -206,7 +206,7 @@ class CloudController:
     # What the node asks
 
     def carry_out(self, action: Action, row: Row) -> None:
-        """Do what the plan says of a cloud machine."""
+        """Do what the plan says of a cloud VM."""
         if action.act is Act.END:
             self.lifecycle.start(row, self.lifecycle.remove)
         elif action.act is Act.RESUME:
@@ -232,20 +232,20 @@ class CloudController:
             self.builder.common.hypervisor.suspend(row.id)
 
     def release(self, row: Row) -> None:
-        """The lease job has ended: its machine does not run any more when this returns."""
+        """The lease job has ended: its VM does not run any more when this returns."""
         if not self.lifecycle.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
-        """An administrator ends the machine; its disk is kept."""
+        """An administrator ends the VM; its disk is kept."""
         self.lifecycle.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row, how: str) -> None:
-        """The machine's domain has stopped.
+        """The VM's domain has stopped.
 
-        Told late, it may be about a domain that the machine had before: so libvirt is asked.
+        Told late, it may be about a domain that the VM had before: so libvirt is asked.
         """
         if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)

@@ -70,7 +70,7 @@ class LeaseJobs:
         self.lifecycle = lifecycle
         self.devices = devices
         self._waiting: dict[JobId, _Waiter] = {}  # by job
-        self._admission = threading.Lock()  # two orders must not see the same machine at rest
+        self._admission = threading.Lock()  # two orders must not see the same VM at rest
 
     # What the jobs' processes ask
 

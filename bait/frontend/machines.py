@@ -1,4 +1,4 @@
-"""The part of the bait's HTTPS service that is about machines, saved images and volumes."""
+"""The part of the bait's HTTPS service that is about VMs, saved images and volumes."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -20,14 +20,14 @@ _ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 
 
 def routes(cloud: Cloud, node: str) -> APIRouter:
-    """The routes, for the machines of this node."""
+    """The routes, for the VMs of this node."""
     router = APIRouter()
     listeners = BlockingCalls("the bait", *_LISTENERS)
     lists, acts = BlockingCalls("the bait's ledger", *_LISTS), BlockingCalls("libvirt", *_ACTS)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:
-        """The cloud machines of this node, and how its last leases ended."""
+        """The cloud VMs of this node, and how its last leases ended."""
         return await lists.call(
             lambda: {
                 "node": node,
@@ -44,39 +44,39 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
 
     @router.get("/machines/{machine}", response_model=models.MachineShown)
     async def machine(machine: UUID) -> dict[str, Any]:
-        """One machine."""
+        """One VM."""
         return await lists.call(cloud.machine, str(machine))
 
     @router.post("/machines/{machine}/stop", status_code=202)
     async def stop(machine: UUID, asked: models.Stop) -> None:
-        """End the machine and free its lease; its disk is kept."""
+        """End the VM and free its lease; its disk is kept."""
         await acts.call(cloud.stop, str(machine), asked.method)
 
     @router.post("/machines/{machine}/restart", status_code=202)
     async def restart(machine: UUID, asked: models.Restart) -> None:
-        """Start the machine anew, in the same lease."""
+        """Start the VM anew, in the same lease."""
         await acts.call(cloud.restart, str(machine), asked.method)
 
     @router.post("/machines/{machine}/suspend", status_code=202)
     async def suspend(machine: UUID, asked: models.Suspend) -> None:
-        """Hold the machine, or hibernate it."""
+        """Hold the VM, or hibernate it."""
         await acts.call(cloud.suspend, str(machine), asked.method)
 
     @router.post("/machines/{machine}/resume", status_code=202)
     async def resume(machine: UUID) -> None:
-        """Let a machine that is held go on. One that hibernates is started by a new order."""
+        """Let a VM that is held go on. One that hibernates is started by a new order."""
         await acts.call(cloud.resume, str(machine))
 
     @router.post("/machines/{machine}/save", status_code=202)
     async def save(machine: UUID, asked: models.Save) -> None:
-        """Make an image of the machine's disk; see /saved."""
+        """Make an image of the VM's disk; see /saved."""
         await acts.call(cloud.save, str(machine), asked.tag)
 
     @router.delete(
         "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
     )
     async def destroy(machine: UUID) -> Response:
-        """End the machine, free its lease, remove its disk."""
+        """End the VM, free its lease, remove its disk."""
         try:
             await acts.call(cloud.destroy, str(machine))
         except AbsentError:
@@ -85,24 +85,24 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
 
     @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
     async def attach_volume(machine: UUID, volume: UUID) -> dict[str, str]:
-        """Plug a volume into the running machine."""
+        """Plug a volume into the running VM."""
         return {"device": await acts.call(cloud.attach_volume, str(machine), str(volume))}
 
     @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:
-        """Take a volume out of the machine; one that is not in is success."""
+        """Take a volume out of the VM; one that is not in is success."""
         await acts.call(_gone_is_success(cloud.detach_volume), str(machine), str(volume))
 
     @router.put("/machines/{machine}/nics/{nic}", response_model=models.NicShown)
     async def attach_nic(machine: UUID, nic: UUID, card: Nic) -> dict[str, Any]:
-        """Plug a network card into the running machine."""
+        """Plug a network card into the running VM."""
         if card.id != nic:
             raise HTTPException(400, f"id: the card in the body is {card.id}, not {nic}")
         return await acts.call(cloud.attach_nic, str(machine), card)
 
     @router.delete("/machines/{machine}/nics/{nic}", status_code=204)
     async def detach_nic(machine: UUID, nic: UUID) -> None:
-        """Take a network card out of the machine; one that is not in is success."""
+        """Take a network card out of the VM; one that is not in is success."""
         await acts.call(_gone_is_success(cloud.detach_nic), str(machine), str(nic))
 
     @router.get("/saved", response_model=models.SavedShown)
