@@ -1,34 +1,23 @@
 """Building a cloud VM: a disk that outlives its domain, and what its user wants in it."""
 
-import json
-import os
-import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from bait.cloud import disks
 from bait.cloud import seed as cloudseed
-from bait.cloud.inject import Injection
 from bait.cloud.offers import offered
 from bait.machine import seed
 from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
-from bait.machine.images import free_mib, references
 from bait.network.cards import Card
-from bait.privileges.removal import remove_as_owner
-from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.resources import render
-
-# Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
-_INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ class CloudBuilder:
                 self.common.make_disk(image, where)
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
-                    self._inject(machine.order, where)
+                    disks.inject(self.common, machine.order, where)
             have(where.runtime, PASSED)
             self.common.copy_kernel(image, where)
             if image.context != "guestfs":
@@ -196,55 +185,12 @@ class CloudBuilder:
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
-    def _inject(self, order: Order, where: Paths) -> None:
-        injection = Injection(
-            str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
-        )
-        uid, own = guestfs_user(), where.disks / "guestfs"
-        own.mkdir(mode=0o700)
-        os.chown(own, uid, -1)
-        try:
-            with lent(uid, where.disk):
-                run_confined(
-                    (sys.executable, "-I", "-m", "bait.cloud.inject"),
-                    uid,
-                    _INJECTION,
-                    data=json.dumps(asdict(injection)).encode(),
-                    environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
-                )
-        finally:
-            remove_as_owner(own)
-        self._check(where.disk)
-
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
         if running:
             self.common.hypervisor.backup(machine, "vda", target)
             return
-        disk, uid = self.paths(machine).disk, onlooker()
-        for base in self._check(disk):
-            self.common.let_in(base)
-        target.touch(mode=0o600)
-        limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
-        argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
-        with lent(uid, disk, target):
-            run_confined(argv, uid, limits)
-
-    def _check(self, disk: Path) -> list[Path]:
-        """The image of the cache that a disk names; it must name nothing else.
-
-        QEMU or libguestfs wrote it, and a guest may have taken them over. Raises WnodesError.
-        """
-        uid = onlooker()
-        with lent(uid, disk):
-            found = [Path(name) for name in references(disk, "qcow2", uid)]
-        for name in found:
-            if name.parent != self.common.cache.folder or not _DIGEST.fullmatch(name.name):
-                raise WnodesError(
-                    f"{disk} refers to {name}, which is no image of this node's",
-                    told="its disk refers to a file that is no image",
-                )
-        return found
+        disks.copy(self.common, self.paths(machine).disk, target)
 
 
 def _used(memory: Path) -> Path:
