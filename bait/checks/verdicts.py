@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.hypervisor.domain import Sight
+from bait.hypervisor.domain import Inventory
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
@@ -29,10 +29,10 @@ def kvm(accel: str, works: bool, why: str) -> Check:
     return warning("kvm", f"machines are emulated, which is slow: {why}", remedy)
 
 
-def network(sight: Sight, wanted: Network) -> Check:
+def network(found: Inventory, wanted: Network) -> Check:
     """Whether the guests' network is active."""
     remedy = "restart wnodes-bait: it makes the network, or its log says why not"
-    if wanted.name in sight.networks:
+    if wanted.name in found.networks:
         return ok("network", f"{wanted.name} is active, {wanted.subnet}")
     return fault("network", f"{wanted.name} is not active in libvirt", remedy)
 

@@ -48,7 +48,7 @@ class _Waiter:
 
 
 class LeaseJobs:
-    """Its methods are called from many threads."""
+    """The lease jobs of one node. Its methods are called from many threads."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What is done with a cloud VM in the course of its life, in a thread of its own.
+"""The life cycle of a cloud VM: made, shut down, hibernated, removed, each in a task of its own.
 
 The ledger is written before each act, and whatever was begun can be begun again: so a bait that
 was killed in between goes on from the VM's state.

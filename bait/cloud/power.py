@@ -12,7 +12,7 @@ from wnodes_lrms.model import State
 
 
 class Power:
-    """All raise ConflictError if the VM is not in a state for that, WnodesError if it can't be."""
+    """What users do with running VMs. All raise ConflictError in a state that does not allow it."""
 
     def __init__(self, ledger: Ledger, builder: CloudBuilder, lifecycle: Lifecycle) -> None:
         self.ledger = ledger

@@ -1,4 +1,4 @@
-"""The words of the bait's HTTPS service: what comes in, what goes out, as /openapi.json tells."""
+"""Requests and answers of the bait's HTTPS service, as /openapi.json describes them."""
 
 from typing import Literal
 from uuid import UUID

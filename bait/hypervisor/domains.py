@@ -14,7 +14,7 @@ import libvirt
 
 from bait.hypervisor import networks, operations
 from bait.hypervisor.causes import fault
-from bait.hypervisor.connections import Links, dotted
+from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
@@ -39,7 +39,7 @@ class Hypervisor:
         self.cluster = cluster
         self.node = node
         self.network = network
-        self._links = Links(uri, self._begin)
+        self._connections = Connections(uri, self._begin)
         self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
@@ -54,7 +54,7 @@ class Hypervisor:
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 operations.create(link, xml)
             except libvirt.libvirtError as error:
@@ -67,7 +67,7 @@ class Hypervisor:
 
         A process of it that libvirt has lost sight of is ended, too.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 domain = link.lookupByUUIDString(machine)
                 if self._ours(domain) is None:
@@ -169,7 +169,7 @@ class Hypervisor:
         Its devices are those that the memory knows, in the same places; only what a new lease
         changes, our mark and the CPUs, is taken from `xml`, and the node's ends of its cards.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
                 changed = with_elements_of(kept, xml, ("metadata", "cputune"))
@@ -220,7 +220,7 @@ class Hypervisor:
         Raises ConflictError if it does not run, UnknownError if libvirt still does something else
         with it, WnodesError if it can't.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 domain = link.lookupByUUIDString(machine)
                 if self._ours(domain) is None:
@@ -258,7 +258,7 @@ class Hypervisor:
         return Domain(domain.UUIDString(), job, restart, *stands_still(domain))
 
     def _connect(self) -> libvirt.virConnect:
-        return self._links.shared()
+        return self._connections.shared()
 
     def _begin(self, link: libvirt.virConnect) -> None:
         """With a new connection: have libvirt tell of domains that stop, and the network there."""

@@ -88,7 +88,7 @@ class Tenure:
 
 @dataclass(frozen=True)
 class Subject(Tenure):
-    """Whose usage is followed."""
+    """A VM whose usage is followed."""
 
     spec: str  # the order of a cloud VM, as JSON
 

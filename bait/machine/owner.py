@@ -1,4 +1,4 @@
-"""Whose a batch VM is."""
+"""Who owns a batch VM: a user of this node, with their groups."""
 
 import grp
 import os

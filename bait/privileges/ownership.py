@@ -1,4 +1,4 @@
-"""Whose the files of VMs are: root's alone. QEMU's user is let into an image by name.
+"""Keeps the files of VMs root's alone; QEMU's user is let into an image by name.
 
 Disks, seeds, volumes and kernels libvirt itself gives to that user when it opens them, and takes
 back. An image is shared by many VMs: it stays root's, so that no QEMU can change what others

@@ -37,7 +37,7 @@ _STANDS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What of the node's settings decides what comes next."""
+    """The settings of the node that decide what comes next."""
 
     notice: float  # seconds before the end of a lease at which its VM is told to shut down
     retries: int  # how many times a job is requeued for want of a VM

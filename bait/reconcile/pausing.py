@@ -1,4 +1,4 @@
-"""A VM whose job is suspended stands still, and goes on with it."""
+"""Pauses a VM while its job is suspended."""
 
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger

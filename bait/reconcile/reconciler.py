@@ -124,10 +124,10 @@ class Reconciler:
         except WnodesError as error:  # the next reconciliation sees it too
             log.warning("%s", error, extra=ids("", machine))
 
-    def is_called(self) -> bool:
+    def should_look(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
         look."""
-        return self.tasks.heard.speakers.belie(self._suspended)
+        return self.tasks.heard.speakers.contradict(self._suspended)
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""

@@ -879,12 +879,12 @@ def test_a_folder_that_can_not_be_removed_is_not_success(node: Node) -> None:
 def test_libvirt_away_ends_nothing_and_says_so(node: Node) -> None:
     bait = ready(node)
     away = node.hypervisor
-    link, uri = away._links._shared, away.uri
-    away._links._shared, away._links.uri = None, "qemu+unix:///system?socket=/nowhere"
+    link, uri = away._connections._shared, away.uri
+    away._connections._shared, away._connections.uri = None, "qemu+unix:///system?socket=/nowhere"
     with pytest.raises(UnknownError, match="libvirt does not answer"):
         bait.reconciler.release("7")
     assert state(node) is State.ENDING
-    away._links._shared, away._links.uri = link, uri
+    away._connections._shared, away._connections.uri = link, uri
     assert acts(bait) == [(Act.END, "7")]
     assert node.left() == []
 

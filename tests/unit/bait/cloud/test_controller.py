@@ -793,9 +793,9 @@ def test_destroyed_in_every_state_nothing_is_left(site: Site, state: State) -> N
 def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> None:
     site.runs()
     before = site.row()
-    links = site.libvirt._links
-    uri, links.uri = links.uri, "qemu+unix:///system?socket=/nowhere"
-    site.libvirt._links._shared = None
+    connections = site.libvirt._connections
+    uri, connections.uri = connections.uri, "qemu+unix:///system?socket=/nowhere"
+    site.libvirt._connections._shared = None
     site.cloud.destroy(ID)
     eventually(lambda: not site.cloud.tasks.machines())
     site.cloud.jobs.ending(JobId("7"), UID)
@@ -804,7 +804,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     with pytest.raises(UnknownError):
         site.cloud.release(before)
     assert site.row().state is State.ENDING
-    links.uri = uri
+    connections.uri = uri
     site.restarted()
     assert acts(site) == [Act.END]
     site.reaches(None)
@@ -1020,14 +1020,14 @@ def test_the_batch_system_away_while_it_is_made(site: Site, mocker: MockerFixtur
 
 def test_libvirt_away_ends_nothing(site: Site) -> None:
     order = site.runs()
-    links = site.libvirt._links
-    link, uri = links._shared, links.uri
-    links._shared, links.uri = None, "qemu+unix:///system?socket=/nowhere"
+    connections = site.libvirt._connections
+    link, uri = connections._shared, connections.uri
+    connections._shared, connections.uri = None, "qemu+unix:///system?socket=/nowhere"
     assert acts(site) == []
     with pytest.raises(UnknownError):
         site.bait.reconciler.release("7")
     assert site.row().state is State.STOPPING
-    links._shared, links.uri = link, uri
+    connections._shared, connections.uri = link, uri
     site.restarted()  # one that goes on finds out later, by and by
     assert acts(site) == [Act.SHUT_DOWN]
     site.reaches(State.STOPPED)
@@ -1188,12 +1188,12 @@ def test_batch_machines_are_not_the_bridges(site: Site) -> None:
 
 def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
     site.cloud.ping()
-    links = site.libvirt._links
-    uri, links.uri = links.uri, "qemu+unix:///system?socket=/nowhere"
-    site.libvirt._links._shared = None
+    connections = site.libvirt._connections
+    uri, connections.uri = connections.uri, "qemu+unix:///system?socket=/nowhere"
+    site.libvirt._connections._shared = None
     with pytest.raises(UnknownError):
         site.cloud.ping()
-    links.uri = uri
+    connections.uri = uri
 
 
 def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
