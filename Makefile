@@ -8,8 +8,8 @@ ON_SITE := contrib/site/with
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
-help: ## Say what there is to make (this)
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+help: ## List what there is to make (this)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: setup
 setup: ## Packages from the distribution, and the virtual environment in .venv
@@ -20,11 +20,11 @@ setup-demo:
 	@contrib/setup demo
 
 .PHONY: demo
-demo: setup-demo ## Bring up a whole site, a job and a cloud user in machines of their own, take it down
+demo: setup-demo ## Bring up a whole site, run a job and a cloud user's VM on it, take it down
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit integration fuzz e2e ## Lint, all tests, a minute of fuzzing
+test: setup lint unit integration fuzz e2e ## Lint, and all tests that must pass: half an hour
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck
@@ -35,15 +35,15 @@ lint: setup ## ruff, mypy --strict, shellcheck
 	@grep -rlE --exclude-dir='.?*' --exclude-dir=build --exclude-dir=__pycache__ --exclude='*.j2' '^#!/bin/(ba)?sh' . .ci/run | xargs shellcheck
 
 .PHONY: unit
-unit: setup ## Tests within a process, under a minute
+unit: setup ## Tests within one process, about a minute
 	@$(PYTHON) -m pytest tests/unit -m 'not integration' --numprocesses=3 --dist=loadfile
 
 .PHONY: integration
-integration: setup ## Tests with other programs and processes beside, but no site
+integration: setup ## Tests with other programs and processes, but without a site
 	@$(PYTHON) -m pytest tests/unit -m integration --numprocesses=3 --dist=loadfile
 
 .PHONY: fuzz
-fuzz: setup ## Requests of all kinds, over HTTP, for a minute
+fuzz: setup ## OCCI requests of all kinds, for a minute
 	@$(PYTHON) -m pytest tests/unit/occi_bridge/web/test_fuzz.py --hypothesis-profile=minute
 
 # The end-to-end tests in groups, each with a site of its own, two at a time, the longest first. Each
@@ -55,34 +55,34 @@ E2E_CE := tests/e2e/test_ce.py
 E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/e2e/test_*.py))
 
 .PHONY: e2e
-e2e: setup ## Tests as ordinary users, on sites in a box, two at once
+e2e: setup ## End-to-end tests on sites in a box, as ordinary users, two groups at once
 	@echo "e2e: two groups at once, see build/e2e-*.log"
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target \
 	    e2e-faults e2e-cloud e2e-batch e2e-gridengine e2e-attacks e2e-ce
 
 .PHONY: e2e-faults
-e2e-faults: setup ## Of them those of what breaks, and of drained nodes
+e2e-faults: setup ## The end-to-end tests of what breaks, and of drained nodes
 	$(call on_site,faults,,$(E2E_FAULTS))
 
 .PHONY: e2e-cloud
-e2e-cloud: setup ## Of them those of cloud machines
+e2e-cloud: setup ## The end-to-end tests of cloud VMs
 	@tests/e2e/install-pocci
 	$(call on_site,cloud,,$(E2E_CLOUD))
 
 .PHONY: e2e-batch
-e2e-batch: setup ## Of them all others
+e2e-batch: setup ## The end-to-end tests of batch jobs, and what no other group has
 	$(call on_site,batch,,$(E2E_BATCH))
 
 .PHONY: e2e-attacks
-e2e-attacks: setup ## Of them those of users, guests, nodes and a bridge that mean harm
+e2e-attacks: setup ## The end-to-end tests of users, guests, nodes and a bridge that mean harm
 	$(call on_site,attacks,,tests/e2e/attacks)
 
 .PHONY: e2e-ce
-e2e-ce: setup ## Of them those of jobs that come in by a computing element
+e2e-ce: setup ## The end-to-end tests of jobs that come in through a computing element
 	$(call on_site,ce,--ce arc --,$(E2E_CE))
 
 .PHONY: e2e-gridengine
-e2e-gridengine: setup ## Those of jobs and machines in Grid Engine, on a site that has it
+e2e-gridengine: setup ## The end-to-end tests of jobs and VMs on a site with Grid Engine
 	$(call on_site,ge,--lrms gridengine --,tests/e2e/gridengine)
 
 # pytest on the site of a group, which is brought up with these options, with these files.
@@ -103,20 +103,20 @@ define prove
 endef
 
 .PHONY: chaos
-chaos: setup ## Kill each process at each step of a machine's life; figures in build/chaos*.json
+chaos: setup ## Kill each process at each step of a VM's life; figures in build/chaos*.json
 	@code=0; $(MAKE) --no-print-directory chaos-gridengine || code=$$?; \
 	    $(MAKE) --no-print-directory chaos-slurm || code=$$?; exit $$code
 
 .PHONY: chaos-slurm
-chaos-slurm: setup ## Of that all but what leases through DRMAA alone can meet
+chaos-slurm: setup ## The part of it on Slurm: everything but leases through DRMAA
 	$(call prove,chaos,tests.chaos)
 
 .PHONY: chaos-gridengine
-chaos-gridengine: setup ## Of that the leases, on a site that has Grid Engine and its DRMAA
+chaos-gridengine: setup ## The part of it on Grid Engine: leases through DRMAA
 	$(call prove,chaos-gridengine,tests.chaos,--lrms gridengine --)
 
 .PHONY: soak
-soak: setup ## Short jobs and cloud machines for SOAK_MINUTES (30): does anything grow?
+soak: setup ## Short jobs and cloud VMs for SOAK_MINUTES (30): does anything grow?
 	$(call prove,soak,tests.chaos.soak)
 
 .PHONY: clean

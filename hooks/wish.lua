@@ -168,7 +168,7 @@ function wish.lease(job, named)
   end
 end
 
--- Whether leases may run as this user; wnodes_lrms/lease.py has the same rule.
+-- Whether leases may run as this user; wnodes_lrms/lrms/lease.py has the same rule.
 function wish.carries_leases(user, users)
   for _, name in ipairs(users) do
     local stem = name:match("^(.*)%*$")

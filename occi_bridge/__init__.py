@@ -1,1 +1,1 @@
-"""The OCCI service for cloud users. It is not in this release: only batch jobs get VMs."""
+"""The OCCI service for cloud users, who get VMs out of the same pool as batch jobs."""

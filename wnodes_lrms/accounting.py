@@ -1,8 +1,8 @@
 """Compares the journal of wallclock with the batch system's own accounting. Pure.
 
-Both see the same time from two sides: a machine lives within its job. That the job is longer is
-right: in it the machine is made and shut down. How much longer is worth a word, and how far clocks
-and the batch system's own delays may be apart, is said here, and in docs/accounting.md.
+Both see the same time from two sides: a VM lives within its job. The job is rightly the longer one,
+as the VM is made and shut down in it. How much longer is worth reporting, and how far clocks and
+the batch system's own delays may differ, is set here, and explained in docs/accounting.md.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ _SHARE = 0.1  # of a long lease: the same
 
 @dataclass(frozen=True)
 class Spent:
-    """What the journal has of a machine in one job."""
+    """What the journal has of a VM in one job."""
 
     machine: str
     kind: Kind
@@ -35,13 +35,13 @@ class Spent:
 
     @property
     def until(self) -> float:
-        """Its last moment that is known."""
+        """Its last known moment."""
         return self.began + self.seconds
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that the two do not agree on."""
+    """One thing on which the two do not agree."""
 
     what: str
     job: str
@@ -66,9 +66,9 @@ def spent(usage: Mapping[str, Any]) -> Spent:
 def differences(
     journal: Sequence[Spent], runs: Sequence[Run], since: float, now: float
 ) -> list[Difference]:
-    """All differences that concern the time from `since` on; machines first, then leases.
+    """All differences that concern the time from `since` on; VMs first, then leases.
 
-    Both lists are to reach further back than `since`, so that what ended about then is in both.
+    Both lists must reach further back than `since`, so that what ended about then is in both.
     """
     of_job: defaultdict[str, list[Run]] = defaultdict(list)
     in_job: defaultdict[str, list[Spent]] = defaultdict(list)
@@ -87,7 +87,7 @@ def differences(
 
 
 def _its(each: Spent, runs: Sequence[Run], now: float) -> Run | None:
-    """The run of its job that a machine belongs to: that with most seconds in common."""
+    """The run of its job that a VM belongs to: the one that shares most seconds with it."""
 
     def shared(run: Run) -> float:
         return min(each.until, run.end or now) - max(each.began, run.start)

@@ -15,7 +15,7 @@ _NODE = "%n"
 
 
 def sockets(config: Config) -> dict[str, Path]:
-    """The baits of this machine: their sockets, by node name (one, but for a site in a box)."""
+    """The sockets of the baits on this host, by node name; only a site in a box has several."""
     pattern = config.bait.socket
     if _NODE not in pattern:
         return {"localhost": Path(pattern)}

@@ -1,7 +1,7 @@
 """What `wnodes doctor` finds: the words of a check.
 
-What is asked of a batch system is in `<lrms>checks.py`, what is asked of a node itself (KVM,
-libvirt, images, permissions) is the bait's to know: see bait/checks/node.py.
+What is asked of a batch system is in its folder (such as lrms/slurm/checks.py); what is asked of a
+node itself (KVM, libvirt, images, permissions) is the bait's: see bait/checks/node.py.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a thing stands. Only a fault keeps jobs from their machines."""
+    """How a thing stands. Only a fault keeps jobs from getting VMs."""
 
     OK = "ok"
     WARNING = "warning"
@@ -34,22 +34,22 @@ def ok(name: str, seen: str) -> Check:
 
 
 def warning(name: str, seen: str, remedy: str) -> Check:
-    """Jobs get machines, but slower, fewer or with less than they could have."""
+    """Jobs get VMs, but slower, fewer or with less than they could have."""
     return Check(name, Status.WARNING, seen, remedy)
 
 
 def fault(name: str, seen: str, remedy: str) -> Check:
-    """Jobs can't get machines, or a thing is unsafe."""
+    """Jobs can't get VMs, or something is unsafe."""
     return Check(name, Status.FAULT, seen, remedy)
 
 
 def unknown(name: str, seen: str, remedy: str = "") -> Check:
-    """It could not be told."""
+    """It could not be found out."""
     return Check(name, Status.UNKNOWN, seen, remedy)
 
 
 def publishing(site: str | None, queue: str, there: bool) -> Check:
-    """Whether the wallclock of cloud machines finds its way to APEL: is its queue there?"""
+    """Whether the wallclock of cloud VMs gets to APEL: is its queue there?"""
     if site is None:
         return ok("accounting", "recorded here, not published: [accounting] site is not set")
     if there:
@@ -62,7 +62,7 @@ def publishing(site: str | None, queue: str, there: bool) -> Check:
 
 
 def summary(checks: Sequence[Check]) -> str:
-    """How many checks need a person's eye."""
+    """How many checks need a person's attention."""
     counted = []
     for status, many in ((Status.FAULT, "faults"), (Status.WARNING, "warnings")):
         number = sum(check.status is status for check in checks)

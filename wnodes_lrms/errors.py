@@ -5,7 +5,7 @@ class WnodesError(Exception):
     """A fault said in one line: what, where, what to do.
 
     `retry` tells whether the same request may succeed later or elsewhere; the LRMS then
-    requeues the job. Where it is False, only a person can mend it, and the job is held.
+    requeues the job. Where it is False, only a person can put it right, and the job is held.
     """
 
     retry = True
@@ -31,11 +31,11 @@ class RejectedError(WnodesError):
 
 
 class AbsentError(RejectedError):
-    """There is no such machine, volume or card here."""
+    """There is no such VM, volume or network card here."""
 
 
 class ConflictError(RejectedError):
-    """The machine's state does not allow it, or something else has what is asked for."""
+    """The VM's state does not allow it, or something else has what is asked for."""
 
 
 class ConfigError(WnodesError):
@@ -50,7 +50,7 @@ class ConfigError(WnodesError):
 
 
 class CancelledError(WnodesError):
-    """The job ended while its machine was being made."""
+    """The job ended while its VM was being made."""
 
 
 class UnknownError(WnodesError):
@@ -60,5 +60,5 @@ class UnknownError(WnodesError):
 class NotListedError(UnknownError):
     """The batch system does answer, and lists no such job on this node.
 
-    The job may be about to begin, or the batch system about to remember: it is asked again.
+    The job may be about to begin, or the batch system about to remember: so it is asked again.
     """

@@ -1,4 +1,4 @@
-"""Folders that are made with the mode that was meant, whatever the umask of who makes them."""
+"""Folders that get the mode that was meant, whatever the umask of the process is."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ LISTED = 0o755  # for everybody to read
 
 
 def have(folder: Path, mode: int) -> None:
-    """Have the folder there; it, and each above it that is not there, is made with this mode."""
+    """Have the folder exist: it, and each missing one above it, is made with this mode."""
     missing = [at for at in (folder, *folder.parents) if not at.exists()]
     for at in reversed(missing):
         at.mkdir(exist_ok=True)

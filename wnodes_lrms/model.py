@@ -1,4 +1,4 @@
-"""The words of the project as values: an allocation, a machine, and the states of its life."""
+"""The words of the project as values: an allocation, a VM, and the states of its life."""
 
 import uuid
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ _NAMESPACE = uuid.UUID("4a0d6bd3-8a5c-5f0e-9d5e-3c1f0a4f7a11")
 
 
 class State(StrEnum):
-    """Where a machine is in its life. A machine that is gone has no state: its row is deleted."""
+    """Where a VM is in its life. A VM that is gone has no state: its row is deleted."""
 
     REQUESTED = "requested"
     BUILDING = "building"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 
 class Kind(StrEnum):
-    """Whose a machine is: a batch job's own, or a cloud user's, in a lease."""
+    """Whose a VM is: a batch job's own, or a cloud user's, in a lease."""
 
     BATCH = "batch"
     CLOUD = "cloud"
@@ -53,7 +53,7 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Owner:
-    """The user a payload runs as, as the node knows him."""
+    """The user that a payload runs as, as the node knows them."""
 
     name: str
     uid: int
@@ -63,5 +63,5 @@ class Owner:
 
 
 def machine_id(cluster: str, job: str, restart: int) -> str:
-    """The machine's UUID. It follows from the job: asked twice, it is still one machine."""
+    """The VM's UUID. It follows from the job: if it is asked for twice, it is still one VM."""
     return str(uuid.uuid5(_NAMESPACE, f"{cluster}/{job}/{restart}"))

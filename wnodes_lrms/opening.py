@@ -1,4 +1,4 @@
-"""What a site opens to its guests: a place, and a service of it or all of them."""
+"""What a site opens to its guests: a place, and one of its services or all of them."""
 
 import ipaddress
 import re
@@ -11,7 +11,7 @@ _NODE = "node"
 
 @dataclass(frozen=True)
 class Opening:
-    """A place that guests may reach though it is closed otherwise."""
+    """A place that guests may reach although it would be closed."""
 
     network: ipaddress.IPv4Network | None  # None: the node itself, at any of its addresses
     port: int | None = None  # None: all that is there

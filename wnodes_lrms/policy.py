@@ -1,7 +1,7 @@
 """Who may use which image, and which image the site gives to jobs that ask for none.
 
-These rules hold at submission and, with authority, in the bait. hooks/job_submit.lua has the same
-in Lua, to refuse early; one table tests both.
+The bait decides by these rules; submission applies them too, to refuse early. hooks/job_submit.lua
+has the same rules in Lua; one table tests both.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -51,7 +51,7 @@ def default_image(
 ) -> str:
     """The image that the site gives to such a job that asks for none; empty: it gives none.
 
-    The first rule holds whose keys, as many as are set, all fit.
+    The first rule counts of which all the keys fit that are set.
     """
     facts = {"partition": partition, "account": account, "qos": qos}
     for rule in rules:

@@ -44,7 +44,7 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
 
 
 def told(program: str, why: str) -> str:
-    """A program's complaint, with its name before it, once: most programs say it themselves."""
+    """A program's complaint, after the program's name, which most programs put there themselves."""
     name = _name(program)
     return f"{name}: {why.removeprefix(f'{name}: ')}"
 
@@ -54,8 +54,8 @@ def _name(program: str) -> str:
 
 
 def _reason(errors: str) -> str:
-    """The line of a program's complaint that says why: one that calls itself the error, or the last
-    before it says how it is used.
+    """The line of a program's complaint that says why: one that calls itself an error, or the last
+    one before its usage.
     """
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     named = [line for line in lines if "Error: " in line]  # nft draws a line under what is wrong
@@ -72,7 +72,7 @@ def run_as(
     deadline: float,
     environment: Mapping[str, str],
 ) -> Ended:
-    """Run a program to its end as another user, with his groups and this environment alone.
+    """Run a program to its end as another user, with that user's groups and only this environment.
 
     Otherwise as `run`, but a failure is for the caller to read. Raises UnknownError if the
     program is missing or takes too long.
@@ -81,7 +81,7 @@ def run_as(
 
 
 def identity(user: pwd.struct_passwd) -> dict[str, object]:
-    """What makes subprocess.Popen start a program as this user, in no group but his."""
+    """What makes subprocess.Popen start a program as this user, in that user's groups only."""
     if user.pw_uid == os.geteuid():
         return {}
     groups = os.getgrouplist(user.pw_name, user.pw_gid)

@@ -7,9 +7,9 @@ from wnodes_lrms.errors import RejectedError
 
 
 def check_owner(uid: int, gid: int, name: str = "") -> pwd.struct_passwd:
-    """Hold what a batch system says of a job's owner against the node's own user database.
+    """Compare what a batch system says of a job's owner with the node's own user database.
 
-    `name` is the user's in the batch system, empty where that tells numbers alone. Raises
+    `name` is the user's in the batch system, empty where that knows numbers only. Raises
     RejectedError unless the node knows the user by this number and name, and in this group.
     """
     try:

@@ -1,6 +1,8 @@
 """The reference pages say what the code does: they are generated, or compared with it."""
 
 import re
+import subprocess
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,14 @@ from contrib.docs import reference
 from wnodes_lrms.cli import app
 
 ROOT = Path(__file__).parents[2]
+OURS = "bait|contrib|docs|hooks|occi_bridge|templates|tests|wnodes_lrms"
+NAMES = {  # what pages and comments name: a file, what lies in a folder of ours, a module, a target
+    "file": re.compile(r"(?<![\w/.*<>$}~-])((?:[\w.-]+/)*[\w-]+\.(?:j2|lua|md|py))\b(?!\.)"),
+    "path": re.compile(rf"(?<![\w/.-])((?:{OURS})/[\w./*-]*[\w*])"),
+    "module": re.compile(rf"(?<![\w/.-])((?:{OURS})(?:\.(?!py\b)\w+)+)"),
+    "target": re.compile(r"(?:^|`|ON_SITE\) )make ([a-z][a-z0-9-]*)", re.MULTILINE),
+}
+NOT_OURS = {"docs/interop/vhost-user.json", "policy.lua"}  # QEMU's; what `hooks install` writes
 
 
 @pytest.mark.parametrize("page", reference.PAGES.values())
@@ -78,3 +88,70 @@ def test_the_manual_names_every_command_and_option() -> None:
     known = {tuple(command.split()) for command, _ in everything}
     for line in named:
         assert line[:2] in known or line[:1] in known, f"wnodes.1 has {line}, which is gone"
+
+
+def files() -> set[str]:
+    """What is in the repository, and not what is made in it or was recorded elsewhere."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name for name in done.stdout.split() if (ROOT / name).is_file()}
+
+
+def prose(name: str) -> str:
+    """What a file says to people: a page whole, of a program its comments and docstrings."""
+    if name.startswith("docs/") or name.endswith(".md"):
+        return (ROOT / name).read_text()
+    if name.endswith(".py"):
+        with (ROOT / name).open("rb") as source:
+            return "\n".join(
+                token.string
+                for token in tokenize.tokenize(source.readline)
+                if token.type == tokenize.COMMENT or token.string.startswith('"""')
+            )
+    lines = (ROOT / name).read_text(errors="replace").splitlines()
+    return "\n".join(line for line in lines if line.lstrip().startswith(("#", "--")))
+
+
+def is_there(kind: str, name: str, page: str, known: set[str]) -> bool:
+    """Whether what a page names exists; a file may be told by the end of its path."""
+    if kind == "target":
+        makefile = (ROOT / "Makefile").read_text()
+        return re.search(rf"^{name}:", makefile, re.MULTILINE) is not None
+    if kind == "module":
+        parts = name.split(".")
+        above = ["/".join(parts[:count]) + ".py" for count in range(2, len(parts) + 1)]
+        return ROOT.joinpath(*parts).is_dir() or any(module in known for module in above)
+    return (
+        any(other == name or other.endswith("/" + name) for other in known)
+        or any(ROOT.glob(name.rstrip("/")))
+        or (ROOT / page).parent.joinpath(name).exists()
+    )
+
+
+def test_what_counts_as_a_name() -> None:
+    text = "see bait/cloud/seed.py and `make e2e`,\nmake unit; tests.chaos.soak, /etc/hook.py, a.py"
+    found = {kind: pattern.findall(text) for kind, pattern in NAMES.items()}
+    assert found == {
+        "file": ["bait/cloud/seed.py", "a.py"],
+        "path": ["bait/cloud/seed.py"],
+        "module": ["tests.chaos.soak"],
+        "target": ["e2e", "unit"],
+    }
+
+
+def test_what_pages_and_comments_name_exists() -> None:
+    known = files()
+    gone = [
+        f"{page} names the {kind} {name}"
+        for page in sorted(known)
+        if "/data/" not in page and page != "NEWS.md"  # which speaks of earlier releases too
+        for text in [prose(page)]
+        for kind, pattern in NAMES.items()
+        for name in set(pattern.findall(text))
+        if name not in NOT_OURS and not is_there(kind, name, page, known)
+    ]
+    assert not gone

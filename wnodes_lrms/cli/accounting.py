@@ -1,4 +1,4 @@
-"""`wnodes accounting`: the wallclock of this node's machines."""
+"""`wnodes accounting`: the wallclock of this node's VMs."""
 
 import platform
 import time
@@ -15,7 +15,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.systems import SYSTEMS
 
-app = typer.Typer(help="The wallclock of this node's machines.", no_args_is_help=True)
+app = typer.Typer(help="The wallclock of this node's VMs.", no_args_is_help=True)
 Since = Annotated[
     str | None,
     typer.Option(
@@ -29,7 +29,7 @@ _SHOWN = ("node", "kind", "job", "machine", "cores", "memory", "began", "wall", 
 
 @app.command("list")
 def list_(since: Since = None, as_json: Json = False, config: ConfigFile = None) -> None:
-    """List how long machines ran, in seconds: those that do, and those that ended since then."""
+    """List how long VMs ran, in seconds: those that still run, and those that ended since then."""
     found = [
         usage
         | {"node": node}
@@ -43,7 +43,7 @@ def list_(since: Since = None, as_json: Json = False, config: ConfigFile = None)
 
 @app.command()
 def publish(as_json: Json = False, config: ConfigFile = None) -> None:
-    """Put records of cloud machines into the queue of APEL's SSM: what is new since the last time.
+    """Put records of cloud VMs into the queue of APEL's SSM: all that is new since the last time.
 
     It may be interrupted, and called again, at any time.
     """
@@ -57,7 +57,7 @@ def publish(as_json: Json = False, config: ConfigFile = None) -> None:
 
 @app.command()
 def reconcile(since: Since = None, as_json: Json = False, config: ConfigFile = None) -> None:
-    """Compare machines' wallclock with the batch system's accounting, and name each difference.
+    """Compare the wallclock of VMs with the batch system's accounting, and name each difference.
 
     The exit code is 1 if there is one.
     """

@@ -15,7 +15,7 @@ def _group() -> None:
 
 @app.command()
 def check(config: ConfigFile = None) -> None:
-    """Name every fault of the file with its place; exit code 1 if there is one."""
+    """Name every fault of the file, with its place. The exit code is 1 if there is any."""
     path = configuration.path_in_use(config)
     configuration.load(path)
     line(f"{path}: no fault found")

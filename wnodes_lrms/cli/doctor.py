@@ -1,4 +1,4 @@
-"""`wnodes doctor`: what keeps, or may keep, this machine's nodes from running jobs in machines."""
+"""`wnodes doctor`: what keeps, or may keep, the nodes on this host from running jobs in VMs."""
 
 import json
 import os
@@ -35,7 +35,7 @@ Node = Annotated[
 
 
 def examine(as_json: Json = False, node: Node = None, config: ConfigFile = None) -> None:
-    """Look at all that jobs with machines need here, and say what to do where it is missing.
+    """Look at all that jobs in VMs need here, and say what to do about what is missing.
 
     Nothing is changed. The exit code is 1 if there is a fault.
     """

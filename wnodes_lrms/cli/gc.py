@@ -10,7 +10,7 @@ from wnodes_lrms.cli.vm import ask_all, load
 
 def gc(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="only say what would be done, and on what grounds")
+        bool, typer.Option("--dry-run", help="only say what would be done, and why")
     ] = False,
     as_json: Json = False,
     config: ConfigFile = None,

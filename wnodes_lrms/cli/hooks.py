@@ -30,7 +30,7 @@ def hooks_of(config: Config) -> Hooks:
 @app.command()
 def install(
     lrms: Lrms = None,
-    check: Annotated[bool, typer.Option("--check", help="compare only, change nothing")] = False,
+    check: Annotated[bool, typer.Option("--check", help="only compare, change nothing")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Write the hooks, and tell what the batch system's own configuration still needs.

@@ -1,4 +1,4 @@
-"""`wnodes host`: have the machines leave this node, and come back."""
+"""`wnodes host`: empty this node of VMs, and let them come back."""
 
 import re
 import time
@@ -42,7 +42,7 @@ def drain(
     node: Node = None,
     config: ConfigFile = None,
 ) -> None:
-    """Make no new machines here, and have the batch system send no more jobs."""
+    """Make no new VMs here, and have the batch system send no more jobs."""
     at = None if by is None else moment(by, time.time())
     loaded = load(config)
     _ask(loaded, node, op="drain", by=at, reason=reason)
@@ -51,7 +51,7 @@ def drain(
 
 @app.command()
 def resume(node: Node = None, config: ConfigFile = None) -> None:
-    """Make new machines again."""
+    """Make new VMs again."""
     loaded = load(config)
     _ask(loaded, node, op="resume")
     _tell(_hosts(loaded, node))
@@ -59,7 +59,7 @@ def resume(node: Node = None, config: ConfigFile = None) -> None:
 
 @app.command()
 def show(as_json: Json = False, node: Node = None, config: ConfigFile = None) -> None:
-    """Show whether the node is drained, since when, by when, why, and which machines are left."""
+    """Show whether the node is drained, since when, by when, why, and which VMs are left."""
     rows = _hosts(load(config), node)
     if not as_json:
         _tell(rows)

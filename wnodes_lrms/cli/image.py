@@ -18,7 +18,7 @@ from wnodes_lrms.lrms import hookfiles
 
 app = typer.Typer(help="The catalogue of images.", no_args_is_help=True)
 Tag = Annotated[str, typer.Argument(help="<name>_<os>_<arch>", metavar="TAG")]
-Digest = Annotated[str | None, typer.Option(help="what the file must have; default: what it has")]
+Digest = Annotated[str | None, typer.Option(help="SHA-256 of the file; default: what it has now")]
 _UNREAD = "0" * 64  # for a checksum, until the file is read: what no file has
 
 
@@ -26,7 +26,7 @@ _UNREAD = "0" * 64  # for a checksum, until the file is read: what no file has
 def add(
     tag: Tag,
     source: Annotated[str, typer.Option(help="the disk: an absolute path or http(s) URL")],
-    context: Annotated[str, typer.Option(help="script or cloud-init: how the guest is told")],
+    context: Annotated[str, typer.Option(help="how guests are told: script, cloud-init, guestfs")],
     format: Annotated[str, typer.Option(help="qcow2 or raw")] = "qcow2",  # noqa: A002
     sha256: Digest = None,
     kernel: Annotated[str | None, typer.Option(help="boot this kernel directly")] = None,
@@ -34,7 +34,7 @@ def add(
     initrd: Annotated[str | None, typer.Option(help="the kernel's initial RAM disk")] = None,
     initrd_sha256: Digest = None,
     cmdline: Annotated[str, typer.Option(help="the kernel's command line")] = "",
-    trusted: Annotated[bool, typer.Option("--trusted", help="may see shared folders")] = False,
+    trusted: Annotated[bool, typer.Option("--trusted", help="its VMs see shared folders")] = False,
     acls: Annotated[bool, typer.Option("--acls", help="its kernel is Linux 5.13 or newer")] = False,
     min_memory: Annotated[int, typer.Option(help="MiB that the guest needs")] = 64,
     config: ConfigFile = None,
@@ -93,7 +93,7 @@ def show(tag: Tag, as_json: Json = False, config: ConfigFile = None) -> None:
 
 @app.command()
 def remove(tag: Tag, config: ConfigFile = None) -> None:
-    """Take an image out of the catalogue; machines that run from it live on."""
+    """Take an image out of the catalogue; VMs that run from it live on."""
     loaded = _load(config)
     catalogue.remove(_folder(loaded), tag)
     line(f"{tag}: removed")
@@ -103,7 +103,7 @@ def remove(tag: Tag, config: ConfigFile = None) -> None:
 @app.command("glue2")
 def glue2_(
     manager: Annotated[str, typer.Option(help="DN of the CE's computing manager", metavar="DN")],
-    as_json: Annotated[bool, typer.Option("--json", help="JSON and not LDIF")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of LDIF")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Print the tags as GLUE 2.0 application environments, for an information system.

@@ -1,4 +1,4 @@
-"""`wnodes job`: what happened to a job's machines."""
+"""`wnodes job`: what happened to a job's VMs."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ def show(
     as_json: Json = False,
     config: ConfigFile = None,
 ) -> None:
-    """Show what happened to a job's machines on this node, with times (UTC)."""
+    """Show what happened to a job's VMs on this node, with times (UTC)."""
     rows = [
         event | {"at": utc(event["at"]), "node": node}
         for node, answer in ask_all(load(config), op="events", job=job)

@@ -1,4 +1,4 @@
-"""`wnodes vm`: the machines of this node."""
+"""`wnodes vm`: the VMs of this node."""
 
 import os
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.model import Kind, State
 
-app = typer.Typer(help="The machines of this node.", no_args_is_help=True)
-Id = Annotated[str, typer.Argument(help="a machine's id, or the beginning of it", metavar="ID")]
+app = typer.Typer(help="The VMs of this node.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="a VM's id, or the beginning of it", metavar="ID")]
 _AT_REST = frozenset({State.STOPPED, State.HIBERNATED, State.FAILED})  # of a cloud machine
 _RUNS = frozenset(  # states in which there is a domain
     {
@@ -29,20 +29,20 @@ _SHOWN = ("id", "node", "job", "state", "tag", "cores", "memory", "address", "si
 
 @app.command("list")
 def list_(as_json: Json = False, config: ConfigFile = None) -> None:
-    """List the machines that live now."""
+    """List the VMs that there are now."""
     rows = list(machines(load(config)))
     listing(rows, _SHOWN, as_json)
 
 
 @app.command()
 def show(machine: Id, as_json: Json = False, config: ConfigFile = None) -> None:
-    """Show all that is known of a machine."""
+    """Show all that is known of a VM."""
     details(_one(load(config), machine), as_json)
 
 
 @app.command()
 def console(machine: Id, config: ConfigFile = None) -> None:
-    """Connect to a machine's serial console; Ctrl-] ends it."""
+    """Connect to a VM's serial console; Ctrl-] ends it."""
     loaded = load(config)
     row = _one(loaded, machine)
     if row["state"] not in _RUNS:
@@ -53,7 +53,7 @@ def console(machine: Id, config: ConfigFile = None) -> None:
 
 @app.command()
 def destroy(machine: Id, config: ConfigFile = None) -> None:
-    """End a machine at once. A job hears why, and is held; a cloud machine keeps its disk."""
+    """End a VM at once. Its job is told why, and held; a cloud VM keeps its disk."""
     loaded = load(config)
     row = _one(loaded, machine)
     if row["kind"] == Kind.CLOUD and row["state"] in _AT_REST:
@@ -71,7 +71,7 @@ def load(path: Path | None) -> Config:
 
 
 def ask_all(config: Config, **request: object) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The answers of all baits of this machine, by node.
+    """The answers of all baits on this host, by node.
 
     Raises UnknownError if there is none or one does not answer.
     """
@@ -83,7 +83,7 @@ def ask_all(config: Config, **request: object) -> Iterator[tuple[str, dict[str, 
 
 
 def machines(config: Config) -> Iterator[dict[str, Any]]:
-    """The machines of all baits of this machine."""
+    """The VMs of all baits on this host."""
     for node, answer in ask_all(config, op="machines"):
         for row in answer["machines"]:
             times = {key: row[key] and utc(row[key]) for key in ("since", "ends")}
@@ -92,7 +92,7 @@ def machines(config: Config) -> Iterator[dict[str, Any]]:
 
 def _one(config: Config, beginning: str) -> dict[str, Any]:
     if not beginning:  # as of a shell's variable that is not set
-        raise RejectedError("a machine's id, or the beginning of it, is needed")
+        raise RejectedError("a VM's id, or the beginning of it, is needed")
     found = [row for row in machines(config) if row["id"].startswith(beginning.lower())]
     if len(found) != 1:
         several = ", ".join(row["id"] for row in found) or "none"

@@ -1,4 +1,4 @@
-"""`wnodes whoami`: how the cloud service sees a user, and why it refuses him."""
+"""`wnodes whoami`: how the cloud service sees a user, and why it refuses them."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`wnodes why`: why a job or a machine is where it is."""
+"""`wnodes why`: why a job or a VM is where it is."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ def why(
     name: Annotated[
         str,
         typer.Argument(
-            help="a job's number, a machine's or a lease's id, or the beginning of a machine's",
+            help="a job's number, a VM's or a lease's id, or the beginning of a VM's",
             metavar="JOB|VM",
         ),
     ],

@@ -1,4 +1,4 @@
-"""The tables of the configuration file that make the cloud way: the bait's side and the bridge."""
+"""The tables of the configuration file of the cloud service: the bait's side and the bridge."""
 
 import ipaddress
 import re
@@ -48,7 +48,7 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
 
 
 class Offer(Section):
-    """A bridge of the node's that orders of cloud VMs may name, and nothing else of it."""
+    """A bridge of the node's that orders of cloud VMs may name; they may name no other."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="as its `[[bridge.network]]` is called"
@@ -166,20 +166,22 @@ class Grant(Section):
     match: str = Field(
         description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
     )
-    lrms_account: str = Field("", description="account that their leases charge")
-    partition: str = Field("", description="partition or queue of their leases")
+    lrms_account: str = Field("", description="account that the user's leases charge")
+    partition: str = Field("", description="partition or queue of the user's leases")
     walltime: int = Field(86400, ge=60, description="seconds of the longest lease")
     machines: int = Field(10, ge=0, description="quota: VMs")
-    cores: int = Field(20, ge=0, description="quota: cores of their VMs together")
-    memory: int = Field(40960, ge=0, description="quota: MiB of their VMs together")
-    storage: int = Field(100, ge=0, description="quota: GiB of their volumes together")
+    cores: int = Field(20, ge=0, description="quota: cores of the user's VMs together")
+    memory: int = Field(40960, ge=0, description="quota: MiB of the user's VMs together")
+    storage: int = Field(100, ge=0, description="quota: GiB of the user's volumes together")
     images: tuple[str, ...] = Field(("*",), description='tags of the images they may use, or "*"')
     networks: tuple[str, ...] = Field(("*",), description='networks they may link to, or "*"')
-    share: bool = Field(False, description="their group (first FQAN) sees and uses what they have")
+    share: bool = Field(
+        False, description="a group (the first FQAN) sees and uses what its members have"
+    )
 
 
 class Bridge(Section):
-    """The OCCI service. Where there is no such table, there is no cloud way."""
+    """The OCCI service. Where there is no such table, there is no cloud service."""
 
     listen: str = Field(
         "0.0.0.0:11443",

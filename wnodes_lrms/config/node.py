@@ -1,7 +1,7 @@
 """The tables of the configuration file, and what their settings may be.
 
 Docstrings, descriptions, defaults and limits are also the reference manual
-(contrib/docs/reference.py writes it). Those of the cloud way are in config/cloud.py.
+(contrib/docs/reference.py writes it). Those of the cloud service are in config/cloud.py.
 """
 
 import ipaddress
@@ -66,14 +66,14 @@ class Bait(Section):
         "/var/lib/wnodes/%n", description="ledger and VMs' disks; room for every overlay"
     )
     run_dir: PathText = Field(
-        "/run/wnodes/%n", description="keys and seeds of the VMs that live now; best a tmpfs"
+        "/run/wnodes/%n", description="keys and seeds of the VMs that run now; best on a tmpfs"
     )
     libvirt_uri: str = Field("qemu:///system", description="the libvirt that runs the VMs")
     grace: int = Field(
         60,
         ge=1,
-        description="seconds for which the batch system must say that a job is not here, and "
-        "nothing be heard of that job, before its VM is ended; an epilog is obeyed at once",
+        description="seconds for which the batch system must not list a job, and none of its "
+        "processes be heard, before its VM is ended; an epilog is obeyed at once",
     )
 
 
@@ -85,7 +85,7 @@ class Images(Section):
     )
     credentials: PathText | None = Field(
         None,
-        description="who the node is to the web servers that images come from, as netrc(5) has it"
+        description="names and passwords for the web servers that images come from, as in netrc(5)"
         " (`machine HOST login NAME password WORD`); root's, mode 0600. A URL with a password in it"
         " is refused: everybody reads the catalogue",
     )
@@ -107,10 +107,10 @@ class Machine(Section):
         512, ge=0, description="MiB that must be free in state_dir before a VM is made"
     )
     ready_timeout: int = Field(
-        300, gt=0, description="seconds from start to an SSH answer; then the VM has failed"
+        300, gt=0, description="seconds in which its SSH server must answer, or the VM has failed"
     )
     accel: Literal["auto", "kvm", "tcg"] = Field(
-        "auto", description="auto: KVM if a probe guest really ran in it, emulation otherwise"
+        "auto", description="auto: KVM if a guest has really booted in it, else emulation"
     )
     charge: Literal["none", "cgroup"] = Field(
         "none",
@@ -167,12 +167,12 @@ class Share(Section):
     directories: tuple[PathText, ...] = Field(
         (),
         max_length=16,
-        description="given by virtiofs, same path, to VMs whose image is trusted",
+        description="given by virtiofs, under the same path, to VMs whose image is trusted",
     )
 
 
 class Default(Section):
-    """The site's choice for jobs that ask for nothing: those that match all keys get this image."""
+    """An image for jobs that ask for none: those that fit all keys given here get it."""
 
     image: Tag = Field(description="what such jobs run in")
     partition: str | None = Field(None, description="only jobs in this partition")

@@ -1,4 +1,4 @@
-"""The catalogue of images: one TOML file a tag, in a folder that is the same on every node."""
+"""The catalogue of images: one TOML file for each tag, in a folder that all nodes have."""
 
 import re
 import tomllib
@@ -29,7 +29,7 @@ _KEY = re.compile(
 
 
 def _public(source: str) -> str:
-    """A source that everybody may read: images are listed, and told of in jobs' errors."""
+    """A source that everybody may read: images are listed, and named in jobs' errors."""
     if source.startswith("/"):
         return source
     if "@" in source:
@@ -116,7 +116,7 @@ def read(folder: Path, tag: str) -> Image:
 
 
 def write(folder: Path, image: Image, mode: int = 0o644) -> Path:
-    """Put an image into the catalogue, in the place of an older entry; returns its file."""
+    """Put an image into the catalogue, replacing an older entry; returns its file."""
     have(folder, LISTED)
     path = folder / f"{image.tag}.toml"
     new = path.with_suffix(".new")
@@ -133,7 +133,7 @@ def remove(folder: Path, tag: str) -> None:
 
 
 def faults(error: ValidationError) -> list[str]:
-    """What pydantic found wrong, a line each, with its place."""
+    """What pydantic found wrong, one line for each fault, with its place."""
     return [
         f"{'.'.join(str(part) for part in fault['loc'])}: "
         f"{fault['msg'].removeprefix('Value error, ')}"

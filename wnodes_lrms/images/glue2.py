@@ -1,8 +1,8 @@
 """The catalogue's images as GLUE 2.0 publishes software: an ApplicationEnvironment each.
 
-GLUE Specification v. 2.0 (OGF GFD.147), 6.10, and its LDAP rendering (GFD.218): who reads an
-information system learns that a computing element has these images. The names are those that ARC
-gives to its runtime environments.
+GLUE Specification v. 2.0 (OGF GFD.147), 6.10, and its LDAP rendering (GFD.218): it tells the
+readers of an information system that a computing element has these images. The names are those that
+ARC gives to its runtime environments.
 """
 
 import json
@@ -74,7 +74,7 @@ def _entry(environment: dict[str, object], parent: str, manager: str) -> str:
 
 
 def document(tags: Iterable[str], parent: str, now: float) -> str:
-    """The same as JSON: a list a class, what belongs together by its ID. Raises RejectedError."""
+    """The same as JSON: a list for each class, with references by ID. Raises RejectedError."""
     manager = manager_of(parent)
     associations = {"Associations": {"ComputingManagerID": manager}}
     found = [each | associations for each in environments(tags, manager, now)]

@@ -1,6 +1,6 @@
 """Where image files come from: a path that the node can read, or an http(s) URL.
 
-What lets us into a web server is in a file of root's alone (netrc(5)), never in a URL.
+Passwords for web servers are in a file of root's alone (netrc(5)), never in a URL.
 """
 
 import errno
@@ -27,14 +27,14 @@ Fits = Callable[[int], None]
 
 
 def any_size(_size: int) -> None:
-    """For those who only look at the bytes."""
+    """For callers that only look at the bytes."""
 
 
 def login(credentials: str | None) -> httpx.Auth | None:
     """Who we are to web servers, by a file in the form of netrc(5); None: nobody.
 
-    A server that redirects to another one does not have it sent there. Raises WnodesError, with
-    nothing out of the file in it: it can't be read, or others can.
+    It is not sent on to another server after a redirect. Raises WnodesError, which quotes nothing
+    of the file, if it can't be read, or if others can read it.
     """
     if credentials is None:
         return None
@@ -54,7 +54,7 @@ def login(credentials: str | None) -> httpx.Auth | None:
 def read(source: str, fits: Fits = any_size, *, credentials: str | None = None) -> Iterator[bytes]:
     """The bytes of a file or an http(s) URL, in pieces.
 
-    `fits` hears how many are to come before the first does, where that is told, and may raise.
+    `fits` is told how many are to come, where that is known, before the first does, and may raise.
     `credentials` is as login() takes it. Raises WnodesError if it is unreachable, no regular file,
     or longer than it was said to be.
     """
@@ -83,7 +83,7 @@ def read(source: str, fits: Fits = any_size, *, credentials: str | None = None) 
 
 
 def _of_file(source: str, fits: Fits) -> Iterator[bytes]:
-    """The same of a file. A pipe or a device has no end: it is not even waited for."""
+    """The same of a file. A pipe or a device has no end, so it is refused at once."""
     number = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(number, "rb") as file:
         status = os.fstat(number)
@@ -109,8 +109,8 @@ def read_watched(
 ) -> Iterator[bytes]:
     """The same, with `check` called several times a second: it may raise to stop.
 
-    The source is read in a thread of its own: one that stands still can't be interrupted, and
-    whoever waits for it must be able to leave.
+    The source is read in a thread of its own: a read that hangs can't be interrupted, and whoever
+    waits for it must be able to leave.
     """
     pieces: queue.Queue[bytes | Exception | None] = queue.Queue(maxsize=4)
     unwanted = threading.Event()

@@ -1,4 +1,4 @@
-"""Tells clients whose certificates serve: browsers offer their users only such.
+"""Tells clients which CAs are accepted: browsers offer their users only certificates of these.
 
 A server names its CAs in the request for a certificate (RFC 8446, 4.2.4; RFC 5246, 7.4.4). Python's
 ssl has no way to set these names, and OpenSSL's configuration ignores ClientCAFile in the section
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def names(ca_dir: str) -> list[bytes]:
     """The names (DER) of the CAs in a folder of OpenSSL's layout; none where they are too many for
-    all clients to take. Raises OSError; a file that is no certificate is passed over."""
+    all clients to take. Raises OSError; a file that is not a certificate is skipped."""
     found: set[bytes] = set()
     for file in sorted(Path(ca_dir).iterdir()):
         if _CA_FILE.fullmatch(file.name):

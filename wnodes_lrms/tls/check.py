@@ -15,7 +15,7 @@ _SOON = timedelta(days=14)
 
 
 def certificate(section: str, certificate: str, key: str, ca_dir: str, now: datetime) -> Check:
-    """Whether a service can be had with these files, and for how long still."""
+    """Whether a service can run with these files, and for how much longer."""
     name = f"{section} certificate"
     remedy = f"see certificate, key and ca_dir in [{section}]"
     try:

@@ -12,7 +12,7 @@ from .ports import port
 from .process import run, succeeds, wait_until
 
 DATABASE_USER = "mysql"  # of the package; mariadbd does not run as root
-# Who charges what, unless he says otherwise.
+# Which account each user charges, unless they say otherwise.
 CHARGES = {"grid": (people.USER,), "cloud": people.CLOUD_USERS}
 
 CONFIGURATION = """\

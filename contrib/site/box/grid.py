@@ -97,7 +97,7 @@ class Grid:
         return self.root / name / "hostkey.pem"
 
     def user(self, name: str) -> Path:
-        """What a user has on his own computer: usercert.pem, userkey.pem, proxies."""
+        """What users have on their own computers: usercert.pem, userkey.pem, proxies."""
         return self.site.root / "users" / name
 
     def proxy(self, name: str) -> Path:

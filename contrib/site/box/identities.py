@@ -19,7 +19,7 @@ from .ca import Authority, Credential, proxy, voms_proxy, write_lsc
 from .grid import BASE, HOSTS, SUBJECTS, VO, VOMS_HOST, Grid, host_name, user_name
 from .layout import layout
 
-# Who is mapped to which local account, by his name, and by his first attribute.
+# Who is mapped to which local account, by their name, and by their first attribute.
 ACCOUNTS = {"alice": "clouduser", "bob": "clouduser", "mallory": "clouduser", "trudy": "clouduser"}
 BANNED, REVOKED = "mallory", "trudy"
 VO_ACCOUNTS = {f"/{VO}/Role=pilot": "cloudpilot", f"/{VO}": "clouduser", f"/{VO}/*": "clouduser"}
