@@ -23,10 +23,8 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
     """The routes, for the VMs of this node."""
     router = APIRouter()
     listeners = BlockingCalls("the bait", *_LISTENERS)
-    lists, actions = (
-        BlockingCalls("the bait's ledger", *_LISTS),
-        BlockingCalls("libvirt", *_ACTIONS),
-    )
+    lists = BlockingCalls("the bait's ledger", *_LISTS)
+    actions = BlockingCalls("libvirt", *_ACTIONS)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:
