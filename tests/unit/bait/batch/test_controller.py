@@ -295,7 +295,7 @@ def test_the_greeting_must_be_ssh(node: Node) -> None:
 
 
 def failed(node: Node, bait: Bait, job: str = "7") -> dict[str, Any]:
-    """The answer that the starter gets; of the machine nothing may be left but its row."""
+    """The answer that the starter gets; of the VM nothing may be left but its row."""
     bait.batch.prepare(JobId(job), 0)
     answer = last(bait, job)
     assert answer["state"] == "failed"
@@ -660,7 +660,7 @@ def test_nothing_is_ended_while_the_batch_system_is_away(node: Node) -> None:
 
 
 def still(node: Node, libvirt_test: libvirt.virConnect, machine: str = ID) -> tuple[str, bool]:
-    """The state of job 7's machine in the ledger, and whether libvirt has it paused."""
+    """The state of job 7's VM in the ledger, and whether libvirt has it paused."""
     paused = libvirt_test.lookupByUUIDString(machine).state()[0] == libvirt.VIR_DOMAIN_PAUSED
     return str(state(node)), paused
 
@@ -853,7 +853,7 @@ def test_the_guests_memory_is_the_allocation_less_the_overhead(node: Node) -> No
         assert guest_memory(node.batch.grant("7", memory=memory), node.image, 128) == guest
 
 
-def test_the_owner_has_his_groups_but_never_roots() -> None:
+def test_the_owner_has_their_groups_but_never_roots() -> None:
     owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
     assert (owner.name, owner.home) == ("nobody", NOBODY.pw_dir)
     assert owner.groups[0] == ("nogroup", NOBODY.pw_gid)

@@ -1,4 +1,4 @@
-"""cloud.py and cloud/build.py on libvirt's test driver: a machine's life, each way it ends.
+"""bait/cloud on libvirt's test driver: a VM's life, each way it ends.
 
 Real here: libvirt, qemu-img, the seed, the ledger, the signatures. The batch system is a table.
 """
@@ -127,7 +127,7 @@ def test_another_user_hears_nothing_of_it(site: Site) -> None:
     with pytest.raises(RejectedError, match="job 7 is not yours"):
         next(site.ask(order, uid=UID + 1))
     site.node.batch.jobs = None
-    with pytest.raises(UnknownError):  # his program tries again
+    with pytest.raises(UnknownError):  # their program tries again
         next(site.ask(order))
 
 
@@ -755,7 +755,7 @@ def test_what_has_just_stopped_is_not_absent(
 
 
 def into(site: Site, state: State) -> None:
-    """Bring a machine into a state, and let nobody work on it."""
+    """Bring a VM into a state, and let nobody work on it."""
     site.runs()
     if state is State.HIBERNATED:
         site.cloud.suspend(ID, "hibernate")
@@ -1132,7 +1132,7 @@ def test_half_a_disk_of_a_killed_bait_goes_with_its_lease(site: Site) -> None:
 
 
 def row_of(order: Order) -> Row:
-    """A machine that was promised and not begun."""
+    """A VM that was promised and not begun."""
     return Row(
         ID,
         "7",
@@ -1197,7 +1197,7 @@ def test_libvirt_is_asked_when_a_bridge_asks(site: Site) -> None:
 
 
 def test_an_account_that_carries_no_leases_has_none(site: Site) -> None:
-    """A user of the batch system and a taken bridge want a machine with root in it, in a job."""
+    """A user of the batch system and a taken bridge want a VM with root in it, in a job."""
     accounts = Cloud(accounts=("cloud*",))
     site.cloud.jobs.config = site.node.config.model_copy(update={"cloud": accounts})
     with pytest.raises(RejectedError, match="no lease may run as nobody"):

@@ -539,7 +539,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
     assert site.queue.listed == 2
 
 
-# Machines
+# VMs
 
 
 @pytest.mark.parametrize(

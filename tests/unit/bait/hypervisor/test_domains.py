@@ -153,7 +153,7 @@ def test_a_stop_is_told(
     libvirt_test: libvirt.virConnect,
     stop: Callable[[libvirt.virDomain], None],
 ) -> None:
-    # Of its own: libvirt may tell of an earlier test's machine late.
+    # Of its own: libvirt may tell of an earlier test's VM late.
     mine = machine_id("box", stop.__name__, 0)
     told: list[tuple[str, bool]] = []
 
@@ -279,7 +279,7 @@ def out_of_sight(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Hypervisor, Process]]:
-    """A libvirt that does not know a machine of ours, and the process of that machine."""
+    """A libvirt that does not know a VM of ours, and the process of that VM."""
     monkeypatch.setattr(domains, "_DYING", 0.1)
     process = started(QEMU, *guest(ID, tmp_path))
     yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process
