@@ -260,5 +260,5 @@ class Interrupted(CloudBuilder):
 
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
-    """Have this bait's cloud way call `at_step` at a step of building."""
+    """Have this bait's cloud builder call `at_step` at a step of building."""
     site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)
