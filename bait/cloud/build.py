@@ -64,9 +64,7 @@ class CloudBuilder:
             # A disk goes only once its domain has: destroy() sees to that.
             undo.callback(self.rest if old else self.common.destroy, machine.id)
             if not old:
-                step("making the disk")
-                self.common.need_room()
-                self.common.make_disk(image, where)
+                self.common.new_disk(image, where, step)
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
                     disks.inject(self.common, machine.order, where)
