@@ -117,7 +117,7 @@ def test_a_lease_is_charged_wallclock_only_and_can_be_left_out(
     machine.ssh("timeout 8 sh -c 'while :; do :; done'; test $? -ge 124")
     used = cpu_of_machine(str(found["id"]))
     assert used is not None
-    assert used > 5
+    assert used > 1
     machine.delete()
     lease.wait()
     job = submit("true", image=None).wait()
