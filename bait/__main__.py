@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Run the bait until it is told to stop; the machines live on without it."""
+    """Run the bait until it is told to stop; the VMs live on without it."""
     parser = argparse.ArgumentParser(
         prog="wnodes-bait",
         description="Turns the batch system's allocations on this node into virtual machines.",

@@ -55,7 +55,7 @@ def answered(source: str) -> None:
 
 
 def moved(move: Moved) -> None:
-    """A machine's state has changed."""
+    """A VM's state has changed."""
     _MOVES.labels(move.kind, move.old or "", move.new or "").inc()
 
 

@@ -1,12 +1,12 @@
 """APEL's cloud usage records, version 0.4, as text. Pure.
 
 Sources: the messages that the loader and schemas/cloud.sql of apel 2.5 take, and for units and
-states what cASO and oneacct-export publish. Wallclock only: a cloud machine's CPU time is nobody's
+states what cASO and oneacct-export publish. Wallclock only: a cloud VM's CPU time is nobody's
 to know.
 
 APEL keeps one row for a VMUUID and month, and the record that is loaded last replaces it. The month
-is that of RecordCreateTime while the machine runs and of EndTime once it is over. Both are counted
-here from the start by the machine's own clocks, not read from a clock that may be set back: so they
+is that of RecordCreateTime while the VM runs and of EndTime once it is over. Both are counted
+here from the start by the VM's own clocks, not read from a clock that may be set back: so they
 only ever grow, and the row of a month never tells less than before.
 """
 
@@ -29,7 +29,7 @@ class Publisher:
 
     site: str  # its name in GOCDB
     service: str  # its name for this cloud; may be empty
-    product: str  # what makes the machines, with its version
+    product: str  # what makes the VMs, with its version
 
 
 def message(usages: Sequence[Usage], users: Mapping[int, str], publisher: Publisher) -> str:

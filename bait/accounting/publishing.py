@@ -1,4 +1,4 @@
-"""Publishes cloud machines' wallclock: from the journal into the queue of APEL's SSM.
+"""Publishes cloud VMs' wallclock: from the journal into the queue of APEL's SSM.
 
 Which records a message has is decided by one transaction, which writes the message's text and marks
 its usages: after that, each is in one message, once. The message then goes from state to state,
@@ -59,10 +59,10 @@ def publish(ledger: Ledger, config: Config, node: str) -> list[str]:
 
 
 def due(found: Iterable[Usage], unproven: Collection[int]) -> list[Usage]:
-    """The usages of which APEL is to hear: cloud machines' that it has not heard all of.
+    """The usages of which APEL is to hear: cloud VMs' that it has not heard all of.
 
-    `unproven`: numbers of those whose machine is being started and may never run. Nor is one due
-    whose clock was stopped, as its machine is lost, before it is closed: it is told of once more,
+    `unproven`: numbers of those whose VM is being started and may never run. Nor is one due
+    whose clock was stopped, as its VM is lost, before it is closed: it is told of once more,
     then, and that is its end.
     """
     return [
@@ -79,7 +79,7 @@ def told(usage: Usage) -> float:
     """What `sent` of a usage is once it has been published as it stands.
 
     An open one: its seconds. A closed one: its end, which is more than any count of seconds, so
-    that the end is told also of a machine that had not run on since it was published.
+    that the end is told also of a VM that had not run on since it was published.
     """
     return usage.wall + usage.held if usage.ended is None else usage.ended
 

@@ -30,11 +30,9 @@ class BatchBuilder:
         shares = common.config.share.directories if image.trusted else ()
         with ExitStack() as undo:
             common.fetch(image, step)
-            step("making the disk")
-            common.need_room()
             common.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
             undo.callback(where.remove)
-            common.make_disk(image, where)
+            common.new_disk(image, where, step)
             common.copy_kernel(image, where)
             step("making the seed")
             xml = self.draw(where, machine, shares)

@@ -51,7 +51,7 @@ class BatchController:
         self.maker = Maker(config, ledger, jobs.lrms, builder, tasks, self.boot)
 
     def announce(self, job: JobId) -> None:
-        """Begin a machine for a job whose LRMS does not tell its hook which run of the job it is.
+        """Begin a VM for a job whose LRMS does not tell its hook which run of the job it is.
 
         That is asked for, by a thread of its own: a hook does not wait.
         """
@@ -66,7 +66,7 @@ class BatchController:
             log.warning("not prepared: %s", error, extra=ids(job))
 
     def prepare(self, job: JobId, restart: int) -> None:
-        """Begin a machine for the job; one that is begun already is success.
+        """Begin a VM for the job; one that is begun already is success.
 
         Raises WnodesError if the node is drained.
         """
@@ -78,7 +78,7 @@ class BatchController:
             self._start(row, self.maker.make)
 
     def release(self, row: Row) -> None:
-        """The job has ended: nothing of its machine is left when this returns.
+        """The job has ended: nothing of its VM is left when this returns.
 
         Raises WnodesError if that can't be done now; the next reconciliation goes on with it.
         """
@@ -92,12 +92,12 @@ class BatchController:
         self.tasks.tell()
 
     def end(self, row: Row) -> None:
-        """End the machine, as an administrator asks; its job hears of it and is held."""
+        """End the VM, as an administrator asks; its job hears of it and is held."""
         self.tasks.stop(row.id)
         self._fail(row, RejectedError("an administrator has destroyed the machine"))
 
     def carry_out(self, action: Action, row: Row) -> None:
-        """Do what the plan says of a batch machine."""
+        """Do what the plan says of a batch VM."""
         if action.act is Act.END:
             self.release(row)
         elif action.act is Act.LOST:
@@ -117,7 +117,7 @@ class BatchController:
             self._start(row, self.maker.make)
 
     def stopped(self, row: Row, how: str) -> None:
-        """The machine's domain has stopped; told late, it may be an earlier one."""
+        """The VM's domain has stopped; told late, it may be an earlier one."""
         runs = row.state in (State.READY, State.PAUSED)
         if runs and not self.builder.hypervisor.is_running(row.id):
             self._fail(row, WnodesError(f"{how}; {self.boot.said(row)}"))

@@ -13,7 +13,7 @@ from wnodes_lrms.tls import check
 
 
 def checks(config: Config) -> Iterator[Check]:
-    """Nothing where the cloud way is not in use."""
+    """Nothing where the cloud service is not in use."""
     api = config.api
     if not api.clients:
         return

@@ -133,7 +133,7 @@ def lineage(path: Path) -> list[Mode]:
 
 
 def traversal(config: Config, qemu: tuple[int, int] | None) -> Check:
-    """Whether QEMU, as this uid and gid, comes to the files of machines."""
+    """Whether QEMU, as this uid and gid, comes to the files of VMs."""
     if qemu is None:
         return verdicts.traversal(None, [])
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)

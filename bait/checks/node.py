@@ -111,7 +111,7 @@ def _kvm(config: Config) -> Check:
 def _libvirt(config: Config) -> Iterator[Check]:
     uri = config.bait.libvirt_uri
     try:
-        sight = bounded(_SHORT, lambda: look(uri))
+        found = bounded(_SHORT, lambda: look(uri))
     except UnknownError as error:
         yield fault(
             "libvirt",
@@ -120,9 +120,9 @@ def _libvirt(config: Config) -> Iterator[Check]:
             " modular), and see libvirt_uri in [bait]",
         )
         return
-    yield ok("libvirt", f"{sight.version} at {uri}")
-    yield verdicts.network(sight, config.network)
-    uid, gid = sight.qemu or (None, None)
+    yield ok("libvirt", f"{found.version} at {uri}")
+    yield verdicts.network(found, config.network)
+    uid, gid = found.qemu or (None, None)
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
     closed = [] if uid is None or gid is None else files.closed_to(uid, gid, map(Path, folders))
     yield verdicts.traversal(uid, closed)

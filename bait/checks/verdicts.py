@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bait.hypervisor.domain import Sight
+from bait.hypervisor.domain import Inventory
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
@@ -29,10 +29,10 @@ def kvm(accel: str, works: bool, why: str) -> Check:
     return warning("kvm", f"machines are emulated, which is slow: {why}", remedy)
 
 
-def network(sight: Sight, wanted: Network) -> Check:
+def network(found: Inventory, wanted: Network) -> Check:
     """Whether the guests' network is active."""
     remedy = "restart wnodes-bait: it makes the network, or its log says why not"
-    if wanted.name in sight.networks:
+    if wanted.name in found.networks:
         return ok("network", f"{wanted.name} is active, {wanted.subnet}")
     return fault("network", f"{wanted.name} is not active in libvirt", remedy)
 
@@ -71,7 +71,7 @@ class PartSeen:
 
 
 def image(tag: str, parts: Sequence[PartSeen]) -> Check:
-    """Whether machines can be made from an image."""
+    """Whether VMs can be made from an image."""
     name = f"image {tag}"
     for part in parts:
         if part.copy is Copy.WRONG:
@@ -175,7 +175,7 @@ def control_socket(path: Path, mode: int) -> Check:
 
 
 def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
-    """Whether libvirt's QEMU comes to the machines' files; `closed`: folders that stop it."""
+    """Whether libvirt's QEMU comes to the VMs' files; `closed`: folders that stop it."""
     if uid is None:
         return unknown("qemu access", "libvirt does not tell which user its QEMU is")
     if closed:
@@ -188,7 +188,7 @@ def traversal(uid: int | None, closed: Sequence[Path]) -> Check:
 
 
 def charge(trouble: str | None) -> Check:
-    """`trouble` is what keeps machines from being charged to their jobs on this node."""
+    """`trouble` is what keeps VMs from being charged to their jobs on this node."""
     if trouble is None:
         return ok("charge", "the control groups that the batch system reads are there")
     return warning(

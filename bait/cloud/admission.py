@@ -19,8 +19,8 @@ def check(
     """Raises RejectedError, with the reason, unless the order fits this very allocation.
 
     `user` is the local account that the lease job runs as, `overhead` the MiB that QEMU itself
-    takes, `old` the ledger's row for the machine, if there is one. `carries` tells that the job
-    has a machine already.
+    takes, `old` the ledger's row for the VM, if there is one. `carries` tells that the job
+    has a VM already.
     """
 
     def refuse(why: str) -> None:

@@ -1,39 +1,28 @@
-"""Building a cloud machine: a disk that outlives its domain, and what its user wants in it."""
+"""Building a cloud VM: a disk that outlives its domain, and what its user wants in it."""
 
-import json
-import os
-import re
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from bait.cloud import disks
 from bait.cloud import seed as cloudseed
-from bait.cloud.inject import Injection
 from bait.cloud.offers import offered
 from bait.machine import seed
 from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
-from bait.machine.images import free_mib, references
 from bait.network.cards import Card
-from bait.privileges.removal import remove_as_owner
-from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.resources import render
 
-# Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
-_INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
-_DIGEST = re.compile("[0-9a-f]{64}")
-
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what a cloud machine will be."""
+    """All that decides what a cloud VM will be."""
 
     order: Order
     job: str
@@ -44,24 +33,24 @@ class Plan:
 
     @property
     def id(self) -> str:
-        """The machine."""
+        """The VM."""
         return str(self.order.machine)
 
 
 @dataclass(frozen=True)
 class CloudBuilder:
-    """Makes the cloud machines of a node."""
+    """Makes the cloud VMs of a node."""
 
     common: Builder
 
     def paths(self, machine: str) -> Paths:
-        """The files of the machine with this id."""
+        """The files of the VM with this id."""
         return paths(self.common.config, machine)
 
     def build(
         self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
     ) -> None:
-        """Start the machine, on the disk that it has or on a new one.
+        """Start the VM, on the disk that it has or on a new one.
 
         On any error a new disk is gone again, an old one as it was. `step` is told what comes
         next, `starting` is called just before libvirt is asked for the domain; both may raise to
@@ -75,12 +64,10 @@ class CloudBuilder:
             # A disk goes only once its domain has: destroy() sees to that.
             undo.callback(self.rest if old else self.common.destroy, machine.id)
             if not old:
-                step("making the disk")
-                self.common.need_room()
-                self.common.make_disk(image, where)
+                self.common.new_disk(image, where, step)
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
-                    self._inject(machine.order, where)
+                    disks.inject(self.common, machine.order, where)
             have(where.runtime, PASSED)
             self.common.copy_kernel(image, where)
             if image.context != "guestfs":
@@ -98,7 +85,7 @@ class CloudBuilder:
             undo.pop_all()
 
     def begun(self, machine: str, job: str) -> bool:
-        """Whether the machine's domain runs already, in the allocation of this job."""
+        """Whether the VM's domain runs already, in the allocation of this job."""
         domain = self.common.hypervisor.domains().get(machine)
         if domain is None or domain.job != job:
             return False
@@ -126,7 +113,7 @@ class CloudBuilder:
         return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
 
     def plug(self, machine: str, device: Card | Drive) -> None:
-        """Plug a card or a volume into the running machine."""
+        """Plug a card or a volume into the running VM."""
         if isinstance(device, Card):
             self.common.admit()
         self.common.hypervisor.attach(machine, _xml(device))
@@ -146,7 +133,7 @@ class CloudBuilder:
         )
 
     def _wake(self, xml: str, memory: Path) -> None:
-        """Let the machine go on from its memory, which is good once: then the disk changes.
+        """Let the VM go on from its memory, which is good once: then the disk changes.
 
         If nobody can tell whether it went on, it starts without the memory the next time.
         """
@@ -196,55 +183,12 @@ class CloudBuilder:
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
-    def _inject(self, order: Order, where: Paths) -> None:
-        injection = Injection(
-            str(where.disk), order.hostname, order.ssh_keys, order.user_data, self.common.kvm
-        )
-        uid, own = guestfs_user(), where.disks / "guestfs"
-        own.mkdir(mode=0o700)
-        os.chown(own, uid, -1)
-        try:
-            with lent(uid, where.disk):
-                run_confined(
-                    (sys.executable, "-I", "-m", "bait.cloud.inject"),
-                    uid,
-                    _INJECTION,
-                    data=json.dumps(asdict(injection)).encode(),
-                    environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
-                )
-        finally:
-            remove_as_owner(own)
-        self._check(where.disk)
-
     def save(self, machine: str, running: bool, target: Path) -> None:
-        """Copy the machine's disk into one file that needs no other. Raises WnodesError."""
+        """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
         if running:
             self.common.hypervisor.backup(machine, "vda", target)
             return
-        disk, uid = self.paths(machine).disk, onlooker()
-        for base in self._check(disk):
-            self.common.let_in(base)
-        target.touch(mode=0o600)
-        limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
-        argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
-        with lent(uid, disk, target):
-            run_confined(argv, uid, limits)
-
-    def _check(self, disk: Path) -> list[Path]:
-        """The image of the cache that a disk names; it must name nothing else.
-
-        QEMU or libguestfs wrote it, and a guest may have taken them over. Raises WnodesError.
-        """
-        uid = onlooker()
-        with lent(uid, disk):
-            found = [Path(name) for name in references(disk, "qcow2", uid)]
-        for name in found:
-            if name.parent != self.common.cache.folder or not _DIGEST.fullmatch(name.name):
-                raise WnodesError(
-                    f"{disk} refers to {name}, which is no image of this node's",
-                    told="its disk refers to a file that is no image",
-                )
-        return found
+        disks.copy(self.common, self.paths(machine).disk, target)
 
 
 def _used(memory: Path) -> Path:

@@ -5,14 +5,15 @@ and a new order for it is taken here.
 """
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
+from bait.cloud.power import Power
 from bait.cloud.saving import Saver
+from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
@@ -25,19 +26,9 @@ from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
-
-_SHOWN = {
-    State.READY: "running",
-    State.PAUSED: "suspended",
-    State.ASLEEP: "suspended",
-    State.STARTING: "building",
-    State.HIBERNATED: "suspended",
-    State.HIBERNATING: "stopping",
-    State.ENDING: "stopping",
-}
 
 
 class CloudController:
@@ -64,6 +55,7 @@ class CloudController:
         self.lifecycle = Lifecycle(
             config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
         )
+        self.power = Power(ledger, self.builder, self.lifecycle)
         self.tasks = tasks
         self.volumes = volumes
         self.jobs = LeaseJobs(
@@ -82,12 +74,16 @@ class CloudController:
         self.tasks.tell()
 
     def machines(self) -> list[dict[str, Any]]:
-        """All cloud machines here, as the API shows them."""
-        return [self._shown(row) for row in self.ledger.rows() if row.kind is Kind.CLOUD]
+        """All cloud VMs here, as the API shows them."""
+        return [
+            shown(row, self.node, self.devices)
+            for row in self.ledger.rows()
+            if row.kind is Kind.CLOUD
+        ]
 
     def machine(self, machine: str) -> dict[str, Any]:
         """One of them. Raises AbsentError."""
-        return self._shown(self._row(machine))
+        return shown(self._row(machine), self.node, self.devices)
 
     def outcomes(self) -> list[dict[str, Any]]:
         """How the last leases ended here."""
@@ -97,7 +93,7 @@ class CloudController:
         ]
 
     def census(self) -> Counter[tuple[str, str]]:
-        """How many machines of each kind and state this node has."""
+        """How many VMs of each kind and state this node has."""
         return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
 
     def where(self, job: str) -> str | None:
@@ -113,61 +109,20 @@ class CloudController:
         self.builder.common.hypervisor.version()
 
     def stop(self, machine: str, method: str) -> None:
-        """Shut the machine down, or end it at once (poweroff); its lease is freed."""
+        """Shut the VM down, or end it at once (poweroff); its lease is freed."""
         self.lifecycle.halt(self._row(machine), method != "poweroff", "its user has stopped it")
 
     def restart(self, machine: str, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
-        row = self._running(machine)
-        self.ledger.record(row.job, row.id, f"restart ({method})")
-        if method == "cold":
-            again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
-            if again:
-                self.builder.rest(row.id)
-                self.lifecycle.start_now(again, self.lifecycle.make)
-        elif method == "warm":
-            self.builder.common.hypervisor.reset(row.id)
-        else:
-            self.builder.common.hypervisor.reboot(row.id)
+        self.power.restart(self._running(machine), method)
 
     def suspend(self, machine: str, method: str) -> None:
         """Hold it in its lease, or write its memory down and free the lease (hibernate)."""
-        row = self._row(machine)
-        if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
-            return
-        if row.state not in (State.READY, State.SUSPENDED):
-            raise ConflictError(f"the machine is {row.state}, not running")
-        if method == "hibernate":
-            held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
-            if held:
-                self.lifecycle.start_now(held, self.lifecycle.hibernate)
-            return
-        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
+        self.power.suspend(self._row(machine), method)
 
     def resume(self, machine: str) -> None:
-        """Let a machine that is held in its lease, or sleeps, go on."""
-        row = self._row(machine)
-        if row.state is State.READY:
-            return
-        if row.state is State.PAUSED:
-            raise ConflictError(f"{row.reason}: it goes on when that does")
-        if row.state not in (State.SUSPENDED, State.ASLEEP):
-            raise ConflictError(f"the machine is {row.state}, not suspended")
-        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
-
-    def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
-        """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
-        what = "suspended" if state is State.SUSPENDED else "resumed"
-        if self.ledger.move(row, what, RUNS, state=state, reason=""):
-            try:
-                act(row.id)
-            except UnknownError:
-                raise
-            except WnodesError as error:
-                self.ledger.move(
-                    row, f"not {what}: {error.words(row.id)}", (state,), state=row.state
-                )
-                raise
+        """Let a VM that is held in its lease, or sleeps, go on."""
+        self.power.resume(self._row(machine))
 
     def destroy(self, machine: str) -> None:
         """End it and remove its disk. Raises AbsentError if it is not here."""
@@ -206,7 +161,7 @@ class CloudController:
     # What the node asks
 
     def carry_out(self, action: Action, row: Row) -> None:
-        """Do what the plan says of a cloud machine."""
+        """Do what the plan says of a cloud VM."""
         if action.act is Act.END:
             self.lifecycle.start(row, self.lifecycle.remove)
         elif action.act is Act.RESUME:
@@ -232,20 +187,20 @@ class CloudController:
             self.builder.common.hypervisor.suspend(row.id)
 
     def release(self, row: Row) -> None:
-        """The lease job has ended: its machine does not run any more when this returns."""
+        """The lease job has ended: its VM does not run any more when this returns."""
         if not self.lifecycle.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
                 self.builder.common.destroy(row.id)
 
     def end(self, row: Row) -> None:
-        """An administrator ends the machine; its disk is kept."""
+        """An administrator ends the VM; its disk is kept."""
         self.lifecycle.end_now(row, "an administrator has ended the machine")
 
     def stopped(self, row: Row, how: str) -> None:
-        """The machine's domain has stopped.
+        """The VM's domain has stopped.
 
-        Told late, it may be about a domain that the machine had before: so libvirt is asked.
+        Told late, it may be about a domain that the VM had before: so libvirt is asked.
         """
         if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
@@ -275,18 +230,3 @@ class CloudController:
         if row.state is not State.READY:
             raise ConflictError(f"the machine is {row.state}, not running")
         return row
-
-    def _shown(self, row: Row) -> dict[str, Any]:
-        return {
-            "id": row.id,
-            "lease": row.lease,
-            "job": row.job,
-            "state": _SHOWN.get(row.state, str(row.state)),
-            "reason": row.reason,
-            "cores": row.cores,
-            "memory": row.memory,
-            "image": row.tag,
-            "since": row.since,
-            "node": self.node,
-            **self.devices.shown(row),
-        }

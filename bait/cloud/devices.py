@@ -1,4 +1,4 @@
-"""What is plugged into a running cloud machine: volumes and network cards."""
+"""What is plugged into a running cloud VM: volumes and network cards."""
 
 import string
 from collections.abc import Callable, Collection, Sequence
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class Devices:
-    """The devices of a node's cloud machines; the ledger says which machine has which volume."""
+    """The devices of a node's cloud VMs; the ledger says which VM has which volume."""
 
     def __init__(self, ledger: Ledger, builder: CloudBuilder, tasks: Tasks, volumes: Pool) -> None:
         self.ledger = ledger
@@ -58,12 +58,12 @@ class Devices:
     def address(
         self, row: Row, order: Order, what: str, being: Collection[State], **values: object
     ) -> Row | None:
-        """Give the machine its address on the node's network, if it needs one and has none.
+        """Give the VM its address on the node's network, if it needs one and has none.
 
-        The other values of its row are changed with it. None, and no change, if the machine is
+        The other values of its row are changed with it. None, and no change, if the VM is
         not in one of the states `being`.
         """
-        with self.tasks.news:  # two machines must not see the same address free
+        with self.tasks.news:  # two VMs must not see the same address free
             address = row.address
             if address is None and any(nic.kind == "nat" for nic in order.nics):
                 used = {r.address for r in self.ledger.rows() if r.address}
@@ -71,7 +71,7 @@ class Devices:
             return self.ledger.move(row, what, being, address=address, **values)
 
     def take_volumes(self, order: Order) -> tuple[Drive, ...]:
-        """The volumes that a machine starts with; one that it had keeps its device.
+        """The volumes that a VM starts with; one that it had keeps its device.
 
         Raises ConflictError if one is taken, AbsentError if there is none.
         """
@@ -81,7 +81,7 @@ class Devices:
         return tuple(self._take(machine, volume) for volume in wanted)
 
     def attach_volume(self, row: Row, volume: str) -> str:
-        """Plug a volume into the running machine; the device that the guest sees."""
+        """Plug a volume into the running VM; the device that the guest sees."""
         mine = self.ledger.attached(row.id)
         if volume in mine:
             return mine[volume][1]
@@ -106,7 +106,7 @@ class Devices:
             self.ledger.detach(row.id, volume)
 
     def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
-        """Plug a card into the running machine; its addresses."""
+        """Plug a card into the running VM; its addresses."""
         order = Order.model_validate_json(row.spec)
         if nic.id not in {other.id for other in order.nics}:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
@@ -136,7 +136,7 @@ class Devices:
             self._keep(row, lambda order: {"nics": _without(order.nics, found)})
 
     def _keep(self, row: Row, change: Callable[[Order], dict[str, Any]]) -> None:
-        """Change the machine's order, for its next start in the same lease."""
+        """Change the VM's order, for its next start in the same lease."""
         with self.tasks.news:  # another device may come or go at the same time
             now = self.ledger.get(row.id)
             if now:

@@ -48,7 +48,7 @@ class _Waiter:
 
 
 class LeaseJobs:
-    """Its methods are called from many threads."""
+    """The lease jobs of one node. Its methods are called from many threads."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class LeaseJobs:
         self.lifecycle = lifecycle
         self.devices = devices
         self._waiting: dict[JobId, _Waiter] = {}  # by job
-        self._admission = threading.Lock()  # two orders must not see the same machine at rest
+        self._admission = threading.Lock()  # two orders must not see the same VM at rest
 
     # What the jobs' processes ask
 

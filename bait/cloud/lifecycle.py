@@ -1,7 +1,7 @@
-"""What is done with a cloud machine in the course of its life, in a thread of its own.
+"""The life cycle of a cloud VM: made, shut down, hibernated, removed, each in a task of its own.
 
 The ledger is written before each act, and whatever was begun can be begun again: so a bait that
-was killed in between goes on from the machine's state.
+was killed in between goes on from the VM's state.
 """
 
 import logging
@@ -71,7 +71,7 @@ class Lifecycle:
         return True
 
     def make(self, row: Row, task: Task) -> None:
-        """Make what the machine's order asks for, from wherever it has come to by now."""
+        """Make what the VM's order asks for, from wherever it has come to by now."""
         if row.state is State.STARTING and self.builder.begun(row.id, row.job):
             self._runs(row, task)  # a bait started it, and was killed before it said so
             return
@@ -120,7 +120,7 @@ class Lifecycle:
         return catalogue.read(Path(folder), order.image)
 
     def halt(self, row: Row, polite: bool, why: str) -> None:
-        """Begin to end the machine's domain, in the place of whatever is being done with it."""
+        """Begin to end the VM's domain, in the place of whatever is being done with it."""
         if polite and row.state is State.STOPPING and row.id in self.tasks.machines():
             return  # asked again, it has no more time than it had
         what = f"stopping: {why}"
@@ -192,7 +192,7 @@ class Lifecycle:
         self._drop_networks()
 
     def _drop_networks(self) -> None:
-        """Remove the isolated networks that no machine is on or will be."""
+        """Remove the isolated networks that no VM is on or will be."""
         active = [r for r in self.ledger.rows() if r.kind is Kind.CLOUD and r.state not in AT_REST]
         orders = (Order.model_validate_json(row.spec) for row in active)
         keep = {nic.network for order in orders for nic in order.nics}

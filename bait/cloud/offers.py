@@ -10,7 +10,7 @@ from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic
 
-_MOST = 16  # cards of a machine
+_MOST = 16  # cards of a VM
 
 
 def offered(nic: Nic, offers: Sequence[Offer]) -> Offer:
@@ -32,7 +32,7 @@ def vet(
 ) -> None:
     """Raises RejectedError, with the reason, unless the node can have these cards.
 
-    `others` are the cards of the node's other machines, `macs` and `addresses` the node's own.
+    `others` are the cards of the node's other VMs, `macs` and `addresses` the node's own.
     """
     if len(nics) > _MOST:
         raise RejectedError(f"{len(nics)} cards: a machine has {_MOST} at most")

@@ -1,4 +1,4 @@
-"""Saving a machine's disk as an image that its user can make others from."""
+"""Saving a VM's disk as an image that its user can make others from."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ class Saver:
         self.catalogue = Path(config.images.catalogue)
         self.ledger = ledger
         self.builder = builder
-        self._busy: dict[str, str] = {}  # tag: machine
+        self._busy: dict[str, str] = {}  # tag: VM
         self._failed: dict[str, str] = {}
         self._guard = threading.Lock()
 
@@ -45,14 +45,14 @@ class Saver:
             }
 
     def reads(self, machine: str) -> bool:
-        """Whether the machine's disk is being read: QEMU could not open it."""
+        """Whether the VM's disk is being read: QEMU could not open it."""
         with self._guard:
             return machine in self._busy.values()
 
     def save(self, row: Row, tag: str) -> None:
-        """Begin to write the machine's disk as it is now; a tag that is there is success.
+        """Begin to write the VM's disk as it is now; a tag that is there is success.
 
-        Raises ConflictError if the machine is in the middle of something.
+        Raises ConflictError if the VM is in the middle of something.
         """
         if row.state not in (*AT_REST, *RUNS):
             raise ConflictError(f"the machine is {row.state}: its disk can't be saved now")
@@ -67,7 +67,7 @@ class Saver:
     def delete(self, tag: str) -> None:
         """Remove an image; one that is gone is success.
 
-        Whether there are machines that stand on it is the bridge's to know.
+        Whether there are VMs that stand on it is the bridge's to know.
 
         Raises ConflictError while it is being written.
         """

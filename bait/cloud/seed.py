@@ -1,4 +1,4 @@
-"""The seed of a cloud machine: what its user wants to find in it, in the layout of NoCloud.
+"""The seed of a cloud VM: what its user wants to find in it, in the layout of NoCloud.
 
 Source: cloud-init's documentation, "NoCloud" (public keys and host name in meta-data; user-data
 as the user gave it; vendor-data for what they may overrule) and "Networking config Version 2".
@@ -25,7 +25,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class CloudGuest:
-    """What a cloud machine has to know of itself."""
+    """What a cloud VM has to know of itself."""
 
     id: str
     hostname: str

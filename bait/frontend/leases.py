@@ -33,22 +33,22 @@ _LISTING_LIFE = 2.0  # seconds that all who ask share one listing of the LRMS
 log = logging.getLogger(__name__)
 
 
-def lease_request(wish: LeaseRequest, config: Config) -> Request:
+def lease_request(wanted: LeaseRequest, config: Config) -> Request:
     """The lease job that is wished for. It gets the hypervisor's own memory beside the guest's.
 
     All that it carries is the lease's id: some LRMSs show a job's environment to everybody.
     """
     return Request(
-        lease=str(wish.lease),
-        user=wish.account,
-        account=wish.lrms_account,
-        partition=wish.partition,
-        walltime=wish.walltime,
-        cores=wish.cores,
-        memory=wish.memory + config.machine.memory_overhead,
-        node=wish.node,
+        lease=str(wanted.lease),
+        user=wanted.account,
+        account=wanted.lrms_account,
+        partition=wanted.partition,
+        walltime=wanted.walltime,
+        cores=wanted.cores,
+        memory=wanted.memory + config.machine.memory_overhead,
+        node=wanted.node,
         program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
-        environment={"WNODES_LEASE": str(wish.lease)},
+        environment={"WNODES_LEASE": str(wanted.lease)},
     )
 
 
@@ -62,15 +62,15 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
 
     def submit(token: str, request: Asked) -> tuple[UUID, str]:
         try:
-            wish = verify(LeaseRequest, token, config.cluster, public_keys(config.api.order_keys))
-            request.state.about = wish.lease
-            job = leases.submit(lease_request(wish, config))
+            wanted = verify(LeaseRequest, token, config.cluster, public_keys(config.api.order_keys))
+            request.state.about = wanted.lease
+            job = leases.submit(lease_request(wanted, config))
         except RejectedError:
             metrics.REFUSED.inc()
             raise
         metrics.SUBMITTED.inc()
-        log.info("lease %s of %s %s", wish.lease, wish.dn, wish.fqan, extra=ids(job))
-        return wish.lease, job
+        log.info("lease %s of %s %s", wanted.lease, wanted.dn, wanted.fqan, extra=ids(job))
+        return wanted.lease, job
 
     def hand_in(lease: UUID, token: str) -> None:
         try:

@@ -59,7 +59,7 @@ class ConnectionLimits:
 
 
 class Owners:
-    """Whose a uid is: a user namespace gives its maker many, which subuid(5) lists.
+    """Finds the owner of a uid: a user namespace gives its maker many, which subuid(5) lists.
 
     What only a directory service knows, or a tool like sssd, is not looked at: then each uid counts
     by itself, and `most` holds.

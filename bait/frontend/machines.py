@@ -1,4 +1,4 @@
-"""The part of the bait's HTTPS service that is about machines, saved images and volumes."""
+"""The part of the bait's HTTPS service that is about VMs, saved images and volumes."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -16,18 +16,19 @@ from wnodes_lrms.order import Nic
 _LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
 _LISTENERS = 16, 30.0
 _LISTENING = 20.0  # seconds that nothing happens before that is said
-_ACTS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
+_ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 
 
 def routes(cloud: Cloud, node: str) -> APIRouter:
-    """The routes, for the machines of this node."""
+    """The routes, for the VMs of this node."""
     router = APIRouter()
     listeners = BlockingCalls("the bait", *_LISTENERS)
-    lists, acts = BlockingCalls("the bait's ledger", *_LISTS), BlockingCalls("libvirt", *_ACTS)
+    lists = BlockingCalls("the bait's ledger", *_LISTS)
+    actions = BlockingCalls("libvirt", *_ACTIONS)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:
-        """The cloud machines of this node, and how its last leases ended."""
+        """The cloud VMs of this node, and how its last leases ended."""
         return await lists.call(
             lambda: {
                 "node": node,
@@ -44,66 +45,66 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
 
     @router.get("/machines/{machine}", response_model=models.MachineShown)
     async def machine(machine: UUID) -> dict[str, Any]:
-        """One machine."""
+        """One VM."""
         return await lists.call(cloud.machine, str(machine))
 
     @router.post("/machines/{machine}/stop", status_code=202)
     async def stop(machine: UUID, asked: models.Stop) -> None:
-        """End the machine and free its lease; its disk is kept."""
-        await acts.call(cloud.stop, str(machine), asked.method)
+        """End the VM and free its lease; its disk is kept."""
+        await actions.call(cloud.stop, str(machine), asked.method)
 
     @router.post("/machines/{machine}/restart", status_code=202)
     async def restart(machine: UUID, asked: models.Restart) -> None:
-        """Start the machine anew, in the same lease."""
-        await acts.call(cloud.restart, str(machine), asked.method)
+        """Start the VM anew, in the same lease."""
+        await actions.call(cloud.restart, str(machine), asked.method)
 
     @router.post("/machines/{machine}/suspend", status_code=202)
     async def suspend(machine: UUID, asked: models.Suspend) -> None:
-        """Hold the machine, or hibernate it."""
-        await acts.call(cloud.suspend, str(machine), asked.method)
+        """Hold the VM, or hibernate it."""
+        await actions.call(cloud.suspend, str(machine), asked.method)
 
     @router.post("/machines/{machine}/resume", status_code=202)
     async def resume(machine: UUID) -> None:
-        """Let a machine that is held go on. One that hibernates is started by a new order."""
-        await acts.call(cloud.resume, str(machine))
+        """Let a VM that is held go on. One that hibernates is started by a new order."""
+        await actions.call(cloud.resume, str(machine))
 
     @router.post("/machines/{machine}/save", status_code=202)
     async def save(machine: UUID, asked: models.Save) -> None:
-        """Make an image of the machine's disk; see /saved."""
-        await acts.call(cloud.save, str(machine), asked.tag)
+        """Make an image of the VM's disk; see /saved."""
+        await actions.call(cloud.save, str(machine), asked.tag)
 
     @router.delete(
         "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
     )
     async def destroy(machine: UUID) -> Response:
-        """End the machine, free its lease, remove its disk."""
+        """End the VM, free its lease, remove its disk."""
         try:
-            await acts.call(cloud.destroy, str(machine))
+            await actions.call(cloud.destroy, str(machine))
         except AbsentError:
             return Response(status_code=204)
         return Response(status_code=202)
 
     @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
     async def attach_volume(machine: UUID, volume: UUID) -> dict[str, str]:
-        """Plug a volume into the running machine."""
-        return {"device": await acts.call(cloud.attach_volume, str(machine), str(volume))}
+        """Plug a volume into the running VM."""
+        return {"device": await actions.call(cloud.attach_volume, str(machine), str(volume))}
 
     @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:
-        """Take a volume out of the machine; one that is not in is success."""
-        await acts.call(_gone_is_success(cloud.detach_volume), str(machine), str(volume))
+        """Take a volume out of the VM; one that is not in is success."""
+        await actions.call(_gone_is_success(cloud.detach_volume), str(machine), str(volume))
 
     @router.put("/machines/{machine}/nics/{nic}", response_model=models.NicShown)
     async def attach_nic(machine: UUID, nic: UUID, card: Nic) -> dict[str, Any]:
-        """Plug a network card into the running machine."""
+        """Plug a network card into the running VM."""
         if card.id != nic:
             raise HTTPException(400, f"id: the card in the body is {card.id}, not {nic}")
-        return await acts.call(cloud.attach_nic, str(machine), card)
+        return await actions.call(cloud.attach_nic, str(machine), card)
 
     @router.delete("/machines/{machine}/nics/{nic}", status_code=204)
     async def detach_nic(machine: UUID, nic: UUID) -> None:
-        """Take a network card out of the machine; one that is not in is success."""
-        await acts.call(_gone_is_success(cloud.detach_nic), str(machine), str(nic))
+        """Take a network card out of the VM; one that is not in is success."""
+        await actions.call(_gone_is_success(cloud.detach_nic), str(machine), str(nic))
 
     @router.get("/saved", response_model=models.SavedShown)
     async def saved() -> dict[str, Any]:

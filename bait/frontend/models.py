@@ -1,4 +1,4 @@
-"""The words of the bait's HTTPS service: what comes in, what goes out, as /openapi.json tells."""
+"""Requests and answers of the bait's HTTPS service, as /openapi.json describes them."""
 
 from typing import Literal
 from uuid import UUID
@@ -18,7 +18,7 @@ class Asked(BaseModel):
 
 
 class Token(Asked):
-    """A wish for a lease, or the order for its VM, signed by a bridge (wnodes_lrms/order.py)."""
+    """A request for a lease, or the order for its VM, signed by a bridge (wnodes_lrms/order.py)."""
 
     token: str = Field(min_length=1, max_length=LONGEST_TOKEN, description="a JSON Web Token")
 
@@ -78,7 +78,7 @@ class LeasesShown(BaseModel):
 
 
 class NicShown(BaseModel):
-    """A network card of a machine."""
+    """A network card of a VM."""
 
     id: str
     mac: str
@@ -92,13 +92,13 @@ class Device(BaseModel):
 
 
 class VolumeOfMachine(Device):
-    """A volume that is in a machine."""
+    """A volume that is in a VM."""
 
     id: str
 
 
 class MachineShown(BaseModel):
-    """A machine of a cloud user."""
+    """A VM of a cloud user."""
 
     id: str
     lease: str = Field(description="empty: none, its disk is kept here")
@@ -144,7 +144,7 @@ class News(BaseModel):
 
 
 class MachinesShown(BaseModel):
-    """The cloud machines of a node, the lease jobs that wait for an order, and how the last leases
+    """The cloud VMs of a node, the lease jobs that wait for an order, and how the last leases
     ended, the newest 200."""
 
     node: str

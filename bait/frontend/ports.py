@@ -51,4 +51,4 @@ class Cloud(Protocol):
         """Ask libvirt something. Raises UnknownError if it does not answer."""
 
     def census(self) -> Mapping[tuple[str, str], int]:
-        """How many machines of each kind and state this node has, batch jobs' too."""
+        """How many VMs of each kind and state this node has, batch jobs' too."""

@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def again(batch: BatchController, job: JobId, uid: int) -> Iterator[dict[str, Any]]:
-    """Have a job whose machine has failed run again, or wait; each step is told.
+    """Have a job whose VM has failed run again, or wait; each step is told.
 
     What is asked for is told before it is, because the caller is ended by it; what was decided,
     once the LRMS has agreed. Raises RejectedError where that is not for this caller to ask, the
-    machine of this run has not failed, or no other try can help; UnknownError where the LRMS does
+    VM of this run has not failed, or no other try can help; UnknownError where the LRMS does
     not answer, or refuses.
     """
     lrms = batch.lrms

@@ -1,8 +1,8 @@
-"""Connections to libvirt: one for all questions, one of its own for each act.
+"""Connections to libvirt: one for all questions, one of its own for each operation.
 
-libvirt answers five requests of a connection at a time, and an act on a guest whose QEMU hangs may
-take for ever: on a connection of its own it keeps nobody else waiting. Destroying and listing are
-answered by threads of libvirt's own, even while all others hang.
+libvirt answers five requests of a connection at a time, and an operation on a guest whose QEMU
+hangs may take for ever: on a connection of its own it keeps nobody else waiting. Destroying and
+listing are answered by threads of libvirt's own, even while all others hang.
 """
 
 import logging
@@ -22,7 +22,7 @@ _BREATH = 1.0  # seconds, after a fault of the loop of events
 log = logging.getLogger(__name__)
 
 
-class Links:
+class Connections:
     """The connections to one libvirt."""
 
     def __init__(self, uri: str, opened: Callable[[libvirt.virConnect], None]) -> None:
@@ -46,7 +46,7 @@ class Links:
 
     @contextmanager
     def own(self) -> Iterator[libvirt.virConnect]:
-        """A connection for one act. Raises UnknownError if libvirt does not answer."""
+        """A connection for one operation. Raises UnknownError if libvirt does not answer."""
         self.shared()  # has the network there; and tells at once that nobody answers
         link = self._open_now()
         try:

@@ -18,8 +18,8 @@ class Domain:
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What there is to see of a libvirt without changing anything."""
+class Inventory:
+    """What a libvirt offers, seen without changing anything."""
 
     version: str
     networks: frozenset[str]  # active ones

@@ -14,7 +14,7 @@ import libvirt
 
 from bait.hypervisor import networks, operations
 from bait.hypervisor.causes import fault
-from bait.hypervisor.connections import Links, dotted
+from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
@@ -33,18 +33,18 @@ class Hypervisor:
     """One libvirt, as one bait sees it. Every method raises UnknownError if libvirt is away."""
 
     def __init__(self, uri: str, cluster: str, node: str, network: Network, machines: Path) -> None:
-        """`machines` is the folder of the machines' folders of files."""
+        """`machines` is the folder of the VMs' folders of files."""
         self.uri = uri
         self.processes = Processes(machines, self.qemu_uids)
         self.cluster = cluster
         self.node = node
         self.network = network
-        self._links = Links(uri, self._begin)
+        self._connections = Connections(uri, self._begin)
         self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
 
     def on_stop(self, callback: Callable[[str, str], None]) -> None:
-        """Have `callback(machine id, how in words)` called, in another thread, when any domain
+        """Have `callback(VM id, how in words)` called, in another thread, when any domain
         stops."""
         self._events.stopped = callback
 
@@ -54,7 +54,7 @@ class Hypervisor:
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 operations.create(link, xml)
             except libvirt.libvirtError as error:
@@ -67,7 +67,7 @@ class Hypervisor:
 
         A process of it that libvirt has lost sight of is ended, too.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 domain = link.lookupByUUIDString(machine)
                 if self._ours(domain) is None:
@@ -81,7 +81,7 @@ class Hypervisor:
         self.processes.kill_helpers(machine)
 
     def domains(self) -> dict[str, Domain]:
-        """The running domains that are ours, by machine id."""
+        """The running domains that are ours, by VM id."""
         try:
             found = (self._ours(domain) for domain in self._connect().listAllDomains())
             return {domain.id: domain for domain in found if domain}
@@ -89,7 +89,7 @@ class Hypervisor:
             raise fault("does not list its domains", error, UnknownError) from error
 
     def pid(self, machine: str) -> int | None:
-        """The number of the machine's process; None if there is none."""
+        """The number of the VM's process; None if there is none."""
         return self.processes.of(machine)
 
     def qemu_uids(self) -> frozenset[int]:
@@ -128,7 +128,7 @@ class Hypervisor:
             return sleeps(domain)
 
     def shutdown(self, machine: str) -> None:
-        """Press the machine's power button (ACPI); one that is gone is success."""
+        """Press the VM's power button (ACPI); one that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
@@ -138,38 +138,38 @@ class Hypervisor:
             domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
 
     def reset(self, machine: str) -> None:
-        """Start the machine anew at once, as a reset button does."""
+        """Start the VM anew at once, as a reset button does."""
         with self._awake(machine) as domain:
             domain.reset()
 
     def suspend(self, machine: str) -> None:
-        """Hold the machine's CPUs; it keeps its memory. One that is held already is success."""
+        """Hold the VM's CPUs; it keeps its memory. One that is held already is success."""
         with self._awake(machine) as domain:
             if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
                 domain.suspend()
 
     def resume(self, machine: str) -> None:
-        """Let the machine's CPUs run again; a guest that has put itself to sleep is woken."""
+        """Let the VM's CPUs run again; a guest that has put itself to sleep is woken."""
         with self._acting(machine) as domain:
             operations.resume(domain)
 
     def save(self, machine: str, file: Path) -> None:
-        """Write the machine's memory to a file and end it. One that is gone is success."""
+        """Write the VM's memory to a file and end it. One that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.save(str(file))
 
     def backup(self, machine: str, disk: str, file: Path) -> None:
-        """Copy a disk of the running machine, as it is now, into a file that needs no other."""
+        """Copy a disk of the running VM, as it is now, into a file that needs no other."""
         with self._acting(machine) as domain:
             operations.backup(domain, disk, file)
 
     def restore(self, xml: str, file: Path) -> None:
-        """Start a machine with the memory in the file.
+        """Start a VM with the memory in the file.
 
         Its devices are those that the memory knows, in the same places; only what a new lease
         changes, our mark and the CPUs, is taken from `xml`, and the node's ends of its cards.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
                 changed = with_elements_of(kept, xml, ("metadata", "cputune"))
@@ -180,12 +180,12 @@ class Hypervisor:
                     raise fault("can't restore the machine", error) from error
 
     def attach(self, machine: str, xml: str) -> None:
-        """Plug a device into the running machine."""
+        """Plug a device into the running VM."""
         with self._acting(machine) as domain:
             domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def detach(self, machine: str, xml: str, is_it: Callable[[ElementTree.Element], bool]) -> None:
-        """Take a device out of the running machine; one that is not there is success.
+        """Take a device out of the running VM; one that is not there is success.
 
         `is_it` tells it among the domain's devices. Raises ConflictError if the guest, which has
         to agree, does not let go.
@@ -201,7 +201,7 @@ class Hypervisor:
         """Remove the isolated networks that no domain is on, but those named in `keep`."""
         try:
             networks.drop_isolated(self._connect(), self.node, keep)
-        except UnknownError as error:  # the next machine's end tries again
+        except UnknownError as error:  # the next VM's end tries again
             log.warning("%s", error)
 
     def qemu_user(self) -> int | None:
@@ -220,7 +220,7 @@ class Hypervisor:
         Raises ConflictError if it does not run, UnknownError if libvirt still does something else
         with it, WnodesError if it can't.
         """
-        with self._links.own() as link:
+        with self._connections.own() as link:
             try:
                 domain = link.lookupByUUIDString(machine)
                 if self._ours(domain) is None:
@@ -258,7 +258,7 @@ class Hypervisor:
         return Domain(domain.UUIDString(), job, restart, *stands_still(domain))
 
     def _connect(self) -> libvirt.virConnect:
-        return self._links.shared()
+        return self._connections.shared()
 
     def _begin(self, link: libvirt.virConnect) -> None:
         """With a new connection: have libvirt tell of domains that stop, and the network there."""

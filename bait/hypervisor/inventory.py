@@ -8,17 +8,17 @@ from xml.etree import ElementTree
 import libvirt
 
 from bait.hypervisor.connections import be_quiet, dotted
-from bait.hypervisor.domain import Sight
+from bait.hypervisor.domain import Inventory
 from wnodes_lrms.errors import UnknownError
 
 
-def look(uri: str) -> Sight:
+def look(uri: str) -> Inventory:
     """Look at a libvirt, over a read-only connection. Raises UnknownError if it is away."""
     be_quiet()
     try:
         link = libvirt.openReadOnly(uri)
         number, qemu = link.getLibVersion(), link.getVersion()
-        return Sight(
+        return Inventory(
             f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
             frozenset(link.listNetworks()),
             qemu_user(link.getCapabilities()),

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def kvm_works(memory: Path) -> bool:
-    """The answer for this machine, remembered in the file `memory`."""
+    """The answer for this VM, remembered in the file `memory`."""
     identity = _identity()
     try:
         kept = json.loads(memory.read_text())

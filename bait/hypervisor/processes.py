@@ -35,43 +35,43 @@ def is_qemu(process: Process, uids: Collection[int]) -> bool:
 
 def is_share_server(process: Process) -> bool:
     """Whether it serves shared folders to guests. Nothing waits for one that is not, nor spares it:
-    whoever runs one with a machine's words has it ended with the machine."""
+    whoever runs one with a VM's words has it ended with the VM."""
     return process.program.startswith("virtiofsd")
 
 
 class Processes:
-    """The processes of one bait's machines.
+    """The processes of one bait's VMs.
 
-    A process is a machine's if it is a QEMU of libvirt's, has the machine's id, and uses a file in
-    the machine's own folder: the id alone follows from cluster and job, which another site may
+    A process is a VM's if it is a QEMU of libvirt's, has the VM's id, and uses a file in
+    the VM's own folder: the id alone follows from cluster and job, which another site may
     have, too.
     """
 
     def __init__(
         self, folder: Path, uids: Callable[[], Collection[int]], proc: Path = _PROC
     ) -> None:
-        """`folder` has the machines' folders of files; `uids` says whom libvirt runs QEMU as."""
+        """`folder` has the VMs' folders of files; `uids` says whom libvirt runs QEMU as."""
         self.folder = folder
         self.uids = uids
         self.proc = proc
 
     def of(self, machine: str) -> int | None:
-        """The number of the process that runs the machine with this id; None if there is none."""
+        """The number of the process that runs the VM with this id; None if there is none."""
         return next((pid for pid, id_ in self._all() if id_ == machine), None)
 
     def running(self) -> frozenset[str]:
-        """The ids of all machines that a process runs."""
+        """The ids of all VMs that a process runs."""
         return frozenset(id_ for _pid, id_ in self._all())
 
     def kill(self, machine: str) -> bool:
-        """End the process of a machine that libvirt does not know; whether there is none then."""
+        """End the process of a VM that libvirt does not know; whether there is none then."""
         pid = self.of(machine)
         if pid is None or _kill(pid, lambda: self.of(machine) == pid):
             return True
         return self.wait_for_end(machine, _LETTING_GO)
 
     def kill_helpers(self, machine: str) -> None:
-        """End what serves shared folders to a machine that is gone.
+        """End what serves shared folders to a VM that is gone.
 
         They end with its QEMU by themselves, but not where libvirt was killed between the two.
         """
@@ -79,7 +79,7 @@ class Processes:
             _kill(pid, lambda pid=pid: pid in self._helpers(machine))  # type: ignore[misc]
 
     def wait_for_end(self, machine: str, seconds: float) -> bool:
-        """Whether the machine has no process any more; asked again for that long."""
+        """Whether the VM has no process any more; asked again for that long."""
         deadline = time.monotonic() + seconds
         while self.of(machine) is not None:
             if time.monotonic() > deadline:
@@ -99,7 +99,7 @@ class Processes:
                         yield int(entry.name), machine
 
     def _helpers(self, machine: str) -> list[int]:
-        """Those of a machine: virtiofsd, under the name that hooks/virtiofsd.py gives it."""
+        """Those of a VM: virtiofsd, under the name that hooks/virtiofsd.py gives it."""
         own = f"{self.folder}/{machine}/virtiofsd"
         return [
             int(entry.name)

@@ -1,7 +1,7 @@
-"""The bait's ledger: which machines it has promised, where each stands, and what happened.
+"""The bait's ledger: which VMs it has promised, where each stands, and what happened.
 
-The row of a machine lives as long as the machine; its events stay, for `wnodes job show`.
-Every change is on disk before the act that it announces. A machine's state changes as
+The row of a VM lives as long as the VM; its events stay, for `wnodes job show`.
+Every change is on disk before the act that it announces. A VM's state changes as
 bait/ledger/states.py allows and in no other way; with it, in the same transaction, goes the
 journal of its usage.
 """
@@ -19,7 +19,7 @@ from wnodes_lrms.model import Kind, State
 
 
 class Ledger:
-    """The machines of a node. Safe to use from many threads. Every method raises WnodesError."""
+    """The VMs of a node. Safe to use from many threads. Every method raises WnodesError."""
 
     def __init__(self, path: Path) -> None:
         """Open its file, made at the first use. Raises WnodesError if that can't be done."""
@@ -36,10 +36,10 @@ class Ledger:
         with self.store.change() as db:
             prune(db, time.time())
 
-    # Machines
+    # VMs
 
     def promise(self, row: Row) -> bool:
-        """Add a machine; False, and no change, if it is there already."""
+        """Add a VM; False, and no change, if it is there already."""
         with self.store.change() as db:
             done = sql.row_of(db, row.id) is None
             if done:
@@ -55,7 +55,7 @@ class Ledger:
         return self._change(machine, what, values, lambda _row: True)
 
     def move(self, row: Row, what: str, being: Collection[State], **values: object) -> Row | None:
-        """The same, if the machine is still in that row's lease and in one of these states.
+        """The same, if the VM is still in that row's lease and in one of these states.
 
         None, and no change, if not: somebody else has begun something with it.
         """
@@ -69,9 +69,9 @@ class Ledger:
             sql.record(db, job, machine, what)
 
     def forget(self, row: Row, what: str, code: int = 0) -> None:
-        """Delete the row of a machine that is gone, and record that; its volumes are free again.
+        """Delete the row of a VM that is gone, and record that; its volumes are free again.
 
-        If it was in a lease, `what` has ended that, with this exit code. A machine that something
+        If it was in a lease, `what` has ended that, with this exit code. A VM that something
         else was begun with meanwhile stays.
         """
         with self.store.change() as db:
@@ -92,7 +92,7 @@ class Ledger:
 
     def withdraw(self, row: Row) -> None:
         """Take a promise back that nothing was done for, and that nobody asked for: no row, and no
-        event, is left of it. A machine that something was begun for stays."""
+        event, is left of it. A VM that something was begun for stays."""
         with self.store.change() as db:
             now = sql.row_of(db, row.id)
             gone = now is not None and now.state is State.REQUESTED
@@ -103,12 +103,12 @@ class Ledger:
             self._moved(row, State.REQUESTED, None)
 
     def get(self, machine: str) -> Row | None:
-        """The row of a machine."""
+        """The row of a VM."""
         with self.store.change() as db:
             return sql.row_of(db, machine)
 
     def rows(self, job: str | None = None) -> list[Row]:
-        """All machines, or those of a job, the oldest first."""
+        """All VMs, or those of a job, the oldest first."""
         with self.store.change() as db:
             found = db.execute(
                 f"SELECT {sql.COLUMNS} FROM machine WHERE ? IS NULL OR job = ? ORDER BY rowid",  # noqa: S608
@@ -117,7 +117,7 @@ class Ledger:
             return [sql.as_row(values) for values in found]
 
     def events(self, name: str) -> list[Event]:
-        """What happened to a job's machines, or to a machine, the oldest first."""
+        """What happened to a job's VMs, or to a VM, the oldest first."""
         with self.store.change() as db:
             found = db.execute(
                 "SELECT at, job, machine, what FROM event WHERE job = ? OR machine = ?"
@@ -129,9 +129,9 @@ class Ledger:
     # Leases
 
     def open_lease(self, row: Row) -> bool:
-        """Let a lease carry a machine: its row is new, or takes the place of the one at rest.
+        """Let a lease carry a VM: its row is new, or takes the place of the one at rest.
 
-        False, and no change, if the lease's order has been used before, or the machine is not at
+        False, and no change, if the lease's order has been used before, or the VM is not at
         rest.
         """
         with self.store.change() as db:
@@ -155,9 +155,9 @@ class Ledger:
                 sql.record(db, job, machine, f"order refused: {reason}")
 
     def rest(self, row: Row, state: State, what: str, code: int) -> None:
-        """The machine has no domain and no lease any more; what ended the lease, and how.
+        """The VM has no domain and no lease any more; what ended the lease, and how.
 
-        A machine that is to be removed, or has another lease by now, stays as it is.
+        A VM that is to be removed, or has another lease by now, stays as it is.
         """
         with self.store.change() as db:
             now = sql.row_of(db, row.id)
@@ -186,7 +186,7 @@ class Ledger:
             return Lease(*found) if found else None
 
     def leases_of(self, name: str) -> list[Lease]:
-        """The leases of a machine or of a job, the oldest first."""
+        """The leases of a VM or of a job, the oldest first."""
         with self.store.change() as db:
             found = db.execute(
                 "SELECT * FROM lease WHERE machine = ? OR job = ? ORDER BY at", (name, name)
@@ -204,7 +204,7 @@ class Ledger:
     # Volumes
 
     def attach(self, volume: str, machine: str, device: str) -> bool:
-        """Give a volume to a machine; False if one has it already."""
+        """Give a volume to a VM; False if one has it already."""
         with self.store.change() as db:
             done = db.execute(
                 "INSERT OR IGNORE INTO attached VALUES (?, ?, ?)", (volume, machine, device)
@@ -212,7 +212,7 @@ class Ledger:
             return bool(done.rowcount)
 
     def detach(self, machine: str, volume: str | None = None) -> None:
-        """Take a volume, or all, from a machine."""
+        """Take a volume, or all, from a VM."""
         with self.store.change() as db:
             db.execute(
                 "DELETE FROM attached WHERE machine = ? AND (? IS NULL OR volume = ?)",
@@ -220,7 +220,7 @@ class Ledger:
             )
 
     def attached(self, machine: str | None = None) -> dict[str, tuple[str, str]]:
-        """Volume → machine and device: all that are given to a machine, or those of one."""
+        """Volume → VM and device: all that are given to a VM, or those of one."""
         with self.store.change() as db:
             found = db.execute(
                 "SELECT volume, machine, device FROM attached WHERE ? IS NULL OR machine = ?",
@@ -231,12 +231,12 @@ class Ledger:
     # Usage
 
     def tick(self, loads: Mapping[str, Load]) -> None:
-        """Bring the usages of the machines that were just seen running up to date."""
+        """Bring the usages of the VMs that were just seen running up to date."""
         with self.store.change() as db:
             usage.tick(db, loads, clock.now())
 
     def stop_clock(self, machine: str, ago: float) -> None:
-        """The machine has gone by itself; its last sign of life was so many seconds ago."""
+        """The VM has gone by itself; its last sign of life was so many seconds ago."""
         now = clock.now()
         with self.store.change() as db:
             usage.stop(db, machine, replace(now, utc=now.utc - ago, ticks=now.ticks - ago))

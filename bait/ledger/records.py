@@ -9,7 +9,7 @@ from wnodes_lrms.model import Kind, State
 
 @dataclass(frozen=True)
 class Row:
-    """A machine as the ledger has it. The LRMS's facts are empty until the bait has read them."""
+    """A VM as the ledger has it. The LRMS's facts are empty until the bait has read them."""
 
     id: str
     job: str
@@ -44,7 +44,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job's machine."""
+    """Something that happened to a job's VM."""
 
     at: float  # seconds since the epoch
     job: str
@@ -54,7 +54,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Moved:
-    """A machine's state has changed; None: it had, or has, no row."""
+    """A VM's state has changed; None: it had, or has, no row."""
 
     kind: Kind
     old: State | None
@@ -73,9 +73,9 @@ class Clock(StrEnum):
 
 @dataclass(frozen=True)
 class Tenure:
-    """A machine in its allocation."""
+    """A VM in its allocation."""
 
-    id: str  # the lease's for a cloud machine, the machine's own for a batch machine
+    id: str  # the lease's for a cloud VM, the VM's own for a batch VM
     machine: str
     kind: Kind
     job: str
@@ -88,17 +88,17 @@ class Tenure:
 
 @dataclass(frozen=True)
 class Subject(Tenure):
-    """Whose usage is followed."""
+    """A VM whose usage is followed."""
 
-    spec: str  # the order of a cloud machine, as JSON
+    spec: str  # the order of a cloud VM, as JSON
 
 
 @dataclass(frozen=True)
 class Usage(Tenure):
-    """What a machine has had of the node in one allocation."""
+    """What a VM has had of the node in one allocation."""
 
     number: int  # of this node, never used again
-    dn: str  # of the cloud user; empty for a batch machine
+    dn: str  # of the cloud user; empty for a batch VM
     fqan: str
     began: float  # seconds since the epoch
     wall: float  # seconds that it has run
@@ -115,7 +115,7 @@ class Usage(Tenure):
 
 @dataclass(frozen=True)
 class Load:
-    """What libvirt counts of a running machine."""
+    """What libvirt counts of a running VM."""
 
     disk: int  # GiB that its disks can hold
     cards: Mapping[str, tuple[int, int]]  # card → bytes received and sent since its domain began

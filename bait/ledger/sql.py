@@ -14,12 +14,12 @@ _HOLES = ", ".join("?" for _ in fields(Row))
 
 
 def insert(db: sqlite3.Connection, row: Row) -> None:
-    """Add a machine's row."""
+    """Add a VM's row."""
     db.execute(f"INSERT INTO machine ({COLUMNS}) VALUES ({_HOLES})", astuple(row))  # noqa: S608
 
 
 def row_of(db: sqlite3.Connection, machine: str) -> Row | None:
-    """The row of a machine; None if it has none."""
+    """The row of a VM; None if it has none."""
     found = db.execute(
         f"SELECT {COLUMNS} FROM machine WHERE id = ?",  # noqa: S608
         (machine,),
@@ -28,7 +28,7 @@ def row_of(db: sqlite3.Connection, machine: str) -> Row | None:
 
 
 def follow(db: sqlite3.Connection, row: Row, state: State | None) -> None:
-    """Have the journal of usage follow the machine into its new state; None: it is gone."""
+    """Have the journal of usage follow the VM into its new state; None: it is gone."""
     subject = Subject(
         id=row.lease or row.id,
         machine=row.id,
@@ -76,7 +76,7 @@ def as_row(values: Iterable[object]) -> Row:
 
 
 def machines_beginning_with(db: sqlite3.Connection, beginning: str) -> list[str]:
-    """The ids of all machines that something is known of and whose id, hexadecimal, begins so."""
+    """The ids of all VMs that something is known of and whose id, hexadecimal, begins so."""
     found = db.execute(
         "SELECT DISTINCT machine FROM event WHERE machine >= ? AND machine < ?",
         (beginning, beginning + "g"),

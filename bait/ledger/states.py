@@ -1,7 +1,7 @@
-"""The life of a machine: which state may follow which. The ledger writes no other.
+"""The life of a VM: which state may follow which. The ledger writes no other.
 
-None is the state of a machine that has no row: before it is promised, and when it is gone. A move
-into the state that a machine is in already changes nothing and is always allowed.
+None is the state of a VM that has no row: before it is promised, and when it is gone. A move
+into the state that a VM is in already changes nothing and is always allowed.
 """
 
 from wnodes_lrms.model import Kind, State
@@ -17,7 +17,7 @@ _S = State
 _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {
     Kind.BATCH: {
         None: (_S.REQUESTED,),
-        # Gone at once: the job of a lease asks for no machine of its own.
+        # Gone at once: the job of a lease asks for no VM of its own.
         _S.REQUESTED: (_S.BUILDING, _S.FAILED, _S.ENDING, None),
         _S.BUILDING: (_S.STARTING, _S.FAILED, _S.ENDING),
         # Back to BUILDING: the bait died in between, and nobody knows whether libvirt was asked.
@@ -30,7 +30,7 @@ _NEXT: dict[Kind, dict[State | None, tuple[State | None, ...]]] = {
     },
     Kind.CLOUD: {
         None: (_S.REQUESTED,),
-        # Where a first start fails there is no disk to keep: the machine is gone.
+        # Where a first start fails there is no disk to keep: the VM is gone.
         _S.REQUESTED: (_S.BUILDING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
         _S.BUILDING: (_S.STARTING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
         _S.STARTING: (_S.READY, _S.BUILDING, _S.FAILED, _S.STOPPING, _S.ENDING, None),
@@ -61,5 +61,5 @@ MOVES: dict[Kind, frozenset[Move]] = {
 
 
 def may(kind: Kind, old: State | None, new: State | None) -> bool:
-    """Whether a machine of this kind may go from one state into the other."""
+    """Whether a VM of this kind may go from one state into the other."""
     return old is new or (old, new) in MOVES[kind]

@@ -1,7 +1,7 @@
-"""The journal of wallclock: how long each machine has run, each second once.
+"""The journal of wallclock: how long each VM has run, each second once.
 
-A usage is one stretch of a machine in one allocation. It is opened by the same transaction that
-says that the machine is about to start, and closed by the one that says that it is about to end,
+A usage is one stretch of a VM in one allocation. It is opened by the same transaction that
+says that the VM is about to start, and closed by the one that says that it is about to end,
 so that no crash comes between. Seconds are counted by the kernel's clock since boot: a step of the
 calendar's clock changes nothing. What runs is brought up to date every few seconds, so a crash of
 the whole node loses no more than that.
@@ -23,7 +23,7 @@ _PROVEN = {State.BOOTING, State.READY}  # from here on there was a domain
 
 
 def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Moment) -> None:
-    """Write down what a machine's new state means for its usage, in the caller's transaction."""
+    """Write down what a VM's new state means for its usage, in the caller's transaction."""
     machine = subject.machine
     _bring_up_to_date(db, machine, at)
     if state is State.STARTING:
@@ -42,13 +42,13 @@ def follow(db: sqlite3.Connection, subject: Subject, state: State | None, at: Mo
 
 
 def stop(db: sqlite3.Connection, machine: str, at: Moment) -> None:
-    """The machine was last seen alive then: what comes until its usage is closed does not count."""
+    """The VM was last seen alive then: what comes until its usage is closed does not count."""
     _bring_up_to_date(db, machine, at)
     _turn(db, machine, Clock.CLOSED)
 
 
 def tick(db: sqlite3.Connection, loads: Mapping[str, Load], at: Moment) -> None:
-    """Bring the usages of machines that were seen alive up to date, with their traffic."""
+    """Bring the usages of VMs that were seen alive up to date, with their traffic."""
     for machine, load in loads.items():
         _bring_up_to_date(db, machine, at)
         _count(db, machine, load)
@@ -83,7 +83,7 @@ def _open(db: sqlite3.Connection, subject: Subject, at: Moment) -> None:
 
 
 def _start_again(db: sqlite3.Connection, machine: str, at: Moment) -> None:
-    """Let a clock that was stopped go on: a cold restart of a machine that was lost."""
+    """Let a clock that was stopped go on: a cold restart of a VM that was lost."""
     db.execute(
         "UPDATE usage SET clock = ?, at = ?, boot = ?, ticks = ? WHERE machine = ?"
         " AND ended IS NULL AND clock = ?",

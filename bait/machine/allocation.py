@@ -1,4 +1,4 @@
-"""How patiently a bait asks the batch system."""
+"""Asks the batch system what a job was granted, and again for a while if there is no answer."""
 
 import threading
 

@@ -56,8 +56,10 @@ class Builder:
         if known := {uid for uid in readers if uid is not None and onlooker() is not None}:
             let_read(disk, known)
 
-    def make_disk(self, image: Image, where: Paths) -> None:
-        """The VM's folders, and in them an empty overlay on the cached image."""
+    def new_disk(self, image: Image, where: Paths, step: Callable[[str], None]) -> None:
+        """Make the VM's folders, and in them an empty overlay on the image. Raises WnodesError."""
+        step("making the disk")
+        self._need_room()
         where.remove()
         have(where.disks, PASSED)
         have(where.runtime, PASSED)
@@ -98,16 +100,6 @@ class Builder:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         printable = ("".join(c for c in line if c.isprintable()) for line in lines)
         return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"
-
-    def need_room(self) -> None:
-        """Raises WnodesError if the disk is too full for another VM."""
-        folder = Path(self.config.bait.state_dir)
-        free, needed = free_mib(folder), self.config.machine.min_free_disk
-        if free < needed:
-            raise WnodesError(
-                f"disk full on node {self.node}: {folder} has {free} MiB free, "
-                f"min_free_disk asks for {needed}"
-            )
 
     @property
     def taps(self) -> Taps:
@@ -150,3 +142,13 @@ class Builder:
             kept=hardware.kept,
             ports=_PORTS if hardware.kept else 0,
         )
+
+    def _need_room(self) -> None:
+        """Raises WnodesError if the disk is too full for another VM."""
+        folder = Path(self.config.bait.state_dir)
+        free, needed = free_mib(folder), self.config.machine.min_free_disk
+        if free < needed:
+            raise WnodesError(
+                f"disk full on node {self.node}: {folder} has {free} MiB free, "
+                f"min_free_disk asks for {needed}"
+            )

@@ -9,7 +9,7 @@ from wnodes_lrms.config.load import Config
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the files of a machine are."""
+    """Where the files of a VM are."""
 
     disks: Path  # on disk: overlay and console log
     runtime: Path  # best in memory: seed and keys
@@ -41,11 +41,11 @@ class Paths:
 
     @property
     def memory(self) -> Path:
-        """A hibernated machine's memory."""
+        """A hibernated VM's memory."""
         return self.disks / "memory"
 
     def share(self, number: int) -> Path:
-        """Leads to a shared folder. By this name QEMU's server of it is known as this machine's."""
+        """Leads to a shared folder. By this name QEMU's server of it is known as this VM's."""
         return self.disks / f"share{number}"
 
     @property
@@ -82,7 +82,7 @@ class Paths:
 
 
 def paths(config: Config, machine: str) -> Paths:
-    """The files of the machine with this id."""
+    """The files of the VM with this id."""
     return Paths(
         Path(config.bait.state_dir) / "machines" / machine,
         Path(config.bait.run_dir) / "machines" / machine,

@@ -27,7 +27,7 @@ def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that decides what a machine will be."""
+    """All that decides what a VM will be."""
 
     id: str
     allocation: Allocation

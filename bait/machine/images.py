@@ -1,4 +1,4 @@
-"""A node's cache of image files: fetched once, verified, shared by all machines, evicted by age.
+"""A node's cache of image files: fetched once, verified, shared by all VMs, evicted by age.
 
 A file is named by its SHA-256, so an image that changes in the catalogue is another file.
 """
@@ -39,7 +39,7 @@ class Cache:
         reader: Callable[[], int | None],
         credentials: str | None = None,
     ) -> None:
-        """`limit` is in MiB; `in_use` tells the digests that living machines stand on, and
+        """`limit` is in MiB; `in_use` tells the digests that living VMs stand on, and
         `reader` the uid of who reads disks that nobody has looked at. `credentials` is the file of
         those that web servers ask for."""
         self.folder = folder

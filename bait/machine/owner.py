@@ -1,4 +1,4 @@
-"""Whose a batch VM is."""
+"""Who owns a batch VM: a user of this node, with their groups."""
 
 import grp
 import os
@@ -9,7 +9,7 @@ from wnodes_lrms.model import Owner
 
 
 def owner_of(uid: int, gid: int) -> Owner:
-    """The user as this node knows him. Raises RejectedError for root and for strangers."""
+    """The user as this node knows them. Raises RejectedError for root and for strangers."""
     if uid == 0 or gid == 0:
         raise RejectedError("a job of root can't run in a machine: submit it as a user")
     try:

@@ -1,4 +1,4 @@
-"""The seed: the small disk that tells a machine who it is, in the layout of cloud-init's NoCloud.
+"""The seed: the small disk that tells a VM who it is, in the layout of cloud-init's NoCloud.
 
 Source of the layout: cloud-init's documentation, "NoCloud" (volume label cidata; meta-data,
 user-data, network-config) and "Networking config Version 2".
@@ -45,7 +45,7 @@ def key_pair() -> KeyPair:
 
 @dataclass(frozen=True)
 class Guest:
-    """What a machine has to know of itself."""
+    """What a VM has to know of itself."""
 
     id: str
     hostname: str

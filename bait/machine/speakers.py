@@ -49,7 +49,7 @@ class Speakers:
         with self._lock:
             self._of = {job: each for job, each in self._of.items() if job in jobs}
 
-    def belie(self, suspended: Mapping[str, bool]) -> bool:
+    def contradict(self, suspended: Mapping[str, bool]) -> bool:
         """Whether a process has just been stopped, or goes on, other than the batch system has said
         of its job. What does not come true in a while was not the batch system's doing."""
         after = time.monotonic() - _NEWS

@@ -29,7 +29,7 @@ class Task:
 
 
 class Heard:
-    """The jobs a process of which has spoken on this node, and when last: these jobs live."""
+    """The jobs of which a process has spoken on this node, and when last: these jobs live."""
 
     def __init__(self) -> None:
         self.speakers = Speakers()

@@ -15,7 +15,7 @@ def guest_addresses(subnet: ipaddress.IPv4Network) -> list[ipaddress.IPv4Address
 
 
 def free_address(subnet: ipaddress.IPv4Network, used: Collection[str]) -> ipaddress.IPv4Address:
-    """The lowest address that no machine has. WnodesError if there is none."""
+    """The lowest address that no VM has. WnodesError if there is none."""
     for address in guest_addresses(subnet):
         if str(address) not in used:
             return address

@@ -56,7 +56,7 @@ class Taps:
 
 
 def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
-    """The cards of all machines that run, or soon may."""
+    """The cards of all VMs that run, or soon may."""
     found = []
     for row in rows:
         if row.kind is Kind.CLOUD and row.state in AT_REST:

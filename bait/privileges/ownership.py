@@ -1,9 +1,9 @@
-"""Whose the files of machines are: root's alone. QEMU's user is let into an image by name.
+"""Keeps the files of VMs root's alone; QEMU's user is let into an image by name.
 
 Disks, seeds, volumes and kernels libvirt itself gives to that user when it opens them, and takes
-back. An image is shared by many machines: it stays root's, so that no QEMU can change what others
+back. An image is shared by many VMs: it stays root's, so that no QEMU can change what others
 stand on. Its disk has an access list (acl(5)) with QEMU's user in it, and of its kernel each
-machine has a copy.
+VM has a copy.
 """
 
 import logging

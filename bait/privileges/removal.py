@@ -1,4 +1,4 @@
-"""Removing a machine's folders. Root walks through what is root's alone."""
+"""Removing a VM's folders. Root walks through what is root's alone."""
 
 import shutil
 import subprocess

@@ -1,1 +1,1 @@
-"""What is compared with what should be: evidence, plan, and who carries it out."""
+"""Comparing what is with what should be: evidence, plan, and who carries it out."""

@@ -1,4 +1,4 @@
-"""Emptying the node: no new machines, and an end to those that run, at a time if one is given.
+"""Emptying the node: no new VMs, and an end to those that run, at a time if one is given.
 
 It begins in the batch system, the one scheduler, which then sends no more jobs here. A batch system
 that doesn't answer is told later; whatever it still sends is refused, and goes elsewhere. The
@@ -59,7 +59,7 @@ class Drain:
         self._tell_lrms(_PATIENCE)
 
     def resume(self) -> None:
-        """Take new machines again; nothing if the node is not drained."""
+        """Take new VMs again; nothing if the node is not drained."""
         if self._now:
             self.ledger.set_note(_LIFT, "yes")
             self._lift = True
@@ -76,7 +76,7 @@ class Drain:
             threading.Thread(target=self._tell_lrms, args=(0.0,), name="drain", daemon=True).start()
 
     def refusal(self) -> str | None:
-        """Why no new machine is made here; None if they are."""
+        """Why no new VM is made here; None if they are."""
         now = self._now
         return f"the node is drained: {now.reason}" if now else None
 
@@ -86,7 +86,7 @@ class Drain:
         return now.by if now else None
 
     def shown(self) -> dict[str, Any]:
-        """How the node stands, and which machines it has in allocations.
+        """How the node stands, and which VMs it has in allocations.
 
         `lrms` has what keeps the batch system from doing as asked; empty if nothing does.
         """

@@ -1,4 +1,4 @@
-"""Why a job or a machine is where it is: what was asked, what decided, what comes next.
+"""Why a job or a VM is where it is: what was asked, what decided, what comes next.
 
 From the ledger alone. What comes next is not written down here a second time: the plan itself is
 asked what it would do if its job were over, its domain gone, or the time come.
@@ -37,20 +37,20 @@ _STANDS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What of the node's settings decides what comes next."""
+    """The settings of the node that decide what comes next."""
 
-    notice: float  # seconds before the end of a lease at which its machine is told to shut down
-    retries: int  # how many times a job is requeued for want of a machine
-    drained: str | None  # why no new machine is made here
+    notice: float  # seconds before the end of a lease at which its VM is told to shut down
+    retries: int  # how many times a job is requeued for want of a VM
+    drained: str | None  # why no new VM is made here
     drain_by: float | None  # when the node is to be empty, seconds since the epoch
     after_failure: Callable[[Failure], str]  # the batch system's, see System
 
 
 def why(ledger: Ledger, name: str, now: float, rules: Rules) -> dict[str, Any]:
-    """All that can be said of a job's number, a machine's id (or its beginning) or a lease's id.
+    """All that can be said of a job's number, a VM's id (or its beginning) or a lease's id.
 
     Times are in seconds since the epoch, or within sentences in UTC. Raises AbsentError if nothing
-    is known of that name, RejectedError if several machines' ids begin so.
+    is known of that name, RejectedError if several VMs' ids begin so.
     """
     known = find(ledger, name)
     row = known.row

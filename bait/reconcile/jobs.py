@@ -60,8 +60,8 @@ class Shared(Generic[T]):
             return self._answer
 
 
-class Turns:
-    """How many questions each user still has."""
+class RateLimit:
+    """Limits how often each user may have a question put."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -95,7 +95,7 @@ class Jobs:
         self.lrms = lrms
         self._pause = pause
         self._listing = Shared(lrms.live_jobs, pause)
-        self._turns = Turns()
+        self._limit = RateLimit()
         self._lock = threading.Lock()
         self._known: dict[JobId, _Job] = {}
 
@@ -115,7 +115,7 @@ class Jobs:
         known = self._listed(job)
         if known.owner not in (None, uid):
             raise _not_yours(job)
-        allocation = known.look.ask(lambda: self._turns.take(uid))
+        allocation = known.look.ask(lambda: self._limit.take(uid))
         with self._lock:
             if job in self._known:
                 self._known[job] = _Job(known.look, allocation.uid)

@@ -13,7 +13,7 @@ _MACHINE = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
 
 @dataclass(frozen=True)
 class Known:
-    """What the ledger has of one machine in one allocation; empty where there is nothing."""
+    """What the ledger has of one VM in one allocation; empty where there is nothing."""
 
     machine: str
     job: str
@@ -24,7 +24,7 @@ class Known:
 
 
 def find(ledger: Ledger, name: str) -> Known:
-    """What that name means. Of several machines of one job, or leases of one machine, the last."""
+    """What that name means. Of several VMs of one job, or leases of one VM, the last."""
     lease = ledger.lease(name) or next(reversed(ledger.leases_of(name)), None)
     events = ledger.events(lease.machine if lease else name)
     if not events:

@@ -51,7 +51,7 @@ class PeriodicLoop:
         """Wait for so long, until `stop`, or until there is a reason to go on earlier."""
         end = time.monotonic() + seconds
         while not stop.wait(max(0.0, min(_GLANCE, end - time.monotonic()))):
-            if time.monotonic() >= end or self._reconciler.is_called():
+            if time.monotonic() >= end or self._reconciler.should_look():
                 return
 
     def _say(self, what: str, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""A mark for each job that has to do with a machine: an empty file, named by the job.
+"""A marker for each job that has to do with a VM: an empty file, named by the job.
 
 For batch systems whose hooks must know by one comparison whether a job concerns the bait, and are
 not told: see `System.markers`.
@@ -18,16 +18,16 @@ log = logging.getLogger(__name__)
 
 
 def keep(folder: Path, moved: Moved) -> None:
-    """Make the mark when a machine is promised to a job, and take it away when it has gone."""
+    """Make the marker when a VM is promised to a job, and take it away when it has gone."""
     if not moved.job or "/" in moved.job:
         return
-    mark = folder / moved.job
+    marker = folder / moved.job
     try:
         if moved.new is State.REQUESTED:
             have(folder, PASSED)
-            mark.touch()
+            marker.touch()
         elif moved.new is None or (moved.kind is Kind.CLOUD and moved.new in AT_REST):
             with contextlib.suppress(FileNotFoundError):
-                mark.unlink()
-    except OSError as error:  # then the plan ends the machine, a minute after the job
+                marker.unlink()
+    except OSError as error:  # then the plan ends the VM, a minute after the job
         log.warning("mark: %s", error, extra=ids(moved.job, moved.machine))

@@ -1,4 +1,4 @@
-"""A machine whose job is suspended stands still, and goes on with it."""
+"""Pauses a VM while its job is suspended."""
 
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
@@ -8,7 +8,7 @@ from wnodes_lrms.model import State
 
 
 def follow(ledger: Ledger, hypervisor: Hypervisor, action: Action, row: Row) -> None:
-    """Have a machine do as its job does, as the plan says; the next plan goes on with what fails.
+    """Have a VM do as its job does, as the plan says; the next plan goes on with what fails.
 
     Raises WnodesError.
     """

@@ -1,12 +1,12 @@
 """What a bait has to do about what it finds: a pure function, from evidence to actions.
 
 Nothing ends on one source's word. A job counts as over when the LRMS does answer and does not list
-it, and no process of that job has been heard of on this node. A machine counts as gone when libvirt
+it, and no process of that job has been heard of on this node. A VM counts as gone when libvirt
 does answer and does not list it, and the kernel has no such process. What rests on the LRMS's
 silence about a job has to stand for a time before it is acted on: a controller that has just
 started may list nothing. A source that does not answer (None) changes nothing.
 
-A machine stands still as long as the LRMS says that its job is suspended.
+A VM stands still as long as the LRMS says that its job is suspended.
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -22,14 +22,14 @@ _RUNS = frozenset({State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED, St
 
 
 class Act(StrEnum):
-    """What to do with a machine."""
+    """What to do with a VM."""
 
     RESUME = "resume"  # go on making it
     ADOPT = "adopt"  # it boots or runs: go on watching it
     WAKE = "wake"  # it is held and should run: its disk could not be written, or it was resumed
     HOLD = "hold"  # cloud: it runs and should be suspended
-    PAUSE = "pause"  # its job is suspended: so is the machine
-    CONTINUE = "continue"  # its job goes on: so does the machine
+    PAUSE = "pause"  # its job is suspended: so is the VM
+    CONTINUE = "continue"  # its job goes on: so does the VM
     FOLLOW = "follow"  # cloud: the guest has put itself to sleep, or has woken: write that down
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
@@ -62,11 +62,11 @@ class Evidence:
     live_jobs: Mapping[str, bool] | None  # job → whether it is suspended
     heard: frozenset[str]  # jobs of which a process on this node was heard just now
     moving: frozenset[str]  # jobs of which a process on this node is known not to be stopped
-    processes: frozenset[str]  # machines that a QEMU process runs
-    folders: dict[str, bool]  # machines that have files here; whether a user's disk is among them
+    processes: frozenset[str]  # VMs that a QEMU process runs
+    folders: dict[str, bool]  # VMs that have files here; whether a user's disk is among them
     worked_on: frozenset[str]  # VMs that have a task, or an action of the plan, just now
     now: float  # seconds since the epoch
-    notice: float  # seconds before the end of a lease at which its machine is told to shut down
+    notice: float  # seconds before the end of a lease at which its VM is told to shut down
     drain_by: float | None = None  # when the node is to be empty, seconds since the epoch
 
 
@@ -74,7 +74,7 @@ _Found = tuple[Act, str] | tuple[Act, str, bool]
 
 
 def plan(evidence: Evidence) -> list[Action]:
-    """The actions that the evidence asks for, the oldest machine first."""
+    """The actions that the evidence asks for, the oldest VM first."""
     actions = [
         Action(found[0], row.id, row.job, *found[1:])
         for row in evidence.rows
@@ -228,7 +228,7 @@ def _as_suspended(row: Row, evidence: Evidence) -> _Found | None:
 
 
 def grounds(machine: str, job: str, evidence: Evidence) -> dict[str, str]:
-    """What each source says of a machine, in words."""
+    """What each source says of a VM, in words."""
     row = next((row for row in evidence.rows if row.id == machine), None)
     said = {"ledger": "no row"}
     if row:

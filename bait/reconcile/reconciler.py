@@ -47,13 +47,13 @@ class Controller(Protocol):
         """Do what the plan says."""
 
     def release(self, row: Row) -> None:
-        """The machine's allocation is over: when this returns nothing of it runs."""
+        """The VM's allocation is over: when this returns nothing of it runs."""
 
     def end(self, row: Row) -> None:
-        """An administrator ends the machine."""
+        """An administrator ends the VM."""
 
     def stopped(self, row: Row, how: str) -> None:
-        """The machine's domain has stopped, and the bait has not ended it; how, in words."""
+        """The VM's domain has stopped, and the bait has not ended it; how, in words."""
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
@@ -90,9 +90,9 @@ class Reconciler:
         builder.hypervisor.on_sleep(self.slept)
 
     def release(self, job: str) -> Row | None:
-        """End every machine of the job; when this returns nothing of them runs.
+        """End every VM of the job; when this returns nothing of them runs.
 
-        The batch machine that had failed, if there was one: some LRMSs try its job again by that.
+        The batch VM that had failed, if there was one: some LRMSs try its job again by that.
         Raises WnodesError if it can't be done now; the next reconciliation goes on with it.
         """
         rows = self.ledger.rows(job)
@@ -102,7 +102,7 @@ class Reconciler:
         return failed[-1] if failed else None
 
     def end(self, machine: str) -> None:
-        """End one machine, as an administrator asks. Raises AbsentError if there is none."""
+        """End one VM, as an administrator asks. Raises AbsentError if there is none."""
         row = self.ledger.get(machine)
         if row is None:
             raise AbsentError(f"no machine {machine} here")
@@ -124,10 +124,10 @@ class Reconciler:
         except WnodesError as error:  # the next reconciliation sees it too
             log.warning("%s", error, extra=ids("", machine))
 
-    def is_called(self) -> bool:
+    def should_look(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
         look."""
-        return self.tasks.heard.speakers.belie(self._suspended)
+        return self.tasks.heard.speakers.contradict(self._suspended)
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""
@@ -202,7 +202,7 @@ class Reconciler:
         )
 
     def _folders(self) -> dict[str, bool]:
-        """Machines that have files here, and whether these have a disk that a guest wrote on."""
+        """VMs that have files here, and whether these have a disk that a guest wrote on."""
         found: dict[str, bool] = {}
         for parent in (self.config.bait.state_dir, self.config.bait.run_dir):
             for folder in Path(parent, "machines").glob("*"):
@@ -211,13 +211,13 @@ class Reconciler:
         return found
 
     def _last_sign(self, machine: str) -> float:
-        """Seconds since the machine wrote on its disk or its console; 0 if it has neither."""
+        """Seconds since the VM wrote on its disk or its console; 0 if it has neither."""
         where = paths(self.config, machine)
         written = [file.stat().st_mtime for file in (where.disk, where.console) if file.exists()]
         return max(0.0, time.time() - max(written)) if written else 0.0
 
     def moved(self, move: Moved) -> None:
-        """A machine's state has changed: weigh it where the next tick may be too late."""
+        """A VM's state has changed: weigh it where the next tick may be too late."""
         metrics.moved(move)
         if folder := SYSTEMS[self.config.lrms].markers:
             markers.keep(folder(self.config), move)

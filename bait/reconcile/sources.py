@@ -1,4 +1,4 @@
-"""Asking a source that may be away: never for long, less and less often, and said once."""
+"""Asks a source that may be away: never for long, less and less often; the log says it once."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Source(Generic[T]):
-    """One question to one source. Not for many threads."""
+    """One question to one source. Not safe to use from many threads."""
 
     def __init__(self, name: str, question: Callable[[], T]) -> None:
         self.name = name

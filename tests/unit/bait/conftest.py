@@ -1,4 +1,4 @@
-"""What the tests of the cloud way share: orders, a bridge's keys, users' machines on a node."""
+"""What the tests of cloud VMs share: orders, a bridge's keys, users' VMs on a node."""
 
 import shutil
 import time
@@ -178,7 +178,7 @@ class Site:
         self.cloud.jobs.hand_in(str(order.lease), token(order.model_copy(update=here)))
 
     def runs(self, order: Order | None = None, job: str = "7") -> Order:
-        """A machine of that order runs."""
+        """A VM of that order runs."""
         order = order or an_order()
         next(self.lease(order, job))
         self.reaches(State.READY, str(order.machine))
@@ -190,7 +190,7 @@ class Site:
         return row
 
     def reaches(self, state: State | None, machine: object = MACHINE) -> Row | None:
-        """Wait for a state, and that nobody works on the machine; None: for its row to be gone."""
+        """Wait for a state, and that nobody works on the VM; None: for its row to be gone."""
 
         id_, tasks = str(machine), self.cloud.tasks
         deadline = time.monotonic() + 20
@@ -260,5 +260,5 @@ class Interrupted(CloudBuilder):
 
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
-    """Have this bait's cloud way call `at_step` at a step of building."""
+    """Have this bait's cloud builder call `at_step` at a step of building."""
     site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)

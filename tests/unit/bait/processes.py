@@ -48,7 +48,7 @@ def started(
 
 
 def guest(machine: str, folder: Path) -> tuple[str, ...]:
-    """The options of a machine whose files are in its folder below that one."""
+    """The options of a VM whose files are in its folder below that one."""
     disk = f'{{"driver":"file","filename":"{folder}/{machine}/disk.qcow2","node-name":"disk"}}'
     return ("-name", "guest=wnodes-box-7-0", "-uuid", machine, "-blockdev", disk, "-nographic")
 

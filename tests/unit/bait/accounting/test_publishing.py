@@ -84,7 +84,7 @@ class Site:
     def life(
         self, machine: str, *moves: tuple[State | None, float], kind: Kind = Kind.CLOUD
     ) -> None:
-        """A machine goes from state to state, at these seconds after START."""
+        """A VM goes from state to state, at these seconds after START."""
         ledger = self.ledger()
         subject = Subject(
             f"lease-{machine}", machine, kind, "7", 0, 1501, "small_os_x86_64", 1, 256, SPEC

@@ -15,7 +15,7 @@ import pytest
 
 from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
-from bait.hypervisor.domain import Sight
+from bait.hypervisor.domain import Inventory
 from bait.hypervisor.inventory import look, qemu_user
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
@@ -23,7 +23,7 @@ from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 
-SIGHT = Sight("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
+INVENTORY = Inventory("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def test_kvm(accel: str, works: bool, expected: Status) -> None:
 
 
 def test_network() -> None:
-    assert verdicts.network(SIGHT, Network()).status is Status.OK
-    assert verdicts.network(SIGHT, Network(name="other")).status is Status.FAULT
+    assert verdicts.network(INVENTORY, Network()).status is Status.OK
+    assert verdicts.network(INVENTORY, Network(name="other")).status is Status.FAULT
 
 
 def test_the_guests_firewall() -> None:
@@ -56,9 +56,9 @@ def test_the_guests_firewall() -> None:
 
 
 def test_look_at_a_real_libvirt() -> None:
-    sight = look("test:///default")
-    assert sight.version.startswith("libvirt ")
-    assert "default" in sight.networks
+    found = look("test:///default")
+    assert found.version.startswith("libvirt ")
+    assert "default" in found.networks
     with pytest.raises(UnknownError, match="does not answer at qemu"):
         look("qemu:///system?socket=/nowhere/libvirt-sock")
 

@@ -1,4 +1,4 @@
-"""Who has which volume and address, while machines come, go and start again."""
+"""Who has which volume and address, while VMs come, go and start again."""
 
 import threading
 import uuid
@@ -80,7 +80,7 @@ def test_a_volume_is_one_machines(pool: Site) -> None:
     assert "another machine's" in told[-1]["ended"]
     pool.cloud.destroy(OTHER)
     pool.reaches(None, OTHER)
-    pool.runs(an_order(volumes=VOLUMES[:1]), "10")  # free with its machine's end
+    pool.runs(an_order(volumes=VOLUMES[:1]), "10")  # free with its VM's end
 
 
 def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: Site) -> None:

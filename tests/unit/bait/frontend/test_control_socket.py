@@ -126,7 +126,7 @@ def test_an_epilog_hears_of_a_machine_that_had_failed(node: Node, bait: Door) ->
 
 
 @pytest.mark.usefixtures("ready")
-def test_only_the_owner_attaches_whatever_he_says(bait: Door) -> None:
+def test_only_the_owner_attaches_whatever_they_say(bait: Door) -> None:
     assert bait.ask_as(NOBODY, op="attach", job="7")[-2]["state"] == "ready"
     for stranger in (
         bait.ask_as(DAEMON, op="attach", job="7"),

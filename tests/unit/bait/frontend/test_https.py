@@ -539,7 +539,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
     assert site.queue.listed == 2
 
 
-# Machines
+# VMs
 
 
 @pytest.mark.parametrize(
@@ -641,7 +641,7 @@ def test_saved_images(site: Site) -> None:
 def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apimachines, "_ACTS", (1, 2.0))
+    monkeypatch.setattr(apimachines, "_ACTIONS", (1, 2.0))
     site.cloud.stuck = threading.Event()
     client = site.client()
     waits: list[httpx.Response] = []

@@ -43,7 +43,7 @@ def operators(node: Node) -> Operators:
 
 
 def failed(node: Node, batch: Batch, restart: int = 0, retry: bool = True) -> Bait:
-    """A bait with a job whose machine of this run has failed."""
+    """A bait with a job whose VM of this run has failed."""
     batch.grant("7", restart=restart)
     bait = node.bait()
     machine = machine_id("box", "7", restart)

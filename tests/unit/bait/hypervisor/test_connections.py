@@ -10,7 +10,7 @@ import libvirt
 import pytest
 
 from bait.hypervisor import connections as module
-from bait.hypervisor.connections import Links
+from bait.hypervisor.connections import Connections
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -22,7 +22,7 @@ class Mute:
 
     def __init__(self, path: Path) -> None:
         self.uri = f"qemu+unix:///system?socket={path}"
-        self.links: list[socket.socket] = []
+        self.connections: list[socket.socket] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -31,13 +31,13 @@ class Mute:
     def _serve(self) -> None:
         with suppress(OSError):
             while True:
-                self.links.append(self._listener.accept()[0])
+                self.connections.append(self._listener.accept()[0])
 
     def dies(self) -> None:
         """Who waits for it hears that it is gone."""
-        for link in self.links:
+        for link in self.connections:
             link.close()
-        self.links.clear()
+        self.connections.clear()
 
     def close(self) -> None:
         with suppress(OSError):
@@ -58,62 +58,62 @@ def no_more(_link: libvirt.virConnect) -> None:
     """Nothing to do with a new connection."""
 
 
-def opening(links: Links) -> threading.Thread:
-    assert links._opening
-    return links._opening
+def opening(connections: Connections) -> threading.Thread:
+    assert connections._opening
+    return connections._opening
 
 
 def test_one_that_hangs_is_no_answer_and_is_not_asked_twice(mute: Mute) -> None:
-    links = Links(mute.uri, no_more)
+    connections = Connections(mute.uri, no_more)
     for _ in range(3):
         with pytest.raises(UnknownError, match=r"libvirt at .* hangs"):
-            links.shared()
-    eventually(lambda: mute.links)
-    first = opening(links)
-    with pytest.raises(UnknownError, match="hangs"), links.own():
+            connections.shared()
+    eventually(lambda: mute.connections)
+    first = opening(connections)
+    with pytest.raises(UnknownError, match="hangs"), connections.own():
         pytest.fail("there is no connection")
-    assert opening(links) is first
-    assert len(mute.links) == 1
+    assert opening(connections) is first
+    assert len(mute.connections) == 1
     mute.dies()
     first.join(5)
     assert not first.is_alive()
 
 
 def test_when_it_has_died_that_is_said_and_then_it_is_asked_anew(mute: Mute) -> None:
-    links = Links(mute.uri, no_more)
+    connections = Connections(mute.uri, no_more)
     with pytest.raises(UnknownError, match="hangs"):
-        links.shared()
-    eventually(lambda: mute.links)
+        connections.shared()
+    eventually(lambda: mute.connections)
     mute.dies()
-    opening(links).join(5)
+    opening(connections).join(5)
     with pytest.raises(UnknownError, match="does not answer"):
-        links.shared()
-    assert links._opening is None
-    links.uri = TEST  # now one that answers
-    assert links.shared().getType() == "TEST"
+        connections.shared()
+    assert connections._opening is None
+    connections.uri = TEST  # now one that answers
+    assert connections.shared().getType() == "TEST"
 
 
 def test_one_that_is_not_there_is_no_answer(tmp_path: Path) -> None:
-    links = Links(f"qemu+unix:///system?socket={tmp_path}/nobody", no_more)
+    connections = Connections(f"qemu+unix:///system?socket={tmp_path}/nobody", no_more)
     for _ in range(2):
         with pytest.raises(UnknownError, match="does not answer"):
-            links.shared()
-    with pytest.raises(UnknownError, match="does not answer"), links.own():
+            connections.shared()
+    with pytest.raises(UnknownError, match="does not answer"), connections.own():
         pytest.fail("there is no connection")
 
 
 def test_one_connection_for_all_questions() -> None:
     opened: list[libvirt.virConnect] = []
-    links = Links(TEST, opened.append)
+    connections = Connections(TEST, opened.append)
     assert opened == []  # not before somebody asks
-    found = {id(links.shared()) for _ in range(3)}
+    found = {id(connections.shared()) for _ in range(3)}
     assert len(found) == len(opened) == 1
 
 
 def test_many_who_ask_at_once_have_one_connection() -> None:
     opened: list[libvirt.virConnect] = []
-    links = Links(TEST, opened.append)
-    threads = [threading.Thread(target=links.shared) for _ in range(16)]
+    connections = Connections(TEST, opened.append)
+    threads = [threading.Thread(target=connections.shared) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,12 +123,12 @@ def test_many_who_ask_at_once_have_one_connection() -> None:
 
 def test_a_connection_that_broke_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[libvirt.virConnect] = []
-    links = Links(TEST, opened.append)
-    first = links.shared()
+    connections = Connections(TEST, opened.append)
+    first = connections.shared()
     monkeypatch.setattr(first, "isAlive", lambda: 0)
-    second = links.shared()
+    second = connections.shared()
     assert opened == [first, second]
-    assert second is links.shared() is not first
+    assert second is connections.shared() is not first
 
 
 def test_a_connection_that_is_not_made_ready_is_not_used() -> None:
@@ -138,21 +138,21 @@ def test_a_connection_that_is_not_made_ready_is_not_used() -> None:
         if faults:
             raise faults.pop()
 
-    links = Links(TEST, prepare)
+    connections = Connections(TEST, prepare)
     for _ in range(2):
         with pytest.raises(UnknownError, match="no network"):
-            links.shared()
-    assert links.shared().isAlive()
+            connections.shared()
+    assert connections.shared().isAlive()
 
 
 def test_an_act_has_a_connection_of_its_own() -> None:
     opened: list[libvirt.virConnect] = []
-    links = Links(TEST, opened.append)
-    with links.own() as one, links.own() as other:
-        assert len({id(one), id(other), id(links.shared())}) == 3
+    connections = Connections(TEST, opened.append)
+    with connections.own() as one, connections.own() as other:
+        assert len({id(one), id(other), id(connections.shared())}) == 3
         assert one.isAlive()
         assert other.isAlive()
-    assert links.shared().isAlive()
+    assert connections.shared().isAlive()
     assert len(opened) == 1  # what listens for events is the shared one
 
 
@@ -168,20 +168,20 @@ def test_a_connection_of_ones_own_is_closed_whatever_happens(
         return real(link)
 
     monkeypatch.setattr(libvirt.virConnect, "close", close)
-    links = Links(TEST, no_more)
+    connections = Connections(TEST, no_more)
 
     def act() -> None:
-        with links.own():
+        with connections.own():
             raise fault
 
     with pytest.raises(type(fault)):
         act()
     assert len(closed) == 1
-    assert links.shared().isAlive()
+    assert connections.shared().isAlive()
 
 
 def test_one_loop_for_libvirts_events_in_a_process() -> None:
     for _ in range(3):
-        Links(TEST, no_more)
+        Connections(TEST, no_more)
     names = [thread.name for thread in threading.enumerate()]
     assert names.count("libvirt-events") == 1

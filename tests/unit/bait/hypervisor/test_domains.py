@@ -153,7 +153,7 @@ def test_a_stop_is_told(
     libvirt_test: libvirt.virConnect,
     stop: Callable[[libvirt.virDomain], None],
 ) -> None:
-    # Of its own: libvirt may tell of an earlier test's machine late.
+    # Of its own: libvirt may tell of an earlier test's VM late.
     mine = machine_id("box", stop.__name__, 0)
     told: list[tuple[str, bool]] = []
 
@@ -234,26 +234,26 @@ def test_a_libvirt_that_is_away_is_unknown(ask: Callable[[Hypervisor], object]) 
 
 def test_a_connection_that_broke_is_made_anew(ours: Hypervisor) -> None:
     ours.create(xml())
-    assert ours._links._shared is not None
-    link, ours._links._shared = ours._links._shared, None
+    assert ours._connections._shared is not None
+    link, ours._connections._shared = ours._connections._shared, None
     assert list(ours.domains()) == [ID]
-    assert ours._links._shared is not link
+    assert ours._connections._shared is not link
 
 
 def test_threads_share_one_connection(ours: Hypervisor) -> None:
-    links: list[object] = []
+    connections: list[object] = []
     start = threading.Barrier(10)
 
     def ask() -> None:
         start.wait()
-        links.append(ours._connect())
+        connections.append(ours._connect())
 
     threads = [threading.Thread(target=ask) for _ in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({id(link) for link in links}) == 1
+    assert len({id(link) for link in connections}) == 1
 
 
 def test_the_version_is_as_people_write_it(
@@ -266,9 +266,9 @@ def test_the_version_is_as_people_write_it(
 
 def test_looking_changes_nothing(libvirt_test: libvirt.virConnect) -> None:
     before = libvirt_test.listNetworks()
-    sight = inventory.look(URI)
-    assert sight.networks == set(before) == set(libvirt_test.listNetworks())
-    assert sight.version.startswith("libvirt ")
+    found = inventory.look(URI)
+    assert found.networks == set(before) == set(libvirt_test.listNetworks())
+    assert found.version.startswith("libvirt ")
     with pytest.raises(UnknownError):
         inventory.look("qemu+unix:///system?socket=/no/such/socket")
 
@@ -279,7 +279,7 @@ def out_of_sight(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Hypervisor, Process]]:
-    """A libvirt that does not know a machine of ours, and the process of that machine."""
+    """A libvirt that does not know a VM of ours, and the process of that VM."""
     monkeypatch.setattr(domains, "_DYING", 0.1)
     process = started(QEMU, *guest(ID, tmp_path))
     yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process

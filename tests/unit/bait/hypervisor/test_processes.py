@@ -1,4 +1,4 @@
-"""The processes of machines, by user, program and words; only those are touched."""
+"""The processes of VMs, by user, program and words; only those are touched."""
 
 import os
 import shutil

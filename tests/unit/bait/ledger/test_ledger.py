@@ -274,7 +274,7 @@ def cloud_row(lease: str = "L1", job: str = "7", state: State = State.REQUESTED)
 
 
 def at_rest(ledger: Ledger, why: str) -> None:
-    """The only machine is stopped, by the way that leads there."""
+    """The only VM is stopped, by the way that leads there."""
     assert ledger.change("m", "stopping", state=State.STOPPING)
     ledger.rest(ledger.rows()[0], State.STOPPED, why, 0)
 

@@ -1,4 +1,4 @@
-"""The one table of a machine's life, and that the ledger writes nothing else."""
+"""The one table of a VM's life, and that the ledger writes nothing else."""
 
 import sqlite3
 import time
@@ -75,14 +75,14 @@ def test_what_only_one_kind_has() -> None:
         State.HIBERNATING,
         State.HIBERNATED,
     }
-    # A job's machine that has failed never comes back; a user's, at rest, does with a new lease.
+    # A job's VM that has failed never comes back; a user's, at rest, does with a new lease.
     assert {new for old, new in MOVES[Kind.BATCH] if old is State.FAILED} == {State.ENDING}
     for state in AT_REST:
         assert (state, State.REQUESTED) in MOVES[Kind.CLOUD]
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_no_disk_that_a_user_has_written_on_goes_but_by_his_own_word(kind: Kind) -> None:
+def test_no_disk_that_a_user_has_written_on_goes_but_by_their_own_word(kind: Kind) -> None:
     gone = {old for old, new in MOVES[kind] if new is None}
     assert not gone & {
         State.READY,
@@ -122,7 +122,7 @@ class Watched:
         assert (row.state if row else None) is moved.new
 
     def machine(self, kind: Kind, state: State | None) -> Row:
-        """A machine of a kind that stands in a state, however it came there."""
+        """A VM of a kind that stands in a state, however it came there."""
         job, lease = uuid.uuid4().hex, uuid.uuid4().hex
         row = Row(uuid.uuid4().hex, job, 0, State.REQUESTED, time.time(), kind=kind)
         if kind is Kind.CLOUD:
@@ -155,7 +155,7 @@ SPEC = (
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """One for all these tests: each has machines of its own."""
+    """One for all these tests: each has VMs of its own."""
     file = tmp_path_factory.mktemp("life") / "ledger.sqlite"
     ledger = Ledger(file)
     yield Watched(ledger, str(file))
@@ -231,7 +231,7 @@ def test_open_lease(watched: Watched, old: State | None) -> None:
     row = watched.machine(Kind.CLOUD, old)
     order = replace(row, state=State.REQUESTED, job="new", lease=uuid.uuid4().hex)
     done = watched.ledger.open_lease(order)
-    # A machine that another lease's order is being carried out for is not at rest either.
+    # A VM that another lease's order is being carried out for is not at rest either.
     assert done == ((old, State.REQUESTED) in MOVES[Kind.CLOUD])
     assert watched.ledger.get(row.id) == (order if done else row)
     assert bool(watched.ledger.lease(order.lease)) == done

@@ -1,4 +1,4 @@
-"""Each second that a machine runs is written down once, whatever happens meanwhile."""
+"""Each second that a VM runs is written down once, whatever happens meanwhile."""
 
 import sqlite3
 import tempfile
@@ -91,7 +91,7 @@ def counts(ledger: Ledger) -> tuple[float, float, Clock]:
 
 
 def begun(ledger: Ledger, row: Row, last: State) -> None:
-    """The machine has been started, and nothing but that takes time."""
+    """The VM has been started, and nothing but that takes time."""
     assert ledger.open_lease(row) if row.lease else ledger.promise(row)
     order = (State.BUILDING, State.STARTING, State.BOOTING, State.READY)
     for state in order[: order.index(last) + 1]:
@@ -347,7 +347,7 @@ def test_the_kernels_own_clocks() -> None:
     assert 0 < first.ticks <= second.ticks
 
 
-# -- what is seen of running machines --------------------------------------------------------------
+# -- what is seen of running VMs --------------------------------------------------------------
 
 
 def test_a_tick_is_for_what_was_seen_alone(ledger: Ledger, time: Time) -> None:
@@ -461,7 +461,7 @@ class Known:
     machine: str
     wall: float = 0.0
     held: float = 0.0
-    pending: float = 0.0  # seconds of these since the machine was last seen or moved
+    pending: float = 0.0  # seconds of these since the VM was last seen or moved
     blind: bool = False  # the node has booted since: nobody knows of the time in between
     proven: bool = False
     closed: bool = False
@@ -469,7 +469,7 @@ class Known:
 
 @dataclass
 class Subject:
-    """A machine of the model."""
+    """A VM of the model."""
 
     kind: Kind
     id: str
@@ -479,7 +479,7 @@ class Subject:
 
 
 class Lives(RuleBasedStateMachine):
-    """Two machines go through any moves that are allowed, at any times."""
+    """Two VMs go through any moves that are allowed, at any times."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -510,7 +510,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(data=st.data(), number=st.integers(0, 1), tries=st.integers(1, 4), seconds=durations)
     def lives(self, data: st.DataObject, number: int, tries: int, seconds: float) -> None:
-        """One machine makes some moves, each after a time."""
+        """One VM makes some moves, each after a time."""
         for _ in range(tries):
             self.passes(seconds)
             subject = self.subjects[number]
@@ -544,7 +544,7 @@ class Lives(RuleBasedStateMachine):
             subject.row = cloud_row(f"lease {name}", subject.id, name)
             assert self.ledger.open_lease(subject.row)
         else:
-            subject.id = f"machine {name}"  # a job's machine is made once
+            subject.id = f"machine {name}"  # a job's VM is made once
             subject.row = batch_row(subject.id, name)
             assert self.ledger.promise(subject.row)
 

@@ -82,7 +82,7 @@ def cloud_domain(builder: Builder, image: Image, case: str) -> str:
 
 
 def domain(node: Node, case: str, uri: str = "test:///default") -> str:
-    """The XML of a machine, on a node whose folders are those of a real one."""
+    """The XML of a VM, on a node whose folders are those of a real one."""
     image, allocation, kvm, shares = CASES.get(case) or (CLOUD[case][0], {}, CLOUD[case][3], ())
     config = node.config.model_copy(
         update={

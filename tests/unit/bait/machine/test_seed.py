@@ -73,7 +73,7 @@ def test_the_disk_is_read_by_other_programs(tmp_path: Path) -> None:
     iso = tmp_path / "seed.iso"
     texts = seed.files(guest(), "script")
     seed.write(iso, texts)
-    assert stat.S_IMODE(iso.stat().st_mode) == 0o600  # it has the machine's host key
+    assert stat.S_IMODE(iso.stat().st_mode) == 0o600  # it has the VM's host key
     assert iso.stat().st_size >= 1 << 17
     assert iso.stat().st_size % 512 == 0
     told = subprocess.run(["isoinfo", "-d", "-i", iso], capture_output=True, text=True).stdout
@@ -224,7 +224,7 @@ def test_the_machine_that_the_script_makes(tmp_path: Path, shell: str) -> None:
     assert made.lines("hosts") == ["127.0.0.1 localhost", "192.168.190.7 vm-7"]
     assert " 192.168.190.7/24 " in (tmp_path / "address").read_text()
     assert made.lines("resolv.conf") == ["nameserver 192.168.190.1"]
-    # Whoever had his name or number has given way, all others stay.
+    # Whoever had their name or number has given way, all others stay.
     assert made.lines("passwd") == [
         "root:x:0:0:root:/root:/bin/sh",
         "other:x:998:998::/:/bin/false",

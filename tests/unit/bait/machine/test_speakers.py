@@ -40,15 +40,15 @@ def test_what_the_batch_system_has_not_said_yet_is_a_reason_to_ask(
 ) -> None:
     spoken = Speakers()
     spoken.note("7", process.pid)
-    assert not spoken.belie({"7": False})
-    assert not spoken.belie({})  # it says nothing of that job, or nothing at all
-    assert spoken.belie({"7": True})
+    assert not spoken.contradict({"7": False})
+    assert not spoken.contradict({})  # it says nothing of that job, or nothing at all
+    assert spoken.contradict({"7": True})
     stop(process, spoken)
-    assert spoken.belie({"7": False})
-    assert not spoken.belie({"7": True})
+    assert spoken.contradict({"7": False})
+    assert not spoken.contradict({"7": True})
     # A user may stop their own process: that is no reason for ever.
     monkeypatch.setattr(speakers, "_NEWS", 0.0)
-    assert not spoken.belie({"7": False})
+    assert not spoken.contradict({"7": False})
 
 
 def test_who_speaks_last_speaks_for_the_job(process: subprocess.Popen[bytes]) -> None:
@@ -72,7 +72,7 @@ def test_who_has_ended_or_has_no_machine_any_more_is_forgotten(
     process.kill()
     process.wait()
     assert not spoken.moving()
-    assert not spoken.belie({"7": True})
+    assert not spoken.contradict({"7": True})
 
 
 @pytest.mark.parametrize(

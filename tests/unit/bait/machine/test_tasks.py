@@ -1,4 +1,4 @@
-"""One thread a machine, and each lets go when it is told to."""
+"""One thread a VM, and each lets go when it is told to."""
 
 import threading
 import time

@@ -419,7 +419,7 @@ def test_cards_come_and_go_with_the_ledger(tmp_path: Path, apart: Callable[..., 
             world.rows = rows[1:]
             world.firewall.keep()
             alice("gone")
-            # A machine at rest has no cards, and the next bait finds the tables as they are.
+            # A VM at rest has no cards, and the next bait finds the tables as they are.
             world.rows = [*rows[:2], cloud(nic(LAN_MAC, None), state=State.STOPPED)]
             Firewall(world.config, "hv1", lambda: world.rows).keep()
             alice("another bait's")

@@ -1,4 +1,4 @@
-"""What somebody else has put into a machine's folder does not keep it."""
+"""What somebody else has put into a VM's folder does not keep it."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""On a real ledger: what it says of jobs and machines in every state."""
+"""On a real ledger: what it says of jobs and VMs in every state."""
 
 import time
 import uuid
@@ -36,7 +36,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def job(ledger: Ledger, *states: State, restart: int = 0, **facts: object) -> Row:
-    """Job 12 has a machine, that has come so far."""
+    """Job 12 has a VM, that has come so far."""
     row = Row(machine_id("box", "12", restart), "12", restart, State.REQUESTED, NOW)
     ledger.promise(row)
     known = {"uid": 1001, "tag": TAG, "cores": 2, "memory": 384, "address": "127.0.0.2"}
@@ -49,7 +49,7 @@ def job(ledger: Ledger, *states: State, restart: int = 0, **facts: object) -> Ro
 
 
 def lease(ledger: Ledger, *states: State, job: str = "20", **changes: object) -> tuple[Row, Order]:
-    """A cloud user has a machine in a lease, that has come so far."""
+    """A cloud user has a VM in a lease, that has come so far."""
     order = an_order(image=TAG, **changes)
     row = Row(
         str(order.machine),

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bait.reconcile.jobs import PAUSE, Jobs, Shared, Turns
+from bait.reconcile.jobs import PAUSE, Jobs, RateLimit, Shared
 from tests.unit.conftest import NOBODY, Batch
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError
 from wnodes_lrms.lrms.jobid import JobId
@@ -216,12 +216,12 @@ def test_who_has_no_turn_puts_no_question(batch: Counted) -> None:
 
 
 def test_turns_come_back(seconds: Callable[[float], None]) -> None:
-    turns = Turns()
+    limit = RateLimit()
 
     def had() -> int:
         for number in range(40):
             try:
-                turns.take(1)
+                limit.take(1)
             except UnknownError:
                 return number
         return 40
@@ -234,7 +234,7 @@ def test_turns_come_back(seconds: Callable[[float], None]) -> None:
 
 
 def test_users_who_have_asked_are_not_remembered_for_ever() -> None:
-    turns = Turns()
+    limit = RateLimit()
     for uid in range(10_000):
-        turns.take(uid)
-    assert len(turns._since) == 4096
+        limit.take(uid)
+    assert len(limit._since) == 4096

@@ -1,4 +1,4 @@
-"""A file for each job that has to do with a machine."""
+"""A file for each job that has to do with a VM."""
 
 from pathlib import Path
 

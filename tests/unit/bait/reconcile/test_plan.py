@@ -78,7 +78,7 @@ def found(actions: Iterable[Action]) -> list[tuple[Act, bool]]:
 
 # -- the rule, said once more ----------------------------------------------------------------------
 
-# What libvirt says of the machine, and the kernel; what the LRMS says of its job, and the job.
+# What libvirt says of the VM, and the kernel; what the LRMS says of its job, and the job.
 DOMAINS: dict[str, list[Domain] | None] = {
     "runs": [DOMAIN],
     "stuck": [STUCK],
@@ -184,7 +184,7 @@ def test_every_state_against_every_evidence(kind: Kind, state: State) -> None:
                 drain_by=DRAINS[drain],
             )
         )
-        # A notice is for guests that can shut down: those of cloud machines.
+        # A notice is for guests that can shut down: those of cloud VMs.
         drained = drain == "now" or (drain == "soon" and kind is Kind.CLOUD)
         near = ends in ("near", "past")
         wanted = expected(kind, state, libvirt, process, lrms, heard, moving, drained, near)

@@ -104,7 +104,7 @@ def domain(node: Node, machine: str = ID, job: str = "7") -> None:
 
 
 def machine(node: Node, job: str = "7", runs: bool = True, state: State = State.READY) -> str:
-    """A batch machine, and its domain."""
+    """A batch VM, and its domain."""
     id_ = machine_id(CLUSTER, job, 0)
     assert node.ledger.promise(Row(id_, job, 0, state, 0.0))
     if runs:
@@ -433,7 +433,7 @@ def test_one_that_is_promised_while_the_stranger_is_looked_at_stays(
 
 
 def begin(node: Node, *jobs: str) -> None:
-    """Machines that have been started, each with a usage."""
+    """VMs that have been started, each with a usage."""
     for job in jobs:
         node.batch.grant(job)
         machine(node, job, state=State.BUILDING)

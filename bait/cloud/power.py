@@ -1,0 +1,70 @@
+"""Restarting, suspending and resuming a cloud VM in its lease, as its user asks."""
+
+from collections.abc import Callable
+
+from bait.cloud.build import CloudBuilder
+from bait.cloud.lifecycle import Lifecycle
+from bait.ledger.ledger import Ledger
+from bait.ledger.records import Row
+from bait.ledger.states import RUNS
+from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
+from wnodes_lrms.model import State
+
+
+class Power:
+    """What users do with running VMs. All raise ConflictError in a state that does not allow it."""
+
+    def __init__(self, ledger: Ledger, builder: CloudBuilder, lifecycle: Lifecycle) -> None:
+        self.ledger = ledger
+        self.builder = builder
+        self.lifecycle = lifecycle
+
+    def restart(self, row: Row, method: str) -> None:
+        """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
+        self.ledger.record(row.job, row.id, f"restart ({method})")
+        if method == "cold":
+            again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
+            if again:
+                self.builder.rest(row.id)
+                self.lifecycle.start_now(again, self.lifecycle.make)
+        elif method == "warm":
+            self.builder.common.hypervisor.reset(row.id)
+        else:
+            self.builder.common.hypervisor.reboot(row.id)
+
+    def suspend(self, row: Row, method: str) -> None:
+        """Hold it in its lease, or write its memory down and free the lease (hibernate)."""
+        if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
+            return
+        if row.state not in (State.READY, State.SUSPENDED):
+            raise ConflictError(f"the machine is {row.state}, not running")
+        if method == "hibernate":
+            held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
+            if held:
+                self.lifecycle.start_now(held, self.lifecycle.hibernate)
+            return
+        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
+
+    def resume(self, row: Row) -> None:
+        """Let a VM that is held in its lease, or sleeps, go on."""
+        if row.state is State.READY:
+            return
+        if row.state is State.PAUSED:
+            raise ConflictError(f"{row.reason}: it goes on when that does")
+        if row.state not in (State.SUSPENDED, State.ASLEEP):
+            raise ConflictError(f"the machine is {row.state}, not suspended")
+        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
+
+    def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
+        """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""
+        what = "suspended" if state is State.SUSPENDED else "resumed"
+        if self.ledger.move(row, what, RUNS, state=state, reason=""):
+            try:
+                act(row.id)
+            except UnknownError:
+                raise
+            except WnodesError as error:
+                self.ledger.move(
+                    row, f"not {what}: {error.words(row.id)}", (state,), state=row.state
+                )
+                raise

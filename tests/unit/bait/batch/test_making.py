@@ -1,0 +1,153 @@
+"""What is refused, and what fails: each is said, and leaves nothing."""
+
+import dataclasses
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+import pytest
+
+from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
+from tests.unit.conftest import TAG, Node, eventually, needs_root
+from wnodes_lrms.config.load import Allow
+from wnodes_lrms.images.catalogue import Part
+from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.model import State
+
+pytestmark = needs_root  # files are given to the job's owner; port 22
+
+
+def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
+    node.batch.grant("7", tag="")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    eventually(lambda: not node.ledger.rows("7"))
+    assert last(bait)["message"] == "the job asks for no machine, or has ended"
+    assert node.left() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tag": "other_linux_x86_64"}, "not in the catalogue.*small_linux_x86_64"),
+        ({"tag": "../../etc/passwd"}, "a tag has the form"),
+        ({"memory": 191}, "has 191 MiB.*ask for 192 MiB or more"),
+        ({"uid": 0}, "submit it as a user"),
+        ({"gid": 0}, "submit it as a user"),
+        ({"uid": 4242424}, "knows no user with the number 4242424"),
+        ({"restart": 1}, "now runs restart 1"),
+    ],
+)
+def test_what_can_not_be_is_refused_for_good(
+    node: Node, changes: dict[str, Any], message: str
+) -> None:
+    node.batch.grant("7", **changes)
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    eventually(lambda: state(node) is State.FAILED)
+    (row,) = node.ledger.rows("7")
+    assert row.retry is False
+    assert re.search(message, row.reason)
+    node.drop_tasks()
+    assert node.left() == [f"row {ID}"]
+
+
+def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
+    node.batch.grant("7", memory=192)
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    assert reaches(node, State.BOOTING).memory == 64
+
+
+@pytest.mark.parametrize(
+    ("rule", "may"),
+    [
+        ({"users": ("nobody",)}, True),
+        ({"users": ("alice",)}, False),
+        ({"groups": ("nogroup",)}, True),
+        ({"accounts": ("grid",)}, True),
+        ({"accounts": ("other",)}, False),
+    ],
+)
+def test_the_sites_rules_hold_here_too(node: Node, rule: dict[str, Any], may: bool) -> None:
+    node.config = node.config.model_copy(update={"allow": (Allow(image=TAG, **rule),)})
+    node.batch.grant("7")
+    bait = node.bait()
+    if may:
+        bait.batch.prepare(JobId("7"), 0)
+        reaches(node, State.BOOTING)
+        return
+    answer = failed(node, bait)
+    assert "user nobody may not use image" in answer["message"]
+    assert not answer["retry"]
+
+
+def unreachable(node: Node) -> None:
+    other_image(node, disk=Part(source=f"{node.folder}/none", sha256="0" * 64))
+
+
+def wrong_checksum(node: Node) -> None:
+    other_image(node, disk=Part(source=node.image.disk.source, sha256="0" * 64))
+
+
+def full(node: Node) -> None:
+    huge = node.config.machine.model_copy(update={"min_free_disk": 1 << 40})
+    node.config = node.config.model_copy(update={"machine": huge})
+    node.builder = dataclasses.replace(node.builder, config=node.config)
+
+
+def overlay_can_not_be_made(node: Node) -> None:
+    other_image(node, format="raw")
+    node.cache.fetch(node.image, lambda: None)
+    broken = node.cache.path(node.image.disk)
+    broken.unlink()
+    broken.mkdir()
+
+
+def name_is_taken(_node: Node) -> None:
+    link = libvirt.open("test:///default")
+    link.createXML(
+        "<domain type='test'><name>wnodes-box-7-0</name><memory>1024</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (unreachable, "none: No such file or directory"),
+        (wrong_checksum, "checksum"),
+        (full, "disk full on node hv1"),
+        (overlay_can_not_be_made, "can.t be copied"),
+        (name_is_taken, r"the node's libvirt can't start the machine \(.* bait's log, under 7\)$"),
+    ],
+)
+def test_each_failure_is_said_and_leaves_nothing(
+    node: Node, break_it: Callable[[Node], None], message: str
+) -> None:
+    break_it(node)
+    node.batch.grant("7")
+    answer = failed(node, node.bait())
+    assert answer["retry"]
+    assert re.search(message, answer["message"])
+
+
+def test_a_foreign_domain_of_the_same_name_is_left_alone(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    name_is_taken(node)
+    node.batch.grant("7")
+    failed(node, node.bait())
+    assert libvirt_test.lookupByName("wnodes-box-7-0").isActive()
+
+
+def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
+    node.guests.answer(FIRST)
+    bait = node.bait()
+    node.batch.jobs = None
+    bait.batch.prepare(JobId("7"), 0)
+    threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
+    threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
+    assert reaches(node, State.READY).reason == ""

@@ -1,0 +1,125 @@
+"""A build that fails leaves no new disk, and an old one as it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import libvirt
+import pytest
+
+from tests.unit.bait.cloud.cloudsite import ID, STEPS, acts, leaves_nothing, rest_of
+from tests.unit.bait.conftest import VOLUMES, Site, an_order, interrupt
+from tests.unit.conftest import TAG, eventually, needs_root, part_of
+from wnodes_lrms.config.load import Allow
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.model import State
+from wnodes_lrms.order import Nic
+
+pytestmark = needs_root  # files that only root may write
+
+
+@pytest.mark.parametrize("where", [STEPS[0], STEPS[1], STEPS[3]])
+def test_a_build_that_fails_leaves_no_new_disk(site: Site, where: str) -> None:
+    def fail(_step: Callable[[], None]) -> None:
+        raise WnodesError("it broke")
+
+    if where == STEPS[0]:
+        (site.node.cache.path(site.node.image.disk)).unlink(missing_ok=True)
+    interrupt(site, where, fail)
+    order = an_order()
+    told = rest_of(site.lease(order))
+    assert told[-1] == {"ended": "it broke", "code": 1, "end": True}
+    site.reaches(None)
+    assert leaves_nothing(site)
+    assert site.cloud.outcomes()[0]["reason"] == "it broke"
+
+
+@pytest.mark.parametrize("where", STEPS[2:])
+@pytest.mark.parametrize("error", [WnodesError("it broke"), OSError(28, "No space"), KeyError()])
+def test_a_build_that_fails_leaves_an_old_disk(site: Site, where: str, error: Exception) -> None:
+    site.runs()
+    site.cloud.stop(ID, "poweroff")
+    site.reaches(State.STOPPED)
+    inode = site.disk().stat().st_ino
+
+    def fail(_step: Callable[[], None]) -> None:
+        raise error
+
+    interrupt(site, where, fail)
+    order = an_order()
+    told = rest_of(site.lease(order, "8"))
+    assert told[-1]["code"] == 1
+    assert site.row().state is State.FAILED
+    assert site.row().reason == told[-1]["ended"]
+    assert site.disk().stat().st_ino == inode
+    site.restarted()
+    assert acts(site) == []
+    site.runs(job="9")
+    assert site.row().reason == ""
+    assert site.disk().stat().st_ino == inode
+
+
+def test_a_domain_that_libvirt_does_not_take_is_said(
+    site: Site, libvirt_test: libvirt.virConnect
+) -> None:
+    libvirt_test.createXML(
+        f"<domain type='test'><name>wnodes-box-{ID}</name><memory>1024</memory>"
+        "<os><type>hvm</type></os></domain>"
+    )
+    told = rest_of(site.lease(an_order()))
+    assert "can't start the machine" in told[-1]["ended"]
+    site.reaches(None)
+    assert leaves_nothing(site)
+
+
+def test_an_image_that_the_account_may_not_use(site: Site) -> None:
+    rule = Allow(image=TAG, users=("alice",))
+    site.node.config = site.node.config.model_copy(update={"allow": (rule,)})
+    site.cloud.lifecycle.config = site.node.config
+    told = rest_of(site.lease(an_order()))
+    assert "account nobody may not use image" in told[-1]["ended"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": "other_linux_x86_64"}, "not in the catalogue"),
+        ({"memory": 64}, "needs 128 MiB"),
+        ({"volumes": VOLUMES[:1]}, "there is no volume"),
+        (
+            {"nics": [Nic(id=uuid4(), kind="isolated", network="a", mac="52:54:00:00:00:07")] * 2},
+            None,
+        ),
+    ],
+)
+def test_what_an_order_may_ask_for(
+    site: Site, changes: dict[str, Any], message: str | None
+) -> None:
+    image = site.node.image.model_copy(update={"min_memory": 128})
+    catalogue.write(site.node.folder / "images", image)
+    if message is None:
+        site.runs(an_order(**changes))
+        assert "wnodes-a@hv1" in site.libvirt.networks()
+        site.cloud.destroy(ID)
+        eventually(lambda: "wnodes-a@hv1" not in site.libvirt.networks())
+        return
+    told = rest_of(site.lease(an_order(**changes)))
+    assert message in told[-1]["ended"]
+    site.reaches(None)
+    assert leaves_nothing(site)
+
+
+def test_the_files_under_an_old_disk_stay_when_the_tag_gets_new_ones(site: Site) -> None:
+    site.runs()
+    old = site.node.image.disk.sha256
+    site.cloud.stop(ID, "poweroff")
+    site.reaches(State.STOPPED)
+    newer = site.node.folder / "newer.qcow2"
+    newer.write_bytes(Path(site.node.image.disk.source).read_bytes() + bytes(65536))
+    image = site.node.image.model_copy(update={"disk": part_of(newer)})
+    catalogue.write(site.node.folder / "images", image)
+    site.runs(job="8")
+    assert old in site.row().digests.split()
+    assert image.disk.sha256 in site.row().digests.split()
