@@ -111,6 +111,8 @@ def answers(site: Layout, memory: Memory) -> bool:
 
 def node_state(site: Layout, memory: Memory, node: str) -> str:
     """The node's state in Slurm's words, with `*` if it does not answer; else `unknown`."""
+    if not site.slurm_conf.exists():  # there is no site: sinfo would look for it, for a minute
+        return "unknown"
     argv = ["sinfo", "--noheader", f"--nodes={node}", "--partition=main", "--format=%T"]
     try:
         return run(argv, environment(site, memory), timeout=15).strip()

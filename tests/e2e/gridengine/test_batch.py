@@ -174,7 +174,7 @@ def test_death_by_a_signal_passes_through(submit: Submit) -> None:
 
 
 def test_the_walltimes_end_ends_the_machine(submit: Submit) -> None:
-    job = submit("echo up; sleep 600", "-l", "h_rt=15")
+    job = submit("echo up; sleep 600", "-l", "h_rt=20")
     job.says("up")
     assert job.wait(60).exit_code == 137
 
