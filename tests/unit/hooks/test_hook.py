@@ -1,17 +1,16 @@
 """hook.py and the guards, run as Slurm runs them, against a real socket."""
 
-import json
 import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.unit.hooks.scripted_bait import Answer, ScriptedBait
 from wnodes_lrms import resources
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.slurm.hookplan import Site
@@ -28,50 +27,23 @@ JOB = {
     "SLURM_CONF": "/etc/slurm/slurm.conf",
     "SLURM_SCRIPT_CONTEXT": "prolog_slurmd",
 }
-Answer = Callable[[socket.socket], None]
-
-
-class Bait:
-    """A bait's socket that answers each connection with `answer`."""
-
-    def __init__(self, path: Path, answer: Answer) -> None:
-        self.heard: list[bytes] = []
-        self._answer = answer
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(1)
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                self.heard.append(connection.recv(4096))
-                self._answer(connection)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 def says(*pieces: bytes) -> Answer:
-    def answer(connection: socket.socket) -> None:
+    def answer(link: socket.socket, _request: object) -> None:
         for piece in pieces:
-            connection.sendall(piece)
+            link.sendall(piece)
             time.sleep(0.01)
 
     return answer
 
 
 @pytest.fixture
-def bait(tmp_path: Path) -> Iterator[Callable[[Answer], Bait]]:
-    made: list[Bait] = []
+def bait(tmp_path: Path) -> Iterator[Callable[[Answer], ScriptedBait]]:
+    made: list[ScriptedBait] = []
 
-    def make(answer: Answer) -> Bait:
-        made.append(Bait(tmp_path / "hv1.sock", answer))
+    def make(answer: Answer) -> ScriptedBait:
+        made.append(ScriptedBait(tmp_path / "hv1.sock", answer))
         return made[-1]
 
     yield make
@@ -103,21 +75,20 @@ def run(tmp_path: Path, act: str = "prepare", **changes: str) -> str:
     ],
 )
 def test_one_line_goes_to_the_nodes_bait(
-    bait: Callable[[Answer], Bait], tmp_path: Path, act: str, answer: Answer
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path, act: str, answer: Answer
 ) -> None:
     listening = bait(answer)
     assert run(tmp_path, act) == ""
-    (line,) = listening.heard
-    assert line.endswith(b"\n")
-    assert json.loads(line) == {"op": act, "job": "123", "restart": 0}
+    (request,) = listening.heard
+    assert request == {"op": act, "job": "123", "restart": 0}
 
 
 def test_the_restart_count_of_a_requeued_job_travels(
-    bait: Callable[[Answer], Bait], tmp_path: Path
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path
 ) -> None:
     listening = bait(says(b'{"ok":true}\n'))
     assert run(tmp_path, restart="2") == ""
-    assert json.loads(listening.heard[0])["restart"] == 2
+    assert listening.heard[0]["restart"] == 2
 
 
 @pytest.mark.parametrize(
@@ -132,7 +103,7 @@ def test_the_restart_count_of_a_requeued_job_travels(
     ],
 )
 def test_trouble_is_one_line_with_the_job(
-    bait: Callable[[Answer], Bait], tmp_path: Path, answer: Answer, trouble: str
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path, answer: Answer, trouble: str
 ) -> None:
     bait(answer)
     said = run(tmp_path)
@@ -171,11 +142,11 @@ def test_words_that_are_not_the_batch_systems(
 
 @pytest.mark.parametrize("number", ["12", "12.3", "12.server.site.org", "12[3].server"])
 def test_a_job_id_is_the_batch_systems_own_and_its_run_may_be_unknown(
-    bait: Callable[[Answer], Bait], tmp_path: Path, number: str
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path, number: str
 ) -> None:
     listening = bait(says(b'{"ok":true}\n'))
     assert run(tmp_path, number=number, restart="") == ""
-    assert json.loads(listening.heard[0]) == {"op": "prepare", "job": number}
+    assert listening.heard[0] == {"op": "prepare", "job": number}
 
 
 def test_wrong_arguments_do_not_fail_the_node(tmp_path: Path) -> None:
@@ -183,17 +154,14 @@ def test_wrong_arguments_do_not_fail_the_node(tmp_path: Path) -> None:
 
 
 def test_the_deadline_is_for_the_whole_exchange(
-    bait: Callable[[Answer], Bait], tmp_path: Path
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path
 ) -> None:
     """A bait that keeps sending a little, but never a line, does not hold the prolog."""
 
-    def dribble(connection: socket.socket) -> None:
-        try:
-            for _ in range(100):
-                connection.sendall(b" ")
-                time.sleep(0.1)
-        except OSError:
-            pass
+    def dribble(link: socket.socket, _request: object) -> None:
+        for _ in range(100):
+            link.sendall(b" ")
+            time.sleep(0.1)
 
     bait(dribble)
     said = run(tmp_path)
@@ -212,16 +180,14 @@ def guard(tmp_path: Path, slurm_conf: str = "") -> Path:
 
 @pytest.mark.parametrize(("name", "act"), [("prolog", "prepare"), ("epilog", "release")])
 def test_the_guard_tells_the_bait_of_a_job_with_a_machine(
-    bait: Callable[[Answer], Bait], tmp_path: Path, name: str, act: str
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path, name: str, act: str
 ) -> None:
     listening = bait(says(b'{"ok":true,"end":true}\n'))
     program = guard(tmp_path) / name
     for constraints in ("wnodes", "wnodes&a", "(a|b)&wnodes"):
         environment = JOB | {"SLURM_JOB_CONSTRAINTS": constraints}
         assert subprocess.run([program], env=environment).returncode == 0
-    assert [json.loads(line) for line in listening.heard] == [
-        {"op": act, "job": "123", "restart": 0}
-    ] * 3
+    assert listening.heard == [{"op": act, "job": "123", "restart": 0}] * 3
 
 
 @pytest.mark.parametrize("constraints", [{}, {"SLURM_JOB_CONSTRAINTS": "a&b"}])
@@ -242,7 +208,7 @@ def test_a_hook_that_cannot_run_does_not_drain_the_node(tmp_path: Path) -> None:
 
 
 def test_the_sites_own_prolog_runs_after_ours_and_its_exit_code_is_slurms(
-    bait: Callable[[Answer], Bait], tmp_path: Path
+    bait: Callable[[Answer], ScriptedBait], tmp_path: Path
 ) -> None:
     own = tmp_path / "own prolog"
     own.write_text(f'#!/bin/sh\necho "$0 $# $SLURM_JOB_ID" > "{tmp_path}/ran"\nexit 3\n')

@@ -3,11 +3,8 @@
 The bait's side is a server that answers as a test says; the end-to-end tests have the real one.
 """
 
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,52 +16,13 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import eventually
+from tests.unit.hooks.scripted_bait import ScriptedBait, streams
 
 pytestmark = pytest.mark.integration
 
 LEASE = "99999999-0000-4000-8000-000000000000"
 PROGRAM = Path(__file__).parents[3] / "hooks" / "lease.py"
 Answers = Callable[[dict[str, Any]], Iterator[Any]]
-
-
-class Bait:
-    """A control socket: each request is noted, and answered by the test's function."""
-
-    def __init__(self, path: Path, answers: Answers) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self._answers = answers
-        self._links: list[socket.socket] = []
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                link, _ = self._listener.accept()
-            except OSError:
-                return
-            self._links.append(link)
-            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
-
-    def _serve(self, link: socket.socket) -> None:
-        with link, link.makefile() as stream, contextlib.suppress(OSError):
-            request = json.loads(stream.readline())
-            self.requests.append(request)
-            for answer in self._answers(request):
-                link.sendall(json.dumps(answer).encode() + b"\n")
-
-    def ops(self) -> list[str]:
-        return [request["op"] for request in self.requests]
-
-    def stop(self) -> None:
-        """As when the bait is killed."""
-        for link in (self._listener, *self._links):
-            with contextlib.suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 class Site:
@@ -75,11 +33,11 @@ class Site:
         self.path = folder / "hv1" / "bait.sock"
         self.pattern = f"{folder}/%n/bait.sock"
         self.ended = threading.Event()  # the machine of `carry`
-        self.baits: list[Bait] = []
+        self.baits: list[ScriptedBait] = []
         self.programs: list[subprocess.Popen[str]] = []
 
-    def bait(self, answers: Answers) -> Bait:
-        self.baits.append(Bait(self.path, answers))
+    def bait(self, answers: Answers) -> ScriptedBait:
+        self.baits.append(ScriptedBait(self.path, streams(answers)))
         return self.baits[-1]
 
     def carry(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -124,7 +82,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         program.kill()
         program.communicate()
     for bait in site.baits:
-        bait.stop()
+        bait.close()
 
 
 def end_of(program: subprocess.Popen[str]) -> tuple[int, str]:
@@ -137,12 +95,12 @@ def end_of(program: subprocess.Popen[str]) -> tuple[int, str]:
 def test_the_lease_is_named_and_the_program_stays_as_long_as_the_machine(site: Site) -> None:
     bait = site.bait(site.carry)
     program = site.start()
-    eventually(lambda: bait.requests)
+    eventually(lambda: bait.heard)
     time.sleep(0.2)
     assert program.poll() is None
     site.ended.set()
     assert end_of(program) == (0, "")
-    assert bait.requests == [{"op": "lease", "job": "77", "lease": LEASE}]
+    assert bait.heard == [{"op": "lease", "job": "77", "lease": LEASE}]
 
 
 def test_the_installed_form_runs_without_site_packages(site: Site) -> None:
@@ -154,7 +112,7 @@ def test_the_installed_form_runs_without_site_packages(site: Site) -> None:
         timeout=10,
     )
     assert (done.returncode, done.stderr) == (0, b"")
-    assert bait.requests[0]["lease"] == LEASE
+    assert bait.heard[0]["lease"] == LEASE
 
 
 @pytest.mark.parametrize(
@@ -178,30 +136,30 @@ def test_a_bait_that_can_do_it_later_is_asked_again(site: Site) -> None:
 
     bait = site.bait(lambda _: iter([next(said, {"ended": "shut down", "code": 0, "end": True})]))
     code, errors = end_of(site.start())
-    assert (code, bait.ops()) == (0, ["lease", "lease"])
+    assert (code, [each["op"] for each in bait.heard]) == (0, ["lease", "lease"])
     assert errors == "wnodes: job 77: the bait on node hv1 says: libvirt is away; trying again\n"
 
 
 def test_a_bait_that_comes_back_is_asked_again(site: Site) -> None:
     first = site.bait(site.carry)
     program = site.start(patience=0.3)
-    eventually(lambda: first.requests)
+    eventually(lambda: first.heard)
     time.sleep(0.1)
-    first.stop()
+    first.close()
     time.sleep(0.6)  # longer than the patience for a bait that has not taken the order
     assert program.poll() is None
     second = site.bait(site.carry)
-    eventually(lambda: second.requests)
+    eventually(lambda: second.heard)
     site.ended.set()
     code, errors = end_of(program)
-    assert (code, second.requests) == (0, first.requests)
+    assert (code, second.heard) == (0, first.heard)
     assert errors.count("trying again") == 1
 
 
 @pytest.mark.parametrize("why", ["no socket", "nobody listens", "silent", "closes"])
 def test_without_a_bait_the_lease_ends_after_a_while(site: Site, why: str) -> None:
     if why == "nobody listens":
-        site.bait(site.carry).stop()
+        site.bait(site.carry).close()
     elif why == "silent":
         site.bait(lambda _: iter(threading.Event().wait, True))
     elif why == "closes":
@@ -225,12 +183,12 @@ def test_an_announced_end_is_told_once_and_the_wait_goes_on(site: Site) -> None:
     bait = site.bait(answers)
     names = ["TERM", "USR1", "USR2", "XCPU", "INT", "HUP"]
     programs = {name: site.start(job=name) for name in names}
-    eventually(lambda: len(bait.requests) == len(names))
+    eventually(lambda: len(bait.heard) == len(names))
     for number in ("self", "self", "TERM", "USR1"):
         for name, program in programs.items():
             program.send_signal(getattr(signal, "SIG" + (name if number == "self" else number)))
         time.sleep(0.1)
-    told = [request["job"] for request in bait.requests if request["op"] == "lease-ending"]
+    told = [request["job"] for request in bait.heard if request["op"] == "lease-ending"]
     assert sorted(told) == sorted(names)
     assert {program.poll() for program in programs.values()} == {None}
     site.ended.set()  # the guests have shut down
@@ -242,15 +200,15 @@ def test_an_announced_end_is_told_once_and_the_wait_goes_on(site: Site) -> None:
 def test_an_end_announced_while_the_bait_is_away_is_told_when_it_is_back(site: Site) -> None:
     first = site.bait(site.carry)
     program = site.start()
-    eventually(lambda: first.requests)
+    eventually(lambda: first.heard)
     time.sleep(0.1)
-    first.stop()
+    first.close()
     program.send_signal(signal.SIGTERM)
     time.sleep(0.2)
     assert program.poll() is None
     second = site.bait(site.carry)
     assert end_of(program)[0] == 0
-    assert sorted(second.ops()) == ["lease", "lease-ending"]
+    assert sorted(each["op"] for each in second.heard) == ["lease", "lease-ending"]
 
 
 def test_a_lease_that_ends_before_its_order_is_taken_makes_no_machine(site: Site) -> None:

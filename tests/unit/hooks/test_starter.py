@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import pytest
 from guestlink import FORWARDED
 from starter import ENDS
 from tests.unit.conftest import eventually
+from tests.unit.hooks.scripted_bait import ScriptedBait, says
 from wnodes_lrms.lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
 
@@ -47,35 +47,6 @@ os.execv("/bin/sh", ["sh", "-c", words[1]])
 """
 
 
-class Bait:
-    """A bait's socket that gives each caller the same lines."""
-
-    def __init__(self, path: Path, lines: list[object]) -> None:
-        self.heard: list[object] = []
-        self.lines = lines
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                link, _ = self._listener.accept()
-            except OSError:
-                return
-            with link:
-                self.heard.append(json.loads(link.recv(4096)))
-                link.sendall(b"".join(json.dumps(line).encode() + b"\n" for line in self.lines))
-
-    def now_says(self, *lines: object) -> None:
-        self.lines = list(lines)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-
 class Stage:
     """A folder with all that a starter meets."""
 
@@ -89,7 +60,7 @@ class Stage:
             each.mkdir()
         self.program("ssh", FAKE_SSH.replace("LOG", repr(str(folder / "ssh.log"))))
         self.slurm_knows("JobId=7 JobName=x Requeue=1 Restarts=0")
-        self.bait: Bait | None = None
+        self.bait: ScriptedBait | None = None
         self.environment: dict[str, str] = {}
         self.ready: dict[str, object] = {
             "state": "ready",
@@ -115,7 +86,7 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
         )
 
     def says(self, *lines: object) -> None:
-        self.bait = Bait(self.folder / "hv1.sock", list(lines))
+        self.bait = ScriptedBait(self.folder / "hv1.sock", says(*lines))
 
     def start(self, script: str, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         (self.folder / "script").write_text(script)
@@ -402,7 +373,7 @@ def test_a_machine_that_dies_before_its_session_is_heard_of(stage: Stage) -> Non
     process = stage.start("echo never")
     eventually((stage.folder / "asked").exists)
     assert stage.bait
-    stage.bait.lines = [FAILED]
+    stage.bait.answer = says(FAILED)
     out, errors = process.communicate(timeout=10)
     assert (process.returncode, out, stage.scontrol) == (1, "", ["requeue 7"])
     assert f"wnodes: job 7: {FAILED['message']}\n" in errors
@@ -420,7 +391,7 @@ def test_a_machine_that_dies_under_its_job_is_asked_nothing_more(stage: Stage) -
     assert process.stdout.readline() == "up\n"
     (stage.folder / "dead").touch()
     assert stage.bait
-    stage.bait.lines = [FAILED]
+    stage.bait.answer = says(FAILED)
     assert (process.wait(timeout=10), stage.scontrol) == (1, ["requeue 7"])
 
 
@@ -486,9 +457,9 @@ def test_a_running_script_hears_of_its_shutdown_and_that_it_is_off(stage: Stage)
     assert process.stdout
     assert stage.bait
     assert process.stdout.readline() == "none\n"
-    stage.bait.now_says(stage.ready | {"shutdown": 1800000000.5})
+    stage.bait.answer = says(stage.ready | {"shutdown": 1800000000.5})
     assert [process.stdout.readline() for _ in range(2)] == ["1800000000\n"] * 2
-    stage.bait.now_says(stage.ready | {"shutdown": None})
+    stage.bait.answer = says(stage.ready | {"shutdown": None})
     out, _errors = process.communicate(timeout=10)
     assert (process.returncode, out) == (0, "gone\n")
 
@@ -517,7 +488,7 @@ def test_a_bait_that_has_too_many_callers_is_asked_again(stage: Stage) -> None:
     process = stage.start("echo done")
     assert stage.bait
     eventually(lambda: stage.bait is not None and bool(stage.bait.heard))
-    stage.bait.now_says(stage.ready)
+    stage.bait.answer = says(stage.ready)
     out, errors = process.communicate(timeout=15)
     assert (process.returncode, out) == (0, "done\n")
     assert "the bait on node hv1 has too many connections; trying for" in errors

@@ -1,20 +1,19 @@
 """hooks/openpbs.py as OpenPBS 23.06 runs it: pbs_23_06.py stands in for PBS's module."""
 
-import contextlib
 import json
 import runpy
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.conftest import eventually
 from tests.unit.hooks import pbs_23_06 as pbs
 from tests.unit.hooks.pbs_23_06 import Event, Job, Named
+from tests.unit.hooks.scripted_bait import ScriptedBait, says
 
 HOOK = Path(__file__).parents[3] / "hooks" / "openpbs.py"
 POLICY = {
@@ -27,31 +26,6 @@ POLICY = {
     "lease_users": ["cloud*"],
 }
 AGAIN, HOLD = 256 + signal.SIGPWR, 256 + signal.SIGIO
-
-
-class Bait:
-    """A control socket that answers every message in one way."""
-
-    def __init__(self, path: Path) -> None:
-        self.heard: list[dict[str, Any]] = []
-        self.answer: dict[str, Any] = {"ok": True}
-        self.came = threading.Event()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                link, _ = self.listener.accept()
-            except OSError:
-                return
-            with link:
-                self.heard.append(json.loads(link.makefile().readline()))
-                self.came.set()
-                with contextlib.suppress(OSError):  # a hook that tells waits for no answer
-                    link.sendall(json.dumps(self.answer).encode() + b"\n")
 
 
 class Site:
@@ -96,10 +70,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 @pytest.fixture
-def bait(site: Site) -> Iterator[Bait]:
-    made = Bait(site.folder / "hv1.sock")
+def bait(site: Site) -> Iterator[ScriptedBait]:
+    made = ScriptedBait(site.folder / "hv1.sock", says({"ok": True}))
     yield made
-    made.listener.close()
+    made.close()
 
 
 def asked(event: Event) -> dict[str, str]:
@@ -262,7 +236,7 @@ def launch(site: Site, resources: dict[str, Any], argv: list[str], task: str = "
     return site.run(event)
 
 
-def test_a_plain_job_is_launched_as_it_is(site: Site, bait: Bait) -> None:
+def test_a_plain_job_is_launched_as_it_is(site: Site, bait: ScriptedBait) -> None:
     event = launch(site, {}, ["/bin/echo", "a"])
     assert (event.progname, event.argv) == ("/bin/bash", ["/bin/echo", "a"])
     assert event.env == {"PBS_TASKNUM": "1"}
@@ -274,13 +248,13 @@ def test_a_plain_job_is_launched_as_it_is(site: Site, bait: Bait) -> None:
     [([], ["script", "/bin/bash"]), (["/bin/echo", "a b"], ["command", "/bin/echo", "a b"])],
 )
 def test_the_starter_takes_the_place_of_script_and_command(
-    site: Site, bait: Bait, argv: list[str], words: list[str]
+    site: Site, bait: ScriptedBait, argv: list[str], words: list[str]
 ) -> None:
     event = launch(site, dict(MARKED), argv)
     assert event.progname == "/libexec/starter"
     assert event.argv == ["/libexec/starter", "12.server", "hv1", *words]
     assert event.env["WNODES_RUN"] == "2"
-    assert bait.came.wait(10)
+    eventually(lambda: bait.heard)
     assert bait.heard == [{"op": "prepare", "job": "12.server"}]
 
 
@@ -291,7 +265,7 @@ def test_without_a_bait_the_starter_is_launched_all_the_same(site: Site) -> None
     assert "prepare:" in pbs.logged[0]
 
 
-def test_a_lease_runs_nothing_but_the_lease_program(site: Site, bait: Bait) -> None:
+def test_a_lease_runs_nothing_but_the_lease_program(site: Site, bait: ScriptedBait) -> None:
     event = launch(site, {"wnodes_by": "lease"}, ["/bin/sh", "-c", "evil"])
     assert event.argv == ["/libexec/wnodes-lease", "12.server", "hv1"]
     assert event.progname == "/libexec/wnodes-lease"
@@ -309,7 +283,7 @@ def end(site: Site, status: int, runs: int = 1, **resources: str) -> Any:
     return job
 
 
-def test_the_bait_hears_of_every_end_but_a_plain_jobs(site: Site, bait: Bait) -> None:
+def test_the_bait_hears_of_every_end_but_a_plain_jobs(site: Site, bait: ScriptedBait) -> None:
     assert not end(site, 3).again
     assert not end(site, 0, wnodes_by="lease").again
     assert bait.heard == [{"op": "release", "job": "12.server"}] * 2
@@ -319,14 +293,14 @@ def test_the_bait_hears_of_every_end_but_a_plain_jobs(site: Site, bait: Bait) ->
 
 @pytest.mark.parametrize("status", [0, 98, 99, 271, 255])
 def test_how_a_script_ends_is_no_reason_to_run_it_again(
-    site: Site, bait: Bait, status: int
+    site: Site, bait: ScriptedBait, status: int
 ) -> None:
-    bait.answer = {"ok": True, "failed": "the machine has stopped", "retry": True}
+    bait.answer = says({"ok": True, "failed": "the machine has stopped", "retry": True})
     assert not end(site, status).again
 
 
-def test_tries_are_counted_and_end_in_a_hold(site: Site, bait: Bait) -> None:
-    bait.answer = {"ok": True, "failed": "the image\nis broken", "retry": True}
+def test_tries_are_counted_and_end_in_a_hold(site: Site, bait: ScriptedBait) -> None:
+    bait.answer = says({"ok": True, "failed": "the image\nis broken", "retry": True})
     for runs in (1, 2):
         job = end(site, AGAIN, runs)
         assert job.again
@@ -337,14 +311,14 @@ def test_tries_are_counted_and_end_in_a_hold(site: Site, bait: Bait) -> None:
     assert job.Variable_List == {"A": "1", "WNODES_HELD": "the image?is broken"}
 
 
-def test_what_a_guest_has_printed_is_no_other_variable(site: Site, bait: Bait) -> None:
-    bait.answer = {"ok": True, "failed": "said: x,LD_PRELOAD=/e,\"a'\\b", "retry": False}
+def test_what_a_guest_has_printed_is_no_other_variable(site: Site, bait: ScriptedBait) -> None:
+    bait.answer = says({"ok": True, "failed": "said: x,LD_PRELOAD=/e,\"a'\\b", "retry": False})
     job = end(site, HOLD)
     assert job.Variable_List["WNODES_HELD"] == "said: x;LD_PRELOAD=/e;;a;;b"
 
 
-def test_what_no_other_try_can_mend_is_held_at_once(site: Site, bait: Bait) -> None:
-    bait.answer = {"ok": False, "error": "not now"}
+def test_what_no_other_try_can_mend_is_held_at_once(site: Site, bait: ScriptedBait) -> None:
+    bait.answer = says({"ok": False, "error": "not now"})
     job = end(site, HOLD)
     assert (job.again, str(job.Hold_Types)) == (True, "u")
     assert job.Variable_List["WNODES_HELD"] == "not now"
@@ -355,8 +329,8 @@ def test_a_bait_that_is_away_does_not_end_the_count(site: Site) -> None:
     assert str(end(site, AGAIN, 3).Hold_Types) == "u"
 
 
-def test_a_job_that_may_run_once_is_not_run_again(site: Site, bait: Bait) -> None:
-    assert bait.answer
+@pytest.mark.usefixtures("bait")
+def test_a_job_that_may_run_once_is_not_run_again(site: Site) -> None:
     assert not end(site, AGAIN, wnodes_by="resource+once").again
     assert not end(site, HOLD, wnodes_by="default+once").again
 

@@ -1,0 +1,61 @@
+"""Networks: the addresses that they give, their names, and who may choose them."""
+
+import ipaddress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from occi_bridge.store.networks import Net, granted, own_name
+from tests.unit.occi_bridge.snapshots import UID
+from wnodes_lrms.config.load import CloudNetwork, Grant
+
+
+def net(kind: str, subnet: str | None = None, gateway: str | None = None) -> Net:
+    return Net(
+        name="a",
+        kind=kind,
+        subnet=ipaddress.IPv4Network(subnet) if subnet else None,
+        gateway=ipaddress.IPv4Address(gateway) if gateway else None,
+    )
+
+
+def test_addresses_are_given_out_in_turn_and_never_the_router() -> None:
+    bridged = net("bridge", "10.0.0.0/29", "10.0.0.1")
+    taken: list[str] = []
+    for last in (2, 3, 4, 5, 6):
+        taken.append(str(bridged.free_address(taken)))
+        assert taken[-1] == f"10.0.0.{last}/29"
+    with pytest.raises(LookupError, match=r"all addresses of 10\.0\.0\.0/29 are taken"):
+        bridged.free_address(taken)
+    assert bridged.free_address(taken[1:]) == "10.0.0.2/29"
+
+
+def test_networks_that_give_no_addresses() -> None:
+    assert net("nat", "10.0.0.0/24").free_address(()) is None
+    assert net("bridge").free_address(()) is None
+
+
+@given(st.integers(8, 28), st.sets(st.integers(0, 12)))
+def test_an_address_is_free_and_in_the_network(length: int, some: set[int]) -> None:
+    isolated = net("isolated", f"10.0.0.0/{length}")
+    hosts = {f"10.0.0.{number}/{length}" for number in some}
+    found = isolated.free_address(hosts)
+    assert found is not None
+    assert found not in hosts
+    interface = ipaddress.IPv4Interface(found)
+    assert interface.network == isolated.subnet
+    assert interface.ip not in (interface.network[0], interface.network[-1])
+
+
+def test_grants_choose_networks() -> None:
+    both = [CloudNetwork(name="a", kind="nat"), CloudNetwork(name="b", kind="nat")]
+    names = [each.name for each in granted(both, Grant(match="*", networks=("b",)))]
+    assert names == ["b"]
+    assert len(granted(both, Grant(match="*"))) == 2
+
+
+def test_the_name_of_a_users_network_fits_a_bridge() -> None:
+    name = own_name(UID)
+    assert name == "u-1111111100"
+    assert len(f"wn-{name}") <= 15
