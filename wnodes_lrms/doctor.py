@@ -1,6 +1,6 @@
 """What `wnodes doctor` finds: the words of a check.
 
-What is asked of a batch system is in its folder (such as lrms/slurm/checks.py); what is asked of a
+What is asked of a batch system is in its folder (its checks.py); what is asked of a
 node itself (KVM, libvirt, images, permissions) is the bait's: see bait/checks/node.py.
 """
 

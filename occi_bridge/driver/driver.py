@@ -1,4 +1,4 @@
-"""The driver: one process among all bridges of a database makes the baits do what users want.
+"""The driver: of all bridges of a database, one process makes the baits do what users want.
 
 It watches the baits, writes down what it observes, plans, and carries out. Others stand by and take
 over when the leader's row in the database expires.
@@ -13,15 +13,14 @@ from dataclasses import dataclass, field, replace
 
 from occi_bridge.driver import journal, lease_end
 from occi_bridge.driver.actions import Action
-from occi_bridge.driver.actor import Actor, name
+from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.plan import plan, unsettled
-from occi_bridge.driver.reports import Reports
-from occi_bridge.driver.snapshot import Snapshot, Target
-from occi_bridge.driver.watcher import SILENT, Watcher
+from occi_bridge.driver.snapshot import Snapshot, Target, name
+from occi_bridge.driver.watcher import Watcher, collected
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import WnodesError
@@ -29,16 +28,16 @@ from wnodes_lrms.errors import WnodesError
 _TERM = 15.0  # seconds that a leader leads without asking again
 _RENEW = 4.0  # seconds between two askings
 _TICK = 1.0  # seconds between two looks for requests from bridges on other hosts
-_BREATH = 0.05  # seconds between two turns, so that many news make few of them
+_PAUSE = 0.05  # seconds between two rounds, so that many news make few of them
 _AT_ONCE = 8  # requests to one bait at a time
 _PARTING = 10.0  # seconds for what is being asked when the driver is told to stop
-_SHOCK = 10.0  # seconds before something is tried again that failed for a fault of ours
+_AFTER_FAULT = 10.0  # seconds before something is tried again that failed for a fault of ours
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class _Hand:
+class _Running:
     """What is being carried out."""
 
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # by uid or tag
@@ -59,7 +58,7 @@ class Driver:
             Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
         ]
         self._lookups = Lookups(baits, self._news.set)
-        self._hand = _Hand(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
+        self._running = _Running(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
         self._nodes: dict[str, str] = {}
         self._rows: Rows = {}
         self._revision = 0  # of the rows
@@ -78,19 +77,19 @@ class Driver:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Drive until told to stop; then complete what is being asked, and let another lead."""
-        works = {asyncio.create_task(work()) for work in (self._lead, self._drive, self._tick)}
+        tasks = {asyncio.create_task(work()) for work in (self._lead, self._drive, self._tick)}
         stopped = asyncio.create_task(stop.wait())
         try:
-            done, _ = await asyncio.wait({stopped, *works}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (stopped, *works):
+            for task in (stopped, *tasks):
                 task.cancel()
-        left = [*self._hand.tasks.values(), *([self._asking] if self._asking else [])]
+        left = [*self._running.tasks.values(), *([self._asking] if self._asking else [])]
         if left:  # also so that this one can't come to lead again after stepping down
             await asyncio.wait(left, timeout=_PARTING)
         with contextlib.suppress(WnodesError):
             await asyncio.to_thread(leader.step_down, self._db, self._holder)
-        for task in works & done:
+        for task in tasks & done:
             task.result()  # a fault of ours: let it be seen
 
     async def _lead(self) -> None:
@@ -118,7 +117,7 @@ class Driver:
         try:
             leads = await asyncio.to_thread(leader.lead, self._db, self._holder, _TERM)
             if leads and not self.leading:
-                urls = list(self._hand.places)
+                urls = list(self._running.places)
                 self._nodes = await asyncio.to_thread(heard.nodes, self._db, urls)
             return leads
         except (WnodesError, OSError) as error:
@@ -137,14 +136,14 @@ class Driver:
             if not self.leading:
                 continue
             try:
-                await self._turn()
+                await self._round()
             except (WnodesError, OSError) as error:
                 log.warning("%s", error)
                 await asyncio.sleep(_TICK)
-            await asyncio.sleep(_BREATH)
+            await asyncio.sleep(_PAUSE)
 
-    async def _turn(self) -> None:
-        snapshot = await self._look()
+    async def _round(self) -> None:
+        snapshot = await self._snapshot()
         if not snapshot.reports.baits and not all(each.silent for each in self._watchers):
             return  # they have only just been asked
         changes = observe(snapshot)
@@ -155,22 +154,22 @@ class Driver:
             self._stale = True
             # Not what has been said meanwhile: the rows do not have that yet.
             snapshot = replace(
-                await self._look(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
+                await self._snapshot(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
             )
-        self._listen(snapshot)
+        self._choose_sources(snapshot)
         actions = plan(snapshot)
         for action in actions:
             self._begin(action, snapshot.by_uid[action.uid])
-        busy = bool(actions) or bool(self._hand.tasks) or unsettled(snapshot)
+        busy = bool(actions) or bool(self._running.tasks) or unsettled(snapshot)
         places = {image.node for image in snapshot.saved}
         for each in self._watchers:
             node = each.report.node if each.report else ""
             each.busy, each.saving = busy, node in places
 
-    async def _look(self) -> Snapshot:
-        # Whatever is done while the rows are being read still counts as in hand: the rows may
+    async def _snapshot(self) -> Snapshot:
+        # Whatever is done while the rows are being read still counts as under way: the rows may
         # not have it yet.
-        in_hand = frozenset(self._hand.tasks)
+        under_way = frozenset(self._running.tasks)
         revision = await asyncio.to_thread(self._db.revision)
         if self._stale or revision != self._revision:
             self._stale = False
@@ -181,39 +180,23 @@ class Driver:
                 raise
             self._revision = revision
         now = time.time()
-        reports = {
-            each.report.url: each.report
-            for each in self._watchers
-            if each.report and now - each.report.at <= SILENT
-        }
         return Snapshot(
             now=now,
             **self._rows,
-            reports=Reports(
-                baits=reports,
-                nodes=self._nodes,
-                leases={
-                    each.bait.url: each.leases
-                    for each in self._watchers
-                    if each.leases and now - each.leases.at <= SILENT
-                },
-                mute=frozenset(each.bait.url for each in self._watchers if each.mute),
-                gone=dict(self._lookups.gone),
-                all_answer=len(reports) == len(self._watchers),
-            ),
+            reports=collected(self._watchers, now, self._nodes, self._lookups.gone),
             saved_seen={
                 each.report.node: each.saved
                 for each in self._watchers
                 if each.report and each.saved
             },
-            in_hand=in_hand,
+            under_way=under_way,
         )
 
     def _belongs(self, node: str, url: str) -> str:
         """The URL of a node's bait: the one that has first said so, as long as that is known."""
         return self._nodes.setdefault(node, url)
 
-    def _listen(self, snapshot: Snapshot) -> None:
+    def _choose_sources(self, snapshot: Snapshot) -> None:
         """Ask those for leases that have submitted some, and the batch system for lost jobs."""
         via = {row.via for row in snapshot.computes if row.lease}
         for each in self._watchers:
@@ -223,13 +206,13 @@ class Driver:
         self._lookups.want(lease_end.doubtful(snapshot))
 
     def _begin(self, action: Action, row: Target) -> None:
-        if action.uid not in self._hand.tasks:
+        if action.uid not in self._running.tasks:
             task = asyncio.create_task(self._carry_out(action, row))
-            self._hand.tasks[action.uid] = task
+            self._running.tasks[action.uid] = task
 
     async def _carry_out(self, action: Action, row: Target) -> None:
         try:
-            async with self._hand.places.get(action.bait, contextlib.nullcontext()):
+            async with self._running.places.get(action.bait, contextlib.nullcontext()):
                 if self.leading:
                     await self._actor.carry_out(action, row)
         except WnodesError as error:
@@ -237,9 +220,9 @@ class Driver:
             await asyncio.sleep(_TICK)
         except Exception:
             log.exception("%s: %s: internal fault", name(row), action.asked)
-            await asyncio.sleep(_SHOCK)
+            await asyncio.sleep(_AFTER_FAULT)
         finally:
-            del self._hand.tasks[action.uid]
+            del self._running.tasks[action.uid]
             self._stale = True
             for each in self._watchers:
                 if each.bait.url == action.bait:

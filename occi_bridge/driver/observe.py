@@ -28,16 +28,18 @@ class Change:
 def observe(snapshot: Snapshot) -> list[Change]:
     """The changes, without those that change nothing."""
     changes = [
-        _compute(row, snapshot) for row in snapshot.computes if row.uid not in snapshot.in_hand
+        _compute(row, snapshot) for row in snapshot.computes if row.uid not in snapshot.under_way
     ]
     by_uid = {row.uid: row for row in snapshot.computes}
     for links in (snapshot.interfaces, snapshot.attachments):
         changes += [
             _link(link, by_uid[link.compute], snapshot)
             for link in links
-            if link.uid not in snapshot.in_hand and not link.gone
+            if link.uid not in snapshot.under_way and not link.gone
         ]
-    changes += [_saved(row, snapshot) for row in snapshot.saved if row.tag not in snapshot.in_hand]
+    changes += [
+        _saved(row, snapshot) for row in snapshot.saved if row.tag not in snapshot.under_way
+    ]
     for change in changes:
         change.values = {
             name: value

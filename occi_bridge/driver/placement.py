@@ -13,14 +13,14 @@ from occi_bridge.store.rows import Attachment, Compute
 
 
 @dataclass(frozen=True)
-class Site:
+class Placement:
     """The node for a lease, "" for any; or, in a sentence, why it can't be asked for yet."""
 
     node: str = ""
     wait: str = ""
 
 
-class Sites:
+class Placements:
     """The answers for one plan, in which a VM that may go keeps others of its network back."""
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -37,13 +37,13 @@ class Sites:
                 self._on.setdefault(card.owned, []).append(machines[card.compute])
         self._going: set[str] = set()  # networks whose node a VM of this plan decides
 
-    def of(self, row: Compute) -> Site:
+    def of(self, row: Compute) -> Placement:
         """Where this VM's lease has to be."""
         for volume in self._snapshot.volumes.get(row.uid, []):
             if not volume.gone and not (
                 volume.storage in self._made and attachable(volume, self._snapshot)
             ):
-                return Site(wait="waiting for a volume")
+                return Placement(wait="waiting for a volume")
         node = row.node if row.ran else ""
         shared = [
             card.owned
@@ -56,18 +56,18 @@ class Sites:
                 there = other.home
                 if there and node and there != node:
                     name = self._one_node[net]
-                    return Site(wait=f"its disk is on {node}, network {name} is on {there}")
+                    return Placement(wait=f"its disk is on {node}, network {name} is on {there}")
                 node = node or there
-            # What is in hand may have got its lease since its row was read.
+            # What is under way may have got its lease since its row was read.
             going = any(
-                (other.lease or other.uid in self._snapshot.in_hand) and not other.home
+                (other.lease or other.uid in self._snapshot.under_way) and not other.home
                 for other in others
             )
             if not node and (going or net in self._going):
-                return Site(wait="waiting for another machine of its network to get a node")
+                return Placement(wait="waiting for another machine of its network to get a node")
         if not node and not row.lease:
             self._going.update(net for net in shared if net)
-        return Site(node=node)
+        return Placement(node=node)
 
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:

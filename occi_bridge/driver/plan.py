@@ -17,9 +17,9 @@ from occi_bridge.store.states import LIVE
 def plan(snapshot: Snapshot) -> list[Action]:
     """The actions that are due, those for older rows first."""
     actions: list[Action] = []
-    sites = placement.Sites(snapshot)
+    placements = placement.Placements(snapshot)
     for row in snapshot.computes:
-        actions += _due(row, snapshot, plan_vms.actions(row, snapshot, sites))
+        actions += _due(row, snapshot, plan_vms.actions(row, snapshot, placements))
     vms = {row.uid: row for row in snapshot.computes}
     for card in snapshot.interfaces:
         actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))
@@ -67,7 +67,7 @@ def _due(
     wanted: Iterable[Action],
 ) -> Iterator[Action]:
     """Those actions that nobody is carrying out, and that were not asked a moment ago."""
-    if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.in_hand:
+    if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.under_way:
         return
     for action in wanted:
         ours = action.act in (Act.TELL, Act.FORGET)

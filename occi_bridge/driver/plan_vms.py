@@ -9,7 +9,7 @@ from occi_bridge.store.rows import Compute
 from occi_bridge.store.states import LIVE
 
 
-def actions(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
+def actions(row: Compute, snapshot: Snapshot, placements: placement.Placements) -> Iterator[Action]:
     """What is to be done for a VM now."""
     if row.gone:
         return _deleted(row, snapshot)
@@ -17,7 +17,7 @@ def actions(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterato
     if extra:
         return iter([extra])
     if row.desired == "active":
-        return _active(row, snapshot, sites)
+        return _active(row, snapshot, placements)
     if row.desired == "suspended":
         return _suspended(row, snapshot)
     return _inactive(row, snapshot)
@@ -55,10 +55,10 @@ def _double(row: Compute, snapshot: Snapshot) -> Action | None:
     return None
 
 
-def _active(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
+def _active(row: Compute, snapshot: Snapshot, placements: placement.Placements) -> Iterator[Action]:
     if not row.lease or not row.job:
         if row.lease or row.state not in LIVE:
-            yield from _submitted(row, snapshot, sites)
+            yield from _submitted(row, snapshot, placements)
         return
     report = snapshot.of_its_lease(row)
     if report is None:
@@ -70,17 +70,19 @@ def _active(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterato
         yield Action(Act.RESTART, row.uid, "its user restarted it", report.url, row.restart)
 
 
-def _submitted(row: Compute, snapshot: Snapshot, sites: placement.Sites) -> Iterator[Action]:
-    site = sites.of(row)
+def _submitted(
+    row: Compute, snapshot: Snapshot, placements: placement.Placements
+) -> Iterator[Action]:
+    where = placements.of(row)
     bait = placement.submitter(row, snapshot.reports)
-    if site.wait or not bait:
+    if where.wait or not bait:
         asked = "the bait that was asked for its lease does not answer"
-        text = site.wait or (asked if row.lease else "no bait answers")
+        text = where.wait or (asked if row.lease else "no bait answers")
         if row.reason != text:
             yield Action(Act.TELL, row.uid, text)
         return
     why = "the order was not confirmed" if row.lease else "its user wants it to run"
-    yield Action(Act.SUBMIT, row.uid, why, bait, site.node)
+    yield Action(Act.SUBMIT, row.uid, why, bait, where.node)
 
 
 def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:

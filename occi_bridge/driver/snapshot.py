@@ -9,6 +9,14 @@ from occi_bridge.driver.reports import Machine, Report, Reports
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 
 Target = Compute | Interface | Attachment | Storage | Network | Saved
+Values = dict[str, object]  # new values of a row's columns
+
+
+def name(row: Target) -> str:
+    """How the log calls a row."""
+    if isinstance(row, Saved):
+        return f"image {row.tag}"
+    return f"{type(row).__name__.lower()} {row.uid}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Snapshot:
     saved: tuple[Saved, ...] = ()
     reports: Reports = field(default_factory=Reports)
     saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
-    in_hand: frozenset[str] = frozenset()  # uids (tags) that something is being done for
+    under_way: frozenset[str] = frozenset()  # uids (tags) that something is being done for
 
     @cached_property
     def seen(self) -> dict[str, list[tuple[Report, Machine]]]:

@@ -8,18 +8,18 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import LeasesSeen, Report
+from occi_bridge.driver.reports import LeasesSeen, Report, Reports
 from occi_bridge.store import heard
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 OFTEN = 1.0  # seconds between two looks while something is under way
 SELDOM = 5.0
-BREATH = 0.1  # seconds between two looks that a bait's news are the reason for
+PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
@@ -69,22 +69,22 @@ class Watcher:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
-            tasks.create_task(self._rounds(self._poked[0], self._look))
-            tasks.create_task(self._rounds(self._poked[1], self._lease_jobs))
+            tasks.create_task(self._periodic(self._poked[0], self._look))
+            tasks.create_task(self._periodic(self._poked[1], self._lease_jobs))
 
     async def _listen(self) -> None:
-        """Look at once when the bait has news: users need not wait for the next round."""
+        """Look at once when the bait has news: users need not wait for the next look."""
         last = ""
         while True:
             try:
                 last = await self.bait.news(last)
                 if self.busy:
                     self.poke()
-                await asyncio.sleep(BREATH)
+                await asyncio.sleep(PAUSE)
             except WnodesError:
                 await asyncio.sleep(SELDOM)
 
-    async def _rounds(self, poked: asyncio.Event, look: Callable[[], Awaitable[None]]) -> None:
+    async def _periodic(self, poked: asyncio.Event, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             poked.clear()
             try:
@@ -150,3 +150,22 @@ class Watcher:
             self._noted = (silent, now)
         except UnknownError as error:
             log.warning("%s", error)
+
+
+def collected(
+    watchers: Sequence[Watcher], now: float, nodes: Mapping[str, str], gone: Mapping[str, float]
+) -> Reports:
+    """What all say at `now` (seconds since the epoch), without what is too old to be believed."""
+    answers = [each.report for each in watchers if each.report and now - each.report.at <= SILENT]
+    return Reports(
+        baits={report.url: report for report in answers},
+        nodes=nodes,
+        leases={
+            each.bait.url: each.leases
+            for each in watchers
+            if each.leases and now - each.leases.at <= SILENT
+        },
+        mute=frozenset(each.bait.url for each in watchers if each.mute),
+        gone=dict(gone),
+        all_answer=len(answers) == len(watchers),
+    )

@@ -8,10 +8,10 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service import entities
 from occi_bridge.service.links import columns, interface, ip_of, make_link
 from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Transaction
+from occi_bridge.service.vm_entities import architecture
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.rows import Compute, Network, Row, Storage
 
@@ -104,14 +104,14 @@ def _image(tx: Transaction, model: Model, new: New, memory: int) -> Mixin:
     asked = new.attributes.get(schema.ARCHITECTURE)
     for mixin in all_there:
         if mixin.id in new.mixins:
-            own = entities.architecture(mixin.value)
+            own = architecture(mixin.value)
             if asked not in (None, own):
                 said = f"the image {mixin.value} is {own or 'neither x86 nor x64'}; leave it out"
                 raise OcciError(400, f"{schema.ARCHITECTURE}: {said}")
             return mixin
     for mixin in all_there:
         image = tx.site.image(mixin.value)
-        fits = asked in (None, entities.architecture(mixin.value))
+        fits = asked in (None, architecture(mixin.value))
         if image and image.min_memory <= memory and fits:
             return mixin
     raise OcciError(409, "no image that you may use fits: choose an os_tpl")
@@ -122,7 +122,7 @@ def _network(tx: Transaction, new: New) -> Network:
         raise OcciError(409, f"{schema.ID}: {new.attributes[schema.ID]} is taken")
     tx.db.lock(tx.link, f"owner {tx.user.key}")
     mine = (tables.entity.c.owner == tx.user.key, tables.entity.c.kind == tables.network.name)
-    used = tx.count(tables.entity, *mine, tables.entity.c.id.is_not(None))
+    used = tx.count(tables.entity, *mine, queries.THERE)
     fault = full("networks", used, tx.user.grant.machines)
     if fault:
         raise OcciError(403, fault)

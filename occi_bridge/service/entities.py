@@ -1,9 +1,6 @@
-"""Rows as users see them: OCCI entities. Pure."""
+"""Rows as users see them: OCCI entities; those of VMs are in vm_entities. Pure."""
 
-import datetime
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
@@ -24,171 +21,28 @@ KIND_IDS: Mapping[type[Row], str] = {
     Interface: schema.NETWORKINTERFACE,
     Attachment: schema.STORAGELINK,
 }
-_COMPUTE_ACTION = f"{schema.INFRA}/compute/action#"
 _NETWORK_ACTION = f"{schema.INFRA}/network/action#"
 _STORAGE_ACTION = f"{schema.INFRA}/storage/action#"
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A node's bait: when it answered last, and whether that is long ago."""
-
-    seen: float
-    silent: bool
-
-
-@dataclass(frozen=True)
-class Around:
-    """What an entity's rendering needs beside its row.
-
-    `ids` are what users call the ends of links, by uid; a network of the site has its name.
-    """
-
-    ids: Mapping[str, str] = field(default_factory=dict)
-    nodes: Mapping[str, Heard] = field(default_factory=dict)
-
-
-def state(row: Compute) -> str:
-    """A VM's state in OCCI's words."""
-    if row.fault:
-        return "error"
-    if row.state in ("running", "stopping"):
-        return "active"
-    return "suspended" if row.state == "suspended" else "inactive"
-
-
-def gib(row: Compute) -> Value:
-    """The memory as its user gave it, as long as it is that: a VM has whole MiB."""
-    given = row.attributes.get(schema.MEMORY)
-    same = isinstance(given, int | float) and round(given * 1024) == row.memory
-    return given if given is not None and same else row.memory / 1024
-
-
-def architecture(tag: str) -> str:
-    """OCCI's word for the architecture of an image `<name>_<os>_<arch>`; it has but two."""
-    own = tag.split("_", 2)[-1]
-    return "x64" if own == "x86_64" else "x86" if re.fullmatch("i[3-6]86", own) else ""
-
-
-def _architecture(row: Compute) -> dict[str, Value]:
-    word = architecture(row.image)
-    return {schema.ARCHITECTURE: word} if word else {}
-
-
-def compute(
-    row: Compute, cards: Sequence[Interface], volumes: Sequence[Attachment], around: Around
-) -> Entity:
-    """A VM with its links."""
-    now = state(row)
-    heard = around.nodes.get(row.node) if row.state else None
-    attributes: dict[str, Value] = {
-        **_own(row),
-        **_architecture(row),
-        schema.CORES: row.cores,
-        schema.MEMORY: gib(row),
-        "occi.compute.hostname": row.hostname,
-        "occi.compute.state": now,
-    }
-    text = _message(row, now)
-    if heard:
-        when = _instant(heard.seen)
-        attributes[schema.OBSERVED_TIME] = when
-        if heard.silent:
-            text += f"{'; ' if text else ''}as of {when}: {row.node} has not answered since"
-    if text:
-        attributes["occi.compute.state.message"] = text
-    observed = (schema.OBSERVED,) if heard else ()
-    links = [interface(card, row, around, n) for n, card in enumerate(cards)]
-    links += [attachment(volume, row, around) for volume in volumes]
-    return _entity(
-        row,
-        attributes,
-        mixins=observed,
-        actions=tuple(_COMPUTE_ACTION + action for action in _applicable(row, now)),
-        links=tuple(links),
-    )
-
-
-def _applicable(row: Compute, now: str) -> Iterable[str]:
-    if now == "active":
-        yield from ("stop", "restart", "suspend", "save")
-    else:
-        yield "start"
-        if row.lease or row.desired == "active":
-            yield "stop"
-        if row.ran and row.state == "stopped":
-            yield "save"
-
-
-def _message(row: Compute, now: str) -> str:
-    if now in ("error", "active") or row.desired != "active":
-        going = {"inactive": "shutting down", "suspended": "being suspended"}
-        text = row.reason
-        if now == "inactive" and row.lease and row.desired == "inactive":
-            text = text or "giving its lease back"
-        if now == "active":
-            text = "restarting" if row.restart else going.get(row.desired, "") or row.reason
-        return text or ("it failed" if now == "error" else "")
-    if row.state in ("requested", "building"):
-        return f"being made on {row.node}"
-    if row.lease_state == "running":
-        return f"its lease has begun on {row.node}".removesuffix(" on ")
-    if row.lease_state == "pending":
-        return "waiting for the batch system" + (f": {row.reason}" if row.reason else "")
-    return row.reason or "waiting for a lease"
-
-
-def interface(card: Interface, row: Compute, around: Around, number: int) -> Entity:
-    """A VM's link to a network; `number` counts its cards."""
-    on = f"/network/{around.ids.get(card.owned, card.owned) if card.owned else card.network}"
-    address = card.assigned or card.address or ""  # a bait's word does not change what was given
-    attributes: dict[str, Value] = {
-        **_link(card, row, on),
-        "occi.networkinterface.interface": f"eth{number}",
-        "occi.networkinterface.mac": card.seen_mac or card.mac,
-        **_link_state("occi.networkinterface", card, row),
-    }
-    mixins: tuple[str, ...] = ()
-    if address:
-        mixins = (schema.IPNETWORKINTERFACE,)
-        attributes["occi.networkinterface.address"] = address.partition("/")[0]
-        if card.gateway:
-            attributes["occi.networkinterface.gateway"] = card.gateway
-        kind = "static" if card.assigned else "dynamic"
-        attributes["occi.networkinterface.allocation"] = kind
-    return _entity(card, attributes, mixins=mixins)
-
-
-def attachment(link: Attachment, row: Compute, around: Around) -> Entity:
-    """A VM's link to a volume."""
-    on = f"/storage/{around.ids.get(link.storage, link.storage)}"
-    attributes: dict[str, Value] = {
-        **_link(link, row, on),
-        **_link_state("occi.storagelink", link, row),
-    }
-    if link.device:
-        attributes["occi.storagelink.deviceid"] = f"/dev/{link.device}"
-    return _entity(link, attributes)
 
 
 def storage(row: Storage) -> Entity:
     """A volume."""
     now = "online" if row.made and row.online else "error" if row.reason else "offline"
     attributes: dict[str, Value] = {
-        **_own(row),
+        **own(row),
         "occi.storage.size": row.size,
         "occi.storage.state": now,
     }
     if row.reason or not row.made:
         attributes["occi.storage.state.message"] = row.reason or "being made"
     action = "offline" if row.online else "online"
-    return _entity(row, attributes, actions=(_STORAGE_ACTION + action,))
+    return entity(row, attributes, actions=(_STORAGE_ACTION + action,))
 
 
 def network(row: Network) -> Entity:
     """A network that a user made."""
     attributes: dict[str, Value] = {
-        **_own(row),
+        **own(row),
         **_named(row, "occi.network.label"),
         "occi.network.state": "active" if row.up else "inactive",
     }
@@ -199,7 +53,7 @@ def network(row: Network) -> Entity:
         attributes["occi.network.gateway"] = row.gateway
     mixins = (schema.IPNETWORK,) if row.subnet else ()
     action = "down" if row.up else "up"
-    return _entity(row, attributes, mixins=mixins, actions=(_NETWORK_ACTION + action,))
+    return entity(row, attributes, mixins=mixins, actions=(_NETWORK_ACTION + action,))
 
 
 def site_network(net: Net) -> Entity:
@@ -225,7 +79,7 @@ def site_network(net: Net) -> Entity:
     )
 
 
-def _entity(
+def entity(
     row: Row,
     attributes: dict[str, Value],
     *,
@@ -233,31 +87,17 @@ def _entity(
     actions: tuple[str, ...] = (),
     links: tuple[Entity, ...] = (),
 ) -> Entity:
+    """The entity of a row, which has its user's mixins and these."""
     name = row.id or row.uid
     has = dict.fromkeys([*row.mixins, *mixins])
     path = PATHS[type(row)] + name
     return Entity(name, KIND_IDS[type(row)], path, tuple(has), attributes, actions, links)
 
 
-def _own(row: Row) -> dict[str, Value]:
+def own(row: Row) -> dict[str, Value]:
+    """The attributes that entities of all kinds have: id, title, summary, credentials."""
     return {schema.ID: row.id or row.uid, **_named(row, "occi.core."), **_named(row, "occi.cred")}
 
 
 def _named(row: Row, prefix: str) -> dict[str, Value]:
     return {name: value for name, value in row.attributes.items() if name.startswith(prefix)}
-
-
-def _link(link: Row, row: Compute, target: str) -> dict[str, Value]:
-    source = f"/compute/{row.id or row.uid}"
-    return {**_own(link), schema.SOURCE: source, schema.TARGET: target}
-
-
-def _link_state(prefix: str, link: Interface | Attachment, row: Compute) -> dict[str, Value]:
-    up = link.attached and state(row) == "active"
-    now = "error" if link.reason else "active" if up else "inactive"
-    message: dict[str, Value] = {f"{prefix}.state.message": link.reason} if link.reason else {}
-    return {f"{prefix}.state": now, **message}
-
-
-def _instant(when: float) -> str:
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -110,8 +110,7 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
         raise OcciError(409, f"/storage/{volume.id} is offline")
     tx.db.lock(tx.link, f"volume {volume.uid}")
     column = tables.attachment.c.storage
-    there = tables.entity.c.id.is_not(None)
-    if queries.read(tx.link, Attachment, there, column == volume.uid):
+    if queries.existing(tx.link, Attachment, column == volume.uid):
         raise OcciError(409, f"/storage/{volume.id} is linked to a machine already")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
@@ -152,8 +151,8 @@ def _of_machine(tx: Transaction, machine: Compute, new: New) -> dict[str, object
 def _check_name(tx: Transaction, machine: Compute, new: New) -> None:
     """Cards are counted, and that is how they are called."""
     name = "occi.networkinterface.interface"
-    there, of = tables.entity.c.id.is_not(None), tables.interface.c.compute
-    own = f"eth{len(queries.read(tx.link, Interface, there, of == machine.uid))}"
+    of = tables.interface.c.compute
+    own = f"eth{len(queries.existing(tx.link, Interface, of == machine.uid))}"
     if new.attributes.get(name, own) != own:
         raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
@@ -174,8 +173,7 @@ def _check_given(net: Net, new: New) -> None:
 def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
     if not KINDS[net.kind].once:
         return
-    there = tables.entity.c.id.is_not(None)
-    for card in queries.read(tx.link, Interface, there, tables.interface.c.compute == machine.uid):
+    for card in queries.existing(tx.link, Interface, tables.interface.c.compute == machine.uid):
         other = tx.site.nets.get(card.network)
         if other and other.kind == net.kind:
             raise OcciError(409, f"the machine is on /network/{other.name} already: once is all")
@@ -186,8 +184,7 @@ def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
     if not (net.owned and KINDS[net.kind].one_node and machine.home):
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
-    there = tables.entity.c.id.is_not(None)
-    for other in queries.read(tx.link, Compute, there, tables.compute.c.uid.in_(on)):
+    for other in queries.existing(tx.link, Compute, tables.compute.c.uid.in_(on)):
         if other.home and other.home != machine.node:
             raise OcciError(
                 409, f"the machine is on {machine.node}, those of this network on {other.node}"

@@ -1,4 +1,4 @@
-"""The OCCI application's service (ports.Service): users' requests in, the state of things out.
+"""The service behind the OCCI application: takes users' requests, shows the state of things.
 
 Nothing here asks a node. A request becomes rows; the driver is woken and carries it out.
 """
@@ -9,25 +9,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
-from occi_bridge.occi.mixins import site_model
-from occi_bridge.occi.model import Mixin, Model
+from occi_bridge.occi.model import Model
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create as making
 from occi_bridge.service import entities as view
-from occi_bridge.service import quota
 from occi_bridge.service import update as changing
-from occi_bridge.service.links import check_tags
+from occi_bridge.service import user_model
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.transaction import Transaction
-from occi_bridge.store import heard, queries, tables
+from occi_bridge.store import heard
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Network, Row
@@ -44,7 +41,7 @@ _BY_ID = {name: kind for kind, name in view.KIND_IDS.items()}
 
 
 class BridgeService:
-    """See ports.Service, which says what each method does. Safe to use from many threads."""
+    """web/interfaces.Service says what each method does. Safe to use from many threads."""
 
     def __init__(self, db: Database, site: Site, wake: Callable[[], None]) -> None:
         """`wake` tells the driver, if it is near, that there is a new request."""
@@ -115,10 +112,7 @@ class BridgeService:
 
     def delete(self, user: User, path: str) -> None:
         def work(tx: Transaction) -> None:
-            row = _own(tx, path)
-            if not isinstance(row, Network):
-                _check_heard(tx)
-            changing.delete(tx, row)
+            _delete(tx, path)
 
         self._write(user, work)
 
@@ -127,14 +121,10 @@ class BridgeService:
             for path in paths:
                 with _at(path):
                     try:
-                        row = _own(tx, path)
+                        _delete(tx, path)
                     except OcciError as fault:
-                        if fault.status == 404:  # it went with another of them
-                            continue
-                        raise
-                    if not isinstance(row, Network):
-                        _check_heard(tx)
-                    changing.delete(tx, row)
+                        if fault.status != 404:  # it went with another of them
+                            raise
 
         self._write(user, work)
 
@@ -147,70 +137,28 @@ class BridgeService:
         def work(tx: Transaction) -> None:
             for path in paths:
                 with _at(path):
-                    row = tx.find(path)
-                    if not isinstance(row, Net | Network):
-                        _check_heard(tx)
-                    changing.act(tx, row, action, attributes)
+                    _act(tx, path, action, attributes)
 
         self._write(user, work)
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         def work(tx: Transaction) -> Entity:
-            row = tx.find(path)
-            if not isinstance(row, Net | Network):
-                _check_heard(tx)
-            changing.act(tx, row, action, attributes)
+            _act(tx, path, action, attributes)
             return tx.entity(tx.find(path))
 
         return self._write(user, work)
 
     def add_mixin(self, user: User, definition: Definition) -> None:
-        table = tables.mixin
-
-        def work(tx: Transaction) -> None:
-            same = sa.or_(
-                sa.and_(table.c.scheme == definition.scheme, table.c.term == definition.term),
-                table.c.location == definition.location,
-            )
-            tx.db.lock(tx.link, f"owner {user.key}")
-            where = (table.c.owner == user.key, same)
-            if tx.link.execute(sa.select(table.c.term).where(*where)).first():
-                raise OcciError(409, f"{definition.id} or its location is there already")
-            fault = quota.full("mixins", tx.count(table, where[0]), quota.MIXINS)
-            if fault:
-                raise OcciError(403, fault)
-            tx.link.execute(
-                sa.insert(table).values(
-                    owner=user.key,
-                    scheme=definition.scheme,
-                    term=definition.term,
-                    title=definition.title,
-                    location=definition.location,
-                    parent=definition.rel,
-                )
-            )
-
-        self._write(user, work)
+        self._write(user, lambda tx: user_model.add_mixin(tx, definition))
 
     def remove_mixin(self, user: User, mixin: str) -> None:
         named = self.model(user).mixins.get(mixin)
 
         def work(tx: Transaction) -> None:
             if named and named.saved:
-                stands = (tables.compute.c.image == named.value, tables.compute.c.saved)
-                if tx.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
-                    raise OcciError(409, f"{mixin}: there are machines made from it: delete them")
-                image = tables.saved.c
-                mine = (image.owner == user.key, image.tag == named.value, image.state == "ready")
-                changed = sa.update(tables.saved).where(*mine).values(state="gone")
-                if not tx.link.execute(changed).rowcount:
-                    raise OcciError(403, f"{mixin} is not yours")
-                return
-            table = tables.mixin.c
-            own = (table.owner == user.key, table.scheme.concat(table.term) == mixin)
-            if not tx.link.execute(sa.delete(tables.mixin).where(*own)).rowcount:
-                raise OcciError(404, f"you have no mixin {mixin}")
-            _tag(tx, mixin, set(), among=None)
+                user_model.remove_image(tx, named)
+            else:
+                user_model.remove_mixin(tx, mixin)
 
         self._write(user, work)
 
@@ -219,10 +167,8 @@ class BridgeService:
     ) -> None:
         def work(tx: Transaction) -> None:
             named = {_own(tx, path).uid for path in paths}
-            if how == "set":
-                _tag(tx, mixin, named, among=None)
-            else:
-                _tag(tx, mixin, named if how == "add" else set(), among=named)
+            bearing = set() if how == "remove" else named
+            user_model.tag(tx, mixin, bearing, among=None if how == "set" else named)
 
         self._write(user, work)
 
@@ -244,32 +190,8 @@ class BridgeService:
         return result
 
     def _made_model(self, user: User, _revision: int) -> Model:
-        saved, own = tables.saved, tables.mixin
         with self._transaction(user) as tx:
-            images = tx.link.execute(
-                sa.select(saved.c.tag, saved.c.title)
-                .where(tx.visible(saved), saved.c.state == "ready")
-                .order_by(saved.c.created)
-            )
-            mine = tx.link.execute(
-                sa.select(own).where(own.c.owner == user.key).order_by(own.c.scheme, own.c.term)
-            )
-            model = site_model(
-                [(image.tag, "") for image in self._site.images(user.grant)],
-                self._site.templates,
-                [(image.tag, image.title) for image in images],
-            )
-            return model.with_own(
-                Mixin(
-                    row.term,
-                    row.scheme,
-                    row.title or row.term,
-                    parent=row.parent,
-                    location=row.location,
-                    user=True,
-                )
-                for row in mine
-            )
+            return user_model.model(tx)
 
 
 @contextmanager
@@ -294,18 +216,18 @@ def _own(tx: Transaction, path: str) -> Row:
     return row
 
 
-def _tag(tx: Transaction, mixin: str, bearing: set[str], *, among: set[str] | None) -> None:
-    """Let just these rows have a mixin, of all that the user sees or of those in `among`."""
-    for kind in view.PATHS:
-        for row in tx.read(kind):
-            if (among is None or row.uid in among) and (mixin in row.mixins) != (
-                row.uid in bearing
-            ):
-                others = [name for name in row.mixins if name != mixin]
-                mixins = [*others, mixin] if row.uid in bearing else others
-                if row.uid in bearing:
-                    check_tags(mixins)
-                queries.change(tx.link, row, mixins=mixins)
+def _delete(tx: Transaction, path: str) -> None:
+    row = _own(tx, path)
+    if not isinstance(row, Network):
+        _check_heard(tx)
+    changing.delete(tx, row)
+
+
+def _act(tx: Transaction, path: str, action: str, attributes: Mapping[str, Value]) -> None:
+    row = tx.find(path)
+    if not isinstance(row, Net | Network):
+        _check_heard(tx)
+    changing.act(tx, row, action, attributes)
 
 
 def _check_heard(tx: Transaction) -> None:

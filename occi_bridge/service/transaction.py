@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.service import entities as view
-from occi_bridge.service.entities import Around, Heard
+from occi_bridge.service import vm_entities
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.store import queries, tables
@@ -47,9 +47,7 @@ class Transaction:
 
     def read(self, kind: type[Found], *where: sa.ColumnElement[bool]) -> list[Found]:
         """What there is of a kind for this user."""
-        return queries.read(
-            self.link, kind, tables.entity.c.id.is_not(None), self.visible(), *where
-        )
+        return queries.existing(self.link, kind, self.visible(), *where)
 
     def find(self, path: str) -> Row | Net:
         """What is at a path. Raises OcciError 404."""
@@ -75,7 +73,7 @@ class Transaction:
         Who takes the first network in sight should get one of their own, if they have made any.
         """
         of = tables.entity.c
-        where = [self.visible(), of.id.is_not(None)]
+        where = [self.visible(), queries.THERE]
         if kind:
             where.append(of.kind == queries.TABLES[kind].name)
         found = self.link.execute(
@@ -108,17 +106,16 @@ class Transaction:
         cards = queries.TABLES[Interface].c.compute
         volumes = queries.TABLES[Attachment].c.compute
         if len(machines) == 1:
-            there = tables.entity.c.id.is_not(None)
             uid = machines[0].uid
             return (
-                queries.read(self.link, Interface, there, cards == uid),
-                queries.read(self.link, Attachment, there, volumes == uid),
+                queries.existing(self.link, Interface, cards == uid),
+                queries.existing(self.link, Attachment, volumes == uid),
             )
         return self.read(Interface), self.read(Attachment)
 
     def used(self, owner: str) -> Amount:
         """What counts for an owner's quota: all that they have not deleted."""
-        own = sa.and_(tables.entity.c.owner == owner, tables.entity.c.id.is_not(None))
+        own = sa.and_(tables.entity.c.owner == owner, queries.THERE)
         size = tables.compute.c
         computes = self._row(
             sa.select(
@@ -168,9 +165,9 @@ class Transaction:
             volumes.setdefault(volume.compute, []).append(volume)
         ends = {card.owned for card in links[0] if card.owned}
         ends |= {volume.storage for volume in links[1]}
-        around = Around(self._ids(ends), self._nodes())
+        around = vm_entities.Around(self._ids(ends), self._nodes())
         return [
-            view.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
+            vm_entities.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
             for row in machines
         ]
 
@@ -181,9 +178,9 @@ class Transaction:
         of = tables.entity.c
         ends = of.kind.in_([tables.network.name, tables.storage.name])
         where = of.uid.in_(uids) if len(uids) < 100 else ends
-        found = self.link.execute(sa.select(of.uid, of.id).where(where, of.id.is_not(None)))
+        found = self.link.execute(sa.select(of.uid, of.id).where(where, queries.THERE))
         return {row.uid: row.id for row in found}
 
-    def _nodes(self) -> Mapping[str, Heard]:
+    def _nodes(self) -> Mapping[str, vm_entities.Heard]:
         found = self.link.execute(sa.select(tables.bait))
-        return {row.node: Heard(row.seen, row.silent) for row in found}
+        return {row.node: vm_entities.Heard(row.seen, row.silent) for row in found}

@@ -1,20 +1,20 @@
 """Change, delete and act on entities: their rows get the desired state, in one transaction."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
-from occi_bridge.service.entities import state
 from occi_bridge.service.links import check_tags, make_link, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Transaction
+from occi_bridge.service.vm_entities import state
 from occi_bridge.store import queries, tables
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
@@ -76,33 +76,25 @@ def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> N
 
 def delete(tx: Transaction, row: Row) -> None:
     """Delete an entity for its user at once; the driver sees to the rest. Raises OcciError 409."""
-    of = tables.entity.c
-    there = of.id.is_not(None)
     if isinstance(row, Compute):
-        for link in _links(tx.link, row, there):
-            _gone(tx.link, link)
+        for link in itertools.chain(*tx.links_of([row])):
+            queries.change(tx.link, link, id=None)
         queries.change(tx.link, row, wish=row.wish + 1)
-    elif isinstance(row, Storage):
-        if queries.read(tx.link, Attachment, there, tables.attachment.c.storage == row.uid):
-            raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
-    elif isinstance(row, Network):
-        if queries.read(tx.link, Interface, there, tables.interface.c.owned == row.uid):
-            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
     elif isinstance(row, Interface | Attachment):
-        machine = tx.machine(row.compute)
-        if machine.state == "suspended":
+        if tx.machine(row.compute).state == "suspended":
             raise OcciError(409, "the machine is suspended: start it before its links are changed")
-    _gone(tx.link, row)
+    else:
+        _check_unlinked(tx, row)
+    queries.change(tx.link, row, id=None)
 
 
-def _links(link: Connection, row: Compute, there: sa.ColumnElement[bool]) -> list[Row]:
-    cards = queries.read(link, Interface, there, tables.interface.c.compute == row.uid)
-    volumes = queries.read(link, Attachment, there, tables.attachment.c.compute == row.uid)
-    return [*cards, *volumes]
-
-
-def _gone(link: Connection, row: Row) -> None:
-    queries.change(link, row, id=None)
+def _check_unlinked(tx: Transaction, row: Row) -> None:
+    """Raises OcciError 409 while a VM is linked to this network or volume."""
+    if isinstance(row, Network):
+        if queries.existing(tx.link, Interface, tables.interface.c.owned == row.uid):
+            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
+    elif queries.existing(tx.link, Attachment, tables.attachment.c.storage == row.uid):
+        raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
 
 
 def act(tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
@@ -116,21 +108,11 @@ def act(tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, V
             _save(tx, row, str(attributes.get("name", "")))
         else:
             _ACTIONS[verb](tx, row, method)
-    elif isinstance(row, Network):
-        if verb == "down" and _on(tx, row):
-            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
-        queries.change(tx.link, row, up=verb == "up")
-    elif isinstance(row, Storage):
-        there = tables.entity.c.id.is_not(None)
-        column = tables.attachment.c.storage
-        if verb == "offline" and queries.read(tx.link, Attachment, there, column == row.uid):
-            raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
-        queries.change(tx.link, row, online=verb == "online")
-
-
-def _on(tx: Transaction, row: Network) -> bool:
-    there = tables.entity.c.id.is_not(None)
-    return bool(queries.read(tx.link, Interface, there, tables.interface.c.owned == row.uid))
+    elif isinstance(row, Network | Storage):
+        if verb in ("down", "offline"):
+            _check_unlinked(tx, row)
+        now = {"up": verb == "up"} if isinstance(row, Network) else {"online": verb == "online"}
+        queries.change(tx.link, row, **now)
 
 
 def _request(tx: Transaction, row: Compute, **values: object) -> None:

@@ -21,6 +21,9 @@ TABLES: dict[type[Row], sa.Table] = {
 }
 
 
+THERE = tables.entity.c.id.is_not(None)  # its owner has not deleted it
+
+
 def select(kind: type[Row]) -> sa.Select[Any]:
     """All entities of a kind, in the order in which they were made."""
     own = TABLES[kind]
@@ -39,6 +42,11 @@ def read(link: Connection, kind: type[Kept], *where: sa.ColumnElement[bool]) -> 
     names = [field.name for field in fields(kind)]
     found = link.execute(select(kind).where(*where)).all()
     return [kind(**dict(zip(names, values, strict=True))) for values in found]
+
+
+def existing(link: Connection, kind: type[Kept], *where: sa.ColumnElement[bool]) -> list[Kept]:
+    """Those that their owner has not deleted."""
+    return read(link, kind, THERE, *where)
 
 
 def insert(link: Connection, row: Row, **more: object) -> None:

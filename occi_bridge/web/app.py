@@ -20,7 +20,7 @@ from occi_bridge.occi.messages import OcciError
 from occi_bridge.occi.render import Answer
 from occi_bridge.web import routes
 from occi_bridge.web.cache import Cache
-from occi_bridge.web.ports import Authenticator, Service
+from occi_bridge.web.interfaces import Authenticator, Service
 from occi_bridge.web.request import Call, NotAllowedError, accept
 from wnodes_lrms.tls import cross_site
 

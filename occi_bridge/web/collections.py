@@ -11,7 +11,7 @@ from occi_bridge.occi.negotiate import COLLECTION, JSON
 from occi_bridge.occi.parse_common import path_of, shown
 from occi_bridge.occi.render import Answer
 from occi_bridge.occi.resolve import action
-from occi_bridge.web.ports import Service
+from occi_bridge.web.interfaces import Service
 from occi_bridge.web.request import Call
 
 

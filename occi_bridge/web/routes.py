@@ -12,7 +12,7 @@ from occi_bridge.occi.negotiate import INSTANCE
 from occi_bridge.occi.render import Answer
 from occi_bridge.occi.resolve import action
 from occi_bridge.web import collections
-from occi_bridge.web.ports import Service
+from occi_bridge.web.interfaces import Service
 from occi_bridge.web.request import Call
 
 _QUERY = frozenset({"/-/", "/-", "/.well-known/org/ogf/occi/-/", "/.well-known/org/ogf/occi/-"})

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from occi_bridge.identity.authenticator import DeniedError, User
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.service.quota import Amount
-from occi_bridge.web.ports import Authenticator
+from occi_bridge.web.interfaces import Authenticator
 from wnodes_lrms.tls.http_protocol import CHAIN
 
 PATH = "/whoami"

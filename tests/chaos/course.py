@@ -132,7 +132,8 @@ class Course:
                 self.report.fatal.update(case.faults)
             self.report.lost_machines += [f"{name}: {line}" for line in lost]
             self.passed[name] |= {(at.seen.kind, at.seen.old, at.seen.new) for at in moves}
-            self.barren[name] = 0 if case.faults else self.barren[name] + 1
+            barren = len(case.faults) == case.own
+            self.barren[name] = self.barren[name] + 1 if barren else 0
             if self.missed[name] < self._tries(name, case):
                 self.missed[name] += 1
                 self.again.add(name)

@@ -39,6 +39,7 @@ class Case:
     name: str
     orders: list[Order] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    own: int = 0  # how many of these the walk itself has wanted
     hurt: float = 0.0  # when it was last hurt (monotonic)
     hurts: int = 0
     trouble: list[str] = field(default_factory=list)
@@ -148,6 +149,7 @@ class Referee:
         with self._injector.lock(fault, node):
             self.plan.count(fault)
             case.faults.append(fault)
+            case.own += 1
             self.log(f"{fault} for {case.name} ({node})")
             with self._injector.slowed(fault, node):
                 yield

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import hypothesis
 import libvirt
 import pytest
 
@@ -41,12 +42,19 @@ TAG = "small_linux_x86_64"
 # Loopback's, and of this process alone: other runs of these tests may go on at the same time.
 GUESTS = f"127.{100 + os.getpid() % 100}.{os.getpid() // 100 % 256}"
 NOBODY = pwd.getpwnam("nobody")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+_ROOT = "needs root"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=_ROOT)
 # What runs the product as another user; not possible below a closed home.
 needs_open_project = pytest.mark.skipif(
     not all(folder.stat().st_mode & 0o001 for folder in Path(__file__).resolve().parents),
     reason="the project lies where other users can't read it",
 )
+
+
+# A test may take long on a busy machine, and is none the worse for it. For a minute: make fuzz.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.register_profile("minute", deadline=None, max_examples=15_000)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,7 +65,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def eventually(condition: Callable[[], object], within: float = 20.0) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A run without root looks as green as one with it: so it says what it has left out."""
+    skipped = terminalreporter.getreports("skipped")
+    count = sum(_ROOT in str(report.longrepr) for report in skipped)
+    said = f"{count} tests need root and were skipped" if count else "no test was skipped for root"
+    terminalreporter.write_line(said)
+
+
+def eventually(condition: Callable[[], object], within: float = 60.0) -> None:
     """Wait for something that other threads do; fail if it does not come."""
     deadline = time.monotonic() + within
     while not condition():

@@ -56,11 +56,16 @@ PURE = [
     "bait.ledger.states",
     "bait.reconcile.plan",
     "occi_bridge.driver.observe",
+    "occi_bridge.driver.orders",
     "occi_bridge.driver.plan",
+    "occi_bridge.driver.refusals",
     "occi_bridge.occi.parse",
     "occi_bridge.occi.render",
     "occi_bridge.occi.validate_changes",
     "occi_bridge.occi.validate_new",
+    "occi_bridge.service.entities",
+    "occi_bridge.service.quota",
+    "occi_bridge.service.vm_entities",
 ]
 IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
 # Modules of others that these files of ours stand between.

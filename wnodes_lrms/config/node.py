@@ -81,7 +81,7 @@ class Images(Section):
     """The catalogue of images, and each node's cache of them."""
 
     catalogue: PathText = Field(
-        "/etc/wnodes/images", description="one `<tag>.toml` an image, the same on all nodes"
+        "/etc/wnodes/images", description="one `<tag>.toml` for each image, the same on all nodes"
     )
     credentials: PathText | None = Field(
         None,

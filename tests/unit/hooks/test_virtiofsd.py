@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import virtiofsd
+from tests.unit.conftest import needs_root
 
 PROGRAM = Path(virtiofsd.__file__)
 UID, GID, GROUPS = 4001, 4100, (4200, 4300)
@@ -33,8 +34,6 @@ START = (
     "program['server'].__globals__['DESCRIPTIONS'] = (sys.argv.pop(0),);"
     "program['main'](sys.argv)"
 )
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 class Machine:

@@ -6,14 +6,11 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 import uvicorn
-from hypothesis import settings
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from occi_bridge.web.app import application
 from tests.unit.occi_bridge.memory import Anyone, Memory, Users
 
-# For a minute of fuzzing: make fuzz
-settings.register_profile("minute", max_examples=15_000, deadline=None)
 BASE = "http://cloud.example.org:11443"
 
 

@@ -69,7 +69,7 @@ ban_file = "{folder}/bans"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> int:
-        self.client = httpx.Client(base_url=self._base, verify=self._context, timeout=5)
+        self.client = httpx.Client(base_url=self._base, verify=self._context, timeout=60)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "occi_bridge", "--config", self.file],
@@ -78,7 +78,7 @@ ban_file = "{folder}/bans"
                 group=NOBODY.pw_gid,
                 extra_groups=[],
             )
-        eventually(self.answers, 10)
+        eventually(self.answers)
         return self._process.pid
 
     def answers(self) -> bool:
@@ -91,7 +91,7 @@ ban_file = "{folder}/bans"
         assert self._process
         self.client.close()  # otherwise the workers wait for its farewell
         self._process.send_signal(number)
-        return self._process.wait(10)
+        return self._process.wait(60)
 
     def close(self) -> None:
         if self._process and self._process.poll() is None:
@@ -154,7 +154,7 @@ def test_whole(running: Running) -> None:
     reply = running.client.delete(path)
     assert reply.status_code == 200, reply.text
     assert running.client.get(path).status_code == 404
-    eventually(lambda: not running.bait.machines, 20)
+    eventually(lambda: not running.bait.machines)
     last = children(parent)
     assert running.stop() == 0
     assert not alive(last)

@@ -98,11 +98,8 @@ def parse_job(number: str, said: str) -> Job:
 def parse_held(said: str) -> Sequence[Held]:
     """What is held, from `qstat -xml -s rs`: with `-g t` a row for each host and slot of a job,
     else one a job with all its slots. Raises UnknownError if the text is no listing."""
-    tree = _tree(said)
-    if tree.tag != "job_info" or tree.find("queue_info") is None:
-        raise UnknownError("qstat does not answer with a listing")
     rows = []
-    for row in tree.findall("queue_info/job_list"):
+    for row in _listing(said).findall("queue_info/job_list"):
         queue, _, host = row.findtext("queue_name", "").partition("@")
         number, task = row.findtext("JB_job_number", ""), row.findtext("tasks", "")
         slots = row.findtext("slots", "")
@@ -117,15 +114,12 @@ def parse_held(said: str) -> Sequence[Held]:
 def parse_queued(said: str) -> set[str]:
     """The numbers of the jobs that wait, from `qstat -xml -s p`. Raises UnknownError if the text is
     no listing."""
-    queued = _tree(said).find("job_info")
-    if queued is None:
-        raise UnknownError("qstat does not answer with a listing")
-    return {_one(row, "JB_job_number") for row in queued.findall("job_list")}
+    return {_one(row, "JB_job_number") for row in _listing(said).findall("job_info/job_list")}
 
 
 def parse_named(said: str, name: str) -> Sequence[JobId]:
     """The jobs of a name, in `qstat -xml`. Raises UnknownError if the text is no listing."""
-    rows = [row for row in _tree(said).iter("job_list") if row.findtext("JB_name") == name]
+    rows = [row for row in _listing(said).iter("job_list") if row.findtext("JB_name") == name]
     return sorted({job_id(_one(row, "JB_job_number")) for row in rows}, key=int)
 
 
@@ -228,6 +222,13 @@ def place_of(job: str, shares: Sequence[Held], queued: Container[str]) -> str | 
     if not hosts and job.partition(".")[0] not in queued:
         return None
     return hosts.pop() if len(hosts) == 1 else ""
+
+
+def _listing(said: str) -> ElementTree.Element:
+    tree = _tree(said)
+    if tree.tag != "job_info" or tree.find("queue_info") is None:
+        raise UnknownError("qstat does not answer with a listing")
+    return tree
 
 
 def _tree(said: str) -> ElementTree.Element:

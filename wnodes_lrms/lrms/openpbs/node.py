@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from wnodes_lrms.lrms import pbs
-from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId, listed
 from wnodes_lrms.lrms.openpbs.allocation import (
     parse_allocation,
     parse_drain,
@@ -25,7 +25,7 @@ class OpenPBS(pbs.PbsNode):
 
     def live_jobs(self) -> dict[str, bool]:
         """See Lrms."""
-        suspended = [pbs.job_id(word) for word in pbs.ask("qselect", "-T", "-s", "SU").split()]
+        suspended = listed(pbs.job_id, "qselect", pbs.ask("qselect", "-T", "-s", "SU"))
         found = dict.fromkeys(parse_jobs(self._described()), False)
         if suspended:
             server = self._server()

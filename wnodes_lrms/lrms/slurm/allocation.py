@@ -31,6 +31,7 @@ _WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
 _BY = re.compile(r"(?:^|\s)wnodes_by=(\S+)")
 _CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_STATES = re.compile(r"([0-9]+ [A-Z]+\n)*")
 _NODE_STATE = re.compile(r"^ +State=(\S+)", re.MULTILINE)
 # Slurm adds who gave the reason, and when.
 _NODE_REASON = re.compile(r"^ +Reason=(.*?)(?: \[[^\]\n]*\])?$", re.MULTILINE)
@@ -138,9 +139,10 @@ def block_map(topology: dict[int, tuple[int, int]]) -> list[int]:
 
 def parse_live(listing: str) -> dict[str, bool]:
     """The numbers of the jobs that hold an allocation, and whether each is suspended, from
-    `squeue -h -o "%A %t"`."""
-    rows = (line.split() for line in listing.splitlines())
-    states = {row[0]: row[1] for row in rows if len(row) == 2}
+    `squeue -h -o "%A %t"`. Raises UnknownError for any other text."""
+    if not _STATES.fullmatch(listing):
+        raise UnknownError("squeue does not answer with numbers and states of jobs")
+    states = dict(line.split() for line in listing.splitlines())
     return {job: state in _SUSPENDED for job, state in states.items() if state in _LIVE}
 
 

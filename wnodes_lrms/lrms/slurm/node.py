@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.draining import Drainable
-from wnodes_lrms.lrms.jobid import JobId
+from wnodes_lrms.lrms.jobid import JobId, listed
 from wnodes_lrms.lrms.slurm.allocation import (
     SQUEUE_FORMAT,
     block_map,
@@ -27,7 +27,7 @@ _DEADLINE = 10.0
 def named(name: str, user: str) -> Sequence[JobId]:
     """The jobs of a user that are queued or run by a name. Raises UnknownError."""
     argv = ["squeue", "-h", "-a", f"--name={name}", f"--user={user}", "-o", "%A"]
-    return [job_id(word) for word in _ask(*argv).split()]
+    return listed(job_id, "squeue", _ask(*argv))
 
 
 def read_block_map() -> list[int]:

@@ -150,4 +150,4 @@ def test_the_batch_system_away_for_a_moment_costs_only_time(node: Node) -> None:
     bait.batch.prepare(JobId("7"), 0)
     threading.Timer(0.4, lambda: setattr(node.batch, "jobs", {})).start()
     threading.Timer(0.5, lambda: node.batch.grant("7") and None).start()
-    reaches(node, State.READY)
+    assert reaches(node, State.READY).reason == ""

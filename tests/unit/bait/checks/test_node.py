@@ -17,13 +17,13 @@ from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
 from bait.hypervisor.inventory import look, qemu_user
+from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 
 INVENTORY = Inventory("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="tried as another user, so root is needed")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_lineage_of_real_folders(tmp_path: Path) -> None:
     assert verdicts.open_to_others(found, os.geteuid()) == f"{file} is writable by everybody"
 
 
-@as_root
+@needs_root
 def test_folders_that_another_user_can_t_pass() -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own are closed to others
         inner = Path(name) / "inner"

@@ -37,8 +37,13 @@ OTHER = nic(2)
 FREE = nic(3, kind="isolated", network="mine", address="10.7.0.3/24", gateway=None)
 
 
-def ask(*nics: Nic) -> None:
-    vet(nics, (OTHER, FREE), (LAN, OPEN), MACS, ADDRESSES)
+def refusal(*nics: Nic) -> str:
+    """Why an order with these cards is refused; empty if it isn't."""
+    try:
+        vet(nics, (OTHER, FREE), (LAN, OPEN), MACS, ADDRESSES)
+    except RejectedError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def ask(*nics: Nic) -> None:
     ],
 )
 def test_what_the_node_offers(cards: tuple[Nic, ...]) -> None:
-    ask(*cards)
+    assert refusal(*cards) == ""
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,5 @@ def test_what_the_node_offers(cards: tuple[Nic, ...]) -> None:
     ],
 )
 def test_what_it_does_not(cards: tuple[Nic, ...], why: str) -> None:
-    with pytest.raises(RejectedError, match=why) as told:
-        ask(*cards)
-    assert "\n" not in str(told.value)
+    assert why in refusal(*cards)
+    assert "\n" not in refusal(*cards)

@@ -73,7 +73,7 @@ def test_a_paused_machine_is_stopped_or_removed_as_any(site: Site) -> None:
     site.node.batch.suspended = {"7"}
     acts(site)
     site.cloud.stop(ID, "poweroff")
-    site.reaches(State.STOPPED)
+    assert site.reaches(State.STOPPED)
 
 
 @pytest.mark.parametrize("told", [True, False])

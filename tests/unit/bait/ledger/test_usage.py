@@ -633,5 +633,5 @@ class Lives(RuleBasedStateMachine):
                 assert usage.ended is None
 
 
-Lives.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+Lives.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
 test_any_life_at_all = Lives.TestCase

@@ -16,6 +16,7 @@ from bait.reconcile.explain import Rules, why
 from tests.unit.bait.conftest import an_order
 from wnodes_lrms.cli.why import sentences
 from wnodes_lrms.errors import AbsentError, RejectedError
+from wnodes_lrms.lrms.interface import Failure
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State, machine_id
 from wnodes_lrms.order import Order
@@ -147,30 +148,13 @@ def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, n
     assert any("the machine and all that it has are removed" in text for text in said["next"])
 
 
-HELD = "the batch system is asked to hold its job: once that is mended, `{} 12` lets it try again"
-IN_ERROR = "in error state: once that is mended, `qmod -cj 12` lets it try again"
-OWN_WORDS = [
-    ("slurm", True, HELD.format("scontrol release")),
-    ("torque", True, HELD.format("qrls -h o")),
-    ("openpbs", True, HELD.format("qrls")),
-    ("gridengine", True, f"its job is tried 3 times in all, and is then {IN_ERROR}"),
-    ("gridengine", False, f"its job is {IN_ERROR}"),
-]
-
-
-@pytest.mark.parametrize(("lrms", "retry", "words"), OWN_WORDS)
-def test_each_batch_system_has_its_own_words_for_a_failure(
-    ledger: Ledger, lrms: str, retry: bool, words: str
-) -> None:
-    """Grid Engine's restarts are times: they tell no number of tries."""
-    row = job(ledger, State.BUILDING, restart=1_795_737_483)
-    ledger.change(row.id, "failed", state=State.FAILED, reason="no disk", retry=retry)
-    rules = replace(RULES, after_failure=SYSTEMS[lrms].after_failure)
-    assert told(ledger, row.id, rules)["next"][0].startswith(words)
-
-
-def test_those_are_the_words_of_all() -> None:
-    assert {lrms for lrms, _, _ in OWN_WORDS} == set(SYSTEMS)
+def test_each_batch_system_has_its_own_words_for_a_failure(ledger: Ledger) -> None:
+    """Those of all: tests/unit/wnodes_lrms/lrms/test_behaviour.py."""
+    row = job(ledger, State.BUILDING, restart=1)
+    ledger.change(row.id, "failed", state=State.FAILED, reason="no disk", retry=True)
+    rules = replace(RULES, after_failure=lambda failed: f"{failed}")
+    said = told(ledger, row.id, rules)["next"][0]
+    assert said == str(Failure("12", retry=True, restart=1, retries=2))
 
 
 def test_the_last_try_of_a_job_is_told(ledger: Ledger) -> None:

@@ -40,7 +40,11 @@ def test_what_is_no_name_of_a_file_leaves_none(tmp_path: Path, job: str) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_can_not_be_written_harms_nothing(tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_harms_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "jobs").write_text("no folder")
     keep(tmp_path / "jobs", moved(State.REQUESTED))
     keep(tmp_path / "jobs", moved(None))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert (tmp_path / "jobs").read_text() == "no folder"

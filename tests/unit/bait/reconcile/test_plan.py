@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bait.hypervisor.domain import Domain
@@ -474,7 +474,6 @@ evidences = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(evidences)
 def test_what_never_follows(seen: Evidence) -> None:
     actions = plan(seen)
@@ -528,7 +527,6 @@ def test_what_never_follows(seen: Evidence) -> None:
             assert seen.now >= seen.drain_by
 
 
-@settings(deadline=None)
 @given(evidences)
 def test_sources_that_are_all_away_end_nothing_that_was_not_begun(seen: Evidence) -> None:
     blind = evidence(*seen.rows, folders=seen.folders, processes=seen.processes)
@@ -576,7 +574,6 @@ def test_grounds_of_what_nobody_knows_and_of_what_nobody_tells() -> None:
     assert silent["LRMS"] == silent["libvirt"] == "does not answer"
 
 
-@settings(deadline=None)
 @given(evidences)
 def test_each_action_has_its_grounds(seen: Evidence) -> None:
     for action in plan(seen):

@@ -56,7 +56,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
         (watcher, "OFTEN", 0.05),
         (watcher, "SELDOM", 0.1),
         (driver, "_RENEW", 0.2),
-        (driver, "_BREATH", 0.01),
+        (driver, "_PAUSE", 0.01),
         (actor, "_CEILING", 0.2),
         (lease_end, "CONFIRMED_LATELY", 0.2),
         (lease_end, "SUBMITTED_LATELY", 0.5),
@@ -265,6 +265,7 @@ async def test_started_while_it_goes_down_by_itself(scene: Scene) -> None:
         scene.lrms.end("1", "its lease ended: cancelled")
         await until(lambda: len(scene.lrms.orders) == 2)
         await scene.state(made, "active")
+    assert len(scene.lrms.orders) == 2  # asked twice, it is started once
 
 
 async def test_starts_that_fail(scene: Scene) -> None:
@@ -410,7 +411,7 @@ QUEUED = "waiting for the batch system: Priority"
 def drmaa(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Where a bait counts as silent soon, too."""
     scene.lrms.drmaa = True
-    for module, name in ((watcher, "SILENT"), (driver, "SILENT"), (baits_module, "_LISTING")):
+    for module, name in ((watcher, "SILENT"), (baits_module, "_LISTING")):
         monkeypatch.setattr(module, name, 0.4)
     return scene
 
@@ -535,7 +536,7 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
         await asyncio.sleep(0.01)
     died = db.dead.is_set()
     db.left = -1
-    for each in (task, *mortal._hand.tasks.values()):
+    for each in (task, *mortal._running.tasks.values()):
         each.cancel()
     db.buried.set()
     with contextlib.suppress(asyncio.CancelledError):

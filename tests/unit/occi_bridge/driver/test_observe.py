@@ -373,7 +373,7 @@ def test_saved_images(seen: SavedImages, expected: dict[str, object]) -> None:
     assert observed(snapshot(saved=(image,), saved_seen={"hv2": seen})) == {}
 
 
-def test_nothing_is_learned_of_what_is_in_hand() -> None:
-    made = snapshot(row(leased=True), seen=report(machine("running")), in_hand=frozenset({UID}))
+def test_nothing_is_observed_of_what_is_under_way() -> None:
+    made = snapshot(row(leased=True), seen=report(machine("running")), under_way=frozenset({UID}))
     assert observed(made) == {}
     assert HV1 in made.reports.baits

@@ -195,8 +195,8 @@ def test_the_same_is_asked_again_only_after_its_pause(changes: dict[str, Any], d
     assert asked(snapshot(row(**changes), seen=NOWHERE)) == (["submit"] if due else [])
 
 
-def test_nothing_is_planned_for_what_is_in_hand() -> None:
-    assert asked(snapshot(row(), seen=NOWHERE, in_hand=frozenset({UID}))) == []
+def test_nothing_is_planned_for_what_is_under_way() -> None:
+    assert asked(snapshot(row(), seen=NOWHERE, under_way=frozenset({UID}))) == []
 
 
 def test_waiting_is_told_once() -> None:
@@ -264,7 +264,7 @@ def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: lis
     idle = row(desired="inactive", leased=True)
     made = snapshot(
         idle, seen=NOWHERE, storages=(volume(**changes),), attachments=linked,
-        in_hand=frozenset({UID}),
+        under_way=frozenset({UID}),
     )  # fmt: skip
     assert asked(made) == expected
 
@@ -323,8 +323,8 @@ def test_the_first_machine_decides_the_node_of_its_network() -> None:
     ]
     pending = on_net("a", leased=True, lease_state="pending", node="")
     assert [action.act for action in plan(shared(pending, on_net("b")))] == [Act.TELL]
-    in_hand = replace(shared(on_net("a"), on_net("b")), in_hand=frozenset({"a"}))
-    assert [(action.act, action.uid) for action in plan(in_hand)] == [(Act.TELL, "b")]
+    under_way = replace(shared(on_net("a"), on_net("b")), under_way=frozenset({"a"}))
+    assert [(action.act, action.uid) for action in plan(under_way)] == [(Act.TELL, "b")]
     placed = on_net("a", leased=True, node="hv2")
     assert asked(shared(placed, on_net("b"))) == ["submit hv2"]
     stopped = on_net("a", desired="inactive", state="stopped", node="hv2", ran=True)

@@ -17,7 +17,7 @@ from occi_bridge.identity.authenticator import Authenticator, DeniedError, User
 from tests.unit import ca
 from tests.unit.ca import BASE, VO, Grid, read_bundle
 from wnodes_lrms.config.load import Grant
-from wnodes_lrms.errors import ConfigError
+from wnodes_lrms.errors import ConfigError, RejectedError
 
 pytestmark = pytest.mark.integration
 
@@ -264,7 +264,10 @@ def test_a_broken_signing_policy(text: str) -> None:
 def test_a_folder_of_policies_that_is_gone(tmp_path: Path) -> None:
     policies = signing_policy.SigningPolicies(str(tmp_path / "no"))
     policies.renew()
-    policies.require(b"ca", "/CN=CA", "/CN=x")
+    try:
+        policies.require(b"ca", "/CN=CA", "/CN=x")
+    except RejectedError as error:
+        pytest.fail(f"refused, but there is no policy: {error}")
 
 
 def test_the_first_to_come_wait_for_the_files(grid: Grid) -> None:

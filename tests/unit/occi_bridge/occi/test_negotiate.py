@@ -66,6 +66,14 @@ def test_content_type(header: str, media: str) -> None:
     assert negotiate.content_type(header) == media
 
 
+def refusal(agent: str) -> OcciError | None:
+    try:
+        negotiate.check_agent(agent)
+    except OcciError as error:
+        return error
+    return None
+
+
 @pytest.mark.parametrize(
     "agent",
     [
@@ -79,11 +87,12 @@ def test_content_type(header: str, media: str) -> None:
     ],
 )
 def test_agents_that_can_be_served(agent: str) -> None:
-    negotiate.check_agent(agent)
+    assert refusal(agent) is None
 
 
 @pytest.mark.parametrize("agent", ["OCCI/2.0", "x/1 OCCI/1.3", "x OCCI/10.0 (y)"])
 def test_agents_of_a_later_occi(agent: str) -> None:
-    with pytest.raises(OcciError, match=r"not spoken here, but OCCI/1\.2") as caught:
-        negotiate.check_agent(agent)
-    assert caught.value.status == 501
+    refused = refusal(agent)
+    assert refused
+    assert refused.status == 501
+    assert "not spoken here, but OCCI/1.2" in str(refused)

@@ -338,7 +338,7 @@ NAMES = st.sampled_from([b"category", b"x-occi-attribute", b"link", b"x-occi-loc
 
 
 @given(TYPES, st.lists(st.tuples(NAMES, WRITTEN), max_size=3), WRITTEN)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_request_is_a_body_or_a_400(
     media: bytes, headers: list[tuple[bytes, bytes]], content: bytes
 ) -> None:
@@ -364,7 +364,7 @@ JSONS = st.recursive(
 
 
 @given(JSONS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_document_is_a_body_or_a_400(document: object) -> None:
     result = outcome(lambda: json(dumps(document)))
     assert isinstance(result, Body) or (result.status == 400 and result.message.isprintable())

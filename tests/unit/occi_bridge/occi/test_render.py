@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from occi_bridge.occi import mixins, parse, render, render_text, user_mixins
@@ -308,7 +308,6 @@ def made(attributes: dict[str, Value], nested: dict[str, Value]) -> Entity:
     return Entity("c1", COMPUTE, "/compute/c1", (), attributes, (), (link,))
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES), st.dictionaries(NAMES, VALUES))
 def test_what_is_rendered_as_text_is_parsed_again(
     attributes: dict[str, Value], nested: dict[str, Value]
@@ -325,7 +324,6 @@ def test_what_is_rendered_as_text_is_parsed_again(
         assert (link.target, link.itself) == ("/network/x", "/networkinterface/n1")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, VALUES), st.dictionaries(NAMES, VALUES))
 def test_what_is_rendered_as_json_is_parsed_again(
     attributes: dict[str, Value], nested: dict[str, Value]

@@ -78,7 +78,7 @@ def connection(live: Live) -> Iterator[http.client.HTTPConnection]:
 
 
 @given(METHODS, PATHS, QUERIES, MEDIA, MEDIA, LINES, CONTENTS)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_request_is_a_fault_of_the_service(
     service: Memory,
     connection: http.client.HTTPConnection,

@@ -22,7 +22,8 @@ FOLDER = Path(os.environ["DRMAA_LIBRARY_PATH"])
 
 class Session:
     TIMEOUT_NO_WAIT = 0
-    drmsInfo = "SLURM 22.05.8"  # noqa: N815 (the library's names)
+    name = FOLDER / "drms"
+    drmsInfo = name.read_text() if name.exists() else "SLURM 22.05.8"  # noqa: N815 (its names)
     drmaaImplementation = "DRMAA for Slurm 1.1.4"  # noqa: N815
 
     def initialize(self) -> None:
@@ -40,7 +41,9 @@ class Session:
 
     def runJob(self, template: types.SimpleNamespace) -> str:  # noqa: N802
         late = meet_fault()
-        job = str(len(list(FOLDER.glob("*.job"))) + 1)
+        form = FOLDER / "form"
+        written = form.read_text() if form.exists() else "{}"
+        job = written.format(len(list(FOLDER.glob("*.job"))) + 1)
         (FOLDER / f"{job}.job").write_text(json.dumps(vars(template)))
         (FOLDER / f"{job}.state").write_text("queued_active")
         if late:

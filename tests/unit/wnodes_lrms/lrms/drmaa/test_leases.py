@@ -3,33 +3,29 @@
 The library is drmaa_stand_in.py in a worker process as it is; slurm-drmaa itself was tried by hand.
 """
 
-import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.unit.conftest import NOBODY, eventually, needs_root
-from tests.unit.wnodes_lrms.lrms.slurm.test_leases import REQUEST as AN_HOUR
+from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST as AN_HOUR
+from tests.unit.wnodes_lrms.lrms.conftest import Library
 from tests.unit.wnodes_lrms.lrms.slurm.test_leases import lease
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
-from wnodes_lrms.lrms.drmaa import client
 from wnodes_lrms.lrms.drmaa import leases as drmaaleases
 from wnodes_lrms.lrms.drmaa.leases import DrmaaLeases, Register
 from wnodes_lrms.lrms.drmaa.native import native
-from wnodes_lrms.lrms.jobid import JobId, grammar
+from wnodes_lrms.lrms.jobid import grammar
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.lrms.pbs import job_id
 from wnodes_lrms.lrms.systems import SYSTEMS
 
 pytestmark = pytest.mark.integration
 
-STAND_IN = Path(__file__).with_name("drmaa_stand_in.py")
 REQUEST = replace(AN_HOUR, walltime=5400)
 FULL = replace(REQUEST, account="atlas", partition="grid", node="hv2.site.org", cores=1)
 DIALECTS = [system.drmaa for system in SYSTEMS.values()]
@@ -98,49 +94,6 @@ def test_a_value_is_never_taken_for_an_option(what: str, value: str) -> None:
 def test_a_batch_system_that_is_not_known() -> None:
     with pytest.raises(RejectedError, match="«LSF 10»"):
         native("LSF 10", REQUEST, DIALECTS)
-
-
-class Library:
-    """The stand-in's folder: what it was asked, and what it is to do."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def fault(self, text: str) -> None:
-        (self.folder / "fault").write_text(text)
-
-    def state(self, job: str, state: str) -> None:
-        (self.folder / f"{job}.state").write_text(state)
-
-    def lines(self, name: str) -> list[str]:
-        file = self.folder / name
-        return file.read_text().splitlines() if file.exists() else []
-
-    def named(self, name: str, _user: str) -> list[JobId]:
-        """What the batch system's own commands say; `away` makes them say nothing."""
-        if (self.folder / "away").exists():
-            raise UnknownError("qstat: no answer within 10 s")
-        files = sorted(self.folder.glob("*.job"))
-        return [
-            job_id(each.stem) for each in files if json.loads(each.read_text())["jobName"] == name
-        ]
-
-    def jobs(self) -> list[dict[str, Any]]:
-        return [json.loads(file.read_text()) for file in sorted(self.folder.glob("*.job"))]
-
-
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    folder = tmp_path / "library"
-    folder.mkdir()
-    for each in folder.parents[:4]:
-        each.chmod(each.stat().st_mode | 0o055)
-    folder.chmod(0o777)
-    monkeypatch.setattr(client, "_PROGRAM", (sys.executable, str(STAND_IN)))
-    monkeypatch.setattr(drmaaleases, "_DEADLINE", 3.0)
-    monkeypatch.setattr(drmaaleases, "_SUBMISSION", 3.0)
-    monkeypatch.setattr(drmaaleases, "_LATE", 0.2)
-    return Library(folder)
 
 
 @pytest.fixture

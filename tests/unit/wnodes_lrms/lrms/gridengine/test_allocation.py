@@ -1,12 +1,9 @@
 """On what Grid Engine 8.1.9 really said: see data/gridengine-8.1.9/record."""
 
-import json
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.unit.conftest import NOBODY
 from wnodes_lrms.config.load import Default
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -22,10 +19,8 @@ from wnodes_lrms.lrms.gridengine.allocation import (
     parse_named,
     parse_queued,
     parse_queues,
-    place_of,
     size_of,
 )
-from wnodes_lrms.lrms.gridengine.node import GridEngine
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parents[3] / "data" / "gridengine-8.1.9"
@@ -63,19 +58,6 @@ def test_a_plain_job() -> None:
     assert found.restart > 1_700_000_000  # when it started, in seconds since the epoch
 
 
-def test_a_job_that_asks_for_nothing_gets_what_the_site_gives() -> None:
-    job = job_of("defaults")
-    assert job.workdir == ""
-    kinds = parse_memory(recorded("complexes"))
-    assert memory_of(job, 1, kinds) == 1024
-
-
-def test_cores_and_memory_of_each() -> None:
-    found = allocation("cores")
-    assert (found.cores, found.memory) == (2, 1400)
-    assert (found.tag, found.by) == (TAG, "resource")
-
-
 def test_each_task_of_an_array_is_a_job() -> None:
     third, seventh = allocation("array", "3"), allocation("array", "7")
     assert third.job.endswith(".3")
@@ -94,24 +76,6 @@ def test_what_a_user_writes_is_only_that() -> None:
     assert "folder <JB_uid>0<" in job.workdir
     found = allocation("hostile")
     assert (found.tag, found.by) == ("default_linux_x86_64", "default")
-
-
-def test_several_hosts_are_refused() -> None:
-    with pytest.raises(RejectedError, match="hv1, hv2"):
-        allocation("two-hosts")
-    with pytest.raises(RejectedError, match="here hv2"):
-        allocation("plain", node="hv2")
-
-
-def test_a_job_that_does_not_run_is_unknown() -> None:
-    number = number_in("pending")
-    pending = parse_job(number, recorded("pending.job"))
-    nothing = parse_held(recorded("none.listing"))
-    assert nothing == []
-    with pytest.raises(UnknownError):
-        allocation_of(number, pending, nothing, nothing, (), RULES, "hv1")
-    with pytest.raises(UnknownError):
-        parse_job("999999", recorded("unknown.job"))
 
 
 @pytest.mark.parametrize("said", ["", "error: commlib error", "<job_info", "<job_info/>", "<x/>"])
@@ -138,19 +102,6 @@ def test_a_lease_gets_no_default_and_a_wish_no_account_of_its_own_word(
     kinds = parse_memory(recorded("complexes"))
     found = allocation_of(number, parse_job(number, said), shares, whole, kinds, RULES, "hv1")
     assert (found.tag, found.by, found.account) == (tag, by, account)
-
-
-def test_live_jobs() -> None:
-    rows = parse_held(recorded("live.listing"))
-    assert [row.job.partition(".")[2] for row in rows] == ["3", "7"]
-    assert {row.host for row in rows} == {"hv1"}
-    assert not any(row.suspended for row in rows)
-
-
-def test_suspended_jobs() -> None:
-    """The first by a person and with its queue, the second, a task, with its queue alone."""
-    rows = parse_held(recorded("suspended.listing"))
-    assert [(row.job, row.suspended) for row in rows] == [("5", True), ("6.3", True)]
 
 
 @pytest.mark.parametrize("state", ["s", "S", "T", "Rs", "dT", "r", "t", "Rr", "dr", "hr"])
@@ -194,33 +145,6 @@ def test_the_doctor_sees() -> None:
     assert "grid@hv1 (d)" in check.seen
 
 
-@pytest.mark.parametrize(
-    ("owner", "uid", "gid", "why"),
-    [
-        ("nobody", "0", str(NOBODY.pw_gid), "has the number 0, on this node it is"),
-        ("nobody", str(NOBODY.pw_uid), "0", "not in the job's group 0"),
-        ("*", str(NOBODY.pw_uid), str(NOBODY.pw_gid), r"knows no user '\*'"),
-        ("-help", "0", "0", "knows no user '-help'"),
-    ],
-)
-def test_who_a_client_says_it_is_must_be_a_user_of_the_node(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, uid: str, gid: str, why: str
-) -> None:
-    said = recorded("plain.job")
-    for name, value in {"JB_owner": owner, "JB_uid": uid, "JB_gid": gid}.items():
-        said = re.sub(f"<{name}>.*?<", f"<{name}>{value}<", said)
-    (tmp_path / "said").write_text(said, "utf-8", "surrogateescape")
-    (tmp_path / "qstat").write_text(
-        f'#!/bin/sh\necho "$@" >>{tmp_path}/asked\ncat {tmp_path}/said\n'
-    )
-    (tmp_path / "qstat").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    job = GridEngine.job_id(number_in("plain"))
-    with pytest.raises(RejectedError, match=why):
-        GridEngine("hv1", (), tmp_path / "notes").allocation(job)
-    assert (tmp_path / "asked").read_text() == f"-xml -j {job}\n"
-
-
 @pytest.mark.parametrize("name", ["JB_owner", "JB_uid", "JB_project", "JB_account", "JB_job_name"])
 def test_what_is_told_twice_is_not_told(name: str) -> None:
     twice = f"<{name}>7</{name}>" * 2
@@ -229,39 +153,9 @@ def test_what_is_told_twice_is_not_told(name: str) -> None:
         parse_job(number_in("plain"), said)
 
 
-def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands are a shell that answers with the recording, and writes down what is done."""
-    done = tmp_path / "done"
-    for name, text in {
-        "qstat": f"cat {DATA}/queues.listing",
-        "qmod": f'echo "$@" >>{done}',
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    notes = tmp_path / "notes.json"
-    lrms = GridEngine("hv1", (), notes)
-    assert lrms.drain("a test") == "disabled: grid@hv1"  # by somebody else, before
-    assert json.loads(notes.read_text()) == ["main@hv1"]
-    assert done.read_text() == "-d main@hv1\n"
-    notes.write_text('["grid@hv1"]')
-    assert lrms.resume() == ""
-    assert done.read_text().splitlines()[-1] == "-e grid@hv1"
-    assert not notes.exists()
-
-
 def test_jobs_by_their_name() -> None:
     assert parse_named(recorded("live.listing"), "sleep.sh") == ["40"]
     assert parse_named(recorded("live.listing"), "sleep") == []
     assert parse_named(recorded("queued.listing"), "lease-waits") == ["1"]
     assert parse_queued(recorded("queued.listing")) == {"1"}
     assert parse_queued(recorded("live.listing")) == set()
-
-
-def test_where_a_job_runs() -> None:
-    for name, node in (("plain", "hv1"), ("two-hosts", "")):
-        number = number_in(name)
-        assert place_of(number, parse_held(recorded(f"{name}.shares")), ()) == node
-    held = parse_held(recorded("plain.shares"))
-    assert place_of("424242", held, {"424242"}) == ""
-    assert place_of("424242", held, ()) is None

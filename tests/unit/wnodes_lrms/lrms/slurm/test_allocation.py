@@ -6,18 +6,15 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.slurm.allocation import (
-    SQUEUE_FORMAT,
     block_map,
     parse_allocation,
     parse_cpus,
     parse_drain,
     parse_live,
     parse_memory,
-    parse_place,
 )
-from wnodes_lrms.lrms.slurm.node import Slurm, read_block_map
+from wnodes_lrms.lrms.slurm.node import read_block_map
 from wnodes_lrms.model import Allocation
 
 DATA = Path(__file__).parents[3] / "data" / "slurm-22.05"
@@ -68,11 +65,6 @@ def test_cores_memory_a_cpu_and_a_wish_among_other_words() -> None:
     found = allocation("cores")
     assert (found.cores, found.memory, found.cpus) == (4, 2800, (0, 1, 4, 5))
     assert found.tag == "small_linux_x86_64"
-
-
-def test_a_requeued_job_tells_its_run() -> None:
-    assert allocation("requeued").restart == 1
-    assert allocation("requeued").tag == "small_linux_x86_64"
 
 
 def test_a_whole_node_has_all_its_memory_and_no_wish() -> None:
@@ -143,24 +135,6 @@ def test_a_folder_can_not_pass_for_a_job() -> None:
     assert (found.uid, found.gid) == (NOBODY, NOBODY)
 
 
-def test_a_job_without_memory_is_told_what_to_do() -> None:
-    with pytest.raises(RejectedError, match=r"CR_Core_Memory.*--mem") as caught:
-        allocation("no-memory")
-    assert not caught.value.retry
-
-
-def test_a_job_on_two_nodes_is_refused() -> None:
-    with pytest.raises(RejectedError, match=r"2 node\(s\) \(hv\[1-2\]\).*here hv1"):
-        allocation("two-nodes")
-
-
-def test_a_job_elsewhere_or_nowhere_yet_is_refused() -> None:
-    with pytest.raises(RejectedError, match="here hv9"):
-        allocation("plain", "hv9")
-    with pytest.raises(RejectedError, match="here hv1"):
-        allocation("pending")
-
-
 @pytest.mark.parametrize(
     "listing",
     [
@@ -176,11 +150,6 @@ def test_what_is_no_answer_is_unknown(listing: str) -> None:
     job = recorded("plain", "squeue").split()[0]
     with pytest.raises(UnknownError):
         parse_allocation(job, listing, recorded("plain", "scontrol"), "hv1", PHYSICAL)
-
-
-def test_another_jobs_record_is_no_answer() -> None:
-    with pytest.raises(UnknownError, match="does not list"):
-        allocation("plain", job="99999")
 
 
 @pytest.mark.parametrize(
@@ -236,12 +205,6 @@ def test_this_machines_own_order_has_each_cpu_once() -> None:
     assert set(found) <= set(range(os.cpu_count() or 1))
 
 
-def test_states() -> None:
-    found = parse_live((DATA / "states.node").read_text())
-    assert len(found) == 4
-    assert not any(found.values())
-
-
 @pytest.mark.parametrize(
     ("state", "holds"),
     [(state, True) for state in ("R", "CG", "CF", "S", "ST", "SO")]
@@ -250,55 +213,6 @@ def test_states() -> None:
 def test_which_states_hold_an_allocation(state: str, holds: bool) -> None:
     assert ("7" in parse_live(f"7 {state}\n")) == holds
     assert parse_live(f"7 {state}\n").get("7", False) == (state in ("S", "ST"))
-
-
-def fake_command(folder: Path, name: str, script: str) -> None:
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def recorded_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """squeue and scontrol that say what Slurm said: stand-ins, the end-to-end tests have Slurm."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    argv = f'printf "%s\\n" "$0 $*" >>{tmp_path}/asked'
-    fake_command(tmp_path, "squeue", f"{argv}\ncat {DATA}/plain.squeue")
-    fake_command(tmp_path, "scontrol", f"{argv}\ncat {DATA}/plain.scontrol")
-    return tmp_path
-
-
-def test_the_commands_and_their_arguments(recorded_slurm: Path) -> None:
-    job = recorded("plain", "squeue").split()[0]
-    assert Slurm("hv1", PHYSICAL).allocation(JobId(job)) == allocation("plain")
-    assert (recorded_slurm / "asked").read_text().splitlines() == [
-        f"{recorded_slurm}/squeue -h -a -j {job} -O {SQUEUE_FORMAT}",
-        f"{recorded_slurm}/scontrol -d show job {job}",
-    ]
-
-
-def test_live_jobs(recorded_slurm: Path) -> None:
-    fake_command(recorded_slurm, "squeue", "echo '7 R'; echo '8 PD'; echo '9 CG'; echo '10 S'")
-    assert Slurm("hv1", []).live_jobs() == {"7": False, "9": False, "10": True}
-    fake_command(recorded_slurm, "squeue", "")
-    assert Slurm("hv1", []).live_jobs() == {}
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        # What 22.05.8 says, both with exit status 1.
-        "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
-        "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
-        "kill -SEGV $$",
-    ],
-)
-def test_a_slurm_that_fails_is_unknown_never_empty(recorded_slurm: Path, script: str) -> None:
-    fake_command(recorded_slurm, "squeue", script)
-    with pytest.raises(UnknownError, match="squeue"):
-        Slurm("hv1", []).live_jobs()
-    with pytest.raises(UnknownError, match="squeue"):
-        Slurm("hv1", []).allocation(JobId("7"))
 
 
 NODE = "NodeName=hv1 Arch=x86_64\n   State={} ThreadsPerCore=1 TmpDisk=0\n{}   Partitions=main\n"
@@ -318,63 +232,3 @@ DRAINS = [
 @pytest.mark.parametrize(("state", "reason", "drained"), DRAINS)
 def test_whether_a_node_is_drained(state: str, reason: str, drained: str | None) -> None:
     assert parse_drain(NODE.format(state, reason)) == drained
-
-
-def test_a_node_that_is_not_described_is_unknown() -> None:
-    with pytest.raises(UnknownError):
-        parse_drain("Node hv1 not found\n")
-
-
-OURS, OTHERS = (REASON.format(words) for words in ("wnodes: new kernel", "bad disk"))
-ASKED = [
-    ("drain", "IDLE", "", "", ["State=DRAIN Reason=wnodes: new kernel"]),
-    ("drain", "MIXED+DRAIN", OURS, "", []),
-    (
-        "drain",
-        "IDLE+DRAIN",
-        REASON.format("wnodes: x"),
-        "",
-        ["State=DRAIN Reason=wnodes: new kernel"],
-    ),
-    ("drain", "IDLE+DRAIN", OTHERS, "bad disk", []),
-    ("drain", "IDLE+DRAIN", "", "no reason given", []),
-    ("resume", "IDLE", "", "", []),
-    ("resume", "MIXED+DRAIN", OURS, "", ["State=UNDRAIN"]),
-    ("resume", "IDLE+DRAIN", OTHERS, "bad disk", []),
-]
-
-
-@pytest.mark.parametrize(("act", "state", "reason", "others", "updates"), ASKED)
-def test_only_our_own_drains_are_touched(
-    recorded_slurm: Path, act: str, state: str, reason: str, others: str, updates: list[str]
-) -> None:
-    asked = f'printf "%s\\n" "$*" >>{recorded_slurm}/asked'
-    (recorded_slurm / "node").write_text(NODE.format(state, reason))
-    fake_command(recorded_slurm, "scontrol", f"{asked}\ncat {recorded_slurm}/node")
-    slurm = Slurm("hv1", [])
-    assert (slurm.drain("new kernel") if act == "drain" else slurm.resume()) == others
-    assert (recorded_slurm / "asked").read_text().splitlines() == [
-        "show node hv1",
-        *(f"update NodeName=hv1 {update}" for update in updates),
-    ]
-
-
-def test_a_drain_that_slurm_does_not_take_is_unknown(recorded_slurm: Path) -> None:
-    fake_command(
-        recorded_slurm, "scontrol", "echo 'Unable to contact slurm controller' >&2; exit 1"
-    )
-    with pytest.raises(UnknownError, match="scontrol"):
-        Slurm("hv1", []).drain("new kernel")
-    with pytest.raises(UnknownError, match="scontrol"):
-        Slurm("hv1", []).resume()
-
-
-@pytest.mark.parametrize(
-    ("name", "node"), [("plain", "hv1"), ("two-nodes", ""), ("pending", ""), ("requeued", "hv1")]
-)
-def test_where_a_job_runs(name: str, node: str) -> None:
-    listing = recorded(name, "squeue")
-    assert parse_place(listing.split()[0], listing) == node
-    with pytest.raises(UnknownError, match="does not list the job"):
-        parse_place("424242", listing)
-    assert parse_place("424242", "") is None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.conftest import needs_root
 from wnodes_lrms import doctor
 from wnodes_lrms.cli import app
 from wnodes_lrms.doctor import Check, Status
@@ -120,7 +121,7 @@ def examine(config: Path) -> tuple[int, list[dict[str, str]]]:
     return result.exit_code, json.loads(result.stdout)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="wnodes doctor wants root")
+@needs_root
 def test_every_fault_of_the_configuration_is_a_finding(tmp_path: Path) -> None:
     config = tmp_path / "wnodes.toml"
     config.write_text('cluster = "box"\nretires = 3\n')
@@ -131,7 +132,7 @@ def test_every_fault_of_the_configuration_is_a_finding(tmp_path: Path) -> None:
     assert all(row["status"] == "fault" and row["remedy"] for row in found)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="wnodes doctor wants root")
+@needs_root
 def test_a_site_without_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No Slurm, no hooks, no bait: each is a finding with a remedy, and the node's own checks,
     made by the real wnodes-bait, are there all the same."""

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import needs_root
+from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST
 from wnodes_lrms.errors import RejectedError, UnknownError
-from wnodes_lrms.lrms.lease import Lease, Request
+from wnodes_lrms.lrms.lease import Lease
 from wnodes_lrms.lrms.slurm.leases import (
     _COLUMNS,
     SlurmLeases,
@@ -31,20 +32,6 @@ LISTING = (DATA / "leases.squeue").read_bytes().decode("utf-8", "surrogateescape
 
 def lease(number: int) -> str:
     return f"00000000-0000-0000-0000-{number:012}"
-
-
-REQUEST = Request(
-    lease=lease(1),
-    user="nobody",
-    account="",
-    partition="",
-    walltime=3600,
-    cores=2,
-    memory=1124,
-    node="",
-    program="/usr/local/libexec/wnodes/wnodes-lease",
-    environment={"WNODES_LEASE": "a-lease"},
-)
 
 
 def test_what_sbatch_is_asked() -> None:
