@@ -7,7 +7,7 @@ from enum import StrEnum
 class Act(StrEnum):
     """What to do. All but TELL and FORGET are requests to a bait."""
 
-    SUBMIT = "submit"  # an order, for a lease
+    SUBMIT = "submit"  # a request for a lease
     ORDER = "order"  # a VM, of the node where its lease job waits for that
     CANCEL = "cancel"  # a lease job
     STOP = "stop"
