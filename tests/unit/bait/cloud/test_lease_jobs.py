@@ -114,8 +114,9 @@ STRANGER = Ed25519PrivateKey.from_private_bytes(b"x" * 32)
     ],
 )
 def test_a_token_that_is_no_good_does_nothing(
-    site: Site, make: Callable[[Any], str], message: str
+    site: Site, make: Callable[[Any], str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("bait.cloud.lease_jobs._NEWS", 0.05)
     site.node.batch.grant("7", tag="")
     order = an_order(job="7", node="hv1")
     told = site.ask(order)
