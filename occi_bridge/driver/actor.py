@@ -17,7 +17,6 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.leasing import Leasing
 from occi_bridge.driver.snapshot import Target, Values, name
 from occi_bridge.store.database import Database
-from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from wnodes_lrms.errors import RejectedError, UnknownError
 
@@ -30,18 +29,10 @@ log = logging.getLogger(__name__)
 class Actor:
     """Asks the baits, on behalf of the one driver that leads."""
 
-    def __init__(
-        self,
-        db: Database,
-        baits: Mapping[str, Bait],
-        site: Mapping[str, Net],
-        cluster: str,
-        key: str,
-    ) -> None:
-        """`key` signs orders (PEM); `site` are its networks."""
+    def __init__(self, db: Database, baits: Mapping[str, Bait], leasing: Leasing) -> None:
         self._db = db
         self._baits = baits
-        self._leasing = Leasing(db, baits, site, cluster, key)
+        self._leasing = leasing
 
     async def carry_out(self, action: Action, row: Target) -> None:
         """Do it, and write down what came of it. Faults of baits end in the row, not here."""

@@ -15,6 +15,7 @@ from occi_bridge.driver import journal
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.driver import Driver
+from occi_bridge.driver.leasing import Leasing
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
@@ -141,7 +142,7 @@ class LocalBridge:
     def new_driver(self, db: Database | None = None) -> Driver:
         db = db or self.db
         baits = {url: self.bait(url, context=False) for url in self.urls}
-        actor = Actor(db, baits, self.site.nets, CLUSTER, self.key)
+        actor = Actor(db, baits, Leasing(db, baits, self.site.nets, CLUSTER, self.key))
         return Driver(str(uuid.uuid4()), db, baits, actor)
 
     @contextlib.asynccontextmanager
