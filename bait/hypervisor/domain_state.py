@@ -37,10 +37,19 @@ def stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
         state, reason = domain.state()
     except libvirt.libvirtError:
         return False, False, False  # gone since it was listed
+    if _asleep(state, reason):
+        return False, False, True
     paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
     full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
-    return paused and full, paused and not full, state == libvirt.VIR_DOMAIN_PMSUSPENDED
+    return paused and full, paused and not full, False
 
 
 def sleeps(domain: libvirt.virDomain) -> bool:
-    return bool(domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED)
+    """Whether the guest has put itself to sleep."""
+    return _asleep(*domain.state())
+
+
+def _asleep(state: int, reason: int) -> bool:
+    # A libvirtd that was away when the guest fell asleep finds it paused, and can't say why.
+    unseen = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN)
+    return state == libvirt.VIR_DOMAIN_PMSUSPENDED or (state, reason) == unseen

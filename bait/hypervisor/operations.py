@@ -6,10 +6,12 @@ All raise libvirt.libvirtError for what libvirt refuses.
 import errno
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
 import libvirt
+import libvirt_qemu
 
 from bait.hypervisor.domain_state import sleeps
 from wnodes_lrms.errors import ConflictError, WnodesError
@@ -39,15 +41,29 @@ def create(link: libvirt.virConnect, xml: str) -> None:
 
 def resume(domain: libvirt.virDomain) -> None:
     """Let its CPUs run again; a guest that sleeps is woken. Raises WnodesError if it does not."""
-    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-        domain.resume()
     if sleeps(domain):
+        _wake(domain)
+    deadline = time.monotonic() + _WAKING
+    while (state := domain.state()[0]) in (
+        libvirt.VIR_DOMAIN_PAUSED,
+        libvirt.VIR_DOMAIN_PMSUSPENDED,
+    ):
+        if time.monotonic() > deadline:
+            raise WnodesError("the guest does not wake")
+        if state == libvirt.VIR_DOMAIN_PAUSED:
+            domain.resume()
+        time.sleep(0.1)
+
+
+def _wake(domain: libvirt.virDomain) -> None:
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
         domain.pMWakeup()
-        deadline = time.monotonic() + _WAKING
-        while sleeps(domain):
-            if time.monotonic() > deadline:
-                raise WnodesError("the guest does not wake")
-            time.sleep(0.1)
+        return
+    # libvirt has not seen it fall asleep, and would not see it wake: it hears only of what QEMU
+    # stops and continues.
+    with suppress(libvirt.libvirtError):  # QEMU was stopped for another reason
+        domain.pMWakeup()
+    libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "stop"}', 0)
 
 
 def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:

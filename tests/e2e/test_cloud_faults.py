@@ -1,5 +1,6 @@
 """Leases that end, processes that die, orders that are no good: nothing is lost or left."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -28,6 +29,13 @@ while :; do sleep 0.1; done
 END
 setsid sh /root/farewell >/dev/null 2>&1 </dev/null &
 """
+
+
+def listens(machine: Machine) -> bool:
+    """Whether the guest takes connections."""
+    with socket.socket() as link:
+        link.settimeout(2)
+        return link.connect_ex((machine.address(), 22)) == 0
 
 
 def said_farewell(machine: Machine) -> bool:
@@ -224,3 +232,20 @@ def test_an_ordinary_user_carries_no_lease() -> None:
         lease(wish, user="griduser"),
     ):
         pass
+
+
+def test_a_guest_that_falls_asleep_while_libvirt_is_down(
+    alice: Cloud, key: Key, daemons: Daemons
+) -> None:
+    machine = alice.machine(key=key).wait("active")
+    process = call("virsh", "domid", machine.id)
+    machine.ssh("true")
+    with daemons.down("libvirtd"):
+        machine.ssh("(sleep 1; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &")
+        wait_until(lambda: not listens(machine), 60, "it sleeps")
+    assert call("virsh", "domstate", "--reason", machine.id).strip() == "paused (unknown)"
+    machine.wait("suspended")
+    machine.act("start")
+    machine.wait("active")
+    machine.ssh("true")  # under emulation not all kernels come out of it with their memory
+    assert call("virsh", "domid", machine.id) == process

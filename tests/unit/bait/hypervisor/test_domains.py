@@ -190,7 +190,7 @@ STATES = {  # as libvirt has them: what is ours of it
     libvirt.VIR_DOMAIN_NOSTATE: (True, Domain(ID, "7", 0)),
     libvirt.VIR_DOMAIN_RUNNING: (True, Domain(ID, "7", 0)),
     libvirt.VIR_DOMAIN_BLOCKED: (True, Domain(ID, "7", 0)),
-    libvirt.VIR_DOMAIN_PAUSED: (True, Domain(ID, "7", 0, held=True)),
+    libvirt.VIR_DOMAIN_PAUSED: (True, Domain(ID, "7", 0, asleep=True)),  # for an unknown reason
     libvirt.VIR_DOMAIN_SHUTDOWN: (True, Domain(ID, "7", 0)),
     libvirt.VIR_DOMAIN_SHUTOFF: (False, Domain(ID, "7", 0)),
     libvirt.VIR_DOMAIN_CRASHED: (False, Domain(ID, "7", 0)),
