@@ -103,7 +103,8 @@ class Processes:
     def pid(self, name: str) -> int | None:
         """Its number if it lives; None if not, or if its number is another's by now."""
         record = self._memory.get("processes", {}).get(name)
-        if not record or started_at(record["pid"]) != record["started"]:
+        born = record and record["started"]  # null where it had ended before it was recorded
+        if not born or started_at(record["pid"]) != born:
             return None
         number: int = record["pid"]
         return number
