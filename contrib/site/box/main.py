@@ -185,6 +185,7 @@ def end_machines(site: Layout, memory: Memory, processes: Processes) -> None:
     if processes.pid("libvirtd") is None:
         if not libvirt.left_behind(site, memory):
             return
+        private.prepare(site, memory)  # a crash may have left the site in a namespace that is gone
         keeper = private.part(site, {}, processes)
         launch(keeper, processes)
         wait_until(keeper.ready, keeper.patience)
