@@ -11,7 +11,7 @@ from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
-from bait.cloud.power import Power
+from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
@@ -214,8 +214,7 @@ class CloudController:
             what = "the guest has put itself to sleep"
             moved = self.ledger.move(row, what, (State.READY,), state=State.ASLEEP, reason=what)
         else:
-            what = "the guest has woken"
-            moved = self.ledger.move(row, what, (State.ASLEEP,), state=State.READY, reason="")
+            moved = self.ledger.move(row, WOKEN, (State.ASLEEP,), state=State.READY, reason="")
         if moved:
             self.tasks.tell()
 

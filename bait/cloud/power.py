@@ -10,6 +10,8 @@ from bait.ledger.states import RUNS
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import State
 
+WOKEN = "the guest has woken"
+
 
 class Power:
     """What users do with running VMs. All raise ConflictError in a state that does not allow it."""
@@ -53,6 +55,11 @@ class Power:
             raise ConflictError(f"{row.reason}: it goes on when that does")
         if row.state not in (State.SUSPENDED, State.ASLEEP):
             raise ConflictError(f"the machine is {row.state}, not suspended")
+        if row.state is State.ASLEEP:
+            # Said when it is so: a guest that sleeps though it is to run has gone to sleep anew.
+            self.builder.common.hypervisor.resume(row.id)
+            self.ledger.move(row, WOKEN, (State.ASLEEP,), state=State.READY, reason="")
+            return
         self._hold(row, State.READY, self.builder.common.hypervisor.resume)
 
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:

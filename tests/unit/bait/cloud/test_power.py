@@ -14,7 +14,7 @@ from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, UID, acts, leaves_nothing, rest_of
 from tests.unit.bait.conftest import Site, an_order
 from tests.unit.conftest import TAG, needs_root, put
-from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
 
@@ -107,6 +107,20 @@ def test_a_guest_that_sleeps_is_shown_as_suspended_and_can_be_started(
     happens(Act.FOLLOW)
     assert site.cloud.machine(ID)["state"] == "running"
     assert site.row().job == "7"
+
+
+def test_a_guest_is_not_said_to_be_woken_before_it_is(site: Site, mocker: MockerFixture) -> None:
+    """Else a bait that dies in between takes it for one that has gone to sleep again."""
+    site.runs()
+    site.libvirt.sleeps = True
+    assert acts(site) == [Act.FOLLOW]
+    away = mocker.patch.object(site.libvirt, "resume", side_effect=UnknownError("libvirt is away"))
+    with pytest.raises(UnknownError):
+        site.cloud.resume(ID)
+    assert site.cloud.machine(ID)["state"] == "suspended"
+    mocker.stop(away)
+    site.cloud.resume(ID)
+    assert site.cloud.machine(ID)["state"] == "running"
 
 
 def test_a_guest_that_sleeps_is_woken_to_shut_down(site: Site) -> None:
