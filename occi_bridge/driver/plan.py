@@ -7,7 +7,7 @@ silent.
 
 from collections.abc import Iterable, Iterator
 
-from occi_bridge.driver import placement, plan_links, plan_vms
+from occi_bridge.driver import placement, plan_links, plan_vms, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved, Storage
@@ -71,7 +71,9 @@ def _due(
         return
     for action in wanted:
         ours = action.act in (Act.TELL, Act.FORGET)
-        if ours or row.act != action.asked or snapshot.now >= row.again:
+        asked = (action.bait, action.witness)
+        due = retry.is_due(row.tries, row.again, snapshot.now, asked, snapshot.reports.back)
+        if ours or row.act != action.asked or due:
             yield action
 
 

@@ -141,6 +141,7 @@ class Reports:
     ever known, also of the silent ones. `leases` is what those list that were asked for it and
     could tell, by URL; `mute` are those that could not. `gone` has the jobs of which the batch
     system says that there is no such one, and for how many seconds it has said nothing else.
+    `back` is when a bait, or the batch system through it, was heard again after it had not been.
     """
 
     baits: Mapping[str, Report] = field(default_factory=dict)
@@ -149,6 +150,7 @@ class Reports:
     mute: frozenset[str] = frozenset()
     gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
+    back: Mapping[str, float] = field(default_factory=dict)
 
     def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""

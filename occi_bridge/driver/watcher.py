@@ -52,12 +52,20 @@ class Watcher:
         self.saving = False  # look at saved images too
         self.lists = False  # ask it for leases, too
         self.mute = False  # it was asked for them, and could not tell
+        self.back = 0.0  # when it, or its batch system, was heard again; seconds since the epoch
+        self._missed = True  # its last answer is missing
+        self._doubted = False  # ask it for leases once: something else has failed
         self._error = "it has not answered yet"
 
     def poke(self) -> None:
         """Look again at once."""
         for poked in self._poked:
             poked.set()
+
+    def doubt(self) -> None:
+        """Something that it was asked has failed: find out whether the batch system is why."""
+        self._doubted = True
+        self.poke()
 
     @property
     def silent(self) -> bool:
@@ -109,8 +117,11 @@ class Watcher:
             if whose != self.bait.url:
                 raise UnknownError(f"it says that it is node {report.node}, which is {whose}")
             self.report = report
+            self._heard(again=self._missed)
+            self._missed = False
         except WnodesError as error:
             self._error = str(error)
+            self._missed = True
 
     async def _images(self) -> None:
         self.saved = None
@@ -119,17 +130,23 @@ class Watcher:
                 self.saved = await self.bait.saved()
 
     async def _lease_jobs(self) -> None:
-        if not self.lists:
+        if not (self.lists or self._doubted):
             self.leases = None
             return
+        self._doubted = False
         try:
             self.leases = await self.bait.leases()
+            self._heard(again=self.mute)
             self.mute = False
         except WnodesError as error:
             self.leases = None
             if not self.mute:
                 log.warning("no word of leases: %s", error)
             self.mute = True
+
+    def _heard(self, *, again: bool) -> None:
+        if again:
+            self.back = time.time()
 
     async def _note(self) -> None:
         silent = self.silent
@@ -168,4 +185,5 @@ def collected(
         mute=frozenset(each.bait.url for each in watchers if each.mute),
         gone=dict(gone),
         all_answer=len(answers) == len(watchers),
+        back={each.bait.url: each.back for each in watchers},
     )

@@ -117,7 +117,7 @@ def test_a_jobs_life_over_the_socket(node: Node, bait: Door) -> None:
 
 @pytest.mark.parametrize("what", ["socket", "folder", "another"])
 def test_a_bait_whose_socket_is_removed_listens_there_again(
-    node: Node, bait: Door, what: str, caplog: pytest.LogCaptureFixture
+    bait: Door, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket(socket.AF_UNIX) as early:
         early.connect(str(bait.path))
