@@ -5,7 +5,6 @@ is in use. The socket itself then goes on, and no caller finds it any more.
 """
 
 import logging
-import os
 import socket
 from pathlib import Path
 
@@ -60,7 +59,7 @@ class SocketPlace:
 def _file_at(path: Path) -> tuple[int, int] | None:
     """Device and inode of what is there. None if it can't be told."""
     try:
-        status = os.stat(path, follow_symlinks=False)
+        status = path.lstat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
