@@ -55,7 +55,7 @@ def unsettled(snapshot: Snapshot) -> bool:
 
 def _settled(row: Compute) -> bool:
     if row.desired == "active":
-        return row.state == "running" and bool(row.lease)
+        return row.state in ("running", "crashed") and bool(row.lease)
     if row.desired == "suspended":
         return row.state == "suspended"
     return not row.lease and row.state not in LIVE

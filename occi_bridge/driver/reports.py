@@ -40,7 +40,7 @@ Address = Annotated[
 DeviceName = Annotated[str, StringConstraints(pattern=r"^([a-z]{1,8}[0-9]{0,3})?$")]
 Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 MachineState = Literal[
-    "requested", "building", "running", "suspended", "stopping", "stopped", "failed"
+    "requested", "building", "running", "crashed", "suspended", "stopping", "stopped", "failed"
 ]
 
 
@@ -73,6 +73,7 @@ class Machine:
     since: Time = 0.0
     nics: tuple[SeenNic, ...] = ()
     volumes: tuple[SeenVolume, ...] = ()
+    crashed: bool = False  # it runs, and its guest's kernel has panicked
 
 
 @dataclass(frozen=True)

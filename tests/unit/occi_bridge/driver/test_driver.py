@@ -17,7 +17,7 @@ from occi_bridge.driver import driver, journal, lease_end, lookups, retry, watch
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.journal import read_all
 from occi_bridge.occi import schema
-from occi_bridge.occi.messages import Entity
+from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
@@ -368,6 +368,36 @@ async def waits_for_long(scene: Scene, made: Entity) -> None:
     await until(lambda: scene.bridge.row(made).tries)
     later = sa.update(table).where(table.c.uid == uid).values(tries=9, again=time.time() + 512.0)
     await asyncio.to_thread(scene.bridge.db.write, lambda link: link.execute(later))
+
+
+async def test_a_guest_that_has_panicked_is_in_error_until_its_user_restarts_it(
+    scene: Scene,
+) -> None:
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await scene.state(made, "active")
+        there = scene.machine(made)
+        there |= {"crashed": True, "reason": "the guest's kernel has panicked"}
+        shown = await scene.state(made, "error")
+        assert shown.attributes[MESSAGE] == "the guest's kernel has panicked"
+        assert {action.rpartition("#")[2] for action in shown.actions} == {
+            *("start", "stop", "restart"),
+        }
+        with pytest.raises(OcciError, match="only an active one can be suspended"):
+            scene.act(made, SUSPEND, "suspend")
+        scene.act(made, RESTART, "warm")
+        assert scene.entity(made).attributes[MESSAGE] == "restarting"
+        await until(lambda: scene.hv1.asked[-1].endswith("/restart warm"))
+        there |= {"crashed": False, "reason": ""}
+        active = await scene.state(made, "active")
+        assert MESSAGE not in active.attributes
+        there |= {"crashed": True, "reason": "the guest's kernel has panicked"}
+        await scene.state(made, "error")
+        scene.act(made, START)
+        await until(lambda: scene.hv1.asked.count(scene.hv1.asked[-1]) == 2)
+        scene.act(made, STOP, "graceful")
+        await scene.state(made, "inactive")
+    assert scene.lrms.jobs == {}
 
 
 # A node in other hands.

@@ -75,6 +75,11 @@ NOWHERE = report()
         (RUNS, report(machine("running")), None),
         (RUNS | {"restart": "cold"}, report(machine("running")), "restart cold"),
         (RUNS | {"restart": "cold"}, (), None),
+        (RUNS | {"state": "crashed", "restart": "cold"}, report(machine("crashed")),
+         "restart cold"),
+        (RUNS | {"state": "crashed"}, report(machine("crashed")), None),
+        (RUNS | {"state": "crashed", "desired": "inactive", "method": "graceful"},
+         report(machine("crashed")), "stop graceful"),
         (PAUSED, report(machine("suspended")), "resume"),
         (PAUSED | {"acted": NOW}, report(machine("running")), None),  # asked before the last act
         # It is to stop.
