@@ -96,8 +96,10 @@ class TestDriver(Hypervisor):
 
     def domains(self) -> dict[str, Domain]:
         found = super().domains()
-        now = {"asleep": self.sleeps, "panicked": self.panicked}
-        return {id_: replace(each, **now) for id_, each in found.items()}
+        return {
+            id_: replace(each, asleep=self.sleeps, panicked=self.panicked)
+            for id_, each in found.items()
+        }
 
     def has_panicked(self, machine: str) -> bool:
         return self.panicked or super().has_panicked(machine)

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,9 @@ def bridge() -> Iterator[Bridge]:
         path.write_text("")
         path.chmod(0o640)
         shutil.chown(path, group=OWN.pw_gid)
-    values = {name: str(path) for name, path in {**paths, **folders}.items()}
-    database = f"sqlite:///{state}/bridge.sqlite"
-    yield Bridge.model_construct(**values, database=database)
+    values: dict[str, Any] = {name: str(path) for name, path in {**paths, **folders}.items()}
+    values["database"] = f"sqlite:///{state}/bridge.sqlite"
+    yield Bridge.model_construct(**values)
     shutil.rmtree(folder)
 
 
