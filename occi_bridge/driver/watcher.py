@@ -42,7 +42,7 @@ class Watcher:
         self._belongs = belongs
         self._db = db
         self._news = news
-        self._poked = (asyncio.Event(), asyncio.Event())  # of the two kinds of looks
+        self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
         self._noted: tuple[bool, float] | None = None  # silent, when it was written down
         self._begun = time.time()
         self.report: Report | None = None
@@ -54,7 +54,8 @@ class Watcher:
         self.mute = False  # it was asked for them, and could not tell
         self.back = 0.0  # when it, or its batch system, was heard again; seconds since the epoch
         self._missed = True  # its last answer is missing
-        self._doubted = False  # ask it for leases once: something else has failed
+        self._doubted: str | None = None  # a job, or "": what it was asked for that has failed
+        self._away = False  # since then the batch system has not answered through it
         self._error = "it has not answered yet"
 
     def poke(self) -> None:
@@ -62,9 +63,10 @@ class Watcher:
         for poked in self._poked:
             poked.set()
 
-    def doubt(self) -> None:
-        """Something that it was asked has failed: find out whether the batch system is why."""
-        self._doubted = True
+    def doubt(self, job: str) -> None:
+        """What it was asked for a job ("": for none) has failed. Find out whether the batch system
+        is why, and if so, when it answers again."""
+        self._doubted = job
         self.poke()
 
     @property
@@ -79,6 +81,7 @@ class Watcher:
             tasks.create_task(self._listen())
             tasks.create_task(self._periodic(self._poked[0], self._look))
             tasks.create_task(self._periodic(self._poked[1], self._lease_jobs))
+            tasks.create_task(self._periodic(self._poked[2], self._probe))
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next look."""
@@ -130,10 +133,9 @@ class Watcher:
                 self.saved = await self.bait.saved()
 
     async def _lease_jobs(self) -> None:
-        if not (self.lists or self._doubted):
+        if not self.lists:
             self.leases = None
             return
-        self._doubted = False
         try:
             self.leases = await self.bait.leases()
             self._heard(again=self.mute)
@@ -147,6 +149,19 @@ class Watcher:
     def _heard(self, *, again: bool) -> None:
         if again:
             self.back = time.time()
+
+    async def _probe(self) -> None:
+        if self._doubted is None:
+            return
+        try:
+            await (self.bait.where(self._doubted) if self._doubted else self.bait.leases())
+        except UnknownError:
+            self._away = True
+            return
+        except WnodesError:
+            pass  # it has answered
+        self._heard(again=self._away)
+        self._doubted, self._away = None, False
 
     async def _note(self) -> None:
         silent = self.silent
