@@ -21,7 +21,7 @@ def dies(job: Job, daemons: Daemons, *, alone: bool) -> None:
             dead = "crashed"
             wait_until(lambda: dead in call("virsh", "domstate", machine), 20, dead)
     wait_until(lambda: job.field("Restarts") == str(restarts), 60, f"requeued: {job.show()}")
-    assert call("wnodes", "job", "show", job.number).count(PANICKED) >= restarts
+    assert call("wnodes", "job", "show", job.number, "--json").count(PANICKED) >= restarts
 
 
 def test_a_job_whose_guest_has_panicked_is_requeued(submit: Submit, daemons: Daemons) -> None:
