@@ -13,7 +13,8 @@ CAN_TELL = "until [ -d /sys/module/pvpanic_mmio ]; do sleep 0.1; done"
 def dies(job: Job, daemons: Daemons, *, alone: bool) -> None:
     """Its guest panics, and its job is requeued; `alone`: while the bait is away."""
     restarts = int(job.field("Restarts")) + 1
-    wait_until(lambda: "up" in job.output, 90, f"its script runs: {job.error}")
+    up = f"up {restarts - 1}"
+    wait_until(lambda: up in job.output, 90, f"its script runs: {job.error}")
     machine = str(job.machines()[0]["id"])
     with daemons.down("bait-hv1") if alone else nullcontext():
         call("virsh", "inject-nmi", machine)
@@ -26,7 +27,11 @@ def dies(job: Job, daemons: Daemons, *, alone: bool) -> None:
 
 def test_a_job_whose_guest_has_panicked_is_requeued(submit: Submit, daemons: Daemons) -> None:
     with variant("frail_debian_x86_64", cmdline=f"{GOOD.cmdline} unknown_nmi_panic") as tag:
-        job = submit(f"{CAN_TELL}; echo up; sleep 600", "--nodelist=hv1", image=tag)
+        job = submit(
+            f"{CAN_TELL}; echo up ${{SLURM_RESTART_COUNT:-0}}; sleep 600",
+            "--nodelist=hv1",
+            image=tag,
+        )
         dies(job, daemons, alone=False)
         dies(job, daemons, alone=True)
         job.cancel()
