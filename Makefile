@@ -85,6 +85,17 @@ e2e-ce: setup ## The end-to-end tests of jobs that come in through a computing e
 e2e-gridengine: setup ## The end-to-end tests of jobs and VMs on a site with Grid Engine
 	$(call on_site,ge,--lrms gridengine --,tests/e2e/gridengine)
 
+# The same job on a node and in a VM of any image. IMAGE is a file of a catalogue, or a tag that the
+# site in a box has.
+TWIN_slurm := tests/e2e/test_twin.py
+TWIN_gridengine := tests/e2e/gridengine/test_twin.py
+LRMS := slurm
+
+.PHONY: twin
+twin: setup ## Can a job tell a VM of IMAGE (FOLDER/TAG.toml) from the node? With LRMS slurm, gridengine
+	@test -n "$(IMAGE)" || { echo 'usage: make twin IMAGE=FOLDER/TAG.toml [LRMS=gridengine]'; exit 2; }
+	$(call on_site,twin,--lrms $(LRMS) --ready-timeout 600 --,$(TWIN_$(LRMS)) --twin-image=$(IMAGE))
+
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site
 @mkdir -p build

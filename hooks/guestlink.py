@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from batch import NoMachineError, surroundings
@@ -168,10 +169,11 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
     # come behind what is in them: busybox's tar can't write into one that is read-only.
     notes = [f"{guest.folder}/{name}" for name in (_LISTED, _SENT)]
     look = ["find", "-L", *tops, "-depth", "-fprint0", notes[0]]
-    look += ["-type", "f", "-fprintf", notes[1], r"%s %T@ %p\0"]
+    look += ["-type", "f", "-fprintf", notes[1], r"%s %b %T@ %p\0"]
     own = surroundings()
     if subprocess.run(look, cwd=workdir, env=own, check=False).returncode == 0:
         pack = ["tar", "-c", "-h", "-f", "-", "--no-recursion", "--null", "-T", notes[0]]
+        pack += ["--sparse"] if _has_holes(guest) and "GNU" in guest.text("tar --version") else []
         packer = subprocess.Popen(pack, cwd=workdir, env=own, stdout=subprocess.PIPE)
         unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
         assert packer.stdout  # noqa: S101 (a pipe was asked for)
@@ -179,6 +181,19 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
         if unpacker.wait() == 0 and packer.wait() == 0:
             return
     raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def _has_holes(guest: Guest) -> bool:
+    """Whether a file that is to be copied in takes less room than it is long."""
+    return any(blocks * 512 < size for size, blocks, _, _ in _notes(guest))
+
+
+def _notes(guest: Guest) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Of each file that was found for the machine: size, blocks of 512 bytes, time, name."""
+    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
+        for note in notes.read().split(b"\0")[:-1]:
+            size, blocks, changed, name = note.split(b" ", 3)
+            yield int(size), int(blocks), changed, name
 
 
 def _outermost(names: list[str]) -> list[str]:
@@ -193,12 +208,10 @@ def _outermost(names: list[str]) -> list[str]:
 def sent(guest: Guest) -> dict[str, tuple[int, int]]:
     """Size, and time of the last change in nanoseconds, of each file that was copied in."""
     files = {}
-    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
-        for note in notes.read().split(b"\0")[:-1]:
-            size, changed, name = note.split(b" ", 2)
-            seconds, _, rest = changed.partition(b".")
-            times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
-            files[os.path.normpath(os.fsdecode(name))] = int(size), times
+    for size, _, changed, name in _notes(guest):
+        seconds, _, rest = changed.partition(b".")
+        times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
+        files[os.path.normpath(os.fsdecode(name))] = size, times
     return files
 
 

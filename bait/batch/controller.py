@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bait.batch.boot import Boot
 from bait.batch.making import Maker
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MAKING
@@ -102,6 +103,8 @@ class BatchController:
             self.release(row)
         elif action.act is Act.LOST:
             self._fail(row, WnodesError("the machine has vanished from libvirt"))
+        elif action.act is Act.PANIC:
+            self.panicked(row)
         elif action.act is Act.EVICT:
             self._fail(row, WnodesError(self.drain.refusal() or action.why))
         elif action.act is Act.SWEEP:
@@ -121,6 +124,12 @@ class BatchController:
         runs = row.state in (State.READY, State.PAUSED)
         if runs and not self.builder.hypervisor.is_running(row.id):
             self._fail(row, WnodesError(f"{how}; {self.boot.said(row)}"))
+
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked: its job can't go on in it."""
+        runs = row.state in (State.READY, State.PAUSED)
+        if runs and self.builder.hypervisor.has_panicked(row.id):
+            self._fail(row, WnodesError(f"{PANICKED}; {self.boot.said(row)}"))
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep: its job waits for it, so it is woken."""

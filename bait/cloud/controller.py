@@ -15,6 +15,7 @@ from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
+from bait.hypervisor.domain import PANICKED
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -176,6 +177,8 @@ class CloudController:
             self.lifecycle.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
+        elif action.act is Act.PANIC:
+            self.panicked(row)
         elif action.act is Act.FOLLOW:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
@@ -206,6 +209,16 @@ class CloudController:
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
                 self.lifecycle.halt(row, False, how)
+
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked, or runs anew after that: as libvirt has it now, so is
+        it shown. What becomes of it its user decides."""
+        if row.state is State.READY:
+            panicked = self.builder.common.hypervisor.has_panicked(row.id)
+            what = PANICKED if panicked else "the guest runs anew"
+            reason = PANICKED if panicked else ""
+            if self.ledger.move(row, what, (State.READY,), reason=reason):
+                self.tasks.tell()
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.lifecycle import Lifecycle
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
@@ -29,8 +30,10 @@ class Power:
             if again:
                 self.builder.rest(row.id)
                 self.lifecycle.start_now(again, self.lifecycle.make)
-        elif method == "warm":
+        elif method == "warm" or row.reason == PANICKED:  # there is no guest to be asked
+            self.ledger.move(row, "reset", (State.READY,), reason="")
             self.builder.common.hypervisor.reset(row.id)
+            self.lifecycle.tasks.tell()
         else:
             self.builder.common.hypervisor.reboot(row.id)
 

@@ -16,7 +16,7 @@ from bait.hypervisor import networks, operations
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
-from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
+from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
@@ -51,6 +51,10 @@ class Hypervisor:
     def on_sleep(self, callback: Callable[[str], None]) -> None:
         """The same, without words, for when a guest puts itself to sleep, or wakes."""
         self._events.slept = callback
+
+    def on_panic(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest's kernel panics."""
+        self._events.panicked = callback
 
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
@@ -127,6 +131,11 @@ class Hypervisor:
         with self._acting(machine) as domain:
             return sleeps(domain)
 
+    def has_panicked(self, machine: str) -> bool:
+        """Whether the guest's kernel has panicked. Raises ConflictError if there is no domain."""
+        with self._acting(machine) as domain:
+            return has_panicked(domain)
+
     def shutdown(self, machine: str) -> None:
         """Press the VM's power button (ACPI); one that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
@@ -140,12 +149,15 @@ class Hypervisor:
     def reset(self, machine: str) -> None:
         """Start the VM anew at once, as a reset button does."""
         with self._awake(machine) as domain:
+            panicked = has_panicked(domain)
             domain.reset()
+            if panicked:
+                domain.resume()  # libvirt leaves it paused
 
     def suspend(self, machine: str) -> None:
         """Hold the VM's CPUs; it keeps its memory. One that is held already is success."""
         with self._awake(machine) as domain:
-            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED and not has_panicked(domain):
                 domain.suspend()
 
     def resume(self, machine: str) -> None:
@@ -255,7 +267,9 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(domain.UUIDString(), job, restart, *stands_still(domain))
+        return Domain(
+            domain.UUIDString(), job, restart, *stands_still(domain), has_panicked(domain)
+        )
 
     def _connect(self) -> libvirt.virConnect:
         return self._connections.shared()

@@ -55,6 +55,9 @@ class Controller(Protocol):
     def stopped(self, row: Row, how: str) -> None:
         """The VM's domain has stopped, and the bait has not ended it; how, in words."""
 
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked, or runs anew after that."""
+
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
 
@@ -87,6 +90,7 @@ class Reconciler:
         self._acting: dict[str, threading.Thread] = {}
         self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
         builder.hypervisor.on_stop(self.stopped)
+        builder.hypervisor.on_panic(self.panicked)
         builder.hypervisor.on_sleep(self.slept)
 
     def release(self, job: str) -> Row | None:
@@ -111,6 +115,10 @@ class Reconciler:
     def stopped(self, machine: str, how: str) -> None:
         """libvirt has told that a domain has stopped, and how, in words."""
         self._tell(machine, lambda controller, row: controller.stopped(row, how))
+
+    def panicked(self, machine: str) -> None:
+        """libvirt has told that a guest's kernel has panicked."""
+        self._tell(machine, lambda controller, row: controller.panicked(row))
 
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver import journal, refusals
+from occi_bridge.driver import journal, refusals, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.leasing import Leasing
@@ -21,7 +21,6 @@ from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Save
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
-_CEILING = 60.0  # seconds between two attempts at most
 
 log = logging.getLogger(__name__)
 
@@ -126,14 +125,14 @@ class Actor:
         """No answer: the same again, after a growing pause."""
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
         tries = (row.tries if row.act == action.asked else 0) + 1
-        pause = min(2.0**tries, _CEILING)
+        pause = retry.pause(tries)
         log.warning("%s: %s: %s; again in %g s", name(row), action.asked, said, pause)
         values: Values = {"act": action.asked, "tries": tries, "again": time.time() + pause}
         await self._note(row, values)
 
     async def _refused(self, action: Action, row: Target, error: RejectedError) -> None:
         """The bait has said no: what that means for the state that the user wants."""
-        values = refusals.consequence(action.act, error, time.time() + _CEILING)
+        values = refusals.consequence(action.act, error, time.time() + retry.CEILING)
         if values is None:
             await self._failed(action, row, str(error))
             return

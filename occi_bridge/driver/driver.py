@@ -23,6 +23,7 @@ from occi_bridge.driver.snapshot import Snapshot, Target, name
 from occi_bridge.driver.watcher import Watcher, collected
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
+from occi_bridge.store.rows import Compute, Network
 from wnodes_lrms.errors import WnodesError
 
 _TERM = 15.0  # seconds that a leader leads without asking again
@@ -224,8 +225,12 @@ class Driver:
         finally:
             del self._running.tasks[action.uid]
             self._stale = True
+            failed = not isinstance(row, Network) and row.tries > 0
+            job = row.job if isinstance(row, Compute) else ""
             for each in self._watchers:
-                if each.bait.url == action.bait:
+                if failed and each.bait.url in (action.bait, action.witness):
+                    each.doubt(job)
+                elif each.bait.url == action.bait:
                     each.poke()
             self._news.set()
 

@@ -66,7 +66,7 @@ def _active(row: Compute, snapshot: Snapshot, placements: placement.Placements) 
         return
     if row.state == "suspended":
         yield Action(Act.RESUME, row.uid, "its user started it", report.url)
-    elif row.state == "running" and row.restart:
+    elif row.state in ("running", "crashed") and row.restart:
         yield Action(Act.RESTART, row.uid, "its user restarted it", report.url, row.restart)
 
 

@@ -121,6 +121,9 @@ def _request(tx: Transaction, row: Compute, **values: object) -> None:
 
 
 def _start(tx: Transaction, row: Compute, _method: str) -> None:
+    if row.desired == "active" and row.state == "crashed":  # in the lease that it has
+        _request(tx, row, restart=row.restart or "warm")
+        return
     if row.desired == "active" and not row.fault and row.state != "stopping":
         return
     grant = tx.user.grant
@@ -146,7 +149,7 @@ def _stop(tx: Transaction, row: Compute, method: str) -> None:
 
 
 def _restart(tx: Transaction, row: Compute, method: str) -> None:
-    if state(row) != "active" or row.desired != "active":
+    if (state(row) != "active" and row.state != "crashed") or row.desired != "active":
         raise OcciError(409, "the machine does not run: only an active one can be restarted")
     _request(tx, row, restart=method)
 

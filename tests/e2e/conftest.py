@@ -40,6 +40,11 @@ if "WNODES_SITE" not in os.environ:
     pytest.exit("these tests need the site in a box: run `make e2e`", returncode=2)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An image for the twins of tests/e2e/twin.py: see `make twin`."""
+    parser.addoption("--twin-image", metavar="IMAGE", help="a tag, or the file of a catalogue")
+
+
 def call(*argv: str, check: bool = True, user: str | None = None, **options: object) -> str:
     """Standard output of a command, run as root or as a user."""
     who = ["runuser", "-u", user, "--"] if user else []

@@ -53,7 +53,23 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield tag
 
 
-def test_a_job_can_not_tell_its_vm_from_the_node(submit: Submit, home: Path, openssh: str) -> None:
+@pytest.fixture
+def images(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, twin.Differs]]]:
+    """The image that was asked for, or else both of these; with what differs in each."""
+    with twin.image_of(request.config) as given:
+        yield (
+            {given: {}}
+            if given
+            else {
+                IMAGE: twin.LOGIN,
+                request.getfixturevalue("openssh"): {},
+            }
+        )
+
+
+def test_a_job_can_not_tell_its_vm_from_the_node(
+    submit: Submit, home: Path, images: dict[str, dict[str, twin.Differs]]
+) -> None:
     def run(image: str | None, folder: Path) -> Job:
         job = submit(
             twin.SCRIPT,
@@ -63,8 +79,8 @@ def test_a_job_can_not_tell_its_vm_from_the_node(submit: Submit, home: Path, ope
             env=twin.VARIABLES,
             folder=folder,
             args=twin.ARGUMENTS,
-        ).wait(seconds=60)
+        ).wait(seconds=twin.PATIENCE)
         assert job.exit_code == f"{twin.EXIT}:0", job.error
         return job
 
-    twin.compare(run, home, {IMAGE: twin.LOGIN, openssh: {}})
+    twin.compare(run, home, images)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import twin
 from tests.e2e.conftest import IMAGE
 from tests.e2e.gridengine.conftest import Job, Submit
@@ -13,7 +15,9 @@ MARK = {
 }
 
 
-def test_a_job_can_not_tell_its_vm_from_the_node(submit: Submit, home: Path) -> None:
+def test_a_job_can_not_tell_its_vm_from_the_node(
+    request: pytest.FixtureRequest, submit: Submit, home: Path
+) -> None:
     def run(image: str | None, folder: Path) -> Job:
         job = submit(
             twin.SCRIPT,
@@ -23,8 +27,10 @@ def test_a_job_can_not_tell_its_vm_from_the_node(submit: Submit, home: Path) -> 
             folder=folder,
             args=twin.ARGUMENTS,
         )
-        task = replace(job, task="5").wait(60)
+        task = replace(job, task="5").wait(twin.PATIENCE)
         assert task.exit_code == twin.EXIT, task.output
         return task
 
-    twin.compare(run, home, {IMAGE: twin.LOGIN | MARK})
+    with twin.image_of(request.config) as given:
+        images = {given: MARK} if given else {IMAGE: twin.LOGIN | MARK}
+        twin.compare(run, home, images)

@@ -83,6 +83,7 @@ class TestDriver(Hypervisor):
     __test__ = False
     deaf = False
     sleeps = False
+    panicked = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
@@ -95,7 +96,19 @@ class TestDriver(Hypervisor):
 
     def domains(self) -> dict[str, Domain]:
         found = super().domains()
-        return {id_: replace(each, asleep=self.sleeps) for id_, each in found.items()}
+        return {
+            id_: replace(each, asleep=self.sleeps, panicked=self.panicked)
+            for id_, each in found.items()
+        }
+
+    def has_panicked(self, machine: str) -> bool:
+        return self.panicked or super().has_panicked(machine)
+
+    def reset(self, machine: str) -> None:
+        if self.panicked:
+            self.panicked = False
+        else:
+            super().reset(machine)
 
     def is_asleep(self, machine: str) -> bool:
         return self.sleeps or super().is_asleep(machine)

@@ -76,6 +76,28 @@ def test_what_a_machine_is_told_about_itself() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("#!/usr/bin/perl\n", ["/usr/bin/perl"]),
+        ("#! \t/usr/bin/env  python3 -u \necho\n", ["/usr/bin/env", "python3 -u"]),
+        ("#!/bin/sh\r\n", ["/bin/sh\r"]),  # as on the node
+        ("#!/bin/sh", ["/bin/sh"]),
+        ("#!\n", ["/bin/sh"]),
+        ("echo #!/bin/x\n", ["/bin/sh"]),
+        ("", ["/bin/sh"]),
+    ],
+)
+def test_a_script_is_run_by_its_own_first_line_where_the_batch_system_says_no_other(
+    tmp_path: Path, text: str, command: list[str]
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(text, newline="")
+    argv, files = payload.read("script", ["", str(script), "a  b"])
+    assert argv == [*command, "/run/wnodes/job/script", "a  b"]
+    assert files == {"script": text.encode()}
+
+
+@pytest.mark.parametrize(
     ("text", "interpreter"), [("#!/usr/bin/perl\n", ""), ("echo\n", "/bin/bash"), ("", "/bin/bash")]
 )
 def test_a_spooled_script_is_named_on_the_standard_input(

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import pytest
+from pytest_mock import MockerFixture
 
+from bait.hypervisor.domain import Domain
 from bait.ledger.records import Row
 from bait.machine.files import paths
 from bait.reconcile.plan import Act
@@ -321,6 +323,27 @@ def test_a_machine_that_stops_is_told_to_its_job(
     eventually(lambda: state(node) is State.FAILED)
     assert "the VM was ended by hand on its node; its console said" in last(bait)["message"]
     eventually(lambda: node.left() == [f"row {ID}"])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_guest_that_panics_is_told_to_its_job(
+    node: Node, told: bool, mocker: MockerFixture
+) -> None:
+    """Told by libvirt at once, or found at the next look."""
+    bait = ready(node)
+    bait.reconciler.panicked(ID)
+    assert state(node) is State.READY  # it has not, or not this one
+    panicked = {ID: Domain(ID, "7", 0, panicked=True)}
+    mocker.patch.object(node.hypervisor, "has_panicked", return_value=True)
+    mocker.patch.object(bait.reconciler._domains, "look", return_value=panicked)
+    if told:
+        bait.reconciler.panicked(ID)
+    else:
+        assert acts(bait) == [(Act.PANIC, "7")]
+    mocker.stopall()
+    assert state(node) is State.FAILED
+    assert "the guest's kernel has panicked; its console said" in last(bait)["message"]
+    assert node.left() == [f"row {ID}"]
 
 
 def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) -> None:

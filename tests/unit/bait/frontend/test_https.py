@@ -50,6 +50,7 @@ SHOWN: dict[str, Any] = {
     "lease": LEASE,
     "job": "7",
     "state": "running",
+    "crashed": False,
     "reason": "",
     "cores": 1,
     "memory": 512,

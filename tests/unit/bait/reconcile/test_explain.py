@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MOVES
@@ -201,6 +202,24 @@ def test_a_cloud_machine_that_runs(ledger: Ledger) -> None:
         assert "counts as lost" in lost
         assert ends.startswith("at 20")
         assert "the guest is told to shut down" in ends
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State.SUSPENDED, ""),
+        (State.ASLEEP, "the guest has put itself to sleep"),
+        (State.READY, PANICKED),
+    ],
+)
+def test_a_cloud_machine_that_stands_still_as_it_should(
+    ledger: Ledger, state: State, reason: str
+) -> None:
+    row, _ = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    ledger.change(row.id, str(state), state=state, reason=reason)
+    said = told(ledger, row.id)
+    assert not reason or reason in said["decided"]
+    assert all(text.startswith(("when ", "at ")) for text in said["next"]), said["next"]
 
 
 def test_a_lease_that_is_nearly_over(ledger: Ledger) -> None:

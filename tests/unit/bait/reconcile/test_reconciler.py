@@ -70,6 +70,9 @@ class Recorder:
     def slept(self, row: Row) -> None:
         self.stopped(row, "it sleeps")
 
+    def panicked(self, row: Row) -> None:
+        self.stopped(row, "it has panicked")
+
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
