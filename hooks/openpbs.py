@@ -41,7 +41,7 @@ MARK = "wnodes_by"  # environment, resource or default: what named the image; or
 LEASE = "lease"
 ONCE = "+once"  # after the mark of a job that may not be run again: moms don't have that
 LEASE_NAME = r"wnodes-lease-[A-Za-z0-9-]+"
-# How a starter ends that had no machine, see hooks/batch.py: no script's own code is a signal.
+# How a starter ends that had no machine, see hooks/requeue.py: no script's own code is a signal.
 AGAIN, HOLD = 256 + 30, 256 + 29  # SIGPWR, SIGIO
 TELL, ASK = 0.5, 10.0  # seconds for a message to the bait, without and with its answer
 LONGEST_ANSWER = 65536

@@ -18,7 +18,7 @@ import pytest
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.lease import carries_leases
 from wnodes_lrms.lrms.slurm.hookplan import Site
-from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.installation import SlurmHooks
 from wnodes_lrms.lrms.slurm.luapolicy import quote
 from wnodes_lrms.policy import Policy, may_use
 

@@ -10,7 +10,7 @@ from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.lrms.openpbs.allocation import parse_drain, parse_node
 from wnodes_lrms.lrms.openpbs.hookplan import CODE, EVENTS, HOOK, RESOURCES, Present
-from wnodes_lrms.lrms.openpbs.hooks import present, server
+from wnodes_lrms.lrms.openpbs.installation import present, server
 from wnodes_lrms.resources import sources
 from wnodes_lrms.run import run
 

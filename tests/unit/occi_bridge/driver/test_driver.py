@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge.driver import actor, driver, journal, lease_end, lookups, watcher
+from occi_bridge.driver import actor, driver, lease_end, lookups, persistence, watcher
 from occi_bridge.driver import bait_client as baits_module
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.journal import read_all
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
 from occi_bridge.occi.validate_changes import Changes
@@ -389,12 +389,12 @@ async def test_rows_read_while_something_is_done_are_not_believed(
 ) -> None:
     """A database that takes long to give what it had when it was asked."""
 
-    def slow(db: Database) -> journal.Rows:
+    def slow(db: Database) -> persistence.Rows:
         rows = read_all(db)
         time.sleep(0.1)
         return rows
 
-    monkeypatch.setattr(journal, "read_all", slow)
+    monkeypatch.setattr(persistence, "read_all", slow)
     async with scene.bridge.driving():
         machines = [scene.bridge.create(ANNAS) for _ in range(3)]
         for made in machines:
@@ -736,6 +736,6 @@ async def test_what_a_bait_says_of_a_machine_is_cut_before_it_is_kept(
     bridge = make_bridge(file_url)
     bridge.heard()
     row = bridge.row(bridge.create(ANNAS))
-    bridge.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"reason": "x" * 100_000}))
     [kept] = read_all(bridge.db)["computes"]
     assert len(kept.reason) == 2000

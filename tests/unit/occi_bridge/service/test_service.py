@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver import journal
-from occi_bridge.driver.journal import read_all
+from occi_bridge.driver import persistence
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import parse, render, schema, validate_changes
 from occi_bridge.occi.messages import Definition, Entity, OcciError
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
@@ -68,7 +68,7 @@ def refused(status: int, *words: str) -> Iterator[None]:
 def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
     """Have the driver have written this into a VM's row."""
     row = bridge.row(entity)
-    bridge.db.write(lambda link: journal.set_columns(link, row, values))
+    bridge.db.write(lambda link: persistence.set_columns(link, row, values))
 
 
 def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
@@ -656,7 +656,7 @@ def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
         return [mixin.id for mixin in model.mixins.values() if mixin.saved]
 
     assert saved_of(ANNAS) == []
-    bridge.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
+    bridge.db.write(lambda link: persistence.set_columns(link, image, {"state": "ready"}))
     [template] = saved_of(ANNAS)
     assert saved_of(BOBS) == []
     with refused(403, "quota of saved images: 1 used, 1 asked, 1 allowed"):
@@ -668,7 +668,7 @@ def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
         bridge.service.remove_mixin(BOBS, template)
     with refused(409, "machines made from it"):
         bridge.service.remove_mixin(ANNAS, template)
-    journal.forget(bridge.db, row)
+    persistence.forget(bridge.db, row)
     bridge.service.remove_mixin(ANNAS, template)
     assert saved_of(ANNAS) == []
     assert [gone.state for gone in read_all(bridge.db)["saved"]] == ["gone"]
@@ -770,10 +770,10 @@ def test_revision(bridge: LocalBridge, url: str) -> None:
     assert after != before
     other = Database(url)
     row = bridge.row(made)
-    other.write(lambda link: journal.set_columns(link, row, {"tries": 1}), seen=False)
+    other.write(lambda link: persistence.set_columns(link, row, {"tries": 1}), seen=False)
     assert bridge.service.revision() == after
-    journal.apply(other, [])
-    other.write(lambda link: journal.set_columns(link, row, {"state": "running"}))
+    persistence.apply(other, [])
+    other.write(lambda link: persistence.set_columns(link, row, {"state": "running"}))
     assert bridge.service.revision() != after
     other.close()
 
