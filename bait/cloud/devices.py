@@ -52,7 +52,7 @@ class Devices:
         """
         rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
         others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
-        offers = self.builder.common.config.cloud.network
+        offers = self.builder.vms.config.cloud.network
         vet(nics, others, offers, own_macs(), surroundings().addresses)
 
     def address(
@@ -67,7 +67,7 @@ class Devices:
             address = row.address
             if address is None and any(nic.kind == "nat" for nic in order.nics):
                 used = {r.address for r in self.ledger.rows() if r.address}
-                address = str(free_address(self.builder.common.config.network.subnet, used))
+                address = str(free_address(self.builder.vms.config.network.subnet, used))
             return self.ledger.move(row, what, being, address=address, **values)
 
     def take_volumes(self, order: Order) -> tuple[Drive, ...]:

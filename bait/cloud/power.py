@@ -28,9 +28,9 @@ class Power:
                 self.builder.rest(row.id)
                 self.lifecycle.start_now(again, self.lifecycle.make)
         elif method == "warm":
-            self.builder.common.hypervisor.reset(row.id)
+            self.builder.vms.hypervisor.reset(row.id)
         else:
-            self.builder.common.hypervisor.reboot(row.id)
+            self.builder.vms.hypervisor.reboot(row.id)
 
     def suspend(self, row: Row, method: str) -> None:
         """Hold it in its lease, or write its memory down and free the lease (hibernate)."""
@@ -43,7 +43,7 @@ class Power:
             if held:
                 self.lifecycle.start_now(held, self.lifecycle.hibernate)
             return
-        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
+        self._hold(row, State.SUSPENDED, self.builder.vms.hypervisor.suspend)
 
     def resume(self, row: Row) -> None:
         """Let a VM that is held in its lease, or sleeps, go on."""
@@ -53,7 +53,7 @@ class Power:
             raise ConflictError(f"{row.reason}: it goes on when that does")
         if row.state not in (State.SUSPENDED, State.ASLEEP):
             raise ConflictError(f"the machine is {row.state}, not suspended")
-        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
+        self._hold(row, State.READY, self.builder.vms.hypervisor.resume)
 
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
         """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""

@@ -76,10 +76,10 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
     @router.delete(
         "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
     )
-    async def destroy(machine: UUID) -> Response:
+    async def delete(machine: UUID) -> Response:
         """End the VM, free its lease, remove its disk."""
         try:
-            await actions.call(cloud.destroy, str(machine))
+            await actions.call(cloud.delete, str(machine))
         except AbsentError:
             return Response(status_code=204)
         return Response(status_code=202)

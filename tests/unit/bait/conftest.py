@@ -142,7 +142,7 @@ class Site:
             "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
         )
         node.hypervisor = self.libvirt
-        node.builder = replace(node.builder, config=node.config, hypervisor=self.libvirt)
+        node.vms = replace(node.vms, config=node.config, hypervisor=self.libvirt)
         self.node = node
         shutil.copy(node.image.disk.source, node.cache.path(node.image.disk))  # fetched before
         self.bait = node.bait()
@@ -261,4 +261,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud builder call `at_step` at a step of building."""
-    site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.lifecycle.builder = Interrupted(site.node.vms, where, at_step)

@@ -421,4 +421,4 @@ def test_the_end_of_an_endless_console_is_found_at_its_end(node: Node) -> None:
         file.truncate(1 << 40)  # what a guest wrote without end
         file.seek(0, 2)
         file.write(b"\nfirst\nthe\x1b last\n")
-    assert node.builder.last_words(ID).endswith("first | the last")
+    assert node.vms.last_words(ID).endswith("first | the last")

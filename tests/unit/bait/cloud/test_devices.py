@@ -78,7 +78,7 @@ def test_a_volume_is_one_machines(pool: Site) -> None:
     assert pool.cloud.attach_volume(OTHER, ONE) == "vdc"
     told = list(pool.lease(an_order(volumes=VOLUMES[:1]), "9"))
     assert "another machine's" in told[-1]["ended"]
-    pool.cloud.destroy(OTHER)
+    pool.cloud.delete(OTHER)
     pool.reaches(None, OTHER)
     pool.runs(an_order(volumes=VOLUMES[:1]), "10")  # free with its VM's end
 

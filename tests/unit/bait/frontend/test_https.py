@@ -120,8 +120,8 @@ class Desk:
     def resume(self, *call: str) -> None:
         self.note("resume", *call)
 
-    def destroy(self, *call: str) -> None:
-        self.note("destroy", *call)
+    def delete(self, *call: str) -> None:
+        self.note("delete", *call)
 
     def save(self, *call: str) -> None:
         self.note("save", *call)
@@ -550,7 +550,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("POST", "suspend", {"method": "hibernate"}, ("suspend", MACHINE, "hibernate"), 202),
         ("POST", "resume", None, ("resume", MACHINE), 202),
         ("POST", "save", {"tag": "my_linux_x86_64"}, ("save", MACHINE, "my_linux_x86_64"), 202),
-        ("DELETE", "", None, ("destroy", MACHINE), 202),
+        ("DELETE", "", None, ("delete", MACHINE), 202),
         ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME), 200),
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),

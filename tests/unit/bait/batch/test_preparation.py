@@ -95,7 +95,7 @@ def wrong_checksum(node: Node) -> None:
 def full(node: Node) -> None:
     huge = node.config.machine.model_copy(update={"min_free_disk": 1 << 40})
     node.config = node.config.model_copy(update={"machine": huge})
-    node.builder = dataclasses.replace(node.builder, config=node.config)
+    node.vms = dataclasses.replace(node.vms, config=node.config)
 
 
 def overlay_can_not_be_made(node: Node) -> None:
