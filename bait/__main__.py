@@ -116,7 +116,7 @@ def _serve(config: configuration.Config, node: str) -> int:
             api.stop()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()
-    log.info("stopped; the machines live on")
+    log.info("stopped; the VMs live on")
     return 0
 
 

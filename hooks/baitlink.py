@@ -32,7 +32,7 @@ def attach(job: Job, path: str) -> dict[str, Any]:
                     raise NoVmError(answer["error"], answer.get("retry", True))
                 if not told and time.monotonic() - begun >= TELL_AFTER - 1:
                     told = True
-                    job.say(f"waiting for its machine on node {job.node}: {answer.get('state')}")
+                    job.say(f"waiting for its VM on node {job.node}: {answer.get('state')}")
                 if answer.get("waits") and answer["waits"] != waits:
                     waits = answer["waits"]
                     job.say(f"waiting: {waits}")

@@ -97,7 +97,7 @@ class Guest:
             said = ""
             with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
                 said = log.read(_SAYS).decode("utf-8", "replace")
-            raise NoVmError(f"no SSH session in the machine: {why_none(ended, said)}", raw=said)
+            raise NoVmError(f"no SSH session in the VM: {why_none(ended, said)}", raw=said)
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""

@@ -207,8 +207,8 @@ class Torque(Job):
 
 
 class OpenPBS(Job):
-    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that, or holds it, when the job
-    has ended by one of these signals. It has told the number of this run."""
+    """OpenPBS lets no owner requeue their job: hooks/openpbs.py does that, or holds it, when the
+    job has ended by one of these signals. It has told the number of this run."""
 
     def tries(self) -> int:
         return int(os.environ.get("WNODES_RUN", "")) - 1

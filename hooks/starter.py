@@ -161,13 +161,11 @@ def run_payload(
     unwritten = [(name, stream.trouble()) for name, stream in streams.items()]
     troubles = [f"standard {name}: {trouble}" for name, trouble in unwritten if trouble]
     if status < 0:  # by `watch`; to ask the machine anything more would take minutes
-        raise NoVmError("the session in the machine was ended")
+        raise NoVmError("the session in the VM was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {payload.GUEST}/end")
     if not ENDS.fullmatch(end):
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
-        raise failure(look(job, path)) or NoVmError(
-            "the machine was lost while the script ran in it"
-        )
+        raise failure(look(job, path)) or NoVmError("the VM was lost while the script ran in it")
     for trouble in stage_out(guest, workdir, results) if travel else []:
         troubles.append(f"WNODES_STAGE_OUT: {trouble}")
     for trouble in troubles:

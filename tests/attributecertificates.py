@@ -67,7 +67,7 @@ class Made:
     kind: Algorithm = SHA256
     inner: str = ""  # another algorithm's OID than that which signs
     version: int = 1
-    serial: int = 0  # of the holder's certificate; 0: his own
+    serial: int = 0  # of the holder's certificate; 0: their own
     holder_name: x509.Name | None = None
     issuer_name: x509.Name | None = None
     life: Life = (-60, 3600)

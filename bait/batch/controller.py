@@ -94,14 +94,14 @@ class BatchController:
     def end(self, row: Row) -> None:
         """End the VM, as an administrator asks; its job hears of it and is held."""
         self.tasks.stop(row.id)
-        self._fail(row, RejectedError("an administrator has destroyed the machine"))
+        self._fail(row, RejectedError("an administrator has destroyed the VM"))
 
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a batch VM."""
         if action.act is Act.END:
             self.release(row)
         elif action.act is Act.LOST:
-            self._fail(row, WnodesError("the machine has vanished from libvirt"))
+            self._fail(row, WnodesError("the VM has vanished from libvirt"))
         elif action.act is Act.EVICT:
             self._fail(row, WnodesError(self.drain.refusal() or action.why))
         elif action.act is Act.SWEEP:

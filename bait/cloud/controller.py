@@ -195,7 +195,7 @@ class CloudController:
 
     def end(self, row: Row) -> None:
         """An administrator ends the VM; its disk is kept."""
-        self.lifecycle.end_now(row, "an administrator has ended the machine")
+        self.lifecycle.end_now(row, "an administrator has ended the VM")
 
     def stopped(self, row: Row, how: str) -> None:
         """The VM's domain has stopped.
@@ -222,11 +222,11 @@ class CloudController:
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)
         if row is None or row.kind is not Kind.CLOUD:
-            raise AbsentError(f"no machine {machine} here")
+            raise AbsentError(f"no VM {machine} here")
         return row
 
     def _running(self, machine: str) -> Row:
         row = self._row(machine)
         if row.state is not State.READY:
-            raise ConflictError(f"the machine is {row.state}, not running")
+            raise ConflictError(f"the VM is {row.state}, not running")
         return row

@@ -110,7 +110,7 @@ class Devices:
         order = Order.model_validate_json(row.spec)
         if nic.id not in {other.id for other in order.nics}:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
-                raise ConflictError("the machine has a card on the node's own network")
+                raise ConflictError("the VM has a card on the node's own network")
             order = order.model_copy(update={"nics": (*order.nics, nic)})
             with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
@@ -152,10 +152,10 @@ class Devices:
             taken = {device for _, device in mine.values()}
             device = next((name for name in _NAMES if name not in taken), None)
             if device is None:
-                raise ConflictError(f"the machine has {len(mine)} volumes: no more can be attached")
+                raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
             drive = self._drive(volume, device)
             if not self.ledger.attach(volume, machine, device):
-                raise ConflictError(f"volume {volume} is another machine's")
+                raise ConflictError(f"volume {volume} is another VM's")
             return drive
 
     def _drive(self, volume: str, device: str) -> Drive:
@@ -171,7 +171,7 @@ class Devices:
 
 def _detachable(row: Row) -> None:
     if row.state not in _DETACHABLE:
-        raise ConflictError(f"the machine is {row.state}: nothing can be taken out of it now")
+        raise ConflictError(f"the VM is {row.state}: nothing can be taken out of it now")
 
 
 def _without(devices: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:

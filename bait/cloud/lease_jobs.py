@@ -99,7 +99,7 @@ class LeaseJobs:
             self.tasks.heard.note(job, pid)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
-                self.ledger.close_lease(known.id, "the machine has ended", 0)
+                self.ledger.close_lease(known.id, "the VM has ended", 0)
             else:
                 yield {"state": str(row.state)}
                 self.tasks.changed(news, _NEWS)

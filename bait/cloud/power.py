@@ -37,7 +37,7 @@ class Power:
         if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
             return
         if row.state not in (State.READY, State.SUSPENDED):
-            raise ConflictError(f"the machine is {row.state}, not running")
+            raise ConflictError(f"the VM is {row.state}, not running")
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
@@ -52,7 +52,7 @@ class Power:
         if row.state is State.PAUSED:
             raise ConflictError(f"{row.reason}: it goes on when that does")
         if row.state not in (State.SUSPENDED, State.ASLEEP):
-            raise ConflictError(f"the machine is {row.state}, not suspended")
+            raise ConflictError(f"the VM is {row.state}, not suspended")
         self._hold(row, State.READY, self.builder.vms.hypervisor.resume)
 
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:

@@ -148,5 +148,5 @@ def _gone_is_success(act: Callable[[str, str], None]) -> Callable[[str, str], No
 def _delete_volume(cloud: Cloud, volume: str) -> None:
     for machine in cloud.machines():
         if volume in {attached["id"] for attached in machine["volumes"]}:
-            raise ConflictError(f"volume {volume} is attached to machine {machine['id']}")
+            raise ConflictError(f"volume {volume} is attached to VM {machine['id']}")
     cloud.volumes.delete(volume)

@@ -105,7 +105,7 @@ class Reconciler:
         """End one VM, as an administrator asks. Raises AbsentError if there is none."""
         row = self.ledger.get(machine)
         if row is None:
-            raise AbsentError(f"no machine {machine} here")
+            raise AbsentError(f"no VM {machine} here")
         self.controllers[row.kind].end(row)
 
     def stopped(self, machine: str, how: str) -> None:

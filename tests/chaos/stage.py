@@ -204,7 +204,7 @@ class CloudMachine:
                 self.again(state)
             return False
 
-        self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
+        self.stage.wait(reached, lambda: f"VM {self.machine.id} {state}: {self.describe()}")
         return self
 
     def sleep(self) -> None:
@@ -274,7 +274,7 @@ class CloudMachine:
         """It must be in that state now, unless it was hurt, or nobody can tell."""
         now = tolerant(lambda: self.state)
         if now not in (None, state) and not self.stage.case.hurts:
-            raise Violation(f"machine {self.machine.id} stays {state}: {self.describe()}")
+            raise Violation(f"VM {self.machine.id} stays {state}: {self.describe()}")
 
     @property
     def is_queued(self) -> bool:

@@ -123,7 +123,7 @@ class TestDriver(Hypervisor):
         try:
             self._connect().restore(str(file))
         except libvirt.libvirtError as error:
-            raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+            raise WnodesError(f"libvirt can't restore the VM: {error}") from error
 
 
 class Site:

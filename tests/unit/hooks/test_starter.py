@@ -39,7 +39,7 @@ while words[0].startswith("-"):
         while True:
             signal.pause()
     words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
-for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
+for number in range(1, 32):  # what runs in a VM ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -270,7 +270,7 @@ class FakeBait:
         machine, verb = request.path_params["id"], request.path_params["verb"]
         there = self.machines.get(machine)
         if there is None:
-            return _fault(404, "there is no such machine here")
+            return _fault(404, "there is no such VM here")
         body = await request.body()
         given = (await request.json()) if body else {}
         for asked in (self.asked, self.lrms.asked):
@@ -295,7 +295,7 @@ class FakeBait:
         link = request.path_params["link"]
         states = ("running",) if request.method == "PUT" else ("running", "stopped")
         if machine is None or machine["state"] not in states:
-            return _fault(409, "the machine does not run")
+            return _fault(409, "the VM does not run")
         which = "volumes" if "/volumes/" in request.url.path else "nics"
         if request.method == "DELETE":
             machine[which] = [each for each in machine[which] if each["id"] != link]

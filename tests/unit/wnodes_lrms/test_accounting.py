@@ -70,7 +70,7 @@ def test_a_machine_without_a_job() -> None:
 
 
 def test_a_lease_without_a_machine() -> None:
-    assert found([], [LEASE]) == ["no machine"]
+    assert found([], [LEASE]) == ["no VM"]
     assert found([], [replace(LEASE, end=T + SLACK)]) == []  # one that failed soon
     assert found([], [JOB]) == []  # a batch job may well have none
 
@@ -147,7 +147,7 @@ def test_reconcile(bait: BaitStandIn, tmp_path: Path) -> None:
     done = accounting("reconcile", "--since", "2026-09-20")
     assert (done.exit_code, done.stdout) == (
         0,
-        "no difference among 1 machines and 1 jobs since 2026-09-20T00:00:00.000000Z\n",
+        "no difference among 1 VMs and 1 jobs since 2026-09-20T00:00:00.000000Z\n",
     )
     sacct(tmp_path, "exit 0")
     done = accounting("reconcile", "--since", "2026-09-20T12:00:00", "--json")

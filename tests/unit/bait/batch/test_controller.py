@@ -371,7 +371,7 @@ def test_an_administrator_ends_a_machine(node: Node) -> None:
     assert not answer["retry"]
     bait.reconciler.release("7")
     assert node.left() == []
-    with pytest.raises(RejectedError, match="no machine"):
+    with pytest.raises(RejectedError, match="no VM"):
         bait.reconciler.end(ID)
 
 

@@ -69,7 +69,7 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
         "<os><type>hvm</type></os></domain>"
     )
     told = rest_of(site.lease(an_order()))
-    assert "can't start the machine" in told[-1]["ended"]
+    assert "can't start the VM" in told[-1]["ended"]
     site.reaches(None)
     assert leaves_nothing(site)
 

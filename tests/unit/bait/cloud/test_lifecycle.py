@@ -205,7 +205,7 @@ def test_an_administrator_ends_a_machine_and_its_disk_is_kept(site: Site) -> Non
     order = site.runs()
     site.bait.reconciler.end(ID)
     assert site.row().state is State.STOPPED
-    assert site.outcome(order)[0] == "an administrator has ended the machine"
+    assert site.outcome(order)[0] == "an administrator has ended the VM"
     before = site.row()
     site.bait.reconciler.end(ID)  # at rest there is nothing to end
     assert site.row() == before

@@ -583,7 +583,7 @@ class TestActs:
             (RejectedError("never"), 422),
             (UnknownError("libvirt is away"), 503),
             (WnodesError("broken"), 500),
-            (AbsentError("no machine here"), 204 if method == "DELETE" else 404),
+            (AbsentError("no VM here"), 204 if method == "DELETE" else 404),
         ):
             shared.cloud.fault = fault
             answer = client.request(method, f"/machines/{MACHINE}/{path}".rstrip("/"), json=body)

@@ -188,7 +188,7 @@ def test_how_a_node_stands_in_words() -> None:
         "lrms": "",
         "machines": [],
     }
-    assert list(sentences(up)) == ["node hv1 takes machines; it has 0"]
+    assert list(sentences(up)) == ["node hv1 takes VMs; it has 0"]
     machine = {"id": "a", "job": "7", "kind": "batch", "state": "ready"}
     draining = {"state": "draining", "since": NOW, "reason": "new kernel", "machines": [machine]}
     assert list(sentences(up | draining | {"by": NOW + 60, "lrms": "not told yet: x"})) == [

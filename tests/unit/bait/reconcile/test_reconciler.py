@@ -502,7 +502,7 @@ def test_a_jobs_machines_are_released_by_who_has_them_in_hand(
     assert controller.done == [(Act.END, ID)]
     bait.reconciler.end(OTHER)
     assert controller.done == [(Act.END, ID), (Act.END, OTHER)]
-    with pytest.raises(AbsentError, match="no machine"):
+    with pytest.raises(AbsentError, match="no VM"):
         bait.reconciler.end("nobody's")
 
 

@@ -224,7 +224,7 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         one = scene.bridge.create(ANNAS, links=[link])
         two = scene.bridge.create(ANNAS, links=[link])
         await until(lambda: len(scene.lrms.jobs) == 1)
-        waiting = "waiting for another machine of its network to get a node"
+        waiting = "waiting for another VM of its network to get a node"
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)

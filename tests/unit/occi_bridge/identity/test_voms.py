@@ -276,7 +276,7 @@ GOOD: dict[str, tuple[Make, tuple[str, ...], str]] = {
         (f"/{VO}",),
         "member",
     ),
-    "none: his own account": (lambda c: proxy(c.grid.alice, key=c.grid.key), (), "alice"),
+    "none: their own account": (lambda c: proxy(c.grid.alice, key=c.grid.key), (), "alice"),
 }
 
 BAD: dict[str, tuple[Make, str]] = {

@@ -43,7 +43,7 @@ def test_an_id_is_one_in_any_case(bait: BaitStandIn) -> None:
     done = wnodes("vm", "destroy", ID[:8].upper())
     assert done.exit_code == 0
     assert bait.asked[-1] == {"op": "destroy", "machine": ID}
-    assert done.stdout == f"machine {ID} of job 7 has ended; its disk is kept\n"
+    assert done.stdout == f"VM {ID} of job 7 has ended; its disk is kept\n"
 
 
 @pytest.mark.parametrize("state", ["stopped", "hibernated", "failed"])
@@ -51,12 +51,12 @@ def test_what_rests_is_said_to_and_not_to_be_gone(bait: BaitStandIn, state: str)
     bait.answers["machines"] = {"machines": [MACHINE | {"job": "", "state": state}]}
     done = wnodes("vm", "destroy", ID)
     assert (done.exit_code, bait.asked[1:]) == (0, [])
-    assert done.stdout == f"machine {ID} is {state} already; its disk is kept\n"
+    assert done.stdout == f"VM {ID} is {state} already; its disk is kept\n"
 
 
 def test_a_batch_machine_leaves_nothing(bait: BaitStandIn) -> None:
     bait.answers["machines"] = {"machines": [MACHINE | {"kind": "batch", "ends": None}]}
-    assert wnodes("vm", "destroy", ID).stdout == f"machine {ID} of job 7 is gone\n"
+    assert wnodes("vm", "destroy", ID).stdout == f"VM {ID} of job 7 is gone\n"
 
 
 def test_what_does_not_run_has_no_console(
@@ -65,7 +65,7 @@ def test_what_does_not_run_has_no_console(
     monkeypatch.setenv("PATH", "/nonexistent")  # or virsh would take the place of pytest
     bait.answers["machines"] = {"machines": [MACHINE | {"state": "stopped"}]}
     done = wnodes("vm", "console", ID)
-    assert str(done.exception) == f"machine {ID} is stopped: it has no console"
+    assert str(done.exception) == f"VM {ID} is stopped: it has no console"
 
 
 @pytest.mark.usefixtures("bait")

@@ -252,7 +252,7 @@ def test_a_script_written_over_the_loader_is_found_and_taken_in_again(site: Site
     site.loader.write_text("-- newer\n" + SITE_SCRIPT)
     (finding,) = hookfiles.check(SlurmHooks(site, POLICY))
     assert finding.where == str(site.loader)
-    assert "wishes for machines are not seen" in finding.what
+    assert "image requests are not seen" in finding.what
     hookfiles.install(SlurmHooks(site, POLICY))
     assert hookfiles.check(SlurmHooks(site, POLICY)) == []
     assert site.site_script.read_text().startswith("-- newer")
