@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.hooks.scripted_bait import Answer, ScriptedBait
+from tests.unit.scripted_bait import Answer, ScriptedBait
 from wnodes_lrms import resources
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.slurm.hookplan import Site

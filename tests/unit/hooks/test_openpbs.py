@@ -13,7 +13,7 @@ import pytest
 from tests.unit.conftest import eventually
 from tests.unit.hooks import pbs_23_06 as pbs
 from tests.unit.hooks.pbs_23_06 import Event, Job, Named
-from tests.unit.hooks.scripted_bait import ScriptedBait, says
+from tests.unit.scripted_bait import ScriptedBait, says
 
 HOOK = Path(__file__).parents[3] / "hooks" / "openpbs.py"
 POLICY = {

@@ -21,7 +21,7 @@ import pytest
 from guestlink import FORWARDED
 from starter import ENDS
 from tests.unit.conftest import eventually
-from tests.unit.hooks.scripted_bait import ScriptedBait, says
+from tests.unit.scripted_bait import ScriptedBait, says
 from wnodes_lrms.lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
 

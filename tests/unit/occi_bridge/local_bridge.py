@@ -25,7 +25,7 @@ from occi_bridge.service.service import BridgeService
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Compute
-from tests.unit.occi_bridge.fakebait import CLUSTER
+from tests.unit.occi_bridge.fake_baits import CLUSTER
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.config.load import Config, Grant
 

@@ -22,7 +22,7 @@ from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     RESTART,

@@ -1,7 +1,8 @@
 """Baits in memory behind real HTTP, and an LRMS that they share: what the driver talks to in tests.
 
 They have the API that bait/frontend/https.py has. A test reaches into them from outside: it makes
-them silent or slow, ends leases, and reads what they were asked.
+them silent or slow, ends leases, and reads what they were asked. For what speaks to a bait's
+control socket there is tests/unit/scripted_bait.py.
 """
 
 import asyncio
