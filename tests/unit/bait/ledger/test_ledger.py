@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,18 +23,6 @@ from wnodes_lrms.model import Kind, State, machine_id
 
 def row(job: str = "7", restart: int = 0) -> Row:
     return Row(machine_id("box", job, restart), job, restart, State.REQUESTED, time.time())
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(path)
-    yield ledger
-    ledger.close()
 
 
 def on_disk(path: Path) -> list[tuple[str, str]]:

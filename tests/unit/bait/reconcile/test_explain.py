@@ -1,10 +1,7 @@
 """On a real ledger: what it says of jobs and VMs in every state."""
 
-import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,65 +10,15 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MOVES
 from bait.reconcile.explain import Rules, why
-from tests.unit.bait.conftest import an_order
+from tests.unit.bait.reconcile.ledgerrows import BATCH, NOW, TAG, job, lease
 from wnodes_lrms.cli.why import sentences
 from wnodes_lrms.errors import AbsentError, RejectedError
 from wnodes_lrms.lrms.interface import Failure
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State, machine_id
-from wnodes_lrms.order import Order
 
-NOW = time.time()
 RULES = Rules(70.0, 2, None, None, SYSTEMS["slurm"].after_failure)
-BATCH = machine_id("box", "12", 0)
-TAG = "small_linux_x86_64"
 LIFE = (State.BUILDING, State.STARTING, State.BOOTING, State.READY)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.sqlite")
-    yield made
-    made.close()
-
-
-def job(ledger: Ledger, *states: State, restart: int = 0, **facts: object) -> Row:
-    """Job 12 has a VM, that has come so far."""
-    row = Row(machine_id("box", "12", restart), "12", restart, State.REQUESTED, NOW)
-    ledger.promise(row)
-    known = {"uid": 1001, "tag": TAG, "cores": 2, "memory": 384, "address": "127.0.0.2"}
-    ledger.change(row.id, "allocation read", **(known | facts))
-    for state in states:
-        ledger.change(row.id, str(state), state=state)
-    now = ledger.get(row.id)
-    assert now
-    return now
-
-
-def lease(ledger: Ledger, *states: State, job: str = "20", **changes: object) -> tuple[Row, Order]:
-    """A cloud user has a VM in a lease, that has come so far."""
-    order = an_order(image=TAG, **changes)
-    row = Row(
-        str(order.machine),
-        job,
-        0,
-        State.REQUESTED,
-        NOW,
-        uid=1002,
-        tag=TAG,
-        cores=order.cores,
-        memory=order.memory,
-        kind=Kind.CLOUD,
-        lease=str(order.lease),
-        ends=NOW + order.walltime,
-        spec=order.model_dump_json(exclude_defaults=True),
-    )
-    assert ledger.open_lease(row)
-    for state in states:
-        ledger.change(row.id, str(state), state=state)
-    now = ledger.get(row.id)
-    assert now
-    return now, order
 
 
 def told(ledger: Ledger, name: str, rules: Rules = RULES, now: float = NOW) -> dict[str, Any]:
