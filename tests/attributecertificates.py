@@ -188,6 +188,12 @@ def odd_proxy(
     return Credential(certificate, key, (issuer.certificate, *issuer.issuers))
 
 
+def fat_proxy(issuer: Credential, size: int, key: rsa.RSAPrivateKey | None = None) -> Credential:
+    """A proxy that has so many bytes more than it needs."""
+    more = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4.5"), bytes(size))
+    return odd_proxy(issuer, more=[more], key=key)
+
+
 def _algorithm(kind: Algorithm) -> bytes:
     of_rsa = kind[0].startswith("1.2.840.113549.")
     return sequence(der_oid(kind[0]), *([NULL] if of_rsa else []))

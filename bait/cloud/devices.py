@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -25,14 +26,14 @@ _DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has t
 _T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class Devices:
     """The devices of a node's cloud VMs; the ledger says which VM has which volume."""
 
-    def __init__(self, ledger: Ledger, builder: CloudBuilder, tasks: Tasks, volumes: Pool) -> None:
-        self.ledger = ledger
-        self.builder = builder
-        self.tasks = tasks
-        self.volumes = volumes
+    ledger: Ledger
+    builder: CloudBuilder
+    tasks: Tasks
+    volumes: Pool
 
     def shown(self, row: Row) -> dict[str, Any]:
         """The cards with their addresses and the volumes with their names, as the API has them."""

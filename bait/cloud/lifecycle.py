@@ -7,6 +7,7 @@ was killed in between goes on from the VM's state.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bait import metrics
@@ -41,26 +42,17 @@ _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Lifecycle:
     """The life cycle of one node's cloud VMs. Its methods are called from many threads."""
 
-    def __init__(
-        self,
-        config: Config,
-        ledger: Ledger,
-        lrms: Lrms,
-        builder: CloudBuilder,
-        tasks: Tasks,
-        devices: Devices,
-        saver: Saver,
-    ) -> None:
-        self.config = config
-        self.ledger = ledger
-        self.lrms = lrms
-        self.builder = builder
-        self.tasks = tasks
-        self.devices = devices
-        self.saver = saver
+    config: Config
+    ledger: Ledger
+    lrms: Lrms
+    builder: CloudBuilder
+    tasks: Tasks
+    devices: Devices
+    saver: Saver
 
     def end_now(self, row: Row, why: str) -> bool:
         """End it and let it rest; False if there is nothing to end, or its end was begun."""

@@ -1,6 +1,7 @@
 """Restarting, suspending and resuming a cloud VM in its lease, as its user asks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.lifecycle import Lifecycle
@@ -11,13 +12,13 @@ from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import State
 
 
+@dataclass(eq=False)
 class Power:
     """What users do with running VMs. All raise ConflictError in a state that does not allow it."""
 
-    def __init__(self, ledger: Ledger, builder: CloudBuilder, lifecycle: Lifecycle) -> None:
-        self.ledger = ledger
-        self.builder = builder
-        self.lifecycle = lifecycle
+    ledger: Ledger
+    builder: CloudBuilder
+    lifecycle: Lifecycle
 
     def restart(self, row: Row, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""

@@ -77,6 +77,15 @@ class Volumes:
         return self.sizes
 
 
+def noted(name: str) -> Callable[..., None]:
+    """A method that notes its call, and no more."""
+
+    def method(desk: "Desk", *call: object) -> None:
+        desk.note(name, *call)
+
+    return method
+
+
 class Desk:
     """In the place of the cloud controller: notes what it is asked, and may be told to fail."""
 
@@ -108,27 +117,6 @@ class Desk:
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
 
-    def stop(self, *call: str) -> None:
-        self.note("stop", *call)
-
-    def restart(self, *call: str) -> None:
-        self.note("restart", *call)
-
-    def suspend(self, *call: str) -> None:
-        self.note("suspend", *call)
-
-    def resume(self, *call: str) -> None:
-        self.note("resume", *call)
-
-    def delete(self, *call: str) -> None:
-        self.note("delete", *call)
-
-    def save(self, *call: str) -> None:
-        self.note("save", *call)
-
-    def delete_saved(self, *call: str) -> None:
-        self.note("delete_saved", *call)
-
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
 
@@ -136,18 +124,9 @@ class Desk:
         self.note("attach_volume", *call)
         return "vdc"
 
-    def detach_volume(self, *call: str) -> None:
-        self.note("detach_volume", *call)
-
     def attach_nic(self, machine: str, nic: Nic) -> dict[str, Any]:
         self.note("attach_nic", machine, nic)
         return {"id": str(nic.id), "mac": nic.mac, "address": ""}
-
-    def detach_nic(self, *call: str) -> None:
-        self.note("detach_nic", *call)
-
-    def ping(self) -> None:
-        self.note("ping")
 
     @property
     def jobs(self) -> "Desk":
@@ -155,9 +134,6 @@ class Desk:
 
     def waiting(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "job": "41"}]
-
-    def hand_in(self, *call: str) -> None:
-        self.note("hand_in", *call)
 
     def where(self, job: str) -> str | None:
         self.note("where", job)
@@ -167,11 +143,21 @@ class Desk:
         self.note("news", *call)
         return "17"
 
-    def wake(self) -> None:
-        self.note("wake")
-
     def census(self) -> Mapping[tuple[str, str], int]:
         return Counter({("batch", "ready"): 2, ("cloud", "stopped"): 1})
+
+    stop = noted("stop")
+    restart = noted("restart")
+    suspend = noted("suspend")
+    resume = noted("resume")
+    delete = noted("delete")
+    save = noted("save")
+    delete_saved = noted("delete_saved")
+    detach_volume = noted("detach_volume")
+    detach_nic = noted("detach_nic")
+    ping = noted("ping")
+    hand_in = noted("hand_in")
+    wake = noted("wake")
 
 
 class Queue:

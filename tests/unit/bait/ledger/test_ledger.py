@@ -57,26 +57,6 @@ def test_a_requeued_job_is_another_machine(ledger: Ledger) -> None:
     assert [each.job for each in ledger.rows()] == ["7", "7", "8"]
 
 
-def test_a_row_comes_back_as_it_was_written(ledger: Ledger) -> None:
-    full = Row(
-        id=row().id,
-        job="7",
-        restart=3,
-        state=State.FAILED,
-        since=123.5,
-        uid=1000,
-        tag="small_linux_x86_64",
-        cores=4,
-        memory=2048,
-        address="192.168.190.2",
-        digests="aa bb",
-        reason="it's «broken»; DROP TABLE machine",
-        retry=False,
-    )
-    ledger.promise(full)
-    assert ledger.get(full.id) == full
-
-
 def test_since_moves_with_the_state_alone(ledger: Ledger) -> None:
     ledger.promise(Row(row().id, "7", 0, State.REQUESTED, 123.5))
     told = ledger.change(row().id, "allocation read", uid=1000)

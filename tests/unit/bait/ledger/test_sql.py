@@ -38,6 +38,12 @@ def test_a_row_is_read_as_it_was_written(ledger: Ledger, row: Row) -> None:
         assert sql.row_of(db, "another") is None
 
 
+def test_a_promise_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    promised = replace(FULL, kind=Kind.BATCH, lease="", ends=None, spec="")
+    ledger.promise(promised)
+    assert ledger.get(promised.id) == promised
+
+
 def test_a_lease_is_used_once_and_its_first_end_stands(ledger: Ledger) -> None:
     with ledger.store.change() as db:
         assert sql.open_lease(db, FULL)

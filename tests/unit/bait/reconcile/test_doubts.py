@@ -7,16 +7,10 @@ import pytest
 from bait.reconcile import doubts
 from bait.reconcile.doubts import Doubts, Line
 from bait.reconcile.plan import Act, Action
+from tests.unit.bait.reconcile.clocks import Time
 
 GONE = Action(Act.END, "vm", "7", "no such job", doubtful=True)
 SURE = Action(Act.LOST, "vm", "7", "it is gone")
-
-
-class Time:
-    at = 1000.0
-
-    def monotonic(self) -> float:
-        return self.at
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bait.reconcile.foresight import after, as_it_is, then, utc, would
 from tests.unit.bait.reconcile.ledgerrows import BATCH, NOW
 from wnodes_lrms.model import Kind, State
 
-EACH = [(kind, new) for kind, moves in MOVES.items() for new in {new for _, new in moves if new}]
+EACH = sorted({(kind, new) for kind, moves in MOVES.items() for _, new in moves if new})
 NOTICE = 70.0
 
 

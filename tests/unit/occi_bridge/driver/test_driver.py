@@ -44,11 +44,6 @@ STATE = "occi.compute.state"
 MESSAGE = "occi.compute.state.message"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses of real life, made short."""
