@@ -30,7 +30,7 @@ class Domain:
     def state(self) -> list[int]:
         if self.asked and self._done():
             self._state = libvirt.VIR_DOMAIN_RUNNING
-        return [self._state, 0]
+        return [self._state, libvirt.VIR_DOMAIN_PAUSED_USER]
 
     def resume(self) -> None:
         self.asked.append("resume")
@@ -102,17 +102,20 @@ def test_what_is_refused_otherwise_or_for_long_is_a_fault(
 
 
 @pytest.mark.parametrize(
-    ("state", "asked"),
+    ("state", "after", "asked"),
     [
-        (libvirt.VIR_DOMAIN_RUNNING, []),
-        (libvirt.VIR_DOMAIN_PAUSED, ["resume"]),
-        (libvirt.VIR_DOMAIN_PMSUSPENDED, ["wake"]),
+        (libvirt.VIR_DOMAIN_RUNNING, 0, []),
+        (libvirt.VIR_DOMAIN_PAUSED, 0, ["resume"]),
+        (libvirt.VIR_DOMAIN_PMSUSPENDED, 3, ["wake"]),
     ],
 )
-def test_a_guest_goes_on_by_what_it_was_stopped_by(state: int, asked: list[str]) -> None:
-    domain = Domain(state, after=2)
+def test_a_guest_goes_on_by_what_it_was_stopped_by(
+    state: int, after: float, asked: list[str]
+) -> None:
+    domain = Domain(state, after)
     operations.resume(domain)
     assert domain.asked == asked
+    assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
 
 
 def test_a_guest_that_does_not_wake_is_a_fault() -> None:
