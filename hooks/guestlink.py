@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from batch import NoMachineError, surroundings
+from requeue import NoVmError, program_environment
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…). IO and PWR
@@ -76,7 +76,7 @@ class Guest:
         self.sessions: list[subprocess.Popen[bytes]] = []  # the first is the connection itself
 
     def connect(self, command: str, data: bytes) -> None:
-        """Open the connection, that stays, and run a first command on it. NoMachineError.
+        """Open the connection, that stays, and run a first command on it. NoVmError.
 
         It is held by a process of the job's own process group and session. One that ssh itself puts
         into the background has a session of its own: some batch systems do not stop that one when
@@ -98,9 +98,7 @@ class Guest:
             said = ""
             with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
                 said = log.read(_SAYS).decode("utf-8", "replace")
-            raise NoMachineError(
-                f"no SSH session in the machine: {why_none(ended, said)}", raw=said
-            )
+            raise NoVmError(f"no SSH session in the VM: {why_none(ended, said)}", raw=said)
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
@@ -110,7 +108,7 @@ class Guest:
         session = subprocess.Popen(
             [*self.ssh, *words],
             cwd=self.folder,
-            env=surroundings(),
+            env=program_environment(),
             preexec_fn=block_signals,
             **streams,
         )
@@ -158,7 +156,7 @@ def block_signals() -> None:
 
 
 def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
-    """Copy declared files into the machine, and what links lead to. Raises NoMachineError.
+    """Copy declared files into the machine, and what links lead to. Raises NoVmError.
 
     What has been sent is written down, for stage_out.
     """
@@ -170,7 +168,7 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
     notes = [f"{guest.folder}/{name}" for name in (_LISTED, _SENT)]
     look = ["find", "-L", *tops, "-depth", "-fprint0", notes[0]]
     look += ["-type", "f", "-fprintf", notes[1], r"%s %b %T@ %p\0"]
-    own = surroundings()
+    own = program_environment()
     if subprocess.run(look, cwd=workdir, env=own, check=False).returncode == 0:
         pack = ["tar", "-c", "-h", "-f", "-", "--no-recursion", "--null", "-T", notes[0]]
         pack += ["--sparse"] if _has_holes(guest) and "GNU" in guest.text("tar --version") else []
@@ -180,7 +178,7 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
         packer.stdout.close()
         if unpacker.wait() == 0 and packer.wait() == 0:
             return
-    raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+    raise NoVmError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
 
 
 def _has_holes(guest: Guest) -> bool:

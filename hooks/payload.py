@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from batch import Job, NoMachineError
+from requeue import Job, NoVmError
 
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
@@ -200,7 +200,7 @@ def declared(variable: str) -> list[str]:
     names = [name.strip() for name in os.environ.get(variable, "").split(",")]
     for name in names:
         if os.path.isabs(name) or ".." in name.split("/"):
-            raise NoMachineError(
+            raise NoVmError(
                 f"{variable}: «{name}» is not a path below the working directory", retry=False
             )
     return [name for name in names if name]

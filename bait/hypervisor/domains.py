@@ -64,7 +64,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise fault("can't start the machine", error) from error
+                    raise fault("can't start the VM", error) from error
 
     def destroy(self, machine: str) -> None:
         """End a domain of ours at once; one that is gone is success.
@@ -79,9 +79,9 @@ class Hypervisor:
                 domain.destroy()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
-                    raise fault("can't end the machine", error, UnknownError) from error
+                    raise fault("can't end the VM", error, UnknownError) from error
         if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
-            raise UnknownError(f"the QEMU process of machine {machine} does not end")
+            raise UnknownError(f"the QEMU process of VM {machine} does not end")
         self.processes.kill_helpers(machine)
 
     def domains(self) -> dict[str, Domain]:
@@ -123,7 +123,7 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return not self.processes.wait_for_end(machine, _DYING)
-            raise fault("does not tell of the machine", error, UnknownError) from error
+            raise fault("does not tell of the VM", error, UnknownError) from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
     def is_asleep(self, machine: str) -> bool:
@@ -189,7 +189,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise fault("can't restore the machine", error) from error
+                    raise fault("can't restore the VM", error) from error
 
     def attach(self, machine: str, xml: str) -> None:
         """Plug a device into the running VM."""
@@ -241,11 +241,11 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 code = error.get_error_code()
                 if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
-                    raise ConflictError(f"machine {machine} does not run") from error
+                    raise ConflictError(f"VM {machine} does not run") from error
                 if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                    what = "does not get through to the machine"
+                    what = "does not get through to the VM"
                     raise fault(what, error, UnknownError) from error
-                raise fault("can't do that to the machine", error) from error
+                raise fault("can't do that to the VM", error) from error
 
     @contextmanager
     def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:

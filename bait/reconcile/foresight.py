@@ -20,10 +20,10 @@ _COMES = {
     Act.PANIC: "it is shown whether the guest's kernel has panicked",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
-    Act.EVICT: "the machine is ended, and the batch system is asked to run its job again",
-    Act.END: "the machine and all that it has are removed",
+    Act.EVICT: "the VM is ended, and the batch system is asked to run its job again",
+    Act.END: "the VM and all that it has are removed",
     Act.SHUT_DOWN: "the guest is told to shut down, and its disk is kept",
-    Act.HALT: "the machine is ended at once, and its disk is kept",
+    Act.HALT: "the VM is ended at once, and its disk is kept",
     Act.HIBERNATE: "its memory goes on being written",
 }
 

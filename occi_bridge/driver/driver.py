@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from occi_bridge.driver import journal, lease_end
+from occi_bridge.driver import lease_end, persistence
 from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.observe import observe
+from occi_bridge.driver.persistence import Rows
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.snapshot import Snapshot, Target, name
 from occi_bridge.driver.watcher import Watcher, collected
@@ -149,7 +149,7 @@ class Driver:
             return  # they have only just been asked
         changes = observe(snapshot)
         if changes:
-            for change in await asyncio.to_thread(journal.apply, self._db, changes):
+            for change in await asyncio.to_thread(persistence.apply, self._db, changes):
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
@@ -175,7 +175,7 @@ class Driver:
         if self._stale or revision != self._revision:
             self._stale = False
             try:
-                self._rows = await asyncio.to_thread(journal.read_all, self._db)
+                self._rows = await asyncio.to_thread(persistence.read_all, self._db)
             except WnodesError:
                 self._stale = True
                 raise

@@ -29,7 +29,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
         actions += _due(storage, snapshot, _storage(storage, snapshot))
     used = {card.owned for card in snapshot.interfaces}
     actions += [
-        Action(Act.FORGET, net.uid, "its owner deleted it and no machine is on it")
+        Action(Act.FORGET, net.uid, "its owner deleted it and no VM is on it")
         for net in snapshot.networks
         if net.gone and net.uid not in used
     ]

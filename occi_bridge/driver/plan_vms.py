@@ -30,7 +30,7 @@ def _deleted(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
     if any(report.node == row.node or not row.node for report in seen):
         return
     if row.lease:
-        yield from _cancelled(row, snapshot, "its owner deleted the machine")
+        yield from _cancelled(row, snapshot, "its owner deleted the VM")
         return
     where = snapshot.reports.of_node(row.node)
     sure = where is not None and where.at > row.acted if row.node else snapshot.reports.all_answer

@@ -95,7 +95,7 @@ def test_a_cloud_machines_wallclock_is_told_once(start: str, alice: Cloud, key: 
 
 def test_a_batch_machine_is_recorded_and_not_published(start: str, submit: Submit) -> None:
     job = submit("sleep 3").wait("COMPLETED")
-    wait_until(lambda: not job.machines(), 30, "its machine is gone")
+    wait_until(lambda: not job.machines(), 30, "its VM is gone")
     (usage,) = accounting("list", "--since", start)
     assert (usage["kind"], usage["job"], usage["clock"]) == ("batch", job.number, "closed")
     assert usage["wall"] >= 3

@@ -104,7 +104,7 @@ def test_a_charged_job_hears_of_its_end_first_and_leaves_no_folder(submit: Submi
     job.cancel()
     assert job.wait(seconds=40).state == "CANCELLED"
     assert "got TERM" in job.output
-    wait_until(lambda: not job.machines(), 30, "its machine is gone")
+    wait_until(lambda: not job.machines(), 30, "its VM is gone")
     assert not folders(job.number)
 
 

@@ -130,7 +130,7 @@ def _children_of_bridge() -> list[str]:
 
 def test_the_bait_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daemons) -> None:
     machine = alice.machine(key=key)
-    wait_until(machines, 30, "its machine is begun")
+    wait_until(machines, 30, "its VM is begun")
     node = str(machines()[0]["node"])
     with daemons.down(f"bait-{node}"):
         pass

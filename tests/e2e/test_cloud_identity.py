@@ -257,7 +257,7 @@ def test_another_user_sees_and_touches_nothing(alice: Cloud, bob: Cloud) -> None
     assert bob.ask("POST", "/storagelink/", link | {"attributes": ends}).status_code == 400
     for kind in ("compute", "storage"):
         assert bob.locations(f"/{kind}/") == []
-    bob.ask("DELETE", "/compute/")  # deletes all that is his: nothing
+    bob.ask("DELETE", "/compute/")  # deletes all that is Bob's: nothing
     assert alice.locations("/compute/") == [machine.path]
 
 

@@ -68,7 +68,7 @@ def test_a_drained_node_gets_no_jobs_and_what_runs_ends_by_itself(
     assert host("hv1")["machines"] == []
 
     said = call("wnodes", "host", "resume", "--node", "hv1")
-    assert said == "node hv1 takes machines; it has 0\n"
+    assert said == "node hv1 takes VMs; it has 0\n"
     assert submit("true", "--nodelist=hv1").wait(seconds=60).state == "COMPLETED"
 
 
@@ -137,7 +137,7 @@ def test_a_batch_system_that_is_away_hears_of_it_later(daemons: Daemons) -> None
     with daemons.frozen("slurmctld"):
         assert "the batch system: not told yet: " in drain("hv1")
     wait_until(lambda: state_of("hv1") == "drained wnodes: new kernel", 60, "drained in Slurm")
-    # An administrator who lifts it by his own hand sees it come back until `host resume`.
+    # An administrator who lifts it by hand sees it come back until `host resume`.
     call("scontrol", "update", "NodeName=hv1", "State=RESUME")
     wait_until(lambda: state_of("hv1") == "drained wnodes: new kernel", 30, "drained again")
     call("wnodes", "host", "resume", "--node", "hv1")
@@ -160,8 +160,8 @@ def test_why_a_job_is_where_it_is(submit: Submit) -> None:
         said = why(name)
         assert (said["job"], said["machine"], said["state"]) == (job.number, machine, "ready")
     text = call("wnodes", "why", job.number)
-    assert "asked for a machine from image small_debian_x86_64" in text
-    assert f"when the batch system does not list job {job.number} any more: the machine and" in text
+    assert "asked for a VM from image small_debian_x86_64" in text
+    assert f"when the batch system does not list job {job.number} any more: the VM and" in text
     job.cancel()
     wait_until(lambda: why(job.number)["state"] == "gone", 30, "gone")
 

@@ -100,5 +100,5 @@ def test_what_an_owner_puts_beside_a_machine_does_not_keep_it(submit: Submit, ho
     for folder in folders:
         call("python3", "-c", NESTED, str(folder), user=USER, check=False)
     job.cancel()
-    wait_until(lambda: not machines(), 40, "the machine has gone")
+    wait_until(lambda: not machines(), 40, "the VM has gone")
     assert not [folder for folder in folders if folder.exists()]

@@ -38,7 +38,7 @@ def test_a_process_called_like_a_qemu_blocks_no_job_and_no_end(
         assert machine_id("box", job.number, 0) == machine
         job.wait(seconds=60)
         assert (job.output, job.exit_code) == ("done\n", "0:0"), job.error
-        wait_until(lambda: not job.machines(), 20, "its machine has ended")
+        wait_until(lambda: not job.machines(), 20, "its VM has ended")
         # Nor has anybody ended what is no machine's.
         assert [process.poll() for process in posing] == [None] * len(posing)
     finally:

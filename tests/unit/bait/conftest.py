@@ -1,4 +1,4 @@
-"""What the tests of cloud VMs share: orders, a bridge's keys, users' VMs on a node."""
+"""What the tests of a bait share: a ledger, orders, a bridge's keys, users' VMs on a node."""
 
 import shutil
 import time
@@ -19,6 +19,7 @@ from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
 from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
@@ -70,6 +71,18 @@ def an_order(**changes: object) -> Order:
 
 def token(order: Order, cluster: str = "box", age: float = 0.0, life: float = 600.0) -> str:
     return sign(order, cluster, private(BRIDGE), time.time() - age, life)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    made = Ledger(path)
+    yield made
+    made.close()
 
 
 class TestDriver(Hypervisor):
@@ -136,7 +149,7 @@ class TestDriver(Hypervisor):
         try:
             self._connect().restore(str(file))
         except libvirt.libvirtError as error:
-            raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+            raise WnodesError(f"libvirt can't restore the VM: {error}") from error
 
 
 class Site:
@@ -155,7 +168,7 @@ class Site:
             "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
         )
         node.hypervisor = self.libvirt
-        node.builder = replace(node.builder, config=node.config, hypervisor=self.libvirt)
+        node.vms = replace(node.vms, config=node.config, hypervisor=self.libvirt)
         self.node = node
         shutil.copy(node.image.disk.source, node.cache.path(node.image.disk))  # fetched before
         self.bait = node.bait()
@@ -274,4 +287,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud builder call `at_step` at a step of building."""
-    site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.lifecycle.builder = Interrupted(site.node.vms, where, at_step)

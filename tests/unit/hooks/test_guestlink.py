@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from batch import NoMachineError
 from guestlink import Guest, stage_in, stage_out, why_none
+from requeue import NoVmError
 
 pytestmark = pytest.mark.integration
 
@@ -182,7 +182,7 @@ def test_the_jobs_own_output_stays_the_file_that_is_open(folders: tuple[Path, Pa
 
 def test_a_declared_file_that_is_not_there_is_refused_for_good(folders: tuple[Path, Path]) -> None:
     node, machine = folders
-    with pytest.raises(NoMachineError, match="WNODES_STAGE_IN") as caught:
+    with pytest.raises(NoVmError, match="WNODES_STAGE_IN") as caught:
         stage_in(Folder(node, machine), str(node), ["none"])
     assert not caught.value.retry
 
@@ -194,7 +194,7 @@ def test_a_link_to_a_folder_around_it_is_refused_and_not_followed_for_ever(
     node, machine = folders
     (node / "loop").mkdir()
     (node / "loop" / "again").symlink_to(target)
-    with pytest.raises(NoMachineError, match="WNODES_STAGE_IN"):
+    with pytest.raises(NoVmError, match="WNODES_STAGE_IN"):
         stage_in(Folder(node, machine), str(node), ["loop"])
     assert list(machine.iterdir()) == []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import payload
-from batch import NoMachineError, Slurm
+from requeue import NoVmError, Slurm
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_declared_files(
 )
 def test_files_elsewhere_are_refused_for_good(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("WNODES_STAGE_OUT", name)
-    with pytest.raises(NoMachineError, match=r"WNODES_STAGE_OUT.*below") as caught:
+    with pytest.raises(NoVmError, match=r"WNODES_STAGE_OUT.*below") as caught:
         payload.declared("WNODES_STAGE_OUT")
     assert not caught.value.retry
 

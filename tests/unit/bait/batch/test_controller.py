@@ -394,7 +394,7 @@ def test_an_administrator_ends_a_machine(node: Node) -> None:
     assert not answer["retry"]
     bait.reconciler.release("7")
     assert node.left() == []
-    with pytest.raises(RejectedError, match="no machine"):
+    with pytest.raises(RejectedError, match="no VM"):
         bait.reconciler.end(ID)
 
 
@@ -444,4 +444,4 @@ def test_the_end_of_an_endless_console_is_found_at_its_end(node: Node) -> None:
         file.truncate(1 << 40)  # what a guest wrote without end
         file.seek(0, 2)
         file.write(b"\nfirst\nthe\x1b last\n")
-    assert node.builder.last_words(ID).endswith("first | the last")
+    assert node.vms.last_words(ID).endswith("first | the last")

@@ -319,7 +319,7 @@ def test_destroyed_while_its_memory_is_written(site: Site, mocker: MockerFixture
     mocker.patch.object(site.libvirt, "save", slow)
     site.cloud.suspend(ID, "hibernate")
     assert begun.wait(5)
-    site.cloud.destroy(ID)
+    site.cloud.delete(ID)
     site.reaches(None)
     assert leaves_nothing(site)
     assert site.outcome(order)[1] == 0

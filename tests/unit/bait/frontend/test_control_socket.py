@@ -235,7 +235,7 @@ def test_what_is_no_request_gets_one_sentence(bait: Door, data: bytes) -> None:
         {"op": "release", "job": None},
         {"op": "attach"},
         {"op": "destroy", "machine": "../.."},
-        {"op": "destroy", "machine": "no such machine"},
+        {"op": "destroy", "machine": "no such VM"},
         {"op": "events"},
     ],
     ids=str,

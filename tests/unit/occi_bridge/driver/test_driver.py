@@ -13,16 +13,16 @@ import pytest
 import sqlalchemy as sa
 
 from occi_bridge.driver import bait_client as baits_module
-from occi_bridge.driver import driver, journal, lease_end, lookups, retry, watcher
+from occi_bridge.driver import driver, lease_end, lookups, persistence, retry, watcher
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.journal import read_all
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     RESTART,
@@ -42,11 +42,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.integration]
 ANNAS = person(ANNA)
 STATE = "occi.compute.state"
 MESSAGE = "occi.compute.state.message"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +219,7 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         one = scene.bridge.create(ANNAS, links=[link])
         two = scene.bridge.create(ANNAS, links=[link])
         await until(lambda: len(scene.lrms.jobs) == 1)
-        waiting = "waiting for another machine of its network to get a node"
+        waiting = "waiting for another VM of its network to get a node"
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)
@@ -475,12 +470,12 @@ async def test_rows_read_while_something_is_done_are_not_believed(
 ) -> None:
     """A database that takes long to give what it had when it was asked."""
 
-    def slow(db: Database) -> journal.Rows:
+    def slow(db: Database) -> persistence.Rows:
         rows = read_all(db)
         time.sleep(0.1)
         return rows
 
-    monkeypatch.setattr(journal, "read_all", slow)
+    monkeypatch.setattr(persistence, "read_all", slow)
     async with scene.bridge.driving():
         machines = [scene.bridge.create(ANNAS) for _ in range(3)]
         for made in machines:
@@ -822,6 +817,6 @@ async def test_what_a_bait_says_of_a_machine_is_cut_before_it_is_kept(
     bridge = make_bridge(file_url)
     bridge.heard()
     row = bridge.row(bridge.create(ANNAS))
-    bridge.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"reason": "x" * 100_000}))
     [kept] = read_all(bridge.db)["computes"]
     assert len(kept.reason) == 2000
