@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.e2e.conftest import USER, Traces, call
+from tests.e2e.box import USER, call
+from tests.e2e.lrms.interface import Job
 
 GROUP = "gridgroup"
 OTHER = "clouduser"
@@ -173,7 +174,7 @@ for _name, _value in {"GROUP": GROUP, "EXIT": str(EXIT), "TOOLS": "twin-tools"}.
     SCRIPT = SCRIPT.replace(f"@{_name}@", _value)
 RAW = bytes(range(256)) * 11719  # some 3 MB
 
-Run = Callable[[str | None, Path], Traces]  # a job that has ended as it should, in a folder
+Run = Callable[[str | None, Path], Job]  # a job that has ended as it should, in a folder
 
 
 @contextmanager
