@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from bait.machine.images import Cache  # noqa: F401 - the harness looks at its folder
-from contrib.site.box.layout import NODES
+from contrib.site.box.layout import IMAGE, NODES
 from tests.chaos import batchwalks, cloudwalks
 from tests.chaos.faults import Fault, Plan, every_move
 from tests.chaos.foreign import strangers
@@ -26,7 +26,7 @@ from tests.chaos.scope import SCOPES, aims
 from tests.chaos.site import Box
 from tests.chaos.truth import orphans
 from tests.chaos.walk import Walk
-from tests.e2e.conftest import CATALOGUE, IMAGE, USER, call
+from tests.e2e.box import CATALOGUE, USER, call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.cli.vm import ask_all
 from wnodes_lrms.config import load as configuration

@@ -9,7 +9,7 @@ from tests.chaos.patience import tolerant
 from tests.chaos.site import bait_of, end
 from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
-from tests.e2e.conftest import CATALOGUE, GOOD, call
+from tests.e2e.box import CATALOGUE, GOOD, call
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Kind, State

@@ -10,7 +10,7 @@ from tests.chaos.environment import CloudMachine, Environment
 from tests.chaos.patience import ForgivenError, retried, tolerant
 from tests.chaos.site import bait_of, end
 from tests.chaos.wire import Seen
-from tests.e2e.conftest import call
+from tests.e2e.box import call
 from tests.e2e.test_cloud_identity import baits
 from wnodes_lrms.cli.vm import ask_all
 from wnodes_lrms.errors import WnodesError

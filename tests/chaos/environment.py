@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from contrib.site.box.layout import NODES
+from contrib.site.box.layout import IMAGE, NODES
 from tests.chaos.faults import Fault
 from tests.chaos.inject import SLOW_FOR
 from tests.chaos.jobs import Queue
@@ -21,7 +21,9 @@ from tests.chaos.listener import Case, Listener, Order
 from tests.chaos.patience import ForgivenError, Violation, retried, tolerant
 from tests.chaos.site import Box
 from tests.chaos.wire import At, Seen
-from tests.e2e.conftest import FINAL, IMAGE, USER, Job, call
+from tests.e2e.box import USER
+from tests.e2e.lrms.interface import Job
+from tests.e2e.lrms.slurm import FINAL
 from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import State
@@ -105,16 +107,11 @@ class Environment:
         """A job in a machine, as the ordinary user."""
         home = Path(pwd.getpwnam(USER).pw_dir)
         with self.listener.naming(self.case) as name:
-            number = retried(
-                lambda: call(
-                    *("env", f"--chdir={home}", f"WNODES_IMAGE={image}", "sbatch", "--parsable"),
-                    *("--output=%j.out", "--error=%j.err", "--mem=384", "--time=30"),
-                    f"--wrap={script}",
-                    user=USER,
-                )
-            ).strip()
-            name(number)
-        return BatchJob(self, Job(number, home))
+            lrms = self.box.lrms
+            what, options = lrms.command(script), ("--mem=384", "--time=30")
+            job = retried(lambda: lrms.submit(what, options, {"WNODES_IMAGE": image}, home))
+            name(job.number)
+        return BatchJob(self, job)
 
     # Cloud
 
@@ -173,7 +170,7 @@ class BatchJob:
 
     def cancel(self) -> None:
         """scancel, as its owner; one that is over is success."""
-        retried(lambda: call("scancel", self.job.number, user=USER))
+        retried(self.job.cancel)
 
     def cancelled(self) -> None:
         """It is over, and nothing of it is left."""

@@ -15,7 +15,7 @@ from tests.chaos.patience import Violation, tolerant
 from tests.chaos.report import Report
 from tests.chaos.site import Box
 from tests.chaos.walk import Walk
-from tests.e2e.conftest import call
+from tests.e2e.box import call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import Kind, State

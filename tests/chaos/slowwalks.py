@@ -1,14 +1,26 @@
 """Cloud machines that run, or wait in the queue, while a bait or the library does not answer."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from contrib.site.box.layout import NODES
 from tests.chaos.environment import Environment
 from tests.chaos.faults import Fault
-from tests.chaos.lrms import closed
-from tests.chaos.patience import Violation
+from tests.chaos.patience import Violation, retried
 from tests.chaos.walk import Walk
+from tests.e2e.lrms.interface import System
+
+
+@contextmanager
+def closed(lrms: System) -> Iterator[None]:
+    """No job starts while this lasts; those that run go on."""
+    try:
+        retried(lambda: lrms.open(False))
+        yield
+    finally:
+        retried(lambda: lrms.open(True))
 
 
 def runs_while(fault: Fault, env: Environment) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from dirq.QueueSimple import QueueSimple
 
-from tests.e2e.conftest import Daemons, Submit, call, leases, the_lease, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import call, wait_until
+from tests.e2e.lrms.slurm import Submit, leases, the_lease
 from tests.e2e.occi import Cloud, Key
 from tests.unit.bait.accounting.apelrecords import records
 
@@ -105,7 +107,7 @@ def test_a_batch_machine_is_recorded_and_not_published(start: str, submit: Submi
 
 
 def test_no_answer_of_slurms_accounting_is_no_difference(
-    start: str, submit: Submit, daemons: Daemons
+    start: str, submit: Submit, daemons: Box
 ) -> None:
     submit("true").wait("COMPLETED")
     with daemons.down("slurmdbd"):

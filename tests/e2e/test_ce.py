@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CATALOGUE, GOOD, IMAGE, call, machines, wait_until
+from contrib.site.box.layout import IMAGE
+from tests.e2e.box import CATALOGUE, GOOD, call, machines, wait_until
 from tests.e2e.occi import USERS
 from wnodes_lrms.images import catalogue
 

@@ -8,15 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.e2e.conftest import (
-    USER,
-    Submit,
-    call,
-    machines,
-    the_lease,
-    variant,
-    wait_until,
-)
+from tests.e2e.box import USER, call, machines, variant, wait_until
+from tests.e2e.lrms.slurm import Submit, the_lease
 from tests.e2e.occi import Cloud, Key
 
 # As docs/accounting.md has it, but for the times.

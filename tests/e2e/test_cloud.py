@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import call, leases, machines, the_lease, wait_until
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
     CA_DIR,

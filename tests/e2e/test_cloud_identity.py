@@ -16,7 +16,8 @@ from contrib.site.box import ca
 from contrib.site.box.ca import Authority, Credential
 from contrib.site.box.grid import BASE, VO, Grid
 from contrib.site.box.layout import layout
-from tests.e2e.conftest import leases, machines, the_lease, wait_until
+from tests.e2e.box import machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
     INFRA,

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NODES, Daemons, Submit, call, leases, machines, wait_until
+from contrib.site.box.layout import NODES
+from tests.chaos.site import Box
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import Submit, leases
 from tests.e2e.occi import Cloud, Key
 
 
@@ -47,7 +50,7 @@ def why(name: str) -> dict[str, Any]:
 
 
 def test_a_drained_node_gets_no_jobs_and_what_runs_ends_by_itself(
-    submit: Submit, daemons: Daemons
+    submit: Submit, daemons: Box
 ) -> None:
     running = submit("echo up; sleep 25; echo ran", "--nodelist=hv1")
     running.in_state("ready")
@@ -133,7 +136,7 @@ def test_an_administrators_own_drain_stays(submit: Submit) -> None:
     assert submit("true").wait().field("NodeList") == "hv2"
 
 
-def test_a_batch_system_that_is_away_hears_of_it_later(daemons: Daemons) -> None:
+def test_a_batch_system_that_is_away_hears_of_it_later(daemons: Box) -> None:
     with daemons.frozen("slurmctld"):
         assert "the batch system: not told yet: " in drain("hv1")
     wait_until(lambda: state_of("hv1") == "drained wnodes: new kernel", 60, "drained in Slurm")

@@ -2,7 +2,9 @@
 
 from contextlib import nullcontext
 
-from tests.e2e.conftest import GOOD, Daemons, Job, Submit, call, variant, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import GOOD, call, variant, wait_until
+from tests.e2e.lrms.slurm import Job, Submit
 from tests.e2e.occi import Cloud, Key, Machine
 
 PANICKED = "the guest's kernel has panicked"
@@ -10,7 +12,7 @@ PANICKED = "the guest's kernel has panicked"
 CAN_TELL = "until [ -d /sys/module/pvpanic_mmio ]; do sleep 0.1; done"
 
 
-def dies(job: Job, daemons: Daemons, *, alone: bool) -> None:
+def dies(job: Job, daemons: Box, *, alone: bool) -> None:
     """Its guest panics, and its job is requeued; `alone`: while the bait is away."""
     restarts = int(job.field("Restarts")) + 1
     up = f"up {restarts - 1}"
@@ -25,7 +27,7 @@ def dies(job: Job, daemons: Daemons, *, alone: bool) -> None:
     assert call("wnodes", "job", "show", job.number, "--json").count(PANICKED) >= restarts
 
 
-def test_a_job_whose_guest_has_panicked_is_requeued(submit: Submit, daemons: Daemons) -> None:
+def test_a_job_whose_guest_has_panicked_is_requeued(submit: Submit, daemons: Box) -> None:
     with variant("frail_debian_x86_64", cmdline=f"{GOOD.cmdline} unknown_nmi_panic") as tag:
         job = submit(
             f"{CAN_TELL}; echo up ${{SLURM_RESTART_COUNT:-0}}; sleep 600",

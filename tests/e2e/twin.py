@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.e2e.conftest import USER, Traces, call, variant
+from tests.e2e.box import USER, call, variant
+from tests.e2e.lrms.interface import Job
 from wnodes_lrms.images import catalogue
 
 GROUP = "gridgroup"
@@ -177,7 +178,7 @@ for _name, _value in {"GROUP": GROUP, "EXIT": str(EXIT), "TOOLS": "twin-tools"}.
     SCRIPT = SCRIPT.replace(f"@{_name}@", _value)
 RAW = bytes(range(256)) * 11719  # some 3 MB
 
-Run = Callable[[str | None, Path], Traces]  # a job that has ended as it should, in a folder
+Run = Callable[[str | None, Path], Job]  # a job that has ended as it should, in a folder
 
 
 @contextmanager

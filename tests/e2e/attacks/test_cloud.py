@@ -11,7 +11,8 @@ from contrib.site.box.ca import Authority, new_key
 from contrib.site.box.grid import BASE, Grid
 from contrib.site.box.layout import layout
 from tests.attributecertificates import fat_proxy
-from tests.e2e.conftest import Daemons, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import wait_until
 from tests.e2e.occi import INFRA, URL, Cloud, context
 
 GRID = Grid(layout())
@@ -76,7 +77,7 @@ def connections(pid: int) -> int:
     return found
 
 
-def test_certificates_as_large_as_a_chain_may_be(daemons: Daemons, tmp_path: Path) -> None:
+def test_certificates_as_large_as_a_chain_may_be(daemons: Box, tmp_path: Path) -> None:
     """Anybody with a trusted certificate fills the service with connections that are dead."""
     stranger = Authority.load(GRID.ca).issue(f"{BASE}/OU=People/CN=Stranger", key=new_key())
     fat_proxy(stranger, 90_000).write_bundle(tmp_path / "fat.pem")

@@ -5,7 +5,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.conftest import NODES, USER, Submit, call, machines, wait_until
+from contrib.site.box.layout import NODES
+from tests.e2e.box import USER, call, machines, wait_until
+from tests.e2e.lrms.slurm import Submit
 from tests.e2e.occi import Cloud, Key
 from wnodes_lrms.config import load as configuration
 

@@ -3,19 +3,21 @@
 import subprocess
 import sys
 
-from tests.e2e.conftest import Daemons, Submit, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import wait_until
+from tests.e2e.lrms.slurm import Submit
 from wnodes_lrms.model import machine_id
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
 
 def test_a_process_called_like_a_qemu_blocks_no_job_and_no_end(
-    submit: Submit, daemons: Daemons
+    submit: Submit, daemons: Box
 ) -> None:
     """A user of the node wants the next job to get no machine, or its machine to have no end."""
     done = submit("echo done", "--nodelist=hv1").wait()
     machine = machine_id("box", str(int(done.number) + 1), 0)
-    folder = daemons.root / "spool" / "hv1" / "machines" / machine
+    folder = daemons.site.root / "spool" / "hv1" / "machines" / machine
     # The program's own words come first; they are no more looked at than its name. There are many
     # of them, so that who ends one has not done with them.
     words = ["-c", WAIT, "-uuid", machine, f"file={folder}/disk.qcow2"]
