@@ -114,7 +114,7 @@ class GridEngine(interface.System):
         "appended": "",  # it does so by itself
         "short": "-l h_rt=20",
     }
-    wrap = ("-b", "y", "{}")
+    wrap = ("-N", "line", "-b", "y", "{}")  # it would be named as the line, which may be no name
     batch, interactive = "qsub", "qrsh"
     twin = ("-N", "twin", "-S", "/bin/bash")
     group = "654[0-9]{2}"  # of gid_range
