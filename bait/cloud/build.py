@@ -13,7 +13,8 @@ from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
 from bait.network.cards import Card
-from wnodes_lrms.errors import UnknownError, WnodesError
+from bait.network.surroundings import tunnel_end
+from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.order import Nic, Order
@@ -100,7 +101,7 @@ class CloudBuilder:
     def card(self, nic: Nic, address: str | None) -> Card:
         """The card on its network, which is made if it is an isolated one that is not there.
 
-        Raises RejectedError if the node does not offer the network.
+        Raises RejectedError if the node does not offer the network, or has no tunnels for it.
         """
         if nic.kind == "nat":
             if address is None:
@@ -110,7 +111,21 @@ class CloudBuilder:
         if nic.kind == "bridge":
             offer = offered(nic, self.common.config.cloud.network)
             return Card(nic.mac, tap, bridge=offer.bridge)
-        return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
+        mtu = self.tunnels_mtu()
+        network = self.common.hypervisor.have_isolated(nic.network)
+        return Card(nic.mac, tap, network=network, mtu=mtu)
+
+    def tunnels_mtu(self) -> int | None:
+        """The bytes of a packet that private networks carry to other nodes; None where the site has
+        no tunnels. Raises RejectedError if this node alone has none.
+        """
+        network = self.common.config.network.tunnels
+        if network is None:
+            return None
+        end = tunnel_end(network)
+        if end is None:
+            raise RejectedError(f"this node has no address in {network}: see [network] tunnels")
+        return end.mtu
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""

@@ -54,6 +54,8 @@ class Devices:
         others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
         offers = self.builder.common.config.cloud.network
         vet(nics, others, offers, own_macs(), surroundings().addresses)
+        if any(nic.kind == "isolated" for nic in nics):
+            self.builder.tunnels_mtu()
 
     def address(
         self, row: Row, order: Order, what: str, being: Collection[State], **values: object

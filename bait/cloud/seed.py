@@ -72,6 +72,8 @@ def _ethernet(name: str, interface: Interface) -> dict[str, object]:
         "match": {"macaddress": interface.card.mac},
         "set-name": name,
     }
+    if interface.card.mtu:
+        found["mtu"] = interface.card.mtu
     if interface.address is None:
         return found | {"dhcp4": True}
     found["addresses"] = [str(ipaddress.IPv4Interface(interface.address))]

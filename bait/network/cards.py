@@ -20,6 +20,7 @@ class Card:
     network: str = ""
     bridge: str = ""
     alone: bool = False  # guests on this network can't reach each other
+    mtu: int | None = None  # bytes of a packet, where the guest has to be told
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,13 @@ class Taps:
 
     own: str  # of cards on the node's own network
     other: str
+    tunnel: str  # of private networks, to other nodes
 
     @classmethod
     def of(cls, cluster: str, node: str) -> "Taps":
         """Not those of another node, which may be on the same host."""
         mine = hashlib.sha256(f"{cluster}/{node}".encode()).hexdigest()[:4]
-        return cls(f"wg{mine}", f"wl{mine}")
+        return cls(f"wg{mine}", f"wl{mine}", f"wx{mine}")
 
     def own_card(self, address: str) -> Guest:
         """On the node's own network; MAC and tap follow from the address."""

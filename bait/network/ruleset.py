@@ -2,8 +2,10 @@
 
 Two tables of the node's own, by nft(8). In `bridge` a frame is held against the card that it comes
 from: only IPv4 and ARP, under the card's own addresses, and nothing that routers and DHCP servers
-say. In `inet` a packet is held against where it wants to go: not to the node, nor to what is
-closed, but for what the site has opened. Guests may answer connections that the node began.
+say; what comes by a tunnel, against the cards behind it. In `inet` a packet is held against where
+it wants to go: not to the node, nor to what is closed, but for what the site has opened. Guests may
+answer connections that the node began. To the tunnels' port only other nodes may send, and there
+only root: what a user of a node sends to another has that node's address.
 """
 
 import ipaddress
@@ -14,6 +16,7 @@ from bait.network.surroundings import Surroundings
 from wnodes_lrms.config.load import Network, Offer
 from wnodes_lrms.opening import Opening, opening
 from wnodes_lrms.resources import render
+from wnodes_lrms.tunnel import Tunnel, split
 
 FAMILIES = ("bridge", "inet")
 Elements = Mapping[tuple[str, str], frozenset[str]]  # (family, set): as nft writes them
@@ -24,8 +27,11 @@ def table(node: str) -> str:
     return f"wnodes-{node}"
 
 
-def elements(guests: Iterable[Guest]) -> Elements:
-    """What changes as guests come and go."""
+def elements(guests: Iterable[Guest], far: Mapping[str, Tunnel] | None) -> Elements:
+    """What changes as guests come and go, here and behind the tunnels.
+
+    `far` are the tunnels by their devices; None where the node has none.
+    """
     guests = list(guests)
     fixed = {f"{g.tap} . {g.mac} . {g.address}" for g in guests if g.address}
     return {
@@ -33,6 +39,17 @@ def elements(guests: Iterable[Guest]) -> Elements:
         ("bridge", "addresses"): frozenset(fixed),
         ("bridge", "roaming"): frozenset(f"{g.tap} . {g.mac}" for g in guests if not g.address),
         ("inet", "cards"): frozenset(g.mac for g in guests),
+        **(_beyond(far) if far is not None else {}),
+    }
+
+
+def _beyond(far: Mapping[str, Tunnel]) -> Elements:
+    ends = {(device, end): macs for device, each in far.items() for end, macs in each.ends.items()}
+    return {
+        ("bridge", "far"): frozenset(
+            f"{device} . {mac}" for (device, _), macs in ends.items() for mac in macs
+        ),
+        ("inet", "nodes"): frozenset(str(split(end)[0]) for _, end in ends),
     }
 
 
@@ -55,6 +72,8 @@ def whole(
         own=f"wn-{network.name}",
         gateway=network.subnet[1],
         bridges=sorted({offer.bridge for offer in offers}),
+        tunnels=network.tunnels,
+        tunnel_port=network.tunnel_port,
         reserved=sorted({*around.addresses, *gateways}),
         closed=[str(net) for net in ipaddress.collapse_addresses(closed)],
         doors=[_match(each) for each in openings if each.is_host and each.port],
