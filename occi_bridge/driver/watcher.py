@@ -168,4 +168,5 @@ def collected(
         mute=frozenset(each.bait.url for each in watchers if each.mute),
         gone=dict(gone),
         all_answer=len(answers) == len(watchers),
+        ends={each.report.node: each.report.end for each in watchers if each.report},
     )

@@ -132,7 +132,7 @@ class CloudNetwork(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="its name for users")
     kind: Literal["nat", "bridge", "isolated"] = Field(
         description="nat: the node's own `[network]`; bridge: one that the nodes offer by this"
-        " name, in `[[cloud.network]]`; isolated: between the VMs of one node only"
+        " name, in `[[cloud.network]]`; isolated: between VMs only"
     )
     title: str = Field("", description="a sentence for users")
     public: bool = Field(False, description="reachable from outside; new VMs get the first")
@@ -140,6 +140,14 @@ class CloudNetwork(Section):
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
+    vni: int | None = Field(
+        None,
+        ge=1,
+        lt=1 << 23,
+        description="of an isolated one: its number, under which it spans nodes that have"
+        " `[network] tunnels`; without it, it is between VMs of one node. Users' own networks get"
+        " theirs by themselves",
+    )
 
     @model_validator(mode="before")
     @classmethod

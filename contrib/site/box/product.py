@@ -15,6 +15,7 @@ from .process import run
 
 TEMPLATE = Path(__file__).parent / "wnodes.toml.in"
 PROGRAMS = REPOSITORY / ".venv" / "bin"
+_TUNNELS = 47891  # UDP port of the first node's end of its tunnels, and the next ones
 RECIPE = REPOSITORY / "contrib" / "images" / "small" / "build"
 
 
@@ -40,8 +41,9 @@ def configure(site: Layout, memory: Memory) -> None:
     )
     own = [
         f'\n[nodes.{node}.network]\nname = "box-{node}"\nsubnet = "{subnet}"\n'
+        f"tunnel_port = {_TUNNELS + number}\n"
         f'[nodes.{node}.api]\nlisten = "127.0.0.1:{port(memory, f"api-{node}")}"\n'
-        for node, subnet in zip(NODES, memory.get("subnets"), strict=True)
+        for number, (node, subnet) in enumerate(zip(NODES, memory.get("subnets"), strict=True))
     ]
     site.wnodes_config.write_text(common + "".join(own))
     for name in ("volumes", "saved", "apel"):
