@@ -65,12 +65,22 @@ def drop_isolated(link: libvirt.virConnect, node: str, keep: Collection[str]) ->
         start, end = libvirt_name(node, "*").split("*")
         spare = {n for n in link.listNetworks() if n.startswith(start) and n.endswith(end)}
         for domain in link.listAllDomains() if spare else ():
-            xml = ElementTree.fromstring(domain.XMLDesc())  # noqa: S314 (libvirt's own)
-            spare -= {source.get("network") or "" for source in xml.iterfind("devices/*/source")}
+            spare -= _networks_of(domain)
         for name in spare - {libvirt_name(node, kept) for kept in keep}:
             link.networkLookupByName(name).destroy()
     except libvirt.libvirtError as error:
         raise UnknownError(f"isolated networks: {error}") from error
+
+
+def _networks_of(domain: libvirt.virDomain) -> set[str]:
+    """The networks that a domain is on; none if it has just ended."""
+    try:
+        xml = ElementTree.fromstring(domain.XMLDesc())  # noqa: S314 (libvirt's own)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return set()
+        raise
+    return {source.get("network") or "" for source in xml.iterfind("devices/*/source")}
 
 
 def _active(link: libvirt.virConnect) -> list[str]:

@@ -109,4 +109,4 @@ class Spanning:
         else:
             self._faults.pop(url, None)
             self._told[url] = time.time()
-            log.info("%s: %d private networks reach other nodes", url, len(wanted))
+            log.info("%s: told of %d private networks", url, len(wanted))
