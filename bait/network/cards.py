@@ -30,6 +30,7 @@ class Guest:
     tap: str
     mac: str
     address: str | None  # None: it asks by DHCP, or chooses one
+    offer: str = ""  # the network of the site's that it is on; "": none
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Taps:
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
-        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address)
+        offer = nic.network if nic.kind == "bridge" else ""
+        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address, offer)
 
 
 def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:

@@ -91,7 +91,7 @@ class Firewall:
         if self.config.network.tunnels:
             prefix = self.taps.tunnel
             far = {device_of(prefix, self.node, name): t for name, t in self.tunnels().items()}
-        return elements(guests(self.rows(), self.taps), far)
+        return elements(guests(self.rows(), self.taps), self.config.cloud.network, far)
 
     def _keep(self, wanted: Elements) -> None:
         around = surroundings()

@@ -27,7 +27,9 @@ def table(node: str) -> str:
     return f"wnodes-{node}"
 
 
-def elements(guests: Iterable[Guest], far: Mapping[str, Tunnel] | None) -> Elements:
+def elements(
+    guests: Iterable[Guest], offers: Sequence[Offer], far: Mapping[str, Tunnel] | None
+) -> Elements:
     """What changes as guests come and go, here and behind the tunnels.
 
     `far` are the tunnels by their devices; None where the node has none.
@@ -39,8 +41,18 @@ def elements(guests: Iterable[Guest], far: Mapping[str, Tunnel] | None) -> Eleme
         ("bridge", "addresses"): frozenset(fixed),
         ("bridge", "roaming"): frozenset(f"{g.tap} . {g.mac}" for g in guests if not g.address),
         ("inet", "cards"): frozenset(g.mac for g in guests),
+        **{
+            ("bridge", name): frozenset(g.tap for g in guests if g.offer == offer.name)
+            for name, offer in _limited(offers).items()
+        },
         **(_beyond(far) if far is not None else {}),
     }
+
+
+def _limited(offers: Sequence[Offer]) -> dict[str, Offer]:
+    """Those of the site's networks by which VMs may not reach all, by the name of the set of cards
+    that are on them."""
+    return {f"on{number}": offer for number, offer in enumerate(offers) if offer.closed}
 
 
 def _beyond(far: Mapping[str, Tunnel]) -> Elements:
@@ -72,6 +84,14 @@ def whole(
         own=f"wn-{network.name}",
         gateway=network.subnet[1],
         bridges=sorted({offer.bridge for offer in offers}),
+        limits=[
+            {
+                "name": name,
+                "ways": [_match(opening(text)) for text in offer.open],
+                "closed": [str(net) for net in ipaddress.collapse_addresses(offer.closed)],
+            }
+            for name, offer in _limited(offers).items()
+        ],
         tunnels=network.tunnels,
         tunnel_port=network.tunnel_port,
         reserved=sorted({*around.addresses, *gateways}),

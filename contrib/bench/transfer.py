@@ -59,7 +59,7 @@ def _measured(size: int, *, whole: bool) -> dict[str, list[float]]:
     with _networks(whole=whole), tempfile.TemporaryDirectory() as folder:
         tables, none = Path(folder, "tables"), Path(folder, "none")
         card = Taps.of("bench", "node").own_card(str(_NETWORK.subnet[2]))
-        held = ruleset.elements([card], None)
+        held = ruleset.elements([card], (), None)
         taps = Taps.of("bench", "node")
         text = ruleset.whole("node", taps, _NETWORK, (), Surroundings(), held)
         tables.write_text(text)

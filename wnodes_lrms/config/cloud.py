@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from wnodes_lrms.config.node import PathText, Section, roomy
+from wnodes_lrms.opening import opening
 from wnodes_lrms.tls.oneline import normal
 
 
@@ -47,6 +48,15 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
     return tables
 
 
+def _place(text: str) -> str:
+    if opening(text).network is None:
+        raise ValueError(f"«{text}»: the node is opened in [network] alone")
+    return text
+
+
+PlaceText = Annotated[str, AfterValidator(_place)]
+
+
 class Offer(Section):
     """A bridge of the node's that orders of cloud VMs may name; they may name no other."""
 
@@ -63,6 +73,12 @@ class Offer(Section):
     )
     gateway: ipaddress.IPv4Address | None = Field(
         None, description="its router: no card has this address"
+    )
+    closed: tuple[ipaddress.IPv4Network, ...] = Field(
+        (), description="networks that VMs may not reach by it, such as those of the site"
+    )
+    open: tuple[PlaceText, ...] = Field(
+        (), description="what they may reach though it is closed: `10.0.0.5:2049/tcp`"
     )
 
 

@@ -7,7 +7,7 @@ import ctypes
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network
@@ -63,9 +63,18 @@ def cloud(*nics: Nic, state: State = State.READY) -> Row:
 class World:
     """A node with its networks, and whoever is on them."""
 
-    def __init__(self, folder: Path, stack: ExitStack, **network: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        limits: Mapping[str, Any] | None = None,
+        **network: Any,
+    ) -> None:
+        """`limits` are those of the site's network br0."""
         lan = IPv4Network("10.9.0.0/24")
-        offer = Offer(name="lan", bridge="br0", subnet=lan, gateway=IPv4Address("10.9.0.1"))
+        offer = Offer(
+            name="lan", bridge="br0", subnet=lan, gateway=IPv4Address("10.9.0.1"), **(limits or {})
+        )
         self.config = Config(
             cluster="box",
             lrms="slurm",
@@ -321,6 +330,43 @@ def test_a_guest_on_a_bridge_of_the_sites(
     assert host == {f"{who} to {what}" for who in ("guest", "roamer") for what in ("host", "all")}
     assert guest == {"question", "roamer to all"}
     assert outside == set()
+
+
+def test_what_a_network_of_the_sites_is_closed_to(
+    tmp_path: Path, apart: Callable[..., Any]
+) -> None:
+    limits = {
+        "closed": (IPv4Network("10.9.0.0/24"), IPv4Network("172.16.0.0/12")),
+        "open": (f"{LAN_HOST}:{SERVICE}/udp", "172.16.7.0/24"),
+    }
+
+    def reach() -> tuple[set[str], set[str], list[str]]:
+        with ExitStack() as stack:
+            world = World(tmp_path, stack, limits)
+            world.firewall.keep()
+            for who in ("guest", "roamer"):
+                world.packet(who, HOST_MAC, LAN_HOST, f"{who} to a service")
+                world.packet(who, HOST_MAC, LAN_HOST, f"{who} to another", ports=(9, 22))
+                world.packet(who, HOST_MAC, "10.9.0.51", f"{who} to another host")
+                world.packet(who, HOST_MAC, "172.16.1.1", f"{who} to a closed network")
+                world.packet(who, HOST_MAC, "172.16.7.1", f"{who} to an opened one")
+                world.packet(who, HOST_MAC, WORLD, f"{who} to the world")
+            world.packet("guest", HOST_MAC, LAN_HOST, "renewal", ports=(68, 67))
+            world.packet("guest", HOST_MAC, WORLD, "another's", source="10.9.0.8")
+            found = world.heard("host")
+            # Its VM has gone.
+            world.rows = world.rows[:2]
+            world.firewall.keep()
+            world.packet("guest", HOST_MAC, WORLD, "gone")
+            counter = ["nft", "-j", "list", "counter", "bridge", "wnodes-hv1", "limited"]
+            return found, world.heard("host"), run(counter, deadline=5).split()
+
+    heard, later, counter = apart(reach)
+    ways = ("to a service", "to an opened one", "to the world")
+    assert heard == {f"{who} {way}" for who in ("guest", "roamer") for way in ways} | {"renewal"}
+    assert later == set()
+    assert '"packets":' in counter
+    assert counter[counter.index('"packets":') + 1] == "6,"
 
 
 def test_what_the_site_opens(tmp_path: Path, apart: Callable[..., Any]) -> None:
