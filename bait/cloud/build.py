@@ -12,6 +12,7 @@ from bait.machine import seed
 from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
+from bait.network.addresses import address6_of
 from bait.network.cards import Card
 from bait.network.surroundings import tunnel_end
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
@@ -187,7 +188,7 @@ class CloudBuilder:
             address, gateway = nic.address, nic.gateway
             if nic.kind == "nat":
                 address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
-            interfaces.append(cloudseed.Interface(card, address, gateway))
+            interfaces.append(cloudseed.Interface(card, address, gateway, *self._ipv6(nic)))
         guest = cloudseed.CloudGuest(
             id=machine.id,
             hostname=order.hostname,
@@ -197,6 +198,17 @@ class CloudBuilder:
             host_key=seed.key_pair(),
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
+
+    def _ipv6(self, nic: Nic) -> tuple[str | None, str | None]:
+        """The address, with the prefix's length, and the router that a card has by IPv6."""
+        if nic.kind != "bridge":
+            return None, None
+        offer = offered(nic, self.common.config.cloud.network)
+        if offer.subnet6 is None:
+            return None, None
+        address = address6_of(nic.mac, offer.subnet6)
+        router = str(offer.gateway6) if offer.gateway6 else None
+        return f"{address}/{offer.subnet6.prefixlen}", router
 
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other. Raises WnodesError."""

@@ -48,6 +48,12 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
     return tables
 
 
+def _whole(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
+    if subnet.prefixlen != 64:
+        raise ValueError("a /64 is needed: addresses follow from MACs")
+    return subnet
+
+
 def _place(text: str) -> str:
     if opening(text).network is None:
         raise ValueError(f"«{text}»: the node is opened in [network] alone")
@@ -74,7 +80,15 @@ class Offer(Section):
     gateway: ipaddress.IPv4Address | None = Field(
         None, description="its router: no card has this address"
     )
-    closed: tuple[ipaddress.IPv4Network, ...] = Field(
+    subnet6: Annotated[ipaddress.IPv6Network, AfterValidator(_whole)] | None = Field(
+        None,
+        description="IPv6: each card has the one address of it that follows from its MAC, and can't"
+        " use another; a /64. Without it nothing of IPv6 leaves a guest",
+    )
+    gateway6: ipaddress.IPv6Address | None = Field(
+        None, description="its router by IPv6; without it guests listen to what routers advertise"
+    )
+    closed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
         (), description="networks that VMs may not reach by it, such as those of the site"
     )
     open: tuple[PlaceText, ...] = Field(
@@ -159,7 +173,7 @@ class CloudNetwork(Section):
     vni: int | None = Field(
         None,
         ge=1,
-        lt=1 << 23,
+        le=(1 << 23) - 1,
         description="of an isolated one: its number, under which it spans nodes that have"
         " `[network] tunnels`; without it, it is between VMs of one node. Users' own networks get"
         " theirs by themselves",

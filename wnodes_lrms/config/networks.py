@@ -10,7 +10,7 @@ from wnodes_lrms.config.node import Network
 def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     """All that is wrong, each with its place."""
     found = [*_tunnels(network), *_routers("cloud.network", cloud.network)]
-    found += _overlaps(network, cloud.network)
+    found += [*_closed6(cloud.network), *_overlaps(network, cloud.network)]
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
@@ -33,6 +33,15 @@ def _routers(table: str, networks: Sequence[Offer | CloudNetwork]) -> Iterator[s
             ends = (each.subnet.network_address, each.subnet.broadcast_address)
             if each.gateway not in each.subnet or each.gateway in ends:
                 yield f"{place}: {each.gateway} is not a host of {each.subnet}"
+
+
+def _closed6(offers: Sequence[Offer]) -> Iterator[str]:
+    """What is closed by IPv4 alone is open by IPv6."""
+    for number, offer in enumerate(offers, start=1):
+        if offer.subnet6 and offer.closed and all(net.version == 4 for net in offer.closed):
+            yield f"cloud.network[{number}].closed: has no IPv6 networks, but subnet6 is there"
+        if offer.gateway6 and offer.subnet6 is None:
+            yield f"cloud.network[{number}].gateway6: {offer.gateway6} needs a subnet6"
 
 
 def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:

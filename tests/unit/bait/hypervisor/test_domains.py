@@ -115,7 +115,7 @@ def test_a_network_goes_although_another_domain_ends_at_that_moment(
     link = ours._connect()
     listed = link.listAllDomains()
     ours.destroy(ID)
-    mocker.patch.object(link, "listAllDomains", lambda: listed)  # as it was a moment before
+    mocker.patch.object(link, "listAllDomains", return_value=listed)  # as it was a moment before
     ours.drop_isolated(())
     assert "wnodes-mine@hv1" not in link.listNetworks()
 

@@ -37,6 +37,12 @@ name = "dmz"
 bridge = "br1"
 subnet = "10.1.0.128/25"
 gateway = "10.2.0.1"
+gateway6 = "fe80::1"
+[[cloud.network]]
+name = "six"
+bridge = "br2"
+subnet6 = "2001:db8:1::/64"
+closed = ["10.0.0.0/8"]
 """
         + BRIDGE
         + """
@@ -62,6 +68,8 @@ networks = ["one", "three"]
         "network.tunnels: 10.1.0.0/16 has addresses of guests in it (network.subnet)",
         "cloud.network[1].gateway: 10.2.0.1 is of no subnet: give one, or leave it out",
         "cloud.network[2].gateway: 10.2.0.1 is not a host of 10.1.0.128/25",
+        "cloud.network[2].gateway6: fe80::1 needs a subnet6",
+        "cloud.network[3].closed: has no IPv6 networks, but subnet6 is there",
         "cloud.network[2].subnet: 10.1.0.128/25 and network.subnet, 10.1.0.0/24, have addresses in"
         " common",
         "bridge.network[1].vni: only a network of kind isolated has one",
