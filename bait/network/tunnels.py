@@ -122,7 +122,7 @@ def table_changes(wanted: Devices, found: Devices) -> list[str]:
         for gone in sorted(there - here, key=_order):
             lines.append(f"fdb del {_line(gone, each.name)}")
         for new in sorted(here - there, key=_order):
-            verb = "append" if new.mac == _ALL else "add"
+            verb = "append" if new.mac == _ALL else "replace"  # it may have moved
             lines.append(f"fdb {verb} {_line(new, each.name)}")
     return lines
 

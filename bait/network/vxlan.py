@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from bait.network import tunnels
 from bait.network.cards import Taps
@@ -42,7 +42,10 @@ class Notes(Protocol):
 def held(notes: Notes) -> dict[str, Tunnel]:
     """What the bridge said last, by the networks' names."""
     text = notes.note(_KEY)
-    return _HELD.validate_json(text) if text else {}
+    try:
+        return _HELD.validate_json(text) if text else {}
+    except ValidationError:
+        return {}  # of another version; the bridge says it again
 
 
 class Tunnels:

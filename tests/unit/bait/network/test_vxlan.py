@@ -104,6 +104,7 @@ class Node:
         firewall = Firewall(config, self.name, lambda: [row], lambda: held(self.ledger))
         self.tunnels = Tunnels(config, self.name, self.ledger, firewall)
         bridge, tap = bridge_of(self.name, NET), taps.other_card(nic).tap
+        self.tap = tap
         for line in (
             f"link add {bridge} type bridge",
             f"link add {tap} type veth peer name guest",
@@ -239,6 +240,7 @@ def test_a_guest_sends_nothing_to_the_nodes_tunnels(nodes: tuple[Node, Node]) ->
         "ip link set DEVICE mtu 1300",
         f"bridge fdb del {MAC['hv2']} dev DEVICE dst {ADDRESS['hv2']} self",
         f"bridge fdb del {MAC['hv2']} dev DEVICE master",
+        f"bridge fdb replace {MAC['hv2']} dev TAP master static",
         f"bridge fdb append 00:00:00:00:00:00 dev DEVICE dst {ELSEWHERE} self permanent",
     ],
 )
@@ -254,7 +256,8 @@ def test_what_somebody_has_changed_is_made_again(nodes: tuple[Node, Node], harm:
         return str(link["address"])
 
     before = one.call(tables)
-    one.call(lambda: run(harm.replace("DEVICE", one.device).split(), deadline=5))
+    words = harm.replace("DEVICE", one.device).replace("TAP", one.tap).split()
+    one.call(lambda: run(words, deadline=5))
     one.call(one.tunnels.keep)
     assert one.call(tables) == before
     (link,) = one.call(lambda: shown(["ip", "-json", "link", "show", "dev", one.device]))
@@ -275,6 +278,33 @@ def test_the_next_bait_keeps_what_the_last_was_told(nodes: tuple[Node, Node]) ->
     assert one.tunnels.held() == tunnel("hv2")
     two.send(to("hv1", "still", "hv2"))
     assert one.hears("still") == {"still"}
+
+
+def test_what_another_version_wrote_down_is_asked_for_again(nodes: tuple[Node, Node]) -> None:
+    one, _two = nodes
+    one.ledger.set_note("tunnels", '{"u-1": {"vni": 1, "peers": []}}')
+    one.call(one.tunnels.keep)
+    assert one.tunnels.held() == {}
+    one.call(lambda: one.tunnels.put(tunnel("hv2")))
+    assert one.tunnels.held() == tunnel("hv2")
+
+
+def test_what_a_node_forwards_does_not_get_into_a_tunnel(nodes: tuple[Node, Node]) -> None:
+    """As from a container of the node's, under the node's own address."""
+    one, two = nodes
+    two.call(lambda: run(["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"], deadline=5))
+    door = two.call(lambda: shown(["ip", "-json", "link", "show", "dev", "cable"]))[0]["address"]
+    data = udp("192.0.2.7", ADDRESS["hv1"], (9, PORT), forged())
+
+    def send() -> None:
+        # From one's side of the cable: two is to send it back, as a router does.
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+            link.bind(("cable", 0))
+            link.send(frame(door, EVIL, 0x0800, data))
+
+    one.call(send)
+    assert one.hears() == set()
+    assert two.count("inet", "users") == 1
 
 
 def test_who_leaves_a_network_is_out(nodes: tuple[Node, Node]) -> None:
