@@ -14,8 +14,8 @@ from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
 from bait.network.addresses import address6_of
 from bait.network.cards import Card
-from bait.network.surroundings import tunnel_end
-from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from bait.network.surroundings import TunnelEnd, tunnel_end
+from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.order import Nic, Order
@@ -102,7 +102,7 @@ class CloudBuilder:
     def card(self, nic: Nic, address: str | None) -> Card:
         """The card on its network, which is made if it is an isolated one that is not there.
 
-        Raises RejectedError if the node does not offer the network, or has no tunnels for it.
+        Raises RejectedError if the node does not offer the network.
         """
         if nic.kind == "nat":
             if address is None:
@@ -112,21 +112,13 @@ class CloudBuilder:
         if nic.kind == "bridge":
             offer = offered(nic, self.common.config.cloud.network)
             return Card(nic.mac, tap, bridge=offer.bridge)
-        mtu = self.tunnels_mtu()
-        network = self.common.hypervisor.have_isolated(nic.network)
-        return Card(nic.mac, tap, network=network, mtu=mtu)
+        network, end = self.common.hypervisor.have_isolated(nic.network), self.tunnel_end()
+        return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
 
-    def tunnels_mtu(self) -> int | None:
-        """The bytes of a packet that private networks carry to other nodes; None where the site has
-        no tunnels. Raises RejectedError if this node alone has none.
-        """
+    def tunnel_end(self) -> TunnelEnd | None:
+        """Where private networks leave this node for others; None if they don't."""
         network = self.common.config.network.tunnels
-        if network is None:
-            return None
-        end = tunnel_end(network)
-        if end is None:
-            raise RejectedError(f"this node has no address in {network}: see [network] tunnels")
-        return end.mtu
+        return tunnel_end(network) if network else None
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""
