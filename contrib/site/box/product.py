@@ -10,12 +10,11 @@ from .errors import SiteError
 from .grid import VO, Grid, host_name
 from .layout import BARE_IMAGE, DEBIAN_IMAGE, IMAGE, NODES, REPOSITORY, Layout, Memory
 from .part import Part, listens
-from .ports import port
+from .ports import TUNNELS, port
 from .process import run
 
 TEMPLATE = Path(__file__).parent / "wnodes.toml.in"
 PROGRAMS = REPOSITORY / ".venv" / "bin"
-_TUNNELS = 47891  # UDP port of the first node's end of its tunnels, and the next ones
 RECIPE = REPOSITORY / "contrib" / "images" / "small" / "build"
 
 
@@ -41,7 +40,7 @@ def configure(site: Layout, memory: Memory) -> None:
     )
     own = [
         f'\n[nodes.{node}.network]\nname = "box-{node}"\nsubnet = "{subnet}"\n'
-        f"tunnel_port = {_TUNNELS + number}\n"
+        f"tunnel_port = {TUNNELS + number}\n"
         f'[nodes.{node}.api]\nlisten = "127.0.0.1:{port(memory, f"api-{node}")}"\n'
         for number, (node, subnet) in enumerate(zip(NODES, memory.get("subnets"), strict=True))
     ]
