@@ -24,6 +24,7 @@ from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
 from bait.network.firewall import Firewall
+from bait.network.vxlan import Tunnels, held
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
 from bait.reconcile.drain import Drain
@@ -89,8 +90,9 @@ def _serve(config: configuration.Config, node: str) -> int:
         onlooker,
         config.images.credentials,
     )
-    firewall = Firewall(config, node, ledger.rows)
-    vms = NodeVms(config, node, kvm, hypervisor, cache, firewall.admit)
+    firewall = Firewall(config, node, ledger.rows, lambda: held(ledger))
+    tunnels = Tunnels(config, node, ledger, firewall)
+    vms = NodeVms(config, node, kvm, hypervisor, cache, tunnels.admit)
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     batch = BatchController(config, ledger, jobs, vms, tasks, drain)
@@ -99,16 +101,18 @@ def _serve(config: configuration.Config, node: str) -> int:
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
-    firewall.keep()
+    tunnels.keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with closing(Server(Path(config.bait.socket), reconciler, batch, cloud)) as server:
         threading.Thread(target=server.serve, name="server", daemon=True).start()
-        api = start(config, node, cloud, leases_of(config)) if config.api.clients else None
+        api = None
+        if config.api.clients:
+            api = start(config, node, cloud, leases_of(config), tunnels)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        loop = PeriodicLoop(reconciler, firewall.keep)
+        loop = PeriodicLoop(reconciler, tunnels.keep)
         while not stop.is_set():
             loop.wait(stop, loop.run_once())
         notify("STOPPING=1")

@@ -17,6 +17,7 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.bait_connection import client_context
 from occi_bridge.driver.driver import Driver
 from occi_bridge.driver.leasing import Leasing
+from occi_bridge.driver.spanning import Spanned, Spanning
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
@@ -72,9 +73,11 @@ async def _drive(config: Config, wake: int, holder: str) -> None:
     baits = {url: Bait(url, context) for url in bridge.baits}
     db = Database(bridge.database)
     key = order_key(bridge)
-    leasing = Leasing(db, baits, Site(config).nets, config.cluster, key)
+    site = Site(config)
+    leasing = Leasing(db, baits, site.nets, config.cluster, key)
     actor = Actor(db, baits, leasing)
-    driver = Driver(holder, db, baits, actor)
+    spanning = Spanning(baits, Spanned(config.network.tunnels, site.vnis))
+    driver = Driver(holder, db, baits, actor, spanning)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

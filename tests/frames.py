@@ -38,6 +38,19 @@ def advertisement(name: bytes) -> bytes:
     return struct.pack("!IHBB", 6 << 28, len(body), 58, 255) + b"".join(ends) + body
 
 
+def ipv6(source: str, target: str, kind: int, data: bytes, ahead: bytes = b"") -> bytes:
+    """RFC 8200: a payload of a protocol; what is `ahead` of it begins with the next header."""
+    ends = [ipaddress.IPv6Address(end).packed for end in (source, target)]
+    first = 0 if ahead else kind
+    header = struct.pack("!IHBB", 6 << 28, len(ahead + data), first, 255)
+    return header + b"".join(ends) + ahead + data
+
+
+def neighbour(operation: int, target: str, name: bytes) -> bytes:
+    """ICMPv6, RFC 4861: 135 asks, 136 answers; no filter looks at its checksum."""
+    return struct.pack("!BBHI", operation, 0, 0, 0) + ipaddress.IPv6Address(target).packed + name
+
+
 def sender(index: int, frames: list[bytes]) -> bytes:
     """An x86-64 ELF file for Linux that sends the frames, from the interface with this number."""
     link = struct.pack("<HHiHBB8x", 17, 0, index, 0, 0, 0)  # packet(7), struct sockaddr_ll

@@ -21,6 +21,7 @@ from bait.checks import api, files, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.network import firewall, ruleset
+from bait.network.surroundings import tunnel_end
 from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
@@ -56,6 +57,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "kvm": lambda: [_kvm(config)],
         "libvirt": lambda: _libvirt(config),
         "guests' firewall": lambda: [_firewall(node)],
+        "tunnels of private networks": lambda: _tunnels(config),
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs()],
@@ -134,6 +136,20 @@ def _firewall(node: str) -> Check:
     except WnodesError as error:
         return verdicts.firewall(ruleset.table(node), str(error))
     return verdicts.firewall(ruleset.table(node), None if there else "it has none")
+
+
+def _tunnels(config: Config) -> Iterator[Check]:
+    network = config.network.tunnels
+    if network is None:
+        return
+    trouble = None
+    try:  # in a network of its own, which ends with the program
+        device = ["ip", "link", "add", "wnodes", "type", "vxlan", "id", "1", "dstport", "4789"]
+        run(["unshare", "--net", *device], deadline=_SHORT)
+    except WnodesError as error:
+        trouble = str(error)
+    end = tunnel_end(network)
+    yield verdicts.tunnels(network, end.address if end else "", trouble)
 
 
 def _programs() -> Iterator[Check]:

@@ -5,6 +5,7 @@ import stat
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import IPv4Network
 from pathlib import Path
 
 from bait.hypervisor.domain import Inventory
@@ -49,6 +50,19 @@ def firewall(table: str, trouble: str | None) -> Check:
         "install nftables, with a kernel that has its families bridge and inet, and restart"
         " wnodes-bait: it makes the tables, or its log says why not",
     )
+
+
+def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
+    """`end` is the node's own address in the network of the tunnels; `trouble` is why the kernel
+    can't make any."""
+    name = "tunnels of private networks"
+    if trouble is not None:
+        remedy = "use a kernel with VXLAN (module vxlan), or leave [network] tunnels out"
+        return fault(name, f"the kernel makes none: {trouble}", remedy)
+    if not end:
+        seen = f"this node has no address in {network}: it takes no VM on a private network"
+        return fault(name, seen, "give it one, or see [network] tunnels")
+    return ok(name, f"from {end}")
 
 
 class Copy(Enum):

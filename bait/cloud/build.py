@@ -12,7 +12,9 @@ from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
 from bait.machine.vms import NodeVms
+from bait.network.addresses import address6_of
 from bait.network.cards import Card
+from bait.network.surroundings import TunnelEnd, tunnel_end
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
@@ -110,7 +112,13 @@ class CloudBuilder:
         if nic.kind == "bridge":
             offer = offered(nic, self.vms.config.cloud.network)
             return Card(nic.mac, tap, bridge=offer.bridge)
-        return Card(nic.mac, tap, network=self.vms.hypervisor.have_isolated(nic.network))
+        network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
+        return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
+
+    def tunnel_end(self) -> TunnelEnd | None:
+        """Where private networks leave this node for others; None if they don't."""
+        network = self.vms.config.network.tunnels
+        return tunnel_end(network) if network else None
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""
@@ -172,7 +180,7 @@ class CloudBuilder:
             address, gateway = nic.address, nic.gateway
             if nic.kind == "nat":
                 address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
-            interfaces.append(cloudseed.Interface(card, address, gateway))
+            interfaces.append(cloudseed.Interface(card, address, gateway, *self._ipv6(nic)))
         guest = cloudseed.CloudGuest(
             id=machine.id,
             hostname=order.hostname,
@@ -182,6 +190,17 @@ class CloudBuilder:
             host_key=seed.key_pair(),
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
+
+    def _ipv6(self, nic: Nic) -> tuple[str | None, str | None]:
+        """The address, with the prefix's length, and the router that a card has by IPv6."""
+        if nic.kind != "bridge":
+            return None, None
+        offer = offered(nic, self.vms.config.cloud.network)
+        if offer.subnet6 is None:
+            return None, None
+        address = address6_of(nic.mac, offer.subnet6)
+        router = str(offer.gateway6) if offer.gateway6 else None
+        return f"{address}/{offer.subnet6.prefixlen}", router
 
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other. Raises WnodesError."""

@@ -16,7 +16,7 @@ from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
 from bait.network.addresses import free_address, mac_of
 from bait.network.surroundings import own_macs, surroundings
-from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 
@@ -53,8 +53,11 @@ class Devices:
         """
         rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
         others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
-        offers = self.builder.vms.config.cloud.network
-        vet(nics, others, offers, own_macs(), surroundings().addresses)
+        config = self.builder.vms.config
+        vet(nics, others, config.cloud.network, own_macs(), surroundings().addresses)
+        tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
+        if tunnels and private and self.builder.tunnel_end() is None:
+            raise RejectedError(f"this node has no address in {tunnels}: see [network] tunnels")
 
     def address(
         self, row: Row, order: Order, what: str, being: Collection[State], **values: object

@@ -21,6 +21,8 @@ class Interface:
     card: Card
     address: str | None  # with the prefix's length
     gateway: str | None
+    address6: str | None = None  # beside it, with the prefix's length
+    gateway6: str | None = None  # without it, a router's advertisements tell
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,22 @@ def _ethernet(name: str, interface: Interface) -> dict[str, object]:
         "match": {"macaddress": interface.card.mac},
         "set-name": name,
     }
+    if interface.card.mtu:
+        found["mtu"] = interface.card.mtu
+    addresses, routes = [], []
     if interface.address is None:
-        return found | {"dhcp4": True}
-    found["addresses"] = [str(ipaddress.IPv4Interface(interface.address))]
-    if interface.gateway:
-        found["routes"] = [{"to": "0.0.0.0/0", "via": interface.gateway}]
+        found["dhcp4"] = True
+    else:
+        addresses.append(str(ipaddress.IPv4Interface(interface.address)))
+    if interface.address and interface.gateway:
+        routes.append({"to": "0.0.0.0/0", "via": interface.gateway})
         found["nameservers"] = {"addresses": [interface.gateway]}
-    return found
+    if interface.address6:
+        addresses.append(interface.address6)
+    if interface.gateway6:
+        routes.append({"to": "::/0", "via": interface.gateway6})
+    return (
+        found
+        | ({"addresses": addresses} if addresses else {})
+        | ({"routes": routes} if routes else {})
+    )

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bait.frontend import leases as apileases
 from bait.frontend import machines, models
-from bait.frontend.ports import Cloud
+from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
     AbsentError,
@@ -62,10 +62,10 @@ class Handle:
         self._thread.join(_PARTING)
 
 
-def start(config: Config, node: str, cloud: Cloud, leases: Leases) -> Handle:
+def start(config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels) -> Handle:
     """Serve in a thread. Raises ConfigError if certificates or the address can't be had."""
     api = config.api
-    app = application(config, node, cloud, leases)
+    app = application(config, node, cloud, leases, tunnels)
     server = serve(
         app, api.listen, api.certificate, api.key, api.ca_dir, proxies=False, require=True
     )
@@ -80,7 +80,9 @@ def _name(chain: Sequence[bytes]) -> str:
         return f"a client whose name is not plain ({error})"
 
 
-def application(config: Config, node: str, cloud: Cloud, leases: Leases) -> ASGIApp:
+def application(
+    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels
+) -> ASGIApp:
     """The service as an ASGI application; the server tells it the callers' certificates."""
     faults: dict[int | str, dict[str, Any]] = {
         code: {"model": models.Fault, "description": what}
@@ -102,7 +104,7 @@ def application(config: Config, node: str, cloud: Cloud, leases: Leases) -> ASGI
         responses=faults,
     )
     app.include_router(apileases.routes(config, node, cloud, leases))
-    app.include_router(machines.routes(cloud, node))
+    app.include_router(machines.routes(cloud, node, tunnels))
     app.add_exception_handler(WnodesError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)

@@ -1,4 +1,6 @@
-"""The part of the bait's HTTPS service that is about VMs, saved images and volumes."""
+"""The part of the bait's HTTPS service that is about VMs, saved images, volumes, and
+private networks that span nodes.
+"""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Response
 
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
-from bait.frontend.ports import Cloud
+from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
@@ -19,7 +21,7 @@ _LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 
 
-def routes(cloud: Cloud, node: str) -> APIRouter:
+def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
     """The routes, for the VMs of this node."""
     router = APIRouter()
     listeners = BlockingCalls("the bait", *_LISTENERS)
@@ -35,6 +37,8 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
                 "waiting": cloud.jobs.waiting(),
                 "machines": cloud.machines(),
                 "outcomes": cloud.outcomes(),
+                "end": tunnels.end,
+                "tunnels": tunnels.held(),
             }
         )
 
@@ -131,6 +135,11 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
     async def delete_volume(volume: UUID) -> None:
         """Remove a volume; one that is gone is success."""
         await lists.call(_delete_volume, cloud, str(volume))
+
+    @router.put("/tunnels", status_code=204)
+    async def put_tunnels(asked: models.Tunnels) -> None:
+        """From now on these private networks reach other nodes from here, and no others do."""
+        await lists.call(tunnels.put, asked.tunnels)
 
     return router
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.lrms.lease import LeaseState
+from wnodes_lrms.tunnel import NetworkName, Tunnel
 
 LONGEST_TOKEN = 130000
 
@@ -51,6 +52,12 @@ class Size(Asked):
     """The size of a volume."""
 
     size: int = Field(ge=1, le=65536, description="GiB")
+
+
+class Tunnels(Asked):
+    """The private networks that have VMs on this node and on others."""
+
+    tunnels: dict[NetworkName, Tunnel] = Field(max_length=4096)
 
 
 class Submitted(BaseModel):
@@ -152,6 +159,8 @@ class MachinesShown(BaseModel):
     waiting: list[Waiting]
     machines: list[MachineShown]
     outcomes: list[Outcome]
+    end: str = Field(description="of this node's tunnels, as 10.1.0.3:4789; empty: it has none")
+    tunnels: dict[NetworkName, Tunnel] = Field(description="as they were put here last")
 
 
 class SavedShown(BaseModel):

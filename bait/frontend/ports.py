@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from wnodes_lrms.order import Nic
+from wnodes_lrms.tunnel import Tunnel
 
 
 class Pool(Protocol):
@@ -19,6 +20,15 @@ class LeaseJobs(Protocol):
 
     def waiting(self) -> list[dict[str, Any]]: ...
     def hand_in(self, lease: str, token: str, /) -> None: ...
+
+
+class Tunnels(Protocol):
+    """The private networks that span nodes: see bait/network/vxlan.py."""
+
+    @property
+    def end(self) -> str: ...
+    def held(self) -> Mapping[str, Tunnel]: ...
+    def put(self, wanted: Mapping[str, Tunnel], /) -> None: ...
 
 
 class Cloud(Protocol):

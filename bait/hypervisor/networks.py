@@ -3,7 +3,6 @@
 Each function acts on a connection that its caller has.
 """
 
-import hashlib
 import logging
 from collections.abc import Collection
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from xml.etree import ElementTree
 import libvirt
 
 from bait.network.addresses import guest_addresses, mac_of
+from bait.network.tunnels import bridge_of, libvirt_name
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.resources import render
@@ -44,8 +44,7 @@ def have_isolated(link: libvirt.virConnect, node: str, name: str) -> str:
 
     Guests on it reach each other and nothing else: there is no router and no address.
     """
-    network = _isolated(node, name)
-    bridge = "wi-" + hashlib.sha256(network.encode()).hexdigest()[:11]
+    network, bridge = libvirt_name(node, name), bridge_of(node, name)
     try:
         if network not in link.listNetworks():
             xml = render("isolated.xml.j2", xml=True, name=network, bridge=bridge)
@@ -63,19 +62,25 @@ def drop_isolated(link: libvirt.virConnect, node: str, keep: Collection[str]) ->
     Raises UnknownError if libvirt does not answer.
     """
     try:
-        start, end = _isolated(node, "*").split("*")
+        start, end = libvirt_name(node, "*").split("*")
         spare = {n for n in link.listNetworks() if n.startswith(start) and n.endswith(end)}
         for domain in link.listAllDomains() if spare else ():
-            xml = ElementTree.fromstring(domain.XMLDesc())  # noqa: S314 (libvirt's own)
-            spare -= {source.get("network") or "" for source in xml.iterfind("devices/*/source")}
-        for name in spare - {_isolated(node, kept) for kept in keep}:
+            spare -= _networks_of(domain)
+        for name in spare - {libvirt_name(node, kept) for kept in keep}:
             link.networkLookupByName(name).destroy()
     except libvirt.libvirtError as error:
         raise UnknownError(f"isolated networks: {error}") from error
 
 
-def _isolated(node: str, name: str) -> str:
-    return f"wnodes-{name}@{node}"
+def _networks_of(domain: libvirt.virDomain) -> set[str]:
+    """The networks that a domain is on; none if it has just ended."""
+    try:
+        xml = ElementTree.fromstring(domain.XMLDesc())  # noqa: S314 (libvirt's own)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return set()
+        raise
+    return {source.get("network") or "" for source in xml.iterfind("devices/*/source")}
 
 
 def _active(link: libvirt.virConnect) -> list[str]:

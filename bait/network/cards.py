@@ -20,6 +20,7 @@ class Card:
     network: str = ""
     bridge: str = ""
     alone: bool = False  # guests on this network can't reach each other
+    mtu: int | None = None  # bytes of a packet, where the guest has to be told
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Guest:
     tap: str
     mac: str
     address: str | None  # None: it asks by DHCP, or chooses one
+    offer: str = ""  # the network of the site's that it is on; "": none
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Taps:
 
     own: str  # of cards on the node's own network
     other: str
+    tunnel: str  # of private networks, to other nodes
 
     @classmethod
     def of(cls, cluster: str, node: str) -> "Taps":
         """Not those of another node, which may be on the same host."""
         mine = hashlib.sha256(f"{cluster}/{node}".encode()).hexdigest()[:4]
-        return cls(f"wg{mine}", f"wl{mine}")
+        return cls(f"wg{mine}", f"wl{mine}", f"wx{mine}")
 
     def own_card(self, address: str) -> Guest:
         """On the node's own network; MAC and tap follow from the address."""
@@ -52,7 +55,8 @@ class Taps:
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
-        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address)
+        offer = nic.network if nic.kind == "bridge" else ""
+        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address, offer)
 
 
 def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:

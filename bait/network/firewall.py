@@ -7,17 +7,19 @@ the next change.
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from bait.ledger.records import Row
 from bait.network.cards import Taps, guests
 from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
 from bait.network.surroundings import Surroundings, surroundings
+from bait.network.tunnels import device_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run
+from wnodes_lrms.tunnel import Tunnel
 
 _DEADLINE = 10.0  # seconds for one program
 
@@ -27,11 +29,19 @@ log = logging.getLogger(__name__)
 class Firewall:
     """What holds the guests of one node. Its methods are called from many threads."""
 
-    def __init__(self, config: Config, node: str, rows: Callable[[], Iterable[Row]]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        node: str,
+        rows: Callable[[], Iterable[Row]],
+        tunnels: Callable[[], Mapping[str, Tunnel]] = dict,
+    ) -> None:
+        """`rows` are the ledger's; `tunnels` those to other nodes, by the networks' names."""
         self.config = config
         self.node = node
         self.taps = Taps.of(config.cluster, node)
         self.rows = rows
+        self.tunnels = tunnels
         self.file = Path(config.bait.run_dir) / "guests.nft"
         self._lock = threading.Lock()
         self._held: Elements | None = None  # what is in the kernel's sets; None: no tables
@@ -47,7 +57,7 @@ class Firewall:
         """
         with self._lock:
             if self._held is not None:
-                self._change(self._held, elements(guests(self.rows(), self.taps)))
+                self._change(self._held, self._wanted())
 
     def keep(self) -> None:
         """Have the tables there as they should be; what is wrong with them is said, once.
@@ -55,7 +65,7 @@ class Firewall:
         Raises WnodesError if the ledger can't be read.
         """
         with self._lock:
-            wanted = elements(guests(self.rows(), self.taps))
+            wanted = self._wanted()
             try:
                 self._keep(wanted)
             except WnodesError as error:
@@ -70,6 +80,18 @@ class Firewall:
                 if self._fault:
                     log.info("the guests are held again")
                 self._fault = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the kernel has the tables, as far as is known."""
+        return self._held is not None
+
+    def _wanted(self) -> Elements:
+        far = None
+        if self.config.network.tunnels:
+            prefix = self.taps.tunnel
+            far = {device_of(prefix, self.node, name): t for name, t in self.tunnels().items()}
+        return elements(guests(self.rows(), self.taps), self.config.cloud.network, far)
 
     def _keep(self, wanted: Elements) -> None:
         around = surroundings()

@@ -1,21 +1,28 @@
 """What guests may send, as nftables has it. Pure: bait/network/firewall.py hands it to the kernel.
 
 Two tables of the node's own, by nft(8). In `bridge` a frame is held against the card that it comes
-from: only IPv4 and ARP, under the card's own addresses, and nothing that routers and DHCP servers
-say. In `inet` a packet is held against where it wants to go: not to the node, nor to what is
-closed, but for what the site has opened. Guests may answer connections that the node began.
+from: only IPv4 and ARP, and IPv6 where the site has given it a network, under the card's own
+addresses, and nothing that routers and DHCP servers say; what comes by a tunnel, against the cards
+behind it. In `inet` a packet is held against where it wants to go: not to the node, nor to what is
+closed, but for what the site has opened. Guests may answer connections that the node began. To the
+tunnels' port only other nodes may send, and there only root: what a user of a node sends to another
+has that node's address.
 """
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from bait.network.addresses import address6_of
 from bait.network.cards import Guest, Taps
 from bait.network.surroundings import Surroundings
 from wnodes_lrms.config.load import Network, Offer
 from wnodes_lrms.opening import Opening, opening
 from wnodes_lrms.resources import render
+from wnodes_lrms.tunnel import Tunnel, split
 
 FAMILIES = ("bridge", "inet")
+_LINK = "fe80::/64"
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Elements = Mapping[tuple[str, str], frozenset[str]]  # (family, set): as nft writes them
 
 
@@ -24,8 +31,13 @@ def table(node: str) -> str:
     return f"wnodes-{node}"
 
 
-def elements(guests: Iterable[Guest]) -> Elements:
-    """What changes as guests come and go."""
+def elements(
+    guests: Iterable[Guest], offers: Sequence[Offer], far: Mapping[str, Tunnel] | None
+) -> Elements:
+    """What changes as guests come and go, here and behind the tunnels.
+
+    `far` are the tunnels by their devices; None where the node has none.
+    """
     guests = list(guests)
     fixed = {f"{g.tap} . {g.mac} . {g.address}" for g in guests if g.address}
     return {
@@ -33,6 +45,45 @@ def elements(guests: Iterable[Guest]) -> Elements:
         ("bridge", "addresses"): frozenset(fixed),
         ("bridge", "roaming"): frozenset(f"{g.tap} . {g.mac}" for g in guests if not g.address),
         ("inet", "cards"): frozenset(g.mac for g in guests),
+        **_six(guests, offers),
+        **{
+            ("bridge", name): frozenset(g.tap for g in guests if g.offer == offer.name)
+            for name, offer in _limited(offers).items()
+        },
+        **(_beyond(far) if far is not None else {}),
+    }
+
+
+def _six(guests: Iterable[Guest], offers: Sequence[Offer]) -> Elements:
+    """IPv6: what each card on a network that has it may use, and what it may say it is."""
+    subnets = {offer.name: offer.subnet6 for offer in offers if offer.subnet6}
+    if not subnets:
+        return {}
+    own = [
+        (f"{g.tap} . {g.mac}", address6_of(g.mac, subnet))
+        for g in guests
+        if g.offer in subnets
+        for subnet in (_LINK, subnets[g.offer])
+    ]
+    return {
+        ("bridge", "addresses6"): frozenset(f"{card} . {address}" for card, address in own),
+        ("bridge", "targets6"): frozenset(f"{card} . {int(address):#x}" for card, address in own),
+    }
+
+
+def _limited(offers: Sequence[Offer]) -> dict[str, Offer]:
+    """Those of the site's networks by which VMs may not reach all, by the name of the set of cards
+    that are on them."""
+    return {f"on{number}": offer for number, offer in enumerate(offers) if offer.closed}
+
+
+def _beyond(far: Mapping[str, Tunnel]) -> Elements:
+    ends = {(device, end): macs for device, each in far.items() for end, macs in each.ends.items()}
+    return {
+        ("bridge", "far"): frozenset(
+            f"{device} . {mac}" for (device, _), macs in ends.items() for mac in macs
+        ),
+        ("inet", "nodes"): frozenset(str(split(end)[0]) for _, end in ends),
     }
 
 
@@ -55,6 +106,18 @@ def whole(
         own=f"wn-{network.name}",
         gateway=network.subnet[1],
         bridges=sorted({offer.bridge for offer in offers}),
+        limits=[
+            {
+                "name": name,
+                "ways": [_match(opening(text)) for text in offer.open],
+                "closed": _of(4, offer.closed),
+                "closed6": _of(6, offer.closed),
+            }
+            for name, offer in _limited(offers).items()
+        ],
+        six=("bridge", "addresses6") in held,
+        tunnels=network.tunnels,
+        tunnel_port=network.tunnel_port,
         reserved=sorted({*around.addresses, *gateways}),
         closed=[str(net) for net in ipaddress.collapse_addresses(closed)],
         doors=[_match(each) for each in openings if each.is_host and each.port],
@@ -75,6 +138,12 @@ def changes(node: str, before: Elements, after: Elements) -> list[str]:
                 listed = ", ".join(sorted(values))
                 commands.append(f"{verb} element {family} {table(node)} {name} {{ {listed} }}")
     return commands
+
+
+def _of(version: int, networks: Iterable[IPNetwork]) -> list[str]:
+    """Those of this version of IP, as few as possible."""
+    mine = [network for network in networks if network.version == version]
+    return [str(network) for network in ipaddress.collapse_addresses(mine)]  # type: ignore[type-var]
 
 
 def _match(each: Opening) -> str:

@@ -1,5 +1,6 @@
 """Where a node is: its own networks and addresses, which no guest has."""
 
+import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from wnodes_lrms.run import run
 
 _DEADLINE = 10.0  # seconds
+_VXLAN = 50  # bytes of a packet that it takes, over IPv4
+_ETHERNET = 1500  # bytes of a guest's packet, where the nodes' own network would carry more
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,14 @@ class Surroundings:
 
     networks: tuple[str, ...] = ()  # that it is itself on
     addresses: tuple[str, ...] = ()  # its own, and its routers'
+
+
+@dataclass(frozen=True, order=True)
+class TunnelEnd:
+    """A node's end of the tunnels of private networks."""
+
+    address: str
+    mtu: int  # bytes of a guest's packet that fits through
 
 
 def own_macs() -> set[str]:
@@ -34,6 +45,20 @@ def surroundings() -> Surroundings:
         tuple(sorted(networks - {"default"})),
         tuple(sorted(address for address in own | routers if not address.startswith("127."))),
     )
+
+
+def tunnel_end(network: ipaddress.IPv4Network) -> TunnelEnd | None:
+    """The node's end in the network of the tunnels; None if it has no address there.
+
+    Raises WnodesError if it can't be told.
+    """
+    found = {
+        TunnelEnd(each["local"], min(_ETHERNET, link["mtu"] - _VXLAN))
+        for link in _ip("address", "show")
+        for each in link.get("addr_info", ())
+        if ipaddress.IPv4Address(each["local"]) in network
+    }
+    return min(found, default=None)
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:

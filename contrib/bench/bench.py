@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from contrib.bench import batch, cloud, driver, occi, tax
+from contrib.bench import batch, cloud, driver, occi, tax, transfer
 
 Samples = dict[str, list[float]]
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -24,7 +24,9 @@ SECTIONS: dict[str, tuple[Callable[[], Samples], str]] = {
     "200 plain jobs": (tax.throughput, "hooks /bin/true"),
     "starter, to its first question": (tax.starter, "python3 -c pass"),
     "start of a machine": (batch.start, "virsh create, ssh"),
-    "end of a machine": (batch.end, ""),
+    "end of a machine": (batch.end, "virsh destroy, no filter"),
+    "a guest's transfer of 1 GiB": (transfer.large, "no filter"),
+    "a guest's transfer of 64 MiB, packet by packet": (transfer.small, "no filter"),
     "start of a cloud machine": (cloud.start, "virsh create, ssh"),
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
     "OCCI, answers of the bridge": (occi.reads, ""),

@@ -12,7 +12,7 @@ import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -39,6 +39,9 @@ _WORDS = {
     bool: "true or false",
     IPv4Network: "IPv4 network",
     IPv4Address: "IPv4 address",
+    IPv6Network: "IPv6 network",
+    IPv6Address: "IPv6 address",
+    IPv4Network | IPv6Network: "IPv4 or IPv6 network",
 }
 _CODE = re.compile(r"`([^`]+)`")
 
@@ -93,7 +96,7 @@ def kind(annotation: Any, metadata: list[Any]) -> str:
         return kind(inner, more)
     if _is_list(annotation):
         return f"list, each: {kind(_item(annotation), [])}"
-    if _set(annotation) is not annotation:
+    if annotation not in _WORDS and _set(annotation) is not annotation:
         return kind(_set(annotation), metadata)
     if get_origin(annotation) is Literal:
         return " or ".join(_toml(value) for value in get_args(annotation))

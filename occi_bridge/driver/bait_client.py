@@ -5,6 +5,7 @@ Each raises as bait_connection says.
 
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -15,6 +16,7 @@ from occi_bridge.driver.replies import Card, Device, Leases, News, Place, SavedI
 from occi_bridge.driver.reports import LeasesSeen, Machine, Machines, Report, SeenLease, SeenNic
 from wnodes_lrms.errors import AbsentError, UnknownError
 from wnodes_lrms.order import Nic
+from wnodes_lrms.tunnel import Tunnel
 
 _ASKING = 3.0  # seconds for a bait to tell what it knows
 _LISTING = 16.0  # seconds for one to ask the LRMS, which may have much to tell
@@ -64,6 +66,8 @@ class Bait:
             machines={each.id: _machine(each, at) for each in told.machines},
             waiting=waiting,
             outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
+            end=told.end,
+            tunnels=told.tunnels,
         )
 
     async def leases(self) -> LeasesSeen:
@@ -150,6 +154,11 @@ class Bait:
     async def detach_nic(self, machine: str, nic: str) -> None:
         """Take a network card off a VM that runs; one that is off is success."""
         await self._detach(f"/machines/{machine}/nics/{nic}")
+
+    async def put_tunnels(self, tunnels: Mapping[str, Tunnel]) -> None:
+        """Have these private networks, and no others, reach other nodes from its own."""
+        body = {"tunnels": {name: each.model_dump(mode="json") for name, each in tunnels.items()}}
+        await self._call("PUT", "/tunnels", _ACTING, body)
 
     async def _detach(self, path: str) -> None:
         try:

@@ -20,11 +20,13 @@ from occi_bridge.driver.observe import observe
 from occi_bridge.driver.persistence import Rows
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.snapshot import Snapshot, Target, name
+from occi_bridge.driver.spanning import Spanning
 from occi_bridge.driver.watcher import Watcher, collected
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Compute, Network
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.tunnel import Tunnel
 
 _TERM = 15.0  # seconds that a leader leads without asking again
 _RENEW = 4.0  # seconds between two askings
@@ -48,12 +50,20 @@ class _Running:
 class Driver:
     """Leads if it can, and drives while it leads."""
 
-    def __init__(self, holder: str, db: Database, baits: Mapping[str, Bait], actor: Actor) -> None:
+    def __init__(
+        self,
+        holder: str,
+        db: Database,
+        baits: Mapping[str, Bait],
+        actor: Actor,
+        spanning: Spanning,
+    ) -> None:
         """`holder` names the bridge, of which there is one driver at a time: the next one goes on
         leading at once. `baits` by URL, the same as the actor's."""
         self._holder = holder
         self._db = db
         self._actor = actor
+        self._spanning = spanning
         self._news = asyncio.Event()
         self._watchers = [
             Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
@@ -161,6 +171,8 @@ class Driver:
         actions = plan(snapshot)
         for action in actions:
             self._begin(action, snapshot.by_uid[action.uid])
+        for url, wanted in self._spanning.due(snapshot).items():
+            self._tell(url, wanted)
         busy = bool(actions) or bool(self._running.tasks) or unsettled(snapshot)
         places = {image.node for image in snapshot.saved}
         for each in self._watchers:
@@ -191,6 +203,7 @@ class Driver:
                 if each.report and each.saved
             },
             under_way=under_way,
+            spans=self._spanning.site.ends is not None,
         )
 
     def _belongs(self, node: str, url: str) -> str:
@@ -210,6 +223,25 @@ class Driver:
         if action.uid not in self._running.tasks:
             task = asyncio.create_task(self._carry_out(action, row))
             self._running.tasks[action.uid] = task
+
+    def _tell(self, url: str, tunnels: Mapping[str, Tunnel]) -> None:
+        key = f"tunnels of {url}"
+
+        async def tell() -> None:
+            try:
+                await self._spanning.tell(url, tunnels)
+            finally:
+                del self._running.tasks[key]
+                self._poke(url)
+
+        if key not in self._running.tasks:
+            self._running.tasks[key] = asyncio.create_task(tell())
+
+    def _poke(self, url: str) -> None:
+        for each in self._watchers:
+            if each.bait.url == url:
+                each.poke()
+        self._news.set()
 
     async def _carry_out(self, action: Action, row: Target) -> None:
         try:

@@ -1,7 +1,7 @@
 """Where a VM's next lease has to be, and what it still has to wait for. Pure.
 
-A VM goes to the node that has its disk. VMs that share a user's own network meet on one
-node: the first of them that gets a lease decides for the others.
+A VM goes to the node that has its disk. Where the nodes have no tunnels, VMs that share a user's
+own network meet on one node: the first of them that gets a lease decides for the others.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,9 @@ class Placements:
         self._snapshot = snapshot
         self._made = {row.uid for row in snapshot.storages if row.made}
         self._one_node = {
-            net.uid: net.name for net in snapshot.networks if KINDS[of_user(net).kind].one_node
+            net.uid: net.name
+            for net in snapshot.networks
+            if KINDS[of_user(net).kind].one_node and not snapshot.spans
         }
         self._on: dict[str, list[Compute]] = {}
         machines = {row.uid: row for row in snapshot.computes}

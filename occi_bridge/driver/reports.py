@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from wnodes_lrms.lrms.lease import Lease, LeaseState
 from wnodes_lrms.order import JobText
+from wnodes_lrms.tunnel import End, NetworkName, Tunnel
 
 _LONGEST = 1000  # characters of a text for people
 
@@ -100,11 +101,17 @@ class Machines:
     machines: tuple[Machine, ...]
     outcomes: tuple[Outcome, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    end: End | Literal[""] = ""
+    tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one bait said at a time; `at` is when it was asked."""
+    """What one bait said at a time; `at` is when it was asked.
+
+    `end` is where its node's tunnels to other nodes end, "" if it has none; `tunnels` are the
+    private networks that it was told to have there.
+    """
 
     url: str
     node: str
@@ -112,6 +119,8 @@ class Report:
     machines: Mapping[str, Machine]
     outcomes: Mapping[str, str]  # lease: reason
     waiting: Mapping[str, frozenset[str]] = field(default_factory=dict)  # lease: jobs
+    end: str = ""
+    tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,10 +148,11 @@ class Reports:
     """All that is known of the nodes now.
 
     `baits` has those that answered lately, by URL. `nodes` is where each node's bait is, as far as
-    ever known, also of the silent ones. `leases` is what those list that were asked for it and
-    could tell, by URL; `mute` are those that could not. `gone` has the jobs of which the batch
-    system says that there is no such one, and for how many seconds it has said nothing else.
-    `back` is when a bait, or the batch system through it, was heard again after it had not been.
+    ever known, also of the silent ones; `ends` where its tunnels end. `leases` is what those list
+    that were asked for it and could tell, by URL; `mute` are those that could not. `gone` has the
+    jobs of which the batch system says that there is no such one, and for how many seconds it has
+    said nothing else. `back` is when a bait, or the batch system through it, was heard again after
+    it had not been.
     """
 
     baits: Mapping[str, Report] = field(default_factory=dict)
@@ -152,6 +162,7 @@ class Reports:
     gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
     back: Mapping[str, float] = field(default_factory=dict)
+    ends: Mapping[str, str] = field(default_factory=dict)
 
     def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""

@@ -33,6 +33,7 @@ class Snapshot:
     reports: Reports = field(default_factory=Reports)
     saved_seen: Mapping[str, SavedImages] = field(default_factory=dict)  # by node
     under_way: frozenset[str] = frozenset()  # uids (tags) that something is being done for
+    spans: bool = False  # private networks reach from node to node
 
     @cached_property
     def seen(self) -> dict[str, list[tuple[Report, Machine]]]:

@@ -201,4 +201,5 @@ def collected(
         gone=dict(gone),
         all_answer=len(answers) == len(watchers),
         back={each.bait.url: each.back for each in watchers},
+        ends={each.report.node: each.report.end for each in watchers if each.report},
     )

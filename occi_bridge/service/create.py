@@ -3,6 +3,9 @@
 import ipaddress
 import math
 import re
+import secrets
+
+import sqlalchemy as sa
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
@@ -14,6 +17,7 @@ from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import architecture
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.rows import Compute, Network, Row, Storage
+from wnodes_lrms.tunnel import USERS_VNIS
 
 
 def make(tx: Transaction, model: Model, new: New) -> Row:
@@ -140,11 +144,21 @@ def _network(tx: Transaction, new: New) -> Network:
     row = Network(
         **own,  # type: ignore[arg-type]
         name=networks.own_name(str(own["uid"])),
+        vni=_vni(tx),
         subnet=str(subnet or ""),
         gateway=gateway,
     )
     queries.insert(tx.link, row)
     return row
+
+
+def _vni(tx: Transaction) -> int:
+    """A number that no network has: by it nodes tell their packets apart."""
+    column = tables.network.c.vni
+    while True:
+        vni = secrets.choice(USERS_VNIS)
+        if not tx.link.execute(sa.select(column).where(column == vni)).first():
+            return vni
 
 
 def _subnet(asked: Value | None) -> ipaddress.IPv4Network | None:

@@ -181,7 +181,7 @@ def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
 
 def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
     """A VM that can't leave its node can't meet those that can't leave another."""
-    if not (net.owned and KINDS[net.kind].one_node and machine.home):
+    if tx.site.spans or not (net.owned and KINDS[net.kind].one_node and machine.home):
         return
     on = sa.select(tables.interface.c.compute).where(tables.interface.c.owned == net.owned)
     for other in queries.existing(tx.link, Compute, tables.compute.c.uid.in_(on)):

@@ -27,7 +27,9 @@ class Site:
         assert config.bridge  # noqa: S101 (for mypy)
         self.templates = config.bridge.template
         self.networks = config.bridge.network
+        self.spans = config.network.tunnels is not None  # private networks, over nodes
         self.nets = {net.name: networks.of_site(net) for net in self.networks}
+        self.vnis = {net.name: net.vni for net in self.networks if net.vni}
         self._folder = Path(config.images.catalogue)
         self._lock = threading.Lock()
         self._stamp = stamp_of(str(self._folder))

@@ -20,7 +20,7 @@ class Kind:
     """What is particular to a kind of network."""
 
     addresses: bool  # the bridge gives them; otherwise the node's bait, or the guest asks
-    one_node: bool  # a user's VMs on it can only meet on one node
+    one_node: bool  # a user's VMs on it can only meet on one node, where nodes have no tunnels
     once: bool  # a VM has one card at most on all networks of this kind
 
 

@@ -78,6 +78,7 @@ class Network(Row):
     """A network that a user has made."""
 
     name: str
+    vni: int  # under which it spans nodes
     subnet: str = ""
     gateway: str = ""
     up: bool = True

@@ -124,6 +124,7 @@ network = Table(
     _text("subnet"),  # "" without addresses
     _text("gateway"),
     _flag("up", True),
+    Column("vni", Integer, nullable=False, unique=True),  # under which it spans nodes
 )
 
 interface = Table(

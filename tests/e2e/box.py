@@ -68,6 +68,7 @@ def remains() -> list[str]:
     for bridge in ("wn-box-hv1", "wn-box-hv2"):
         taps = Path(f"/sys/class/net/{bridge}/brif")
         found += [f"tap {tap.name}" for tap in taps.glob("*")]
+    found += [f"tunnel {device.name}" for device in Path("/sys/class/net").glob("wx*")]
     networks = set(call("virsh", "net-list", "--all", "--name").split())
     return found + [f"network {name}" for name in networks - {"box-hv1", "box-hv2"}]
 

@@ -59,6 +59,7 @@ PURE = [
     "occi_bridge.driver.orders",
     "occi_bridge.driver.plan",
     "occi_bridge.driver.refusals",
+    "occi_bridge.driver.spanning",
     "occi_bridge.occi.parse",
     "occi_bridge.occi.render",
     "occi_bridge.occi.validate_changes",

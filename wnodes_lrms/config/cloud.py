@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from wnodes_lrms.config.node import PathText, Section, roomy
+from wnodes_lrms.opening import opening
 from wnodes_lrms.tls.oneline import normal
 
 
@@ -47,6 +48,21 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
     return tables
 
 
+def _whole(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
+    if subnet.prefixlen != 64:
+        raise ValueError("a /64 is needed: addresses follow from MACs")
+    return subnet
+
+
+def _place(text: str) -> str:
+    if opening(text).network is None:
+        raise ValueError(f"«{text}»: the node is opened in [network] alone")
+    return text
+
+
+PlaceText = Annotated[str, AfterValidator(_place)]
+
+
 class Offer(Section):
     """A bridge of the node's that orders of cloud VMs may name; they may name no other."""
 
@@ -63,6 +79,20 @@ class Offer(Section):
     )
     gateway: ipaddress.IPv4Address | None = Field(
         None, description="its router: no card has this address"
+    )
+    subnet6: Annotated[ipaddress.IPv6Network, AfterValidator(_whole)] | None = Field(
+        None,
+        description="IPv6: each card has the one address of it that follows from its MAC, and can't"
+        " use another; a /64. Without it nothing of IPv6 leaves a guest",
+    )
+    gateway6: ipaddress.IPv6Address | None = Field(
+        None, description="its router by IPv6; without it guests listen to what routers advertise"
+    )
+    closed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
+        (), description="networks that VMs may not reach by it, such as those of the site"
+    )
+    open: tuple[PlaceText, ...] = Field(
+        (), description="what they may reach though it is closed: `10.0.0.5:2049/tcp`"
     )
 
 
@@ -132,7 +162,7 @@ class CloudNetwork(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$", description="its name for users")
     kind: Literal["nat", "bridge", "isolated"] = Field(
         description="nat: the node's own `[network]`; bridge: one that the nodes offer by this"
-        " name, in `[[cloud.network]]`; isolated: between the VMs of one node only"
+        " name, in `[[cloud.network]]`; isolated: between VMs only"
     )
     title: str = Field("", description="a sentence for users")
     public: bool = Field(False, description="reachable from outside; new VMs get the first")
@@ -140,6 +170,14 @@ class CloudNetwork(Section):
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
+    vni: int | None = Field(
+        None,
+        ge=1,
+        le=(1 << 23) - 1,
+        description="of an isolated one: its number, under which it spans nodes that have"
+        " `[network] tunnels`; without it, it is between VMs of one node. Users' own networks get"
+        " theirs by themselves",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from wnodes_lrms.config import networks
 from wnodes_lrms.config.cloud import (
     Accounting,
     Api,
@@ -127,10 +128,11 @@ def load(path: Path, node: str | None = None) -> Config:
 
 def _faults(tables: dict[str, Any], prefix: str) -> list[str]:
     try:
-        Config.model_validate(tables)
+        whole = Config.model_validate(tables)
     except ValidationError as error:
         return [f"{prefix}{_place(fault['loc'])}: {_said(fault)}" for fault in error.errors()]
-    return []
+    found = networks.faults(whole.network, whole.cloud, whole.bridge)
+    return [prefix + fault for fault in found]
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -139,6 +139,16 @@ class Network(Section):
         description="networks that guests may not reach. Those that the node itself is on, the"
         " node, and 169.254.0.0/16 are closed too, whatever stands here",
     )
+    tunnels: ipaddress.IPv4Network | None = Field(
+        None,
+        description="the network by which nodes reach each other: with it users' private networks"
+        " span the nodes, by VXLAN between each node's own address in it. It is for nodes alone:"
+        " whoever can send there under a node's address is on all private networks. Without it VMs"
+        " of one private network share a node",
+    )
+    tunnel_port: int = Field(
+        4789, ge=1, le=65535, description="UDP port of those tunnels; nothing else may use it"
+    )
     open: tuple[OpeningText, ...] = Field(
         (),
         description="what guests may reach though it is closed: `node:3128/tcp` (a service of the"

@@ -8,6 +8,7 @@ from pathlib import Path
 from .errors import SiteError
 from .layout import NODES, Layout, Memory
 from .part import Part, listens
+from .ports import TUNNELS
 from .process import Processes, pids, run, succeeds, this_boot, wait_until
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -109,6 +110,8 @@ def restore(memory: Memory, processes: Processes) -> None:
     for node in NODES:  # the baits' own, which they leave for the machines that outlive them
         for family in ("bridge", "inet"):
             succeeds(["nft", "delete", "table", family, f"wnodes-{node}"])
+    for device in _tunnels():
+        succeeds(["ip", "link", "delete", device])
     before = memory.get("before")
     if before is None or _other_daemons(processes):
         return
@@ -118,6 +121,14 @@ def restore(memory: Memory, processes: Processes) -> None:
                 _remove_chains(command, table)
     if before["ip_forward"] == "0":
         IP_FORWARD.write_text("0")
+
+
+def _tunnels() -> list[str]:
+    """The VXLAN devices of this site's nodes, whose bridges have gone with the networks."""
+    shown = json.loads(run(["ip", "-json", "-details", "link", "show", "type", "vxlan"]) or "[]")
+    ports = range(TUNNELS, TUNNELS + len(NODES))
+    links = [link for link in shown if link]
+    return [x["ifname"] for x in links if x["linkinfo"]["info_data"]["port"] in ports]
 
 
 def _virsh(site: Layout) -> list[str]:

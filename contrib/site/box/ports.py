@@ -4,6 +4,7 @@ import socket
 
 from .layout import NODES, Memory
 
+TUNNELS = 47891  # UDP, of the first node's tunnels to the others; the next ones follow
 NAMES = (
     *("slurmctld", "slurmdbd", "qmaster", "bridge", "arex"),
     *(f"slurmd-{node}" for node in NODES),

@@ -10,7 +10,7 @@ from .errors import SiteError
 from .grid import VO, Grid, host_name
 from .layout import BARE_IMAGE, DEBIAN_IMAGE, IMAGE, NODES, REPOSITORY, Layout, Memory
 from .part import Part, listens
-from .ports import port
+from .ports import TUNNELS, port
 from .process import run
 
 TEMPLATE = Path(__file__).parent / "wnodes.toml.in"
@@ -41,8 +41,9 @@ def configure(site: Layout, memory: Memory) -> None:
     )
     own = [
         f'\n[nodes.{node}.network]\nname = "box-{node}"\nsubnet = "{subnet}"\n'
+        f"tunnel_port = {TUNNELS + number}\n"
         f'[nodes.{node}.api]\nlisten = "127.0.0.1:{port(memory, f"api-{node}")}"\n'
-        for node, subnet in zip(NODES, memory.get("subnets"), strict=True)
+        for number, (node, subnet) in enumerate(zip(NODES, memory.get("subnets"), strict=True))
     ]
     site.wnodes_config.write_text(common + "".join(own))
     for name in ("volumes", "saved", "apel"):

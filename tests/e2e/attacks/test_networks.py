@@ -3,10 +3,13 @@ on other guests.
 """
 
 import base64
+import contextlib
 import ctypes
 import json
+import re
 import shlex
 import socket
+import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests import frames
-from tests.e2e.box import call, wait_until
+from tests.e2e.box import USER, call, wait_until
 from tests.e2e.lrms.slurm import Submit
-from tests.e2e.occi import Cloud, Key, Machine
+from tests.e2e.occi import INFRA, Cloud, Key, Machine
 from tests.frames import BROADCAST, frame, udp
 
 NODE_OF = {"wn-box-hv1": "hv1", "wn-box-hv2": "hv2"}
@@ -238,3 +241,71 @@ def arrivals(
                 found |= {name for name in names if f"<{name}>".encode() in data}
         except TimeoutError:
             return sorted(found)
+
+
+USER_SENDS = (
+    "import socket, sys; link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+    " link.sendto(bytes.fromhex(sys.argv[1]), ('127.0.0.1', int(sys.argv[2])))"
+)
+
+
+def test_only_nodes_get_into_a_private_network_that_spans_them(alice: Cloud, key: Key) -> None:
+    """A host beside the nodes, or a user of one, wants: to speak in others' private networks."""
+    own = {
+        "mixins": [f"{INFRA}/network#ipnetwork"],
+        "attributes": {"occi.network.address": "10.124.0.0/24"},
+    }
+    link = {
+        "kind": f"{INFRA}#networkinterface",
+        "target": {"location": alice.create("network", own), "kind": f"{INFRA}#network"},
+    }
+    # The first takes all cores of its node: the second is on the other one.
+    pair = [alice.machine(template=size, key=key, links=[link]) for size in ("medium", "small")]
+    for machine in pair:
+        machine.wait("active")
+    wait_until(lambda: sorted(map(len, far_cards().values())) == [1, 1], 30, "tunnels both ways")
+    for device, (mac,) in far_cards().items():
+        (shown,) = json.loads(call("ip", "-json", "-details", "link", "show", "dev", device))
+        data, port = shown["linkinfo"]["info_data"], shown["linkinfo"]["info_data"]["port"]
+        ports = Path(f"/sys/class/net/{shown['master']}/brif").iterdir()
+        (tap,) = {each.name for each in ports} - {device}
+
+        def packet(name: str, source: str, vni: int = data["id"]) -> bytes:
+            inner = frame(BROADCAST, source, 0x88B5, f"<{name}>".encode())
+            return b"\x08\0\0\0" + vni.to_bytes(3, "big") + b"\0" + inner  # RFC 7348, 5
+
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as heard:
+            heard.bind((tap, 0))
+            heard.settimeout(1)
+            argv = ["python3", "-c", USER_SENDS, packet("user", mac).hex(), str(port)]
+            user = ["runuser", "-u", USER, "--", *argv]
+            tried = subprocess.run(user, capture_output=True, text=True, check=False)
+            assert "PermissionError" in tried.stderr
+            for address, name, source in (
+                ("127.0.0.9", "beside", mac),
+                ("127.0.0.1", "stranger", "52:54:00:66:66:66"),
+                ("127.0.0.1", "node", mac),
+            ):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.bind((address, 0))
+                    sender.sendto(packet(name, source), ("127.0.0.1", port))
+            assert names_in(heard) == {"node"}
+
+
+def far_cards() -> dict[str, set[str]]:
+    """The MACs that each VXLAN device of the site knows the place of."""
+    found = {}
+    for device in Path("/sys/class/net").glob("wx*"):
+        lines = json.loads(call("bridge", "-json", "fdb", "show", "dev", device.name))
+        macs = {line["mac"] for line in lines if "dst" in line}
+        found[device.name] = macs - {"00:00:00:00:00:00"}  # which is for all
+    return found
+
+
+def names_in(heard: socket.socket) -> set[str]:
+    """What comes there, by the names that it bears, until nothing does for a while."""
+    found: set[str] = set()
+    with contextlib.suppress(TimeoutError):
+        while True:
+            found |= {name.decode() for name in re.findall(rb"<([a-z]+)>", heard.recv(4000))}
+    return found

@@ -133,6 +133,8 @@ class FakeBait:
         self.saved: Json = {"tags": [], "busy": [], "failed": {}}
         self.asked: list[str] = []  # changes
         self.mine: set[str] = set()  # the jobs that it has submitted
+        self.end = ""  # of its tunnels
+        self.tunnels: Json = {}
         self.silent = False
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
@@ -187,6 +189,7 @@ class FakeBait:
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
                 Route("/volumes/{id}", self._volume, methods=["PUT", "DELETE"]),
                 Route("/saved", self._saved, methods=["GET"]),
+                Route("/tunnels", self._tunnels, methods=["PUT"]),
                 Route("/saved/{tag}", self._unsave, methods=["DELETE"]),
             ],
         )
@@ -254,8 +257,15 @@ class FakeBait:
                 "machines": machines,
                 "outcomes": self.outcomes,
                 "waiting": self.waiting + self.claims,
+                "end": self.end,
+                "tunnels": self.tunnels,
             }
         )
+
+    async def _tunnels(self, request: Request) -> Response:
+        await self._answers(request)
+        self.tunnels = (await request.json())["tunnels"]
+        return Response(status_code=204)
 
     async def _machine(self, request: Request) -> Response:
         await self._answers(request)

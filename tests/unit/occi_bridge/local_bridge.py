@@ -16,6 +16,7 @@ from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.driver import Driver
 from occi_bridge.driver.leasing import Leasing
+from occi_bridge.driver.spanning import Spanned, Spanning
 from occi_bridge.identity.authenticator import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
@@ -143,7 +144,8 @@ class LocalBridge:
         db = db or self.db
         baits = {url: self.bait(url, context=False) for url in self.urls}
         actor = Actor(db, baits, Leasing(db, baits, self.site.nets, CLUSTER, self.key))
-        return Driver(str(uuid.uuid4()), db, baits, actor)
+        spanning = Spanning(baits, Spanned(self.config.network.tunnels, self.site.vnis))
+        return Driver(str(uuid.uuid4()), db, baits, actor, spanning)
 
     @contextlib.asynccontextmanager
     async def driving(self) -> AsyncIterator[Driver]:

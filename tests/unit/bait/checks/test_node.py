@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_the_guests_firewall() -> None:
     assert check.status is Status.FAULT
     assert "reach the node" in check.seen
     assert "install nftables" in check.remedy
+
+
+def test_the_tunnels_of_private_networks() -> None:
+    network = IPv4Network("10.1.0.0/24")
+    assert verdicts.tunnels(network, "10.1.0.3", None).status is Status.OK
+    check = verdicts.tunnels(network, "", None)
+    assert check.status is Status.FAULT
+    assert "no address in 10.1.0.0/24" in check.seen
+    check = verdicts.tunnels(network, "10.1.0.3", "ip: Unknown device type")
+    assert "Unknown device type" in check.seen
+    assert "kernel with VXLAN" in check.remedy
 
 
 def test_look_at_a_real_libvirt() -> None:

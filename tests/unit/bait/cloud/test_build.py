@@ -1,6 +1,8 @@
 """A build that fails leaves no new disk, and an old one as it was."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,8 +13,8 @@ import pytest
 from tests.unit.bait.cloud.cloudsite import ID, STEPS, acts, leaves_nothing, rest_of
 from tests.unit.bait.conftest import VOLUMES, Site, an_order, interrupt
 from tests.unit.conftest import TAG, eventually, needs_root, part_of
-from wnodes_lrms.config.load import Allow
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.config.load import Allow, Network
+from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic
@@ -72,6 +74,26 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
     assert "can't start the VM" in told[-1]["ended"]
     site.reaches(None)
     assert leaves_nothing(site)
+
+
+def test_a_card_that_reaches_other_nodes_is_told_what_fits_through(site: Site) -> None:
+    nic = Nic(id=uuid4(), kind="isolated", network="a", mac="52:54:00:00:00:07")
+    devices, vms = site.cloud.devices, site.cloud.builder.vms
+    devices.vet((nic,))
+    assert devices.builder.card(nic, None).mtu is None
+
+    def tunnels(network: str) -> None:
+        own = Network(tunnels=IPv4Network(network))
+        config = vms.config.model_copy(update={"network": own})
+        devices.builder = replace(devices.builder, vms=replace(vms, config=config))
+
+    tunnels("127.0.0.0/8")
+    devices.vet((nic,))
+    assert devices.builder.card(nic, None).mtu == 1500
+    tunnels("203.0.113.0/24")
+    with pytest.raises(RejectedError, match=r"no address in 203\.0\.113\.0/24"):
+        devices.vet((nic,))
+    assert devices.builder.card(nic, None).mtu is None  # as for one that is to be taken out
 
 
 def test_an_image_that_the_account_may_not_use(site: Site) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,27 @@ def test_cloud_init_gets_keys_name_and_cards() -> None:
     assert cards["eth2"]["dhcp4"] is True
     assert told["user-data"].startswith("#cloud-config\n")
     assert HOST_KEY.private not in "".join(told.values())  # it makes its own
+
+
+def test_a_guest_is_told_its_ipv6_and_what_fits_through_a_tunnel() -> None:
+    six = Interface(
+        Card("52:54:00:00:00:01", "wl1"), None, None, "2001:db8::5054:ff:fe00:1/64", "fe80::1"
+    )
+    far = Interface(Card("52:54:00:00:00:02", "wl2", mtu=1450), "10.1.0.5/16", None)
+    made = replace(guest(), interfaces=(six, far))
+    cards = json.loads(files(made, "cloud-init")["network-config"])["ethernets"]
+    assert cards["eth0"] == {
+        "match": {"macaddress": "52:54:00:00:00:01"},
+        "set-name": "eth0",
+        "dhcp4": True,
+        "addresses": ["2001:db8::5054:ff:fe00:1/64"],
+        "routes": [{"to": "::/0", "via": "fe80::1"}],
+    }
+    assert cards["eth1"]["mtu"] == 1450
+    script = files(made, "script")["user-data"].splitlines()
+    assert "ip -6 address replace 2001:db8::5054:ff:fe00:1/64 dev eth0 || true" in script
+    assert "ip -6 route replace default via fe80::1 dev eth0 || true" in script
+    assert "ip link set eth1 mtu 1450 up" in script
 
 
 @pytest.mark.parametrize("data", [b"#cloud-config\n{}\n", b"\x1f\x8b\x08\xff", bytes(range(256))])

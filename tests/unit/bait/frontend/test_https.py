@@ -42,6 +42,7 @@ from wnodes_lrms.errors import (
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.order import Nic, Order, sign
 from wnodes_lrms.tls.http_protocol import CHAIN
+from wnodes_lrms.tunnel import Tunnel
 
 MACHINE, VOLUME, NIC, LEASE = (str(uuid.UUID(int=number)) for number in range(1, 5))
 BRIDGE = "/DC=org/O=Box/CN=bridge"
@@ -85,6 +86,23 @@ def noted(name: str) -> Callable[..., None]:
         desk.note(name, *call)
 
     return method
+
+
+class Ends:
+    """In the place of the tunnels to other nodes."""
+
+    end = "10.1.0.3:4789"
+
+    def __init__(self) -> None:
+        self.told: dict[str, Tunnel] = {}
+
+    def held(self) -> dict[str, Tunnel]:
+        return self.told
+
+    def put(self, wanted: Mapping[str, Tunnel]) -> None:
+        if any(tunnel.vni == 7 for tunnel in wanted.values()):
+            raise RejectedError("no")
+        self.told = dict(wanted)
 
 
 class Desk:
@@ -221,11 +239,14 @@ class Site:
     certificates: dict[str, bytes]
     cloud: Desk = field(default_factory=Desk)
     queue: Queue = field(default_factory=Queue)
+    ends: Ends = field(default_factory=Ends)
     app: ASGIApp | None = None
 
     def client(self, name: str | None = "bridge") -> Client:
         """A client with the certificate of that name, or none."""
-        app = self.app = self.app or https.application(self.config, "hv1", self.cloud, self.queue)
+        app = self.app = self.app or https.application(
+            self.config, "hv1", self.cloud, self.queue, self.ends
+        )
         chain = (self.certificates[name],) if name else ()
 
         async def told(scope: Scope, receive: Receive, send: Send) -> None:
@@ -399,7 +420,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 25
+    assert len(operations) == 26
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -592,6 +613,8 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "node": "hv1",
         "machines": [SHOWN],
         "outcomes": site.cloud.outcomes(),
+        "end": "10.1.0.3:4789",
+        "tunnels": {},
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 
@@ -603,6 +626,23 @@ def test_a_card_is_plugged_in_and_its_addresses_told(site: Site) -> None:
     assert site.cloud.calls == [("attach_nic", MACHINE, Nic.model_validate(card))]
     wrong = client.put(path, json={**card, "id": VOLUME})
     assert (wrong.status_code, len(site.cloud.calls)) == (400, 1)
+
+
+def test_private_networks_that_span_nodes(site: Site) -> None:
+    client = site.client()
+    one: dict[str, Any] = {"vni": 9, "ends": {"10.1.0.4:4789": ["52:54:00:00:00:02"]}}
+    assert client.put("/tunnels", json={"tunnels": {"u-1": one}}).status_code == 204
+    assert client.get("/machines").json()["tunnels"] == {"u-1": one}
+    for wrong, code in (
+        (one | {"vni": 7}, 422),
+        (one | {"vni": 1 << 24}, 400),
+        (one | {"ends": {"10.1.0.4": []}}, 400),
+        (one | {"ends": {"10.1.0.4:99999": []}}, 400),
+        (one | {"ends": {"10.1.0.4:4789": ["52:54:00:00:00:02; flush ruleset"]}}, 400),
+    ):
+        assert client.put("/tunnels", json={"tunnels": {"u-1": wrong}}).status_code == code
+    assert client.put("/tunnels", json={"tunnels": {"-": one}}).status_code == 400
+    assert site.ends.told == {"u-1": Tunnel.model_validate(one)}
 
 
 def test_volumes(site: Site) -> None:
@@ -689,7 +729,7 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
 @pytest.fixture
 def served(site: Site) -> Iterator[str]:
     """The service's URL, while it runs as in a bait."""
-    handle = https.start(site.config, "hv1", site.cloud, site.queue)
+    handle = https.start(site.config, "hv1", site.cloud, site.queue, Ends())
     port = handle._server._sock.getsockname()[1]
     yield f"https://localhost:{port}"
     handle.stop()

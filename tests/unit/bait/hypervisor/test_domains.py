@@ -108,6 +108,19 @@ def test_the_nodes_of_one_libvirt_see_their_own(
     assert list(other.domains()) == [second]
 
 
+def test_a_network_goes_although_another_domain_ends_at_that_moment(
+    ours: Hypervisor, mocker: MockerFixture
+) -> None:
+    ours.have_isolated("mine")
+    ours.create(xml())
+    link = ours._connect()
+    listed = link.listAllDomains()
+    ours.destroy(ID)
+    mocker.patch.object(link, "listAllDomains", return_value=listed)  # as it was a moment before
+    ours.drop_isolated(())
+    assert "wnodes-mine@hv1" not in link.listNetworks()
+
+
 @pytest.mark.parametrize("broken", ["<domain", "<domain type='test'><name>x</name></domain>"])
 def test_xml_that_libvirt_does_not_take(ours: Hypervisor, broken: str) -> None:
     with pytest.raises((WnodesError, SyntaxError)):

@@ -7,10 +7,11 @@ import ctypes
 import logging
 import re
 import socket
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,10 +19,10 @@ from uuid import UUID
 import pytest
 
 from bait.ledger.records import Row
-from bait.network.addresses import mac_of
+from bait.network.addresses import address6_of, mac_of
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
-from tests.frames import BROADCAST, advertisement, arp, frame, udp
+from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Bait, Cloud, Config, Network, Offer
@@ -63,9 +64,18 @@ def cloud(*nics: Nic, state: State = State.READY) -> Row:
 class World:
     """A node with its networks, and whoever is on them."""
 
-    def __init__(self, folder: Path, stack: ExitStack, **network: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: ExitStack,
+        limits: Mapping[str, Any] | None = None,
+        **network: Any,
+    ) -> None:
+        """`limits` are those of the site's network br0."""
         lan = IPv4Network("10.9.0.0/24")
-        offer = Offer(name="lan", bridge="br0", subnet=lan, gateway=IPv4Address("10.9.0.1"))
+        offer = Offer(
+            name="lan", bridge="br0", subnet=lan, gateway=IPv4Address("10.9.0.1"), **(limits or {})
+        )
         self.config = Config(
             cluster="box",
             lrms="slurm",
@@ -321,6 +331,92 @@ def test_a_guest_on_a_bridge_of_the_sites(
     assert host == {f"{who} to {what}" for who in ("guest", "roamer") for what in ("host", "all")}
     assert guest == {"question", "roamer to all"}
     assert outside == set()
+
+
+def test_what_a_network_of_the_sites_is_closed_to(
+    tmp_path: Path, apart: Callable[..., Any]
+) -> None:
+    limits = {
+        "closed": (IPv4Network("10.9.0.0/24"), IPv4Network("172.16.0.0/12")),
+        "open": (f"{LAN_HOST}:{SERVICE}/udp", "172.16.7.0/24"),
+    }
+
+    def reach() -> tuple[set[str], set[str], list[str]]:
+        with ExitStack() as stack:
+            world = World(tmp_path, stack, limits)
+            world.firewall.keep()
+            for who in ("guest", "roamer"):
+                world.packet(who, HOST_MAC, LAN_HOST, f"{who} to a service")
+                world.packet(who, HOST_MAC, LAN_HOST, f"{who} to another", ports=(9, 22))
+                world.packet(who, HOST_MAC, "10.9.0.51", f"{who} to another host")
+                world.packet(who, HOST_MAC, "172.16.1.1", f"{who} to a closed network")
+                world.packet(who, HOST_MAC, "172.16.7.1", f"{who} to an opened one")
+                world.packet(who, HOST_MAC, WORLD, f"{who} to the world")
+            world.packet("guest", HOST_MAC, LAN_HOST, "renewal", ports=(68, 67))
+            world.packet("guest", HOST_MAC, WORLD, "another's", source="10.9.0.8")
+            found = world.heard("host")
+            # Its VM has gone.
+            world.rows = world.rows[:2]
+            world.firewall.keep()
+            world.packet("guest", HOST_MAC, WORLD, "gone")
+            counter = ["nft", "-j", "list", "counter", "bridge", "wnodes-hv1", "limited"]
+            return found, world.heard("host"), run(counter, deadline=5).split()
+
+    heard, later, counter = apart(reach)
+    ways = ("to a service", "to an opened one", "to the world")
+    assert heard == {f"{who} {way}" for who in ("guest", "roamer") for way in ways} | {"renewal"}
+    assert later == set()
+    assert '"packets":' in counter
+    assert counter[counter.index('"packets":') + 1] == "6,"
+
+
+def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) -> None:
+    """Only under the addresses that follow from the MAC; a card on another network not at all."""
+    here, there = "2001:db8:1::/64", "2001:db8:1::50"
+    own, link = str(address6_of(LAN_MAC, here)), str(address6_of(LAN_MAC, "fe80::/64"))
+    other, router = str(address6_of(ROAMER_MAC, here)), "fe80::1"
+    everybody, report = "ff02::1", struct.pack("!BBHHHI", 143, 0, 0, 0, 1, 0)
+    alert = bytes([58, 0, 5, 2, 0, 0, 1, 0])  # hop-by-hop: router alert, RFC 2711
+    sent = {
+        "good": ipv6(own, there, 17, b"\0\x09\0\x09\0\x20\0\0<good>"),
+        "link": ipv6(link, there, 58, b"\x80\0\0\0\0\0\0\0<link>"),
+        "asks": ipv6(own, everybody, 58, neighbour(135, there, b"<asks>")),
+        "answers": ipv6(own, everybody, 58, neighbour(136, own, b"<answers>")),
+        "of link": ipv6(link, everybody, 58, neighbour(136, link, b"<of link>")),
+        "probes": ipv6("::", everybody, 58, neighbour(135, own, b"<probes>")),
+        "solicits": ipv6(link, "ff02::2", 58, b"\x85\0\0\0\0\0\0\0<solicits>"),
+        "member": ipv6(link, "ff02::16", 58, report + b"<member>", alert),
+        "joins": ipv6("::", "ff02::16", 58, report + b"<joins>", alert),
+        "other": ipv6(other, there, 17, b"\0\x09\0\x09\0\x20\0\0<other>"),
+        "unknown": ipv6("2001:db8:1::7", there, 17, b"\0\x09\0\x09\0\x20\0\0<unknown>"),
+        "router's": ipv6(router, there, 17, b"\0\x09\0\x09\0\x20\0\0<router's>"),
+        "ra": ipv6(link, everybody, 58, b"\x86\0\0\0\0\0\0\0<ra>"),
+        "redirect": ipv6(link, everybody, 58, neighbour(137, own, b"<redirect>")),
+        "querier": ipv6(link, everybody, 58, neighbour(130, "::", b"<querier>"), alert),
+        "dhcp": ipv6(own, there, 17, b"\x02\x23\x02\x22\0\x20\0\0<dhcp>"),
+        "lies": ipv6(own, everybody, 58, neighbour(136, other, b"<lies>")),
+        "for router": ipv6(link, everybody, 58, neighbour(136, router, b"<for router>")),
+        "squats": ipv6("::", everybody, 58, neighbour(135, other, b"<squats>")),
+        "hidden": ipv6(link, everybody, 58, b"\x86\0\0\0\0\0\0\0<hidden>", alert),
+        "nobody": ipv6("::", there, 17, b"\0\x09\0\x09\0\x20\0\0<nobody>"),
+        "closed": ipv6(own, "2001:db8:2::1", 17, b"\0\x09\0\x09\0\x20\0\0<closed>"),
+    }
+
+    def attack() -> tuple[set[str], set[str]]:
+        with ExitStack() as stack:
+            closed = (IPv4Network("172.16.0.0/12"), IPv6Network("2001:db8:2::/48"))
+            world = World(tmp_path, stack, {"subnet6": IPv6Network(here), "closed": closed})
+            world.firewall.keep()
+            for data in sent.values():
+                world.send("guest", frame(HOST_MAC, LAN_MAC, 0x86DD, data))
+            world.send("guest", frame(HOST_MAC, ROAMER_MAC, 0x86DD, sent["other"]))
+            world.send("alice", frame(BROADCAST, mac_of(ALICE), 0x86DD, sent["asks"]))
+            return world.heard("host"), world.heard("node")
+
+    heard, node = apart(attack)
+    good = ("good", "link", "asks", "answers", "of link", "probes", "solicits", "member", "joins")
+    assert heard == set(good)
+    assert node == set()
 
 
 def test_what_the_site_opens(tmp_path: Path, apart: Callable[..., Any]) -> None:

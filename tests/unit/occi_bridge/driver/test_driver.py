@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from tests.unit.occi_bridge.local_bridge import (
     person,
     until,
 )
+from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -231,6 +233,39 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         for path in (one.path, two.path, net.path):
             scene.bridge.service.delete(ANNAS, path)
         await scene.forgotten()
+
+
+async def test_a_network_spans_nodes(scene: Scene) -> None:
+    config = scene.bridge.config
+    network = Network(tunnels=IPv4Network("10.1.0.0/24"))
+    scene.bridge.config = config.model_copy(update={"network": network})
+    scene.bridge.site.spans = True
+    scene.hv1.end, scene.hv2.end = ends = ("10.1.0.1:4789", "10.1.0.2:4789")
+    async with scene.bridge.driving():
+        scene.lrms.auto = False
+        net = scene.bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.5.0.0/24")
+        link = New(schema.NETWORKINTERFACE, (), {schema.TARGET: net.path})
+        one = scene.bridge.create(ANNAS, links=[link])
+        two = scene.bridge.create(ANNAS, links=[link])
+        await until(lambda: len(scene.lrms.jobs) == 2)
+        scene.lrms.place("1", "hv1")
+        scene.lrms.place("2", "hv2")
+        for made in (one, two):
+            await scene.state(made, "active")
+        await until(lambda: scene.hv1.tunnels and scene.hv2.tunnels)
+        [name] = scene.hv1.tunnels
+        await until(lambda: list(scene.hv1.tunnels[name]["ends"]) == [ends[1]])
+        await until(lambda: list(scene.hv2.tunnels[name]["ends"]) == [ends[0]])
+        [there] = scene.hv1.tunnels[name]["ends"].values()
+        assert there == [nic.mac for nic in scene.lrms.orders["2"].nics]
+        assert scene.hv1.tunnels[name]["vni"] == scene.hv2.tunnels[name]["vni"]
+        # A bait that has lost it is told again.
+        scene.hv2.tunnels = {}
+        await until(lambda: scene.hv2.tunnels)
+        for path in (one.path, two.path, net.path):
+            scene.bridge.service.delete(ANNAS, path)
+        await scene.forgotten()
+        await until(lambda: not scene.hv1.tunnels and not scene.hv2.tunnels)
 
 
 # What ends VMs, or does not let them start.

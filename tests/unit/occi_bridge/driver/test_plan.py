@@ -339,7 +339,7 @@ def on_net(uid: str, **changes: Any) -> tuple[Compute, Any]:
 
 
 def shared(*pairs: tuple[Compute, Any]) -> Snapshot:
-    net = Network(**(COMMON | {"uid": NET, "id": NET, "name": "u-5555555500"}))
+    net = Network(**(COMMON | {"uid": NET, "id": NET, "name": "u-5555555500", "vni": 1}))
     return snapshot(
         *(pair[0] for pair in pairs),
         seen=(report(), report(node="hv2")),
@@ -364,6 +364,14 @@ def test_the_first_machine_decides_the_node_of_its_network() -> None:
     assert asked(shared(stopped, on_net("b"))) == ["submit hv2"]
 
 
+def test_machines_of_a_network_that_spans_nodes_go_wherever_there_is_room() -> None:
+    spans = replace(shared(on_net("a"), on_net("b")), spans=True)
+    assert [(each.act, each.uid) for each in plan(spans)] == [(Act.SUBMIT, "a"), (Act.SUBMIT, "b")]
+    there = on_net("a", leased=True, node="hv2")
+    here = on_net("b", state="stopped", node="hv1", ran=True)
+    assert asked(replace(shared(there, here), spans=True)) == ["submit hv1"]
+
+
 def test_a_disk_elsewhere_is_said() -> None:
     there = on_net("a", leased=True, node="hv2")
     here = on_net("b", state="stopped", node="hv1", ran=True)
@@ -372,7 +380,7 @@ def test_a_disk_elsewhere_is_said() -> None:
 
 
 def test_a_network_is_forgotten_after_its_last_card() -> None:
-    net = Network(**(COMMON | {"uid": NET, "id": None, "name": "u-5555555500"}))
+    net = Network(**(COMMON | {"uid": NET, "id": None, "name": "u-5555555500", "vni": 1}))
     leaving = card(id=None, owned=NET)
     runs = row(**RUNS)
     there = report(machine("running"))

@@ -18,6 +18,7 @@ from occi_bridge.store import database, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate, settings
 from wnodes_lrms.errors import UnknownError, WnodesError
+from wnodes_lrms.tunnel import USERS_VNIS
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
@@ -84,7 +85,8 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         assert compare_metadata(MigrationContext.configure(link), tables.metadata) == []
         kept = link.execute(sa.select(tables.entity.c.id, tables.entity.c.attributes))
         assert sorted(map(tuple, kept)) == [("my-c", {"a": 1}), ("my-n", {"a": 1})]
-        assert link.execute(sa.select(tables.network.c.uid)).scalars().all() == ["n"]
+        [(uid, vni)] = link.execute(sa.select(tables.network.c.uid, tables.network.c.vni)).all()
+        assert (uid, vni in USERS_VNIS) == ("n", True)
     with pytest.raises(IntegrityError), engine.begin() as link:
         link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
     with pytest.raises(IntegrityError), engine.begin() as link:

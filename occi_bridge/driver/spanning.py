@@ -1,0 +1,112 @@
+"""Private networks that span nodes: what each bait is to know of where the others' cards are.
+
+A bait is told the whole of it whenever it has something else. While a node is silent, what others
+have of it stays: its VMs may well run.
+"""
+
+import ipaddress
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.reports import Report
+from occi_bridge.driver.snapshot import Snapshot
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.tunnel import Tunnel, split
+
+_PAUSE = 10.0  # seconds after a bait could not, or would not
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Spanned:
+    """What the site says of such networks."""
+
+    ends: ipaddress.IPv4Network | None = None  # of all nodes' tunnels; None: there are none
+    vnis: Mapping[str, int] | None = None  # of its own networks, by name
+
+
+def tunnels(snapshot: Snapshot, site: Spanned) -> dict[str, dict[str, Tunnel]]:
+    """What each bait that has tunnels is to hold, by its URL and the networks' names. Pure."""
+    if site.ends is None:
+        return {}
+    vnis = {**(site.vnis or {}), **{net.name: net.vni for net in snapshot.networks}}
+    places = _places(snapshot)
+    found: dict[str, dict[str, Tunnel]] = {}
+    for url, report in snapshot.reports.baits.items():
+        if report.end:
+            found[url] = {
+                name: Tunnel(vni=vnis[name], ends=_ends(name, report, nodes, snapshot, site.ends))
+                for name, nodes in places.items()
+                if name in vnis and report.node in nodes
+            }
+    return found
+
+
+def _places(snapshot: Snapshot) -> dict[str, dict[str, set[str]]]:
+    """The cards (MACs) of VMs that run or are about to, by network and node."""
+    vms = {row.uid: row for row in snapshot.computes}
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for card in snapshot.interfaces:
+        row = vms[card.compute]
+        if row.lease and row.node and not card.gone:
+            found[card.network][row.node].add(card.mac)
+    return found
+
+
+def _ends(
+    name: str,
+    report: Report,
+    nodes: Mapping[str, set[str]],
+    snapshot: Snapshot,
+    network: ipaddress.IPv4Network,
+) -> dict[str, tuple[str, ...]]:
+    """The cards of a network behind each other node's end, for one bait."""
+    held = report.tunnels.get(name)
+    before = {mac: end for end, macs in held.ends.items() for mac in macs} if held else {}
+    behind: dict[str, set[str]] = defaultdict(set)
+    for node, macs in nodes.items():
+        known = snapshot.reports.ends.get(node, "")
+        for mac in macs if node != report.node else ():
+            end = known or before.get(mac, "")
+            # A node may be in other hands: nobody is told to send elsewhere, or to itself.
+            if end and end != report.end and split(end)[0] in network:
+                behind[end].add(mac)
+    return {end: tuple(sorted(macs)) for end, macs in sorted(behind.items())}
+
+
+class Spanning:
+    """Tells the baits, one thing at a time each."""
+
+    def __init__(self, baits: Mapping[str, Bait], site: Spanned) -> None:
+        self.site = site
+        self._baits = baits
+        self._told: dict[str, float] = {}  # by URL: what was seen before this says nothing
+        self._faults: dict[str, str] = {}  # as they were said
+
+    def due(self, snapshot: Snapshot) -> dict[str, dict[str, Tunnel]]:
+        """What is to be told now, by the URL of the bait."""
+        reports = snapshot.reports.baits
+        return {
+            url: wanted
+            for url, wanted in tunnels(snapshot, self.site).items()
+            if wanted != dict(reports[url].tunnels) and reports[url].at > self._told.get(url, 0.0)
+        }
+
+    async def tell(self, url: str, wanted: Mapping[str, Tunnel]) -> None:
+        """Tell one bait. What goes wrong is said once, and tried again."""
+        try:
+            await self._baits[url].put_tunnels(wanted)
+        except WnodesError as error:
+            if self._faults.get(url) != str(error):
+                log.warning("private networks on other nodes: %s", error)
+            self._faults[url] = str(error)
+            self._told[url] = time.time() + _PAUSE
+        else:
+            self._faults.pop(url, None)
+            self._told[url] = time.time()
+            log.info("%s: told of %d private networks", url, len(wanted))

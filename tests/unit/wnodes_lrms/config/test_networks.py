@@ -1,0 +1,105 @@
+"""What the tables of networks may not say together: every fault at once, with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from wnodes_lrms.config import load as config
+from wnodes_lrms.errors import ConfigError
+
+HEAD = 'cluster = "box"\nlrms = "slurm"\n'
+BRIDGE = '[bridge]\nbaits = ["https://hv1:8445"]\n'
+
+
+def faults(folder: Path, text: str) -> list[str]:
+    file = folder / "wnodes.toml"
+    file.write_text(HEAD + text)
+    try:
+        config.load(file)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+def test_all_faults_of_a_file_are_named_at_once(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+[network]
+subnet = "10.1.0.0/24"
+tunnels = "10.1.0.0/16"
+[[cloud.network]]
+name = "lan"
+bridge = "br0"
+gateway = "10.2.0.1"
+[[cloud.network]]
+name = "dmz"
+bridge = "br1"
+subnet = "10.1.0.128/25"
+gateway = "10.2.0.1"
+gateway6 = "fe80::1"
+[[cloud.network]]
+name = "six"
+bridge = "br2"
+subnet6 = "2001:db8:1::/64"
+closed = ["10.0.0.0/8"]
+"""
+        + BRIDGE
+        + """
+[[bridge.network]]
+name = "lan"
+kind = "bridge"
+subnet = "10.2.0.0/24"
+vni = 7
+[[bridge.network]]
+name = "one"
+kind = "isolated"
+vni = 8
+[[bridge.network]]
+name = "two"
+kind = "isolated"
+vni = 8
+[[bridge.grant]]
+match = "*"
+networks = ["one", "three"]
+""",
+    )
+    assert found == [
+        "network.tunnels: 10.1.0.0/16 has addresses of guests in it (network.subnet)",
+        "cloud.network[1].gateway: 10.2.0.1 is of no subnet: give one, or leave it out",
+        "cloud.network[2].gateway: 10.2.0.1 is not a host of 10.1.0.128/25",
+        "cloud.network[2].gateway6: fe80::1 needs a subnet6",
+        "cloud.network[3].closed: has no IPv6 networks, but subnet6 is there",
+        "cloud.network[2].subnet: 10.1.0.128/25 and network.subnet, 10.1.0.0/24, have addresses in"
+        " common",
+        "bridge.network[1].vni: only a network of kind isolated has one",
+        "bridge.network[3].vni: 8 is that of bridge.network[2]",
+        "bridge.network[1].subnet: is 10.2.0.0/24, but not there in the [[cloud.network]] of the"
+        " same name",
+        "bridge.grant[1].networks[2]: there is no network «three»",
+    ]
+
+
+def test_a_fault_of_one_node_has_its_name(tmp_path: Path) -> None:
+    text = '[network]\ntunnels = "10.1.0.0/24"\n[nodes.hv2.network]\nsubnet = "10.1.0.0/25"\n'
+    assert faults(tmp_path, text) == [
+        "nodes.hv2.network.tunnels: 10.1.0.0/24 has addresses of guests in it (network.subnet)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[network]\ntunnels = "10.1.0.0/24"\n',
+        # Two names for one bridge, as for users of two kinds.
+        '[[cloud.network]]\nname = "a"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n'
+        '[[cloud.network]]\nname = "b"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n',
+        # The nodes know the router; the VMs need none.
+        '[[cloud.network]]\nname = "a"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n'
+        'gateway = "10.2.0.1"\n'
+        + BRIDGE
+        + '[[bridge.network]]\nname = "a"\nkind = "bridge"\nsubnet = "10.2.0.0/24"\n',
+    ],
+)
+def test_what_is_right(tmp_path: Path, text: str) -> None:
+    assert faults(tmp_path, text) == []

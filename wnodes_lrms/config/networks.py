@@ -1,0 +1,94 @@
+"""What the tables of networks may not say together, each of which is right by itself. Pure."""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from wnodes_lrms.config.cloud import Bridge, Cloud, CloudNetwork, Offer
+from wnodes_lrms.config.node import Network
+
+
+def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
+    """All that is wrong, each with its place."""
+    found = [*_tunnels(network), *_routers("cloud.network", cloud.network)]
+    found += [*_closed6(cloud.network), *_overlaps(network, cloud.network)]
+    if bridge:
+        found += _routers("bridge.network", bridge.network)
+        found += _numbers(bridge.network)
+        found += _same(cloud.network, bridge.network)
+        found += _unknown(bridge)
+    return found
+
+
+def _tunnels(network: Network) -> Iterator[str]:
+    if network.tunnels and network.tunnels.overlaps(network.subnet):
+        yield f"network.tunnels: {network.tunnels} has addresses of guests in it (network.subnet)"
+
+
+def _routers(table: str, networks: Sequence[Offer | CloudNetwork]) -> Iterator[str]:
+    for number, each in enumerate(networks, start=1):
+        place = f"{table}[{number}].gateway"
+        if each.gateway and each.subnet is None:
+            yield f"{place}: {each.gateway} is of no subnet: give one, or leave it out"
+        elif each.gateway and each.subnet:
+            ends = (each.subnet.network_address, each.subnet.broadcast_address)
+            if each.gateway not in each.subnet or each.gateway in ends:
+                yield f"{place}: {each.gateway} is not a host of {each.subnet}"
+
+
+def _closed6(offers: Sequence[Offer]) -> Iterator[str]:
+    """What is closed by IPv4 alone is open by IPv6."""
+    for number, offer in enumerate(offers, start=1):
+        if offer.subnet6 and offer.closed and all(net.version == 4 for net in offer.closed):
+            yield f"cloud.network[{number}].closed: has no IPv6 networks, but subnet6 is there"
+        if offer.gateway6 and offer.subnet6 is None:
+            yield f"cloud.network[{number}].gateway6: {offer.gateway6} needs a subnet6"
+
+
+def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:
+    """An address that is in two networks of a node is on two sides of it."""
+    seen: dict[str, tuple[str, ipaddress.IPv4Network]] = {
+        "network.subnet": (f"wn-{network.name}", network.subnet)
+    }
+    for number, offer in enumerate(offers, start=1):
+        place = f"cloud.network[{number}].subnet"
+        for other, (bridge, subnet) in seen.items():
+            if offer.subnet and bridge != offer.bridge and offer.subnet.overlaps(subnet):
+                yield f"{place}: {offer.subnet} and {other}, {subnet}, have addresses in common"
+        if offer.subnet:
+            seen[place] = (offer.bridge, offer.subnet)
+
+
+def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    seen: dict[int, int] = {}
+    for number, each in enumerate(networks, start=1):
+        place = f"bridge.network[{number}].vni"
+        if each.vni and each.kind != "isolated":
+            yield f"{place}: only a network of kind isolated has one"
+        elif each.vni in seen:
+            yield f"{place}: {each.vni} is that of bridge.network[{seen[each.vni]}]"
+        elif each.vni:
+            seen[each.vni] = number
+
+
+def _same(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    """A node refuses cards with other addresses than it has been told of."""
+    own = {offer.name: offer for offer in offers}
+    for number, each in enumerate(networks, start=1):
+        offer = own.get(each.name)
+        if offer is None or each.kind != "bridge":
+            continue
+        for what in ("subnet", "gateway"):
+            here, there = getattr(each, what), getattr(offer, what)
+            if here != there and not (what == "gateway" and here is None):
+                yield (
+                    f"bridge.network[{number}].{what}: is {here or 'not there'}, but"
+                    f" {there or 'not there'} in the [[cloud.network]] of the same name"
+                )
+
+
+def _unknown(bridge: Bridge) -> Iterator[str]:
+    names = {network.name for network in bridge.network} | {"*"}
+    for number, grant in enumerate(bridge.grant, start=1):
+        for place, name in enumerate(grant.networks, start=1):
+            if name not in names:
+                yield f"bridge.grant[{number}].networks[{place}]: there is no network «{name}»"

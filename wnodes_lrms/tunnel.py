@@ -1,0 +1,44 @@
+"""A private network that spans nodes, as the bridge tells each bait of it: who is on it, and behind
+which other node (VXLAN, RFC 7348). Both read and write it by this description.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from wnodes_lrms.order import Mac
+
+USERS_VNIS = range(1 << 23, 1 << 24)  # of users' networks; below them are those of the site's
+
+
+def split(end: str) -> tuple[ipaddress.IPv4Address, int]:
+    """Address and port of a node's end of its tunnels. Raises ValueError if it has no such form."""
+    address, _, port = end.partition(":")
+    number = int(port)
+    if not 0 < number < 65536:
+        raise ValueError(f"{port} is not a port")
+    return ipaddress.IPv4Address(address), number
+
+
+def _end(text: str) -> str:
+    split(text)
+    return text
+
+
+End = Annotated[
+    str, StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_end)
+]  # of a node's tunnels, as 10.1.0.3:4789
+NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class Tunnel(BaseModel):
+    """How one node reaches the rest of a network."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    vni: int = Field(ge=1, lt=1 << 24, description="VXLAN network identifier")
+    ends: Mapping[End, tuple[Mac, ...]] = Field(
+        description="the cards behind each other node, by the end of its tunnels"
+    )
