@@ -32,7 +32,7 @@ def part(site: Layout, memory: Memory) -> Part:
         "bridge",
         [*_as_bridge(), _PROGRAM, "--config", str(site.wnodes_config)],
         lambda: _answers(site, memory),
-        patience=30,
+        patience=90,
     )
 
 
