@@ -21,6 +21,7 @@ from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
+from occi_bridge.store.links import Links
 from occi_bridge.web import whoami
 from occi_bridge.web.app import application
 from wnodes_lrms.config.load import Bridge, Config
@@ -41,8 +42,10 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
     bridge = _bridge(config)
     db = Database(bridge.database)
     service = BridgeService(db, Site(config), functools.partial(os.eventfd_write, wake, 1))
-    authenticator = Authenticator(bridge)
-    app = application(service, authenticator, [whoami.route(authenticator, service.used)])
+    links = Links(db)
+    authenticator = Authenticator(bridge, links)
+    who = whoami.route(authenticator, service.used, links.make)
+    app = application(service, authenticator, [who])
     server = https.serve(
         app,
         bridge.listen,

@@ -5,7 +5,7 @@ import socket
 from .layout import NODES, Memory
 
 NAMES = (
-    *("slurmctld", "slurmdbd", "qmaster", "bridge", "arex"),
+    *("slurmctld", "slurmdbd", "qmaster", "bridge", "issuer", "arex"),
     *(f"slurmd-{node}" for node in NODES),
     *(f"execd-{node}" for node in NODES),
     *(f"api-{node}" for node in NODES),

@@ -12,7 +12,7 @@ from occi_bridge.service.quota import Amount
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from wnodes_lrms.cli import app
-from wnodes_lrms.cli.whoami import _credential
+from wnodes_lrms.cli.credentials import certificate
 from wnodes_lrms.errors import WnodesError
 
 
@@ -92,13 +92,13 @@ def test_which_credential_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     a, b, c = Path("/a"), Path("/b"), Path("/c")
     both = {"X509_USER_PROXY": "/p", "X509_USER_CERT": "/c", "X509_USER_KEY": "/k"}
-    assert _credential(a, b, c, both) == (c, c)
-    assert _credential(a, b, None, both) == (a, b)
-    assert _credential(a, None, None, both) == (a, a)
-    assert _credential(None, None, None, both) == (Path("/p"), Path("/p"))
+    assert certificate(a, b, c, both) == (c, c)
+    assert certificate(a, b, None, both) == (a, b)
+    assert certificate(a, None, None, both) == (a, a)
+    assert certificate(None, None, None, both) == (Path("/p"), Path("/p"))
     del both["X509_USER_PROXY"]
-    assert _credential(None, None, None, both) == (Path("/c"), Path("/k"))
+    assert certificate(None, None, None, both) == (Path("/c"), Path("/k"))
     monkeypatch.setattr("os.getuid", lambda: 987654)
     globus = tmp_path / ".globus"
     expected = (globus / "usercert.pem", globus / "userkey.pem")
-    assert _credential(None, None, None, {}) == expected
+    assert certificate(None, None, None, {}) == expected

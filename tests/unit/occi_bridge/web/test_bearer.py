@@ -1,0 +1,67 @@
+"""Tokens in requests: where they may be, and what is said of bad ones."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from occi_bridge.identity.user import DeniedError
+from occi_bridge.web.bearer import challenges, token
+
+BEARER = (b"authorization", b"Bearer a.b.c")
+BASIC = (b"authorization", b"Basic YTpi")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], None),
+        ([BASIC], None),
+        ([BEARER], b"a.b.c"),
+        ([(b"authorization", b"BEARER  a.b.c ")], b"a.b.c"),
+        ([(b"authorization", b"bearer ")], b""),
+        ([(b"x-authorization", b"Bearer a.b.c")], None),
+        ([BASIC, BASIC], None),
+    ],
+)
+def test_the_token_of_a_request(headers: list[tuple[bytes, bytes]], expected: bytes | None) -> None:
+    assert token(headers, b"page=2") == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ([BEARER, BEARER], b""),
+        ([BASIC, BEARER], b""),
+        ([], b"access_token=a.b.c"),
+        ([BEARER], b"page=1&%61ccess_token=a.b.c"),
+    ],
+)
+def test_requests_that_are_refused(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
+    with pytest.raises(DeniedError) as caught:
+        token(headers, query)
+    assert (caught.value.status, caught.value.error) == (400, "invalid_request")
+
+
+def test_challenges() -> None:
+    said = [(b"www-authenticate", b'X509 realm="OCCI"')]
+    assert challenges(DeniedError(401, "x")) == said
+    also = (b"www-authenticate", b'Bearer realm="OCCI"')
+    assert challenges(DeniedError(401, "x", tokens=True)) == [*said, also]
+    assert challenges(DeniedError(403, "x")) == []
+    [(_, value)] = challenges(DeniedError(401, 'a "b"\\\r\né', error="invalid_token"))
+    assert value == b'Bearer realm="OCCI", error="invalid_token", error_description="a ?b?????"'
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_answers_to_bad_tokens(user_client: Callable[[str], httpx.Client], method: str) -> None:
+    client = user_client("Ada")
+    given = {"Authorization": "Bearer a.b.c"}
+    answer = client.request(method, "/compute/", headers=given)
+    assert (answer.status_code, answer.text) == (401, "no token of 5 bytes\n")
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="OCCI", error="invalid_tok')
+    answer = client.request(method, "/compute/?access_token=a.b.c")
+    assert answer.status_code == 400
+    assert "a.b.c" not in answer.text + answer.headers["www-authenticate"]
+    twice = [("Authorization", "Bearer a.b.c")] * 2
+    assert client.request(method, "/compute/", headers=twice).status_code == 400
