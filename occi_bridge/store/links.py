@@ -56,7 +56,7 @@ def make(db: Database, link: Connection, subject: str, dn: str) -> None:
         raise ConflictError(f"{subject} is linked to {other}: remove that link first")
     if kept := _kept(link, subject):
         raise ConflictError(
-            f"{subject} has {', '.join(kept)} of its own: it can't be linked before they are gone"
+            f"{subject} can't be linked before what it has of its own is gone ({', '.join(kept)})"
         )
     values = {"subject": subject, "owner": dn, "created": time.time()}
     link.execute(sa.insert(tables.link).values(**values))
@@ -95,10 +95,10 @@ def _kept(link: Connection, owner: str) -> list[str]:
         count = link.execute(
             sa.select(sa.func.count()).where(of.owner == owner, of.kind == kind, queries.THERE)
         ).scalar_one()
-        found += [f"{count} {name}"] if count else []
+        found += [f"{name}: {count}"] if count else []
     for table, name in ((tables.saved, "saved images"), (tables.mixin, "mixins")):
         count = link.execute(
             sa.select(sa.func.count()).select_from(table).where(table.c.owner == owner)
         ).scalar_one()
-        found += [f"{count} {name}"] if count else []
+        found += [f"{name}: {count}"] if count else []
     return found

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from contrib.site.box.issuer import DISCOVERY, Reply, Request, as_json
+from occi_bridge import checks
 from occi_bridge.identity import authenticator as identity
 from occi_bridge.identity import issuer_client, issuer_keys
 from occi_bridge.identity.authenticator import Authenticator
@@ -572,6 +573,19 @@ def test_where_no_issuer_is_configured_tokens_are_not_looked_at(issuer: LocalIss
 
     asyncio.run(scene())
     assert not issuer.told.asked
+
+
+def test_what_doctor_says_of_an_issuer(issuer: LocalIssuer) -> None:
+    def said(**changes: Any) -> tuple[str, str]:
+        [check] = [c for c in checks.checks(issuer.bridge(**changes)) if c.name == "issuer"]
+        return str(check.status), check.seen
+
+    assert said() == ("ok", f"{issuer.url}: 1 keys")
+    aarc = {"profile": "aarc", "namespace": "urn:mace:x", "audiences": ("*",)}
+    assert said(**aarc)[0] == "warning"
+    assert "no key that signs by ES256" in said(algorithms=("ES256",))[1]
+    issuer.told.answers["/jwk"] = lambda _r: as_json({}, 500)
+    assert said() == ("fault", f"issuer {issuer.url}: HTTP status 500 from localhost")
 
 
 def test_no_token_is_in_the_log(issuer: LocalIssuer, caplog: pytest.LogCaptureFixture) -> None:
