@@ -93,7 +93,7 @@ def identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     """Who somebody is; `told` has their groups, and `claims` their scopes."""
     form = _SCOPES[issuer.profile]
     scopes = [scope for scope in claims.scope.split() if form.fullmatch(scope)]
-    if not scopes:
+    if not scopes and issuer.profile != "scitokens":  # which has no groups
         return Identity(Kind.TOKEN, claims.subject, groups(issuer, told))
     # Whom an issuer of one VO knows at all is a member of it.
     member = (f"/{issuer.vos[0]}",) if len(issuer.vos) == 1 else ()
