@@ -44,6 +44,7 @@ class Authenticator:
         self._tokens = Tokens(bridge.issuer, bridge.issuer_dir)
         self._by_chain = Verdicts()
         self._by_token = Verdicts()
+        self._judging: dict[bytes, asyncio.Future[Verdict]] = {}
         self._stamp: object = None
         self._looked = float("-inf")
         self._looking = asyncio.Lock()
@@ -88,11 +89,20 @@ class Authenticator:
         verdicts = self._by_token
         verdict = verdicts.get(digest)
         if verdict is None:
-            verdict = await self._judge_token(token)
+            verdict = await self._judged_once(digest, token)
             # What nobody has signed is judged anew: a stranger can't drive others' verdicts out.
             if verdict.outcome.identity:
                 verdicts.put(digest, verdict)
         return verdict.tell(address)
+
+    async def _judged_once(self, digest: bytes, token: bytes) -> Verdict:
+        """However many come with one token at once, its issuer is asked once about it."""
+        running = self._judging.get(digest)
+        if not running:
+            running = asyncio.ensure_future(self._judge_token(token))
+            self._judging[digest] = running
+            running.add_done_callback(lambda _: self._judging.pop(digest, None))
+        return await asyncio.shield(running)
 
     async def _look(self) -> None:
         """Begin anew if anything on which decisions rest has changed."""

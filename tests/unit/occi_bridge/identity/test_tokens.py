@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import random
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -247,6 +248,27 @@ def test_what_is_no_token(issuer: LocalIssuer, token: bytes, reason: str) -> Non
     assert not issuer.told.asked
 
 
+def test_whatever_is_done_to_a_token_it_is_refused(issuer: LocalIssuer) -> None:
+    """A byte of it changed, gone or doubled: nobody else comes in, and nothing breaks."""
+    good = issuer.token()
+    chance = random.Random(15)  # noqa: S311 (the same each time)
+
+    async def scene(authenticator: Authenticator) -> None:
+        for _ in range(400):
+            place, other = chance.randrange(len(good)), bytes([chance.randrange(256)])
+            how = chance.choice((good[place : place + 1] + other, other, b""))
+            bad = good[:place] + how + good[place + 1 :]
+            try:
+                found = await authenticator.user((), ADDRESS, bad)
+            except DeniedError as error:
+                assert (error.status, error.error) == (401, "invalid_token")  # noqa: PT017
+            else:  # the same signature, in other spare bits of base64, or the same byte
+                assert found.subject == issuer.subject
+                assert bad[: good.rindex(b".")] == good[: good.rindex(b".")]
+
+    within(issuer, scene)
+
+
 def test_names_that_are_there_twice_under_a_good_signature(issuer: LocalIssuer) -> None:
     claims = json.dumps(issuer.claims()).encode()
     assert "can't be read" in refusal(
@@ -479,6 +501,16 @@ def test_groups_from_userinfo(issuer: LocalIssuer) -> None:
     assert "another user's groups" in refusal(issuer, bare, groups_from="userinfo")
     issuer.told.answers["/userinfo"] = lambda _r: as_json({}, 503)
     assert "HTTP status 503" in refusal(issuer, bare, groups_from="userinfo")
+
+
+def test_an_issuer_is_asked_once_about_a_token(issuer: LocalIssuer) -> None:
+    async def scene(authenticator: Authenticator) -> None:
+        token = issuer.token()
+        await asyncio.gather(*(authenticator.user((), ADDRESS, token) for _ in range(50)))
+        await authenticator.user((), ADDRESS, token)
+
+    within(issuer, scene, groups_from="userinfo")
+    assert issuer.told.asked["/userinfo"] == 1
 
 
 def test_groups_from_introspection(issuer: LocalIssuer) -> None:

@@ -5,8 +5,12 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from occi_bridge.identity.user import DeniedError
+from occi_bridge.identity.user import Capability, DeniedError, Identity, Kind, User
+from occi_bridge.web.app import application
 from occi_bridge.web.bearer import challenges, token
+from tests.unit.occi_bridge.conftest import BASE, Live
+from tests.unit.occi_bridge.memory import Memory
+from wnodes_lrms.config.load import Grant
 
 BEARER = (b"authorization", b"Bearer a.b.c")
 BASIC = (b"authorization", b"Basic YTpi")
@@ -51,6 +55,30 @@ def test_challenges() -> None:
     assert challenges(DeniedError(403, "x")) == []
     [(_, value)] = challenges(DeniedError(401, 'a "b"\\\r\né', error="invalid_token"))
     assert value == b'Bearer realm="OCCI", error="invalid_token", error_description="a ?b?????"'
+
+
+class Limited:
+    """Knows one user, whose token is limited to this."""
+
+    def __init__(self, *may: Capability) -> None:
+        self._identity = Identity(Kind.TOKEN, "https://issuer.example#ada", (), frozenset(may))
+
+    async def user(
+        self, _chain: tuple[bytes, ...], _address: str, _token: bytes | None = None
+    ) -> User:
+        return User(self._identity, "box", Grant(match="*"), self._identity.subject)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/-/", "/", "/compute/", "/compute/none"])
+def test_reading_needs_a_scope_too(live: Live, method: str, path: str) -> None:
+    client = httpx.Client(base_url=BASE, transport=live.to)
+    live.app = application(Memory(), Limited(*(set(Capability) - {Capability.READ})))
+    answer = client.request(method, path)
+    assert answer.status_code == 403
+    assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
+    live.app = application(Memory(), Limited(Capability.READ))
+    assert client.request(method, path).status_code in (200, 404)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
