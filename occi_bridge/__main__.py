@@ -11,6 +11,7 @@ from pathlib import Path
 
 from occi_bridge import checks, link_admin, processes
 from occi_bridge.driver.bait_connection import client_context
+from occi_bridge.identity.tokens import Tokens
 from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
@@ -64,6 +65,7 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     # What would end every process is found out once, here.
     processes.order_key(bridge)
     client_context(bridge.certificate, bridge.key, bridge.ca_dir)
+    Tokens(bridge.issuer, bridge.issuer_dir)
     migrate(bridge.database)
     db = Database(bridge.database)
     leader.expect(db)

@@ -26,6 +26,7 @@ from wnodes_lrms.config import load as configuration
 
 _SECONDS = 8.0  # of each run
 _ROUNDS = 3
+_PAIRS, _MOMENT = 15, 1.5  # short runs in turns, and their seconds: a busy moment hits both
 _CONNECTIONS = 4
 _COMPUTE = 'Category: compute; scheme="http://schemas.ogf.org/occi/infrastructure#"\n'
 _SIZE = "X-OCCI-Attribute: occi.compute.cores=1, occi.compute.memory=0.25\n"
@@ -64,10 +65,10 @@ def tokens() -> dict[str, list[float]]:
         "token": Credential("", ca_dir, token),
     }
     with _bridge() as (url, _):
-        for _ in range(_ROUNDS * 2):
+        for _ in range(_PAIRS):
             for path in ("/-/", "/compute/"):
                 for name, who in by.items():
-                    run = get(url + path, _SECONDS / 2, _CONNECTIONS, who)
+                    run = get(url + path, _MOMENT, _CONNECTIONS, who)
                     samples.setdefault(f"{name}, {path}", []).append(run.rate)
     for path in ("/-/", "/compute/"):
         pairs = zip(samples[f"token, {path}"], samples[f"certificate, {path}"], strict=True)

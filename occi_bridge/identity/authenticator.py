@@ -78,6 +78,10 @@ class Authenticator:
             verdicts.put(digest, verdict)
         return verdict.tell(address)
 
+    def look_again(self) -> None:
+        """Look at files and links before the next decision, and not only a second later."""
+        self._looked = float("-inf")
+
     async def close(self) -> None:
         """End the verifier, and all connections."""
         await self._verifier.end()

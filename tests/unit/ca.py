@@ -179,8 +179,8 @@ def service(
         patch.setattr(authenticator, "_LOOK", 0.0)
         logging.getLogger("wnodes_lrms.tls.server").setLevel(logging.INFO)
         amount = (lambda _user: used) if used else None
-        known = Authenticator(bridge or grid.bridge, links or dict)
-        route = whoami.route(known, amount, links.make if links else None)
+        known = Authenticator(bridge or grid.bridge, dict if links is None else links)
+        route = whoami.route(known, amount, None if links is None else links.make)
         app = Starlette(routes=[route])
         service = Service(app, grid)
         yield service
