@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 @pytest.fixture(autouse=True)
 def prepared(grid: Grid, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(identity, "_LOOK", 0.0)
-    monkeypatch.setattr(issuer_client, "_PATIENCE", 0.5)
+    monkeypatch.setattr(issuer_client, "_PATIENCE", 30.0)
     caplog.set_level(logging.INFO)
     (grid.folder / "voms-mapfile").write_text(f'"/{VO}/*" member\n')
 
@@ -415,7 +415,10 @@ def test_an_issuer_that_misbehaves(
     path: str,
     answer: Callable[[Request], Reply],
     said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if said == "no answer within":
+        monkeypatch.setattr(issuer_client, "_PATIENCE", 0.5)
     issuer.told.answers[path] = answer
     issuer.told.answers["/elsewhere"] = lambda _r: as_json(issuer.told.metadata())
     assert "can't be had now; try again" in refusal(issuer, issuer.token())
