@@ -44,7 +44,7 @@ Category: small; scheme="{OWN}resource_tpl#"; class="mixin"
         usages = json.loads(call("wnodes", "accounting", "list", "--json"))
         assert [u["fqan"] for u in usages if u["dn"] == subject and not u["ended"]] == ["/testvo"]
     finally:
-        assert curl("--request", "DELETE", machine) == "OK\n"
+        curl("--fail", "--request", "DELETE", machine)
     assert "nothing at" in curl(machine)
     log = (SITE / "log" / "bridge.log").read_text()
     assert f'allowed: sub="{subject}" fqans="/testvo" address=127.0.0.1' in log
