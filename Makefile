@@ -47,12 +47,14 @@ fuzz: setup ## OCCI requests of all kinds, for a minute
 	@$(PYTHON) -m pytest tests/unit/occi_bridge/web/test_fuzz.py --hypothesis-profile=minute
 
 # The end-to-end tests in groups, each with a site of its own, two at a time, the longest first. Each
-# group's output comes when it has ended; while it runs it is in build/e2e-GROUP.log.
+# group's output comes when it has ended; while it runs it is in build/e2e-GROUP.log. Those in batch/
+# run on each batch system.
 E2E_FOLDER := $(or $(WNODES_SITE),/var/lib/wnodes-site)
-E2E_FAULTS := $(patsubst %,tests/e2e/test_%.py,chaos drain failures)
+E2E_FAULTS := $(patsubst %,tests/e2e/%.py,test_chaos test_drain test_failures batch/test_failures)
 E2E_CLOUD := $(wildcard tests/e2e/test_cloud*.py) tests/e2e/test_conformance.py
 E2E_CE := tests/e2e/test_ce.py
-E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),$(wildcard tests/e2e/test_*.py))
+E2E_BATCH := $(filter-out $(E2E_FAULTS) $(E2E_CLOUD) $(E2E_CE),\
+    $(wildcard $(addsuffix test_*.py,tests/e2e/ tests/e2e/batch/ tests/e2e/slurm/)))
 
 .PHONY: e2e
 e2e: setup ## End-to-end tests on sites in a box, as ordinary users, two groups at once
@@ -83,7 +85,16 @@ e2e-ce: setup ## The end-to-end tests of jobs that come in through a computing e
 
 .PHONY: e2e-gridengine
 e2e-gridengine: setup ## The end-to-end tests of jobs and VMs on a site with Grid Engine
-	$(call on_site,ge,--lrms gridengine --,tests/e2e/gridengine)
+	$(call on_site,ge,--lrms gridengine --,tests/e2e/batch tests/e2e/gridengine)
+
+# The same job on a node and in a VM of any image. IMAGE is a file of a catalogue, or a tag that the
+# site in a box has.
+LRMS := slurm
+
+.PHONY: twin
+twin: setup ## Can a job tell a VM of IMAGE (FOLDER/TAG.toml) from the node? With LRMS slurm, gridengine
+	@test -n "$(IMAGE)" || { echo 'usage: make twin IMAGE=FOLDER/TAG.toml [LRMS=gridengine]'; exit 2; }
+	$(call on_site,twin,--lrms $(LRMS) --ready-timeout 600 --,tests/e2e/batch/test_twin.py --twin-image=$(IMAGE))
 
 # pytest on the site of a group, which is brought up with these options, with these files.
 define on_site

@@ -20,9 +20,9 @@ from bait.frontend.https import start
 from bait.hypervisor import kvm as probe
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
-from bait.machine.builder import Builder
 from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
+from bait.machine.vms import NodeVms
 from bait.network.firewall import Firewall
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
@@ -90,14 +90,14 @@ def _serve(config: configuration.Config, node: str) -> int:
         config.images.credentials,
     )
     firewall = Firewall(config, node, ledger.rows)
-    builder = Builder(config, node, kvm, hypervisor, cache, firewall.admit)
+    vms = NodeVms(config, node, kvm, hypervisor, cache, firewall.admit)
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
-    batch = BatchController(config, ledger, jobs, builder, tasks, drain)
+    batch = BatchController(config, ledger, jobs, vms, tasks, drain)
     volumes = Directory(Path(config.cloud.volumes))
-    cloud = CloudController(config, node, ledger, jobs, builder, tasks, volumes, drain)
+    cloud = CloudController(config, node, ledger, jobs, vms, tasks, volumes, drain)
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
-    reconciler = Reconciler(config, ledger, jobs, builder, tasks, controllers, drain)
+    reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
     firewall.keep()
     stop = threading.Event()
@@ -116,7 +116,7 @@ def _serve(config: configuration.Config, node: str) -> int:
             api.stop()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()
-    log.info("stopped; the machines live on")
+    log.info("stopped; the VMs live on")
     return 0
 
 

@@ -21,7 +21,7 @@ ProcessCollector(registry=REGISTRY)
 
 BUILD = Histogram(
     "wnodes_build_seconds",
-    "From a machine's beginning until it is ready (batch) or its domain runs (cloud).",
+    "From a VM's beginning until it is ready (batch) or its domain runs (cloud).",
     ["kind"],
     buckets=(1, 2, 5, 10, 20, 40, 80, 160, 320),
     registry=REGISTRY,
@@ -36,11 +36,11 @@ REFUSED = Counter(
 )
 _MOVES = Counter(
     "wnodes_moves",
-    "Changes of machines' states; an empty one is that of a machine without a row.",
+    "Changes of VMs' states; an empty one is that of a VM without a row.",
     ["kind", "old", "new"],
     registry=REGISTRY,
 )
-_MACHINES = Gauge("wnodes_machines", "Machines of this node.", ["kind", "state"], registry=REGISTRY)
+_MACHINES = Gauge("wnodes_machines", "VMs of this node.", ["kind", "state"], registry=REGISTRY)
 _ANSWERED = Gauge(
     "wnodes_last_answer_timestamp_seconds",
     "When the batch system and libvirt last gave an answer.",

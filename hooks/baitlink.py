@@ -7,14 +7,14 @@ import time
 from typing import Any
 
 from baitsocket import Patience, answers
-from batch import Job, NoMachineError
+from requeue import Job, NoVmError
 
 BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
 
 
 def attach(job: Job, path: str) -> dict[str, Any]:
-    """The bait's description of the machine, once it is ready. Raises NoMachineError."""
+    """The bait's description of the machine, once it is ready. Raises NoVmError."""
     begun, away = time.monotonic(), Patience(BAIT_AWAY)
     told, waits = False, ""
     request = {"op": "attach", "job": job.number}
@@ -24,32 +24,32 @@ def attach(job: Job, path: str) -> dict[str, Any]:
                 if answer.get("state") == "ready":
                     return answer
                 if answer.get("state") == "failed":
-                    raise NoMachineError(answer["message"], answer["retry"])
+                    raise NoVmError(answer["message"], answer["retry"])
                 if answer.get("busy"):
                     trouble = f"has {answer.get('error')}"
                     break
                 if answer.get("ok") is False:
-                    raise NoMachineError(answer["error"], answer.get("retry", True))
+                    raise NoVmError(answer["error"], answer.get("retry", True))
                 if not told and time.monotonic() - begun >= TELL_AFTER - 1:
                     told = True
-                    job.say(f"waiting for its machine on node {job.node}: {answer.get('state')}")
+                    job.say(f"waiting for its VM on node {job.node}: {answer.get('state')}")
                 if answer.get("waits") and answer["waits"] != waits:
                     waits = answer["waits"]
                     job.say(f"waiting: {waits}")
             else:
                 trouble = "closed the connection"
         except TimeoutError:
-            raise NoMachineError(
+            raise NoVmError(
                 f"the bait on node {job.node} does not answer ({path}): it hangs"
             ) from None
         except OSError as error:
             trouble = f"can't be reached at {path}: {error.strerror}"
         except ValueError as error:
-            raise NoMachineError(
+            raise NoVmError(
                 f"the bait on node {job.node} says what is no answer ({path}): {error}"
             ) from None
         if away.left() <= 0:
-            raise NoMachineError(f"the bait on node {job.node} {trouble}")
+            raise NoVmError(f"the bait on node {job.node} {trouble}")
         if not told:
             told = True
             job.say(f"the bait on node {job.node} {trouble}; trying for {BAIT_AWAY:g} s")
@@ -67,7 +67,7 @@ def look(job: Job, path: str) -> dict[str, Any]:
     return {}
 
 
-def failure(answer: dict[str, Any]) -> NoMachineError | None:
+def failure(answer: dict[str, Any]) -> NoVmError | None:
     """What the bait has against the machine: nothing if it is well, or if the bait is away."""
     failed = answer.get("state") == "failed"
-    return NoMachineError(answer["message"], answer["retry"]) if failed else None
+    return NoVmError(answer["message"], answer["retry"]) if failed else None

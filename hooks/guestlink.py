@@ -9,9 +9,10 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from batch import NoMachineError, surroundings
+from requeue import NoVmError, program_environment
 
 # TERM is how an LRMS ends a job: all of the script's processes get it, as they would on the node.
 # Any other signal is meant for the script itself (scancel --batch, sbatch --signal=B:…). IO and PWR
@@ -75,7 +76,7 @@ class Guest:
         self.sessions: list[subprocess.Popen[bytes]] = []  # the first is the connection itself
 
     def connect(self, command: str, data: bytes) -> None:
-        """Open the connection, that stays, and run a first command on it. NoMachineError.
+        """Open the connection, that stays, and run a first command on it. NoVmError.
 
         It is held by a process of the job's own process group and session. One that ssh itself puts
         into the background has a session of its own: some batch systems do not stop that one when
@@ -97,9 +98,7 @@ class Guest:
             said = ""
             with contextlib.suppress(OSError), open(f"{self.folder}/{_LOG}", "rb") as log:
                 said = log.read(_SAYS).decode("utf-8", "replace")
-            raise NoMachineError(
-                f"no SSH session in the machine: {why_none(ended, said)}", raw=said
-            )
+            raise NoVmError(f"no SSH session in the VM: {why_none(ended, said)}", raw=said)
 
     def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a command on the open connection."""
@@ -109,7 +108,7 @@ class Guest:
         session = subprocess.Popen(
             [*self.ssh, *words],
             cwd=self.folder,
-            env=surroundings(),
+            env=program_environment(),
             preexec_fn=block_signals,
             **streams,
         )
@@ -157,7 +156,7 @@ def block_signals() -> None:
 
 
 def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
-    """Copy declared files into the machine, and what links lead to. Raises NoMachineError.
+    """Copy declared files into the machine, and what links lead to. Raises NoVmError.
 
     What has been sent is written down, for stage_out.
     """
@@ -168,17 +167,31 @@ def stage_in(guest: Guest, workdir: str, names: list[str]) -> None:
     # come behind what is in them: busybox's tar can't write into one that is read-only.
     notes = [f"{guest.folder}/{name}" for name in (_LISTED, _SENT)]
     look = ["find", "-L", *tops, "-depth", "-fprint0", notes[0]]
-    look += ["-type", "f", "-fprintf", notes[1], r"%s %T@ %p\0"]
-    own = surroundings()
+    look += ["-type", "f", "-fprintf", notes[1], r"%s %b %T@ %p\0"]
+    own = program_environment()
     if subprocess.run(look, cwd=workdir, env=own, check=False).returncode == 0:
         pack = ["tar", "-c", "-h", "-f", "-", "--no-recursion", "--null", "-T", notes[0]]
+        pack += ["--sparse"] if _has_holes(guest) and "GNU" in guest.text("tar --version") else []
         packer = subprocess.Popen(pack, cwd=workdir, env=own, stdout=subprocess.PIPE)
         unpacker = guest.run(f"tar -x -C {shlex.quote(workdir)} -f -", stdin=packer.stdout)
         assert packer.stdout  # noqa: S101 (a pipe was asked for)
         packer.stdout.close()
         if unpacker.wait() == 0 and packer.wait() == 0:
             return
-    raise NoMachineError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+    raise NoVmError("WNODES_STAGE_IN: not all files could be copied in", retry=False)
+
+
+def _has_holes(guest: Guest) -> bool:
+    """Whether a file that is to be copied in takes less room than it is long."""
+    return any(blocks * 512 < size for size, blocks, _, _ in _notes(guest))
+
+
+def _notes(guest: Guest) -> Iterator[tuple[int, int, bytes, bytes]]:
+    """Of each file that was found for the machine: size, blocks of 512 bytes, time, name."""
+    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
+        for note in notes.read().split(b"\0")[:-1]:
+            size, blocks, changed, name = note.split(b" ", 3)
+            yield int(size), int(blocks), changed, name
 
 
 def _outermost(names: list[str]) -> list[str]:
@@ -193,12 +206,10 @@ def _outermost(names: list[str]) -> list[str]:
 def sent(guest: Guest) -> dict[str, tuple[int, int]]:
     """Size, and time of the last change in nanoseconds, of each file that was copied in."""
     files = {}
-    with contextlib.suppress(FileNotFoundError), open(f"{guest.folder}/{_SENT}", "rb") as notes:
-        for note in notes.read().split(b"\0")[:-1]:
-            size, changed, name = note.split(b" ", 2)
-            seconds, _, rest = changed.partition(b".")
-            times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
-            files[os.path.normpath(os.fsdecode(name))] = int(size), times
+    for size, _, changed, name in _notes(guest):
+        seconds, _, rest = changed.partition(b".")
+        times = int(seconds) * 10**9 + int(rest[:9].ljust(9, b"0"))
+        files[os.path.normpath(os.fsdecode(name))] = size, times
     return files
 
 

@@ -23,7 +23,7 @@ local site_submit, site_modify = slurm_job_submit, slurm_job_modify
 local wish = assert(loadfile(folder .. "/wish.lua"))()
 local refuse, shown = wish.refuse, wish.shown
 
-local BATCH_ONLY = "a machine runs a batch script: submit it with sbatch, not with salloc or srun"
+local BATCH_ONLY = "a VM runs a batch script: submit it with sbatch, not with salloc or srun"
 
 -- policy.lua's table; nil if the hooks were removed while slurmctld kept this file in memory.
 -- A table that cannot be read any more leaves the last good one in force.
@@ -64,7 +64,7 @@ local function default_image(policy, partition, account, qos)
   for name in ((partition or "") .. ","):gmatch("([^,]*),") do
     local image = of(name)
     if seen and image ~= first then
-      refuse(nil, "partitions %s run jobs in different machines: ask for one of them, or name an"
+      refuse(nil, "partitions %s run jobs in different VMs: ask for one of them, or name an"
         .. " image with WNODES_IMAGE", shown(partition))
     end
     first, seen = image, true
@@ -128,7 +128,7 @@ end
 local function check_nodes(asked, whose)
   if asked ~= slurm.NO_VAL and asked > 1 then
     refuse(slurm.ESLURM_INVALID_NODE_COUNT,
-      "a job in a machine runs on one node, and this one asks for %d%s", asked, whose)
+      "a job in a VM runs on one node, and this one asks for %d%s", asked, whose)
   end
 end
 
@@ -171,7 +171,7 @@ local function submit(job, partitions)
   if not image then
     image = default_image(policy, job.partition or default_partition(partitions),
       job.account or job.default_account, job.qos or job.default_qos)
-    whose = " (the site runs this job in a machine, by its partition, account or QOS)"
+    whose = " (the site runs this job in a VM, by its partition, account or QOS)"
   end
   if not image then
     if named then
@@ -194,10 +194,10 @@ local function submit(job, partitions)
     refuse(nil, "%s%s", BATCH_ONLY, whose)
   end
   if job.het_job_offset ~= slurm.NO_VAL then
-    refuse(nil, "a heterogeneous job cannot run in a machine%s", whose)
+    refuse(nil, "a heterogeneous job cannot run in a VM%s", whose)
   end
   if job.container then
-    refuse(nil, "a job runs in a machine or in a container, not in both%s", whose)
+    refuse(nil, "a job runs in a VM or in a container, not in both%s", whose)
   end
   check_nodes(job.min_nodes, whose)
 
@@ -239,7 +239,7 @@ local function modify(job, record, partitions, uid)
   if features then
     local tag, named = wish.constraint(features)
     if tag or named then
-      refuse(nil, "a machine is asked for at submission: submit the job again")
+      refuse(nil, "a VM is asked for at submission: submit the job again")
     end
   end
   if uid ~= 0 and (job.partition or job.account or job.qos) then
@@ -283,7 +283,7 @@ local function run_ours(what, wishes, fallback, ...)
   if not wishes(...) then
     return slurm.SUCCESS
   end
-  slurm.log_user("%s", "wnodes: machines cannot be given at the moment; please tell your"
+  slurm.log_user("%s", "wnodes: VMs cannot be given at the moment; please tell your"
     .. " administrator (the reason is in slurmctld's log)")
   return slurm.ERROR
 end

@@ -90,12 +90,12 @@ def check_lease(job: Mapping[str, str], policy: Mapping[str, Any]) -> None:
 def check_shape(job: Mapping[str, str], environment: Mapping[str, str], rules: Any) -> None:
     """A machine runs a batch job, on one host."""
     if "QRSH_PORT" in environment or job.get("CMDNAME") == "INTERACTIVE":
-        raise RefusedError("a machine runs a batch job: submit it with qsub")
+        raise RefusedError("a VM runs a batch job: submit it with qsub")
     name, slots = job.get("pe_name", ""), job.get("pe_max", "1")
     rule = (rules or {}).get(name, ONE_HOST)  # one that is not known here is the bait's to judge
     if name and rule != ONE_HOST and slots != "1" and rule != slots:
         raise RefusedError(
-            f"a job in a machine runs on one node: the parallel environment {shown(name)} may"
+            f"a job in a VM runs on one node: the parallel environment {shown(name)} may"
             f" spread its slots ({rule}), ask for one whose allocation rule is {ONE_HOST}"
         )
 
@@ -107,11 +107,11 @@ def answer(
     hard = job.get("l_hard", "")
     asked = requests(hard)
     if "vm" in requests(job.get("l_soft", "")):
-        raise RefusedError("-soft -l vm=… leaves open whether the job runs in a machine")
+        raise RefusedError("-soft -l vm=… leaves open whether the job runs in a VM")
     tag = wish(asked, environment)
     if job.get("N", "").startswith(f"{LEASE}-"):
         if tag:
-            raise RefusedError("a lease carries the machine of its order, and names no image")
+            raise RefusedError("a lease carries the VM of its order, and names no image")
         check_lease(job, policy)
         return []
     tag = tag or policy["projects"].get(job.get("P", ""), "")
@@ -150,7 +150,7 @@ def verdict(job: Mapping[str, str], environment: Mapping[str, str], folder: str)
             return ["RESULT STATE ACCEPT"]
         return [
             f"LOG ERROR wnodes: {' '.join(str(error).split())}",
-            "RESULT STATE REJECT wnodes: machines cannot be given at the moment; please tell your"
+            "RESULT STATE REJECT wnodes: VMs cannot be given at the moment; please tell your"
             " administrator (the reason is in the qmaster's messages)",
         ]
     return [*changes, "RESULT STATE CORRECT" if changes else "RESULT STATE ACCEPT"]

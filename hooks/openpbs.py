@@ -41,7 +41,7 @@ MARK = "wnodes_by"  # environment, resource or default: what named the image; or
 LEASE = "lease"
 ONCE = "+once"  # after the mark of a job that may not be run again: moms don't have that
 LEASE_NAME = r"wnodes-lease-[A-Za-z0-9-]+"
-# How a starter ends that had no machine, see hooks/batch.py: no script's own code is a signal.
+# How a starter ends that had no machine, see hooks/requeue.py: no script's own code is a signal.
 AGAIN, HOLD = 256 + 30, 256 + 29  # SIGPWR, SIGIO
 TELL, ASK = 0.5, 10.0  # seconds for a message to the bait, without and with its answer
 LONGEST_ANSWER = 65536
@@ -107,11 +107,11 @@ def on_one_node(select: str, nodes: str) -> tuple[str, str]:
         first, *more = text.split(":")
         if "+" in text or (first.isdigit() and int(first) != 1):
             raise Refused(
-                "a job in a machine runs in one chunk on one node, and this one asks for"
+                "a job in a VM runs in one chunk on one node, and this one asks for"
                 f" -l {option}={shown(text)}"
             )
         if any(re.fullmatch(r"wnodes=f(alse)?|wnodes=[n0].*", term, re.I) for term in more):
-            raise Refused("a job in a machine needs a node with wnodes=True")
+            raise Refused("a job in a VM needs a node with wnodes=True")
     if select and not re.search(r"(^|:)wnodes=", select):
         select += ":wnodes=True"
     if nodes and "wnodes" not in nodes.split("#")[0].split(":"):
@@ -123,7 +123,7 @@ def on_one_node(select: str, nodes: str) -> tuple[str, str]:
 def refuse_sandbox(job: Any) -> None:
     """Refuse a job that would begin in a folder which mom makes on the node."""
     if str(job.sandbox or "").upper() == "PRIVATE":
-        raise Refused("a job in a machine has no private folder on its node (-W sandbox=PRIVATE)")
+        raise Refused("a job in a VM has no private folder on its node (-W sandbox=PRIVATE)")
 
 
 def require_node(resources: Any) -> None:
@@ -178,14 +178,14 @@ def queuejob(event: Any, config: Json) -> None:
         image = default_image(policy, queue_of(job))
     if not image:
         return
-    whose = "" if named or asked else " (the site runs this job in a machine, by its queue)"
+    whose = "" if named or asked else " (the site runs this job in a VM, by its queue)"
     if image not in policy["tags"]:
         there = ", ".join(sorted(policy["tags"])[:10]) or "none"
         raise Refused(f"no image {shown(image)} here; there are: {there}{whose}")
     if not may_use(policy["allow"], image, user):
         raise Refused(f"you may not use the image {image}{whose}")
     if job.interactive:
-        raise Refused(f"a machine runs a batch script: submit it without -I{whose}")
+        raise Refused(f"a VM runs a batch script: submit it without -I{whose}")
     refuse_sandbox(job)
     require_node(resources)
     resources["vm"] = image
@@ -207,7 +207,7 @@ def modifyjob(event: Any, _config: Json) -> None:
     wanted = resources["vm"]
     if mark == LEASE or not mark:
         if wanted:
-            raise Refused("a machine is asked for at submission: submit the job again")
+            raise Refused("a VM is asked for at submission: submit the job again")
         return
     if wanted and wanted != image:
         raise Refused(f"the job runs in {image}: submit it again for {shown(wanted)}")
@@ -236,7 +236,7 @@ def launch(event: Any, config: Json) -> None:
     job, node = event.job, pbs.get_local_nodename()
     mark = str(job.Resource_List[MARK])
     if str(event.env.get("PBS_TASKNUM")) != "1":
-        raise Refused("this job runs in a machine: nothing else of it runs on the node")
+        raise Refused("this job runs in a VM: nothing else of it runs on the node")
     command = list(event.argv)
     if mark == LEASE:
         program, words = config["lease"], []
@@ -274,7 +274,7 @@ def epilogue(event: Any, config: Json) -> None:
         answer.get("failed") or answer.get("error") or "why is on the standard error of the job"
     )
     runs = int(job.run_count or 1)
-    log(job, f"run {runs} of {config['retries'] + 1} had no machine: {reason}")
+    log(job, f"run {runs} of {config['retries'] + 1} had no VM: {reason}")
     if mark.endswith(ONCE):
         return
     if job.Exit_status == HOLD or runs > config["retries"]:
@@ -351,7 +351,7 @@ def main() -> None:
         pbs.logmsg(pbs.LOG_ERROR, f"wnodes: {type(fault).__name__}: {fault}")
         if event.type != pbs.EXECJOB_EPILOGUE and wishes(event):
             event.reject(
-                "wnodes: machines cannot be given at the moment; please tell your administrator"
+                "wnodes: VMs cannot be given at the moment; please tell your administrator"
                 " (the reason is in PBS's log)"
             )
     event.accept()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from batch import Job, NoMachineError
+from requeue import Job, NoVmError
 
 GUEST = "/run/wnodes/job"  # the owner's folder in the machine, see templates/context.sh.j2
 
@@ -68,8 +68,21 @@ def read(form: str, words: list[str]) -> tuple[list[str], dict[str, bytes]]:
     interpreter, script, *arguments = words
     name = os.path.basename(script)
     with open(script, "rb") as file:
-        # The kernel gives an interpreter one argument at most: the rest of the line.
-        return [*interpreter.split(None, 1), f"{GUEST}/{name}", *arguments], {name: file.read()}
+        text = file.read()
+    # The kernel gives an interpreter one argument at most: the rest of the line.
+    command = interpreter.split(None, 1) or first_line(text)
+    return [*command, f"{GUEST}/{name}", *arguments], {name: text}
+
+
+def first_line(script: bytes) -> list[str]:
+    """By what the kernel would run a script, see execve(2); execvp(3) for one that does not say.
+
+    It can't be left to the guest's kernel: systemd mounts /run, where the script is, noexec.
+    """
+    line = script.partition(b"\n")[0].removeprefix(b"#!").strip(b" \t")
+    if not script.startswith(b"#!") or not line:
+        return ["/bin/sh"]
+    return [os.fsdecode(word) for word in re.split(rb"[ \t]+", line, maxsplit=1)]
 
 
 def spooled(shell: str) -> list[str]:
@@ -187,7 +200,7 @@ def declared(variable: str) -> list[str]:
     names = [name.strip() for name in os.environ.get(variable, "").split(",")]
     for name in names:
         if os.path.isabs(name) or ".." in name.split("/"):
-            raise NoMachineError(
+            raise NoVmError(
                 f"{variable}: «{name}» is not a path below the working directory", retry=False
             )
     return [name for name in names if name]

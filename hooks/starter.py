@@ -12,7 +12,7 @@ SSH, connects the standard streams, passes signals on, and ends as the script en
 no machine it says why, and has the LRMS requeue or hold the job.
 
 What travels is in payload.py, the SSH connection in guestlink.py, the talk with the bait in
-baitlink.py; watch.py is for the time in which the job runs, and batch.py asks the LRMS. Standard
+baitlink.py; watch.py is for the time in which the job runs, and requeue.py asks the LRMS. Standard
 library only: all of it runs on every node and for every job with a machine.
 """
 
@@ -34,8 +34,8 @@ if __name__ == "__main__":  # isolated, the interpreter does not look beside thi
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import payload
 from baitlink import attach, failure, look
-from batch import SYSTEMS, Job, NoMachineError
 from guestlink import FORWARDED, TO_ALL, Guest, stage_in, stage_out
+from requeue import SYSTEMS, Job, NoVmError
 from streams import Stream
 from watch import watch
 
@@ -94,7 +94,7 @@ def die(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
+def give_up(job: Job, trouble: NoVmError, retries: int) -> NoReturn:
     """Say why there is no machine, and have the LRMS requeue the job, or hold it."""
     job.say(str(trouble))
     if trouble.raw:
@@ -109,21 +109,21 @@ def give_up(job: Job, trouble: NoMachineError, retries: int) -> NoReturn:
 
 
 def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str]) -> str:
-    """Run the payload in a machine; `exit N` or `signal N`. Raises NoMachineError."""
+    """Run the payload in a machine; `exit N` or `signal N`. Raises NoVmError."""
     import pwd
 
     machine = attach(job, path)
     if "key" not in machine:
-        raise NoMachineError(f"the bait on node {job.node} is of an earlier version: restart it")
+        raise NoVmError(f"the bait on node {job.node} is of an earlier version: restart it")
     folder = tempfile.mkdtemp(prefix="wnodes-")
     signals.undo.callback(shutil.rmtree, folder, ignore_errors=True)
     guest = Guest(machine, pwd.getpwuid(os.getuid()).pw_name, folder)
-    lost: list[NoMachineError] = []
+    lost: list[NoVmError] = []
     watched = (job, path, guest, machine.get("shutdown"), lost)
     threading.Thread(target=watch, args=watched, daemon=True).start()
     try:
         end = run_payload(job, path, guest, machine, signals, payload.read(form, words))
-    except NoMachineError as trouble:
+    except NoVmError as trouble:
         raise lost[0] if lost else trouble from None
     if lost:
         raise lost[0]
@@ -139,7 +139,7 @@ def run_payload(
     signals: Signals,
     load: tuple[list[str], dict[str, bytes]],
 ) -> str:
-    """Carry the payload into the machine, and wait for its end. Raises NoMachineError."""
+    """Carry the payload into the machine, and wait for its end. Raises NoVmError."""
     argv, files = load
     workdir = os.getcwd()
     travel = not payload.below(workdir, machine["shares"])
@@ -161,13 +161,11 @@ def run_payload(
     unwritten = [(name, stream.trouble()) for name, stream in streams.items()]
     troubles = [f"standard {name}: {trouble}" for name, trouble in unwritten if trouble]
     if status < 0:  # by `watch`; to ask the machine anything more would take minutes
-        raise NoMachineError("the session in the machine was ended")
+        raise NoVmError("the session in the VM was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {payload.GUEST}/end")
     if not ENDS.fullmatch(end):
         time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
-        raise failure(look(job, path)) or NoMachineError(
-            "the machine was lost while the script ran in it"
-        )
+        raise failure(look(job, path)) or NoVmError("the VM was lost while the script ran in it")
     for trouble in stage_out(guest, workdir, results) if travel else []:
         troubles.append(f"WNODES_STAGE_OUT: {trouble}")
     for trouble in troubles:
@@ -186,7 +184,7 @@ def main(
     try:
         with signals.undo:
             end = run_inside(job, path, signals, form, list(words))
-    except NoMachineError as trouble:
+    except NoVmError as trouble:
         signals.guest = None  # who ends the job now ends this process
         give_up(job, trouble, int(retries))
     how, code = end.split()

@@ -64,12 +64,12 @@ def refusal(given: list[tuple[str, str]], tags: set[str], environment: str = "")
     if tag not in tags:
         return f"there is no image «{tag}»: these are known: {', '.join(sorted(tags)) or 'none'}"
     if any(option == "-I" for option, _value in given):
-        return "an interactive job gets no machine; submit a script"
+        return "an interactive job gets no VM; submit a script"
     for value in resources:
         nodes = found[1] if (found := _NODES.search(value)) else ""
         count = nodes.partition(":")[0]
         if "+" in nodes or (count.isdecimal() and int(count) != 1):
-            return f"nodes={nodes}: a machine has exactly one node"
+            return f"nodes={nodes}: a VM has exactly one node"
     return None
 
 

@@ -184,8 +184,12 @@ def _copy(pipe: _Pipe, member: tarfile.TarInfo, path: str, allowed: int) -> None
                 data = pipe.read(min(left, _AT_ONCE))
                 if not data:
                     raise RefusedError("its tar is cut short")
-                file.write(data)
+                if data.count(0) == len(data):  # a hole, in a file that has some
+                    file.seek(len(data), os.SEEK_CUR)
+                else:
+                    file.write(data)
                 left -= len(data)
+            file.truncate()
             os.fchmod(number, member.mode & allowed)
             file.flush()
             with contextlib.suppress(OverflowError, ValueError):  # a time that is none

@@ -8,8 +8,8 @@ import time
 
 import payload
 from baitlink import failure, look
-from batch import Job, NoMachineError
 from guestlink import Guest
+from requeue import Job, NoVmError
 
 LOOK = 10.0  # seconds between two questions whether the machine still lives
 
@@ -19,7 +19,7 @@ def watch(
     path: str,
     guest: Guest,
     shutdown: float | None,
-    lost: list[NoMachineError],
+    lost: list[NoVmError],
 ) -> None:
     """End the sessions of a machine that has failed: SSH by itself would wait for minutes.
 

@@ -71,14 +71,14 @@ function wish.constraint(features)
       plain = plain and (term == "vm_" .. tag or not term:find("vm_" .. tag, 1, true))
     end
     if not plain then
-      refuse(nil, "--constraint=%s leaves open whether the job runs in a machine: join vm_%s to the"
+      refuse(nil, "--constraint=%s leaves open whether the job runs in a VM: join vm_%s to the"
         .. " rest by & alone, without |, brackets or *", shown(features), shown(tag))
     end
   end
   return tag, named, function()
     if alternatives then
       if features:find("[%(%[]") then
-        refuse(nil, "--constraint=%s cannot be joined with the machine's own constraint: use |"
+        refuse(nil, "--constraint=%s cannot be joined with the VM's own constraint: use |"
           .. " without brackets, or brackets joined by &", shown(features))
       end
       return FEATURE .. "&(" .. features .. ")"
@@ -141,7 +141,7 @@ end
 function wish.wrapped(script, starter)
   local line, rest = script:match("^([^\n]*)(.*)$")
   if line:find("\r", 1, true) then
-    refuse(nil, "the script has DOS line ends, and no machine can run it: convert it (dos2unix)")
+    refuse(nil, "the script has DOS line ends, and no VM can run it: convert it (dos2unix)")
   end
   local interpreter = line:match("^#![ \t]*(.-)[ \t]*$")
   if not interpreter or interpreter == "" then

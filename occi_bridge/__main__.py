@@ -28,7 +28,7 @@ def main() -> int:
     """Run the bridge until it is told to stop; the VMs live on without it."""
     parser = argparse.ArgumentParser(
         prog="wnodes-bridge",
-        description="Gives cloud users machines from the batch system's pool, over OCCI.",
+        description="Gives cloud users VMs from the batch system's pool, over OCCI.",
     )
     parser.add_argument("--config", type=Path, help="default: $WNODES_CONFIG, /etc/wnodes/…")
     parser.add_argument(
@@ -80,7 +80,7 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     children.append(Child("driver", functools.partial(processes.drive, config, wake, holder)))
     log.info("bridge of %s on %s, %d workers", config.cluster, bridge.listen, bridge.workers)
     supervise(children)
-    log.info("stopped; the machines live on")
+    log.info("stopped; the VMs live on")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
-from occi_bridge import processes
+from occi_bridge import permissions, processes
 from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_connection import certificate_of, client_context
 from occi_bridge.identity import gridfiles, jwks, signing_policy
@@ -41,6 +41,7 @@ def checks(bridge: Bridge) -> Iterator[Check]:
         yield known or ok("order key", bridge.order_key)
     except WnodesError as error:
         yield fault("order key", str(error), "openssl genpkey -algorithm ed25519; see the manual")
+    yield from permissions.checks(bridge)
     yield _database(bridge.database)
     yield from _maps(bridge)
     yield from _lines(bridge)

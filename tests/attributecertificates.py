@@ -37,7 +37,8 @@ def sequence(*parts: bytes) -> bytes:
 
 def integer(number: int) -> bytes:
     """An INTEGER."""
-    return der(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big", signed=True))
+    bits = max(number, ~number).bit_length()  # of -128, 7: with its sign it is one byte
+    return der(0x02, number.to_bytes(bits // 8 + 1, "big", signed=True))
 
 
 def extension(kind: str, value: bytes, *, critical: bool = False) -> bytes:
@@ -67,7 +68,7 @@ class Made:
     kind: Algorithm = SHA256
     inner: str = ""  # another algorithm's OID than that which signs
     version: int = 1
-    serial: int = 0  # of the holder's certificate; 0: his own
+    serial: int = 0  # of the holder's certificate; 0: their own
     holder_name: x509.Name | None = None
     issuer_name: x509.Name | None = None
     life: Life = (-60, 3600)
@@ -186,6 +187,12 @@ def odd_proxy(
         builder = builder.add_extension(each, False)
     certificate = builder.sign(issuer.key, hashes.SHA256())
     return Credential(certificate, key, (issuer.certificate, *issuer.issuers))
+
+
+def fat_proxy(issuer: Credential, size: int, key: rsa.RSAPrivateKey | None = None) -> Credential:
+    """A proxy that has so many bytes more than it needs."""
+    more = x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4.5"), bytes(size))
+    return odd_proxy(issuer, more=[more], key=key)
 
 
 def _algorithm(kind: Algorithm) -> bytes:

@@ -123,9 +123,9 @@ def _of_lease(run: Run, machines: Sequence[Spent], now: float) -> Iterable[Diffe
     elapsed = (run.end or now) - run.start
     if not machines:
         if elapsed > SLACK:
-            yield Difference("no machine", run.job, "", f"a lease of {elapsed:.0f} s without one")
+            yield Difference("no VM", run.job, "", f"a lease of {elapsed:.0f} s without one")
         return
     counted = sum(each.seconds for each in machines)
     if elapsed - counted > max(MAKING, _SHARE * elapsed):
-        detail = f"a lease of {elapsed:.0f} s, and a machine in it for {counted:.0f} s"
+        detail = f"a lease of {elapsed:.0f} s, and a VM in it for {counted:.0f} s"
         yield Difference("idle", run.job, machines[-1].machine, detail)

@@ -146,7 +146,7 @@ def sign(asked: LeaseRequest, cluster: str, key: str, now: float, life: float) -
     if len(token) > _LONGEST:
         raise RejectedError(
             f"the order has {len(token)} characters, the baits take {_LONGEST}: "
-            "give the machine less user data or fewer keys"
+            "give the VM less user data or fewer keys"
         )
     return token
 

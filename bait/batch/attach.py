@@ -19,7 +19,7 @@ _SURE = 20.0  # seconds for which the LRMS must not list a job, before that is a
 _NEWS = 5.0  # seconds after which a waiting starter hears that the bait lives
 _LOOK = 1.0  # seconds between two looks where there is no news
 
-_NONE = "the job asks for no machine, or has ended"
+_NONE = "the job asks for no VM, or has ended"
 _OVER = (State.FAILED, State.ENDING)
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def _handover(batch: BatchController, row: Row) -> dict[str, Any]:
     try:
         key, known_hosts = where.key.read_text(), where.known_hosts.read_text()
     except OSError as error:
-        raise WnodesError(f"the machine's key is lost: {error}") from error
+        raise WnodesError(f"the VM's key is lost: {error}") from error
     return {
         "state": "ready",
         "machine": row.id,

@@ -6,8 +6,8 @@ import time
 
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
-from bait.machine.builder import Builder
 from bait.machine.tasks import Task
+from bait.machine.vms import NodeVms
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 from wnodes_lrms.log import ids
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 class Boot:
     """Watches the batch VMs of a node boot, each in a task."""
 
-    def __init__(self, config: Config, ledger: Ledger, builder: Builder) -> None:
+    def __init__(self, config: Config, ledger: Ledger, vms: NodeVms) -> None:
         self.config = config
         self.charging = SYSTEMS[config.lrms].charging
         self.ledger = ledger
-        self.builder = builder
+        self.vms = vms
 
     def watch(self, row: Row, task: Task) -> None:
         """Its domain is there: go on from that until the VM is ready.
@@ -44,15 +44,15 @@ class Boot:
 
     def said(self, row: Row) -> str:
         """What the guest said last, for a message."""
-        return f"its console said: {self.builder.last_words(row.id)}"
+        return f"its console said: {self.vms.last_words(row.id)}"
 
     def _charge(self, row: Row) -> None:
         """Have the batch system count what QEMU uses as the job's. It runs without that, too."""
-        pid = self.builder.hypervisor.pid(row.id)
+        pid = self.vms.hypervisor.pid(row.id)
         if self.config.machine.charge == "none" or pid is None or row.uid is None:
             return
         try:
-            what = self.charging.adopt(pid, self.builder.node, row.uid, row.job, _STEP_PATIENCE)
+            what = self.charging.adopt(pid, self.vms.node, row.uid, row.job, _STEP_PATIENCE)
         except WnodesError as error:
             what = f"not charged to its job: {error.words(row.job)}"
             log.warning("%s", what, extra=ids(row.job, row.id))
@@ -77,7 +77,7 @@ class Boot:
     def _has_stopped(self, row: Row) -> bool:
         """Whether its domain is gone; a libvirt that is away does not say so."""
         try:
-            return not self.builder.hypervisor.is_running(row.id)
+            return not self.vms.hypervisor.is_running(row.id)
         except UnknownError:
             return False
 

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from bait.machine import seed
-from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.vms import NodeVms
 from bait.network.addresses import mac_of
 
 
@@ -15,7 +15,7 @@ from bait.network.addresses import mac_of
 class BatchBuilder:
     """Makes the batch VMs of a node."""
 
-    common: Builder
+    vms: NodeVms
 
     def build(
         self, machine: Blueprint, step: Callable[[str], None], starting: Callable[[], None]
@@ -25,28 +25,28 @@ class BatchBuilder:
         `step` is told what comes next, `starting` is called just before libvirt is asked for the
         domain; both may raise to stop. Raises WnodesError.
         """
-        common, image = self.common, machine.image
-        where = paths(common.config, machine.id)
-        shares = common.config.share.directories if image.trusted else ()
+        vms, image = self.vms, machine.image
+        where = paths(vms.config, machine.id)
+        shares = vms.config.share.directories if image.trusted else ()
         with ExitStack() as undo:
-            common.fetch(image, step)
-            common.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
+            vms.fetch(image, step)
+            vms.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
             undo.callback(where.remove)
-            common.new_disk(image, where, step)
-            common.copy_kernel(image, where)
+            vms.new_disk(image, where, step)
+            vms.copy_kernel(image, where)
             step("making the seed")
             xml = self.draw(where, machine, shares)
             starting()
-            undo.callback(common.hypervisor.destroy, machine.id)
-            common.admit()
-            common.hypervisor.create(xml)
+            undo.callback(vms.hypervisor.destroy, machine.id)
+            vms.admit()
+            vms.hypervisor.create(xml)
             step("waiting for the guest's SSH server")
             undo.pop_all()
 
     def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
         """Write the VM's keys and seed; the XML of the domain that goes with them."""
         self._contextualize(where, machine, shares)
-        return self.common.domain(where, self.hardware(where, machine, shares))
+        return self.vms.domain(where, self.hardware(where, machine, shares))
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -60,7 +60,7 @@ class BatchBuilder:
             cores=allocation.cores,
             memory=machine.memory,
             cpus=allocation.cpus,
-            nics=(self.common.own_card(str(machine.address)),),
+            nics=(self.vms.own_card(str(machine.address)),),
             # The server wants a folder, not a link to one.
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
@@ -77,7 +77,7 @@ class BatchBuilder:
             hostname=f"vm-{machine.allocation.job}",
             mac=mac_of(machine.address),
             address=machine.address,
-            subnet=self.common.config.network.subnet,
+            subnet=self.vms.config.network.subnet,
             host_key=host,
             owner=owner,
             public_key=login.public,

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 
 from bait.batch.boot import Boot
-from bait.batch.making import Maker
+from bait.batch.preparation import Preparation
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MAKING
 from bait.machine.allocation import ask_allocation
-from bait.machine.builder import Builder
 from bait.machine.tasks import Task, Tasks
+from bait.machine.vms import NodeVms
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -35,7 +36,7 @@ class BatchController:
         config: Config,
         ledger: Ledger,
         jobs: Jobs,
-        builder: Builder,
+        vms: NodeVms,
         tasks: Tasks,
         drain: Drain,
     ) -> None:
@@ -44,11 +45,11 @@ class BatchController:
         self.ledger = ledger
         self.jobs = jobs
         self.lrms = jobs.lrms
-        self.builder = builder
+        self.vms = vms
         self.tasks = tasks
         self.drain = drain
-        self.boot = Boot(config, ledger, builder)
-        self.maker = Maker(config, ledger, jobs.lrms, builder, tasks, self.boot)
+        self.boot = Boot(config, ledger, vms)
+        self.preparation = Preparation(config, ledger, jobs.lrms, vms, tasks, self.boot)
 
     def announce(self, job: JobId) -> None:
         """Begin a VM for a job whose LRMS does not tell its hook which run of the job it is.
@@ -75,7 +76,7 @@ class BatchController:
             raise WnodesError(refusal)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
         if self.ledger.promise(row):
-            self._start(row, self.maker.make)
+            self._start(row, self.preparation.make)
 
     def release(self, row: Row) -> None:
         """The job has ended: nothing of its VM is left when this returns.
@@ -84,9 +85,9 @@ class BatchController:
         """
         self.ledger.change(row.id, "ending", state=State.ENDING)
         self.tasks.stop(row.id)
-        self.builder.destroy(row.id)
+        self.vms.remove(row.id)
         if self.config.machine.charge == "cgroup" and row.uid is not None:
-            self.charging.clear(self.builder.node, row.uid, row.job)
+            self.charging.clear(self.vms.node, row.uid, row.job)
         self.ledger.forget(row, "gone")
         log.info("gone", extra=ids(row.job, row.id))
         self.tasks.tell()
@@ -94,38 +95,46 @@ class BatchController:
     def end(self, row: Row) -> None:
         """End the VM, as an administrator asks; its job hears of it and is held."""
         self.tasks.stop(row.id)
-        self._fail(row, RejectedError("an administrator has destroyed the machine"))
+        self._fail(row, RejectedError("an administrator has destroyed the VM"))
 
     def carry_out(self, action: Action, row: Row) -> None:
         """Do what the plan says of a batch VM."""
         if action.act is Act.END:
             self.release(row)
         elif action.act is Act.LOST:
-            self._fail(row, WnodesError("the machine has vanished from libvirt"))
+            self._fail(row, WnodesError("the VM has vanished from libvirt"))
+        elif action.act is Act.PANIC:
+            self.panicked(row)
         elif action.act is Act.EVICT:
             self._fail(row, WnodesError(self.drain.refusal() or action.why))
         elif action.act is Act.SWEEP:
-            self.builder.destroy(row.id)
+            self.vms.remove(row.id)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
-            pausing.follow(self.ledger, self.builder.hypervisor, action, row)
+            pausing.follow(self.ledger, self.vms.hypervisor, action, row)
             self.tasks.tell()
         elif action.act is Act.WAKE:
-            self.builder.hypervisor.resume(row.id)
+            self.vms.hypervisor.resume(row.id)
         elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
             self._start(row, self.boot.watch)
         elif action.act is Act.RESUME and row.state in MAKING:
-            self._start(row, self.maker.make)
+            self._start(row, self.preparation.make)
 
     def stopped(self, row: Row, how: str) -> None:
         """The VM's domain has stopped; told late, it may be an earlier one."""
         runs = row.state in (State.READY, State.PAUSED)
-        if runs and not self.builder.hypervisor.is_running(row.id):
+        if runs and not self.vms.hypervisor.is_running(row.id):
             self._fail(row, WnodesError(f"{how}; {self.boot.said(row)}"))
+
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked: its job can't go on in it."""
+        runs = row.state in (State.READY, State.PAUSED)
+        if runs and self.vms.hypervisor.has_panicked(row.id):
+            self._fail(row, WnodesError(f"{PANICKED}; {self.boot.said(row)}"))
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep: its job waits for it, so it is woken."""
-        if row.state is State.READY and self.builder.hypervisor.is_asleep(row.id):
-            self.builder.hypervisor.resume(row.id)
+        if row.state is State.READY and self.vms.hypervisor.is_asleep(row.id):
+            self.vms.hypervisor.resume(row.id)
 
     def _start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
         self.tasks.start(
@@ -141,7 +150,7 @@ class BatchController:
         if failed is None:
             return  # its job has ended meanwhile, and so does all that it had
         try:
-            self.builder.destroy(row.id)
+            self.vms.remove(row.id)
         except WnodesError as left:
             log.warning("left for later: %s", left, extra=ids(row.job, row.id))
         self.tasks.tell()

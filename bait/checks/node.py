@@ -159,7 +159,7 @@ def _shares(config: Config) -> Iterator[Check]:
         if not Path(directory).is_dir():
             yield fault(
                 "shared folders",
-                f"{directory} is not there: no machine of a trusted image starts",
+                f"{directory} is not there: no VM of a trusted image starts",
                 "mount or make it, or take it out of [share] directories",
             )
 

@@ -26,7 +26,7 @@ def kvm(accel: str, works: bool, why: str) -> Check:
     )
     if accel == "kvm":
         return fault("kvm", f"forced by accel = 'kvm', and does not work: {why}", remedy)
-    return warning("kvm", f"machines are emulated, which is slow: {why}", remedy)
+    return warning("kvm", f"VMs are emulated, which is slow: {why}", remedy)
 
 
 def network(found: Inventory, wanted: Network) -> Check:
@@ -111,7 +111,7 @@ def space(folder: Path, free: int, needed: int) -> Check:
     if free < needed:
         return fault(
             "disk space",
-            f"{folder} has {free} MiB free, min_free_disk asks for {needed}: no machine is made",
+            f"{folder} has {free} MiB free, min_free_disk asks for {needed}: no VM is made",
             "make room there, or move state_dir in [bait] to a larger disk",
         )
     return ok("disk space", f"{folder} has {free} MiB free")
@@ -193,7 +193,7 @@ def charge(trouble: str | None) -> Check:
         return ok("charge", "the control groups that the batch system reads are there")
     return warning(
         "charge",
-        f"machines' CPU time and memory are not charged to their jobs: {trouble}",
+        f"VMs' CPU time and memory are not charged to their jobs: {trouble}",
         "start the kernel with cgroup v1 (systemd.unified_cgroup_hierarchy=0), or set"
         " charge = 'none' in [machine]",
     )

@@ -37,7 +37,7 @@ def check(
             f"the lease has {allocation.cores} and {allocation.memory}"
         )
     if carries or allocation.tag:
-        refuse("the lease carries another machine")
+        refuse("the lease carries another VM")
     if (order.job, order.node) != (allocation.job, node):
         refuse(
             f"it is for job {order.job or 'none'} on node {order.node or 'none'}, "
@@ -48,10 +48,10 @@ def check(
     if old is None:
         return
     if old.kind is not Kind.CLOUD or Order.model_validate_json(old.spec).dn != order.dn:
-        refuse("the machine of that id is somebody else's")
+        refuse("the VM of that id is somebody else's")
     if old.state not in AT_REST:
-        refuse(f"the machine is {old.state} already")
+        refuse(f"the VM is {old.state} already")
     if old.tag != order.image:
-        refuse(f"the machine's disk was made from image {old.tag}")
+        refuse(f"the VM's disk was made from image {old.tag}")
     if old.state is State.HIBERNATED and (old.cores, old.memory) != (order.cores, order.memory):
-        refuse(f"the machine hibernates with {old.cores} cores and {old.memory} MiB")
+        refuse(f"the VM hibernates with {old.cores} cores and {old.memory} MiB")

@@ -9,9 +9,9 @@ from bait.cloud import disks
 from bait.cloud import seed as cloudseed
 from bait.cloud.offers import offered
 from bait.machine import seed
-from bait.machine.builder import Builder
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
+from bait.machine.vms import NodeVms
 from bait.network.cards import Card
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
@@ -41,11 +41,11 @@ class Plan:
 class CloudBuilder:
     """Makes the cloud VMs of a node."""
 
-    common: Builder
+    vms: NodeVms
 
     def paths(self, machine: str) -> Paths:
         """The files of the VM with this id."""
-        return paths(self.common.config, machine)
+        return paths(self.vms.config, machine)
 
     def build(
         self, machine: Plan, step: Callable[[str], None], starting: Callable[[], None]
@@ -59,34 +59,34 @@ class CloudBuilder:
         image, where = machine.image, self.paths(machine.id)
         with ExitStack() as undo:
             self.rest(machine.id)
-            self.common.fetch(image, step)
+            self.vms.fetch(image, step)
             old = where.ran.exists()
-            # A disk goes only once its domain has: destroy() sees to that.
-            undo.callback(self.rest if old else self.common.destroy, machine.id)
+            # A disk goes only once its domain has: remove() sees to that.
+            undo.callback(self.rest if old else self.vms.remove, machine.id)
             if not old:
-                self.common.new_disk(image, where, step)
+                self.vms.new_disk(image, where, step)
                 if image.context == "guestfs":
                     step("writing keys and data into the disk, by libguestfs")
-                    disks.inject(self.common, machine.order, where)
+                    disks.inject(self.vms, machine.order, where)
             have(where.runtime, PASSED)
-            self.common.copy_kernel(image, where)
+            self.vms.copy_kernel(image, where)
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
-            xml = self.common.domain(where, self._hardware(machine))
+            xml = self.vms.domain(where, self._hardware(machine))
             starting()
-            self.common.admit()
+            self.vms.admit()
             where.ran.touch()
             if where.memory.exists():
                 self._wake(xml, where.memory)
             else:
                 _used(where.memory).unlink(missing_ok=True)
-                self.common.hypervisor.create(xml)
+                self.vms.hypervisor.create(xml)
             undo.pop_all()
 
     def begun(self, machine: str, job: str) -> bool:
         """Whether the VM's domain runs already, in the allocation of this job."""
-        domain = self.common.hypervisor.domains().get(machine)
+        domain = self.vms.hypervisor.domains().get(machine)
         if domain is None or domain.job != job:
             return False
         _used(self.paths(machine).memory).unlink(missing_ok=True)
@@ -94,7 +94,7 @@ class CloudBuilder:
 
     def rest(self, machine: str) -> None:
         """End the domain, and remove all but its disk and memory; success if that is done."""
-        self.common.hypervisor.destroy(machine)
+        self.vms.hypervisor.destroy(machine)
         self.paths(machine).clear()
 
     def card(self, nic: Nic, address: str | None) -> Card:
@@ -105,18 +105,18 @@ class CloudBuilder:
         if nic.kind == "nat":
             if address is None:
                 raise WnodesError(f"card {nic.id} has no address on the node's network")
-            return self.common.own_card(address)
-        tap = self.common.taps.other_card(nic).tap
+            return self.vms.own_card(address)
+        tap = self.vms.taps.other_card(nic).tap
         if nic.kind == "bridge":
-            offer = offered(nic, self.common.config.cloud.network)
+            offer = offered(nic, self.vms.config.cloud.network)
             return Card(nic.mac, tap, bridge=offer.bridge)
-        return Card(nic.mac, tap, network=self.common.hypervisor.have_isolated(nic.network))
+        return Card(nic.mac, tap, network=self.vms.hypervisor.have_isolated(nic.network))
 
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""
         if isinstance(device, Card):
-            self.common.admit()
-        self.common.hypervisor.attach(machine, _xml(device))
+            self.vms.admit()
+        self.vms.hypervisor.attach(machine, _xml(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
         """Take it out again. Raises ConflictError if the guest does not let go."""
@@ -128,7 +128,7 @@ class CloudBuilder:
                 device.device,
             )
         )
-        self.common.hypervisor.detach(
+        self.vms.hypervisor.detach(
             machine, _xml(device), lambda element: element.find(at.format(value)) is not None
         )
 
@@ -139,7 +139,7 @@ class CloudBuilder:
         """
         used = memory.replace(_used(memory))
         try:
-            self.common.hypervisor.restore(xml, used)
+            self.vms.hypervisor.restore(xml, used)
         except UnknownError:
             raise
         except WnodesError:
@@ -165,7 +165,7 @@ class CloudBuilder:
         )
 
     def _seed(self, machine: Plan, where: Paths) -> None:
-        order, subnet = machine.order, self.common.config.network.subnet
+        order, subnet = machine.order, self.vms.config.network.subnet
         interfaces = []
         for nic in order.nics:
             card = self.card(nic, machine.address)
@@ -186,9 +186,9 @@ class CloudBuilder:
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
         if running:
-            self.common.hypervisor.backup(machine, "vda", target)
+            self.vms.hypervisor.backup(machine, "vda", target)
             return
-        disks.copy(self.common, self.paths(machine).disk, target)
+        disks.copy(self.vms, self.paths(machine).disk, target)
 
 
 def _used(memory: Path) -> Path:

@@ -15,12 +15,13 @@ from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
+from bait.hypervisor.domain import PANICKED
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
-from bait.machine.builder import Builder
 from bait.machine.tasks import Tasks
+from bait.machine.vms import NodeVms
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -40,7 +41,7 @@ class CloudController:
         node: str,
         ledger: Ledger,
         jobs: Jobs,
-        builder: Builder,
+        vms: NodeVms,
         tasks: Tasks,
         volumes: Pool,
         drain: Drain,
@@ -49,7 +50,7 @@ class CloudController:
         self.node = node
         self.ledger = ledger
         self.lrms = jobs.lrms
-        self.builder = CloudBuilder(builder)
+        self.builder = CloudBuilder(vms)
         self.devices = Devices(ledger, self.builder, tasks, volumes)
         self.saver = Saver(config, ledger, self.builder)
         self.lifecycle = Lifecycle(
@@ -106,7 +107,7 @@ class CloudController:
 
     def ping(self) -> None:
         """Ask libvirt something. Raises UnknownError if it does not answer."""
-        self.builder.common.hypervisor.version()
+        self.builder.vms.hypervisor.version()
 
     def stop(self, machine: str, method: str) -> None:
         """Shut the VM down, or end it at once (poweroff); its lease is freed."""
@@ -124,8 +125,8 @@ class CloudController:
         """Let a VM that is held in its lease, or sleeps, go on."""
         self.power.resume(self._row(machine))
 
-    def destroy(self, machine: str) -> None:
-        """End it and remove its disk. Raises AbsentError if it is not here."""
+    def delete(self, machine: str) -> None:
+        """Its user deletes it: end it and remove its disk. Raises AbsentError if it is not here."""
         row = self._row(machine)
         self.ledger.change(row.id, "ending", state=State.ENDING)
         self.lifecycle.start_now(row, self.lifecycle.remove)
@@ -176,40 +177,52 @@ class CloudController:
             self.lifecycle.halt(row, False, row.reason or "its lease is over")
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
+        elif action.act is Act.PANIC:
+            self.panicked(row)
         elif action.act is Act.FOLLOW:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
-            pausing.follow(self.ledger, self.builder.common.hypervisor, action, row)
+            pausing.follow(self.ledger, self.builder.vms.hypervisor, action, row)
             self.tasks.tell()
         elif action.act is Act.WAKE and row.state is State.READY:
-            self.builder.common.hypervisor.resume(row.id)
+            self.builder.vms.hypervisor.resume(row.id)
         elif action.act is Act.HOLD and row.state is State.SUSPENDED:
-            self.builder.common.hypervisor.suspend(row.id)
+            self.builder.vms.hypervisor.suspend(row.id)
 
     def release(self, row: Row) -> None:
         """The lease job has ended: its VM does not run any more when this returns."""
         if not self.lifecycle.end_now(row, "its lease has ended"):
             now = self.ledger.get(row.id)
             if now and now.state is State.ENDING:
-                self.builder.common.destroy(row.id)
+                self.builder.vms.remove(row.id)
 
     def end(self, row: Row) -> None:
         """An administrator ends the VM; its disk is kept."""
-        self.lifecycle.end_now(row, "an administrator has ended the machine")
+        self.lifecycle.end_now(row, "an administrator has ended the VM")
 
     def stopped(self, row: Row, how: str) -> None:
         """The VM's domain has stopped.
 
         Told late, it may be about a domain that the VM had before: so libvirt is asked.
         """
-        if row.state in RUNS and not self.builder.common.hypervisor.is_running(row.id):
+        if row.state in RUNS and not self.builder.vms.hypervisor.is_running(row.id):
             now = self.ledger.get(row.id)
             if now and (now.lease, now.since) == (row.lease, row.since):
                 self.lifecycle.halt(row, False, how)
 
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked, or runs anew after that: as libvirt has it now, so is
+        it shown. What becomes of it its user decides."""
+        if row.state is State.READY:
+            panicked = self.builder.vms.hypervisor.has_panicked(row.id)
+            what = PANICKED if panicked else "the guest runs anew"
+            reason = PANICKED if panicked else ""
+            if self.ledger.move(row, what, (State.READY,), reason=reason):
+                self.tasks.tell()
+
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
-        asleep = row.state in RUNS and self.builder.common.hypervisor.is_asleep(row.id)
+        asleep = row.state in RUNS and self.builder.vms.hypervisor.is_asleep(row.id)
         if asleep:
             what = "the guest has put itself to sleep"
             moved = self.ledger.move(row, what, (State.READY,), state=State.ASLEEP, reason=what)
@@ -221,11 +234,11 @@ class CloudController:
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)
         if row is None or row.kind is not Kind.CLOUD:
-            raise AbsentError(f"no machine {machine} here")
+            raise AbsentError(f"no VM {machine} here")
         return row
 
     def _running(self, machine: str) -> Row:
         row = self._row(machine)
         if row.state is not State.READY:
-            raise ConflictError(f"the machine is {row.state}, not running")
+            raise ConflictError(f"the VM is {row.state}, not running")
         return row

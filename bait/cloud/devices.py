@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -25,14 +26,14 @@ _DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has t
 _T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class Devices:
     """The devices of a node's cloud VMs; the ledger says which VM has which volume."""
 
-    def __init__(self, ledger: Ledger, builder: CloudBuilder, tasks: Tasks, volumes: Pool) -> None:
-        self.ledger = ledger
-        self.builder = builder
-        self.tasks = tasks
-        self.volumes = volumes
+    ledger: Ledger
+    builder: CloudBuilder
+    tasks: Tasks
+    volumes: Pool
 
     def shown(self, row: Row) -> dict[str, Any]:
         """The cards with their addresses and the volumes with their names, as the API has them."""
@@ -52,7 +53,7 @@ class Devices:
         """
         rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
         others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
-        offers = self.builder.common.config.cloud.network
+        offers = self.builder.vms.config.cloud.network
         vet(nics, others, offers, own_macs(), surroundings().addresses)
 
     def address(
@@ -67,7 +68,7 @@ class Devices:
             address = row.address
             if address is None and any(nic.kind == "nat" for nic in order.nics):
                 used = {r.address for r in self.ledger.rows() if r.address}
-                address = str(free_address(self.builder.common.config.network.subnet, used))
+                address = str(free_address(self.builder.vms.config.network.subnet, used))
             return self.ledger.move(row, what, being, address=address, **values)
 
     def take_volumes(self, order: Order) -> tuple[Drive, ...]:
@@ -110,7 +111,7 @@ class Devices:
         order = Order.model_validate_json(row.spec)
         if nic.id not in {other.id for other in order.nics}:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
-                raise ConflictError("the machine has a card on the node's own network")
+                raise ConflictError("the VM has a card on the node's own network")
             order = order.model_copy(update={"nics": (*order.nics, nic)})
             with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
@@ -152,10 +153,10 @@ class Devices:
             taken = {device for _, device in mine.values()}
             device = next((name for name in _NAMES if name not in taken), None)
             if device is None:
-                raise ConflictError(f"the machine has {len(mine)} volumes: no more can be attached")
+                raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
             drive = self._drive(volume, device)
             if not self.ledger.attach(volume, machine, device):
-                raise ConflictError(f"volume {volume} is another machine's")
+                raise ConflictError(f"volume {volume} is another VM's")
             return drive
 
     def _drive(self, volume: str, device: str) -> Drive:
@@ -171,7 +172,7 @@ class Devices:
 
 def _detachable(row: Row) -> None:
     if row.state not in _DETACHABLE:
-        raise ConflictError(f"the machine is {row.state}: nothing can be taken out of it now")
+        raise ConflictError(f"the VM is {row.state}: nothing can be taken out of it now")
 
 
 def _without(devices: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:

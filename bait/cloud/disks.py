@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bait.cloud.inject import Injection
-from bait.machine.builder import Builder
 from bait.machine.files import Paths
 from bait.machine.images import free_mib, references
+from bait.machine.vms import NodeVms
 from bait.privileges.removal import remove_as_owner
 from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
 from wnodes_lrms.errors import WnodesError
@@ -21,11 +21,9 @@ _INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def inject(common: Builder, order: Order, where: Paths) -> None:
+def inject(vms: NodeVms, order: Order, where: Paths) -> None:
     """Write host name, keys and user data into a new disk, by libguestfs. Raises WnodesError."""
-    injection = Injection(
-        str(where.disk), order.hostname, order.ssh_keys, order.user_data, common.kvm
-    )
+    injection = Injection(str(where.disk), order.hostname, order.ssh_keys, order.user_data, vms.kvm)
     uid, own = guestfs_user(), where.disks / "guestfs"
     own.mkdir(mode=0o700)
     os.chown(own, uid, -1)
@@ -40,14 +38,14 @@ def inject(common: Builder, order: Order, where: Paths) -> None:
             )
     finally:
         remove_as_owner(own)
-    _bases(common, where.disk)
+    _bases(vms, where.disk)
 
 
-def copy(common: Builder, disk: Path, target: Path) -> None:
+def copy(vms: NodeVms, disk: Path, target: Path) -> None:
     """Copy a disk that no VM runs on into one file that needs no other. Raises WnodesError."""
     uid = onlooker()
-    for base in _bases(common, disk):
-        common.let_in(base)
+    for base in _bases(vms, disk):
+        vms.let_in(base)
     target.touch(mode=0o600)
     limits = Limits(seconds=3600.0, memory=4096, file=free_mib(target.parent))
     argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
@@ -55,7 +53,7 @@ def copy(common: Builder, disk: Path, target: Path) -> None:
         run_confined(argv, uid, limits)
 
 
-def _bases(common: Builder, disk: Path) -> list[Path]:
+def _bases(vms: NodeVms, disk: Path) -> list[Path]:
     """The image of the cache that a disk stands on; it must name no other file.
 
     QEMU or libguestfs wrote it, and a guest may have taken them over. Raises WnodesError.
@@ -64,7 +62,7 @@ def _bases(common: Builder, disk: Path) -> list[Path]:
     with lent(uid, disk):
         found = [Path(name) for name in references(disk, "qcow2", uid)]
     for name in found:
-        if name.parent != common.cache.folder or not _DIGEST.fullmatch(name.name):
+        if name.parent != vms.cache.folder or not _DIGEST.fullmatch(name.name):
             raise WnodesError(
                 f"{disk} refers to {name}, which is no image of this node's",
                 told="its disk refers to a file that is no image",

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bait.cloud.admission import check
@@ -47,30 +47,21 @@ class _Waiter:
     over: str = ""  # why it need not wait any more
 
 
+@dataclass(eq=False)
 class LeaseJobs:
     """The lease jobs of one node. Its methods are called from many threads."""
 
-    def __init__(
-        self,
-        config: Config,
-        node: str,
-        ledger: Ledger,
-        jobs: Jobs,
-        tasks: Tasks,
-        drain: Drain,
-        lifecycle: Lifecycle,
-        devices: Devices,
-    ) -> None:
-        self.config = config
-        self.node = node
-        self.ledger = ledger
-        self.jobs = jobs
-        self.tasks = tasks
-        self.drain = drain
-        self.lifecycle = lifecycle
-        self.devices = devices
-        self._waiting: dict[JobId, _Waiter] = {}  # by job
-        self._admission = threading.Lock()  # two orders must not see the same VM at rest
+    config: Config
+    node: str
+    ledger: Ledger
+    jobs: Jobs
+    tasks: Tasks
+    drain: Drain
+    lifecycle: Lifecycle
+    devices: Devices
+    _waiting: dict[JobId, _Waiter] = field(init=False, default_factory=dict)  # by job
+    # Two orders must not see the same VM at rest.
+    _admission: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     # What the jobs' processes ask
 
@@ -99,7 +90,7 @@ class LeaseJobs:
             self.tasks.heard.note(job, pid)
             row = self.ledger.get(known.machine)
             if row is None or row.lease != known.id:
-                self.ledger.close_lease(known.id, "the machine has ended", 0)
+                self.ledger.close_lease(known.id, "the VM has ended", 0)
             else:
                 yield {"state": str(row.state)}
                 self.tasks.changed(news, _NEWS)

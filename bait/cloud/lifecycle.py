@@ -7,6 +7,7 @@ was killed in between goes on from the VM's state.
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bait import metrics
@@ -41,26 +42,17 @@ _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Lifecycle:
     """The life cycle of one node's cloud VMs. Its methods are called from many threads."""
 
-    def __init__(
-        self,
-        config: Config,
-        ledger: Ledger,
-        lrms: Lrms,
-        builder: CloudBuilder,
-        tasks: Tasks,
-        devices: Devices,
-        saver: Saver,
-    ) -> None:
-        self.config = config
-        self.ledger = ledger
-        self.lrms = lrms
-        self.builder = builder
-        self.tasks = tasks
-        self.devices = devices
-        self.saver = saver
+    config: Config
+    ledger: Ledger
+    lrms: Lrms
+    builder: CloudBuilder
+    tasks: Tasks
+    devices: Devices
+    saver: Saver
 
     def end_now(self, row: Row, why: str) -> bool:
         """End it and let it rest; False if there is nothing to end, or its end was begun."""
@@ -129,7 +121,7 @@ class Lifecycle:
             self.start_now(changed, lambda row, task: self._shut_down(row, task, polite))
 
     def _shut_down(self, row: Row, task: Task, polite: bool) -> None:
-        hypervisor = self.builder.common.hypervisor
+        hypervisor = self.builder.vms.hypervisor
         deadline = time.monotonic() + (self.config.cloud.shutdown_time if polite else 0)
         press = 0.0
         if polite:
@@ -152,7 +144,7 @@ class Lifecycle:
         if self.builder.paths(row.id).ran.exists():
             self.ledger.rest(row, self._at_rest(row), why, 0)
         else:
-            self.builder.common.destroy(row.id)  # a killed bait may have left half a disk
+            self.builder.vms.remove(row.id)  # a killed bait may have left half a disk
             self.ledger.forget(row, why)
         log.info("stopped: %s", why, extra=ids(row.job, row.id))
         self.tasks.tell()
@@ -164,7 +156,7 @@ class Lifecycle:
 
     def hibernate(self, row: Row, _task: Task) -> None:
         """Write its memory down, and let it rest; where that can't be, it goes on."""
-        hypervisor, where = self.builder.common.hypervisor, self.builder.paths(row.id)
+        hypervisor, where = self.builder.vms.hypervisor, self.builder.paths(row.id)
         new = where.memory.with_suffix(".new")
         if hypervisor.is_running(row.id):
             try:
@@ -186,7 +178,7 @@ class Lifecycle:
 
     def remove(self, row: Row, _task: Task) -> None:
         """End it, with all that it has."""
-        self.builder.common.destroy(row.id)
+        self.builder.vms.remove(row.id)
         self.ledger.forget(row, "its user has deleted it")
         log.info("gone", extra=ids(row.job, row.id))
         self._drop_networks()
@@ -196,7 +188,7 @@ class Lifecycle:
         active = [r for r in self.ledger.rows() if r.kind is Kind.CLOUD and r.state not in AT_REST]
         orders = (Order.model_validate_json(row.spec) for row in active)
         keep = {nic.network for order in orders for nic in order.nics}
-        self.builder.common.hypervisor.drop_isolated(keep)
+        self.builder.vms.hypervisor.drop_isolated(keep)
 
     def start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
         """Begin a task for the VM, unless it has one."""

@@ -35,7 +35,7 @@ def vet(
     `others` are the cards of the node's other VMs, `macs` and `addresses` the node's own.
     """
     if len(nics) > _MOST:
-        raise RejectedError(f"{len(nics)} cards: a machine has {_MOST} at most")
+        raise RejectedError(f"{len(nics)} cards: a VM has {_MOST} at most")
     taken = list(others)
     for nic in nics:
         if nic.kind == "nat":  # the bait gives it what it has
@@ -46,7 +46,7 @@ def vet(
             _vet_offered(nic, offered(nic, offers), addresses)
         for other in taken:
             if _place(other) == _place(nic) and other.id != nic.id and nic.address:
-                raise RejectedError(f"card {nic.id}: {nic.address} is another machine's")
+                raise RejectedError(f"card {nic.id}: {nic.address} is another VM's")
         taken.append(nic)
 
 

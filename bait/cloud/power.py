@@ -1,9 +1,11 @@
 """Restarting, suspending and resuming a cloud VM in its lease, as its user asks."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.lifecycle import Lifecycle
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
@@ -13,13 +15,13 @@ from wnodes_lrms.model import State
 WOKEN = "the guest has woken"
 
 
+@dataclass(eq=False)
 class Power:
     """What users do with running VMs. All raise ConflictError in a state that does not allow it."""
 
-    def __init__(self, ledger: Ledger, builder: CloudBuilder, lifecycle: Lifecycle) -> None:
-        self.ledger = ledger
-        self.builder = builder
-        self.lifecycle = lifecycle
+    ledger: Ledger
+    builder: CloudBuilder
+    lifecycle: Lifecycle
 
     def restart(self, row: Row, method: str) -> None:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
@@ -29,23 +31,25 @@ class Power:
             if again:
                 self.builder.rest(row.id)
                 self.lifecycle.start_now(again, self.lifecycle.make)
-        elif method == "warm":
-            self.builder.common.hypervisor.reset(row.id)
+        elif method == "warm" or row.reason == PANICKED:  # there is no guest to be asked
+            self.ledger.move(row, "reset", (State.READY,), reason="")
+            self.builder.vms.hypervisor.reset(row.id)
+            self.lifecycle.tasks.tell()
         else:
-            self.builder.common.hypervisor.reboot(row.id)
+            self.builder.vms.hypervisor.reboot(row.id)
 
     def suspend(self, row: Row, method: str) -> None:
         """Hold it in its lease, or write its memory down and free the lease (hibernate)."""
         if row.state is State.HIBERNATED or (row.state, method) == (State.SUSPENDED, "suspend"):
             return
         if row.state not in (State.READY, State.SUSPENDED):
-            raise ConflictError(f"the machine is {row.state}, not running")
+            raise ConflictError(f"the VM is {row.state}, not running")
         if method == "hibernate":
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
                 self.lifecycle.start_now(held, self.lifecycle.hibernate)
             return
-        self._hold(row, State.SUSPENDED, self.builder.common.hypervisor.suspend)
+        self._hold(row, State.SUSPENDED, self.builder.vms.hypervisor.suspend)
 
     def resume(self, row: Row) -> None:
         """Let a VM that is held in its lease, or sleeps, go on."""
@@ -54,13 +58,13 @@ class Power:
         if row.state is State.PAUSED:
             raise ConflictError(f"{row.reason}: it goes on when that does")
         if row.state not in (State.SUSPENDED, State.ASLEEP):
-            raise ConflictError(f"the machine is {row.state}, not suspended")
+            raise ConflictError(f"the VM is {row.state}, not suspended")
         if row.state is State.ASLEEP:
             # Said when it is so: a guest that sleeps though it is to run has gone to sleep anew.
-            self.builder.common.hypervisor.resume(row.id)
+            self.builder.vms.hypervisor.resume(row.id)
             self.ledger.move(row, WOKEN, (State.ASLEEP,), state=State.READY, reason="")
             return
-        self._hold(row, State.READY, self.builder.common.hypervisor.resume)
+        self._hold(row, State.READY, self.builder.vms.hypervisor.resume)
 
     def _hold(self, row: Row, state: State, act: Callable[[str], None]) -> None:
         """Suspend or resume it; what a libvirt that is away has not done, reconciliation does."""

@@ -55,7 +55,7 @@ class Saver:
         Raises ConflictError if the VM is in the middle of something.
         """
         if row.state not in (*AT_REST, *RUNS):
-            raise ConflictError(f"the machine is {row.state}: its disk can't be saved now")
+            raise ConflictError(f"the VM is {row.state}: its disk can't be saved now")
         with self._guard:
             if tag in self._busy or tag in catalogue.tags(self.folder):
                 return

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bait.cloud.devices import Devices
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.records import Row
 from wnodes_lrms.model import State
 
@@ -24,6 +25,7 @@ def shown(row: Row, node: str, devices: Devices) -> dict[str, Any]:
         "lease": row.lease,
         "job": row.job,
         "state": _STATES.get(row.state, str(row.state)),
+        "crashed": row.state is State.READY and row.reason == PANICKED,
         "reason": row.reason,
         "cores": row.cores,
         "memory": row.memory,

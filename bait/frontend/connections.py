@@ -6,6 +6,7 @@ its own. So whoever says nothing costs a descriptor for a while, and keeps nobod
 
 import json
 import logging
+import math
 import selectors
 import socket
 import struct
@@ -18,11 +19,13 @@ from itertools import takewhile
 from typing import Any
 
 from bait.frontend.limits import ConnectionLimits, Owners
+from bait.frontend.place import SocketPlace
 
 LONGEST = 131072  # bytes of a request: the longest one bears an order with its user's data
 PATIENCE = 10.0  # seconds for a caller to have said all it wants, and to take each answer
 _AT_ONCE = 64  # connections taken before those that are there are read
 _PAUSE = 0.1  # seconds, after a fault of the loop
+_GLANCE = 1.0  # seconds between two looks whether the socket is still in its place
 _BUSY = {"ok": False, "error": "too many connections", "busy": True, "retry": True, "end": True}
 
 log = logging.getLogger(__name__)
@@ -43,17 +46,19 @@ class _Caller:
 class LineServer:
     """Answers a line on each connection: `answers` gives what pid, uid and line get."""
 
-    def __init__(self, listener: socket.socket, limits: ConnectionLimits, answers: Answers) -> None:
-        listener.setblocking(False)
+    def __init__(self, place: SocketPlace, limits: ConnectionLimits, answers: Answers) -> None:
+        """Take the place. Raises OSError."""
         self.limits = limits
-        self._listener = listener
+        self._place = place
+        self._listener = place.take()
+        self._looked = time.monotonic()
         self._answers = answers
         self._owners = Owners()
         self._callers: dict[socket.socket, _Caller] = {}  # in the order in which they came
         self._ending = False
         self._wake, self._woken = socket.socketpair()
         self._selector = selectors.DefaultSelector()
-        for each in (listener, self._woken):
+        for each in (self._listener, self._woken):
             self._selector.register(each, selectors.EVENT_READ)
 
     def serve(self) -> None:
@@ -82,18 +87,32 @@ class LineServer:
         for caller in list(takewhile(lambda each: each.until <= now, self._callers.values())):
             self._forget(caller)
             self._end(caller)
+        if now >= self._looked + _GLANCE:
+            self._looked = now
+            self._stay()
         first = next(iter(self._callers.values()), None)
-        events = self._selector.select(max(0.0, first.until - now) if first else None)
+        until = min(self._looked + _GLANCE, first.until if first else math.inf)
+        events = self._selector.select(max(0.0, until - now))
         for key, _events in events:
             if key.data:
                 self._read(key.data)
         if any(key.fileobj is self._listener for key, _events in events):
-            self._take()
+            self._take(self._listener)
 
-    def _take(self) -> None:
+    def _stay(self) -> None:
+        """Listen in the place still; who has come to the socket that was there is taken first."""
+        listener = None if self._ending else self._place.taken_again()
+        if listener:
+            before, self._listener = self._listener, listener
+            self._selector.register(listener, selectors.EVENT_READ)
+            with before:
+                self._selector.unregister(before)
+                self._take(before)
+
+    def _take(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                connection, _address = self._listener.accept()
+                connection, _address = listener.accept()
             except BlockingIOError:
                 return
             connection.setblocking(False)

@@ -17,13 +17,11 @@ from bait.cloud.controller import CloudController
 from bait.frontend.connections import LineServer
 from bait.frontend.limits import limits_for
 from bait.frontend.operations import OPERATIONS, Caller, Parts, Who
+from bait.frontend.place import SocketPlace
 from bait.reconcile.reconciler import Reconciler
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import RejectedError, WnodesError
-from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.log import ids
-
-_BACKLOG = 1024  # a caller with a timeout gets EAGAIN when it is full, and no wait
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +35,7 @@ class Server(LineServer):
         """Take the socket's place, also after an end without clean-up. Raises WnodesError."""
         self.parts = Parts(reconciler, batch, cloud)
         try:
-            have(path.parent, PASSED)
-            path.unlink(missing_ok=True)
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(str(path))
-            path.chmod(0o666)
-            listener.listen(_BACKLOG)
-            super().__init__(listener, limits_for(allow_many()), self._answer_to)
+            super().__init__(SocketPlace(path), limits_for(allow_many()), self._answer_to)
         except OSError as error:
             raise WnodesError(f"control socket {path}: {error}") from error
 

@@ -88,14 +88,14 @@ def application(config: Config, node: str, cloud: Cloud, leases: Leases) -> ASGI
             (400, "The request is malformed."),
             (403, "The caller is not one of the bait's clients."),
             (404, "There is no such thing on this node."),
-            (409, "The state of the machine or volume does not allow it."),
+            (409, "The state of the VM or volume does not allow it."),
             (422, "Refused: by policy, for its signature, or by the batch system."),
             (503, "The batch system or libvirt does not answer; nothing follows from that."),
         )
     }
     app = FastAPI(
         title=f"wnodes-bait on {node}",
-        summary="Leases, cloud machines, volumes and state of one node.",
+        summary="Leases, cloud VMs, volumes and state of one node.",
         version=apileases.VERSION,
         docs_url=None,
         redoc_url=None,

@@ -76,10 +76,10 @@ def routes(cloud: Cloud, node: str) -> APIRouter:
     @router.delete(
         "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
     )
-    async def destroy(machine: UUID) -> Response:
+    async def delete(machine: UUID) -> Response:
         """End the VM, free its lease, remove its disk."""
         try:
-            await actions.call(cloud.destroy, str(machine))
+            await actions.call(cloud.delete, str(machine))
         except AbsentError:
             return Response(status_code=204)
         return Response(status_code=202)
@@ -148,5 +148,5 @@ def _gone_is_success(act: Callable[[str, str], None]) -> Callable[[str, str], No
 def _delete_volume(cloud: Cloud, volume: str) -> None:
     for machine in cloud.machines():
         if volume in {attached["id"] for attached in machine["volumes"]}:
-            raise ConflictError(f"volume {volume} is attached to machine {machine['id']}")
+            raise ConflictError(f"volume {volume} is attached to VM {machine['id']}")
     cloud.volumes.delete(volume)

@@ -104,6 +104,7 @@ class MachineShown(BaseModel):
     lease: str = Field(description="empty: none, its disk is kept here")
     job: str
     state: Literal["requested", "building", "running", "suspended", "stopping", "stopped", "failed"]
+    crashed: bool = Field(description="it counts as running, and its guest's kernel has panicked")
     reason: str
     cores: int
     memory: int = Field(description="MiB of the guest")

@@ -174,7 +174,7 @@ def _usages(reconciler: Reconciler, _batch: BatchController, request: Request) -
 
 
 def _publish(reconciler: Reconciler, _batch: BatchController, _request: Request) -> Answer:
-    return {"messages": publish(reconciler.ledger, reconciler.config, reconciler.builder.node)}
+    return {"messages": publish(reconciler.ledger, reconciler.config, reconciler.vms.node)}
 
 
 def _drain(reconciler: Reconciler, _batch: BatchController, request: Request) -> Answer:

@@ -33,7 +33,7 @@ def again(batch: BatchController, job: JobId, uid: int) -> Iterator[dict[str, An
     rows = [row for row in batch.ledger.rows(job) if row.kind is Kind.BATCH]
     failed = [row for row in rows if row.restart == granted.restart and row.state is State.FAILED]
     if not failed:
-        raise RejectedError(f"the machine of job {job} has not failed")
+        raise RejectedError(f"the VM of job {job} has not failed")
     reason = failed[0].reason
     if not failed[0].retry:
         raise RejectedError(reason)

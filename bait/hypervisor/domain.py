@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 MARK = "urn:wnodes-lrms:machine:1"
+PANICKED = "the guest's kernel has panicked"
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Domain:
     stuck: bool = False  # QEMU holds it because its disk could not be written
     held: bool = False  # it was suspended
     asleep: bool = False  # the guest has put itself to sleep
+    panicked: bool = False  # its kernel has told so, and it stands still since then
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,17 @@ def traffic_of_cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
+def has_panicked(domain: libvirt.virDomain) -> bool:
+    """Whether the guest's kernel has told of its panic. A libvirt that was away then calls it
+    paused."""
+    try:
+        state, reason = domain.state()
+    except libvirt.libvirtError:
+        return False  # gone since it was listed
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_CRASHED
+    return bool(paused or state == libvirt.VIR_DOMAIN_CRASHED)
+
+
 def stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
     """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
     try:

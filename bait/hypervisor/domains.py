@@ -16,7 +16,7 @@ from bait.hypervisor import networks, operations
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
-from bait.hypervisor.domain_state import sleeps, stands_still, traffic_of_cards
+from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
@@ -52,6 +52,10 @@ class Hypervisor:
         """The same, without words, for when a guest puts itself to sleep, or wakes."""
         self._events.slept = callback
 
+    def on_panic(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest's kernel panics."""
+        self._events.panicked = callback
+
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
         with self._connections.own() as link:
@@ -60,7 +64,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise fault("can't start the machine", error) from error
+                    raise fault("can't start the VM", error) from error
 
     def destroy(self, machine: str) -> None:
         """End a domain of ours at once; one that is gone is success.
@@ -75,9 +79,9 @@ class Hypervisor:
                 domain.destroy()
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN and self._is_there(machine):
-                    raise fault("can't end the machine", error, UnknownError) from error
+                    raise fault("can't end the VM", error, UnknownError) from error
         if not self.processes.wait_for_end(machine, _DYING) and not self.processes.kill(machine):
-            raise UnknownError(f"the QEMU process of machine {machine} does not end")
+            raise UnknownError(f"the QEMU process of VM {machine} does not end")
         self.processes.kill_helpers(machine)
 
     def domains(self) -> dict[str, Domain]:
@@ -119,13 +123,18 @@ class Hypervisor:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
                 return not self.processes.wait_for_end(machine, _DYING)
-            raise fault("does not tell of the machine", error, UnknownError) from error
+            raise fault("does not tell of the VM", error, UnknownError) from error
         return state not in (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_CRASHED)
 
     def is_asleep(self, machine: str) -> bool:
         """Whether the guest has put itself to sleep. Raises ConflictError if it does not run."""
         with self._acting(machine) as domain:
             return sleeps(domain)
+
+    def has_panicked(self, machine: str) -> bool:
+        """Whether the guest's kernel has panicked. Raises ConflictError if there is no domain."""
+        with self._acting(machine) as domain:
+            return has_panicked(domain)
 
     def shutdown(self, machine: str) -> None:
         """Press the VM's power button (ACPI); one that is gone is success."""
@@ -140,12 +149,15 @@ class Hypervisor:
     def reset(self, machine: str) -> None:
         """Start the VM anew at once, as a reset button does."""
         with self._awake(machine) as domain:
+            panicked = has_panicked(domain)
             domain.reset()
+            if panicked:
+                domain.resume()  # libvirt leaves it paused
 
     def suspend(self, machine: str) -> None:
         """Hold the VM's CPUs; it keeps its memory. One that is held already is success."""
         with self._awake(machine) as domain:
-            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+            if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED and not has_panicked(domain):
                 domain.suspend()
 
     def resume(self, machine: str) -> None:
@@ -177,7 +189,7 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():
-                    raise fault("can't restore the machine", error) from error
+                    raise fault("can't restore the VM", error) from error
 
     def attach(self, machine: str, xml: str) -> None:
         """Plug a device into the running VM."""
@@ -229,11 +241,11 @@ class Hypervisor:
             except libvirt.libvirtError as error:
                 code = error.get_error_code()
                 if code == libvirt.VIR_ERR_NO_DOMAIN or not self._is_there(machine):
-                    raise ConflictError(f"machine {machine} does not run") from error
+                    raise ConflictError(f"VM {machine} does not run") from error
                 if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-                    what = "does not get through to the machine"
+                    what = "does not get through to the VM"
                     raise fault(what, error, UnknownError) from error
-                raise fault("can't do that to the machine", error) from error
+                raise fault("can't do that to the VM", error) from error
 
     @contextmanager
     def _awake(self, machine: str) -> Iterator[libvirt.virDomain]:
@@ -255,7 +267,9 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(domain.UUIDString(), job, restart, *stands_still(domain))
+        return Domain(
+            domain.UUIDString(), job, restart, *stands_still(domain), has_panicked(domain)
+        )
 
     def _connect(self) -> libvirt.virConnect:
         return self._connections.shared()

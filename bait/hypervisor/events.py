@@ -1,4 +1,4 @@
-"""What libvirt tells by itself: domains that stop, guests that fall asleep or wake."""
+"""What libvirt tells by itself: domains that stop, guests that panic, fall asleep or wake."""
 
 import functools
 import threading
@@ -6,23 +6,29 @@ from collections.abc import Callable
 
 import libvirt
 
+from bait.hypervisor.domain import PANICKED
+
 # How a domain has stopped, by the detail of libvirt's event, for whoever used it.
 UNSEEN = "the VM has stopped, and nobody saw how"
 _ENDINGS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "the guest has shut itself down",
     libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "the VM was ended by hand on its node",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "the guest has crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: PANICKED,
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "its process on the node has crashed or was killed",
 }
+# Not so where the guest has a crash kernel of its own, which then does its work.
+_PANIC = (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED)
 _WOKEN = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 THREAD = "libvirt event"  # the name of a thread in which a callback runs
 
 
 class Events:
-    """Calls `stopped` (VM's id, how in words) and `slept` (VM's id), each in another thread."""
+    """Calls `stopped` (VM's id, how in words), `panicked` and `slept` (VM's id), each in another
+    thread."""
 
     def __init__(self) -> None:
         self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
+        self.panicked: Callable[[str], None] = lambda _machine: None
         self.slept: Callable[[str], None] = lambda _machine: None
 
     def listen(self, link: libvirt.virConnect) -> None:
@@ -35,8 +41,8 @@ class Events:
         machine = domain.UUIDString()
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             tell = functools.partial(self.stopped, machine, _ENDINGS.get(detail, UNSEEN))
-        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
-            tell = functools.partial(self.stopped, machine, "the guest has crashed")
+        elif (event, detail) == _PANIC:
+            tell = functools.partial(self.panicked, machine)
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
             tell = functools.partial(self.slept, machine)
         else:

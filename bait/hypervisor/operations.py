@@ -80,7 +80,7 @@ def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:
         time.sleep(0.2)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     if not done.get("success", True):
-        raise WnodesError(f"machine {domain.UUIDString()}: the copy of its disk failed")
+        raise WnodesError(f"VM {domain.UUIDString()}: the copy of its disk failed")
 
 
 def detach(

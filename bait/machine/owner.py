@@ -11,7 +11,7 @@ from wnodes_lrms.model import Owner
 def owner_of(uid: int, gid: int) -> Owner:
     """The user as this node knows them. Raises RejectedError for root and for strangers."""
     if uid == 0 or gid == 0:
-        raise RejectedError("a job of root can't run in a machine: submit it as a user")
+        raise RejectedError("a job of root can't run in a VM: submit it as a user")
     try:
         user = pwd.getpwuid(uid)
         numbers = [gid, *(n for n in os.getgrouplist(user.pw_name, gid) if n not in (gid, 0))]

@@ -81,7 +81,7 @@ class Tasks:
             except WnodesError as error:
                 failed(error)
             except OSError as error:  # a full disk, mostly
-                where = error.filename or "a file of the machine"
+                where = error.filename or "a file of the VM"
                 failed(WnodesError(f"{where}: {error.strerror}"))
             except Exception:
                 log.exception("internal fault", extra=ids(job, machine))
@@ -117,7 +117,7 @@ class Tasks:
             task.cancelled.set()
             task.thread.join(_PATIENCE)
             if task.thread.is_alive():
-                raise UnknownError(f"machine {machine} is still being made: libvirt hangs?")
+                raise UnknownError(f"VM {machine} is still being made: libvirt hangs?")
 
     def tell(self) -> None:
         """Wake all who wait for news."""

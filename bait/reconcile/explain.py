@@ -74,16 +74,16 @@ def _asked(known: Known) -> Iterator[str]:
     if about is None or not about.tag:
         yield f"what job {known.job} asked for is not in the ledger, or not any more"
     elif about.kind is Kind.BATCH:
-        yield f"job {known.job} of uid {about.uid} asked for a machine from image {about.tag}"
+        yield f"job {known.job} of uid {about.uid} asked for a VM from image {about.tag}"
     elif row and row.spec:
         order = Order.model_validate_json(row.spec)
         yield (
-            f"{order.dn} {order.fqan}".strip() + f" ordered a machine from image {order.image}:"
+            f"{order.dn} {order.fqan}".strip() + f" ordered a VM from image {order.image}:"
             f" {_cores(order.cores)}, {order.memory} MiB, for {order.walltime} s at a time"
         )
     elif usage:
         yield (
-            f"{usage.dn} {usage.fqan}".strip() + f" ordered a machine from image {usage.tag}:"
+            f"{usage.dn} {usage.fqan}".strip() + f" ordered a VM from image {usage.tag}:"
             f" {_cores(usage.cores)}, {usage.memory} MiB"
         )
 
@@ -114,11 +114,11 @@ def _stands(known: Known) -> Iterator[str]:
     row, usage = known.row, known.usage
     if row:
         where = f" at {row.address}" if row.address and row.state is State.READY else ""
-        yield f"machine {row.id} {_STANDS[row.state]}{where}, since {utc(row.since)}"
+        yield f"VM {row.id} {_STANDS[row.state]}{where}, since {utc(row.since)}"
     elif usage is None:
-        yield f"machine {known.machine} is gone, and never ran in this allocation"
+        yield f"VM {known.machine} is gone, and never ran in this allocation"
     else:
-        yield f"machine {known.machine} is gone from this allocation"
+        yield f"VM {known.machine} is gone from this allocation"
     if usage:
         end = f"ended at {utc(usage.ended)}" if usage.ended else f"counted at {utc(usage.at)}"
         held = f", and was suspended for {usage.held:.0f} s" if usage.held else ""
@@ -137,7 +137,7 @@ def _next(row: Row, now: float, rules: Rules) -> Iterator[str]:
     if found := would(here):
         yield f"{found.comes}: {found.why}"
     if row.kind is Kind.BATCH:
-        yield f"when job {row.job} ends: its epilog has the machine and all that it has removed"
+        yield f"when job {row.job} ends: its epilog has the VM and all that it has removed"
     over = f"when the batch system does not list job {row.job} any more"
     yield from after(over, here, live_jobs={})
     if row.state is State.PAUSED:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bait.hypervisor.domain import Domain
+from bait.hypervisor.domain import PANICKED, Domain
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING
 from bait.reconcile.plan import Act, Evidence, plan
@@ -17,12 +17,13 @@ _COMES = {
     Act.HOLD: "it is suspended",
     Act.PAUSE: "it stands still",
     Act.CONTINUE: "it goes on",
+    Act.PANIC: "it is shown whether the guest's kernel has panicked",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
-    Act.EVICT: "the machine is ended, and the batch system is asked to run its job again",
-    Act.END: "the machine and all that it has are removed",
+    Act.EVICT: "the VM is ended, and the batch system is asked to run its job again",
+    Act.END: "the VM and all that it has are removed",
     Act.SHUT_DOWN: "the guest is told to shut down, and its disk is kept",
-    Act.HALT: "the machine is ended at once, and its disk is kept",
+    Act.HALT: "the VM is ended at once, and its disk is kept",
     Act.HIBERNATE: "its memory goes on being written",
 }
 
@@ -30,12 +31,19 @@ _COMES = {
 def as_it_is(row: Row, now: float, notice: float, drain_by: float | None) -> Evidence:
     """What the sources say of a VM when all of them answer and nothing is wrong."""
     has_domain = row.state not in MAKING | AT_REST
-    still = row.state is State.PAUSED
-    domain = Domain(row.id, row.job, row.restart, held=still)
+    paused = row.state is State.PAUSED
+    domain = Domain(
+        row.id,
+        row.job,
+        row.restart,
+        held=paused or row.state is State.SUSPENDED,
+        asleep=row.state is State.ASLEEP,
+        panicked=row.state is State.READY and row.reason == PANICKED,
+    )
     return Evidence(
         rows=(row,),
         domains={row.id: domain} if has_domain else {},
-        live_jobs={row.job: still},
+        live_jobs={row.job: paused},
         heard=frozenset(),
         moving=frozenset(),
         processes=frozenset(),

@@ -30,9 +30,9 @@ def find(ledger: Ledger, name: str) -> Known:
     if not events:
         machines = _beginning_with(ledger, name)
         if not machines:
-            raise AbsentError(f"{name}: nothing is known here of such a job, machine or lease")
+            raise AbsentError(f"{name}: nothing is known here of such a job, VM or lease")
         if len(machines) > 1:
-            raise RejectedError(f"{name}: several machines' ids begin so: {', '.join(machines)}")
+            raise RejectedError(f"{name}: several VMs' ids begin so: {', '.join(machines)}")
         return find(ledger, machines[0])
     machine = lease.machine if lease else events[-1].machine
     row = ledger.get(machine)

@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bait.hypervisor.domain import Domain
+from bait.hypervisor.domain import PANICKED, Domain
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING
 from wnodes_lrms.model import Kind, State
@@ -31,6 +31,7 @@ class Act(StrEnum):
     PAUSE = "pause"  # its job is suspended: so is the VM
     CONTINUE = "continue"  # its job goes on: so does the VM
     FOLLOW = "follow"  # cloud: the guest has put itself to sleep, or has woken: write that down
+    PANIC = "panic"  # its guest's kernel has panicked, or does not stand still for that any more
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
     END = "end"  # its job is over: remove all it has
@@ -112,6 +113,9 @@ def _for_batch(row: Row, evidence: Evidence) -> _Found | None:
         return (Act.SWEEP, "it has failed and runs") if _runs(row, evidence) else None
     if _is_gone(row, evidence):
         return Act.LOST, "libvirt does not list it, and no process runs it"
+    domain = evidence.domains.get(row.id) if evidence.domains else None
+    if domain and domain.panicked and row.state in (State.READY, State.PAUSED):
+        return Act.PANIC, PANICKED
     if row.state is State.BOOTING and evidence.domains is not None:
         return Act.ADOPT, "it was booting"
     return _as_its_job(row, evidence) or _awake(row, evidence)
@@ -135,7 +139,7 @@ def _for_cloud(row: Row, evidence: Evidence) -> _Found | None:
         return Act.LOST, "libvirt does not list it, and no process runs it"
     if row.ends is not None and evidence.now >= row.ends - evidence.notice:
         return Act.SHUT_DOWN, "the walltime of its lease is nearly over"
-    return _as_its_job(row, evidence) or _as_suspended(row, evidence)
+    return _panic(row, evidence) or _as_its_job(row, evidence) or _as_suspended(row, evidence)
 
 
 def _for_strangers(evidence: Evidence) -> Iterator[Action]:
@@ -201,17 +205,31 @@ def _as_its_job(row: Row, evidence: Evidence) -> _Found | None:
 
 
 def _stands_still(domain: Domain) -> bool:
-    return domain.held or domain.stuck or domain.asleep
+    return domain.held or domain.stuck or domain.asleep or domain.panicked
 
 
 def _awake(row: Row, evidence: Evidence) -> _Found | None:
     domain = evidence.domains[row.id] if evidence.domains else None
+    if domain and domain.panicked:
+        return None
     if row.state is State.READY and domain and domain.held:
         return Act.WAKE, "its resumption was begun"
     if row.state is State.READY and domain and domain.stuck:
         return Act.WAKE, "its disk could not be written"
     if row.state is State.READY and domain and domain.asleep:
         return Act.WAKE, "the guest has put itself to sleep, and its job waits"
+    return None
+
+
+def _panic(row: Row, evidence: Evidence) -> _Found | None:
+    """The ledger has the panic of a cloud VM's guest as the reason of its state."""
+    domain = evidence.domains[row.id] if evidence.domains else None
+    if row.state is not State.READY or domain is None:
+        return None
+    if domain.panicked and row.reason != PANICKED:
+        return Act.PANIC, PANICKED
+    if row.reason == PANICKED and not domain.panicked:
+        return Act.PANIC, "the guest has been started anew"
     return None
 
 

@@ -15,9 +15,9 @@ from typing import Protocol
 from bait import metrics
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Moved, Row
-from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.tasks import Tasks
+from bait.machine.vms import NodeVms
 from bait.reconcile import markers
 from bait.reconcile.doubts import Doubts, Line
 from bait.reconcile.drain import Drain
@@ -50,10 +50,13 @@ class Controller(Protocol):
         """The VM's allocation is over: when this returns nothing of it runs."""
 
     def end(self, row: Row) -> None:
-        """An administrator ends the VM."""
+        """An administrator ends the VM; a cloud VM keeps its disk."""
 
     def stopped(self, row: Row, how: str) -> None:
         """The VM's domain has stopped, and the bait has not ended it; how, in words."""
+
+    def panicked(self, row: Row) -> None:
+        """The guest's kernel has panicked, or runs anew after that."""
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
@@ -67,27 +70,28 @@ class Reconciler:
         config: Config,
         ledger: Ledger,
         jobs: Jobs,
-        builder: Builder,
+        vms: NodeVms,
         tasks: Tasks,
         controllers: dict[Kind, Controller],
         drain: Drain,
     ) -> None:
         self.config = config
         self.ledger = ledger
-        self.builder = builder
+        self.vms = vms
         self.tasks = tasks
         self.controllers = controllers
         self.drain = drain
         self.doubts = Doubts()
-        self.meter = Meter(config, ledger, builder.hypervisor)
+        self.meter = Meter(config, ledger, vms.hypervisor)
         self.notice = config.cloud.shutdown_time + EVERY
         self._jobs = Source("lrms", jobs.live)
-        self._domains = Source("libvirt", builder.hypervisor.domains)
+        self._domains = Source("libvirt", vms.hypervisor.domains)
         self._looking = threading.Lock()  # one look at a time
         self._acting: dict[str, threading.Thread] = {}
         self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
-        builder.hypervisor.on_stop(self.stopped)
-        builder.hypervisor.on_sleep(self.slept)
+        vms.hypervisor.on_stop(self.stopped)
+        vms.hypervisor.on_panic(self.panicked)
+        vms.hypervisor.on_sleep(self.slept)
 
     def release(self, job: str) -> Row | None:
         """End every VM of the job; when this returns nothing of them runs.
@@ -105,12 +109,16 @@ class Reconciler:
         """End one VM, as an administrator asks. Raises AbsentError if there is none."""
         row = self.ledger.get(machine)
         if row is None:
-            raise AbsentError(f"no machine {machine} here")
+            raise AbsentError(f"no VM {machine} here")
         self.controllers[row.kind].end(row)
 
     def stopped(self, machine: str, how: str) -> None:
         """libvirt has told that a domain has stopped, and how, in words."""
         self._tell(machine, lambda controller, row: controller.stopped(row, how))
+
+    def panicked(self, machine: str) -> None:
+        """libvirt has told that a guest's kernel has panicked."""
+        self._tell(machine, lambda controller, row: controller.panicked(row))
 
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
@@ -169,7 +177,7 @@ class Reconciler:
             row = self.ledger.get(action.machine)
             if action.act is Act.DESTROY and row is None:  # none has come meanwhile
                 self.ledger.record(action.job, action.machine, f"destroyed: {action.why}")
-                self.builder.destroy(action.machine)
+                self.vms.remove(action.machine)
             elif row and action.act is not Act.DESTROY:
                 if action.act is Act.LOST:
                     self.ledger.stop_clock(row.id, self._last_sign(row.id))
@@ -193,7 +201,7 @@ class Reconciler:
             rows=rows,
             heard=self.tasks.heard.within(_HEARD),
             moving=speakers.moving(),
-            processes=self.builder.hypervisor.processes.running(),
+            processes=self.vms.hypervisor.processes.running(),
             folders=self._folders(),
             worked_on=self.tasks.machines() | self._acting.keys(),
             now=time.time(),

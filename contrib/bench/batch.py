@@ -9,11 +9,11 @@ from pathlib import Path
 
 from bait.batch.build import BatchBuilder
 from bait.hypervisor.domains import Hypervisor
-from bait.machine.builder import Builder
 from bait.machine.files import Paths
 from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.images import Cache
 from bait.machine.owner import owner_of
+from bait.machine.vms import NodeVms
 from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import Allocation
@@ -87,7 +87,7 @@ class ByHand:
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
-        builder = Builder(
+        vms = NodeVms(
             CONFIG.model_copy(update={"cluster": "bench"}),
             NODE,
             kvm,
@@ -111,9 +111,9 @@ class ByHand:
         where = Paths(folder / "disks", folder / "run")
         where.disks.mkdir(mode=0o711)
         where.runtime.mkdir(mode=0o711)
-        builder.fetch(image, lambda _step: None)
-        builder.copy_kernel(image, where)
-        xml = BatchBuilder(builder).draw(where, machine, CONFIG.share.directories)
+        vms.fetch(image, lambda _step: None)
+        vms.copy_kernel(image, where)
+        xml = BatchBuilder(vms).draw(where, machine, CONFIG.share.directories)
         self.xml = folder / "domain.xml"
         self.xml.write_text(xml)
         self.where, self.id, self.base = where, machine.id, cache.path(image.disk)

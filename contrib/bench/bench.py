@@ -22,6 +22,7 @@ OUT = Path(__file__).parents[2] / "build" / "bench.json"
 SECTIONS: dict[str, tuple[Callable[[], Samples], str]] = {
     "hooks of a plain job": (tax.hooks, "/bin/true"),
     "200 plain jobs": (tax.throughput, "hooks /bin/true"),
+    "starter, to its first question": (tax.starter, "python3 -c pass"),
     "start of a machine": (batch.start, "virsh create, ssh"),
     "end of a machine": (batch.end, ""),
     "start of a cloud machine": (cloud.start, "virsh create, ssh"),

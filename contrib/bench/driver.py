@@ -14,9 +14,9 @@ from pathlib import Path
 from bait.batch.controller import BatchController
 from bait.hypervisor.domains import Hypervisor
 from bait.ledger.ledger import Ledger
-from bait.machine.builder import Builder
 from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
+from bait.machine.vms import NodeVms
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
@@ -68,9 +68,9 @@ def machines() -> dict[str, list[float]]:
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
-        builder = Builder(config, "hv1", False, hypervisor, cache, lambda: None)
+        vms = NodeVms(config, "hv1", False, hypervisor, cache, lambda: None)
         lrms = _Lrms(folder)
-        batch = BatchController(config, ledger, Jobs(lrms), builder, Tasks(), Drain(ledger, lrms))
+        batch = BatchController(config, ledger, Jobs(lrms), vms, Tasks(), Drain(ledger, lrms))
         _listen()
         before = _memory()
         begun = time.monotonic()

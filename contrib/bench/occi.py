@@ -21,7 +21,7 @@ import tomli_w
 
 from contrib.bench.load import Credential, get
 from contrib.bench.site import wait_until
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from wnodes_lrms.config import load as configuration
 
 _SECONDS = 8.0  # of each run

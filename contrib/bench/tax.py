@@ -1,13 +1,18 @@
-"""What a job pays that asks for no machine."""
+"""What a job pays that asks for no VM, and what a starter costs before it asks for one."""
 
 import os
 import re
+import shlex
+import socket
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
-from contrib.bench.site import HOOKS, SLURM_CONF, USER, sh, wait_until
+from contrib.bench.site import HOOKS, NODE, SLURM_CONF, USER, sh, wait_until
 
 _RUNS = 400
+_STARTS = 100
 _JOBS = 200
 _ROUNDS = 7
 # What slurmd gives a prolog of a plain job: enough for the guard, which looks at one variable.
@@ -24,6 +29,32 @@ def hooks() -> dict[str, list[float]]:
             pid = os.posix_spawn(program, [program], _PLAIN)
             os.waitpid(pid, 0)
             samples[name].append((time.perf_counter() - begun) * 1000)
+    return samples
+
+
+def starter() -> dict[str, list[float]]:
+    """Milliseconds from a starter's start until its bait has its question, against an interpreter
+    of the same flags that does nothing, in turns."""
+    samples: dict[str, list[float]] = {"python3 -c pass": [], "starter to its question": []}
+    interpreter = shlex.split((HOOKS / "starter").read_text().splitlines()[0].removeprefix("#!"))
+    environment = _PLAIN | {"PATH": "/usr/bin:/bin"}
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = str(Path(folder) / "bait.sock")
+        listener.bind(path)
+        listener.listen()
+        words = ("slurm", path, "0", "1", NODE, "command", "/bin/true")
+        code = f"import sys; sys.path.insert(0, {str(HOOKS)!r}); import starter; starter.main"
+        for _ in range(_STARTS):
+            begun = time.perf_counter()
+            subprocess.run([*interpreter, "-c", "pass"], env=environment, check=True)
+            samples["python3 -c pass"].append((time.perf_counter() - begun) * 1000)
+            begun = time.perf_counter()
+            with subprocess.Popen([*interpreter, "-c", f"{code}{words!r}"], env=environment) as run:
+                link, _ = listener.accept()
+                with link, link.makefile() as lines:
+                    lines.readline()
+                    samples["starter to its question"].append((time.perf_counter() - begun) * 1000)
+                    run.kill()
     return samples
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver import journal, refusals
+from occi_bridge.driver import persistence, refusals, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.leasing import Leasing
@@ -21,7 +21,6 @@ from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Save
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
-_CEILING = 60.0  # seconds between two attempts at most
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Actor:
         """Do it, and write down what came of it. Faults of baits end in the row, not here."""
         if action.act is Act.FORGET:
             assert not isinstance(row, Saved)  # noqa: S101 (for mypy)
-            await asyncio.to_thread(journal.forget, self._db, row)
+            await asyncio.to_thread(persistence.forget, self._db, row)
             log.info("%s: %s", name(row), action.why)
             return
         if action.act is Act.TELL:
@@ -77,7 +76,7 @@ class Actor:
             return await self._ask_for_volume(action, row, bait)
         if isinstance(row, Saved) and action.act is Act.UNSAVE:
             await bait.delete_saved(row.tag)
-            await asyncio.to_thread(journal.forget_image, self._db, row)
+            await asyncio.to_thread(persistence.forget_image, self._db, row)
             log.info("%s: deleted", name(row))
             return None
         if isinstance(row, Saved):
@@ -87,7 +86,7 @@ class Actor:
             return {"made": True, "reason": ""}
         else:
             await bait.delete_volume(row.uid)
-            await asyncio.to_thread(journal.forget, self._db, row)
+            await asyncio.to_thread(persistence.forget, self._db, row)
             log.info("%s: deleted", name(row))
             return None
         return {}
@@ -108,7 +107,7 @@ class Actor:
     async def _ask_for_card(self, action: Action, row: Interface, bait: Bait) -> Values | None:
         if action.act is Act.UNPLUG:
             await bait.detach_nic(row.compute, row.uid)
-            await asyncio.to_thread(journal.forget, self._db, row)
+            await asyncio.to_thread(persistence.forget, self._db, row)
             return None
         card = await bait.attach_nic(row.compute, await self._leasing.nic(row))
         address = card.address or ""
@@ -117,7 +116,7 @@ class Actor:
     async def _ask_for_volume(self, action: Action, row: Attachment, bait: Bait) -> Values | None:
         if action.act is Act.DETACH:
             await bait.detach_volume(row.compute, row.storage)
-            await asyncio.to_thread(journal.forget, self._db, row)
+            await asyncio.to_thread(persistence.forget, self._db, row)
             return None
         device = await bait.attach_volume(row.compute, row.storage)
         return {"attached": True, "device": device, "reason": ""}
@@ -126,14 +125,14 @@ class Actor:
         """No answer: the same again, after a growing pause."""
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
         tries = (row.tries if row.act == action.asked else 0) + 1
-        pause = min(2.0**tries, _CEILING)
+        pause = retry.pause(tries)
         log.warning("%s: %s: %s; again in %g s", name(row), action.asked, said, pause)
         values: Values = {"act": action.asked, "tries": tries, "again": time.time() + pause}
         await self._note(row, values)
 
     async def _refused(self, action: Action, row: Target, error: RejectedError) -> None:
         """The bait has said no: what that means for the state that the user wants."""
-        values = refusals.consequence(action.act, error, time.time() + _CEILING)
+        values = refusals.consequence(action.act, error, time.time() + retry.CEILING)
         if values is None:
             await self._failed(action, row, str(error))
             return
@@ -145,8 +144,8 @@ class Actor:
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
 
         def work(link: Connection) -> bool:
-            return journal.set_columns(link, row, values, always=always)
+            return persistence.set_columns(link, row, values, always=always)
 
-        if await asyncio.to_thread(self._db.write, work, seen=journal.visible(values)):
+        if await asyncio.to_thread(self._db.write, work, seen=persistence.visible(values)):
             for column, value in values.items():
                 setattr(row, column, value)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_connection import BaitConnection, certificate_of, read
 from occi_bridge.driver.replies import Card, Device, Leases, News, Place, SavedImages, Submitted
-from occi_bridge.driver.reports import LeasesSeen, Machines, Report, SeenLease, SeenNic
+from occi_bridge.driver.reports import LeasesSeen, Machine, Machines, Report, SeenLease, SeenNic
 from wnodes_lrms.errors import AbsentError, UnknownError
 from wnodes_lrms.order import Nic
 
@@ -61,7 +61,7 @@ class Bait:
             url=self.url,
             node=told.node,
             at=at,
-            machines={each.id: replace(each, since=min(each.since, at)) for each in told.machines},
+            machines={each.id: _machine(each, at) for each in told.machines},
             waiting=waiting,
             outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
         )
@@ -156,3 +156,10 @@ class Bait:
             await self._call("DELETE", path, _ACTING)
         except AbsentError:
             return
+
+
+def _machine(told: Machine, at: float) -> Machine:
+    """A VM as a bait tells of it, which says beside the state that a guest has crashed, for bridges
+    that know no such state; and not in the future."""
+    state = "crashed" if told.crashed and told.state == "running" else told.state
+    return replace(told, state=state, since=min(told.since, at))

@@ -11,18 +11,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from occi_bridge.driver import journal, lease_end
+from occi_bridge.driver import lease_end, persistence
 from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.journal import Rows
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.observe import observe
+from occi_bridge.driver.persistence import Rows
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.snapshot import Snapshot, Target, name
 from occi_bridge.driver.watcher import Watcher, collected
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
+from occi_bridge.store.rows import Compute, Network
 from wnodes_lrms.errors import WnodesError
 
 _TERM = 15.0  # seconds that a leader leads without asking again
@@ -148,7 +149,7 @@ class Driver:
             return  # they have only just been asked
         changes = observe(snapshot)
         if changes:
-            for change in await asyncio.to_thread(journal.apply, self._db, changes):
+            for change in await asyncio.to_thread(persistence.apply, self._db, changes):
                 if change.why:
                     log.info("%s: %s", name(change.row), change.why)
             self._stale = True
@@ -174,7 +175,7 @@ class Driver:
         if self._stale or revision != self._revision:
             self._stale = False
             try:
-                self._rows = await asyncio.to_thread(journal.read_all, self._db)
+                self._rows = await asyncio.to_thread(persistence.read_all, self._db)
             except WnodesError:
                 self._stale = True
                 raise
@@ -224,8 +225,12 @@ class Driver:
         finally:
             del self._running.tasks[action.uid]
             self._stale = True
+            failed = not isinstance(row, Network) and row.tries > 0
+            job = row.job if isinstance(row, Compute) else ""
             for each in self._watchers:
-                if each.bait.url == action.bait:
+                if failed and each.bait.url in (action.bait, action.witness):
+                    each.doubt(job)
+                elif each.bait.url == action.bait:
                     each.poke()
             self._news.set()
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver import journal, orders
+from occi_bridge.driver import orders, persistence
 from occi_bridge.driver.actions import Action
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.snapshot import Values, name
@@ -104,7 +104,7 @@ class Leasing:
         values = values | {"act": action.asked, "again": 0.0}
 
         def work(link: Connection) -> Order | None:
-            if not journal.set_columns(link, row, values):
+            if not persistence.set_columns(link, row, values):
                 return None
             for column, value in values.items():
                 setattr(row, column, value)

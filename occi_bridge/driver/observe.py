@@ -85,6 +85,8 @@ def _reported(change: Change, report: Report, machine: Machine, row: Compute) ->
         change.why = f"{row.state or 'nothing'} → {machine.state} on {report.node}"
         if machine.state == "running":
             change.values["reason"] = ""
+    if machine.state == "crashed":
+        change.values["reason"] = machine.reason
     if row.lease and machine.lease == row.lease and not row.act.startswith("suspend"):
         # Nobody asked: the guest has put itself to sleep, or has woken by its own clock.
         if (row.state, machine.state, row.desired) == ("running", "suspended", "active"):

@@ -64,7 +64,7 @@ class Placements:
                 for other in others
             )
             if not node and (going or net in self._going):
-                return Placement(wait="waiting for another machine of its network to get a node")
+                return Placement(wait="waiting for another VM of its network to get a node")
         if not node and not row.lease:
             self._going.update(net for net in shared if net)
         return Placement(node=node)

@@ -7,7 +7,7 @@ silent.
 
 from collections.abc import Iterable, Iterator
 
-from occi_bridge.driver import placement, plan_links, plan_vms
+from occi_bridge.driver import placement, plan_links, plan_vms, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved, Storage
@@ -29,7 +29,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
         actions += _due(storage, snapshot, _storage(storage, snapshot))
     used = {card.owned for card in snapshot.interfaces}
     actions += [
-        Action(Act.FORGET, net.uid, "its owner deleted it and no machine is on it")
+        Action(Act.FORGET, net.uid, "its owner deleted it and no VM is on it")
         for net in snapshot.networks
         if net.gone and net.uid not in used
     ]
@@ -55,7 +55,7 @@ def unsettled(snapshot: Snapshot) -> bool:
 
 def _settled(row: Compute) -> bool:
     if row.desired == "active":
-        return row.state == "running" and bool(row.lease)
+        return row.state in ("running", "crashed") and bool(row.lease)
     if row.desired == "suspended":
         return row.state == "suspended"
     return not row.lease and row.state not in LIVE
@@ -71,7 +71,9 @@ def _due(
         return
     for action in wanted:
         ours = action.act in (Act.TELL, Act.FORGET)
-        if ours or row.act != action.asked or snapshot.now >= row.again:
+        asked = (action.bait, action.witness)
+        due = retry.is_due(row.tries, row.again, snapshot.now, asked, snapshot.reports.back)
+        if ours or row.act != action.asked or due:
             yield action
 
 

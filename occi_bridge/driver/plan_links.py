@@ -32,9 +32,9 @@ def _linked(
     if link.gone and at_rest:
         yield Action(part, link.uid, "its owner deleted it", at_rest.url)
     elif link.gone and not row.lease and not row.state:
-        yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the machine")
+        yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the VM")
     elif report and row.state == "running":
         if link.gone:
             yield Action(part, link.uid, "its owner deleted it", report.url)
         elif not link.attached and report.at > max(link.acted, row.acted):
-            yield Action(join, link.uid, "the machine runs without it", report.url)
+            yield Action(join, link.uid, "the VM runs without it", report.url)

@@ -30,7 +30,7 @@ def _deleted(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
     if any(report.node == row.node or not row.node for report in seen):
         return
     if row.lease:
-        yield from _cancelled(row, snapshot, "its owner deleted the machine")
+        yield from _cancelled(row, snapshot, "its owner deleted the VM")
         return
     where = snapshot.reports.of_node(row.node)
     sure = where is not None and where.at > row.acted if row.node else snapshot.reports.all_answer
@@ -66,7 +66,7 @@ def _active(row: Compute, snapshot: Snapshot, placements: placement.Placements) 
         return
     if row.state == "suspended":
         yield Action(Act.RESUME, row.uid, "its user started it", report.url)
-    elif row.state == "running" and row.restart:
+    elif row.state in ("running", "crashed") and row.restart:
         yield Action(Act.RESTART, row.uid, "its user restarted it", report.url, row.restart)
 
 

@@ -40,7 +40,7 @@ Address = Annotated[
 DeviceName = Annotated[str, StringConstraints(pattern=r"^([a-z]{1,8}[0-9]{0,3})?$")]
 Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
 MachineState = Literal[
-    "requested", "building", "running", "suspended", "stopping", "stopped", "failed"
+    "requested", "building", "running", "crashed", "suspended", "stopping", "stopped", "failed"
 ]
 
 
@@ -73,6 +73,7 @@ class Machine:
     since: Time = 0.0
     nics: tuple[SeenNic, ...] = ()
     volumes: tuple[SeenVolume, ...] = ()
+    crashed: bool = False  # it runs, and its guest's kernel has panicked
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Reports:
     ever known, also of the silent ones. `leases` is what those list that were asked for it and
     could tell, by URL; `mute` are those that could not. `gone` has the jobs of which the batch
     system says that there is no such one, and for how many seconds it has said nothing else.
+    `back` is when a bait, or the batch system through it, was heard again after it had not been.
     """
 
     baits: Mapping[str, Report] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class Reports:
     mute: frozenset[str] = frozenset()
     gone: Mapping[str, float] = field(default_factory=dict)
     all_answer: bool = False
+    back: Mapping[str, float] = field(default_factory=dict)
 
     def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""

@@ -42,7 +42,7 @@ class Watcher:
         self._belongs = belongs
         self._db = db
         self._news = news
-        self._poked = (asyncio.Event(), asyncio.Event())  # of the two kinds of looks
+        self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
         self._noted: tuple[bool, float] | None = None  # silent, when it was written down
         self._begun = time.time()
         self.report: Report | None = None
@@ -52,12 +52,22 @@ class Watcher:
         self.saving = False  # look at saved images too
         self.lists = False  # ask it for leases, too
         self.mute = False  # it was asked for them, and could not tell
+        self.back = 0.0  # when it, or its batch system, was heard again; seconds since the epoch
+        self._missed = True  # its last answer is missing
+        self._doubted: str | None = None  # a job, or "": what it was asked for that has failed
+        self._away = False  # since then the batch system has not answered through it
         self._error = "it has not answered yet"
 
     def poke(self) -> None:
         """Look again at once."""
         for poked in self._poked:
             poked.set()
+
+    def doubt(self, job: str) -> None:
+        """What it was asked for a job ("": for none) has failed. Find out whether the batch system
+        is why, and if so, when it answers again."""
+        self._doubted = job
+        self.poke()
 
     @property
     def silent(self) -> bool:
@@ -71,6 +81,7 @@ class Watcher:
             tasks.create_task(self._listen())
             tasks.create_task(self._periodic(self._poked[0], self._look))
             tasks.create_task(self._periodic(self._poked[1], self._lease_jobs))
+            tasks.create_task(self._periodic(self._poked[2], self._probe))
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next look."""
@@ -109,8 +120,11 @@ class Watcher:
             if whose != self.bait.url:
                 raise UnknownError(f"it says that it is node {report.node}, which is {whose}")
             self.report = report
+            self._heard(again=self._missed)
+            self._missed = False
         except WnodesError as error:
             self._error = str(error)
+            self._missed = True
 
     async def _images(self) -> None:
         self.saved = None
@@ -124,12 +138,30 @@ class Watcher:
             return
         try:
             self.leases = await self.bait.leases()
+            self._heard(again=self.mute)
             self.mute = False
         except WnodesError as error:
             self.leases = None
             if not self.mute:
                 log.warning("no word of leases: %s", error)
             self.mute = True
+
+    def _heard(self, *, again: bool) -> None:
+        if again:
+            self.back = time.time()
+
+    async def _probe(self) -> None:
+        if self._doubted is None:
+            return
+        try:
+            await (self.bait.where(self._doubted) if self._doubted else self.bait.leases())
+        except UnknownError:
+            self._away = True
+            return
+        except WnodesError:
+            pass  # it has answered
+        self._heard(again=self._away)
+        self._doubted, self._away = None, False
 
     async def _note(self) -> None:
         silent = self.silent
@@ -168,4 +200,5 @@ def collected(
         mute=frozenset(each.bait.url for each in watchers if each.mute),
         gone=dict(gone),
         all_answer=len(answers) == len(watchers),
+        back={each.bait.url: each.back for each in watchers},
     )

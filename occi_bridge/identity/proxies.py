@@ -68,7 +68,7 @@ def _judge_proxy(proxy: x509.Certificate, issuer: x509.Certificate, below: int) 
     name = names.dn_of(proxy)
     language, longest = _proxy_cert_info(proxy)
     if language == _LIMITED:
-        raise RejectedError("a limited proxy: it may not start machines; make a full one")
+        raise RejectedError("a limited proxy: it may not start VMs; make a full one")
     if language == _INDEPENDENT:
         raise RejectedError("an independent proxy: it has none of its owner's rights")
     if language != _INHERIT_ALL:

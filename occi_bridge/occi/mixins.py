@@ -74,7 +74,7 @@ _SSH_KEY_MIXIN = Mixin(
 _USER_DATA_MIXIN = Mixin(
     "user_data",
     f"{INFRA}/compute#",
-    "Data for the machine's first boot",
+    "Data for the VM's first boot",
     (_DATA,),
     location="/user_data/",
     applies=(COMPUTE,),
@@ -95,7 +95,7 @@ MIXINS = (
     Mixin(
         "ipnetworkinterface",
         f"{INFRA}/networkinterface#",
-        "IP address of a machine",
+        "IP address of a VM",
         _ip("occi.networkinterface"),
         location="/ipnetworkinterface/",
         applies=(NETWORKINTERFACE,),

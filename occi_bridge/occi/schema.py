@@ -70,19 +70,19 @@ def _method(*values: str) -> Attribute:
 
 
 ACTIONS = (
-    Action("start", _COMPUTE_ACTION, "Start a machine"),
+    Action("start", _COMPUTE_ACTION, "Start a VM"),
     Action(
         "stop",
         _COMPUTE_ACTION,
-        "Stop a machine; its disk is kept",
+        "Stop a VM; its disk is kept",
         (_method("graceful", "acpioff", "poweroff"),),
     ),
-    Action("restart", _COMPUTE_ACTION, "Restart a machine", (_method("graceful", "warm", "cold"),)),
-    Action("suspend", _COMPUTE_ACTION, "Suspend a machine", (_method("suspend", "hibernate"),)),
+    Action("restart", _COMPUTE_ACTION, "Restart a VM", (_method("graceful", "warm", "cold"),)),
+    Action("suspend", _COMPUTE_ACTION, "Suspend a VM", (_method("suspend", "hibernate"),)),
     Action(
         "save",
         _COMPUTE_ACTION,
-        "Save the disk of a machine as an image",
+        "Save the disk of a VM as an image",
         (_method("hot", "deferred"), Attribute("name", longest=64)),
     ),
     Action("up", _NETWORK_ACTION, "Bring a network up"),
@@ -150,7 +150,7 @@ KINDS = (
     Kind(
         "storagelink",
         f"{INFRA}#",
-        "A volume in a machine",
+        "A volume in a VM",
         (
             *_LINK,
             Attribute("occi.storagelink.deviceid", set_by="creator"),
@@ -165,7 +165,7 @@ KINDS = (
     Kind(
         "networkinterface",
         f"{INFRA}#",
-        "A machine on a network",
+        "A VM on a network",
         (
             *_LINK,
             Attribute("occi.networkinterface.interface", set_by="creator"),

@@ -27,7 +27,7 @@ def make(tx: Transaction, model: Model, new: New) -> Row:
     with named_in(schema.SOURCE):
         source = tx.find(str(new.attributes[schema.SOURCE]))
     if not isinstance(source, Compute):
-        raise OcciError(400, f"{schema.SOURCE}: a machine is needed")
+        raise OcciError(400, f"{schema.SOURCE}: a VM is needed")
     return make_link(tx, source, new)
 
 

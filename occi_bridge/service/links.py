@@ -83,7 +83,7 @@ def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
 def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
     """Link a VM to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
-        raise OcciError(409, "the machine is hibernated: start it before its links are changed")
+        raise OcciError(409, "the VM is hibernated: start it before its links are changed")
     with named_in(schema.TARGET):
         target = tx.find(str(new.attributes[schema.TARGET]))
     tx.db.lock(tx.link, f"machine {machine.uid}")
@@ -105,13 +105,13 @@ def _check_room(tx: Transaction, machine: Compute, table: sa.Table, what: str) -
 
 
 def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
-    _check_room(tx, machine, tables.attachment, "volumes of a machine")
+    _check_room(tx, machine, tables.attachment, "volumes of a VM")
     if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
     tx.db.lock(tx.link, f"volume {volume.uid}")
     column = tables.attachment.c.storage
     if queries.existing(tx.link, Attachment, column == volume.uid):
-        raise OcciError(409, f"/storage/{volume.id} is linked to a machine already")
+        raise OcciError(409, f"/storage/{volume.id} is linked to a VM already")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
@@ -121,7 +121,7 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
 
 
 def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:
-    _check_room(tx, machine, tables.interface, "networks of a machine")
+    _check_room(tx, machine, tables.interface, "networks of a VM")
     net = networks.of_user(on) if isinstance(on, Network) else on
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")
@@ -176,7 +176,7 @@ def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
     for card in queries.existing(tx.link, Interface, tables.interface.c.compute == machine.uid):
         other = tx.site.nets.get(card.network)
         if other and other.kind == net.kind:
-            raise OcciError(409, f"the machine is on /network/{other.name} already: once is all")
+            raise OcciError(409, f"the VM is on /network/{other.name} already: once is all")
 
 
 def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
@@ -187,7 +187,7 @@ def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
     for other in queries.existing(tx.link, Compute, tables.compute.c.uid.in_(on)):
         if other.home and other.home != machine.node:
             raise OcciError(
-                409, f"the machine is on {machine.node}, those of this network on {other.node}"
+                409, f"the VM is on {machine.node}, those of this network on {other.node}"
             )
 
 

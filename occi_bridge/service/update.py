@@ -54,7 +54,7 @@ def change(
     queries.change(tx.link, row, attributes=new, mixins=mixins)
     for link in links:
         if not isinstance(row, Compute):
-            raise OcciError(400, "Link: only a machine has links")
+            raise OcciError(400, "Link: only a VM has links")
         make_link(tx, row, link)
 
 
@@ -82,7 +82,7 @@ def delete(tx: Transaction, row: Row) -> None:
         queries.change(tx.link, row, wish=row.wish + 1)
     elif isinstance(row, Interface | Attachment):
         if tx.machine(row.compute).state == "suspended":
-            raise OcciError(409, "the machine is suspended: start it before its links are changed")
+            raise OcciError(409, "the VM is suspended: start it before its links are changed")
     else:
         _check_unlinked(tx, row)
     queries.change(tx.link, row, id=None)
@@ -92,9 +92,9 @@ def _check_unlinked(tx: Transaction, row: Row) -> None:
     """Raises OcciError 409 while a VM is linked to this network or volume."""
     if isinstance(row, Network):
         if queries.existing(tx.link, Interface, tables.interface.c.owned == row.uid):
-            raise OcciError(409, f"/network/{row.id} has machines on it: unlink them first")
+            raise OcciError(409, f"/network/{row.id} has VMs on it: unlink them first")
     elif queries.existing(tx.link, Attachment, tables.attachment.c.storage == row.uid):
-        raise OcciError(409, f"/storage/{row.id} is linked to a machine: unlink it first")
+        raise OcciError(409, f"/storage/{row.id} is linked to a VM: unlink it first")
 
 
 def act(tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
@@ -121,6 +121,9 @@ def _request(tx: Transaction, row: Compute, **values: object) -> None:
 
 
 def _start(tx: Transaction, row: Compute, _method: str) -> None:
+    if row.desired == "active" and row.state == "crashed":  # in the lease that it has
+        _request(tx, row, restart=row.restart or "warm")
+        return
     if row.desired == "active" and not row.fault and row.state != "stopping":
         return
     grant = tx.user.grant
@@ -141,29 +144,29 @@ def _stop(tx: Transaction, row: Compute, method: str) -> None:
     if row.desired == "inactive" and not row.lease:
         return
     if row.state == "suspended" and not row.lease:
-        raise OcciError(409, "the machine is hibernated: its lease is free; start it first")
+        raise OcciError(409, "the VM is hibernated: its lease is free; start it first")
     _request(tx, row, desired="inactive", method=method, restart="")
 
 
 def _restart(tx: Transaction, row: Compute, method: str) -> None:
-    if state(row) != "active" or row.desired != "active":
-        raise OcciError(409, "the machine does not run: only an active one can be restarted")
+    if (state(row) != "active" and row.state != "crashed") or row.desired != "active":
+        raise OcciError(409, "the VM does not run: only an active one can be restarted")
     _request(tx, row, restart=method)
 
 
 def _suspend(tx: Transaction, row: Compute, method: str) -> None:
     if row.desired == "suspended" or (row.state == "suspended" and row.desired != "active"):
         if method == "hibernate" and row.state == "suspended" and row.lease:
-            raise OcciError(409, "the machine is suspended, in its lease: start it first")
+            raise OcciError(409, "the VM is suspended, in its lease: start it first")
         return
     if state(row) != "active" or row.desired != "active":
-        raise OcciError(409, "the machine does not run: only an active one can be suspended")
+        raise OcciError(409, "the VM does not run: only an active one can be suspended")
     _request(tx, row, desired="suspended", method=method, restart="")
 
 
 def _save(tx: Transaction, row: Compute, title: str) -> None:
     if not row.node or row.state not in ("running", "stopped"):
-        raise OcciError(409, "only a machine that runs, or has run and is stopped, can be saved")
+        raise OcciError(409, "only a VM that runs, or has run and is stopped, can be saved")
     saved = tables.saved.c
     tx.db.lock(tx.link, f"owner {tx.user.key}")
     count = tx.count(tables.saved, saved.owner == tx.user.key, saved.state != "failed")

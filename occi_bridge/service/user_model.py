@@ -80,7 +80,7 @@ def remove_image(tx: Transaction, image: Mixin) -> None:
     """Withdraw an image that the user saved; the driver removes it. Raises OcciError 403, 409."""
     stands = (tables.compute.c.image == image.value, tables.compute.c.saved)
     if tx.link.execute(sa.select(tables.compute.c.uid).where(*stands)).first():
-        raise OcciError(409, f"{image.id}: there are machines made from it: delete them")
+        raise OcciError(409, f"{image.id}: there are VMs made from it: delete them")
     saved = tables.saved.c
     mine = (saved.owner == tx.user.key, saved.tag == image.value, saved.state == "ready")
     changed = sa.update(tables.saved).where(*mine).values(state="gone")

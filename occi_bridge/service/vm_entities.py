@@ -34,7 +34,7 @@ class Around:
 
 def state(row: Compute) -> str:
     """A VM's state in OCCI's words."""
-    if row.fault:
+    if row.fault or row.state == "crashed":
         return "error"
     if row.state in ("running", "stopping"):
         return "active"
@@ -96,6 +96,8 @@ def compute(
 def _applicable(row: Compute, now: str) -> Iterable[str]:
     if now == "active":
         yield from ("stop", "restart", "suspend", "save")
+    elif row.state == "crashed":
+        yield from ("start", "stop", "restart")
     else:
         yield "start"
         if row.lease or row.desired == "active":
@@ -110,7 +112,7 @@ def _message(row: Compute, now: str) -> str:
         text = row.reason
         if now == "inactive" and row.lease and row.desired == "inactive":
             text = text or "giving its lease back"
-        if now == "active":
+        if now == "active" or row.state == "crashed":
             text = "restarting" if row.restart else going.get(row.desired, "") or row.reason
         return text or ("it failed" if now == "error" else "")
     if row.state in ("requested", "building"):

@@ -1,11 +1,11 @@
 """The states of a VM's row, and what follows from them."""
 
 # The states in which something of a VM runs, or is about to.
-LIVE = frozenset({"requested", "building", "running", "stopping"})
+LIVE = frozenset({"requested", "building", "running", "crashed", "stopping"})
 
 
 # The states in which a VM's disk is on its node.
-ON_DISK = frozenset({"running", "suspended", "stopping", "stopped", "failed"})
+ON_DISK = frozenset({"running", "crashed", "suspended", "stopping", "stopped", "failed"})
 
 
 def asked_to_end(act: str) -> bool:

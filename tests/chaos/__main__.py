@@ -11,22 +11,22 @@ from pathlib import Path
 from random import Random
 
 from bait.machine.images import Cache  # noqa: F401 - the harness looks at its folder
-from contrib.site.box.layout import NODES
+from contrib.site.box.layout import IMAGE, NODES
 from tests.chaos import batchwalks, cloudwalks
-from tests.chaos.course import Course
 from tests.chaos.faults import Fault, Plan, every_move
 from tests.chaos.foreign import strangers
 from tests.chaos.inject import Injector, cached
 from tests.chaos.jobs import Queue
+from tests.chaos.listener import Listener
 from tests.chaos.patience import retried
 from tests.chaos.records import judge, published, runs
-from tests.chaos.referee import Referee
 from tests.chaos.report import Report
+from tests.chaos.scheduler import Scheduler
 from tests.chaos.scope import SCOPES, aims
 from tests.chaos.site import Box
 from tests.chaos.truth import orphans
 from tests.chaos.walk import Walk
-from tests.e2e.conftest import CATALOGUE, IMAGE, USER, call
+from tests.e2e.box import CATALOGUE, USER, call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.cli.vm import ask_all
 from wnodes_lrms.config import load as configuration
@@ -86,20 +86,20 @@ def run(
     """Make the walks, and look at what is there afterwards."""
     queue = Queue(box.lrms)
     config = configuration.load(configuration.path_in_use())
-    referee = Referee(box.socket, plan, Injector(box, config))
-    referee.log, referee.note = report.say, report.note
+    listener = Listener(box.socket, plan, Injector(box, config))
+    listener.log, listener.note = report.say, report.note
     for tag, changes in batchwalks.TAGS.items():
         batchwalks.image(tag, **changes)
     call("wnodes", "hooks", "install")
     with (
-        referee.listening(),
+        listener.listening(),
         box.watched(),
         strangers(box, config, plan.rng) as foreign,
         queue.looked_at(),
     ):
         report.say(f"{len(walks)} walks, {len(plan.moves)} moves")
-        course = Course(walks, plan, report, box, referee, config, key, queue)
-        course.run(seconds, once)
+        scheduler = Scheduler(walks, plan, report, box, listener, config, key, queue)
+        scheduler.run(seconds, once)
         plan.over = True  # what comes now is the verdict
         retried(Cloud(USERS / "alice" / "vomsproxy.pem").delete_all)  # its last fault may go on
         report.say("all walks are made")
@@ -108,10 +108,10 @@ def run(
             time.sleep(3)
         report.orphans = left
         report.say(f"{len(left)} orphans")
-        _records(report, referee, box)
+        _records(report, listener, box)
         if plan.injected[Fault.IMAGE]:
             report.violations += _images(config)
-        report.violations += referee.faulty
+        report.violations += listener.faulty
         report.leases_doubled = queue.doubled()
         report.foreign = foreign.touched(box)
     for tag in (batchwalks.LEAVING, batchwalks.CHANGED):
@@ -134,7 +134,7 @@ def _images(config: Config) -> list[str]:
     return found
 
 
-def _records(report: Report, referee: Referee, box: Box) -> None:
+def _records(report: Report, listener: Listener, box: Box) -> None:
     config = configuration.load(configuration.path_in_use())
     for _ in range(3):
         cloudwalks.publish()
@@ -143,7 +143,7 @@ def _records(report: Report, referee: Referee, box: Box) -> None:
     ]
     for usage in usages:
         report.note(f"usage {json.dumps(usage)}")
-    for verdict in (judge(runs(referee.moves), usages), published(box.queue, usages)):
+    for verdict in (judge(runs(listener.moves), usages), published(box.queue, usages)):
         report.records += verdict.checked
         report.records_lost += verdict.lost
         report.records_doubled += verdict.doubled

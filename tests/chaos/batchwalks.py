@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tests.chaos.environment import BatchJob, Environment
 from tests.chaos.patience import tolerant
 from tests.chaos.site import bait_of, end
-from tests.chaos.stage import BatchJob, Stage
 from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
-from tests.e2e.conftest import CATALOGUE, GOOD, call
+from tests.e2e.box import CATALOGUE, GOOD, call
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Kind, State
@@ -33,64 +33,64 @@ def wrong() -> dict[str, object]:
     return {"disk": GOOD.disk.model_copy(update={"sha256": "0" * 64})}
 
 
-def spoil(stage: Stage, seen: Seen) -> None:
+def spoil(env: Environment, seen: Seen) -> None:
     """Take a machine's seed away: libvirt can't start it."""
-    folder = Path(stage.config.bait.run_dir.replace("%n", seen.node))
-    stage.box.seen(folder / "machines" / seen.machine / "seed.iso").unlink()
+    folder = Path(env.config.bait.run_dir.replace("%n", seen.node))
+    env.box.seen(folder / "machines" / seen.machine / "seed.iso").unlink()
 
 
-def runs(stage: Stage) -> None:
+def runs(env: Environment) -> None:
     """A job runs to its end."""
-    stage.submit().completes()
+    env.submit().completes()
 
 
-def cancelled(state: State, stage: Stage) -> None:
+def cancelled(state: State, env: Environment) -> None:
     """A job is cancelled when its machine comes into a state."""
-    job = stage.submit("sleep 600; echo ran")
+    job = env.submit("sleep 600; echo ran")
 
     def cancel(seen: Seen) -> None:
         job.cancel()
-        stage.hold(seen)
+        env.hold(seen)
 
-    stage.at(state, cancel)
-    stage.wait(lambda: not stage.case.orders or job.is_over, "begun")
+    env.at(state, cancel)
+    env.wait(lambda: not env.case.orders or job.is_over, "begun")
     job.cancelled()
 
 
-def image_leaves(stage: Stage) -> None:
+def image_leaves(env: Environment) -> None:
     """The image leaves the catalogue when the job has just begun: it is held."""
     image(LEAVING)
-    stage.at(State.REQUESTED, lambda _seen: take_out(LEAVING))
-    job = stage.submit(image=LEAVING)
-    stage.wait(lambda: job.state in ("HELD", "FAILED", "COMPLETED"), lambda: f"held: {job.state}")
+    env.at(State.REQUESTED, lambda _seen: take_out(LEAVING))
+    job = env.submit(image=LEAVING)
+    env.wait(lambda: job.state in ("HELD", "FAILED", "COMPLETED"), lambda: f"held: {job.state}")
     job.cancelled()
     image(LEAVING)
 
 
-def image_changed(stage: Stage) -> None:
+def image_changed(env: Environment) -> None:
     """An image is not what the catalogue says, until somebody mends that."""
     image(CHANGED, **wrong())
-    stage.at(State.FAILED, lambda _seen: image(CHANGED), old=State.BUILDING)
-    stage.submit(image=CHANGED).completes()
+    env.at(State.FAILED, lambda _seen: image(CHANGED), old=State.BUILDING)
+    env.submit(image=CHANGED).completes()
 
 
-def does_not_start(stage: Stage) -> None:
+def does_not_start(env: Environment) -> None:
     """libvirt can't start the machine; the job is requeued, and gets one that it can."""
-    stage.at(State.STARTING, partial(spoil, stage))
-    stage.submit().completes()
+    env.at(State.STARTING, partial(spoil, env))
+    env.submit().completes()
 
 
-def die(stage: Stage, seen: Seen) -> None:
+def die(env: Environment, seen: Seen) -> None:
     """Kill a machine's QEMU."""
-    stage.case.was_hurt()
-    end(stage.box.qemu_of(seen.machine))
-    stage.hold(seen)
+    env.case.was_hurt()
+    end(env.box.qemu_of(seen.machine))
+    env.hold(seen)
 
 
-def guest_dies(state: State, stage: Stage) -> None:
+def guest_dies(state: State, env: Environment) -> None:
     """The guest dies; the job is requeued, and gets another one."""
-    stage.at(state, partial(die, stage))
-    stage.submit("sleep 5; echo ran").completes()
+    env.at(state, partial(die, env))
+    env.submit("sleep 5; echo ran").completes()
 
 
 def go_on(number: str) -> bool:
@@ -99,7 +99,7 @@ def go_on(number: str) -> bool:
     return "SUSPENDED" not in call("squeue", "-h", "-a", "-o", "%T", "-j", number, check=False)
 
 
-def suspended(stage: Stage, job: BatchJob, act: Callable[[Seen], None]) -> None:
+def suspended(env: Environment, job: BatchJob, act: Callable[[Seen], None]) -> None:
     """A job is suspended when its machine is ready; something is done when that stands still, and
     the job goes on."""
     number = job.job.number
@@ -107,59 +107,59 @@ def suspended(stage: Stage, job: BatchJob, act: Callable[[Seen], None]) -> None:
     def suspend(_seen: Seen) -> None:
         tolerant(lambda: call("scontrol", "suspend", number))
 
-    stage.at(State.READY, suspend)
-    stage.at(State.PAUSED, act)
-    stage.wait(
-        lambda: not stage.case.orders or stage.case.hurts or job.is_over,
+    env.at(State.READY, suspend)
+    env.at(State.PAUSED, act)
+    env.wait(
+        lambda: not env.case.orders or env.case.hurts or job.is_over,
         lambda: f"job {number} is suspended: {job.state}",
     )
-    stage.give_up()
-    stage.wait(lambda: go_on(number), f"job {number} goes on")
+    env.give_up()
+    env.wait(lambda: go_on(number), f"job {number} goes on")
 
 
-def stands_still(stage: Stage) -> None:
+def stands_still(env: Environment) -> None:
     """A job is suspended for a while."""
-    job = stage.submit("sleep 20; echo ran")
-    suspended(stage, job, lambda _seen: None)
+    job = env.submit("sleep 20; echo ran")
+    suspended(env, job, lambda _seen: None)
     job.completes()
 
 
-def cancelled_while_suspended(stage: Stage) -> None:
+def cancelled_while_suspended(env: Environment) -> None:
     """A job is cancelled while it is suspended."""
-    job = stage.submit("sleep 600; echo ran")
+    job = env.submit("sleep 600; echo ran")
 
     def cancel(seen: Seen) -> None:
         job.cancel()
-        stage.hold(seen)
+        env.hold(seen)
 
-    suspended(stage, job, cancel)
+    suspended(env, job, cancel)
     job.cancelled()
 
 
-def dies_while_suspended(stage: Stage) -> None:
+def dies_while_suspended(env: Environment) -> None:
     """The guest of a suspended job dies; the job is requeued once it goes on."""
-    job = stage.submit("sleep 5; echo ran")
-    suspended(stage, job, partial(die, stage))
+    job = env.submit("sleep 5; echo ran")
+    suspended(env, job, partial(die, env))
     job.completes()
 
 
-def destroyed(stage: Stage) -> None:
+def destroyed(env: Environment) -> None:
     """An administrator ends the machine; the job is held, and its user cancels it."""
-    job = stage.submit("sleep 600; echo ran")
+    job = env.submit("sleep 600; echo ran")
 
     def destroy(seen: Seen) -> None:
-        stage.aside(lambda: call("wnodes", "vm", "destroy", seen.machine))
+        env.aside(lambda: call("wnodes", "vm", "destroy", seen.machine))
 
-    stage.at(State.READY, destroy)
+    env.at(State.READY, destroy)
     ends = ("HELD", "FAILED", "CANCELLED")
-    stage.wait(lambda: job.state in ends or stage.case.hurts, lambda: f"held: {job.state}")
+    env.wait(lambda: job.state in ends or env.case.hurts, lambda: f"held: {job.state}")
     job.cancelled()
 
 
-def bait_dies_starting(stage: Stage) -> None:
+def bait_dies_starting(env: Environment) -> None:
     """The bait dies when nobody knows whether libvirt was asked."""
-    stage.at(State.STARTING, lambda seen: stage.box.again(bait_of(seen.node)))
-    stage.submit().completes()
+    env.at(State.STARTING, lambda seen: env.box.again(bait_of(seen.node)))
+    env.submit().completes()
 
 
 _S = State

@@ -4,6 +4,7 @@ Domains without our mark and with the mark of another cluster or node, a network
 files and folders where ours are.
 """
 
+import pwd
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from uuid import UUID
 
 from contrib.site.box.layout import NODES
 from tests.chaos.site import Box
-from tests.e2e.conftest import call, wait_until
+from tests.e2e.box import USER, call, wait_until
+from tests.e2e.lrms.interface import System
 from wnodes_lrms.config.load import Config
 
 _MARK = "urn:wnodes-lrms:machine:1"
@@ -71,7 +73,7 @@ def strangers(box: Box, config: Config, rng: Random) -> Iterator[Foreign]:
         running[uuid] = next(box.having("qemu-system", uuid))
     for name, bridge in _NETWORKS.items():
         _virsh("net-create", _NETWORK.format(name=name, bridge=bridge))
-    jobs = tuple(box.lrms.plain_job(node) for node in NODES)
+    jobs = tuple(_job(box.lrms, node) for node in NODES)
     files = tuple(path for node in NODES for path in _files(box, config, node))
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,13 @@ def strangers(box: Box, config: Config, rng: Random) -> Iterator[Foreign]:
                 file.unlink()
             with suppress(OSError):
                 file.parent.rmdir()
+
+
+def _job(lrms: System, node: str) -> str:
+    """One of the ordinary user's that does nothing for hours; its number."""
+    options = lrms.options(node=node, memory=64, once="")
+    home = Path(pwd.getpwnam(USER).pw_dir)
+    return lrms.submit(lrms.command("sleep 7200"), options, {}, home).number
 
 
 def _runs(box: Box, job: str) -> bool:

@@ -5,32 +5,12 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
+from tests.e2e.lrms.listing import Listed, Lister
 from wnodes_lrms.order import LEASE_NAME
 
 _AGE = 0.8  # seconds that an answer is good for
 _PAUSE = 2.0  # seconds between two looks at all leases
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A job that the batch system still knows."""
-
-    number: str
-    name: str
-    state: str
-    reason: str = ""
-    runs: bool = False
-    over: bool = False
-
-
-class Lister(Protocol):
-    """What lists jobs."""
-
-    def listing(self) -> Mapping[str, Listed]:
-        """All jobs that the batch system knows, by number. Raises AssertionError."""
 
 
 class Queue:

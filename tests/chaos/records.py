@@ -70,7 +70,7 @@ def judge(seen: Iterable[Run], usages: Iterable[Mapping[str, Any]]) -> Verdict:
     for run in seen:
         verdict.checked += 1
         found = by_run.get((run.machine, run.job), [])
-        name = f"{run.kind} machine {run.machine} in job {run.job}"
+        name = f"{run.kind} VM {run.machine} in job {run.job}"
         if not found:
             verdict.lost.append(f"{name} ran, and has no usage")
         for usage in found:
@@ -86,7 +86,7 @@ def judge(seen: Iterable[Run], usages: Iterable[Mapping[str, Any]]) -> Verdict:
         keys = [(usage["id"], usage["restart"]) for usage in found]
         if len(set(keys)) != len(keys) or len(found) > 1:
             numbers = ", ".join(str(usage["number"]) for usage in found)
-            verdict.doubled.append(f"machine {machine} in job {job} has the usages {numbers}")
+            verdict.doubled.append(f"VM {machine} in job {job} has the usages {numbers}")
     return verdict
 
 

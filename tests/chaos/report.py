@@ -82,7 +82,7 @@ class Report:
             self._tell(f"{text:42} {len(done):2} {' '.join(sorted(done))}{mark}{rest}")
         for title, lines in (
             ("violations", self.violations),
-            ("lost machines", self.lost_machines),
+            ("lost VMs", self.lost_machines),
             ("orphans", self.orphans),
             ("usages lost", self.records_lost),
             ("usages doubled", self.records_doubled),

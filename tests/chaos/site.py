@@ -18,16 +18,17 @@ from pathlib import Path
 
 import tomli_w
 
-from contrib.site.box import batch, main, private
+from contrib.site.box import main, private
 from contrib.site.box.layout import NODES, REPOSITORY, Memory, layout
 from contrib.site.box.part import Part, launch
 from contrib.site.box.process import Processes, started_at, wait_until
-from tests.chaos.lrms import SYSTEMS
 from tests.chaos.wire import VARIABLE
+from tests.e2e.lrms.systems import LRMS, NAME
 
 _GRACE = 10  # seconds, in place of the default
-_LOOK = 0.3  # seconds between two looks for new DRMAA sessions
+_LOOK = 0.1  # seconds between two looks for new DRMAA sessions
 _RESTART = 2.0  # seconds after which a part that has ended is started once more
+_CORES = 4  # of each node: walks wait more than they compute, and a plain job has one
 _DISK = "6g"  # of each node's state folder while the harness runs
 
 
@@ -40,8 +41,7 @@ class Box:
         self.config = self.site.etc / "chaos.toml"
         self.queue = self.site.spool / "chaos-apel"
         memory = Memory(self.site.root / "state.json")
-        self.system = batch.name(memory)
-        self.lrms = SYSTEMS[self.system]
+        self.system, self.lrms = NAME, LRMS
         self.processes = Processes(memory, self.site.log)
         parts = main.all_parts(self.site, memory, self.processes)
         self.parts = {part.name: part for part in parts}
@@ -81,6 +81,15 @@ class Box:
         self.kill(name)
         time.sleep(pause)
         self.start(name)
+
+    @contextmanager
+    def down(self, name: str) -> Iterator[None]:
+        """The part is killed, and started again at the end."""
+        self.kill(name)
+        try:
+            yield
+        finally:
+            self.start(name)
 
     @contextmanager
     def library_hung(self) -> Iterator[None]:
@@ -151,9 +160,10 @@ class Box:
         for node in NODES:
             self.processes.stop(bait_of(node))
         conf = self.site.slurm_conf.read_text() if self.site.slurm_conf.exists() else ""
+        wide = conf.replace("CPUs=2 ", f"CPUs={_CORES} ")
         try:
-            self._anew(conf, self.lrms.widened(conf))
-            self.lrms.widen()
+            self._anew(conf, wide)
+            self.lrms.widen(_CORES)
             for folder in state:
                 self._inside("mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=711", "t", folder)
             for node in NODES:
@@ -170,7 +180,7 @@ class Box:
                 with suppress(AssertionError):
                     self._inside("umount", "--lazy", folder)
             self.parts |= self._plain
-            self._anew(self.lrms.widened(conf), conf)
+            self._anew(wide, conf)
             for node in NODES:
                 self.start(bait_of(node))
 

@@ -1,43 +1,55 @@
 """Cloud machines that run, or wait in the queue, while a bait or the library does not answer."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from contrib.site.box.layout import NODES
+from tests.chaos.environment import Environment
 from tests.chaos.faults import Fault
-from tests.chaos.lrms import closed
-from tests.chaos.patience import Violation
-from tests.chaos.stage import Stage
+from tests.chaos.patience import Violation, retried
 from tests.chaos.walk import Walk
+from tests.e2e.lrms.interface import System
 
 
-def runs_while(fault: Fault, stage: Stage) -> None:
+@contextmanager
+def closed(lrms: System) -> Iterator[None]:
+    """No job starts while this lasts; those that run go on."""
+    try:
+        retried(lambda: lrms.open(False))
+        yield
+    finally:
+        retried(lambda: lrms.open(True))
+
+
+def runs_while(fault: Fault, env: Environment) -> None:
     """It runs on, in its lease, while a bait or the library does not answer."""
-    mine = stage.create().is_("active")
+    mine = env.create().is_("active")
     boot, lease = mine.boot_id(), mine.lease()
-    with stage.slowed(fault, mine.moves()[-1].seen.node) as is_long:
+    with env.slowed(fault, mine.moves()[-1].seen.node) as is_long:
         while not is_long():
             mine.stays("active")
             time.sleep(1)
     mine.is_("active")
-    if not stage.case.hurts and (mine.boot_id(), mine.lease()) != (boot, lease):
+    if not env.case.hurts and (mine.boot_id(), mine.lease()) != (boot, lease):
         raise Violation(f"it was in job {lease}, and is another in {mine.lease()}")
     mine.delete()
 
 
-def queued_while(fault: Fault, node: str, stage: Stage) -> None:
+def queued_while(fault: Fault, node: str, env: Environment) -> None:
     """Its lease waits in the queue while a bait or the library does not answer, then runs; so
     does one that is asked for in that time."""
-    with closed(stage.box.lrms):
-        first = stage.create()
-        stage.wait(lambda: first.is_queued, lambda: f"queued: {first.describe()}")
-        with stage.slowed(fault, node) as is_long:
-            second = stage.create()
+    with closed(env.box.lrms):
+        first = env.create()
+        env.wait(lambda: first.is_queued, lambda: f"queued: {first.describe()}")
+        with env.slowed(fault, node) as is_long:
+            second = env.create()
             while not is_long():
                 first.stays("inactive")
                 second.stays("inactive")
                 time.sleep(1)
-        stage.wait(lambda: second.is_queued, lambda: f"queued: {second.describe()}")
+        env.wait(lambda: second.is_queued, lambda: f"queued: {second.describe()}")
         for _ in range(8):
             first.stays("inactive")
             second.stays("inactive")

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import httpx
 
-from contrib.site.box.layout import NODES, REPOSITORY
+from contrib.site.box.layout import IMAGE, NODES, REPOSITORY
 from tests.chaos.jobs import Queue
-from tests.chaos.lrms import SYSTEMS
 from tests.chaos.site import Box, bait_of
-from tests.e2e.conftest import FINAL, IMAGE, USER, call, leftovers
+from tests.e2e.box import USER, call, remains
+from tests.e2e.lrms.slurm import FINAL
 from tests.e2e.occi import USERS, Cloud, Key
 
 FIGURES = REPOSITORY / "build" / "soak.json"
@@ -95,7 +95,7 @@ def main() -> int:
 
 def _load(soak: Soak, key: Key, seconds: float) -> None:
     """Jobs and machines for this time, and samples meanwhile."""
-    queue, until = Queue(SYSTEMS["slurm"]), time.monotonic() + seconds
+    queue, until = Queue(soak.box.lrms), time.monotonic() + seconds
     acts = {"jobs": lambda: _job(queue), "machines": lambda: _machine(key)}
     threads = [
         threading.Thread(target=soak.again_and_again, args=(kind, act, until))
@@ -113,7 +113,7 @@ def _load(soak: Soak, key: Key, seconds: float) -> None:
 def _rest(soak: Soak) -> dict[str, float]:
     """The figures when nothing is left and nothing goes on."""
     until = time.monotonic() + 120
-    while (left := leftovers()) and time.monotonic() < until:
+    while (left := remains() + soak.box.lrms.unfinished()) and time.monotonic() < until:
         time.sleep(2)
     soak.wrong += [f"left: {line}" for line in left]
     time.sleep(20)  # what the baits and the bridge keep for a while

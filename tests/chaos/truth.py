@@ -7,7 +7,7 @@ from contrib.site.box.layout import NODES
 from tests.chaos.cgroups import left
 from tests.chaos.foreign import Foreign
 from tests.chaos.site import Box
-from tests.e2e.conftest import call
+from tests.e2e.box import call
 from wnodes_lrms.config.load import Config
 
 _NETWORKS = {f"box-{node}" for node in NODES}

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tests.chaos.environment import Environment
 from tests.chaos.faults import Move
-from tests.chaos.stage import Stage
 from wnodes_lrms.model import Kind, State
 
 Steps = Iterable[tuple[State | None, State | None]]
@@ -15,12 +15,12 @@ Steps = Iterable[tuple[State | None, State | None]]
 class Walk:
     """It is made again, a bounded number of times, while nobody has made these moves."""
 
-    make: Callable[[Stage], None]
+    make: Callable[[Environment], None]
     aims: frozenset[Move] = frozenset()
 
 
 def walk(
-    kind: Kind, make: Callable[[Stage], None], *aims: tuple[State | None, State | None]
+    kind: Kind, make: Callable[[Environment], None], *aims: tuple[State | None, State | None]
 ) -> Walk:
     """A walk that is for these moves of that kind."""
     return Walk(make, frozenset((kind, old, new) for old, new in aims))

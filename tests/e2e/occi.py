@@ -1,4 +1,4 @@
-"""A cloud user: an OCCI client with a certificate or a proxy, and his machines."""
+"""A cloud user: an OCCI client with a certificate or a proxy, and their VMs."""
 
 import base64
 import os
@@ -108,7 +108,7 @@ class Cloud:
         return Machine(self, path, key)
 
     def delete_all(self) -> None:
-        """Delete all that is his."""
+        """Delete all that is theirs."""
         for kind in ("compute", "storage", "network"):
             for path in self.locations(f"/{kind}/"):
                 if self.ask("DELETE", path).status_code == 409:  # a link to it is just going
@@ -143,7 +143,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine of his."""
+    """A VM of theirs."""
 
     cloud: Cloud
     path: str

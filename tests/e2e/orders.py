@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from contrib.site.box.grid import Grid
-from contrib.site.box.layout import layout
-from tests.e2e.conftest import IMAGE, NODES, Job, call, wait_until
+from contrib.site.box.layout import IMAGE, NODES, layout
+from tests.e2e.box import call, wait_until
+from tests.e2e.lrms.slurm import Job
 from tests.e2e.test_cloud_identity import baits, user
 from wnodes_lrms import order
 from wnodes_lrms.order import LEASE_NAME, LeaseRequest, Order

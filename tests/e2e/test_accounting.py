@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from dirq.QueueSimple import QueueSimple
 
-from tests.e2e.conftest import Daemons, Submit, call, leases, the_lease, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import call, wait_until
+from tests.e2e.lrms.slurm import Submit, leases, the_lease
 from tests.e2e.occi import Cloud, Key
 from tests.unit.bait.accounting.apelrecords import records
 
@@ -95,7 +97,7 @@ def test_a_cloud_machines_wallclock_is_told_once(start: str, alice: Cloud, key: 
 
 def test_a_batch_machine_is_recorded_and_not_published(start: str, submit: Submit) -> None:
     job = submit("sleep 3").wait("COMPLETED")
-    wait_until(lambda: not job.machines(), 30, "its machine is gone")
+    wait_until(lambda: not job.machines(), 30, "its VM is gone")
     (usage,) = accounting("list", "--since", start)
     assert (usage["kind"], usage["job"], usage["clock"]) == ("batch", job.number, "closed")
     assert usage["wall"] >= 3
@@ -105,7 +107,7 @@ def test_a_batch_machine_is_recorded_and_not_published(start: str, submit: Submi
 
 
 def test_no_answer_of_slurms_accounting_is_no_difference(
-    start: str, submit: Submit, daemons: Daemons
+    start: str, submit: Submit, daemons: Box
 ) -> None:
     submit("true").wait("COMPLETED")
     with daemons.down("slurmdbd"):

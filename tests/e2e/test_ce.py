@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CATALOGUE, GOOD, IMAGE, call, machines, wait_until
+from contrib.site.box.layout import IMAGE
+from tests.e2e.box import CATALOGUE, GOOD, call, machines, wait_until
 from tests.e2e.occi import USERS
 from wnodes_lrms.images import catalogue
 
@@ -32,7 +33,7 @@ INPUT = "".join(f"line {number}\n" for number in range(5000))
 
 @dataclass(frozen=True)
 class GridJob:
-    """A job that a grid user has sent, and the folder that he sent it from."""
+    """A job that a grid user has sent, and the folder that it was sent from."""
 
     folder: Path
     proxy: Path
@@ -219,9 +220,9 @@ def test_what_is_offered_follows_the_catalogue() -> None:
 def test_a_killed_job(job: GridJob) -> None:
     """arckill ends the job, and with it the machine."""
     job.send("#!/bin/bash\nsleep 600\n", _in(IMAGE))
-    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 180, "a machine")
+    wait_until(lambda: any(m["state"] == "ready" for m in machines()), 180, "a VM")
     job.arc("arckill", "--all")
-    wait_until(lambda: not machines(), 60, "no machine")
+    wait_until(lambda: not machines(), 60, "no VM")
     listed = call("sacct", "--allocations", "--noheader", "--format=state,end").splitlines()
     assert listed[-1].split()[0].startswith("CANCELLED")
     job.wait()

@@ -8,15 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.e2e.conftest import (
-    USER,
-    Submit,
-    call,
-    machines,
-    the_lease,
-    variant,
-    wait_until,
-)
+from tests.e2e.box import USER, call, machines, variant, wait_until
+from tests.e2e.lrms.slurm import Submit, the_lease
 from tests.e2e.occi import Cloud, Key
 
 # As docs/accounting.md has it, but for the times.
@@ -104,7 +97,7 @@ def test_a_charged_job_hears_of_its_end_first_and_leaves_no_folder(submit: Submi
     job.cancel()
     assert job.wait(seconds=40).state == "CANCELLED"
     assert "got TERM" in job.output
-    wait_until(lambda: not job.machines(), 30, "its machine is gone")
+    wait_until(lambda: not job.machines(), 30, "its VM is gone")
     assert not folders(job.number)
 
 

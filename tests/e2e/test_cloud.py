@@ -1,4 +1,4 @@
-"""A cloud user's machine: asked for over OCCI, logged into with his own key, and all he can do."""
+"""A cloud user's VM: asked for over OCCI, logged into with their own key, and all they can do."""
 
 import os
 import re
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import call, leases, machines, the_lease, wait_until
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
     CA_DIR,
@@ -88,7 +89,7 @@ X-OCCI-Attribute: org.openstack.credentials.publickey.data="{key.public}"
     deleted = curl("-i", "-X", "DELETE", place)
     assert re.match(r"HTTP/1.1 200\b", deleted)
     assert re.match(r"HTTP/1.1 404\b", curl("-i", place))
-    wait_until(lambda: not machines() and not leases(), 30, "the machine is gone")
+    wait_until(lambda: not machines() and not leases(), 30, "the VM is gone")
 
 
 def test_accounting_shows_the_leases_wallclock_and_no_cpu(alice: Cloud, key: Key) -> None:

@@ -9,14 +9,9 @@ import pytest
 
 from contrib.site.box import ca
 from contrib.site.box.grid import VO
-from tests.e2e.conftest import (
-    Daemons,
-    call,
-    leases,
-    machines,
-    the_lease,
-    wait_until,
-)
+from tests.chaos.site import Box
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import INFRA, SMALL_IMAGE, Cloud, Key, Machine, size
 from tests.e2e.orders import an_order, another_key, give, lease, of, signed
 from tests.e2e.test_cloud_identity import user, voms_server
@@ -100,7 +95,7 @@ def test_a_lease_that_waits_in_the_queue_is_deleted_there(alice: Cloud) -> None:
         call("scontrol", "update", "PartitionName=main", "State=UP")
 
 
-def test_the_bridge_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daemons) -> None:
+def test_the_bridge_dies_in_the_middle(alice: Cloud, key: Key, daemons: Box) -> None:
     running = alice.machine(key=key).wait("active")
     boot, address = running.boot_id(), running.address()
     with daemons.down("bridge"):
@@ -128,9 +123,9 @@ def _children_of_bridge() -> list[str]:
     return call("pgrep", "-u", "wnodes-bridge", check=False).split()
 
 
-def test_the_bait_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daemons) -> None:
+def test_the_bait_dies_in_the_middle(alice: Cloud, key: Key, daemons: Box) -> None:
     machine = alice.machine(key=key)
-    wait_until(machines, 30, "its machine is begun")
+    wait_until(machines, 30, "its VM is begun")
     node = str(machines()[0]["node"])
     with daemons.down(f"bait-{node}"):
         pass
@@ -148,7 +143,7 @@ def test_the_bait_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daemons) -
     assert machine.wait("active").boot_id() != boot
 
 
-def test_the_controller_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daemons) -> None:
+def test_the_controller_dies_in_the_middle(alice: Cloud, key: Key, daemons: Box) -> None:
     running = alice.machine(key=key).wait("active")
     time.sleep(7)  # Slurm writes its state down every 5 s: what is younger, it forgets when killed
     with daemons.down("slurmctld"):
@@ -162,7 +157,7 @@ def test_the_controller_dies_in_the_middle(alice: Cloud, key: Key, daemons: Daem
     wait_until(lambda: len(leases()) == 1, 20, "one lease is left")
 
 
-def test_all_baits_away(alice: Cloud, daemons: Daemons) -> None:
+def test_all_baits_away(alice: Cloud, daemons: Box) -> None:
     with daemons.frozen("bait-hv1"), daemons.frozen("bait-hv2"):
 
         def refused() -> bool:
@@ -235,7 +230,7 @@ def test_an_ordinary_user_carries_no_lease() -> None:
 
 
 def test_a_guest_that_falls_asleep_while_libvirt_is_down(
-    alice: Cloud, key: Key, daemons: Daemons
+    alice: Cloud, key: Key, daemons: Box
 ) -> None:
     machine = alice.machine(key=key).wait("active")
     process = call("virsh", "domid", machine.id)

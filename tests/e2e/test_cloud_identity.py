@@ -16,7 +16,8 @@ from contrib.site.box import ca
 from contrib.site.box.ca import Authority, Credential
 from contrib.site.box.grid import BASE, VO, Grid
 from contrib.site.box.layout import layout
-from tests.e2e.conftest import leases, machines, the_lease, wait_until
+from tests.e2e.box import machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
     INFRA,
@@ -257,7 +258,7 @@ def test_another_user_sees_and_touches_nothing(alice: Cloud, bob: Cloud) -> None
     assert bob.ask("POST", "/storagelink/", link | {"attributes": ends}).status_code == 400
     for kind in ("compute", "storage"):
         assert bob.locations(f"/{kind}/") == []
-    bob.ask("DELETE", "/compute/")  # deletes all that is his: nothing
+    bob.ask("DELETE", "/compute/")  # deletes all that is Bob's: nothing
     assert alice.locations("/compute/") == [machine.path]
 
 

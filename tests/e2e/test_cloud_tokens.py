@@ -5,7 +5,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.e2e.conftest import call, the_lease, wait_until
+from tests.e2e.box import call, wait_until
+from tests.e2e.lrms.slurm import the_lease
 from tests.e2e.occi import CA_DIR, INFRA, OWN, URL
 
 SITE = Path(os.environ["WNODES_SITE"])

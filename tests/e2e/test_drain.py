@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NODES, Daemons, Submit, call, leases, machines, wait_until
+from contrib.site.box.layout import NODES
+from tests.chaos.site import Box
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import Submit, leases
 from tests.e2e.occi import Cloud, Key
 
 
@@ -47,7 +50,7 @@ def why(name: str) -> dict[str, Any]:
 
 
 def test_a_drained_node_gets_no_jobs_and_what_runs_ends_by_itself(
-    submit: Submit, daemons: Daemons
+    submit: Submit, daemons: Box
 ) -> None:
     running = submit("echo up; sleep 25; echo ran", "--nodelist=hv1")
     running.in_state("ready")
@@ -68,7 +71,7 @@ def test_a_drained_node_gets_no_jobs_and_what_runs_ends_by_itself(
     assert host("hv1")["machines"] == []
 
     said = call("wnodes", "host", "resume", "--node", "hv1")
-    assert said == "node hv1 takes machines; it has 0\n"
+    assert said == "node hv1 takes VMs; it has 0\n"
     assert submit("true", "--nodelist=hv1").wait(seconds=60).state == "COMPLETED"
 
 
@@ -133,11 +136,11 @@ def test_an_administrators_own_drain_stays(submit: Submit) -> None:
     assert submit("true").wait().field("NodeList") == "hv2"
 
 
-def test_a_batch_system_that_is_away_hears_of_it_later(daemons: Daemons) -> None:
+def test_a_batch_system_that_is_away_hears_of_it_later(daemons: Box) -> None:
     with daemons.frozen("slurmctld"):
         assert "the batch system: not told yet: " in drain("hv1")
     wait_until(lambda: state_of("hv1") == "drained wnodes: new kernel", 60, "drained in Slurm")
-    # An administrator who lifts it by his own hand sees it come back until `host resume`.
+    # An administrator who lifts it by hand sees it come back until `host resume`.
     call("scontrol", "update", "NodeName=hv1", "State=RESUME")
     wait_until(lambda: state_of("hv1") == "drained wnodes: new kernel", 30, "drained again")
     call("wnodes", "host", "resume", "--node", "hv1")
@@ -160,8 +163,8 @@ def test_why_a_job_is_where_it_is(submit: Submit) -> None:
         said = why(name)
         assert (said["job"], said["machine"], said["state"]) == (job.number, machine, "ready")
     text = call("wnodes", "why", job.number)
-    assert "asked for a machine from image small_debian_x86_64" in text
-    assert f"when the batch system does not list job {job.number} any more: the machine and" in text
+    assert "asked for a VM from image small_debian_x86_64" in text
+    assert f"when the batch system does not list job {job.number} any more: the VM and" in text
     job.cancel()
     wait_until(lambda: why(job.number)["state"] == "gone", 30, "gone")
 

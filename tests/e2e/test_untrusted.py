@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from tests.e2e.conftest import Submit, variant
+from tests.e2e.box import variant
+from tests.e2e.lrms.slurm import Submit
 
 
 def test_declared_files_travel_and_others_do_not(submit: Submit, home: Path) -> None:

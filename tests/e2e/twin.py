@@ -16,10 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.e2e.conftest import USER, Traces, call
+import pytest
+
+from tests.e2e.box import USER, call, variant
+from tests.e2e.lrms.interface import Job
+from wnodes_lrms.images import catalogue
 
 GROUP = "gridgroup"
 OTHER = "clouduser"
+PATIENCE = 600.0  # seconds: a large image takes minutes to boot under emulation
 FOLDER = "twin-1"  # of each run anew, in the user's home
 ARGUMENTS = ("a b", "", "two\nlines", "*", "$HOME")
 VARIABLES = {
@@ -173,7 +178,7 @@ for _name, _value in {"GROUP": GROUP, "EXIT": str(EXIT), "TOOLS": "twin-tools"}.
     SCRIPT = SCRIPT.replace(f"@{_name}@", _value)
 RAW = bytes(range(256)) * 11719  # some 3 MB
 
-Run = Callable[[str | None, Path], Traces]  # a job that has ended as it should, in a folder
+Run = Callable[[str | None, Path], Job]  # a job that has ended as it should, in a folder
 
 
 @contextmanager
@@ -302,6 +307,19 @@ def wrong(
         if not right:
             found[name] = here, there
     return found
+
+
+@contextmanager
+def image_of(config: pytest.Config) -> Iterator[str | None]:
+    """The tag that `make twin` was given, or of the catalogue's file, which the site knows while
+    this lasts. None in all other runs."""
+    name = config.getoption("--twin-image")
+    if name and name.endswith(".toml"):
+        image = catalogue.read(Path(name).parent, Path(name).stem)
+        with variant(**image.model_dump()) as tag:
+            yield tag
+    else:
+        yield name
 
 
 def compare(run: Run, home: Path, images: dict[str, dict[str, Differs]]) -> None:

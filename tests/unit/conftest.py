@@ -24,9 +24,9 @@ from bait.cloud.volumes import Directory
 from bait.hypervisor.domains import Hypervisor
 from bait.hypervisor.events import THREAD
 from bait.ledger.ledger import Ledger
-from bait.machine.builder import Builder
 from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
+from bait.machine.vms import NodeVms
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.reconciler import Controller, Reconciler
@@ -271,14 +271,14 @@ class Bait:
     """The parts of a bait that control VMs: all of it but its socket and its API."""
 
     def __init__(
-        self, configuration: config.Config, ledger: Ledger, batch: Batch, builder: Builder
+        self, configuration: config.Config, ledger: Ledger, batch: Batch, vms: NodeVms
     ) -> None:
         self.tasks = Tasks()
         self.drain = Drain(ledger, batch)
-        made = (configuration, ledger, Jobs(batch, pause=0.0), builder, self.tasks)
+        made = (configuration, ledger, Jobs(batch, pause=0.0), vms, self.tasks)
         self.batch = BatchController(*made, self.drain)
         volumes = Directory(Path(configuration.cloud.volumes))
-        self.cloud = CloudController(configuration, builder.node, *made[1:], volumes, self.drain)
+        self.cloud = CloudController(configuration, vms.node, *made[1:], volumes, self.drain)
         controllers: dict[Kind, Controller] = {Kind.BATCH: self.batch, Kind.CLOUD: self.cloud}
         self.reconciler = Reconciler(*made, controllers, self.drain)
 
@@ -292,7 +292,7 @@ class Node:
     ledger: Ledger
     hypervisor: Hypervisor
     cache: Cache
-    builder: Builder
+    vms: NodeVms
     image: Image
     batch: Batch = field(default_factory=Batch)
     guests: Guests = field(default_factory=Guests)
@@ -300,7 +300,7 @@ class Node:
 
     def bait(self) -> Bait:
         """A bait that begins its work, as after a start."""
-        made = Bait(self.config, self.ledger, self.batch, self.builder)
+        made = Bait(self.config, self.ledger, self.batch, self.vms)
         self.baits.append(made)
         return made
 
@@ -379,8 +379,8 @@ def node(
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
         hypervisor.qemu_user,
     )
-    builder = Builder(settled, "hv1", False, hypervisor, cache, lambda: None)
-    node = Node(tmp_path, settled, ledger, hypervisor, cache, builder, image)
+    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None)
+    node = Node(tmp_path, settled, ledger, hypervisor, cache, vms, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)
     node.drop_tasks()

@@ -78,7 +78,7 @@ def reconcile(since: Since = None, as_json: Json = False, config: ConfigFile = N
     if found or as_json:
         listing(found, ("node", "what", "job", "machine", "detail"), as_json)
     else:
-        line(f"no difference among {machines} machines and {jobs} jobs since {utc(start)}")
+        line(f"no difference among {machines} VMs and {jobs} jobs since {utc(start)}")
     if found:
         raise typer.Exit(1)
 

@@ -29,7 +29,7 @@ def gc(
         listing(rows, (), as_json)
         return
     for row in rows:
-        line(f"{row['act']} machine {row['machine']} of job {row['job'] or '-'} on {row['node']}:")
+        line(f"{row['act']} VM {row['machine']} of job {row['job'] or '-'} on {row['node']}:")
         line(f"  why       {row['why']}")
         line(f"  when      {_when(row, dry_run)}")
         for source, said in row["grounds"].items():

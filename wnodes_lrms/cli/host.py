@@ -88,7 +88,7 @@ def sentences(row: dict[str, Any]) -> Iterator[str]:
     """How a node stands, for a person."""
     name, left = row["node"], row["machines"]
     if row["state"] == "up":
-        yield f"node {name} takes machines; it has {len(left)}"
+        yield f"node {name} takes VMs; it has {len(left)}"
     else:
         yield f"node {name} is {row['state']} since {utc(row['since'])}: {row['reason']}"
         end = f"until {utc(row['by'])} at the latest" if row["by"] else "for as long as they need"

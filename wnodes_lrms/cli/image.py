@@ -108,7 +108,7 @@ def glue2_(
 ) -> None:
     """Print the tags as GLUE 2.0 application environments, for an information system.
 
-    A computing element shows jobs' folders to machines from trusted images only: so these.
+    A computing element shows jobs' folders to VMs from trusted images only: so these.
     """
     found = catalogue.images(_folder(_load(config)))
     tags = [image.tag for image in found if image.trusted]

@@ -46,7 +46,7 @@ def console(machine: Id, config: ConfigFile = None) -> None:
     loaded = load(config)
     row = _one(loaded, machine)
     if row["state"] not in _RUNS:
-        raise RejectedError(f"machine {row['id']} is {row['state']}: it has no console")
+        raise RejectedError(f"VM {row['id']} is {row['state']}: it has no console")
     argv = ["virsh", "--connect", loaded.bait.libvirt_uri, "console", str(row["id"])]
     os.execvp(argv[0], argv)  # noqa: S606 (the terminal becomes virsh's)
 
@@ -57,12 +57,12 @@ def destroy(machine: Id, config: ConfigFile = None) -> None:
     loaded = load(config)
     row = _one(loaded, machine)
     if row["kind"] == Kind.CLOUD and row["state"] in _AT_REST:
-        line(f"machine {row['id']} is {row['state']} already; its disk is kept")
+        line(f"VM {row['id']} is {row['state']} already; its disk is kept")
         return
     path = control.sockets(loaded)[row["node"]]
     control.ask(path, _ANSWER, op="destroy", machine=row["id"])
     kept = "has ended; its disk is kept" if row["kind"] == Kind.CLOUD else "is gone"
-    line(f"machine {row['id']} of job {row['job']} {kept}")
+    line(f"VM {row['id']} of job {row['job']} {kept}")
 
 
 def load(path: Path | None) -> Config:
@@ -96,5 +96,5 @@ def _one(config: Config, beginning: str) -> dict[str, Any]:
     found = [row for row in machines(config) if row["id"].startswith(beginning.lower())]
     if len(found) != 1:
         several = ", ".join(row["id"] for row in found) or "none"
-        raise RejectedError(f"machine «{beginning}»: one is needed, found {several}")
+        raise RejectedError(f"VM «{beginning}»: one is needed, found {several}")
     return found[0]

@@ -80,7 +80,7 @@ def check(hooks: Hooks) -> list[Finding]:
     for file in wanted.files:
         what: str | None
         if file.path in adopted:
-            what = "the site's own file stands here, so wishes for machines are not seen"
+            what = "the site's own file stands here, so image requests are not seen"
         else:
             what = _difference(file, hooks.owner)
         if what:

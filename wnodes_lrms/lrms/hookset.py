@@ -14,7 +14,7 @@ MARK = b"wnodes-lrms"  # stands near the top of every file of ours, and tells th
 LEASE_PROGRAM = "wnodes-lease"
 # What runs stands behind what it imports: jobs start and end while the files are written.
 STARTER_FILES = (
-    *("baitsocket.py", "batch.py", "run.sh", "payload.py", "baitlink.py", "untar.py"),
+    *("baitsocket.py", "requeue.py", "run.sh", "payload.py", "baitlink.py", "untar.py"),
     *("results.py", "guestlink.py", "streams.py", "watch.py", "starter.py"),
 )
 

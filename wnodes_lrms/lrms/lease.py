@@ -77,8 +77,8 @@ def carries_leases(user: str, accounts: Iterable[str]) -> bool:
 def account_of(user: str, accounts: Iterable[str]) -> pwd.struct_passwd:
     """The local user that a lease job is to run as.
 
-    Raises RejectedError if the site does not let leases run as him, if he is root or one of the
-    system's own, or if this node does not know him.
+    Raises RejectedError if the site does not let leases run as them, if they are root or one of the
+    system's own, or if this node does not know them.
     """
     if not carries_leases(user, accounts):
         raise RejectedError(f"no lease may run as {user}: [cloud] accounts does not name it")

@@ -32,6 +32,9 @@ def main() -> int:
         "--lrms", choices=batch.SYSTEMS, help=f"the batch system; {batch.DEFAULT} if none is up"
     )
     start.add_argument("--ce", choices=["arc"], help="with a computing element in front")
+    start.add_argument(
+        "--ready-timeout", type=int, metavar="SECONDS", help="for a guest to boot; 60"
+    )
     down = commands.add_parser("down", help="end all of it; keeps the built image and the logs")
     down.add_argument("--purge", action="store_true", help="keep nothing")
     status = commands.add_parser("status", help="what is up; exit code 1 if anything is down")
@@ -57,7 +60,7 @@ def _do(arguments: argparse.Namespace, site: Layout) -> int:
     if arguments.command == "up":
         site.root.mkdir(parents=True, exist_ok=True)
         with locked(site):
-            up(site, arguments.lrms, arguments.ce)
+            up(site, arguments.lrms, arguments.ce, arguments.ready_timeout)
     elif site.root.exists():
         with locked(site):
             down(site, purge=arguments.purge)
@@ -76,11 +79,13 @@ def exports(site: Layout) -> str:
     return "\n".join([*lines, f'export PATH={shlex.quote(str(programs))}:"$PATH"'])
 
 
-def up(site: Layout, lrms: str | None, ce: str | None) -> None:
+def up(site: Layout, lrms: str | None, ce: str | None, ready_timeout: int | None) -> None:
     """Bring up what is not up. Raises SiteError; what is up by then stays up, for a look."""
     product.require_setup()
     memory = Memory(site.root / "state.json")
     choose(memory, lrms, ce)
+    if ready_timeout:
+        memory.set("ready_timeout", ready_timeout)
     print(f"Bringing up the site in a box in {site.root}, with {batch.name(memory)}", flush=True)
     system, processes = batch.system(memory), Processes(memory, site.log)
     if processes.pid(private.NAME) is None:

@@ -57,7 +57,7 @@ def remove(site: Layout, memory: Memory) -> None:
             busy = _processes_of(pwd.getpwnam(user).pw_uid)
             if busy:
                 raise SiteError(
-                    f"{user} can't be removed: processes {', '.join(map(str, busy))} are his",
+                    f"{user} can't be removed: processes {', '.join(map(str, busy))} are theirs",
                     "end them, then `site down` again",
                 )
             run(["userdel", user])

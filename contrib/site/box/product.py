@@ -30,6 +30,7 @@ def configure(site: Layout, memory: Memory) -> None:
         slurm_conf=site.slurm_conf,
         shares=_texts(dict.fromkeys(map(str, (Path(people.home()).parent, site.home)))),
         image=IMAGE,
+        ready_timeout=memory.get("ready_timeout", 60),
         **batch.system(memory).settings(site),
         grid=Grid(site).root,
         vo=VO,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
-from contrib.site.box.ca import Authority, Credential, new_key, proxy
+from contrib.site.box.ca import Authority, new_key
 from contrib.site.box.grid import BASE, Grid
 from contrib.site.box.layout import layout
-from tests.e2e.conftest import Daemons, wait_until
+from tests.attributecertificates import fat_proxy
+from tests.chaos.site import Box
+from tests.e2e.box import wait_until
 from tests.e2e.occi import INFRA, URL, Cloud, context
 
 GRID = Grid(layout())
@@ -66,25 +66,6 @@ def test_a_page_of_another_site(bob: Cloud, headers: dict[str, str]) -> None:
     assert set(bob.locations("/network/")) == {*before, mine}
 
 
-def fat(issuer: Credential, size: int) -> Credential:
-    """A proxy that has so many bytes more than it needs."""
-    slim = proxy(issuer)
-    own = slim.certificate
-    builder = x509.CertificateBuilder(
-        own.issuer,
-        own.subject,
-        own.public_key(),
-        own.serial_number,
-        own.not_valid_before_utc.replace(tzinfo=None),
-        own.not_valid_after_utc.replace(tzinfo=None),
-    )
-    for extension in own.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    more = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), bytes(size))
-    signed = builder.add_extension(more, False).sign(issuer.key, hashes.SHA256())
-    return Credential(signed, slim.key, slim.issuers)
-
-
 def connections(pid: int) -> int:
     """How many sockets the bridge's processes hold."""
     tree = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
@@ -96,17 +77,17 @@ def connections(pid: int) -> int:
     return found
 
 
-def test_certificates_as_large_as_a_chain_may_be(daemons: Daemons, tmp_path: Path) -> None:
+def test_certificates_as_large_as_a_chain_may_be(daemons: Box, tmp_path: Path) -> None:
     """Anybody with a trusted certificate fills the service with connections that are dead."""
     stranger = Authority.load(GRID.ca).issue(f"{BASE}/OU=People/CN=Stranger", key=new_key())
-    fat(stranger, 90_000).write_bundle(tmp_path / "fat.pem")
+    fat_proxy(stranger, 90_000).write_bundle(tmp_path / "fat.pem")
     made = context(tmp_path / "fat.pem")
     before = connections(daemons.pid("bridge"))
     for _ in range(20):
         with httpx.Client(base_url=URL, verify=made, trust_env=False) as client:
             assert client.get("/compute/").status_code == 403
     wait_until(lambda: connections(daemons.pid("bridge")) <= before, 15, "all are closed")
-    fat(stranger, 110_000).write_bundle(tmp_path / "fat.pem")
+    fat_proxy(stranger, 110_000).write_bundle(tmp_path / "fat.pem")
     with pytest.raises(httpx.HTTPError):
         httpx.get(f"{URL}/compute/", verify=context(tmp_path / "fat.pem"), trust_env=False)
 

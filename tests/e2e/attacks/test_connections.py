@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.conftest import Daemons, Submit, machines, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import machines, wait_until
+from tests.e2e.lrms.slurm import Submit
 
 # Each connection begins a request and never ends it: a byte now and then.
 GREEDY = """
@@ -48,10 +50,10 @@ def _greedy(socket: Path, *uids: int) -> Iterator[None]:
                 process.kill()
 
 
-def test_two_users_who_take_all_connections_stop_nobody(submit: Submit, daemons: Daemons) -> None:
+def test_two_users_who_take_all_connections_stop_nobody(submit: Submit, daemons: Box) -> None:
     """Two users of the node want its other jobs to get no machine."""
     pid = daemons.pid("bait-hv1")
-    with _greedy(daemons.root / "run" / "hv1" / "bait.sock", 1, 2):
+    with _greedy(daemons.site.root / "run" / "hv1" / "bait.sock", 1, 2):
         job = submit("echo done", "--nodelist=hv1").wait()
         assert (job.output, job.exit_code, job.field("Restarts")) == ("done\n", "0:0", "0"), (
             job.error

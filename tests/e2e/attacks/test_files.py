@@ -5,7 +5,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.conftest import NODES, USER, Submit, call, machines, wait_until
+from contrib.site.box.layout import NODES
+from tests.e2e.box import USER, call, machines, wait_until
+from tests.e2e.lrms.slurm import Submit
 from tests.e2e.occi import Cloud, Key
 from wnodes_lrms.config import load as configuration
 
@@ -100,5 +102,5 @@ def test_what_an_owner_puts_beside_a_machine_does_not_keep_it(submit: Submit, ho
     for folder in folders:
         call("python3", "-c", NESTED, str(folder), user=USER, check=False)
     job.cancel()
-    wait_until(lambda: not machines(), 40, "the machine has gone")
+    wait_until(lambda: not machines(), 40, "the VM has gone")
     assert not [folder for folder in folders if folder.exists()]

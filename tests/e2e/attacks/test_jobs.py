@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NODES, USER, Submit, call
+from contrib.site.box.layout import NODES
+from tests.e2e.box import USER, call
+from tests.e2e.lrms.slurm import Submit
 
 # Connects once for each line of its input, sends the line, and after so many seconds prints what
 # came last on each of the connections, or null.

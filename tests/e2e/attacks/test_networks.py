@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests import frames
-from tests.e2e.conftest import Submit, call, wait_until
+from tests.e2e.box import call, wait_until
+from tests.e2e.lrms.slurm import Submit
 from tests.e2e.occi import Cloud, Key, Machine
 from tests.frames import BROADCAST, frame, udp
 

@@ -13,7 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.e2e.conftest import Daemons, call, leases, machines, the_lease, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import call, machines, wait_until
+from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import Cloud, Key
 from tests.e2e.orders import an_order, bait, give, lease, of, signed, unwrapped
 from wnodes_lrms.config import load as config
@@ -128,7 +130,7 @@ def jobs() -> list[dict[str, str]]:
 
 
 @contextmanager
-def taken(daemons: Daemons, node: str) -> Iterator[Liar]:
+def taken(daemons: Box, node: str) -> Iterator[Liar]:
     """The node's bait is another's while this lasts."""
     with daemons.down(f"bait-{node}"):
         liar = Liar(node)
@@ -138,7 +140,7 @@ def taken(daemons: Daemons, node: str) -> Iterator[Liar]:
             liar.close()
 
 
-def test_a_taken_node_ends_another_nodes_lease(alice: Cloud, key: Key, daemons: Daemons) -> None:
+def test_a_taken_node_ends_another_nodes_lease(alice: Cloud, key: Key, daemons: Box) -> None:
     machine = alice.machine(key=key).wait("active")
     before = machine.boot_id()
     (found,) = machines()
@@ -162,7 +164,7 @@ def test_a_taken_node_ends_another_nodes_lease(alice: Cloud, key: Key, daemons: 
     machine.delete()
 
 
-def test_a_taken_node_wants_the_orders_of_others(alice: Cloud, daemons: Daemons) -> None:
+def test_a_taken_node_wants_the_orders_of_others(alice: Cloud, daemons: Box) -> None:
     with taken(daemons, "hv2") as liar:
         liar.claims = True
         with daemons.frozen("bait-hv1"):  # so that its claim is the only one for a while

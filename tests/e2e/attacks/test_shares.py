@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import GOOD, Submit, call, variant
+from tests.e2e.box import GOOD, call, variant
+from tests.e2e.lrms.slurm import Submit
 
 OTHER = "clouduser"
 LATE = "/etc/init.d/late"  # what the small image's init runs, as root, beside its SSH server

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import CATALOGUE, GOOD, Submit, call, variant
+from tests.e2e.box import CATALOGUE, GOOD, call, variant
+from tests.e2e.lrms.slurm import Submit
 
 # Packs what its author wants, whoever asks; it unpacks as any other.
 LYING = '#!/bin/sh\ncase $1 in -c) cat /evil.tar ;; *) exec busybox tar "$@" ;; esac\n'

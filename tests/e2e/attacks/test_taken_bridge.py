@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.e2e.conftest import call, machines
+from tests.e2e.box import call, machines
 from tests.e2e.orders import an_order, give, lease, of
 
 

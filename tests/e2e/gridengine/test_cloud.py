@@ -2,43 +2,27 @@
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from tests.e2e.conftest import USER, Daemons, call, machines, wait_until
-from tests.e2e.gridengine.conftest import states
+from tests.chaos.site import Box
+from tests.e2e.box import USER, call, machines, wait_until
+from tests.e2e.lrms.gridengine import listing
 from tests.e2e.occi import Cloud, Key
 from tests.e2e.orders import unwrapped
-
-
-def workers() -> list[int]:
-    """The processes that hold DRMAA sessions for the site's baits."""
-    site = os.environ["WNODES_SITE"].encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            ours = site in (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        if b"wnodes_lrms.lrms.drmaa.worker" in words and ours:
-            found.append(int(entry.name))
-    return found
 
 
 def test_from_the_request_to_the_end(alice: Cloud, key: Key) -> None:
     machine = alice.machine(key=key).wait("active")
     assert machine.ssh("uname -r").strip() != os.uname().release
-    ((lease, _state),) = states()
+    (lease,) = listing()
     said = call("qstat", "-j", lease)
     for words in ("owner:                      cloudpilot", "account:                    cloud"):
         assert words in said
     assert "job_name:                   wnodes-lease-" in said
     machine.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")
 
 
 def test_stop_frees_the_lease_and_start_finds_the_disk(alice: Cloud, key: Key) -> None:
@@ -46,46 +30,46 @@ def test_stop_frees_the_lease_and_start_finds_the_disk(alice: Cloud, key: Key) -
     machine.ssh("echo kept > /root/kept; sync")
     machine.act("stop", method="poweroff")
     machine.wait("inactive")
-    wait_until(lambda: not states(), 30, "its lease is freed")
+    wait_until(lambda: not listing(), 30, "its lease is freed")
     machine.act("start")
     machine.wait("active")
     assert machine.ssh("cat /root/kept") == "kept\n"
 
 
-def test_a_worker_that_is_killed_loses_no_lease(alice: Cloud, key: Key) -> None:
+def test_a_worker_that_is_killed_loses_no_lease(alice: Cloud, key: Key, daemons: Box) -> None:
     machine = alice.machine(key=key).wait("active")
     before = machine.boot_id()
-    assert workers()
-    for pid in workers():
+    assert daemons.workers()
+    for pid in daemons.workers():
         os.kill(pid, signal.SIGKILL)
     # The bridge goes on asking, which a new session answers: neither is the lease gone, nor is
     # there a second one.
-    wait_until(workers, 40, "a new session")
-    assert len(states()) == 1
+    wait_until(daemons.workers, 40, "a new session")
+    assert len(listing()) == 1
     assert machine.boot_id() == before
     assert machine.state == "active"
     machine.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")
 
 
 def test_a_lease_that_is_deleted_shuts_its_machine_down(alice: Cloud, key: Key) -> None:
     machine = alice.machine(key=key).wait("active")
     machine.ssh("true")
-    ((lease, _state),) = states()
+    (lease,) = listing()
     call("qdel", lease)
     machine.wait("inactive")
-    wait_until(lambda: not states(), 40, "the lease is over")
+    wait_until(lambda: not listing(), 40, "the lease is over")
 
 
 def test_a_stranger_looks_at_a_lease_for_its_users_data(alice: Cloud, key: Key) -> None:
     machine = alice.machine(key=key, data=b"#!/bin/sh\n: the-password-of-alice\n").wait("active")
-    ((lease, _state),) = states()
+    (lease,) = listing()
     seen = call("qstat", "-j", lease, user=USER).encode()
     assert b"WNODES_LEASE" in seen
     for secret in (b"the-password-of-alice", key.public.encode()):
         assert secret not in unwrapped(seen)
     machine.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")
 
 
 # A bait that is slow. Both begin with what the bridge says when it has missed that bait for long.
@@ -104,32 +88,8 @@ def queues_closed(*names: str) -> Iterator[None]:
         call("qmod", "-e", *names)
 
 
-@contextmanager
-def library_hung() -> Iterator[None]:
-    """Whatever process holds a DRMAA session stands still, new ones too."""
-    over = threading.Event()
-
-    def stop() -> None:
-        while not over.wait(0.1):
-            for pid in workers():
-                try:
-                    os.kill(pid, signal.SIGSTOP)
-                except ProcessLookupError:
-                    continue
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        for pid in workers():
-            os.kill(pid, signal.SIGCONT)
-
-
 def test_a_queued_lease_outlives_the_silence_of_the_bait_that_submitted_it(
-    alice: Cloud, key: Key, daemons: Daemons
+    alice: Cloud, key: Key, daemons: Box
 ) -> None:
     """And so does one that is submitted after that, whichever bait is asked first by then."""
     with queues_closed("*"):
@@ -147,43 +107,45 @@ def test_a_queued_lease_outlives_the_silence_of_the_bait_that_submitted_it(
             for each in (first, second):
                 assert (each.state, each.message) == ("inactive", QUEUED)
             time.sleep(1)
-        assert len(states()) == 2
+        assert len(listing()) == 2
     for each in (first, second):
         each.wait("active")
-    assert len(states()) == 2
+    assert len(listing()) == 2
     for each in (first, second):
         each.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machines and leases are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machines and leases are gone")
 
 
-def test_a_hung_library_ends_no_machine(alice: Cloud, key: Key) -> None:
+def test_a_hung_library_ends_no_machine(alice: Cloud, key: Key, daemons: Box) -> None:
     """Of the bait that has submitted its lease, and has the machine."""
     with queues_closed("*@hv2"):
         machine = alice.machine(key=key).wait("active")
-    boot, leases = machine.boot_id(), states()
-    with library_hung():
+    boot, leases = machine.boot_id(), listing()
+    with daemons.library_hung():
         end = time.monotonic() + _AWAY
         while time.monotonic() < end:
             assert (machine.state, machine.message) == ("active", "")
             time.sleep(1)
     assert machine.boot_id() == boot
-    assert states() == leases
+    assert listing() == leases
     assert machine.state == "active"
     machine.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")
 
 
-def test_a_library_that_hangs_at_a_submission_makes_no_second_lease(alice: Cloud, key: Key) -> None:
+def test_a_library_that_hangs_at_a_submission_makes_no_second_lease(
+    alice: Cloud, key: Key, daemons: Box
+) -> None:
     seen: set[int] = set()  # idle ones of earlier tests, which nobody asks, are among them
 
     def given_up() -> set[int]:
-        seen.update(workers())
-        return seen - set(workers())
+        seen.update(daemons.workers())
+        return seen - set(daemons.workers())
 
-    with library_hung():
+    with daemons.library_hung():
         machine = alice.machine(key=key)
         wait_until(given_up, 60, "the one that was asked is given up")
     machine.wait("active")
-    assert len(states()) == 1
+    assert len(listing()) == 1
     machine.delete()
-    wait_until(lambda: not machines() and not states(), 40, "machine and lease are gone")
+    wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")

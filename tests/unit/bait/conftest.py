@@ -1,4 +1,4 @@
-"""What the tests of cloud VMs share: orders, a bridge's keys, users' VMs on a node."""
+"""What the tests of a bait share: a ledger, orders, a bridge's keys, users' VMs on a node."""
 
 import shutil
 import time
@@ -19,6 +19,7 @@ from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
 from bait.hypervisor.domains import Hypervisor
+from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
@@ -72,6 +73,18 @@ def token(order: Order, cluster: str = "box", age: float = 0.0, life: float = 60
     return sign(order, cluster, private(BRIDGE), time.time() - age, life)
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    made = Ledger(path)
+    yield made
+    made.close()
+
+
 class TestDriver(Hypervisor):
     """libvirt's test driver knows neither ACPI, nor devices that come and go, nor a restore with
     another description.
@@ -83,6 +96,7 @@ class TestDriver(Hypervisor):
     __test__ = False
     deaf = False
     sleeps = False
+    panicked = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
@@ -95,7 +109,19 @@ class TestDriver(Hypervisor):
 
     def domains(self) -> dict[str, Domain]:
         found = super().domains()
-        return {id_: replace(each, asleep=self.sleeps) for id_, each in found.items()}
+        return {
+            id_: replace(each, asleep=self.sleeps, panicked=self.panicked)
+            for id_, each in found.items()
+        }
+
+    def has_panicked(self, machine: str) -> bool:
+        return self.panicked or super().has_panicked(machine)
+
+    def reset(self, machine: str) -> None:
+        if self.panicked:
+            self.panicked = False
+        else:
+            super().reset(machine)
 
     def is_asleep(self, machine: str) -> bool:
         return self.sleeps or super().is_asleep(machine)
@@ -123,7 +149,7 @@ class TestDriver(Hypervisor):
         try:
             self._connect().restore(str(file))
         except libvirt.libvirtError as error:
-            raise WnodesError(f"libvirt can't restore the machine: {error}") from error
+            raise WnodesError(f"libvirt can't restore the VM: {error}") from error
 
 
 class Site:
@@ -142,7 +168,7 @@ class Site:
             "test:///default", "box", "hv1", node.config.network, node.folder / "state" / "machines"
         )
         node.hypervisor = self.libvirt
-        node.builder = replace(node.builder, config=node.config, hypervisor=self.libvirt)
+        node.vms = replace(node.vms, config=node.config, hypervisor=self.libvirt)
         self.node = node
         shutil.copy(node.image.disk.source, node.cache.path(node.image.disk))  # fetched before
         self.bait = node.bait()
@@ -261,4 +287,4 @@ class Interrupted(CloudBuilder):
 
 def interrupt(site: Site, where: str, at_step: Callable[[Step], None]) -> None:
     """Have this bait's cloud builder call `at_step` at a step of building."""
-    site.cloud.lifecycle.builder = Interrupted(site.node.builder, where, at_step)
+    site.cloud.lifecycle.builder = Interrupted(site.node.vms, where, at_step)

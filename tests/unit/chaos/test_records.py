@@ -8,9 +8,10 @@ import pytest
 
 from bait.ledger.states import MOVES
 from tests.chaos.faults import SLOW, Fault, Plan, every_move
-from tests.chaos.jobs import Listed, Queue
+from tests.chaos.jobs import Queue
 from tests.chaos.records import judge, published, runs
 from tests.chaos.wire import At, Seen
+from tests.e2e.lrms.listing import Listed
 from wnodes_lrms.model import Kind, State
 
 S = State

@@ -159,7 +159,7 @@ def test_one_image_a_job(arc: Arc) -> None:
     arc.offer(OTHER)
     asked = [f"joboption_runtime_{n}='ENV/VM/{tag}'" for n, tag in enumerate((TAG, TAG))]
     arc.submit(*asked)
-    with pytest.raises(ValueError, match=f"wnodes: a job runs in one machine, not in {TAG} and"):
+    with pytest.raises(ValueError, match=f"wnodes: a job runs in one VM, not in {TAG} and"):
         arc.submit(*asked, f"joboption_runtime_2='ENV/VM/{OTHER}'")
 
 
@@ -190,7 +190,7 @@ def test_a_back_end_that_has_no_machines() -> None:
     assert subprocess.run(["sh", "-c", stage + "1"]).returncode == 0
     done = subprocess.run(["sh", "-c", stage + "0"], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "wnodes: there are no machines through ARC's back end ll\n"
+    assert done.stderr == "wnodes: there are no VMs through ARC's back end ll\n"
 
 
 def documented(lrms: str) -> str:

@@ -3,13 +3,14 @@
 import os
 import shlex
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batch import NoMachineError
 from guestlink import Guest, stage_in, stage_out, why_none
+from requeue import NoVmError
 
 pytestmark = pytest.mark.integration
 
@@ -48,6 +49,65 @@ def test_declared_files_travel_in(folders: tuple[Path, Path]) -> None:
     assert (machine / "sub" / "a b").read_text() == "x"
     assert (machine / "-rf").read_text() == "y"
     assert not (machine / "other").exists()
+
+
+HOLE = 64 << 20  # bytes
+
+
+def a_file_with_a_hole(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"begins")
+        file.seek(HOLE)
+        file.write(b"ends")
+
+
+def is_whole(path: Path) -> bool:
+    data = path.read_bytes()
+    return len(data) == HOLE + 4 and data.strip(b"\0") == b"begins" + bytes(HOLE - 6) + b"ends"
+
+
+class Counting(Folder):
+    """Counts the bytes that go into the machine."""
+
+    went = 0
+
+    def run(self, command: str, **streams: Any) -> subprocess.Popen[bytes]:
+        if "tar -x" in command:
+            data = streams["stdin"].read()
+            self.went = len(data)
+            with tempfile.TemporaryFile() as file:
+                file.write(data)
+                file.seek(0)
+                return super().run(command, stdin=file)
+        return super().run(command, **streams)
+
+
+@pytest.mark.parametrize(("tar", "holes"), [("tar", True), ("busybox tar", False)])
+def test_a_file_with_holes_travels_in_without_them_where_the_image_can_read_that(
+    folders: tuple[Path, Path], tar: str, holes: bool
+) -> None:
+    node, machine = folders
+    a_file_with_a_hole(node / "hole")
+    (node / "other").write_bytes(b"x" * 5000)
+    guest = Counting(node, machine, tar)
+    stage_in(guest, str(node), ["hole", "other"])
+    assert (guest.went < 100_000) is holes
+    assert ((machine / "hole").stat().st_blocks < 1000) is holes
+    assert is_whole(machine / "hole")
+    assert (machine / "other").read_bytes() == b"x" * 5000
+    assert stage_out(guest, str(node), ["hole"]) == []  # unchanged, it is still the one sent
+
+
+@pytest.mark.parametrize("tar", ["tar", "busybox tar"])
+def test_a_result_with_holes_has_them_on_the_node(folders: tuple[Path, Path], tar: str) -> None:
+    node, machine = folders
+    a_file_with_a_hole(machine / "hole")
+    with (machine / "empty").open("wb") as file:
+        file.truncate(HOLE)
+    assert stage_out(Folder(node, machine, tar), str(node), ["hole", "empty"]) == []
+    assert is_whole(node / "hole")
+    assert (node / "empty").stat().st_size == HOLE
+    assert (node / "hole").stat().st_blocks + (node / "empty").stat().st_blocks < 1000
 
 
 def test_options_that_a_user_has_for_tar_leave_nothing_out(
@@ -122,7 +182,7 @@ def test_the_jobs_own_output_stays_the_file_that_is_open(folders: tuple[Path, Pa
 
 def test_a_declared_file_that_is_not_there_is_refused_for_good(folders: tuple[Path, Path]) -> None:
     node, machine = folders
-    with pytest.raises(NoMachineError, match="WNODES_STAGE_IN") as caught:
+    with pytest.raises(NoVmError, match="WNODES_STAGE_IN") as caught:
         stage_in(Folder(node, machine), str(node), ["none"])
     assert not caught.value.retry
 
@@ -134,7 +194,7 @@ def test_a_link_to_a_folder_around_it_is_refused_and_not_followed_for_ever(
     node, machine = folders
     (node / "loop").mkdir()
     (node / "loop" / "again").symlink_to(target)
-    with pytest.raises(NoMachineError, match="WNODES_STAGE_IN"):
+    with pytest.raises(NoVmError, match="WNODES_STAGE_IN"):
         stage_in(Folder(node, machine), str(node), ["loop"])
     assert list(machine.iterdir()) == []
 

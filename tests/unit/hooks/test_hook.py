@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.hooks.scripted_bait import Answer, ScriptedBait
+from tests.unit.scripted_bait import Answer, ScriptedBait
 from wnodes_lrms import resources
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.slurm.hookplan import Site
-from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.installation import SlurmHooks
 from wnodes_lrms.policy import Policy
 
 pytestmark = pytest.mark.integration

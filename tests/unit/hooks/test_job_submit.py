@@ -18,7 +18,7 @@ import pytest
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.lease import carries_leases
 from wnodes_lrms.lrms.slurm.hookplan import Site
-from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.installation import SlurmHooks
 from wnodes_lrms.lrms.slurm.luapolicy import quote
 from wnodes_lrms.policy import Policy, may_use
 
@@ -205,14 +205,14 @@ def wish(**job: Any) -> dict[str, Any]:
         (wish(script=None), ERROR, "submit it with sbatch"),
         (wish(het_job_offset=0), ERROR, "heterogeneous"),
         (wish(het_job_offset=1, script=None), ERROR, "sbatch"),
-        (wish(container="/oci"), ERROR, "in a machine or in a container"),
+        (wish(container="/oci"), ERROR, "in a VM or in a container"),
         (wish(script="echo\n"), ERROR, "must name its interpreter"),
         (wish(script="#!  \necho\n"), ERROR, "must name its interpreter"),
         (wish(script="\ufeff#!/bin/sh\n"), ERROR, "must name its interpreter"),
         (wish(script="#!/bin/bash\r\necho\r\n"), ERROR, "DOS line ends"),
         (wish(script="#!/" + "x" * 250 + "\n"), ERROR, "first line is too long"),
-        ({"partition": "grid", "script": None}, ERROR, "the site runs this job in a machine"),
-        ({"partition": "grid", "min_nodes": 2}, NODES, "the site runs this job in a machine"),
+        ({"partition": "grid", "script": None}, ERROR, "the site runs this job in a VM"),
+        ({"partition": "grid", "min_nodes": 2}, NODES, "the site runs this job in a VM"),
         ({"partition": "grid,short"}, ERROR, "partitions grid,short run jobs in different"),
         ({"env": {"WNODES_IMAGE": "x\ny%s"}}, ERROR, "no image x?y%s here"),
     ],

@@ -139,6 +139,6 @@ def test_one_job_is_not_mixed_up_with_the_next(folder: Path) -> None:
 def test_a_broken_table_keeps_only_wishes_out(folder: Path) -> None:
     (folder / "policy.json").write_text(json.dumps({"tags": 1}))
     wish, plain = ask(folder, {"$WNODES_IMAGE": TAG}, {"l_hard": "mem_free=1G"})
-    assert wish[-1].startswith("RESULT STATE REJECT wnodes: machines cannot be given")
+    assert wish[-1].startswith("RESULT STATE REJECT wnodes: VMs cannot be given")
     assert wish[0].startswith("LOG ERROR wnodes: ")
     assert plain == ["RESULT STATE ACCEPT"]

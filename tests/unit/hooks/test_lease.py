@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import eventually
-from tests.unit.hooks.scripted_bait import ScriptedBait, streams
+from tests.unit.scripted_bait import ScriptedBait, streams
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.conftest import eventually
 from tests.unit.hooks import pbs_23_06 as pbs
 from tests.unit.hooks.pbs_23_06 import Event, Job, Named
-from tests.unit.hooks.scripted_bait import ScriptedBait, says
+from tests.unit.scripted_bait import ScriptedBait, says
 
 HOOK = Path(__file__).parents[3] / "hooks" / "openpbs.py"
 POLICY = {
@@ -146,7 +146,7 @@ def test_it_needs_a_node_with_a_bait(
         ({"vm": "alpha", "select": pbs.select("ncpus=1+ncpus=2")}, "one chunk on one node"),
         ({"vm": "alpha", "nodes": "4:ppn=1"}, "one chunk on one node"),
         ({"vm": "alpha", "select": pbs.select("1:wnodes=False")}, "needs a node with wnodes=True"),
-        ({"queue": Named("grid"), "interactive": 1}, "the site runs this job in a machine"),
+        ({"queue": Named("grid"), "interactive": 1}, "the site runs this job in a VM"),
     ],
 )
 def test_what_cannot_work_is_refused(site: Site, job: dict[str, Any], said: str) -> None:
@@ -273,7 +273,7 @@ def test_a_lease_runs_nothing_but_the_lease_program(site: Site, bait: ScriptedBa
 
 
 def test_no_other_task_of_such_a_job_runs_on_the_node(site: Site) -> None:
-    assert "runs in a machine" in (launch(site, dict(MARKED), ["/bin/x"], "2").rejected or "")
+    assert "runs in a VM" in (launch(site, dict(MARKED), ["/bin/x"], "2").rejected or "")
     assert launch(site, {}, ["/bin/x"], "2").rejected is None
 
 
@@ -295,7 +295,7 @@ def test_the_bait_hears_of_every_end_but_a_plain_jobs(site: Site, bait: Scripted
 def test_how_a_script_ends_is_no_reason_to_run_it_again(
     site: Site, bait: ScriptedBait, status: int
 ) -> None:
-    bait.answer = says({"ok": True, "failed": "the machine has stopped", "retry": True})
+    bait.answer = says({"ok": True, "failed": "the VM has stopped", "retry": True})
     assert not end(site, status).again
 
 
@@ -339,7 +339,7 @@ def test_a_fault_stops_no_plain_job(site: Site) -> None:
     (site.folder / "policy.json").write_text("{")
     assert site.submit(ncpus=1).rejected is None
     assert "wnodes: JSONDecodeError" in pbs.logged[0]
-    assert "machines cannot be given at the moment" in (site.submit(vm="alpha").rejected or "")
+    assert "VMs cannot be given at the moment" in (site.submit(vm="alpha").rejected or "")
 
 
 def test_resources_that_are_not_defined_stop_no_plain_job(site: Site) -> None:
@@ -348,4 +348,4 @@ def test_resources_that_are_not_defined_stop_no_plain_job(site: Site) -> None:
         return site.run(Event(pbs.QUEUEJOB, job, requestor="bob")).rejected
 
     assert submit({}) is None
-    assert "machines cannot be given" in (submit({"WNODES_IMAGE": "alpha"}) or "")
+    assert "VMs cannot be given" in (submit({"WNODES_IMAGE": "alpha"}) or "")

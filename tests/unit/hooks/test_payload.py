@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import payload
-from batch import NoMachineError, Slurm
+from requeue import NoVmError, Slurm
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_declared_files(
 )
 def test_files_elsewhere_are_refused_for_good(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("WNODES_STAGE_OUT", name)
-    with pytest.raises(NoMachineError, match=r"WNODES_STAGE_OUT.*below") as caught:
+    with pytest.raises(NoVmError, match=r"WNODES_STAGE_OUT.*below") as caught:
         payload.declared("WNODES_STAGE_OUT")
     assert not caught.value.retry
 
@@ -73,6 +73,28 @@ def test_what_a_machine_is_told_about_itself() -> None:
     }
     # A bait of an earlier version says less.
     assert set(payload.features(job, {})) == {"jobfeatures/job_id", "jobfeatures/jobstart_secs"}
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("#!/usr/bin/perl\n", ["/usr/bin/perl"]),
+        ("#! \t/usr/bin/env  python3 -u \necho\n", ["/usr/bin/env", "python3 -u"]),
+        ("#!/bin/sh\r\n", ["/bin/sh\r"]),  # as on the node
+        ("#!/bin/sh", ["/bin/sh"]),
+        ("#!\n", ["/bin/sh"]),
+        ("echo #!/bin/x\n", ["/bin/sh"]),
+        ("", ["/bin/sh"]),
+    ],
+)
+def test_a_script_is_run_by_its_own_first_line_where_the_batch_system_says_no_other(
+    tmp_path: Path, text: str, command: list[str]
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(text, newline="")
+    argv, files = payload.read("script", ["", str(script), "a  b"])
+    assert argv == [*command, "/run/wnodes/job/script", "a  b"]
+    assert files == {"script": text.encode()}
 
 
 @pytest.mark.parametrize(

@@ -399,7 +399,7 @@ def test_the_folders_for_temporary_files_are_there(tmp_path: Path, shell: str) -
     guest = bundled(tmp_path, script, environment={k: str(v) for k, v in folders.items()})
     shutil.rmtree(tmp_path / "5.1 all.q")
     shutil.rmtree(tmp_path / "node")
-    (tmp_path / "node").write_text("in the machine nothing can be made below that name")
+    (tmp_path / "node").write_text("in the VM nothing can be made below that name")
     done = run(guest, programs(tmp_path / "bin", shell))
     said = done.stdout.decode().splitlines()
     assert said == [str(folders["TMPDIR"]), "/tmp", str(folders["TEMP"])], done.stderr

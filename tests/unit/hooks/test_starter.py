@@ -21,7 +21,7 @@ import pytest
 from guestlink import FORWARDED
 from starter import ENDS
 from tests.unit.conftest import eventually
-from tests.unit.hooks.scripted_bait import ScriptedBait, says
+from tests.unit.scripted_bait import ScriptedBait, says
 from wnodes_lrms.lrms.hookset import STARTER_FILES
 from wnodes_lrms.resources import sources
 
@@ -39,7 +39,7 @@ while words[0].startswith("-"):
         while True:
             signal.pause()
     words = words[2:] if words[0] in ("-o", "-F", "-E") else words[1:]
-for number in range(1, 32):  # what runs in a machine ignores and blocks nothing
+for number in range(1, 32):  # what runs in a VM ignores and blocks nothing
     if number not in (signal.SIGKILL, signal.SIGSTOP):
         signal.signal(number, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -95,8 +95,8 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
 
     def begin(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         code = (
-            "import sys; import baitlink, baitsocket, batch, payload, starter, watch;"
-            f"batch.PATH = {self.path!r}; batch.END_PATIENCE = 0.2;"
+            "import sys; import baitlink, baitsocket, payload, requeue, starter, watch;"
+            f"requeue.PATH = {self.path!r}; requeue.END_PATIENCE = 0.2;"
             f"payload.GUEST = {str(self.guest)!r};"
             "baitsocket.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
@@ -520,8 +520,8 @@ def test_the_installed_form_needs_nothing_but_its_files(stage: Stage, installed:
     stage.program("scontrol", "#!/bin/sh\nexit 1\n")  # else it waits to be ended
     stage.says(FAILED)
     code = (
-        f"import sys; sys.path.insert(0, {str(installed)!r}); import batch, starter;"
-        f"batch.PATH = {stage.path!r}; starter.main(*sys.argv[1:])"
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import requeue, starter;"
+        f"requeue.PATH = {stage.path!r}; starter.main(*sys.argv[1:])"
     )
     program = [sys.executable, "-I", "-S", "-c", code]
     job = ["slurm", f"{stage.folder}/%n.sock", "2", "7", "hv1", "script", "/bin/sh", "/dev/null"]

@@ -20,7 +20,7 @@ from occi_bridge.store import tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
 from tests.unit.conftest import part_of
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import LocalBridge, keys
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image

@@ -14,6 +14,11 @@ from tests.unit.occi_bridge.memory import Anyone, Memory, Users
 BASE = "http://cloud.example.org:11443"
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
 class To(httpx.HTTPTransport):
     """Brings all requests to one port of this machine, whatever host they are for."""
 

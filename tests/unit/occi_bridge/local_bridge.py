@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from occi_bridge.driver import journal
+from occi_bridge.driver import persistence
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.driver import Driver
@@ -25,7 +25,7 @@ from occi_bridge.service.service import BridgeService
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Compute
-from tests.unit.occi_bridge.fakebait import CLUSTER
+from tests.unit.occi_bridge.fake_baits import CLUSTER
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.config.load import Config, Grant
 
@@ -136,7 +136,7 @@ class LocalBridge:
 
     def row(self, entity: Entity) -> Compute:
         """The row of a VM."""
-        [found] = [row for row in journal.read_all(self.db)["computes"] if row.id == entity.id]
+        [found] = [row for row in persistence.read_all(self.db)["computes"] if row.id == entity.id]
         assert isinstance(found, Compute)
         return found
 

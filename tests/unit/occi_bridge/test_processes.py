@@ -13,7 +13,7 @@ import pytest
 
 from contrib.site.box.ca import Authority
 from tests.unit.conftest import NOBODY, eventually, needs_open_project, needs_root
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import ANNA, LocalBridge, keys
 from wnodes_lrms.tls.server import listener
 

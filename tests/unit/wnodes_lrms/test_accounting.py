@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.unit.bait_stand_in import BaitStandIn, stand_in
+from tests.unit.scripted_bait import BaitOfWnodes, configured
 from wnodes_lrms.accounting import MAKING, SLACK, Spent, differences
 from wnodes_lrms.cli import app
 from wnodes_lrms.lrms.interface import Run
@@ -70,7 +70,7 @@ def test_a_machine_without_a_job() -> None:
 
 
 def test_a_lease_without_a_machine() -> None:
-    assert found([], [LEASE]) == ["no machine"]
+    assert found([], [LEASE]) == ["no VM"]
     assert found([], [replace(LEASE, end=T + SLACK)]) == []  # one that failed soon
     assert found([], [JOB]) == []  # a batch job may well have none
 
@@ -106,9 +106,9 @@ def test_the_words() -> None:
 
 
 @pytest.fixture
-def bait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaitStandIn]:
+def bait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaitOfWnodes]:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with stand_in(tmp_path, monkeypatch) as made:
+    with configured(tmp_path, monkeypatch) as made:
         made.answers["usages"] = {"usages": []}
         yield made
 
@@ -140,14 +140,14 @@ USAGE = {
 }
 
 
-def test_reconcile(bait: BaitStandIn, tmp_path: Path) -> None:
+def test_reconcile(bait: BaitOfWnodes, tmp_path: Path) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     line = f"7|COMPLETED|{T:.0f}|{T + 3100:.0f}|2|cpu=2,mem=640M|wnodes_lease=lease-1"
     sacct(tmp_path, f"echo '{line}'")
     done = accounting("reconcile", "--since", "2026-09-20")
     assert (done.exit_code, done.stdout) == (
         0,
-        "no difference among 1 machines and 1 jobs since 2026-09-20T00:00:00.000000Z\n",
+        "no difference among 1 VMs and 1 jobs since 2026-09-20T00:00:00.000000Z\n",
     )
     sacct(tmp_path, "exit 0")
     done = accounting("reconcile", "--since", "2026-09-20T12:00:00", "--json")
@@ -156,7 +156,7 @@ def test_reconcile(bait: BaitStandIn, tmp_path: Path) -> None:
     assert (difference["node"], difference["what"], difference["job"]) == ("hv1", "no job", "7")
 
 
-def test_no_answer_is_no_difference(bait: BaitStandIn, tmp_path: Path) -> None:
+def test_no_answer_is_no_difference(bait: BaitOfWnodes, tmp_path: Path) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     sacct(tmp_path, "echo 'sacct: error: Connection refused' >&2; exit 1")
     done = accounting("reconcile", "--since", "2026-09-20")
@@ -164,17 +164,17 @@ def test_no_answer_is_no_difference(bait: BaitStandIn, tmp_path: Path) -> None:
     assert "Connection refused" in str(done.exception)
 
 
-def test_list(bait: BaitStandIn) -> None:
+def test_list(bait: BaitOfWnodes) -> None:
     bait.answers["usages"] = {"usages": [USAGE]}
     done = accounting("list", "--since", "2026-09-20", "--json")
     (shown,) = json.loads(done.stdout)
     assert (shown["wall"], shown["held"], shown["node"]) == (2990.0, 10.0, "hv1")
     assert all(shown[moment].startswith("2026-09-") for moment in ("began", "at", "ended"))
-    assert bait.asked[0]["since"] == 1789862400.0
+    assert bait.heard[0]["since"] == 1789862400.0
     assert " m1 " in accounting("list").stdout
 
 
-def test_publish(bait: BaitStandIn) -> None:
+def test_publish(bait: BaitOfWnodes) -> None:
     bait.answers["publish"] = {"messages": ["6b0a1b2c/6b0a1b2c000010"]}
     assert json.loads(accounting("publish", "--json").stdout) == [
         {"node": "hv1", "message": "6b0a1b2c/6b0a1b2c000010"}
@@ -191,8 +191,8 @@ def test_a_time_to_come(command: str) -> None:
     assert str(done.exception) == "«9999-12-31» is still to come: nothing has run since then"
 
 
-def test_a_time_that_is_none(bait: BaitStandIn) -> None:
+def test_a_time_that_is_none(bait: BaitOfWnodes) -> None:
     done = accounting("list", "--since", "yesterday")
     assert done.exit_code == 1
     assert "«yesterday» is no time" in str(done.exception)
-    assert not bait.asked
+    assert not bait.heard

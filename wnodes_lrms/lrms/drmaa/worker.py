@@ -43,7 +43,7 @@ _OVER = ("ended", "gone")
 
 
 def become(user: pwd.struct_passwd) -> None:
-    """From now on this process is the user's, with his groups and no way back."""
+    """From now on this process is the user's, with their groups and no way back."""
     if os.geteuid() != user.pw_uid:
         os.initgroups(user.pw_name, user.pw_gid)
         os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)

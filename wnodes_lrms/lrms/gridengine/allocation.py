@@ -190,7 +190,7 @@ def allocation_of(
         raise UnknownError("qstat does not list the job as running")
     if hosts != {node}:
         raise RejectedError(
-            f"job {number} has slots on {', '.join(sorted(hosts))}, a machine needs exactly one"
+            f"job {number} has slots on {', '.join(sorted(hosts))}, a VM needs exactly one"
             f" node, here {node}: ask for a parallel environment whose allocation rule is $pe_slots"
         )
     tag, by = job.requests.get(WISH, ""), "resource"

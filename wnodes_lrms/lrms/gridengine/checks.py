@@ -46,7 +46,7 @@ def memory(said: str) -> Check:
         return ok("grid engine memory", f"consumable: {', '.join(kind.name for kind in kinds)}")
     return fault(
         "grid engine memory",
-        "no complex of memory is consumable: jobs are granted none, so a machine has no size",
+        "no complex of memory is consumable: jobs are granted none, so a VM has no size",
         "make mem_free consumable with a default (`qconf -mc`), and give each host what it has"
         " (`qconf -aattr exechost complex_values mem_free=… HOST`)",
     )
@@ -63,7 +63,7 @@ def offers(name: str, said: str) -> Check:
         return ok("grid engine host", f"{name} has {FEATURE} and vm")
     return fault(
         "grid engine host",
-        f"{name} lacks {' and '.join(missing)}: no job with a machine comes here",
+        f"{name} lacks {' and '.join(missing)}: no job with a VM comes here",
         f"`qconf -aattr exechost complex_values {FEATURE}=true,vm=none {name}`",
     )
 

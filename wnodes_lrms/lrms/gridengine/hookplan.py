@@ -1,6 +1,6 @@
 """What a site's Grid Engine gets of the hooks, decided from its configuration. Pure.
 
-lrms/gridengine/hooks.py reads what is decided from, lrms/hookfiles.py writes the files. A queue's
+installation.py reads what is decided from, lrms/hookfiles.py writes the files. A queue's
 own prolog and epilog are run by ours, as its arguments. Sources: queue_conf(5), sge_conf(5),
 complex(5).
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.lrms.gridengine import checks
 from wnodes_lrms.lrms.gridengine.allocation import job_id
-from wnodes_lrms.lrms.gridengine.hooks import GridEngineHooks
+from wnodes_lrms.lrms.gridengine.installation import GridEngineHooks
 from wnodes_lrms.lrms.gridengine.native import DRMAA
 from wnodes_lrms.lrms.gridengine.node import GridEngine, named
 from wnodes_lrms.lrms.hookset import site_of

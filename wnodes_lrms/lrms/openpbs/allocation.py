@@ -111,7 +111,7 @@ def _grant(job: str, said: dict[str, str], node: str) -> tuple[int, int]:
         raise UnknownError(f"qstat does not tell where job {job} runs")
     if hosts != {node}:
         raise RejectedError(
-            f"job {job} runs on {', '.join(sorted(hosts))}, a machine needs exactly one node,"
+            f"job {job} runs on {', '.join(sorted(hosts))}, a VM needs exactly one node,"
             f" here {node}"
         )
     cores, memory = 0, 0

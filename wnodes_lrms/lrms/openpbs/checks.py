@@ -10,7 +10,7 @@ from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.lrms.openpbs.allocation import parse_drain, parse_node
 from wnodes_lrms.lrms.openpbs.hookplan import CODE, EVENTS, HOOK, RESOURCES, Present
-from wnodes_lrms.lrms.openpbs.hooks import present, server
+from wnodes_lrms.lrms.openpbs.installation import present, server
 from wnodes_lrms.resources import sources
 from wnodes_lrms.run import run
 
@@ -73,7 +73,7 @@ def resources(now: Present) -> Iterator[Check]:
             yield ok("openpbs resource", f"{name}, {found['type']}")
         else:
             seen = f"{name} is {dict(found)}" if found else f"{name} is not there"
-            yield fault("openpbs resource", f"{seen}: no job gets a machine", _INSTALL)
+            yield fault("openpbs resource", f"{seen}: no job gets a VM", _INSTALL)
 
 
 def hook(now: Present, code: bytes) -> Check:
@@ -96,7 +96,7 @@ def node(name: str, said: Mapping[str, list[str]]) -> Iterator[Check]:
     else:
         yield fault(
             "openpbs resource",
-            f"node {name} lacks {FEATURE}=True: no job with a machine comes here",
+            f"node {name} lacks {FEATURE}=True: no job with a VM comes here",
             f"qmgr -c 'set node {name} resources_available.{FEATURE} = True'",
         )
     states = said["state"]

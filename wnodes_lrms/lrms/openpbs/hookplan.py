@@ -1,6 +1,6 @@
 """What a site's OpenPBS gets of the hooks, decided from what its server has now.
 
-Pure: lrms/openpbs/hooks.py reads what is decided from, lrms/hookfiles.py writes. PBS keeps hooks
+Pure: installation.py reads what is decided from, lrms/hookfiles.py writes. PBS keeps hooks
 in its own database, and that is the site's: the lines for qmgr are told, never run. Sources:
 qmgr(8B), pbs_hook_attributes(7B) and pbs_resources(7B) of OpenPBS 23.06.
 """

@@ -4,7 +4,7 @@ from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.hookset import site_of
 from wnodes_lrms.lrms.interface import System, requeued_or_held
 from wnodes_lrms.lrms.openpbs import checks
-from wnodes_lrms.lrms.openpbs.hooks import OpenPBSHooks
+from wnodes_lrms.lrms.openpbs.installation import OpenPBSHooks
 from wnodes_lrms.lrms.openpbs.native import DRMAA
 from wnodes_lrms.lrms.openpbs.node import OpenPBS
 

@@ -60,7 +60,7 @@ def parse_allocation(
     if row["NumNodes"] != "1" or row["NodeList"] != node:
         raise RejectedError(
             f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "
-            f"a machine needs exactly one, here {node}"
+            f"a VM needs exactly one, here {node}"
         )
     wish, by = _WISH.search(row["admin_comment"]), _BY.search(row["admin_comment"])
     return Allocation(

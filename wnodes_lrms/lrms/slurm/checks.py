@@ -65,7 +65,7 @@ def settings(said: str) -> list[Check]:
         if "MEMORY" in selects.upper()
         else fault(
             "slurm memory",
-            f"{selects}: jobs are granted no memory, so a machine has no size",
+            f"{selects}: jobs are granted no memory, so a VM has no size",
             "set SelectType=select/cons_tres and SelectTypeParameters=CR_Core_Memory in"
             " slurm.conf, and restart slurmctld and slurmd",
         ),
@@ -73,7 +73,7 @@ def settings(said: str) -> list[Check]:
         if requeue == "1"
         else warning(
             "slurm requeue",
-            f"JobRequeue={requeue}: a job whose machine failed can't be tried again",
+            f"JobRequeue={requeue}: a job whose VM failed can't be tried again",
             "set JobRequeue=1 in slurm.conf and run `scontrol reconfigure`, or have users give"
             " --requeue",
         ),
@@ -91,7 +91,7 @@ def charge(said: str) -> Check:
         return ok("slurm charge", seen)
     return warning(
         "slurm charge",
-        f"{seen}: machines can't be charged to their jobs",
+        f"{seen}: VMs can't be charged to their jobs",
         "set JobAcctGatherType=jobacct_gather/cgroup, ProctrackType=proctrack/cgroup and"
         " PrologFlags=Contain in slurm.conf and restart slurmctld and slurmd, or charge = 'none'"
         " in [machine]",
@@ -111,7 +111,7 @@ def node(name: str, said: str) -> list[Check]:
         if FEATURE in features
         else fault(
             "slurm feature",
-            f"node {name} lacks the feature {FEATURE}: no job with a machine comes here",
+            f"node {name} lacks the feature {FEATURE}: no job with a VM comes here",
             f"add Feature={FEATURE} to the node's line in slurm.conf and run"
             " `scontrol reconfigure`",
         ),

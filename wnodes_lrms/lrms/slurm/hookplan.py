@@ -1,6 +1,6 @@
 """What a site's Slurm gets of the hooks, decided from its configuration and what it has now.
 
-Pure: lrms/slurm/hooks.py reads what is decided from, lrms/hookfiles.py writes. The site keeps what
+Pure: installation.py reads what is decided from, lrms/hookfiles.py writes. The site keeps what
 it has: its prolog and epilog are run by ours, or ours stands in its folder; its job_submit.lua is
 loaded by ours. slurm.conf is the site's own: the lines to set are told, never written.
 """

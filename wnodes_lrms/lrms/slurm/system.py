@@ -8,7 +8,7 @@ from wnodes_lrms.lrms.interface import System, requeued_or_held
 from wnodes_lrms.lrms.slurm import cgroups, checks
 from wnodes_lrms.lrms.slurm.allocation import job_id
 from wnodes_lrms.lrms.slurm.hookplan import Site
-from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.installation import SlurmHooks
 from wnodes_lrms.lrms.slurm.leases import SlurmLeases
 from wnodes_lrms.lrms.slurm.native import DRMAA
 from wnodes_lrms.lrms.slurm.node import Slurm, named, read_block_map

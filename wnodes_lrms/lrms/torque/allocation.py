@@ -105,7 +105,7 @@ def _granted(
     if list(where) != [node]:
         raise RejectedError(
             f"job {job} has {len(where)} node(s) ({'+'.join(where) or 'none'}), "
-            f"a machine needs exactly one, here {node}"
+            f"a VM needs exactly one, here {node}"
         )
     # A lease's process speaks for itself, with an order; its account is held against that one.
     # Else it is the user's word, which Torque does not check: no rule may go by it.

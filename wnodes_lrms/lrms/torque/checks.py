@@ -52,7 +52,7 @@ def operator(name: str, hosts: Collection[str], settings: str) -> Check:
         return ok("torque operator", f"root@{name} may requeue, hold and drain")
     return warning(
         "torque operator",
-        f"root@{name} is no operator: a job whose machine failed ends, it is not tried again; and"
+        f"root@{name} is no operator: a job whose VM failed ends, it is not tried again; and"
         " `wnodes host drain` can't keep jobs away",
         f"`qmgr -c 'set server operators += root@{name}'`",
     )

@@ -8,7 +8,7 @@ from wnodes_lrms.lrms.hookset import Hooks
 from wnodes_lrms.lrms.interface import Lrms, System, requeued_or_held
 from wnodes_lrms.lrms.torque import checks
 from wnodes_lrms.lrms.torque.hookplan import Site
-from wnodes_lrms.lrms.torque.hooks import TorqueHooks
+from wnodes_lrms.lrms.torque.installation import TorqueHooks
 from wnodes_lrms.lrms.torque.native import DRMAA
 from wnodes_lrms.lrms.torque.node import Torque
 from wnodes_lrms.policy import Policy

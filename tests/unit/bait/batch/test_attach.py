@@ -50,7 +50,7 @@ def test_asking_for_a_plain_job_writes_nothing_down(node: Node) -> None:
     node.batch.grant("7", tag="")
     bait = node.bait()
     for _ in range(5):
-        assert last(bait)["message"] == "the job asks for no machine, or has ended"
+        assert last(bait)["message"] == "the job asks for no VM, or has ended"
     bait.batch.announce(JobId("7"))
     node.batch.grant("8", tag="")
     bait.batch.prepare(JobId("8"), 0)  # as Slurm's prolog does for a job that may bear a lease

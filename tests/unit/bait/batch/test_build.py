@@ -35,7 +35,7 @@ class Stopping(BatchBuilder):
 
 def stopping(node: Node, where: str, at_step: Callable[[Step], None]) -> Bait:
     bait = node.bait()
-    bait.batch.maker.builder = Stopping(node.builder, where, at_step)
+    bait.batch.preparation.builder = Stopping(node.vms, where, at_step)
     return bait
 
 
@@ -118,7 +118,7 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
     owner = owner_of(NOBODY.pw_uid, NOBODY.pw_gid)
     address = free_address(node.config.network.subnet, set())
     blueprint = Blueprint(ID, allocation, owner, node.image, 256, address)
-    builder = BatchBuilder(node.builder)
+    builder = BatchBuilder(node.vms)
 
     def step(what: str) -> None:
         if what == where:
@@ -129,6 +129,6 @@ def test_a_builder_alone_leaves_nothing_when_it_is_stopped(node: Node, where: st
     assert node.left() == []
     builder.build(blueprint, lambda _what: None, lambda: None)
     assert list(node.hypervisor.domains()) == [ID]
-    node.builder.destroy(ID)
-    node.builder.destroy(ID)
+    node.vms.remove(ID)
+    node.vms.remove(ID)
     assert node.left() == []

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
 import pytest
+from pytest_mock import MockerFixture
 
+from bait.hypervisor.domain import Domain
 from bait.ledger.records import Row
 from bait.machine.files import paths
 from bait.reconcile.plan import Act
@@ -323,6 +325,27 @@ def test_a_machine_that_stops_is_told_to_its_job(
     eventually(lambda: node.left() == [f"row {ID}"])
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_guest_that_panics_is_told_to_its_job(
+    node: Node, told: bool, mocker: MockerFixture
+) -> None:
+    """Told by libvirt at once, or found at the next look."""
+    bait = ready(node)
+    bait.reconciler.panicked(ID)
+    assert state(node) is State.READY  # it has not, or not this one
+    panicked = {ID: Domain(ID, "7", 0, panicked=True)}
+    mocker.patch.object(node.hypervisor, "has_panicked", return_value=True)
+    mocker.patch.object(bait.reconciler._domains, "look", return_value=panicked)
+    if told:
+        bait.reconciler.panicked(ID)
+    else:
+        assert acts(bait) == [(Act.PANIC, "7")]
+    mocker.stopall()
+    assert state(node) is State.FAILED
+    assert "the guest's kernel has panicked; its console said" in last(bait)["message"]
+    assert node.left() == [f"row {ID}"]
+
+
 def test_a_stop_told_late_is_not_that_of_the_domain_that_runs_now(node: Node) -> None:
     bait = ready(node)
     bait.batch.stopped(node.ledger.rows("7")[0], "late")
@@ -371,7 +394,7 @@ def test_an_administrator_ends_a_machine(node: Node) -> None:
     assert not answer["retry"]
     bait.reconciler.release("7")
     assert node.left() == []
-    with pytest.raises(RejectedError, match="no machine"):
+    with pytest.raises(RejectedError, match="no VM"):
         bait.reconciler.end(ID)
 
 
@@ -421,4 +444,4 @@ def test_the_end_of_an_endless_console_is_found_at_its_end(node: Node) -> None:
         file.truncate(1 << 40)  # what a guest wrote without end
         file.seek(0, 2)
         file.write(b"\nfirst\nthe\x1b last\n")
-    assert node.builder.last_words(ID).endswith("first | the last")
+    assert node.vms.last_words(ID).endswith("first | the last")

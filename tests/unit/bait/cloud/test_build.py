@@ -69,7 +69,7 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
         "<os><type>hvm</type></os></domain>"
     )
     told = rest_of(site.lease(an_order()))
-    assert "can't start the machine" in told[-1]["ended"]
+    assert "can't start the VM" in told[-1]["ended"]
     site.reaches(None)
     assert leaves_nothing(site)
 
@@ -102,7 +102,7 @@ def test_what_an_order_may_ask_for(
     if message is None:
         site.runs(an_order(**changes))
         assert "wnodes-a@hv1" in site.libvirt.networks()
-        site.cloud.destroy(ID)
+        site.cloud.delete(ID)
         eventually(lambda: "wnodes-a@hv1" not in site.libvirt.networks())
         return
     told = rest_of(site.lease(an_order(**changes)))

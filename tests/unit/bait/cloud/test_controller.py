@@ -223,7 +223,7 @@ def test_batch_machines_are_not_the_bridges(site: Site) -> None:
     site.runs()
     batch = site.node.ledger.rows("5")[0].id
     assert [machine["id"] for machine in site.cloud.machines()] == [ID]
-    for ask in (site.cloud.machine, site.cloud.destroy, site.cloud.resume):
+    for ask in (site.cloud.machine, site.cloud.delete, site.cloud.resume):
         with pytest.raises(AbsentError):
             ask(batch)
     assert site.cloud.census() == {("batch", "booting"): 1, ("cloud", "ready"): 1}

@@ -68,7 +68,7 @@ def test_a_volume_plugged_in_and_taken_out(pool: Site) -> None:
 def test_a_volume_is_one_machines(pool: Site) -> None:
     pool.runs(an_order(volumes=VOLUMES[:1]))
     pool.runs(an_order(machine=OTHER), "8")
-    with pytest.raises(ConflictError, match="another machine's"):
+    with pytest.raises(ConflictError, match="another VM's"):
         pool.cloud.attach_volume(OTHER, ONE)
     pool.cloud.stop(ID, "poweroff")
     pool.reaches(State.STOPPED)
@@ -77,8 +77,8 @@ def test_a_volume_is_one_machines(pool: Site) -> None:
     pool.cloud.detach_volume(ID, ONE)
     assert pool.cloud.attach_volume(OTHER, ONE) == "vdc"
     told = list(pool.lease(an_order(volumes=VOLUMES[:1]), "9"))
-    assert "another machine's" in told[-1]["ended"]
-    pool.cloud.destroy(OTHER)
+    assert "another VM's" in told[-1]["ended"]
+    pool.cloud.delete(OTHER)
     pool.reaches(None, OTHER)
     pool.runs(an_order(volumes=VOLUMES[:1]), "10")  # free with its VM's end
 
@@ -254,7 +254,7 @@ def test_a_real_libvirt_that_can_not_plug_says_so(site: Site, mocker: MockerFixt
     [
         ({"network": "storage"}, "network storage is none that this node offers"),
         ({"address": "10.0.0.1/24"}, "the router's or the node's own"),
-        ({"address": "10.0.0.10/24"}, "another machine's"),
+        ({"address": "10.0.0.10/24"}, "another VM's"),
         ({"mac": "52:54:00:00:00:10"}, "another's on this node"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_token_that_is_no_good_does_nothing(
         ({"lrms_account": "atlas"}, {}, "it charges atlas, the lease grid"),
         ({"node": "hv2"}, {}, "for job 7 on node hv2, the lease is job 7 on hv1"),
         ({}, {"uid": 0}, "not yours"),
-        ({}, {"tag": TAG}, "carries another machine"),
+        ({}, {"tag": TAG}, "carries another VM"),
     ],
 )
 def test_an_order_that_does_not_fit_the_lease_is_refused_and_said(
@@ -157,7 +157,7 @@ def test_a_lease_carries_one_machine(site: Site) -> None:
     site.runs()
     other = an_order(machine=uuid4())
     assert next(site.ask(other)) == {"state": "waiting"}
-    with pytest.raises(RejectedError, match="carries another machine"):
+    with pytest.raises(RejectedError, match="carries another VM"):
         next(site.lease(other))
     assert [row.id for row in site.node.ledger.rows()] == [ID]
 

@@ -205,7 +205,7 @@ def test_an_administrator_ends_a_machine_and_its_disk_is_kept(site: Site) -> Non
     order = site.runs()
     site.bait.reconciler.end(ID)
     assert site.row().state is State.STOPPED
-    assert site.outcome(order)[0] == "an administrator has ended the machine"
+    assert site.outcome(order)[0] == "an administrator has ended the VM"
     before = site.row()
     site.bait.reconciler.end(ID)  # at rest there is nothing to end
     assert site.row() == before
@@ -218,7 +218,7 @@ CLOUD_STATES = [state for state in State if state is not State.BOOTING]
 def test_destroyed_in_every_state_nothing_is_left(site: Site, state: State) -> None:
     into(site, state)
     lease = site.row().lease
-    site.cloud.destroy(ID)
+    site.cloud.delete(ID)
     site.reaches(None)
     assert leaves_nothing(site)
     if lease:
@@ -226,7 +226,7 @@ def test_destroyed_in_every_state_nothing_is_left(site: Site, state: State) -> N
         assert known
         assert (known.reason, known.code) == ("its user has deleted it", 0)
     with pytest.raises(AbsentError):
-        site.cloud.destroy(ID)
+        site.cloud.delete(ID)
 
 
 def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> None:
@@ -235,7 +235,7 @@ def test_what_is_to_be_destroyed_stays_so_whatever_comes_then(site: Site) -> Non
     connections = site.libvirt._connections
     uri, connections.uri = connections.uri, "qemu+unix:///system?socket=/nowhere"
     site.libvirt._connections._shared = None
-    site.cloud.destroy(ID)
+    site.cloud.delete(ID)
     eventually(lambda: not site.cloud.tasks.machines())
     site.cloud.jobs.ending(JobId("7"), UID)
     site.cloud.stop(ID, "graceful")

@@ -81,17 +81,17 @@ def test_what_the_node_offers(cards: tuple[Nic, ...]) -> None:
         ((nic(address=None),), "cards on it are of 10.0.0.0/24"),
         ((nic(network="open"),), "cards on it ask by DHCP"),
         ((nic(gateway="10.0.0.66"),), "10.0.0.66 is not its router"),
-        ((nic(address=OTHER.address),), "10.0.0.12/24 is another machine's"),
+        ((nic(address=OTHER.address),), "10.0.0.12/24 is another VM's"),
         ((nic(mac=OTHER.mac),), f"{OTHER.mac} is another's"),
         ((nic(mac="52:54:00:aa:aa:aa"),), "52:54:00:aa:aa:aa is another's"),
         ((nic(kind="isolated", network="mine", mac=OTHER.mac),), f"{OTHER.mac} is another's"),
         (
             (nic(kind="isolated", network="mine", address="10.7.0.3/16"),),
-            "10.7.0.3/16 is another machine's",
+            "10.7.0.3/16 is another VM's",
         ),
         ((nic(4), nic(5, mac="52:54:00:00:00:04")), "52:54:00:00:00:04 is another's"),
-        ((nic(4), nic(5, address="10.0.0.14/24")), "10.0.0.14/24 is another machine's"),
-        (tuple(nic(number) for number in range(4, 21)), "17 cards: a machine has 16 at most"),
+        ((nic(4), nic(5, address="10.0.0.14/24")), "10.0.0.14/24 is another VM's"),
+        (tuple(nic(number) for number in range(4, 21)), "17 cards: a VM has 16 at most"),
     ],
 )
 def test_what_it_does_not(cards: tuple[Nic, ...], why: str) -> None:

@@ -123,6 +123,52 @@ def test_a_guest_is_not_said_to_be_woken_before_it_is(site: Site, mocker: Mocker
     assert site.cloud.machine(ID)["state"] == "running"
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_guest_that_has_panicked_is_shown_so_and_started_anew(
+    site: Site, told: bool, mocker: MockerFixture
+) -> None:
+    """Told by libvirt at once, or found at the next look."""
+
+    def panics() -> None:
+        site.libvirt.panicked = True
+        if told:
+            site.bait.reconciler.panicked(ID)
+        else:
+            assert acts(site) == [Act.PANIC]
+        shown = site.cloud.machine(ID)
+        assert (shown["state"], shown["crashed"], shown["reason"]) == (
+            *("running", True, "the guest's kernel has panicked"),
+        )
+        assert acts(site) == []
+
+    def is_well() -> None:
+        shown = site.cloud.machine(ID)
+        assert (shown["state"], shown["crashed"], shown["reason"]) == ("running", False, "")
+        assert acts(site) == []
+
+    site.runs()
+    is_well()
+    reset = mocker.spy(site.libvirt, "reset")
+    for times, method in enumerate(("warm", "graceful"), 1):  # it can't be asked to shut down
+        panics()
+        site.cloud.restart(ID, method)
+        assert reset.call_count == times
+        is_well()
+    panics()
+    site.libvirt.panicked = False  # an administrator has reset it
+    assert acts(site) == [Act.PANIC]
+    is_well()
+    panics()
+    site.cloud.restart(ID, "cold")
+    site.libvirt.panicked = False  # as it is another domain
+    site.reaches(State.READY)
+    is_well()
+    panics()
+    site.cloud.stop(ID, "graceful")
+    site.reaches(State.STOPPED)
+    assert site.domains() == []
+
+
 def test_a_guest_that_sleeps_is_woken_to_shut_down(site: Site) -> None:
     order = site.runs()
     site.libvirt.sleeps = True
@@ -273,7 +319,7 @@ def test_destroyed_while_its_memory_is_written(site: Site, mocker: MockerFixture
     mocker.patch.object(site.libvirt, "save", slow)
     site.cloud.suspend(ID, "hibernate")
     assert begun.wait(5)
-    site.cloud.destroy(ID)
+    site.cloud.delete(ID)
     site.reaches(None)
     assert leaves_nothing(site)
     assert site.outcome(order)[1] == 0

@@ -116,7 +116,7 @@ def test_what_is_being_written_is_not_deleted(stopped: Site, mocker: MockerFixtu
 def test_machines_are_made_from_it(stopped: Site) -> None:
     stopped.cloud.save(ID, TAG)
     done(stopped)
-    stopped.cloud.destroy(ID)
+    stopped.cloud.delete(ID)
     stopped.reaches(None)
     stopped.runs(an_order(image=TAG, saved=True), "8")
     stopped.cloud.stop(ID, "poweroff")

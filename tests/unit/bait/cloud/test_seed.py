@@ -1,4 +1,4 @@
-"""What a user finds in their VM, whatever they wrote into his keys and data."""
+"""What a user finds in their VM, whatever they wrote into its keys and data."""
 
 import base64
 import json

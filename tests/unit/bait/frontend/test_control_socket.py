@@ -115,6 +115,41 @@ def test_a_jobs_life_over_the_socket(node: Node, bait: Door) -> None:
     assert [event["what"] for event in answer["events"]][-1] == "gone"
 
 
+@pytest.mark.parametrize("what", ["socket", "folder", "another"])
+def test_a_bait_whose_socket_is_removed_listens_there_again(
+    bait: Door, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.socket(socket.AF_UNIX) as early:
+        early.connect(str(bait.path))
+        if what == "folder":
+            shutil.rmtree(bait.path.parent)
+        else:
+            bait.path.unlink()
+        if what == "another":
+            bait.path.touch()
+        eventually(lambda: [r for r in caplog.messages if "was removed" in r])
+        (answer,) = bait.ask_as(NOBODY, op="ping")  # other users come there, too
+        assert "only root may ask" in answer["error"]
+        early.sendall(b'{"op": "ping"}\n')  # who was there already is answered
+        assert json.loads(early.makefile().readline()) == {"ok": True, "end": True}
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+    assert len([r for r in caplog.messages if "was removed" in r]) == 1
+
+
+def test_a_bait_that_can_not_listen_again_says_so_once_and_goes_on_trying(
+    bait: Door, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("bait.frontend.connections._GLANCE", 0.01)
+    bait.path.unlink()
+    (bait.path / "in-the-way").mkdir(parents=True)
+    eventually(lambda: "can't be made again" in caplog.text)
+    time.sleep(0.1)  # some more tries
+    assert caplog.text.count("can't be made again") == 1
+    shutil.rmtree(bait.path)
+    eventually(lambda: "is there again" in caplog.text)
+    assert bait.ask(op="ping") == [{"ok": True, "end": True}]
+
+
 def test_an_epilog_hears_of_a_machine_that_had_failed(node: Node, bait: Door) -> None:
     node.batch.grant("7", tag="no_such_image")
     assert bait.ask(op="prepare", job="7") == [{"ok": True, "end": True}]
@@ -200,7 +235,7 @@ def test_what_is_no_request_gets_one_sentence(bait: Door, data: bytes) -> None:
         {"op": "release", "job": None},
         {"op": "attach"},
         {"op": "destroy", "machine": "../.."},
-        {"op": "destroy", "machine": "no such machine"},
+        {"op": "destroy", "machine": "no such VM"},
         {"op": "events"},
     ],
     ids=str,

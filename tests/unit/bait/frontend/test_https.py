@@ -50,6 +50,7 @@ SHOWN: dict[str, Any] = {
     "lease": LEASE,
     "job": "7",
     "state": "running",
+    "crashed": False,
     "reason": "",
     "cores": 1,
     "memory": 512,
@@ -75,6 +76,15 @@ class Volumes:
 
     def list(self) -> dict[str, int]:
         return self.sizes
+
+
+def noted(name: str) -> Callable[..., None]:
+    """A method that notes its call, and no more."""
+
+    def method(desk: "Desk", *call: object) -> None:
+        desk.note(name, *call)
+
+    return method
 
 
 class Desk:
@@ -108,27 +118,6 @@ class Desk:
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
 
-    def stop(self, *call: str) -> None:
-        self.note("stop", *call)
-
-    def restart(self, *call: str) -> None:
-        self.note("restart", *call)
-
-    def suspend(self, *call: str) -> None:
-        self.note("suspend", *call)
-
-    def resume(self, *call: str) -> None:
-        self.note("resume", *call)
-
-    def destroy(self, *call: str) -> None:
-        self.note("destroy", *call)
-
-    def save(self, *call: str) -> None:
-        self.note("save", *call)
-
-    def delete_saved(self, *call: str) -> None:
-        self.note("delete_saved", *call)
-
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
 
@@ -136,18 +125,9 @@ class Desk:
         self.note("attach_volume", *call)
         return "vdc"
 
-    def detach_volume(self, *call: str) -> None:
-        self.note("detach_volume", *call)
-
     def attach_nic(self, machine: str, nic: Nic) -> dict[str, Any]:
         self.note("attach_nic", machine, nic)
         return {"id": str(nic.id), "mac": nic.mac, "address": ""}
-
-    def detach_nic(self, *call: str) -> None:
-        self.note("detach_nic", *call)
-
-    def ping(self) -> None:
-        self.note("ping")
 
     @property
     def jobs(self) -> "Desk":
@@ -155,9 +135,6 @@ class Desk:
 
     def waiting(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "job": "41"}]
-
-    def hand_in(self, *call: str) -> None:
-        self.note("hand_in", *call)
 
     def where(self, job: str) -> str | None:
         self.note("where", job)
@@ -167,11 +144,21 @@ class Desk:
         self.note("news", *call)
         return "17"
 
-    def wake(self) -> None:
-        self.note("wake")
-
     def census(self) -> Mapping[tuple[str, str], int]:
         return Counter({("batch", "ready"): 2, ("cloud", "stopped"): 1})
+
+    stop = noted("stop")
+    restart = noted("restart")
+    suspend = noted("suspend")
+    resume = noted("resume")
+    delete = noted("delete")
+    save = noted("save")
+    delete_saved = noted("delete_saved")
+    detach_volume = noted("detach_volume")
+    detach_nic = noted("detach_nic")
+    ping = noted("ping")
+    hand_in = noted("hand_in")
+    wake = noted("wake")
 
 
 class Queue:
@@ -550,7 +537,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("POST", "suspend", {"method": "hibernate"}, ("suspend", MACHINE, "hibernate"), 202),
         ("POST", "resume", None, ("resume", MACHINE), 202),
         ("POST", "save", {"tag": "my_linux_x86_64"}, ("save", MACHINE, "my_linux_x86_64"), 202),
-        ("DELETE", "", None, ("destroy", MACHINE), 202),
+        ("DELETE", "", None, ("delete", MACHINE), 202),
         ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME), 200),
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
@@ -583,7 +570,7 @@ class TestActs:
             (RejectedError("never"), 422),
             (UnknownError("libvirt is away"), 503),
             (WnodesError("broken"), 500),
-            (AbsentError("no machine here"), 204 if method == "DELETE" else 404),
+            (AbsentError("no VM here"), 204 if method == "DELETE" else 404),
         ):
             shared.cloud.fault = fault
             answer = client.request(method, f"/machines/{MACHINE}/{path}".rstrip("/"), json=body)

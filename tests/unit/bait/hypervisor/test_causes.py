@@ -55,7 +55,7 @@ def test_what_libvirt_says_is_in_the_log_and_not_a_users(ours: Hypervisor) -> No
     with pytest.raises(WnodesError, match="libvirt can't start") as caught:
         ours.create(xml().replace("<memory>1024</memory>", ""))
     assert caught.value.words("7") == (
-        "the node's libvirt can't start the machine"
+        "the node's libvirt can't start the VM"
         " (the node's administrator finds more in the bait's log, under 7)"
     )
 

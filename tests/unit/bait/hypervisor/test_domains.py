@@ -15,6 +15,7 @@ from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import traffic_of_cards
 from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.domains import Hypervisor
+from bait.hypervisor.events import THREAD, Events
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Network
@@ -193,7 +194,7 @@ STATES = {  # as libvirt has them: what is ours of it
     libvirt.VIR_DOMAIN_PAUSED: (True, Domain(ID, "7", 0, asleep=True)),  # for an unknown reason
     libvirt.VIR_DOMAIN_SHUTDOWN: (True, Domain(ID, "7", 0)),
     libvirt.VIR_DOMAIN_SHUTOFF: (False, Domain(ID, "7", 0)),
-    libvirt.VIR_DOMAIN_CRASHED: (False, Domain(ID, "7", 0)),
+    libvirt.VIR_DOMAIN_CRASHED: (False, Domain(ID, "7", 0, panicked=True)),
     libvirt.VIR_DOMAIN_PMSUSPENDED: (True, Domain(ID, "7", 0, asleep=True)),
 }
 
@@ -203,6 +204,41 @@ def test_every_state_that_libvirt_knows_is_one_of_ours(tmp_path: Path) -> None:
     for state, (runs, domain) in STATES.items():
         one = in_state(tmp_path, state)
         assert (one.is_running(ID), one.domains()) == (runs, {ID: domain}), state
+
+
+def test_a_guest_that_has_panicked_stands_still_already(tmp_path: Path) -> None:
+    one = in_state(tmp_path, libvirt.VIR_DOMAIN_CRASHED)
+    assert one.has_panicked(ID)
+    one.suspend(ID)
+    one.resume(ID)
+    assert one.has_panicked(ID)
+
+
+@pytest.mark.parametrize(
+    ("event", "detail", "told"),
+    [
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED, ["panic"]),
+        # It has a crash kernel of its own, which goes on.
+        (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED, []),
+        # Of a VM that was made before they had a device to tell of a panic by, and stood still.
+        (
+            libvirt.VIR_DOMAIN_EVENT_STOPPED,
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED,
+            ["the guest's kernel has panicked"],
+        ),
+    ],
+)
+def test_what_libvirt_tells_of_a_panic(
+    libvirt_test: libvirt.virConnect, event: int, detail: int, told: list[str]
+) -> None:
+    events, heard = Events(), list[str]()
+    events.stopped = lambda _machine, how: heard.append(how)
+    events.panicked = lambda _machine: heard.append("panic")
+    events._hear(libvirt_test, libvirt_test.listAllDomains()[0], event, detail, None)
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join(10)
+    assert heard == told
 
 
 def test_a_guest_that_sleeps_is_told_nothing_that_it_would_not_hear(tmp_path: Path) -> None:

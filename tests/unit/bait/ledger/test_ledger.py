@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,18 +23,6 @@ from wnodes_lrms.model import Kind, State, machine_id
 
 def row(job: str = "7", restart: int = 0) -> Row:
     return Row(machine_id("box", job, restart), job, restart, State.REQUESTED, time.time())
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "ledger.sqlite"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(path)
-    yield ledger
-    ledger.close()
 
 
 def on_disk(path: Path) -> list[tuple[str, str]]:
@@ -68,26 +55,6 @@ def test_a_requeued_job_is_another_machine(ledger: Ledger) -> None:
     assert ledger.promise(row("8"))
     assert [(each.job, each.restart) for each in ledger.rows("7")] == [("7", 0), ("7", 1)]
     assert [each.job for each in ledger.rows()] == ["7", "7", "8"]
-
-
-def test_a_row_comes_back_as_it_was_written(ledger: Ledger) -> None:
-    full = Row(
-        id=row().id,
-        job="7",
-        restart=3,
-        state=State.FAILED,
-        since=123.5,
-        uid=1000,
-        tag="small_linux_x86_64",
-        cores=4,
-        memory=2048,
-        address="192.168.190.2",
-        digests="aa bb",
-        reason="it's «broken»; DROP TABLE machine",
-        retry=False,
-    )
-    ledger.promise(full)
-    assert ledger.get(full.id) == full
 
 
 def test_since_moves_with_the_state_alone(ledger: Ledger) -> None:

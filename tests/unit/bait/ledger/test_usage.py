@@ -544,7 +544,7 @@ class Lives(RuleBasedStateMachine):
             subject.row = cloud_row(f"lease {name}", subject.id, name)
             assert self.ledger.open_lease(subject.row)
         else:
-            subject.id = f"machine {name}"  # a job's VM is made once
+            subject.id = f"VM {name}"  # a job's VM is made once
             subject.row = batch_row(subject.id, name)
             assert self.ledger.promise(subject.row)
 

@@ -14,10 +14,10 @@ from bait.batch.build import BatchBuilder
 from bait.cloud.build import CloudBuilder, Plan
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
-from bait.machine.builder import Builder
 from bait.machine.files import paths
 from bait.machine.hardware import Blueprint, Drive
 from bait.machine.owner import owner_of
+from bait.machine.vms import NodeVms
 from tests.unit.bait.conftest import MACHINE, an_order
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.config.load import Bait, Cloud, Images, Offer
@@ -65,7 +65,7 @@ CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] =
 EVERY = (*CASES, *CLOUD)
 
 
-def cloud_domain(builder: Builder, image: Image, case: str) -> str:
+def cloud_domain(vms: NodeVms, image: Image, case: str) -> str:
     _image, changes, cpus, _kvm = CLOUD[case]
     cards = [
         {"id": UUID(int=n), "mac": f"52:54:00:00:00:0{n}"} | nic
@@ -77,8 +77,8 @@ def cloud_domain(builder: Builder, image: Image, case: str) -> str:
         for n, volume in enumerate(order.volumes)
     )
     machine = Plan(order, "7", cpus, image, "192.168.190.7", volumes)
-    made = CloudBuilder(builder)
-    return builder.domain(made.paths(machine.id), made._hardware(machine))
+    made = CloudBuilder(vms)
+    return vms.domain(made.paths(machine.id), made._hardware(machine))
 
 
 def domain(node: Node, case: str, uri: str = "test:///default") -> str:
@@ -93,12 +93,12 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
     )
     node.cache.folder = Path(config.images.cache_dir)
     hypervisor = Hypervisor(uri, "box", "hv1", config.network, Path("/nowhere"))
-    builder = dataclasses.replace(node.builder, config=config, kvm=kvm, hypervisor=hypervisor)
+    vms = dataclasses.replace(node.vms, config=config, kvm=kvm, hypervisor=hypervisor)
     whole = Image.model_validate(
         {"tag": "small_linux_x86_64", "format": "raw", "disk": DISK, "context": "script"} | image
     )
     if case in CLOUD:
-        return cloud_domain(builder, whole, case)
+        return cloud_domain(vms, whole, case)
     machine = Blueprint(
         ID,
         Batch().grant("7", **allocation),
@@ -108,7 +108,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         ipaddress.IPv4Address("192.168.190.7"),
     )
     where = paths(config, ID)
-    text = builder.domain(where, BatchBuilder(builder).hardware(where, machine, shares))
+    text = vms.domain(where, BatchBuilder(vms).hardware(where, machine, shares))
     return text.replace(str(folder("hooks")), "/usr/lib/wnodes/hooks")
 
 

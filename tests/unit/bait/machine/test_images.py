@@ -157,24 +157,30 @@ def test_cancelling_stops_a_download(cache: Cache, web: Web) -> None:
     assert names(cache) == set()
 
 
+def is_cancelled_at_once(cache: Cache, disk: Part, keep_on: Callable[[], None]) -> bool:
+    """Whether a fetch that is cancelled by `keep_on` ends before the server has said more."""
+    ended = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(CancelledError):
+            cache.fetch(image(disk), keep_on)
+        ended.set()
+
+    threading.Thread(target=ask).start()
+    return ended.wait(1.0)
+
+
 def test_cancelling_does_not_wait_for_somebody_elses_download(cache: Cache, web: Web) -> None:
     disk = web.add("/disk", b"x" * MIB)
     web.pause = 1.5
     first = threading.Thread(target=cache.fetch, args=(image(disk), go_on))
     first.start()
     eventually(lambda: web.requests["/disk"])
-    ended = threading.Event()
 
     def cancelled() -> None:
         raise CancelledError("cancelled")
 
-    def ask() -> None:
-        with pytest.raises(CancelledError):
-            cache.fetch(image(disk), cancelled)
-        ended.set()
-
-    threading.Thread(target=ask).start()
-    assert ended.wait(1.0)
+    assert is_cancelled_at_once(cache, disk, cancelled)
     first.join()
     assert names(cache) == {disk.sha256}
 
@@ -182,19 +188,12 @@ def test_cancelling_does_not_wait_for_somebody_elses_download(cache: Cache, web:
 def test_cancelling_does_not_wait_for_a_source_that_stands_still(cache: Cache, web: Web) -> None:
     disk = web.add("/disk", b"x" * MIB)
     web.pause = 1.5
-    ended = threading.Event()
 
     def cancelled() -> None:
         if web.requests["/disk"]:
             raise CancelledError("cancelled")
 
-    def ask() -> None:
-        with pytest.raises(CancelledError):
-            cache.fetch(image(disk), cancelled)
-        ended.set()
-
-    threading.Thread(target=ask).start()
-    assert ended.wait(1.0)
+    assert is_cancelled_at_once(cache, disk, cancelled)
 
 
 def qemu_img(*arguments: object) -> None:

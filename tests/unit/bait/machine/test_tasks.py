@@ -72,9 +72,9 @@ def test_a_thread_that_hangs_is_said_and_keeps_its_machine(monkeypatch: pytest.M
     monkeypatch.setattr(module, "_PATIENCE", 0.05)
     tasks, go_on = Tasks(), threading.Event()
     tasks.start("m", "7", lambda _task: wait_for(go_on), no_fault)
-    with pytest.raises(UnknownError, match="machine m"):
+    with pytest.raises(UnknownError, match="VM m"):
         tasks.stop("m")
-    with pytest.raises(UnknownError, match="machine m"):
+    with pytest.raises(UnknownError, match="VM m"):
         tasks.replace("m", "7", until_cancelled, no_fault)
     assert tasks.machines() == {"m"}
     go_on.set()
@@ -92,7 +92,7 @@ def test_a_thread_does_not_wait_for_itself() -> None:
     [
         (WnodesError("it broke"), "it broke"),
         (OSError(28, "No space left on device", "/disk"), "/disk: No space left on device"),
-        (OSError(28, "No space left on device"), "a file of the machine: No space left"),
+        (OSError(28, "No space left on device"), "a file of the VM: No space left"),
         (KeyError("x"), "internal fault of the bait"),
         (CancelledError("cancelled"), None),
     ],

@@ -1,8 +1,6 @@
 """On a real ledger: what it refuses, what it tells the batch system, what it remembers."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +12,6 @@ from tests.unit.conftest import Batch, eventually
 from wnodes_lrms.cli.host import moment, sentences
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.model import Kind, State
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.sqlite")
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -188,7 +179,7 @@ def test_how_a_node_stands_in_words() -> None:
         "lrms": "",
         "machines": [],
     }
-    assert list(sentences(up)) == ["node hv1 takes machines; it has 0"]
+    assert list(sentences(up)) == ["node hv1 takes VMs; it has 0"]
     machine = {"id": "a", "job": "7", "kind": "batch", "state": "ready"}
     draining = {"state": "draining", "since": NOW, "reason": "new kernel", "machines": [machine]}
     assert list(sentences(up | draining | {"by": NOW + 60, "lrms": "not told yet: x"})) == [

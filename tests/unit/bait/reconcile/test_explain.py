@@ -1,77 +1,25 @@
 """On a real ledger: what it says of jobs and VMs in every state."""
 
-import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bait.hypervisor.domain import PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MOVES
 from bait.reconcile.explain import Rules, why
-from tests.unit.bait.conftest import an_order
+from tests.unit.bait.reconcile.ledgerrows import BATCH, NOW, TAG, job, lease
 from wnodes_lrms.cli.why import sentences
 from wnodes_lrms.errors import AbsentError, RejectedError
 from wnodes_lrms.lrms.interface import Failure
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import Kind, State, machine_id
-from wnodes_lrms.order import Order
 
-NOW = time.time()
 RULES = Rules(70.0, 2, None, None, SYSTEMS["slurm"].after_failure)
-BATCH = machine_id("box", "12", 0)
-TAG = "small_linux_x86_64"
 LIFE = (State.BUILDING, State.STARTING, State.BOOTING, State.READY)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    made = Ledger(tmp_path / "ledger.sqlite")
-    yield made
-    made.close()
-
-
-def job(ledger: Ledger, *states: State, restart: int = 0, **facts: object) -> Row:
-    """Job 12 has a VM, that has come so far."""
-    row = Row(machine_id("box", "12", restart), "12", restart, State.REQUESTED, NOW)
-    ledger.promise(row)
-    known = {"uid": 1001, "tag": TAG, "cores": 2, "memory": 384, "address": "127.0.0.2"}
-    ledger.change(row.id, "allocation read", **(known | facts))
-    for state in states:
-        ledger.change(row.id, str(state), state=state)
-    now = ledger.get(row.id)
-    assert now
-    return now
-
-
-def lease(ledger: Ledger, *states: State, job: str = "20", **changes: object) -> tuple[Row, Order]:
-    """A cloud user has a VM in a lease, that has come so far."""
-    order = an_order(image=TAG, **changes)
-    row = Row(
-        str(order.machine),
-        job,
-        0,
-        State.REQUESTED,
-        NOW,
-        uid=1002,
-        tag=TAG,
-        cores=order.cores,
-        memory=order.memory,
-        kind=Kind.CLOUD,
-        lease=str(order.lease),
-        ends=NOW + order.walltime,
-        spec=order.model_dump_json(exclude_defaults=True),
-    )
-    assert ledger.open_lease(row)
-    for state in states:
-        ledger.change(row.id, str(state), state=state)
-    now = ledger.get(row.id)
-    assert now
-    return now, order
 
 
 def told(ledger: Ledger, name: str, rules: Rules = RULES, now: float = NOW) -> dict[str, Any]:
@@ -86,15 +34,15 @@ def test_a_job_that_runs(ledger: Ledger) -> None:
     job(ledger, *LIFE)
     said = told(ledger, "12")
     assert (said["machine"], said["job"], said["state"]) == (BATCH, "12", "ready")
-    assert said["asked"] == [f"job 12 of uid 1001 asked for a machine from image {TAG}"]
+    assert said["asked"] == [f"job 12 of uid 1001 asked for a VM from image {TAG}"]
     assert said["decided"] == [
         "the batch system's allocation gives it 2 cores and, less what the hypervisor needs,"
         " 384 MiB"
     ]
-    assert said["stands"][0].startswith(f"machine {BATCH} runs at 127.0.0.2, since ")
+    assert said["stands"][0].startswith(f"VM {BATCH} runs at 127.0.0.2, since ")
     assert said["next"] == [
-        "when job 12 ends: its epilog has the machine and all that it has removed",
-        "when the batch system does not list job 12 any more: the machine and all that it has are"
+        "when job 12 ends: its epilog has the VM and all that it has removed",
+        "when the batch system does not list job 12 any more: the VM and all that it has are"
         " removed, after [bait] grace",
         "when its domain and its process are gone: it counts as lost, and whoever waits for it"
         " hears that",
@@ -145,7 +93,7 @@ def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, n
     assert "no room" in said["decided"]
     assert ("another try may help" in said["decided"]) is retry
     assert said["next"][0].startswith(next_)
-    assert any("the machine and all that it has are removed" in text for text in said["next"])
+    assert any("the VM and all that it has are removed" in text for text in said["next"])
 
 
 def test_each_batch_system_has_its_own_words_for_a_failure(ledger: Ledger) -> None:
@@ -174,16 +122,14 @@ def test_a_job_that_is_over(ledger: Ledger) -> None:
     for name in ("12", BATCH, BATCH[:6]):
         said = told(ledger, name)
         assert (said["state"], said["next"]) == ("gone", ["nothing: it is over"])
-        assert said["asked"] == [f"job 12 of uid 1001 asked for a machine from image {TAG}"]
+        assert said["asked"] == [f"job 12 of uid 1001 asked for a VM from image {TAG}"]
         assert "ran for 0 s; ended at " in said["stands"][1]
 
 
 def test_a_machine_that_never_ran(ledger: Ledger) -> None:
     row = job(ledger)
-    ledger.forget(row, "asks for no machine")
-    assert told(ledger, "12")["stands"] == [
-        f"machine {BATCH} is gone, and never ran in this allocation"
-    ]
+    ledger.forget(row, "asks for no VM")
+    assert told(ledger, "12")["stands"] == [f"VM {BATCH} is gone, and never ran in this allocation"]
 
 
 def test_a_cloud_machine_that_runs(ledger: Ledger) -> None:
@@ -192,15 +138,33 @@ def test_a_cloud_machine_that_runs(ledger: Ledger) -> None:
         said = told(ledger, name)
         assert (said["machine"], said["lease"], said["job"]) == (row.id, str(order.lease), "20")
         assert said["asked"] == [
-            f"/C=IT/O=Box/CN=Alice ordered a machine from image {TAG}: 1 core, 256 MiB,"
+            f"/C=IT/O=Box/CN=Alice ordered a VM from image {TAG}: 1 core, 256 MiB,"
             " for 3600 s at a time"
         ]
         assert said["decided"][0] == f"lease {order.lease} is job 20 of the batch system"
         over, lost, ends = said["next"]
-        assert "the machine is ended at once, and its disk is kept" in over
+        assert "the VM is ended at once, and its disk is kept" in over
         assert "counts as lost" in lost
         assert ends.startswith("at 20")
         assert "the guest is told to shut down" in ends
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State.SUSPENDED, ""),
+        (State.ASLEEP, "the guest has put itself to sleep"),
+        (State.READY, PANICKED),
+    ],
+)
+def test_a_cloud_machine_that_stands_still_as_it_should(
+    ledger: Ledger, state: State, reason: str
+) -> None:
+    row, _ = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    ledger.change(row.id, str(state), state=state, reason=reason)
+    said = told(ledger, row.id)
+    assert not reason or reason in said["decided"]
+    assert all(text.startswith(("when ", "at ")) for text in said["next"]), said["next"]
 
 
 def test_a_lease_that_is_nearly_over(ledger: Ledger) -> None:
@@ -238,7 +202,7 @@ def test_an_order_that_was_refused(ledger: Ledger) -> None:
     job_row = Row("0" * 8, "30", 0, State.REQUESTED, NOW)
     ledger.promise(job_row)
     ledger.refuse_lease(refused, machine, "30", "order refused: it is for another cluster")
-    ledger.forget(job_row, "asks for no machine")
+    ledger.forget(job_row, "asks for no VM")
     for name in (refused, machine, "30"):
         said = told(ledger, name)
         assert (said["machine"], said["lease"], said["job"]) == (machine, refused, "30")

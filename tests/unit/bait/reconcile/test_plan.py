@@ -1,6 +1,7 @@
 """Every state against every evidence, and what must never follow from any."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -21,6 +22,7 @@ DOMAIN = Domain(ID, JOB, 0)
 STUCK = Domain(ID, JOB, 0, stuck=True)
 HELD = Domain(ID, JOB, 0, held=True)
 ASLEEP = Domain(ID, JOB, 0, asleep=True)
+PANICKED = Domain(ID, JOB, 0, panicked=True)
 
 MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
 ACTIVE = (State.BOOTING, State.READY, State.PAUSED, State.SUSPENDED, State.ASLEEP)
@@ -84,6 +86,7 @@ DOMAINS: dict[str, list[Domain] | None] = {
     "stuck": [STUCK],
     "held": [HELD],
     "asleep": [ASLEEP],
+    "panicked": [PANICKED],
     "none": [],
     "away": None,
 }
@@ -143,6 +146,8 @@ def expected(
         return Act.LOST, False
     if near and not batch:
         return Act.SHUT_DOWN, False
+    if libvirt == "panicked" and (state is State.READY or (batch and state is State.PAUSED)):
+        return Act.PANIC, False
     if state is State.BOOTING:
         return None if libvirt == "away" else (Act.ADOPT, False)
     if state is State.READY and lrms == "suspended":
@@ -210,6 +215,7 @@ def test_every_state_against_every_evidence(kind: Kind, state: State) -> None:
         (State.READY, [DOMAIN], {JOB}, None),
         (State.READY, [STUCK], {JOB}, (Act.WAKE, False)),
         (State.READY, [ASLEEP], {JOB}, (Act.WAKE, False)),
+        (State.READY, [PANICKED], None, (Act.PANIC, False)),
         (State.READY, [], {JOB}, (Act.LOST, False)),
         (State.READY, [], None, (Act.LOST, False)),
         (State.READY, [DOMAIN], set(), (Act.END, True)),
@@ -584,3 +590,19 @@ def test_each_action_has_its_grounds(seen: Evidence) -> None:
         elif action.doubtful:
             assert said["LRMS"] == "lists no such job here"
             assert said["job's process"] == "not heard"
+
+
+@pytest.mark.parametrize(
+    ("reason", "domain", "wanted"),
+    [
+        ("", PANICKED, [(Act.PANIC, False)]),
+        ("the guest's kernel has panicked", PANICKED, []),
+        ("the guest's kernel has panicked", DOMAIN, [(Act.PANIC, False)]),
+        ("it could not be hibernated", DOMAIN, []),
+    ],
+)
+def test_the_panic_of_a_cloud_vms_guest_is_written_down_once_and_taken_back(
+    reason: str, domain: Domain, wanted: list[tuple[Act, bool]]
+) -> None:
+    ready = replace(cloud_row(State.READY), reason=reason)
+    assert found(plan(evidence(ready, domains=[domain], live={JOB}))) == wanted

@@ -20,6 +20,7 @@ from bait.reconcile.doubts import Line
 from bait.reconcile.drain import Draining
 from bait.reconcile.plan import Act, Action
 from tests.unit.bait.processes import QEMU, end, guest, lives, started
+from tests.unit.bait.reconcile.clocks import Time
 from tests.unit.conftest import Bait, Node, answers_again, eventually
 from wnodes_lrms.errors import AbsentError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
@@ -27,19 +28,6 @@ from wnodes_lrms.model import Kind, State, machine_id
 CLUSTER = uuid.uuid4().hex
 ID = machine_id(CLUSTER, "7", 0)
 OTHER = machine_id(CLUSTER, "8", 0)
-
-
-class Time:
-    """The clocks that the node looks at; they go on when the test says so."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def time(self) -> float:
-        return 1_700_000_000.0 + self.at
 
 
 @dataclass
@@ -69,6 +57,9 @@ class Recorder:
 
     def slept(self, row: Row) -> None:
         self.stopped(row, "it sleeps")
+
+    def panicked(self, row: Row) -> None:
+        self.stopped(row, "it has panicked")
 
 
 @pytest.fixture
@@ -502,7 +493,7 @@ def test_a_jobs_machines_are_released_by_who_has_them_in_hand(
     assert controller.done == [(Act.END, ID)]
     bait.reconciler.end(OTHER)
     assert controller.done == [(Act.END, ID), (Act.END, OTHER)]
-    with pytest.raises(AbsentError, match="no machine"):
+    with pytest.raises(AbsentError, match="no VM"):
         bait.reconciler.end("nobody's")
 
 

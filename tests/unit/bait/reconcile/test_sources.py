@@ -9,6 +9,7 @@ import pytest
 
 from bait.reconcile import sources as module
 from bait.reconcile.sources import Source
+from tests.unit.bait.reconcile.clocks import Time
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -32,19 +33,6 @@ class Answers:
         return self.value
 
 
-class Time:
-    """The monotonic clock, which goes on when the test says so."""
-
-    def __init__(self) -> None:
-        self.at = 1000.0
-
-    def monotonic(self) -> float:
-        return self.at
-
-    def time(self) -> float:
-        return self.at
-
-
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
@@ -63,6 +51,15 @@ def probed(source: Source[int]) -> None:
     if probe:
         probe.join(5)
         assert not probe.is_alive()
+
+
+def comes_back(source: Source[int], answers: Answers, time: Time) -> None:
+    """One that is away answers again: it is asked, and nobody waits for that."""
+    assert source.look() is None
+    answers.away = False
+    time.at += 5
+    assert source.look() is None
+    probed(source)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -102,11 +99,7 @@ def test_what_the_probe_heard_is_not_the_answer_but_what_is_said_then(
 ) -> None:
     source = Source("lrms", answers)
     answers.away = True
-    assert source.look() is None
-    answers.away = False
-    time.at += 5
-    assert source.look() is None
-    probed(source)
+    comes_back(source, answers, time)
     answers.value = 3
     assert source.look() == 3
 
@@ -114,17 +107,9 @@ def test_what_the_probe_heard_is_not_the_answer_but_what_is_said_then(
 def test_one_that_goes_away_again_at_once_is_away(answers: Answers, time: Time) -> None:
     source = Source("lrms", answers)
     answers.away = True
-    assert source.look() is None
-    answers.away = False
-    time.at += 5
-    assert source.look() is None
-    probed(source)
+    comes_back(source, answers, time)
     answers.away = True
-    assert source.look() is None
-    answers.away = False
-    time.at += 5  # it begins anew with a short pause
-    assert source.look() is None
-    probed(source)
+    comes_back(source, answers, time)  # it begins anew with a short pause
     assert source.look() == 1
 
 

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge.driver import actor, driver, journal, lease_end, lookups, watcher
 from occi_bridge.driver import bait_client as baits_module
+from occi_bridge.driver import driver, lease_end, lookups, persistence, retry, watcher
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.journal import read_all
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import schema
-from occi_bridge.occi.messages import Entity
+from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     RESTART,
@@ -44,11 +44,6 @@ STATE = "occi.compute.state"
 MESSAGE = "occi.compute.state.message"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pauses of real life, made short."""
@@ -57,7 +52,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
         (watcher, "SELDOM", 0.1),
         (driver, "_RENEW", 0.2),
         (driver, "_PAUSE", 0.01),
-        (actor, "_CEILING", 0.2),
+        (retry, "CEILING", 0.2),
         (lease_end, "CONFIRMED_LATELY", 0.2),
         (lease_end, "SUBMITTED_LATELY", 0.5),
         (lease_end, "SURE", 0.2),
@@ -224,7 +219,7 @@ async def test_machines_of_one_network_meet(scene: Scene) -> None:
         one = scene.bridge.create(ANNAS, links=[link])
         two = scene.bridge.create(ANNAS, links=[link])
         await until(lambda: len(scene.lrms.jobs) == 1)
-        waiting = "waiting for another machine of its network to get a node"
+        waiting = "waiting for another VM of its network to get a node"
         await until(lambda: scene.entity(two).attributes[MESSAGE] == waiting)
         scene.lrms.place("1", "hv2")
         await until(lambda: len(scene.lrms.jobs) == 2)
@@ -314,6 +309,92 @@ async def test_an_lrms_that_is_away_only_delays(scene: Scene) -> None:
     assert len(scene.lrms.jobs) == 2
 
 
+async def test_what_waits_is_asked_as_soon_as_the_batch_system_is_heard_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene.bridge.driving():
+        scene.lrms.away = True
+        made = scene.bridge.create(ANNAS)
+        await until(lambda: scene.bridge.row(made).tries)
+        monkeypatch.setattr(retry, "CEILING", 1000.0)  # it has failed for long
+        await waits_for_long(scene, made)
+        scene.lrms.away = False
+        await scene.state(made, "active")
+
+
+async def test_an_order_waits_no_longer_than_the_batch_system_is_away(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.lrms.auto = False
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await until(lambda: scene.bridge.row(made).job)
+        scene.lrms.away = True
+        via = scene.bridge.row(made).via  # it is the witness
+        scene.lrms.place("1", next(b.node for b in (scene.hv1, scene.hv2) if b.url != via))
+        monkeypatch.setattr(retry, "CEILING", 1000.0)
+        await waits_for_long(scene, made)
+        scene.lrms.away = False
+        await scene.state(made, "active")
+
+
+async def test_a_bait_that_answers_again_is_known_to(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scene.bridge.driving() as driver:
+        watched = next(each for each in driver._watchers if each.bait.url == scene.hv1.url)
+        await until(lambda: watched.report)
+        first = watched.back
+        monkeypatch.setattr(baits_module, "_ASKING", 0.1)
+        scene.hv1.silent = True
+        await until(lambda: watched._missed)
+        assert watched.back == first
+        scene.hv1.silent = False
+        await until(lambda: watched.back > first)
+        heard = watched.back
+        seen = watched.report
+        await until(lambda: watched.report is not seen)
+        assert watched.back == heard  # once
+
+
+async def waits_for_long(scene: Scene, made: Entity) -> None:
+    """As if the last of many tries had just failed."""
+    table, uid = tables.compute, scene.bridge.row(made).uid
+    await until(lambda: scene.bridge.row(made).tries)
+    later = sa.update(table).where(table.c.uid == uid).values(tries=9, again=time.time() + 512.0)
+    await asyncio.to_thread(scene.bridge.db.write, lambda link: link.execute(later))
+
+
+async def test_a_guest_that_has_panicked_is_in_error_until_its_user_restarts_it(
+    scene: Scene,
+) -> None:
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await scene.state(made, "active")
+        there = scene.machine(made)
+        there |= {"crashed": True, "reason": "the guest's kernel has panicked"}
+        shown = await scene.state(made, "error")
+        assert shown.attributes[MESSAGE] == "the guest's kernel has panicked"
+        assert {action.rpartition("#")[2] for action in shown.actions} == {
+            *("start", "stop", "restart"),
+        }
+        with pytest.raises(OcciError, match="only an active one can be suspended"):
+            scene.act(made, SUSPEND, "suspend")
+        scene.act(made, RESTART, "warm")
+        assert scene.entity(made).attributes[MESSAGE] == "restarting"
+        await until(lambda: scene.hv1.asked[-1].endswith("/restart warm"))
+        there |= {"crashed": False, "reason": ""}
+        active = await scene.state(made, "active")
+        assert MESSAGE not in active.attributes
+        there |= {"crashed": True, "reason": "the guest's kernel has panicked"}
+        await scene.state(made, "error")
+        scene.act(made, START)
+        await until(lambda: scene.hv1.asked.count(scene.hv1.asked[-1]) == 2)
+        scene.act(made, STOP, "graceful")
+        await scene.state(made, "inactive")
+    assert scene.lrms.jobs == {}
+
+
 # A node in other hands.
 
 
@@ -389,12 +470,12 @@ async def test_rows_read_while_something_is_done_are_not_believed(
 ) -> None:
     """A database that takes long to give what it had when it was asked."""
 
-    def slow(db: Database) -> journal.Rows:
+    def slow(db: Database) -> persistence.Rows:
         rows = read_all(db)
         time.sleep(0.1)
         return rows
 
-    monkeypatch.setattr(journal, "read_all", slow)
+    monkeypatch.setattr(persistence, "read_all", slow)
     async with scene.bridge.driving():
         machines = [scene.bridge.create(ANNAS) for _ in range(3)]
         for made in machines:
@@ -736,6 +817,6 @@ async def test_what_a_bait_says_of_a_machine_is_cut_before_it_is_kept(
     bridge = make_bridge(file_url)
     bridge.heard()
     row = bridge.row(bridge.create(ANNAS))
-    bridge.db.write(lambda link: journal.set_columns(link, row, {"reason": "x" * 100_000}))
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"reason": "x" * 100_000}))
     [kept] = read_all(bridge.db)["computes"]
     assert len(kept.reason) == 2000

@@ -13,11 +13,6 @@ from wnodes_lrms.errors import UnknownError
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Oracle:
     """A bait that says of each job what a test wants; `None`: that there is none."""
 

@@ -75,6 +75,11 @@ NOWHERE = report()
         (RUNS, report(machine("running")), None),
         (RUNS | {"restart": "cold"}, report(machine("running")), "restart cold"),
         (RUNS | {"restart": "cold"}, (), None),
+        (RUNS | {"state": "crashed", "restart": "cold"}, report(machine("crashed")),
+         "restart cold"),
+        (RUNS | {"state": "crashed"}, report(machine("crashed")), None),
+        (RUNS | {"state": "crashed", "desired": "inactive", "method": "graceful"},
+         report(machine("crashed")), "stop graceful"),
         (PAUSED, report(machine("suspended")), "resume"),
         (PAUSED | {"acted": NOW}, report(machine("running")), None),  # asked before the last act
         # It is to stop.
@@ -193,6 +198,34 @@ def test_a_second_job_for_one_lease_is_cancelled() -> None:
 )
 def test_the_same_is_asked_again_only_after_its_pause(changes: dict[str, Any], due: bool) -> None:
     assert asked(snapshot(row(**changes), seen=NOWHERE)) == (["submit"] if due else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "back", "due"),
+    [
+        ({"tries": 5, "again": NOW + 1}, NOW - 30, True),  # it failed 31 s ago
+        ({"tries": 5, "again": NOW + 1}, NOW - 32, False),
+        ({"tries": 9, "again": NOW + 59.5}, NOW, True),
+        ({"tries": 9, "again": NOW + 60}, NOW - 1, False),
+        ({"tries": 0, "again": NOW + 29}, NOW, False),  # it was asked, and is awaited
+        ({"tries": 5000, "again": NOW + 59}, NOW, True),
+    ],
+)
+def test_what_failed_is_asked_again_once_its_bait_is_heard_again(
+    changes: dict[str, Any], back: float, due: bool
+) -> None:
+    waits = snapshot(row(act="submit", **changes), seen=NOWHERE)
+    for url, wanted in ((HV1, due), (HV2, False)):
+        heard = replace(waits, reports=replace(waits.reports, back={url: back}))
+        assert asked(heard) == (["submit"] if wanted else [])
+
+
+def test_an_order_is_given_again_once_its_witness_is_heard_again() -> None:
+    asks = row(leased=True, node="hv2", act="order hv2", tries=6, again=NOW + 50)
+    both = snapshot(asks, seen=(report(), report(node="hv2", waits="7")))
+    assert asked(both) == []
+    heard = replace(both, reports=replace(both.reports, back={HV1: NOW - 1}))
+    assert asked(heard) == ["order hv2"]
 
 
 def test_nothing_is_planned_for_what_is_under_way() -> None:

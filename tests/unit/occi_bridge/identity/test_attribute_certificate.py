@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from contrib.site.box.ca import Authority, write_lsc
@@ -98,6 +98,7 @@ def test_an_object_identifier_costs_no_more_than_its_bytes() -> None:
 
 
 @given(st.integers())
+@example(-128)
 def test_integers(number: int) -> None:
     assert der.integer(der.only(integer(number), der.INTEGER)) == number
 

@@ -196,21 +196,8 @@ class Cases:
         """A proxy of this user's with the attributes that Alice got, changed."""
         of = self.voms().certificate.extensions.get_extension_for_oid(ATTRIBUTES).value
         assert isinstance(of, x509.UnrecognizedExtension)
-        plain = proxy(user, key=self.grid.key)
-        own = plain.certificate
-        builder = x509.CertificateBuilder(
-            own.issuer,
-            own.subject,
-            own.public_key(),
-            9,
-            own.not_valid_before_utc,
-            own.not_valid_after_utc,
-        )
-        for each in own.extensions:
-            builder = builder.add_extension(each.value, each.critical)
-        data = x509.UnrecognizedExtension(ATTRIBUTES, changed(of.value))
-        signed = builder.add_extension(data, False).sign(user.key, hashes.SHA256())
-        return Credential(signed, plain.key, plain.issuers)
+        more = x509.UnrecognizedExtension(ATTRIBUTES, changed(of.value))
+        return odd_proxy(user, more=[more], key=self.grid.key)
 
     def tampered(self, old: bytes, new: bytes) -> Credential:
         def change(data: bytes) -> bytes:
@@ -276,7 +263,7 @@ GOOD: dict[str, tuple[Make, tuple[str, ...], str]] = {
         (f"/{VO}",),
         "member",
     ),
-    "none: his own account": (lambda c: proxy(c.grid.alice, key=c.grid.key), (), "alice"),
+    "none: their own account": (lambda c: proxy(c.grid.alice, key=c.grid.key), (), "alice"),
 }
 
 BAD: dict[str, tuple[Make, str]] = {

@@ -107,7 +107,7 @@ def test_an_action() -> None:
     assert category(f"{INFRA}/compute/action#suspend") == (
         "Category: suspend; "
         'scheme="http://schemas.ogf.org/occi/infrastructure/compute/action#"; class="action"; '
-        'title="Suspend a machine"; attributes="method"'
+        'title="Suspend a VM"; attributes="method"'
     )
 
 
@@ -264,7 +264,7 @@ def test_the_model_in_json() -> None:
         {
             "term": "stop",
             "scheme": f"{INFRA}/compute/action#",
-            "title": "Stop a machine; its disk is kept",
+            "title": "Stop a VM; its disk is kept",
             "attributes": {
                 "method": {
                     "mutable": True,

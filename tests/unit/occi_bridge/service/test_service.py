@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge.driver import journal
-from occi_bridge.driver.journal import read_all
+from occi_bridge.driver import persistence
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import parse, render, schema, validate_changes
 from occi_bridge.occi.messages import Definition, Entity, OcciError
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
@@ -68,7 +68,7 @@ def refused(status: int, *words: str) -> Iterator[None]:
 def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
     """Have the driver have written this into a VM's row."""
     row = bridge.row(entity)
-    bridge.db.write(lambda link: journal.set_columns(link, row, values))
+    bridge.db.write(lambda link: persistence.set_columns(link, row, values))
 
 
 def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
@@ -219,7 +219,7 @@ def test_all_of_a_kind_or_none(bridge: LocalBridge) -> None:
     free, used = (bridge.create(ANNAS, schema.NETWORK) for _ in range(2))
     made = bridge.create(ANNAS, links=[link_to(used.path)])
     paths = [free.path, used.path]
-    with refused(409, f"{used.path}: {used.path} has machines on it", "nothing was changed"):
+    with refused(409, f"{used.path}: {used.path} has VMs on it", "nothing was changed"):
         bridge.service.delete_all(ANNAS, paths)
     with refused(403, "/network/public: network public is the site's"):
         bridge.service.delete_all(ANNAS, [free.path, "/network/public"])
@@ -554,7 +554,7 @@ def test_links_come_and_go(bridge: LocalBridge) -> None:
     assert link.attributes[schema.SOURCE] == made.path
     assert link in bridge.service.entity(ANNAS, made.path).links
     other = bridge.create(ANNAS)
-    with refused(409, "linked to a machine already"):
+    with refused(409, "linked to a VM already"):
         bridge.create(
             ANNAS, schema.STORAGELINK, occi__core__source=other.path, occi__core__target=disk.path
         )
@@ -587,7 +587,7 @@ def test_networks_of_users(bridge: LocalBridge) -> None:
         lambda: bridge.service.delete(ANNAS, net.path),
         lambda: bridge.service.act(ANNAS, net.path, DOWN, {}),
     ):
-        with refused(409, "machines on it"):
+        with refused(409, "VMs on it"):
             do()
     with refused(403, "the site's"):
         bridge.service.act(ANNAS, "/network/public", DOWN, {})
@@ -656,7 +656,7 @@ def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
         return [mixin.id for mixin in model.mixins.values() if mixin.saved]
 
     assert saved_of(ANNAS) == []
-    bridge.db.write(lambda link: journal.set_columns(link, image, {"state": "ready"}))
+    bridge.db.write(lambda link: persistence.set_columns(link, image, {"state": "ready"}))
     [template] = saved_of(ANNAS)
     assert saved_of(BOBS) == []
     with refused(403, "quota of saved images: 1 used, 1 asked, 1 allowed"):
@@ -666,9 +666,9 @@ def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
     assert (row.image, row.saved) == (image.tag, True)
     with refused(404):
         bridge.service.remove_mixin(BOBS, template)
-    with refused(409, "machines made from it"):
+    with refused(409, "VMs made from it"):
         bridge.service.remove_mixin(ANNAS, template)
-    journal.forget(bridge.db, row)
+    persistence.forget(bridge.db, row)
     bridge.service.remove_mixin(ANNAS, template)
     assert saved_of(ANNAS) == []
     assert [gone.state for gone in read_all(bridge.db)["saved"]] == ["gone"]
@@ -770,10 +770,10 @@ def test_revision(bridge: LocalBridge, url: str) -> None:
     assert after != before
     other = Database(url)
     row = bridge.row(made)
-    other.write(lambda link: journal.set_columns(link, row, {"tries": 1}), seen=False)
+    other.write(lambda link: persistence.set_columns(link, row, {"tries": 1}), seen=False)
     assert bridge.service.revision() == after
-    journal.apply(other, [])
-    other.write(lambda link: journal.set_columns(link, row, {"state": "running"}))
+    persistence.apply(other, [])
+    other.write(lambda link: persistence.set_columns(link, row, {"state": "running"}))
     assert bridge.service.revision() != after
     other.close()
 
@@ -866,22 +866,22 @@ def test_links_of_a_machine_are_counted(bridge: LocalBridge) -> None:
     net = bridge.create(ANNAS, schema.NETWORK)
     links = [link_to(net.path) for _ in range(quota.LINKS)]
     machine = bridge.create(ANNAS, links=links)
-    with refused(403, "quota of networks of a machine: 16 used, 1 asked, 16 allowed"):
+    with refused(403, "quota of networks of a VM: 16 used, 1 asked, 16 allowed"):
         bridge.service.create(
             ANNAS,
             New(
                 schema.NETWORKINTERFACE, (), {schema.SOURCE: machine.path, schema.TARGET: net.path}
             ),
         )
-    with refused(403, "quota of networks of a machine"):
+    with refused(403, "quota of networks of a VM"):
         bridge.service.update(ANNAS, machine.path, Changes(links=(link_to(net.path),)))
-    with refused(403, "quota of networks of a machine"):
+    with refused(403, "quota of networks of a VM"):
         bridge.create(ANNAS, links=[*links, link_to(net.path)])
     rich = person("/CN=Rich", storage=1000)
     disks = [
         bridge.create(rich, schema.STORAGE, occi__storage__size=1) for _ in range(quota.LINKS + 1)
     ]
-    with refused(403, "quota of volumes of a machine"):
+    with refused(403, "quota of volumes of a VM"):
         bridge.create(rich, links=[link_to(disk.path, schema.STORAGELINK) for disk in disks])
 
 

@@ -15,7 +15,7 @@ from wnodes_lrms.lrms.hookset import is_ours
 from wnodes_lrms.lrms.openpbs import hookplan as openpbs
 from wnodes_lrms.lrms.slurm import conf as slurmconf
 from wnodes_lrms.lrms.slurm.hookplan import COPIED, Site
-from wnodes_lrms.lrms.slurm.hooks import SlurmHooks
+from wnodes_lrms.lrms.slurm.installation import SlurmHooks
 from wnodes_lrms.lrms.slurm.luapolicy import quote
 from wnodes_lrms.lrms.torque import hookplan as torque
 from wnodes_lrms.policy import Policy
@@ -252,7 +252,7 @@ def test_a_script_written_over_the_loader_is_found_and_taken_in_again(site: Site
     site.loader.write_text("-- newer\n" + SITE_SCRIPT)
     (finding,) = hookfiles.check(SlurmHooks(site, POLICY))
     assert finding.where == str(site.loader)
-    assert "wishes for machines are not seen" in finding.what
+    assert "image requests are not seen" in finding.what
     hookfiles.install(SlurmHooks(site, POLICY))
     assert hookfiles.check(SlurmHooks(site, POLICY)) == []
     assert site.site_script.read_text().startswith("-- newer")
@@ -350,7 +350,7 @@ def test_check_names_each_difference(site: Site) -> None:
 
 # What versions before baitsocket.py have written beside each batch system's own files.
 BEFORE = (
-    *("batch.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
+    *("requeue.py", "payload.py", "baitlink.py", "untar.py", "results.py", "guestlink.py"),
     *("streams.py", "watch.py", "starter.py", "lease.py"),
 )
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-import batch
+import requeue
 from tests.unit.wnodes_lrms.lrms.recordings import RECORDED
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
@@ -27,11 +27,11 @@ MAY_NAME = {
     "wnodes_lrms/lrms/systems.py": "the table",
     "wnodes_lrms/lrms/pbs.py": "what two of them have in common",
 }
-PARTS = {"allocation", "checks", "hookplan", "hooks", "native", "node", "system"}
+PARTS = {"allocation", "checks", "hookplan", "installation", "native", "node", "system"}
 
 
 def test_every_batch_system_is_known_to_baits_and_starters() -> None:
-    assert set(SYSTEMS) == set(batch.SYSTEMS) == set(NAMES)
+    assert set(SYSTEMS) == set(requeue.SYSTEMS) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

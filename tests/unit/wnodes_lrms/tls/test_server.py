@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from contrib.site.box.ca import Authority, Credential, proxy
+from tests.attributecertificates import fat_proxy
 from tests.unit import ca
 from tests.unit.ca import BASE, Grid, Service
 from tests.unit.conftest import eventually
@@ -111,25 +109,6 @@ def test_a_resumed_session_has_its_chain(service: Service) -> None:
     assert f"{BASE}/CN=Alice" in told[1]
 
 
-def fat(issuer: Credential, key: rsa.RSAPrivateKey, size: int) -> Credential:
-    """A proxy that has so many bytes more than it needs."""
-    slim = proxy(issuer, key=key)
-    own = slim.certificate
-    builder = x509.CertificateBuilder(
-        own.issuer,
-        own.subject,
-        own.public_key(),
-        own.serial_number,
-        own.not_valid_before_utc.replace(tzinfo=None),
-        own.not_valid_after_utc.replace(tzinfo=None),
-    )
-    for extension in own.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    more = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), bytes(size))
-    signed = builder.add_extension(more, False).sign(issuer.key, hashes.SHA256())
-    return Credential(signed, key, slim.issuers)
-
-
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 
 
@@ -140,7 +119,7 @@ def test_certificates_up_to_the_limit_are_taken(
 ) -> None:
     credential = service.grid.alice
     for size in sizes:
-        credential = fat(credential, service.grid.key, size)
+        credential = fat_proxy(credential, size, service.grid.key)
     context = service.context(credential)
     context.maximum_version = version
     with contextlib.closing(
@@ -156,7 +135,7 @@ def test_certificates_beyond_the_limit_are_refused_and_told(
 ) -> None:
     caplog.set_level(logging.INFO)
     with pytest.raises(OSError, match=r"alert|reset|pipe|EOF"):
-        service.ask(fat(service.grid.alice, service.grid.key, 103_000))
+        service.ask(fat_proxy(service.grid.alice, 103_000, service.grid.key))
     eventually(lambda: "reason=certificates of over 100 KiB" in caplog.text)
     assert not service.server.server_state.connections
 
@@ -171,7 +150,7 @@ def test_of_a_connection_that_has_ended_nothing_is_kept(
     common: Grid, version: ssl.TLSVersion, most: int
 ) -> None:
     """By certificates of 90 kB each: 100 connections leave no more than these bytes of memory."""
-    credential = fat(fat(common.alice, common.key, 45_000), common.key, 45_000)
+    credential = fat_proxy(fat_proxy(common.alice, 45_000, common.key), 45_000, common.key)
     with serving(common) as service:
         contexts = {False: service.context(credential), True: service.context(credential)}
 

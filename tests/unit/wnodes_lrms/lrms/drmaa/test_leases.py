@@ -96,16 +96,14 @@ def test_a_batch_system_that_is_not_known() -> None:
         native("LSF 10", REQUEST, DIALECTS)
 
 
+def leases_of(library: Library, folder: Path) -> DrmaaLeases:
+    file = folder / "state" / "leases.sqlite"
+    return DrmaaLeases(str(library.folder), ("nobody",), file, job_id, library.named, DIALECTS)
+
+
 @pytest.fixture
 def leases(library: Library, tmp_path: Path) -> Iterator[DrmaaLeases]:
-    made = DrmaaLeases(
-        str(library.folder),
-        ("nobody",),
-        tmp_path / "state" / "leases.sqlite",
-        job_id,
-        library.named,
-        DIALECTS,
-    )
+    made = leases_of(library, tmp_path)
     yield made
     stop(made)
 
@@ -277,14 +275,7 @@ def test_leases_are_known_after_a_restart_of_the_bait(
 ) -> None:
     leases.submit(REQUEST)
     stop(leases)
-    other = DrmaaLeases(
-        str(library.folder),
-        ("nobody",),
-        tmp_path / "state" / "leases.sqlite",
-        job_id,
-        library.named,
-        DIALECTS,
-    )
+    other = leases_of(library, tmp_path)
     library.state("1", "running")
     assert other.list() == [Lease(lease(1), "1", "nobody", "running")]
     assert other.submit(REQUEST) == "1"

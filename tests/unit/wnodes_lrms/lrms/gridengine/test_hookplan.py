@@ -8,7 +8,7 @@ import pytest
 from wnodes_lrms.config.load import Default
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.gridengine.hookplan import COPIED, Facts, files, lines, take_back
-from wnodes_lrms.lrms.gridengine.hooks import settings
+from wnodes_lrms.lrms.gridengine.installation import settings
 from wnodes_lrms.lrms.hookset import Site
 from wnodes_lrms.policy import Policy
 from wnodes_lrms.resources import sources

@@ -26,7 +26,7 @@ def recorded(name: str) -> str:
 
 @pytest.fixture(autouse=True)
 def known_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The recorded user, as the node's databases would give him."""
+    """The recorded user, as the node's databases would give them."""
 
     def user(name: str) -> pwd.struct_passwd:
         if name != USER:

@@ -11,7 +11,7 @@ import pytest
 from wnodes_lrms.doctor import Check, Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.hookset import Site, is_ours
-from wnodes_lrms.lrms.openpbs import checks, hookplan, hooks
+from wnodes_lrms.lrms.openpbs import checks, hookplan, installation
 from wnodes_lrms.lrms.openpbs.allocation import parse_node
 from wnodes_lrms.lrms.openpbs.hookplan import COPIED, Present
 from wnodes_lrms.policy import Policy
@@ -107,10 +107,10 @@ def test_long_values_of_qmgr_are_joined() -> None:
 
 
 def test_hooks_are_read_on_the_servers_host_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "run", lambda *_a, **_k: recorded("server.qstat"))
-    assert hooks.server()["server_host"] == "pbsbox"
+    monkeypatch.setattr(installation, "run", lambda *_a, **_k: recorded("server.qstat"))
+    assert installation.server()["server_host"] == "pbsbox"
     monkeypatch.setattr(socket, "gethostname", lambda: "hv7.site.org")
-    assert hooks.present() is None
+    assert installation.present() is None
 
 
 def test_a_server_that_has_no_nodes_yet_is_one(
@@ -125,10 +125,10 @@ def test_a_server_that_has_no_nodes_yet_is_one(
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(socket, "gethostname", lambda: "pbsbox")
-    assert hooks.present() == Present()
+    assert installation.present() == Present()
     (tmp_path / "pbsnodes").write_text("#!/bin/sh\necho 'pbsnodes: cannot connect' >&2; exit 1\n")
     with pytest.raises(UnknownError, match="cannot connect"):
-        hooks.present()
+        installation.present()
 
 
 def status(check: Check) -> Status:

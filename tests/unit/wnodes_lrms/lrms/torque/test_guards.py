@@ -11,7 +11,7 @@ from wnodes_lrms.config.load import Default
 from wnodes_lrms.lrms import hookfiles
 from wnodes_lrms.lrms.hookset import is_ours
 from wnodes_lrms.lrms.torque.hookplan import COPIED, Present, Site, plan, take_back
-from wnodes_lrms.lrms.torque.hooks import TorqueHooks
+from wnodes_lrms.lrms.torque.installation import TorqueHooks
 from wnodes_lrms.policy import Policy
 
 pytestmark = pytest.mark.integration

@@ -1,7 +1,8 @@
 """Baits in memory behind real HTTP, and an LRMS that they share: what the driver talks to in tests.
 
 They have the API that bait/frontend/https.py has. A test reaches into them from outside: it makes
-them silent or slow, ends leases, and reads what they were asked.
+them silent or slow, ends leases, and reads what they were asked. For what speaks to a bait's
+control socket there is tests/unit/scripted_bait.py.
 """
 
 import asyncio
@@ -270,7 +271,7 @@ class FakeBait:
         machine, verb = request.path_params["id"], request.path_params["verb"]
         there = self.machines.get(machine)
         if there is None:
-            return _fault(404, "there is no such machine here")
+            return _fault(404, "there is no such VM here")
         body = await request.body()
         given = (await request.json()) if body else {}
         for asked in (self.asked, self.lrms.asked):
@@ -295,7 +296,7 @@ class FakeBait:
         link = request.path_params["link"]
         states = ("running",) if request.method == "PUT" else ("running", "stopped")
         if machine is None or machine["state"] not in states:
-            return _fault(409, "the machine does not run")
+            return _fault(409, "the VM does not run")
         which = "volumes" if "/volumes/" in request.url.path else "nics"
         if request.method == "DELETE":
             machine[which] = [each for each in machine[which] if each["id"] != link]

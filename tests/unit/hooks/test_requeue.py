@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import batch
-from batch import GridEngine, OpenPBS, Torque
+import requeue
+from requeue import GridEngine, OpenPBS, Torque
 
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Nobody ends this process: how long it would wait for that."""
     waited: list[float] = []
-    monkeypatch.setattr("batch.time.sleep", waited.append)
+    monkeypatch.setattr("requeue.time.sleep", waited.append)
     return waited
 
 
@@ -52,7 +52,7 @@ def test_the_bait_decides_and_the_job_waits_for_its_end(
     told += ['{"act": "requeued: try 2 of 3"}', '{"ok": true, "end": true}']
     assert ends(tmp_path) == 1
     assert capfd.readouterr().err == "wnodes: job 7.tqhost: requeued: try 2 of 3\n"
-    assert no_patience == [batch.END_PATIENCE]
+    assert no_patience == [requeue.END_PATIENCE]
     assert json.loads(told[-1]) == {"op": "again", "job": "7.tqhost"}
 
 
@@ -99,7 +99,7 @@ def test_openpbs_decides_when_the_starter_has_ended(
     run: str, said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     killed: list[int] = []
-    monkeypatch.setattr("batch.os.kill", lambda _pid, number: killed.append(number))
+    monkeypatch.setattr("requeue.os.kill", lambda _pid, number: killed.append(number))
     monkeypatch.setenv("WNODES_RUN", run)
     job = OpenPBS("7.pbs", "hv1")
     job.hold("no room")
@@ -112,7 +112,7 @@ def test_openpbs_decides_when_the_starter_has_ended(
 def test_grid_engine_decides_when_the_starter_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("batch.PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("requeue.PATH", f"{tmp_path}:/usr/bin:/bin")
     job = GridEngine("7", "hv1")
     for name, program in (("qstat", "echo context: wnodes_tries=1"), ("qalter", "exit 0")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{program}\n")

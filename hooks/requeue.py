@@ -20,7 +20,7 @@ _ASK = 30.0  # seconds that a command of the LRMS gets
 _WORDS = 200  # characters of what such a command says when it fails
 
 
-class NoMachineError(Exception):
+class NoVmError(Exception):
     """The job has no machine, or has lost it; `retry` says whether another try may help."""
 
     def __init__(self, message: str, retry: bool = True, raw: str = "") -> None:
@@ -30,7 +30,7 @@ class NoMachineError(Exception):
         self.raw = raw
 
 
-def surroundings(*prefixes: str) -> dict[str, str]:
+def program_environment(*prefixes: str) -> dict[str, str]:
     """The environment of a program that the starter itself calls.
 
     The job's own is for the job: by its PATH, LD_LIBRARY_PATH or TAR_OPTIONS another program would
@@ -77,7 +77,7 @@ class Job:
     def ask(self, *argv: str) -> str:
         """What a command of the LRMS says. Raises TimeoutError if it does not end in time, OSError
         with the command's own words in one line if it fails."""
-        own = surroundings("SLURM_", "SGE_")
+        own = program_environment("SLURM_", "SGE_")
         own["PATH"] += ":" + os.environ.get("PATH", "")  # an LRMS may be where its users are told
         try:
             done = subprocess.run(
@@ -207,8 +207,8 @@ class Torque(Job):
 
 
 class OpenPBS(Job):
-    """OpenPBS lets no owner requeue his job: hooks/openpbs.py does that, or holds it, when the job
-    has ended by one of these signals. It has told the number of this run."""
+    """OpenPBS lets no owner requeue their job: hooks/openpbs.py does that, or holds it, when the
+    job has ended by one of these signals. It has told the number of this run."""
 
     def tries(self) -> int:
         return int(os.environ.get("WNODES_RUN", "")) - 1

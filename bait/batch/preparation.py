@@ -1,4 +1,4 @@
-"""Making a batch VM: from what its job was granted, by the image and the builder, to its boot."""
+"""What a job gets for a VM: from its allocation, by policy and image, to a guest that boots."""
 
 import ipaddress
 import logging
@@ -12,11 +12,11 @@ from bait.batch.build import BatchBuilder
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.allocation import ask_allocation
-from bait.machine.builder import Builder
 from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.owner import owner_of
 from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
+from bait.machine.vms import NodeVms
 from bait.network.addresses import free_address
 from wnodes_lrms.config.load import TAG, Config
 from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError
@@ -32,16 +32,16 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a VM is tried again for want of
 log = logging.getLogger(__name__)
 
 
-class Maker:
-    """Makes the batch VMs of a node, each in a task."""
+class Preparation:
+    """Prepares the batch VMs of a node, each in a task: decides what each is, and has it built."""
 
     def __init__(
-        self, config: Config, ledger: Ledger, lrms: Lrms, builder: Builder, tasks: Tasks, boot: Boot
+        self, config: Config, ledger: Ledger, lrms: Lrms, vms: NodeVms, tasks: Tasks, boot: Boot
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.lrms = lrms
-        self.builder = BatchBuilder(builder)
+        self.builder = BatchBuilder(vms)
         self.tasks = tasks
         self.boot = boot
 

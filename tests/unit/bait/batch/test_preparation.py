@@ -24,7 +24,7 @@ def test_a_job_that_asks_for_nothing_gets_no_machine(node: Node) -> None:
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
     eventually(lambda: not node.ledger.rows("7"))
-    assert last(bait)["message"] == "the job asks for no machine, or has ended"
+    assert last(bait)["message"] == "the job asks for no VM, or has ended"
     assert node.left() == []
 
 
@@ -95,7 +95,7 @@ def wrong_checksum(node: Node) -> None:
 def full(node: Node) -> None:
     huge = node.config.machine.model_copy(update={"min_free_disk": 1 << 40})
     node.config = node.config.model_copy(update={"machine": huge})
-    node.builder = dataclasses.replace(node.builder, config=node.config)
+    node.vms = dataclasses.replace(node.vms, config=node.config)
 
 
 def overlay_can_not_be_made(node: Node) -> None:
@@ -121,7 +121,7 @@ def name_is_taken(_node: Node) -> None:
         (wrong_checksum, "checksum"),
         (full, "disk full on node hv1"),
         (overlay_can_not_be_made, "can.t be copied"),
-        (name_is_taken, r"the node's libvirt can't start the machine \(.* bait's log, under 7\)$"),
+        (name_is_taken, r"the node's libvirt can't start the VM \(.* bait's log, under 7\)$"),
     ],
 )
 def test_each_failure_is_said_and_leaves_nothing(

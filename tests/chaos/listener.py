@@ -51,7 +51,7 @@ class Case:
         self.hurt = time.monotonic()
 
 
-class Referee:
+class Listener:
     """The harness's end of the socket."""
 
     def __init__(self, path: Path, plan: Plan, injector: Injector) -> None:
@@ -65,12 +65,12 @@ class Referee:
         self.faulty: list[str] = []  # what the harness itself could not do
         self.log: Callable[[str], None] = lambda _text: None
         self.note: Callable[[str], None] = lambda _text: None  # for the log's reader alone
-        referee = self
+        listener = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 line = self.rfile.readline().decode()
-                if line and referee._hear(heard(line), self._alive):
+                if line and listener._hear(heard(line), self._alive):
                     self.wfile.write(b"go\n")
 
             def _alive(self) -> bool:

@@ -1,4 +1,4 @@
-"""The twins of tests/e2e/twin.py in Slurm.
+"""The twins of tests/e2e/twin.py, in every batch system.
 
 A VM's SSH server has its part in much of it: the script runs with the small image's, and with
 OpenSSH's.
@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from contrib.site.box.layout import IMAGE
 from tests.e2e import twin
-from tests.e2e.conftest import GOOD, IMAGE, Job, Submit, call, variant
+from tests.e2e.box import GOOD, call, variant
+from tests.e2e.lrms.interface import Job, Submit
+from tests.e2e.lrms.systems import LRMS
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +56,40 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield tag
 
 
-def test_a_job_can_not_tell_its_vm_from_the_node(submit: Submit, home: Path, openssh: str) -> None:
+@pytest.fixture
+def images(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, twin.Differs]]]:
+    """The image that was asked for, or else both of these; with what differs in each."""
+    with twin.image_of(request.config) as given:
+        yield (
+            {given: {}}
+            if given
+            else {
+                IMAGE: twin.LOGIN,
+                request.getfixturevalue("openssh"): {},
+            }
+        )
+
+
+def test_a_job_can_not_tell_its_vm_from_the_node(
+    submit: Submit, home: Path, images: dict[str, dict[str, twin.Differs]]
+) -> None:
     def run(image: str | None, folder: Path) -> Job:
-        job = submit(
+        array = submit(
             twin.SCRIPT,
-            *("--nodelist=hv1", "--job-name=twin", "--array=5-5"),
-            *("--output=%A.out", "--error=%A.out"),
+            *LRMS.twin,
             image=image,
             env=twin.VARIABLES,
             folder=folder,
             args=twin.ARGUMENTS,
-        ).wait(seconds=60)
-        assert job.exit_code == f"{twin.EXIT}:0", job.error
+            node="hv1",
+            tasks="5-5",
+            joined="",
+        )
+        job = array.of_task(5).wait(seconds=twin.PATIENCE)
+        assert job.end == f"exit {twin.EXIT}", job.output
         return job
 
-    twin.compare(run, home, {IMAGE: twin.LOGIN, openssh: {}})
+    group = rf"(\S+ ){{6}}{LRMS.group} "
+    mark = {"identity": twin.Differs(group, r"(\S+ ){6}", "it marks a job's processes")}
+    more = mark if LRMS.group else {}
+    twin.compare(run, home, {image: differs | more for image, differs in images.items()})

@@ -1,4 +1,4 @@
-"""The course of a run: which walk is made next, several at once, until no fault is left to come."""
+"""Which walk is made next, several at once, until no fault is left to come."""
 
 import threading
 import time
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.chaos.environment import Environment
 from tests.chaos.faults import HURT, Move, Plan
 from tests.chaos.jobs import Queue
+from tests.chaos.listener import Case, Listener
 from tests.chaos.patience import Violation, tolerant
-from tests.chaos.referee import Case, Referee
 from tests.chaos.report import Report
 from tests.chaos.site import Box
-from tests.chaos.stage import Stage
 from tests.chaos.walk import Walk
-from tests.e2e.conftest import call
+from tests.e2e.box import call
 from tests.e2e.occi import USERS, Cloud, Key
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import Kind, State
@@ -31,14 +31,14 @@ _ALONE = ("image", "fails while requested", "fails while building", "queued")
 
 
 @dataclass
-class Course:
+class Scheduler:
     """One run of the harness on a site that is up and watched."""
 
     walks: Mapping[str, Walk]
     plan: Plan
     report: Report
     box: Box
-    referee: Referee
+    listener: Listener
     config: Config
     key: Key
     queue: Queue
@@ -110,16 +110,16 @@ class Course:
 
     def _walk(self, name: str) -> None:
         case = Case(name)
-        stage = Stage(case, self.box, self.referee, self.queue, self.config, self.key)
+        env = Environment(case, self.box, self.listener, self.queue, self.config, self.key)
         began, fault = time.monotonic(), ""
         self.report.note(f"begun  {name}")
         try:
-            self.walks[name].make(stage)
+            self.walks[name].make(env)
         except Violation as error:
             fault = str(error)
         except Exception as error:
             fault = f"the walk itself failed: {error!r}"
-        moves = [at for at in self.referee.moves if self.referee.case_of(at.seen) is case]
+        moves = [at for at in self.listener.moves if self.listener.case_of(at.seen) is case]
         lost = _lost(case, [at.seen.step for at in moves])
         with self._guard:
             self.report.walks += 1
@@ -158,7 +158,7 @@ class Course:
 
     def _clean(self, name: str, case: Case) -> None:
         user = Cloud(USERS / "alice" / "vomsproxy.pem")
-        for known in self.referee.names_of(case):
+        for known in self.listener.names_of(case):
             if name.startswith("batch"):
                 tolerant(partial(call, "scancel", known, check=False))
             else:

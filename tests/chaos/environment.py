@@ -13,15 +13,17 @@ from pathlib import Path
 
 import httpx
 
-from contrib.site.box.layout import NODES
+from contrib.site.box.layout import IMAGE, NODES
 from tests.chaos.faults import Fault
 from tests.chaos.inject import SLOW_FOR
 from tests.chaos.jobs import Queue
+from tests.chaos.listener import Case, Listener, Order
 from tests.chaos.patience import ForgivenError, Violation, retried, tolerant
-from tests.chaos.referee import Case, Order, Referee
 from tests.chaos.site import Box
 from tests.chaos.wire import At, Seen
-from tests.e2e.conftest import FINAL, IMAGE, USER, Job, call
+from tests.e2e.box import USER
+from tests.e2e.lrms.interface import Job
+from tests.e2e.lrms.slurm import FINAL
 from tests.e2e.occi import OWN, USERS, Cloud, Key, Machine
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.model import State
@@ -33,12 +35,12 @@ _HELD = ("job requeued in held state", "JobHeldUser", "JobHeldAdmin")
 
 
 @dataclass
-class Stage:
+class Environment:
     """One run of a walk."""
 
     case: Case
     box: Box
-    referee: Referee
+    listener: Listener
     queue: Queue
     config: Config
     key: Key
@@ -67,8 +69,8 @@ class Stage:
 
     def hold(self, seen: Seen, seconds: float = 6.0) -> None:
         """Wait, at a move, for the next move of the same machine."""
-        count = len(self.referee.of(seen.machine))
-        self.referee.wait(lambda: len(self.referee.of(seen.machine)) > count, seconds)
+        count = len(self.listener.of(seen.machine))
+        self.listener.wait(lambda: len(self.listener.of(seen.machine)) > count, seconds)
 
     def wait(
         self, true: Callable[[], object], what: str | Callable[[], str], seconds: float = _LONG
@@ -85,7 +87,7 @@ class Stage:
 
     def gone(self, name: str) -> None:
         """Nothing is left of a machine, or of the machines of a job."""
-        ids = {at.seen.machine for at in self.referee.of(name)}
+        ids = {at.seen.machine for at in self.listener.of(name)}
         self.wait(
             lambda: not ids & self.box.rows().keys(),
             f"nothing is left of {name}",
@@ -95,7 +97,7 @@ class Stage:
     def slowed(self, fault: Fault, node: str = NODES[0]) -> Iterator[Callable[[], bool]]:
         """A bait or the library does not answer while this lasts; it says whether that is long
         enough by now."""
-        with self.referee.slowed(self.case, fault, node):
+        with self.listener.slowed(self.case, fault, node):
             end = time.monotonic() + SLOW_FOR
             yield lambda: time.monotonic() > end
 
@@ -104,17 +106,12 @@ class Stage:
     def submit(self, script: str = "sleep 2; echo ran", image: str = IMAGE) -> "BatchJob":
         """A job in a machine, as the ordinary user."""
         home = Path(pwd.getpwnam(USER).pw_dir)
-        with self.referee.naming(self.case) as name:
-            number = retried(
-                lambda: call(
-                    *("env", f"--chdir={home}", f"WNODES_IMAGE={image}", "sbatch", "--parsable"),
-                    *("--output=%j.out", "--error=%j.err", "--mem=384", "--time=30"),
-                    f"--wrap={script}",
-                    user=USER,
-                )
-            ).strip()
-            name(number)
-        return BatchJob(self, Job(number, home))
+        with self.listener.naming(self.case) as name:
+            lrms = self.box.lrms
+            what, options = lrms.command(script), ("--mem=384", "--time=30")
+            job = retried(lambda: lrms.submit(what, options, {"WNODES_IMAGE": image}, home))
+            name(job.number)
+        return BatchJob(self, job)
 
     # Cloud
 
@@ -124,11 +121,11 @@ class Stage:
 
         def ask() -> Machine:
             for path in user.locations("/compute/"):  # of an earlier try whose answer was lost
-                if not self.referee.knows(path.rpartition("/")[2]):
+                if not self.listener.knows(path.rpartition("/")[2]):
                     user.ask("DELETE", path)
             return user.machine(f"{OWN}os_tpl#{image}", key=self.key)
 
-        with self.referee.naming(self.case) as name:
+        with self.listener.naming(self.case) as name:
             made = retried(ask)
             name(made.id)
         return CloudMachine(self, made, excused)
@@ -138,13 +135,13 @@ class Stage:
 class BatchJob:
     """A job, and what must become of it."""
 
-    stage: Stage
+    env: Environment
     job: Job
 
     @property
     def state(self) -> str:
         """Slurm's word; HELD for a job that is held in the queue."""
-        listed = self.stage.queue.jobs().get(self.job.number)
+        listed = self.env.queue.jobs().get(self.job.number)
         if listed and listed.reason.replace("_", " ") in _HELD:
             return "HELD"
         return listed.state if listed else ""
@@ -156,12 +153,12 @@ class BatchJob:
 
     def over(self) -> str:
         """Wait until it is; its state then."""
-        self.stage.wait(lambda: self.is_over, lambda: f"job {self.job.number} ends: {self.state}")
+        self.env.wait(lambda: self.is_over, lambda: f"job {self.job.number} ends: {self.state}")
         return self.state
 
     def completes(self) -> None:
         """It must have run to its end; where its starter was killed, it may have failed."""
-        state, faults = self.over(), self.stage.case.faults
+        state, faults = self.over(), self.env.case.faults
         if state != "COMPLETED" and Fault.STARTER not in faults:
             raise Violation(
                 f"job {self.job.number} is {state}, after {faults or 'no fault'}: {self.job.error}"
@@ -169,24 +166,24 @@ class BatchJob:
         if state == "COMPLETED" and not self.job.output.endswith("ran\n"):
             raise Violation(f"job {self.job.number}: its output is {self.job.output!r}")
         self.cancel()
-        self.stage.gone(self.job.number)
+        self.env.gone(self.job.number)
 
     def cancel(self) -> None:
         """scancel, as its owner; one that is over is success."""
-        retried(lambda: call("scancel", self.job.number, user=USER))
+        retried(self.job.cancel)
 
     def cancelled(self) -> None:
         """It is over, and nothing of it is left."""
         self.cancel()
         self.over()
-        self.stage.gone(self.job.number)
+        self.env.gone(self.job.number)
 
 
 @dataclass
 class CloudMachine:
     """A cloud user's machine, and what must become of it."""
 
-    stage: Stage
+    env: Environment
     machine: Machine
     excused: bool = False  # the walk itself ends the machine in ways that its user did not ask for
 
@@ -198,13 +195,13 @@ class CloudMachine:
             nonlocal asked
             if self.state == state and (state != "active" or self._runs()):
                 return True
-            hurt = self.stage.case.hurt > begun - _HEALED or self.excused
+            hurt = self.env.case.hurt > begun - _HEALED or self.excused
             if hurt and time.monotonic() > asked + 10:
                 asked = time.monotonic()
                 self.again(state)
             return False
 
-        self.stage.wait(reached, lambda: f"machine {self.machine.id} {state}: {self.describe()}")
+        self.env.wait(reached, lambda: f"VM {self.machine.id} {state}: {self.describe()}")
         return self
 
     def sleep(self) -> None:
@@ -213,25 +210,25 @@ class CloudMachine:
 
         def told() -> object:
             done = tolerant(lambda: self.machine.try_ssh(asleep).returncode == 0)
-            return done or (self.stage.case.hurts and tolerant(lambda: self.state != "active"))
+            return done or (self.env.case.hurts and tolerant(lambda: self.state != "active"))
 
-        self.stage.wait(told, lambda: f"takes logins: {self.describe()}")
+        self.env.wait(told, lambda: f"takes logins: {self.describe()}")
 
     def _runs(self) -> bool:
         """Whether the bait has it running: what is being stopped is active to its user, too."""
-        return self.stage.box.rows().get(self.machine.id) == State.READY
+        return self.env.box.rows().get(self.machine.id) == State.READY
 
     def says(self, command: str, wanted: str) -> None:
         """A command in it must come to say this; where it was hurt, it may have to start again."""
 
         def said() -> bool:
-            if self.stage.case.hurts and self.state != "active":
+            if self.env.case.hurts and self.state != "active":
                 self.again("active")
                 time.sleep(5)
                 return False
             return self.machine.ssh(command) == wanted
 
-        self.stage.wait(said, lambda: f"«{command}» says {wanted!r}: {self.describe()}")
+        self.env.wait(said, lambda: f"«{command}» says {wanted!r}: {self.describe()}")
 
     def again(self, state: str) -> None:
         """Ask for the state once more, as a user would whose machine has stopped."""
@@ -262,7 +259,7 @@ class CloudMachine:
 
     def _settled(self) -> bool:
         """Whether the machine was hurt: then an action may not fit its state any more."""
-        return self.stage.case.hurts > 0 or self.excused
+        return self.env.case.hurts > 0 or self.excused
 
     def boot_id(self) -> str:
         """Of the kernel that runs in it; empty for one that was hurt."""
@@ -273,8 +270,8 @@ class CloudMachine:
     def stays(self, state: str) -> None:
         """It must be in that state now, unless it was hurt, or nobody can tell."""
         now = tolerant(lambda: self.state)
-        if now not in (None, state) and not self.stage.case.hurts:
-            raise Violation(f"machine {self.machine.id} stays {state}: {self.describe()}")
+        if now not in (None, state) and not self.env.case.hurts:
+            raise Violation(f"VM {self.machine.id} stays {state}: {self.describe()}")
 
     @property
     def is_queued(self) -> bool:
@@ -283,7 +280,7 @@ class CloudMachine:
 
     def moves(self) -> list[At]:
         """The moves that it has made."""
-        return self.stage.referee.of(self.machine.id)
+        return self.env.listener.of(self.machine.id)
 
     def made(self, old: State, new: State) -> bool:
         """Whether it has made this move."""
@@ -299,29 +296,29 @@ class CloudMachine:
 
         def rests() -> bool:
             nonlocal asked
-            if self.stage.box.rows()[self.machine.id] in resting:
+            if self.env.box.rows()[self.machine.id] in resting:
                 return True
-            if self.stage.case.hurts and self._runs() and time.monotonic() > asked + 10:
+            if self.env.case.hurts and self._runs() and time.monotonic() > asked + 10:
                 asked = time.monotonic()
                 tolerant(lambda: self.machine.act("suspend", method="hibernate"))
             return False
 
-        self.stage.wait(rests, lambda: f"at rest: {self.describe()}")
+        self.env.wait(rests, lambda: f"at rest: {self.describe()}")
 
     def lease(self) -> str:
         """The number of its lease's job; empty without one."""
-        moves = self.stage.referee.of(self.machine.id)
+        moves = self.env.listener.of(self.machine.id)
         return next((at.seen.job for at in reversed(moves) if at.seen.job), "")
 
     def cancel_lease(self, _seen: Seen | None = None) -> None:
         """Its lease's job is cancelled, by an administrator."""
         number = self.lease()
-        retried(lambda: self.stage.box.lrms.cancel(number))
+        retried(lambda: self.env.box.lrms.cancel(number))
 
     def delete(self) -> None:
         """Delete it: nothing is left."""
         retried(self._delete)
-        self.stage.gone(self.machine.id)
+        self.env.gone(self.machine.id)
 
     def _delete(self) -> None:
         answer = self.machine.cloud.ask("DELETE", self.machine.path)
@@ -330,4 +327,4 @@ class CloudMachine:
     def delete_now(self, seen: Seen) -> None:
         """Delete it at a move, and hold that until the bait has heard of it."""
         retried(self._delete)
-        self.stage.hold(seen)
+        self.env.hold(seen)

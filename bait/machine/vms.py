@@ -1,4 +1,4 @@
-"""What building a VM takes, whatever its kind: image, disk, kernel, domain; and its removal."""
+"""What batch and cloud VMs have in common: image, disk, kernel, domain, and their removal."""
 
 import os
 import shutil
@@ -28,8 +28,8 @@ _PORTS = 4  # free slots of a VM whose devices come and go
 
 
 @dataclass(frozen=True)
-class Builder:
-    """What stays the same for all VMs of a node."""
+class NodeVms:
+    """The VMs of a node: the steps by which those of both kinds are made, and taken away."""
 
     config: Config
     node: str
@@ -81,7 +81,7 @@ class Builder:
                 except OSError as error:
                     raise WnodesError(f"{copy}: {error.strerror}") from error
 
-    def destroy(self, machine: str) -> None:
+    def remove(self, machine: str) -> None:
         """End the VM and remove all it had; what is gone already is success.
 
         Raises WnodesError if something could not be removed or libvirt does not answer.

@@ -1,12 +1,17 @@
-"""A bait's control socket that answers as a test wants, for what runs on a node."""
+"""A bait's control socket that answers as a test wants, for hooks, starters and `wnodes`.
+
+For what speaks to its HTTPS service there is occi_bridge/fake_baits.py.
+"""
 
 import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 Answer = Callable[[socket.socket, dict[str, Any]], None]  # to a request, over its connection
 
@@ -62,3 +67,25 @@ def streams(answers: Callable[[dict[str, Any]], Iterable[object]]) -> Answer:
             link.sendall(json.dumps(each).encode() + b"\n")
 
     return answer
+
+
+class BaitOfWnodes(ScriptedBait):
+    """Gives each operation the answer that `answers` has for it."""
+
+    def __init__(self, path: Path) -> None:
+        self.answers: dict[str, dict[str, Any]] = {}
+        done = {"ok": True, "end": True}
+        super().__init__(path, streams(lambda request: [done | self.answers[request["op"]]]))
+
+
+@contextlib.contextmanager
+def configured(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BaitOfWnodes]:
+    """The bait of node hv1, and a configuration that `wnodes` finds it by."""
+    (folder / "hv1").mkdir()
+    config = folder / "wnodes.toml"
+    config.write_text(
+        f'cluster = "box"\nlrms = "slurm"\n[bait]\nsocket = "{folder}/%n/bait.sock"\n'
+    )
+    monkeypatch.setenv("WNODES_CONFIG", str(config))
+    with contextlib.closing(BaitOfWnodes(folder / "hv1" / "bait.sock")) as bait:
+        yield bait

@@ -1,0 +1,74 @@
+"""What libvirt tells of a domain, and in which thread and words it is told on."""
+
+import threading
+
+import libvirt
+import pytest
+
+from bait.hypervisor.events import THREAD, UNSEEN, Events
+from tests.unit.conftest import eventually
+
+STOPPED, CRASHED = libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED
+STARTED, ASLEEP = libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED
+
+
+class Told:
+    """A domain, and what is told of it."""
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.threads: set[str] = set()
+        self.events = Events()
+        self.events.stopped = lambda machine, how: self.note(f"{machine} stopped: {how}")
+        self.events.panicked = lambda machine: self.note(f"{machine} panicked")
+        self.events.slept = lambda machine: self.note(f"{machine} slept")
+
+    def note(self, words: str) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.words.append(words)
+
+    def UUIDString(self) -> str:  # noqa: N802 (libvirt's name)
+        return "vm"
+
+    def hear(self, event: int, detail: int) -> None:
+        self.events._hear(None, self, event, detail, None)
+
+
+@pytest.mark.parametrize(
+    ("event", "detail", "words"),
+    [
+        (STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN, "the guest has shut itself down"),
+        (
+            STOPPED,
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
+            "the VM was ended by hand on its node",
+        ),
+        (STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED, "the guest's kernel has panicked"),
+        (
+            STOPPED,
+            libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED,
+            "its process on the node has crashed or was killed",
+        ),
+        (STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED, UNSEEN),
+        (STOPPED, 99, UNSEEN),  # of a later libvirt
+    ],
+)
+def test_a_stop_is_told_with_its_cause(event: int, detail: int, words: str) -> None:
+    told = Told()
+    told.hear(event, detail)
+    eventually(lambda: told.words)
+    assert told.words == [f"vm stopped: {words}"]
+    assert told.threads == {THREAD}  # libvirt's own must not wait for an answer of libvirt's
+
+
+def test_of_all_else_only_panics_sleep_and_waking_are_told() -> None:
+    told = Told()
+    told.hear(CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED)  # it has a kernel for that
+    told.hear(CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED)
+    told.hear(ASLEEP, libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED_DISK)
+    told.hear(STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED)
+    told.hear(libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_PAUSED)
+    told.hear(libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+    told.hear(STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
+    eventually(lambda: len(told.words) >= 3)
+    assert sorted(told.words) == ["vm panicked", "vm slept", "vm slept"]

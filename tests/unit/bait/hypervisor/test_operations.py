@@ -1,0 +1,158 @@
+"""Waiting for what a domain does not do at once. libvirt's test driver can do none of it."""
+
+import errno
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import libvirt
+import pytest
+
+from bait.hypervisor import operations
+from wnodes_lrms.errors import ConflictError, WnodesError
+
+DISKS = "".join(f"<disk><target dev='{name}'/></disk>" for name in ("vda", "vdb", "vdc"))
+CARD = "<interface><mac address='52:54:00:00:00:01'/><target dev='wg1'/></interface>"
+
+
+class Domain:
+    """A domain that does what it is asked after `after` looks at it, if at all."""
+
+    def __init__(self, state: int = libvirt.VIR_DOMAIN_RUNNING, after: float = 0) -> None:
+        self._state = state
+        self._after = after
+        self.asked: list[str] = []
+        self.copied: dict[str, object] = {"success": True}
+
+    def _done(self) -> bool:
+        self._after -= 1
+        return bool(self.asked) and self._after < 0
+
+    def state(self) -> list[int]:
+        if self.asked and self._done():
+            self._state = libvirt.VIR_DOMAIN_RUNNING
+        return [self._state, libvirt.VIR_DOMAIN_PAUSED_USER]
+
+    def resume(self) -> None:
+        self.asked.append("resume")
+
+    def pMWakeup(self) -> None:  # noqa: N802 (libvirt's name)
+        self.asked.append("wake")
+
+    def XMLDesc(self) -> str:  # noqa: N802
+        return f"<domain><devices>{DISKS}{'' if self._done() else CARD}</devices></domain>"
+
+    def detachDeviceFlags(self, xml: str, _flags: int) -> None:  # noqa: N802
+        self.asked.append(xml)
+
+    def backupBegin(self, xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
+        self.asked.append(xml)
+
+    def jobInfo(self) -> list[int]:  # noqa: N802
+        none, running = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+        return [none if self._done() else running]
+
+    def jobStats(self, _flags: int) -> dict[str, object]:  # noqa: N802
+        return self.copied
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return "vm"
+
+
+class Link:
+    """A libvirt that refuses a domain with these errnos before it takes it."""
+
+    def __init__(self, *refusals: int) -> None:
+        self.refusals = list(refusals)
+        self.calls = 0
+
+    def createXML(self, _xml: str) -> None:  # noqa: N802
+        self.calls += 1
+        if self.refusals:
+            error = libvirt.libvirtError("refused")
+            error.err = (38, 0, "refused", 2, None, None, None, self.refusals.pop(0), 0)
+            raise error
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_LETTING_GO", "_BUSY", "_WAKING"):
+        monkeypatch.setattr(operations, name, 0.5)
+    monkeypatch.setattr("bait.hypervisor.operations.time.sleep", lambda _seconds: None)
+
+
+def is_card(device: Element) -> bool:
+    return device.find("mac") is not None
+
+
+def test_what_is_left_of_an_earlier_domain_is_waited_for() -> None:
+    link = Link(errno.EBUSY, errno.EBUSY)
+    operations.create(link, "<domain/>")
+    assert link.calls == 3
+
+
+@pytest.mark.parametrize(("refusal", "patience"), [(errno.EEXIST, 60.0), (errno.EBUSY, -1.0)])
+def test_what_is_refused_otherwise_or_for_long_is_a_fault(
+    refusal: int, patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_BUSY", patience)
+    link = Link(refusal)
+    with pytest.raises(libvirt.libvirtError):
+        operations.create(link, "<domain/>")
+    assert link.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "after", "asked"),
+    [
+        (libvirt.VIR_DOMAIN_RUNNING, 0, []),
+        (libvirt.VIR_DOMAIN_PAUSED, 0, ["resume"]),
+        (libvirt.VIR_DOMAIN_PMSUSPENDED, 3, ["wake"]),
+    ],
+)
+def test_a_guest_goes_on_by_what_it_was_stopped_by(
+    state: int, after: float, asked: list[str]
+) -> None:
+    domain = Domain(state, after)
+    operations.resume(domain)
+    assert domain.asked == asked
+    assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+
+
+def test_a_guest_that_does_not_wake_is_a_fault() -> None:
+    with pytest.raises(WnodesError, match="does not wake"):
+        operations.resume(Domain(libvirt.VIR_DOMAIN_PMSUSPENDED, after=float("inf")))
+
+
+def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
+    domain = Domain(after=3)
+    operations.backup(domain, "vda", tmp_path / "copy.qcow2")
+    (xml,) = domain.asked
+    assert str(tmp_path / "copy.qcow2") in xml
+    for disk, backed_up in (("vda", "type='file' backup='yes'"), ("vdb", "backup='no'")):
+        assert f"<disk name='{disk}' {backed_up}" in xml
+
+
+def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
+    domain = Domain()
+    domain.copied = {"success": False}
+    with pytest.raises(WnodesError, match="VM vm: the copy of its disk failed"):
+        operations.backup(domain, "vda", tmp_path / "copy.qcow2")
+
+
+def test_a_device_is_taken_out_by_one_request() -> None:
+    domain = Domain(after=3)
+    operations.detach(domain, CARD, is_card)
+    assert domain.asked == [CARD]
+
+
+def test_a_device_that_is_not_there_is_out_already() -> None:
+    domain = Domain()
+    operations.detach(domain, CARD, lambda device: device.find("no") is not None)
+    assert domain.asked == []
+
+
+def test_a_guest_that_holds_on_to_a_device_is_a_conflict() -> None:
+    domain = Domain(after=float("inf"))
+    with pytest.raises(ConflictError, match="is it mounted"):
+        operations.detach(domain, CARD, is_card)
+    assert domain.asked == [CARD]
