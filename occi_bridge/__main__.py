@@ -9,8 +9,9 @@ import sys
 import uuid
 from pathlib import Path
 
-from occi_bridge import checks, processes
+from occi_bridge import checks, link_admin, processes
 from occi_bridge.driver.bait_connection import client_context
+from occi_bridge.identity.tokens import Tokens
 from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
@@ -35,6 +36,9 @@ def main() -> int:
         action="store_true",
         help="print what this host has and lacks, as JSON, and end; see also `wnodes doctor`",
     )
+    parser.add_argument("--links", action="store_true", help="for `wnodes link list`")
+    parser.add_argument("--link", nargs=2, metavar=("SUBJECT", "DN"), help="for `wnodes link add`")
+    parser.add_argument("--unlink", metavar="SUBJECT", help="for `wnodes link remove`")
     options = parser.parse_args()
     set_up()
     os.umask(0o077)
@@ -45,6 +49,9 @@ def main() -> int:
             raise ConfigError(str(path), ["bridge: is missing, and without it there is no service"])
         if options.check:
             checks.report(config.bridge)
+        elif options.links or options.link or options.unlink:
+            made = (options.link[0], options.link[1]) if options.link else None
+            link_admin.report(config.bridge, made, options.unlink)
         else:
             _run(config, config.bridge)
     except WnodesError as error:
@@ -58,6 +65,7 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     # What would end every process is found out once, here.
     processes.order_key(bridge)
     client_context(bridge.certificate, bridge.key, bridge.ca_dir)
+    Tokens(bridge.issuer, bridge.issuer_dir)
     migrate(bridge.database)
     db = Database(bridge.database)
     leader.expect(db)

@@ -1,5 +1,6 @@
 """`wnodes-bridge --check`: looks at all that the bridge needs on this host, and changes nothing."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -12,9 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from occi_bridge import permissions, processes
 from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_connection import certificate_of, client_context
-from occi_bridge.identity import gridfiles, signing_policy
+from occi_bridge.identity import gridfiles, jwks, signing_policy
+from occi_bridge.identity.issuer_client import IssuerClient
 from occi_bridge.store.database import engine, sqlite_file
-from wnodes_lrms.config.load import Bridge
+from wnodes_lrms.config.load import Bridge, Issuer
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls import check as hostcheck
@@ -44,6 +46,7 @@ def checks(bridge: Bridge) -> Iterator[Check]:
     yield from _maps(bridge)
     yield from _lines(bridge)
     yield _voms(bridge)
+    yield from (_issuer(issuer) for issuer in bridge.issuer)
     yield from (_bait(bridge, url) for url in bridge.baits)
 
 
@@ -101,6 +104,37 @@ def _voms(bridge: Bridge) -> Check:
             "voms", f"{bridge.voms_dir} has no LSC file: no VO is known", "add those of your VOs"
         )
     return ok("voms", f"LSC files in {bridge.voms_dir}")
+
+
+def _issuer(issuer: Issuer) -> Check:
+    """Whether an issuer's keys can be had."""
+    name = "issuer"
+    try:
+        known = issuer.client_secret and hostcheck.secret(name, issuer.client_secret)
+        if known:
+            return known
+        count = asyncio.run(_keys(issuer))
+    except (WnodesError, OSError) as error:
+        said = str(error)
+        return fault(name, said, "see [[bridge.issuer]] in docs/tokens.md: ca_dir, hosts, url")
+    if not count:
+        said = f"{issuer.url}: has no key that signs by {', '.join(issuer.algorithms)}"
+        return fault(name, said, "see algorithms in [[bridge.issuer]]")
+    if issuer.audiences == ("*",):
+        remedy = "name audiences if its tokens have them"
+        return warning(name, f"{issuer.url}: tokens for other services are taken too", remedy)
+    return ok(name, f"{issuer.url}: {count} keys")
+
+
+async def _keys(issuer: Issuer) -> int:
+    """How many of an issuer's keys can be used. Raises RejectedError, UnknownError."""
+    client = IssuerClient(issuer)
+    try:
+        metadata = await client.metadata()
+        found = jwks.keys(await client.ask("GET", metadata.get("jwks_uri")))
+    finally:
+        await client.close()
+    return sum(bool(key.algorithms & {*issuer.algorithms}) for key in found.values())
 
 
 def _bait(bridge: Bridge, url: str) -> Check:

@@ -56,6 +56,11 @@ def _needed(bridge: Bridge) -> Iterator[Test]:
         yield "-r", Path(path)
     for folder in (bridge.ca_dir, bridge.voms_dir):
         yield from (("-r", Path(folder)), ("-x", Path(folder)))
+    if bridge.issuer:
+        yield from (("-w", Path(bridge.issuer_dir)), ("-x", Path(bridge.issuer_dir)))
+        yield from (
+            ("-r", Path(each.client_secret)) for each in bridge.issuer if each.client_secret
+        )
     if database := sqlite_file(bridge.database):  # SQLite makes files beside it
         yield from (("-w", database), ("-w", database.parent))
 

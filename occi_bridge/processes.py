@@ -22,6 +22,7 @@ from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
+from occi_bridge.store.links import Links
 from occi_bridge.web import whoami
 from occi_bridge.web.app import application
 from wnodes_lrms.config.load import Bridge, Config
@@ -42,8 +43,15 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
     bridge = _bridge(config)
     db = Database(bridge.database)
     service = BridgeService(db, Site(config), functools.partial(os.eventfd_write, wake, 1))
-    authenticator = Authenticator(bridge)
-    app = application(service, authenticator, [whoami.route(authenticator, service.used)])
+    links = Links(db)
+    authenticator = Authenticator(bridge, links)
+
+    def link(subject: str, dn: str) -> None:
+        links.make(subject, dn)
+        authenticator.look_again()
+
+    who = whoami.route(authenticator, service.used, link)
+    app = application(service, authenticator, [who])
     server = https.serve(
         app,
         bridge.listen,

@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[Callable[[], Samples], str]] = {
     "start of a cloud machine": (cloud.start, "virsh create, ssh"),
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
     "OCCI, answers of the bridge": (occi.reads, ""),
+    "OCCI, GETs a second by token": (occi.tokens, ""),
 }
 
 

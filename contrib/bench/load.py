@@ -15,10 +15,11 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Credential:
-    """Files of the client: certificate chain and key in one, and the CAs' folder."""
+    """Of the client: a file with certificate chain and key, or a token; and the CAs' folder."""
 
     proxy: str
     ca_dir: str
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,17 @@ def _one(
 ) -> tuple[list[float], float]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
+    bearer = f"Authorization: Bearer {who.token}\r\n" if who and who.token else ""
     request = (
-        f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n\r\n"
+        f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n"
+        f"{bearer}\r\n"
     ).encode()
     link = socket.create_connection((host, port))
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if who:
         context = ssl.create_default_context(capath=who.ca_dir)
-        context.load_cert_chain(who.proxy)
+        if who.proxy:
+            context.load_cert_chain(who.proxy)
         link = context.wrap_socket(link, server_hostname=host)
     times = []
     begun = now = time.monotonic()

@@ -26,6 +26,7 @@ from wnodes_lrms.config import load as configuration
 
 _SECONDS = 8.0  # of each run
 _ROUNDS = 3
+_PAIRS, _MOMENT = 15, 1.5  # short runs in turns, and their seconds: a busy moment hits both
 _CONNECTIONS = 4
 _COMPUTE = 'Category: compute; scheme="http://schemas.ogf.org/occi/infrastructure#"\n'
 _SIZE = "X-OCCI-Attribute: occi.compute.cores=1, occi.compute.memory=0.25\n"
@@ -51,6 +52,30 @@ def reads() -> dict[str, list[float]]:
     return samples
 
 
+def tokens() -> dict[str, list[float]]:
+    """Requests a second by token and by certificate, in turns, with the VMs of neither.
+
+    The site's user with a token and the one with a proxy have the same rights on this bridge.
+    """
+    samples: dict[str, list[float]] = {}
+    ca_dir = os.environ["X509_CERT_DIR"]
+    token = Path(os.environ["BEARER_TOKEN_FILE"]).read_text()
+    by = {
+        "certificate": Credential(os.environ["X509_USER_PROXY"], ca_dir),
+        "token": Credential("", ca_dir, token),
+    }
+    with _bridge() as (url, _):
+        for _ in range(_PAIRS):
+            for path in ("/-/", "/compute/"):
+                for name, who in by.items():
+                    run = get(url + path, _MOMENT, _CONNECTIONS, who)
+                    samples.setdefault(f"{name}, {path}", []).append(run.rate)
+    for path in ("/-/", "/compute/"):
+        pairs = zip(samples[f"token, {path}"], samples[f"certificate, {path}"], strict=True)
+        samples[f"token / certificate, {path}"] = [one / other for one, other in pairs]
+    return samples
+
+
 @contextmanager
 def _bridge() -> Iterator[tuple[str, "_Created"]]:
     """A bridge on its own database; its URL, and what makes so many machines there."""
@@ -65,6 +90,7 @@ def _bridge() -> Iterator[tuple[str, "_Created"]]:
             "listen": f"127.0.0.1:{port}",
             "database": f"sqlite:///{folder}/bridge.sqlite",
             "baits": [bait.url for bait in baits],
+            "issuer_dir": f"{folder}/issuers",
             "grant": [
                 {"match": "*", "machines": 5000, "cores": 5000, "memory": 5000000, "walltime": 3600}
             ],

@@ -49,9 +49,13 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 def _strong_key(certificate: x509.Certificate) -> bool:
     try:
-        key = certificate.public_key()
+        return strong(certificate.public_key())
     except (UnsupportedAlgorithm, ValueError):
         return False
+
+
+def strong(key: object) -> bool:
+    """Whether it is a public key of a kind and size that can't be forged."""
     if isinstance(key, rsa.RSAPublicKey):
         return key.key_size >= _RSA
     if isinstance(key, ec.EllipticCurvePublicKey):

@@ -1,13 +1,16 @@
-"""Who may do what: matching of names and VOMS attributes (FQANs). Pure.
+"""Who may do what: matching of names and groups (FQANs). Pure.
 
 FQANs are compared by segments, so that /vo/prod is not /vo/production.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 from occi_bridge.identity.fqans import fqan
 from wnodes_lrms.config.load import Grant
 from wnodes_lrms.tls.oneline import normal
+
+_SUBJECT = re.compile(r"https://[!-\"$-~]+#[!#-\[\]-~]{1,255}")  # issuer#subject: claims.py
 
 
 def is_dn(pattern: str) -> bool:
@@ -19,11 +22,17 @@ def is_dn(pattern: str) -> bool:
 
 
 def pattern(text: str) -> str:
-    """What can be matched: "*", a DN, an FQAN, or an FQAN and /* for it and all below.
+    """What can be matched: "*", a DN, a token's subject, an FQAN, or an FQAN and /* for it and all
+    below.
 
     In the form that `fits` compares. Raises ValueError if it is none of these.
     """
     if text == "*":
+        return text
+    if text.startswith("https://"):
+        if not _SUBJECT.fullmatch(text):
+            said = ascii(text)[1:-1]
+            raise ValueError(f"«{said}» is not of the form https://issuer#subject")
         return text
     if is_dn(text):
         return normal(text)
@@ -33,9 +42,9 @@ def pattern(text: str) -> str:
     return fqan(group) + wild
 
 
-def fits(pattern: str, dn: str, fqans: Sequence[str]) -> bool:
+def fits(pattern: str, name: str, fqans: Sequence[str]) -> bool:
     """Whether a user is meant by a pattern."""
-    if pattern in ("*", dn):
+    if pattern in ("*", name):
         return True
     if pattern.endswith("/*") and not is_dn(pattern):
         group = pattern.removesuffix("/*")
@@ -43,9 +52,10 @@ def fits(pattern: str, dn: str, fqans: Sequence[str]) -> bool:
     return pattern in fqans
 
 
-def granted(grants: Iterable[Grant], dn: str, fqans: Sequence[str]) -> Grant | None:
-    """The first grant that fits the user; None: they have none.
+def granted(grants: Iterable[Grant], names: Sequence[str], fqans: Sequence[str]) -> Grant | None:
+    """The first grant that fits the user, by any of their names; None: they have none.
 
     Raises ValueError for a grant whose `match` is malformed.
     """
-    return next((grant for grant in grants if fits(pattern(grant.match), dn, fqans)), None)
+    patterns = ((grant, pattern(grant.match)) for grant in grants)
+    return next((g for g, p in patterns if any(fits(p, name, fqans) for name in names)), None)

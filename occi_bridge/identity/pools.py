@@ -16,6 +16,7 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.tls import oneline
 
 _PLAIN = frozenset(string.ascii_letters + string.digits)
+_LONGEST = 255  # bytes of a file's name
 
 
 def link_name(dn: str, suffix: str = "") -> str:
@@ -36,6 +37,8 @@ def account(folder: str, pool: str, dn: str, *, by_vo: bool) -> str:
     suffix = pool if by_vo else ""
     # Other programs may have named the link by the name's characters, not by our escapes.
     links = [place / link_name(name, suffix) for name in (dn, oneline.text(dn))]
+    if any(len(link.name) > _LONGEST for link in links):
+        raise RejectedError(f"the name is too long for an account of the pool {pool}: map it alone")
     try:
         lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import Capability, Kind, User
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.model import Model
 from occi_bridge.occi.validate_changes import Changes
@@ -24,7 +24,7 @@ from occi_bridge.service import user_model
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.transaction import Transaction
-from occi_bridge.store import heard
+from occi_bridge.store import heard, links
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Network, Row
@@ -85,7 +85,7 @@ class BridgeService:
                 _check_heard(tx)
             return tx.entity(making.make(tx, model, new))
 
-        return self._write(user, work)
+        return self._write(user, Capability.CREATE, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
         def work(tx: Transaction) -> Entity:
@@ -97,7 +97,7 @@ class BridgeService:
             changing.change(tx, row, changes.attributes, mixins, changes.links, whole=False)
             return tx.entity(tx.find(path))
 
-        return self._write(user, work)
+        return self._write(user, Capability.MODIFY, work)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
         def work(tx: Transaction) -> Entity:
@@ -108,13 +108,13 @@ class BridgeService:
             changing.change(tx, row, new.attributes, mixins, new.links, whole=True)
             return tx.entity(tx.find(path))
 
-        return self._write(user, work)
+        return self._write(user, Capability.MODIFY, work)
 
     def delete(self, user: User, path: str) -> None:
         def work(tx: Transaction) -> None:
             _delete(tx, path)
 
-        self._write(user, work)
+        self._write(user, Capability.CANCEL, work)
 
     def delete_all(self, user: User, paths: Sequence[str]) -> None:
         def work(tx: Transaction) -> None:
@@ -126,7 +126,7 @@ class BridgeService:
                         if fault.status != 404:  # it went with another of them
                             raise
 
-        self._write(user, work)
+        self._write(user, Capability.CANCEL, work)
 
     def fixed(self, user: User) -> frozenset[str]:
         return frozenset(f"/network/{net.name}" for net in self._site.granted(user.grant))
@@ -139,20 +139,21 @@ class BridgeService:
                 with _at(path):
                     _act(tx, path, action, attributes)
 
-        self._write(user, work)
+        self._write(user, Capability.MODIFY, work)
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         def work(tx: Transaction) -> Entity:
             _act(tx, path, action, attributes)
             return tx.entity(tx.find(path))
 
-        return self._write(user, work)
+        return self._write(user, Capability.MODIFY, work)
 
     def add_mixin(self, user: User, definition: Definition) -> None:
-        self._write(user, lambda tx: user_model.add_mixin(tx, definition))
+        self._write(user, Capability.MODIFY, lambda tx: user_model.add_mixin(tx, definition))
 
     def remove_mixin(self, user: User, mixin: str) -> None:
         named = self.model(user).mixins.get(mixin)
+        needed = Capability.CANCEL if named and named.saved else Capability.MODIFY
 
         def work(tx: Transaction) -> None:
             if named and named.saved:
@@ -160,7 +161,7 @@ class BridgeService:
             else:
                 user_model.remove_mixin(tx, mixin)
 
-        self._write(user, work)
+        self._write(user, needed, work)
 
     def tag(
         self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
@@ -170,15 +171,22 @@ class BridgeService:
             bearing = set() if how == "remove" else named
             user_model.tag(tx, mixin, bearing, among=None if how == "set" else named)
 
-        self._write(user, work)
+        self._write(user, Capability.MODIFY, work)
 
     @contextmanager
     def _transaction(self, user: User) -> Iterator[Transaction]:
         with _away(), self._db.reading() as link:
             yield Transaction(link, self._db, self._site, user)
 
-    def _write(self, user: User, work: Callable[[Transaction], Result]) -> Result:
+    def _write(
+        self, user: User, needed: Capability, work: Callable[[Transaction], Result]
+    ) -> Result:
+        """Do the work in a transaction. Raises DeniedError where the user's token is not for it."""
+        user.require(needed)
+
         def in_transaction(link: Connection) -> Result:
+            if user.identity.kind is Kind.TOKEN and links.owner(link, user.subject) != user.key:
+                raise OcciError(409, "your names have just been linked, or parted; try again")
             return work(Transaction(link, self._db, self._site, user))
 
         with _away():

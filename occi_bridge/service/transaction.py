@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import User
 from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.service import entities as view
 from occi_bridge.service import vm_entities

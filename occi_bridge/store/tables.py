@@ -195,6 +195,14 @@ mixin = Table(
     UniqueConstraint("owner", "location"),
 )
 
+link = Table(
+    "link",
+    metadata,
+    Column("subject", Text, primary_key=True),  # a token's issuer#subject
+    Column("owner", Text, nullable=False),  # the DN under which what they have is kept
+    _time("created"),
+)
+
 bait = Table(
     "bait",
     metadata,

@@ -14,11 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from occi_bridge.identity.authenticator import DeniedError, User
+from occi_bridge.identity.user import Capability, DeniedError, User
 from occi_bridge.occi import negotiate, render
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.occi.render import Answer
-from occi_bridge.web import routes
+from occi_bridge.web import bearer, routes
 from occi_bridge.web.cache import Cache
 from occi_bridge.web.interfaces import Authenticator, Service
 from occi_bridge.web.request import Call, NotAllowedError, accept
@@ -73,7 +73,8 @@ class _Occi:
             answer = _fault(scope, fault)
         except DeniedError as fault:
             retry = _RETRY if fault.status == 503 else None
-            answer = _fault(scope, OcciError(fault.status, fault.reason, retry))
+            more = bearer.challenges(fault)
+            answer = _fault(scope, OcciError(fault.status, fault.reason, retry), more)
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             answer = _fault(scope, OcciError(500, "a fault of the service; it has been logged"))
@@ -96,16 +97,18 @@ class _Occi:
             raise OcciError(431, f"the headers have more than {_HEADERS} bytes")
         chain = scope.get("extensions", {}).get("wnodes.chain", ())
         address = (scope.get("client") or ("",))[0]
-        user = await self._authenticator.user(chain, address)
+        token = bearer.token(scope["headers"], scope["query_string"])
+        user = await self._authenticator.user(chain, address, token)
         if scope["method"] not in {"GET", "HEAD"}:
             content = await _content(scope, receive)
             call = _call(scope, user, content)
             answer = await run_in_threadpool(routes.answer, self._service, call)
-            _log.info("%s %s by %s: %d", call.method, call.path, user.dn, answer.status)
+            _log.info("%s %s by %s: %d", call.method, call.path, user.subject, answer.status)
             return answer
+        user.require(Capability.READ)
         revision = self._service.revision()
         key = (
-            *(user.key, user.fqans, user.account),
+            *(user.key, user.groups, user.account),
             *(scope["path"], scope["query_string"], scope["scheme"], tuple(varies)),
         )
         return self._cache.get(revision, key) or await self._rendered(scope, user, revision, key)
@@ -180,17 +183,15 @@ async def _content(scope: Scope, receive: Receive) -> bytes:
     return bytes(content)
 
 
-def _fault(scope: Scope, fault: OcciError) -> Answer:
-    """An error as the client wants it: in JSON if they like that best, else as text."""
+def _fault(scope: Scope, fault: OcciError, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """An error with these headers, in JSON if the client likes that best, else as text."""
     try:
         media = negotiate.accepted(accept(scope["headers"]), negotiate.INSTANCE)
     except OcciError:
         media = negotiate.PLAIN
-    more: list[tuple[bytes, bytes]] = []
+    more = [*headers]
     if isinstance(fault, NotAllowedError):
         more.append((b"allow", fault.methods.encode()))
-    if fault.status == 401:
-        more.append((b"www-authenticate", b'X509 realm="OCCI"'))
     if fault.status in {408, 413, 431}:  # the rest of the request is not read
         more.append((b"connection", b"close"))
     return render.error(media, fault, tuple(more))

@@ -8,7 +8,7 @@ that is not there, or is not for this user, is OcciError 404.
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import User
 from occi_bridge.occi.messages import Definition, Entity, Value
 from occi_bridge.occi.model import Model
 from occi_bridge.occi.validate_changes import Changes
@@ -112,11 +112,13 @@ class Service(Protocol):
 
 
 class Authenticator(Protocol):
-    """Knows the user behind a TLS client's certificates."""
+    """Knows the user behind a TLS client's certificates, or behind a token."""
 
-    async def user(self, chain: tuple[bytes, ...], address: str) -> User:
+    async def user(
+        self, chain: tuple[bytes, ...], address: str, token: bytes | None = None
+    ) -> User:
         """The user of a verified chain (DER, leaf first; () for none) calling from an address.
 
-        Raises identity.DeniedError.
+        Where there is a bearer token it counts, and not the chain. Raises identity.DeniedError.
         """
         ...

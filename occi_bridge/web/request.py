@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import User
 from occi_bridge.occi import negotiate, parse, parse_text
 from occi_bridge.occi.messages import Body, OcciError
 from occi_bridge.occi.parse_common import shown

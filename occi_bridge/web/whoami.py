@@ -1,5 +1,9 @@
-"""GET /whoami: how the service sees the client, and why it lets them do nothing if so."""
+"""GET /whoami: how the service sees the client, and why it lets them do nothing if so.
 
+POST /whoami, with a certificate and a token: they are the same person from now on.
+"""
+
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -9,42 +13,112 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from occi_bridge.identity.authenticator import DeniedError, User
+from occi_bridge.identity import linking
+from occi_bridge.identity.user import ALL, DeniedError, Identity, Kind, User
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.service.quota import Amount
+from occi_bridge.web import bearer
 from occi_bridge.web.interfaces import Authenticator
+from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.tls import names
 from wnodes_lrms.tls.http_protocol import CHAIN
 
 PATH = "/whoami"
 
+log = logging.getLogger(__name__)
 
-def route(authenticator: Authenticator, used: Callable[[User], Amount] | None = None) -> Route:
-    """The route. `used` tells what a user has; it may block.
 
-    The answer is JSON: dn, fqans, account, grant, quota ({what: {allowed, used}}), refused (null,
-    or why). 200 for everybody whose certificates TLS has taken, 401 for all others.
-    """
+class Whoami:
+    """The route's two methods."""
 
-    async def whoami(request: Request) -> Response:
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        used: Callable[[User], Amount] | None = None,
+        link: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`used` tells what a user has, `link` links a token's subject to a DN; both may block."""
+        self._authenticator = authenticator
+        self._used = used
+        self._link = link
+
+    async def answer(self, request: Request) -> Response:
+        """Whatever happens, the answer is JSON."""
+        seen: dict[str, object] = {"account": None, "grant": None, "quota": None, "refused": None}
         chain = request.scope.get("extensions", {}).get(CHAIN, ())
         address = request.client.host if request.client else ""
-        seen: dict[str, object] = {"account": None, "grant": None, "quota": None, "refused": None}
         try:
-            user = await authenticator.user(chain, address)
+            token = bearer.token(request.scope["headers"], request.scope["query_string"])
+            user = await self._authenticator.user(chain, address, token)
+            if request.method == "POST":
+                await self._linked(chain, address, token, user)
+                user = await self._authenticator.user(chain, address, token)
         except DeniedError as error:
-            seen |= {"dn": error.dn, "fqans": error.fqans, "refused": error.reason}
-            return JSONResponse(seen, 200 if chain else error.status)
-        grant = user.grant.model_dump()
-        has = {}
-        if used:
-            with suppress(OcciError):  # the database is away: who they are can be told all the same
-                has = asdict(await run_in_threadpool(used, user))
-        limits = [name for name in asdict(Amount()) if name in grant]
-        seen |= {"dn": user.dn, "fqans": user.fqans, "account": user.account}
-        seen["quota"] = {
-            name: {"allowed": grant.pop(name), "used": has.get(name)} for name in limits
-        }
-        seen["grant"] = grant
+            seen |= _who(error.identity, None) | {"refused": error.reason}
+            known = error.status == 403 and request.method != "POST"
+            headers = dict(bearer.challenges(error))
+            shown = {name.decode(): value.decode() for name, value in headers.items()}
+            return JSONResponse(seen, 200 if known else error.status, shown)
+        seen |= _who(user.identity, user) | await self._allowed(user)
+        counted = user.identity.kind is Kind.CERTIFICATE
+        if chain and not counted:
+            seen["ignored"] = names.owner(chain)
         return JSONResponse(seen)
 
-    return Route(PATH, whoami)
+    async def _allowed(self, user: User) -> dict[str, object]:
+        """What the user may have, and has."""
+        grant = user.grant.model_dump()
+        has = {}
+        if self._used:
+            with suppress(OcciError):  # the database is away: who they are can be told all the same
+                has = asdict(await run_in_threadpool(self._used, user))
+        limits = [name for name in asdict(Amount()) if name in grant]
+        quota = {name: {"allowed": grant.pop(name), "used": has.get(name)} for name in limits}
+        return {"account": user.account, "quota": quota, "grant": grant}
+
+    async def _linked(
+        self, chain: tuple[bytes, ...], address: str, token: bytes | None, user: User
+    ) -> None:
+        """Link the names of both credentials of a request. Raises DeniedError."""
+        if not (self._link and token and chain and user.identity.kind is Kind.TOKEN):
+            raise DeniedError(400, "a certificate and a token are needed, in one request")
+        holder = await self._authenticator.user(chain, address)
+        if fault := linking.refusal(chain, token, user):
+            raise DeniedError(403, fault, user.identity)
+        try:
+            await run_in_threadpool(self._link, user.subject, holder.subject)
+        except RejectedError as error:
+            raise DeniedError(409, str(error), user.identity) from error
+        except UnknownError as error:
+            raise DeniedError(503, error.told or str(error), user.identity) from error
+        log.info('linked: sub="%s" dn="%s" address=%s', user.subject, holder.subject, address)
+
+
+def route(
+    authenticator: Authenticator,
+    used: Callable[[User], Amount] | None = None,
+    link: Callable[[str, str], None] | None = None,
+) -> Route:
+    """The route. The answer is JSON: kind (certificate or token), subject, dn (null for a token),
+    fqans (or groups), may (null, or the capabilities of a token that is limited to them), owner (of
+    what they make), ignored (null, or the DN of a certificate that did not count), account, grant,
+    quota ({what: {allowed, used}}), refused (null, or why). 200 for everybody whose certificate or
+    token is good, 401 for all others.
+    """
+    return Route(PATH, Whoami(authenticator, used, link).answer, methods=["GET", "POST"])
+
+
+def _who(identity: Identity | None, user: User | None) -> dict[str, object]:
+    if not identity:
+        nobody = dict.fromkeys(("kind", "subject", "may", "owner", "ignored"))
+        return {**nobody, "dn": "", "fqans": ()}
+    token = identity.kind is Kind.TOKEN
+    return {
+        "kind": identity.kind,
+        "subject": identity.subject,
+        "dn": None if token else identity.subject,
+        "fqans": identity.groups,
+        "may": None if identity.may == ALL else sorted(identity.may),
+        "owner": user.key if user else None,
+        "ignored": None,
+    }

@@ -64,7 +64,7 @@ def voms_server() -> Credential:
 
 def whoami(environment: dict[str, str]) -> dict[str, object]:
     """What `wnodes whoami` says."""
-    names = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY")
+    names = ("X509_USER_PROXY", "X509_USER_CERT", "X509_USER_KEY", "BEARER_TOKEN_FILE")
     own = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         ["wnodes", "whoami", "--json"],

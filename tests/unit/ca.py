@@ -164,14 +164,24 @@ def grid() -> Iterator[Grid]:
 
 
 @contextlib.contextmanager
-def service(grid: Grid, used: Amount | None = None) -> Iterator[Service]:
-    """A service that has /whoami, with all that stands before it, and users who have so much."""
+def service(
+    grid: Grid,
+    used: Amount | None = None,
+    bridge: Bridge | None = None,
+    links: Any = None,
+) -> Iterator[Service]:
+    """A service that has /whoami, with all that stands before it, and users who have so much.
+
+    `links` tells what tokens are linked to, and makes links.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "_LOOK", 0.02)
         patch.setattr(authenticator, "_LOOK", 0.0)
         logging.getLogger("wnodes_lrms.tls.server").setLevel(logging.INFO)
         amount = (lambda _user: used) if used else None
-        app = Starlette(routes=[whoami.route(Authenticator(grid.bridge), amount)])
+        known = Authenticator(bridge or grid.bridge, dict if links is None else links)
+        route = whoami.route(known, amount, None if links is None else links.make)
+        app = Starlette(routes=[route])
         service = Service(app, grid)
         yield service
         service.stop()

@@ -5,7 +5,20 @@ import sys
 
 import typer
 
-from wnodes_lrms.cli import accounting, config, doctor, gc, hooks, host, image, job, vm, whoami, why
+from wnodes_lrms.cli import (
+    accounting,
+    config,
+    doctor,
+    gc,
+    hooks,
+    host,
+    image,
+    job,
+    link,
+    vm,
+    whoami,
+    why,
+)
 from wnodes_lrms.cli.out import error
 from wnodes_lrms.errors import WnodesError
 
@@ -24,6 +37,7 @@ app.add_typer(hooks.app, name="hooks")
 app.add_typer(host.app, name="host")
 app.add_typer(image.app, name="image")
 app.add_typer(job.app, name="job")
+app.add_typer(link.app, name="link")
 app.add_typer(vm.app, name="vm")
 app.command("whoami")(whoami.whoami)
 app.command("why")(why.why)

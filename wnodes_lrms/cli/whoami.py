@@ -2,26 +2,24 @@
 
 import json
 import os
-import ssl
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from wnodes_lrms.cli import credentials
+from wnodes_lrms.cli.credentials import CertFile, Credentials, KeyFile, ProxyFile, TokenFile, Url
 from wnodes_lrms.cli.out import error, listing
 from wnodes_lrms.errors import RejectedError, UnknownError
 
-_CA_DIR = "/etc/grid-security/certificates"
 _PATIENCE = 30.0  # seconds
 _LONGEST = 1 << 20  # bytes of the answer
 _UNITS = {"memory": " MiB", "storage": " GiB", "walltime": " s"}
 
-Url = Annotated[str, typer.Option(envvar="WNODES_URL", help="the service, as https://host:11443")]
-CertFile = Annotated[Path | None, typer.Option(help="certificate; default: $X509_USER_CERT")]
-KeyFile = Annotated[Path | None, typer.Option(help="its key; default: $X509_USER_KEY")]
-ProxyFile = Annotated[Path | None, typer.Option(help="proxy; default: $X509_USER_PROXY")]
 AsJson = Annotated[bool, typer.Option("--json", help="an object, for programs")]
+Link = Annotated[
+    bool, typer.Option("--link", help="show certificate and token together: both are you")
+]
 
 
 def whoami(
@@ -29,67 +27,71 @@ def whoami(
     cert: CertFile = None,
     key: KeyFile = None,
     proxy: ProxyFile = None,
+    token: TokenFile = None,
+    link: Link = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell how the cloud service sees you: name, attributes, account, rights, quota.
 
-    The exit code is 1 if it refuses you; then the reason is told.
+    You show the token or certificate that the options name, else the token that is found, else the
+    certificate. The exit code is 1 if you are refused; then the reason is told.
     """
-    import httpx  # takes longer to import than all else of `wnodes`
-
-    files = _credential(cert, key, proxy, os.environ)
-    try:
-        context = ssl.create_default_context(capath=os.environ.get("X509_CERT_DIR", _CA_DIR))
-        context.load_cert_chain(*files)
-    except OSError as fault:  # ssl.SSLError is one
-        said = fault.strerror if fault.errno else str(fault)
-        raise RejectedError(f"{' and '.join(map(str, files))} can't be used: {said}") from fault
-    try:
-        whole = f"{url.rstrip('/')}/whoami"
-        with httpx.stream("GET", whole, verify=context, timeout=_PATIENCE) as answer:
-            content = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
-        seen = json.loads(content)
-        refused = seen["refused"]
-    except (httpx.HTTPError, httpx.InvalidURL) as fault:
-        raise UnknownError(f"{url}: {fault}") from fault
-    except (ValueError, KeyError, TypeError) as fault:
-        raise UnknownError(
-            f"{url} is not a wnodes-bridge: it answers {answer.status_code}"
-        ) from fault
+    shown = credentials.chosen(cert, key, proxy, token, os.environ)
+    if link:
+        given = shown.token or credentials.discovered(os.environ)
+        if not given:
+            raise RejectedError("--link needs a token too: name its file with --token")
+        files = credentials.certificate(cert, key, proxy, os.environ)
+        shown = Credentials(files, given)
+    seen = _ask(url, shown, "POST" if link else "GET")
     if as_json:
         typer.echo(json.dumps(seen, indent=2))
     else:
         listing(
             [{"key": key, "value": value} for key, value in _rows(seen)], ("key", "value"), False
         )
-    if refused is not None:
-        error(f"refused: {refused}")
+    if seen["refused"] is not None:
+        error(f"refused: {seen['refused']}")
         raise typer.Exit(1)
 
 
-def _credential(
-    cert: Path | None, key: Path | None, proxy: Path | None, environment: Mapping[str, str]
-) -> tuple[Path, Path]:
-    """The files of certificate and key: those given, or the first that grid clients would take."""
-    if proxy:
-        return proxy, proxy
-    if cert:
-        return cert, key or cert
-    if "X509_USER_PROXY" in environment:
-        return (Path(environment["X509_USER_PROXY"]),) * 2
-    if "X509_USER_CERT" in environment:
-        own = environment["X509_USER_CERT"]
-        return Path(own), Path(environment.get("X509_USER_KEY", own))
-    usual = Path(f"/tmp/x509up_u{os.getuid()}")  # noqa: S108 (where every grid client has it)
-    if usual.exists():
-        return usual, usual
-    globus = Path.home() / ".globus"
-    return globus / "usercert.pem", globus / "userkey.pem"
+def _ask(url: str, shown: Credentials, method: str) -> Any:
+    """The service's answer. Raises RejectedError, UnknownError."""
+    import httpx  # takes longer to import than all else of `wnodes`
+
+    context = shown.context(os.environ)
+    try:
+        with httpx.stream(
+            method,
+            f"{url.rstrip('/')}/whoami",
+            verify=context,
+            timeout=_PATIENCE,
+            headers=shown.headers,
+        ) as answer:
+            content = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
+        seen = json.loads(content)
+        _ = seen["refused"], seen["dn"]
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        raise UnknownError(f"{url}: {fault}") from fault
+    except (ValueError, KeyError, TypeError) as fault:
+        raise UnknownError(
+            f"{url} is not a wnodes-bridge: it answers {answer.status_code}"
+        ) from fault
+    return seen
 
 
 def _rows(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
-    yield "name", seen["dn"]
+    name, owner = seen.get("subject") or seen["dn"], seen.get("owner")
+    yield "name", name
+    if seen.get("kind"):
+        yield "known by", seen["kind"]
+    if seen.get("ignored"):
+        yield "not counted", f"the certificate of {seen['ignored']}"
+    if owner and owner != name:
+        yield "linked to", owner
     yield "attributes", " ".join(seen["fqans"])
+    if seen.get("may") is not None:
+        yield "limited to", " ".join(seen["may"])
     yield "account", seen["account"]
     for name, value in (seen["grant"] or {}).items():
         text = " ".join(value) if isinstance(value, list) else value

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.config.issuer import Issuer, each_url_once
 from wnodes_lrms.config.node import PathText, Section, roomy
 from wnodes_lrms.opening import opening
 from wnodes_lrms.tls.oneline import normal
@@ -202,7 +203,8 @@ class Grant(Section):
     """What a cloud user may have: the first one that fits them holds."""
 
     match: str = Field(
-        description="a DN (/C=…/CN=…), an FQAN (/vo/group/Role=x; /vo/* for all below), or *"
+        description="a DN (/C=…/CN=…), a token's issuer#subject, a group or FQAN"
+        " (/vo/group/Role=x; /vo/* for all below), or *"
     )
     lrms_account: str = Field("", description="account that the user's leases charge")
     partition: str = Field("", description="partition or queue of the user's leases")
@@ -258,7 +260,12 @@ class Bridge(Section):
     baits: tuple[str, ...] = Field(
         description="the baits' services, as https://node:8445", min_length=1
     )
+    issuer_dir: PathText = Field(
+        "/var/lib/wnodes/bridge/issuers",
+        description="folder of the bridge's own, for the issuers' keys as they were got last",
+    )
     workers: int = Field(2, ge=1, le=64, description="processes that answer")
     network: Annotated[tuple[CloudNetwork, ...], AfterValidator(_each_name_once)] = ()
     template: Annotated[tuple[Template, ...], AfterValidator(_each_name_once)] = ()
     grant: tuple[Grant, ...] = ()
+    issuer: Annotated[tuple[Issuer, ...], AfterValidator(each_url_once)] = ()

@@ -18,6 +18,7 @@ from wnodes_lrms.config.cloud import (
     Offer,
     Template,
 )
+from wnodes_lrms.config.issuer import Issuer
 from wnodes_lrms.config.node import (
     NODE_NAME,
     TAG,
@@ -49,6 +50,7 @@ __all__ = [
     "Grant",
     "Hooks",
     "Images",
+    "Issuer",
     "Machine",
     "Network",
     "Offer",

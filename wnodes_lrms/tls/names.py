@@ -75,3 +75,11 @@ def end_entity(chain: Sequence[bytes]) -> x509.Certificate:
         if not is_proxy(certificate):
             return certificate
     raise RejectedError("a chain without a certificate of a person or host")
+
+
+def owner(chain: Sequence[bytes]) -> str:
+    """The DN of the end entity of a chain; empty where it can't be told. For logs and answers."""
+    try:
+        return dn_of(end_entity(chain))
+    except RejectedError:
+        return ""

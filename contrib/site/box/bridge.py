@@ -36,6 +36,18 @@ def part(site: Layout, memory: Memory) -> Part:
     )
 
 
+def issuer(site: Layout, memory: Memory) -> Part:
+    """Who signs tokens: a server of its own, with no rights here."""
+    argv = [
+        *("setpriv", f"--reuid={people.NOBODY}", "--regid=nogroup", "--clear-groups"),
+        *("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"),
+        *("env", f"--chdir={REPOSITORY / 'contrib' / 'site'}", f"WNODES_SITE={site.root}"),
+        *("PYTHONDONTWRITEBYTECODE=1", str(PROGRAMS / "python"), "-m", "box.issuer"),
+        str(port(memory, "issuer")),
+    ]
+    return Part("issuer", argv, lambda: _discovered(site, memory), patience=30)
+
+
 def environment(site: Layout, memory: Memory) -> dict[str, str]:
     """What the shell of a grid user needs, in the variables that grid clients know.
 
@@ -50,6 +62,7 @@ def environment(site: Layout, memory: Memory) -> dict[str, str]:
         "X509_USER_CERT": str(grid.user(USER) / "usercert.pem"),
         "X509_USER_KEY": str(grid.user(USER) / "userkey.pem"),
         "X509_USER_PROXY": str(grid.voms_proxy(USER)),
+        "BEARER_TOKEN_FILE": str(grid.token(people.GRACE)),
     }
 
 
@@ -62,6 +75,12 @@ def _answers(site: Layout, memory: Memory) -> bool:
     proxy = str(grid.proxy(USER))
     trust = ["--capath", str(grid.certificates), "--cert", proxy, "--key", proxy]
     return succeeds(["curl", "--silent", "--fail", *trust, f"{_url(memory)}/-/"])
+
+
+def _discovered(site: Layout, memory: Memory) -> bool:
+    url = f"https://localhost:{port(memory, 'issuer')}/.well-known/openid-configuration"
+    trust = ["--capath", str(Grid(site).certificates)]
+    return succeeds(["curl", "--silent", "--fail", *trust, url])
 
 
 def _as_bridge() -> list[str]:

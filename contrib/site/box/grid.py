@@ -9,7 +9,7 @@ BASE = "/C=IT/O=Box"  # all names of the site's CA are below it
 SUBJECTS = f"{BASE}/*"
 VO, VOMS_HOST = "testvo", "voms.example"
 CE = "ce"
-HOSTS = ("bridge", CE, *NODES)
+HOSTS = ("bridge", "issuer", CE, *NODES)
 
 
 def host_name(host: str) -> str:
@@ -87,6 +87,15 @@ class Grid:
     def order_public(self) -> Path:
         """Its public half, for the baits."""
         return self.site.etc / "order.pub"
+
+    @property
+    def issuer_key(self) -> Path:
+        """The key that signs tokens."""
+        return self.site.etc / "issuer.key"
+
+    def token(self, name: str) -> Path:
+        """A user's token."""
+        return self.user(name) / "token"
 
     def host_certificate(self, name: str) -> Path:
         """The certificate of the bridge, or of a node."""

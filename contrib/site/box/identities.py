@@ -9,15 +9,20 @@ import datetime
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from . import people
-from .ca import Authority, Credential, proxy, voms_proxy, write_lsc
+from .ca import Authority, Credential, new_key, proxy, voms_proxy, write_lsc
+from .certificates import key_pem, write_private
 from .grid import BASE, HOSTS, SUBJECTS, VO, VOMS_HOST, Grid, host_name, user_name
-from .layout import layout
+from .issuer import claims, signer
+from .layout import Memory, layout
+from .ports import port
 
 # Who is mapped to which local account, by their name, and by their first attribute.
 ACCOUNTS = {"alice": "clouduser", "bob": "clouduser", "mallory": "clouduser", "trudy": "clouduser"}
@@ -38,11 +43,15 @@ def make(grid: Grid) -> None:
     authority.install(grid.certificates, subjects=[SUBJECTS])
     write_lsc(grid.vomsdir, VO, VOMS_HOST, server)
     _order_keys(grid)
+    _issuer_key(grid)
     for path in (grid.host_key("bridge"), grid.order_key):
         shutil.chown(path, people.BRIDGE)
+    for path in (grid.host_key("issuer"), grid.issuer_key):
+        shutil.chown(path, people.NOBODY)
     _maps(grid, {name: user.dn for name, user in users.items()})
     for name in ("alice", "bob"):
         _proxies(grid, name, users[name], server)
+    _token(grid)
 
 
 def _authority(folder: Path) -> Authority:
@@ -98,6 +107,27 @@ def _order_keys(grid: Grid) -> None:
                 serialization.NoEncryption(),
             )
         )
+
+
+def _issuer_key(grid: Grid) -> None:
+    if not grid.issuer_key.exists():
+        write_private(grid.issuer_key, key_pem(new_key()))
+
+
+def _token(grid: Grid) -> None:
+    """A token of the one user who has no certificate."""
+    path, memory = grid.token(people.GRACE), Memory(grid.site.root / "state.json")
+    now = datetime.datetime.now(datetime.UTC)
+    if path.exists():
+        given: Any = {"verify_signature": False}
+        end = jwt.decode(path.read_text(), options=given)["exp"]
+        if end - now.timestamp() > _FRESH.total_seconds():
+            return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    url, audience = (f"https://localhost:{port(memory, name)}" for name in ("issuer", "bridge"))
+    life = int((now + datetime.timedelta(hours=24)).timestamp())
+    given = claims(url, people.GRACE, audience, exp=life)
+    write_private(path, signer(grid.issuer_key).sign(given).encode())
 
 
 def _maps(grid: Grid, names: dict[str, str]) -> None:

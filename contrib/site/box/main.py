@@ -123,13 +123,14 @@ def up(site: Layout, lrms: str | None, ce: str | None, ready_timeout: int | None
         bring_up(part, processes, inside)
     for part in system.nodes(site, memory, processes):
         bring_up(part, processes, inside)
-    for part in (bridge.part(site, memory), *arc.parts(site, memory)):
+    for part in services(site, memory):
         bring_up(part, processes, inside)
     for part in all_parts(site, memory, processes):
         require_alive(part, processes)
     print(f'Up. Use it in any shell with: eval "$({REPOSITORY}/contrib/site/site env)"')
     print(f"A job as an ordinary user: runuser -u {people.USER} -- …")
     print("A cloud user: curl --capath $X509_CERT_DIR --cert $X509_USER_PROXY $WNODES_URL/-/")
+    print('Another one: curl --capath … -H "Authorization: Bearer $(cat $BEARER_TOKEN_FILE)" …')
 
 
 def choose(memory: Memory, lrms: str | None, ce: str | None) -> None:
@@ -151,7 +152,7 @@ def down(site: Layout, *, purge: bool) -> None:
     processes = Processes(memory, site.log)
     with step("bridge, jobs"):
         # First: they would submit again.
-        for part in (bridge.part(site, memory), *arc.parts(site, memory)):
+        for part in services(site, memory):
             processes.stop(part.name)
         end_jobs(site, memory, processes)
     with step("batch system and baits"):
@@ -220,6 +221,11 @@ def batch_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part
     ]
 
 
+def services(site: Layout, memory: Memory) -> list[Part]:
+    """What users come to, and who vouches for them."""
+    return [bridge.issuer(site, memory), bridge.part(site, memory), *arc.parts(site, memory)]
+
+
 def all_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part]:
     """Every process of the site, in the order in which they start."""
     system = batch.system(memory)
@@ -228,8 +234,7 @@ def all_parts(site: Layout, memory: Memory, processes: Processes) -> list[Part]:
         *system.foundations(site),
         *libvirt.parts(site),
         *batch_parts(site, memory, processes),
-        bridge.part(site, memory),
-        *arc.parts(site, memory),
+        *services(site, memory),
     ]
 
 

@@ -17,7 +17,7 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.driver import Driver
 from occi_bridge.driver.leasing import Leasing
 from occi_bridge.driver.spanning import Spanned, Spanning
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import Identity, Kind, User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.occi.validate_new import New
@@ -91,7 +91,8 @@ memory = 512
 
 
 def person(dn: str = ANNA, group: str = "", **grant: Any) -> User:
-    return User(dn, (group,) if group else (), "cloud01", Grant(match="*", **grant))
+    known = Identity(Kind.CERTIFICATE, dn, (group,) if group else ())
+    return User(known, "cloud01", Grant(match="*", **grant), dn)
 
 
 class LocalBridge:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from occi_bridge.identity.authenticator import DeniedError, User
+from occi_bridge.identity.user import DeniedError, Identity, Kind, User
 from occi_bridge.occi import mixins, schema, user_mixins
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value, named_in
 from occi_bridge.occi.model import Model
@@ -58,13 +58,18 @@ _BECOMES = {
 
 
 def user(name: str = "Ada") -> User:
-    return User(dn=f"/C=IT/O=Box/CN={name}", fqans=("/box",), account="box", grant=Grant(match="*"))
+    known = Identity(Kind.CERTIFICATE, f"/C=IT/O=Box/CN={name}", ("/box",))
+    return User(known, "box", Grant(match="*"), known.subject)
 
 
 class Users:
     """Knows a user by a chain that is just their name; without one there is no user."""
 
-    async def user(self, chain: tuple[bytes, ...], address: str) -> User:
+    async def user(
+        self, chain: tuple[bytes, ...], address: str, token: bytes | None = None
+    ) -> User:
+        if token is not None:
+            raise DeniedError(401, f"no token of {len(token)} bytes", error="invalid_token")
         if not chain:
             raise DeniedError(401, f"no certificate from {address or 'nowhere'}")
         if chain[0] == b"Mallory":

@@ -104,6 +104,13 @@ def test_a_name_that_is_not_ascii_is_written_as_in_certificates() -> None:
     assert one(replace(RUNS, dn="/CN=Zoë"))["GlobalUserName"] == "/CN=Zo\\xC3\\xAB"
 
 
+def test_a_user_with_a_token_is_told_whole() -> None:
+    """As long as a subject may be: two users never have one name here."""
+    subject = "https://issuer.example/vo#".ljust(255, "x")
+    found = one(replace(RUNS, dn=subject, fqan="/vo/group"))
+    assert (found["GlobalUserName"], found["FQAN"]) == (subject, "/vo/group")
+
+
 def test_a_value_longer_than_its_column_is_cut() -> None:
     assert len(one(replace(RUNS, fqan="/" + "ö" * 300))["FQAN"]) == 255
 

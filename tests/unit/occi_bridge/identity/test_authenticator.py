@@ -13,7 +13,9 @@ from contrib.site.box.ca import proxy, voms_proxy, write_lsc
 from occi_bridge import checks
 from occi_bridge.identity import authenticator as identity
 from occi_bridge.identity import signing_policy
-from occi_bridge.identity.authenticator import Authenticator, DeniedError, User
+from occi_bridge.identity.authenticator import Authenticator
+from occi_bridge.identity.authorization import Authorization
+from occi_bridge.identity.user import DeniedError, Identity, Kind
 from tests.unit import ca
 from tests.unit.ca import BASE, VO, Grid, read_bundle
 from wnodes_lrms.config.load import Grant
@@ -56,7 +58,6 @@ def test_a_user(grid: Grid) -> None:
     user = within(grid, lambda a: a.user(grid.chain(grid.alice), ADDRESS))
     assert (user.key, user.group, user.account) == (f"{BASE}/CN=Alice", "", "alice")
     assert user.grant == grid.bridge.grant[1]
-    assert User("/CN=x", ("/vo/Role=a", "/vo"), "x", Grant(match="*")).group == "/vo/Role=a"
 
 
 def test_statuses(grid: Grid) -> None:
@@ -119,7 +120,7 @@ def test_a_server_that_is_no_longer_trusted(grid: Grid) -> None:
     (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
 
     async def scene(authenticator: Authenticator) -> None:
-        assert (await authenticator.user(chain, ADDRESS)).fqans == (f"/{VO}",)
+        assert (await authenticator.user(chain, ADDRESS)).groups == (f"/{VO}",)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.host)
         assert "by its LSC file" in await refusal(authenticator, chain)
         write_lsc(grid.vomsdir, VO, "voms.example", grid.server)
@@ -143,7 +144,9 @@ def test_a_verdict_needs_no_verifier_again(grid: Grid) -> None:
         (grid.folder / "ban_users.db").touch()
         with pytest.raises(DeniedError) as caught:
             await authenticator.user(chain, ADDRESS)
-        assert (caught.value.status, caught.value.dn) == (503, f"{BASE}/CN=Alice")
+        assert caught.value.status == 503
+        assert caught.value.identity
+        assert caught.value.identity.subject == f"{BASE}/CN=Alice"
 
     within(grid, scene)
 
@@ -199,7 +202,8 @@ def test_a_name_is_the_same_in_every_file(grid: Grid, spelling: str, begin: str)
     within(grid, scene)
     bridge = grid.bridge.model_copy(update={"grant": (Grant(match=name),)})
     (grid.folder / "ban_users.db").write_text("")
-    assert Authenticator(bridge)._authorize(f"{BASE}/CN=Ren\\xC3\\xA9", ()).account == "rene"
+    known = Identity(Kind.CERTIFICATE, f"{BASE}/CN=Ren\\xC3\\xA9")
+    assert Authorization(bridge).user(known, {}).account == "rene"
 
 
 def test_what_can_not_be_read_is_told_at_the_start(

@@ -62,10 +62,10 @@ def test_what_is_no_pattern(pattern: str) -> None:
 
 def test_the_first_grant_holds() -> None:
     grants = [Grant(match="/vo/Role=pilot", cores=1), Grant(match=ANN, cores=2)]
-    assert policy.granted(grants, ANN, ("/vo", "/vo/Role=pilot")) == grants[0]
-    assert policy.granted(grants, ANN, ()) == grants[1]
-    assert policy.granted(grants, "/CN=x", ("/vo",)) is None
-    assert policy.granted([], ANN, ()) is None
+    assert policy.granted(grants, [ANN], ("/vo", "/vo/Role=pilot")) == grants[0]
+    assert policy.granted(grants, ["https://issuer.example#ann", ANN], ()) == grants[1]
+    assert policy.granted(grants, ["/CN=x"], ("/vo",)) is None
+    assert policy.granted([], [ANN], ()) is None
 
 
 def test_fqans_of_a_vo() -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from httpx import Client, Response
 
-from occi_bridge.identity.authenticator import User
+from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.render import Answer
 from occi_bridge.web import app

@@ -9,11 +9,24 @@ from typer.testing import CliRunner
 
 from contrib.site.box.ca import proxy
 from occi_bridge.service.quota import Amount
-from tests.unit import ca
-from tests.unit.ca import BASE, Grid, Service
+from tests.unit import ca, issuers
+from tests.unit.ca import BASE, VO, Grid, Service
+from tests.unit.issuers import LocalIssuer
 from wnodes_lrms.cli import app
-from wnodes_lrms.cli.whoami import _credential
+from wnodes_lrms.cli.credentials import certificate
 from wnodes_lrms.errors import WnodesError
+
+grid, issuer = ca.grid, issuers.issuer
+
+
+class Links(dict[str, str]):
+    """Links in memory."""
+
+    def __call__(self) -> dict[str, str]:
+        return dict(self)
+
+    def make(self, subject: str, dn: str) -> None:
+        self[subject] = dn
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +47,7 @@ def whoami(service: Service, *options: str, **environment: str) -> tuple[int, st
     folder = service.grid.folder
     usual = {"WNODES_URL": f"https://localhost:{service.port}", "X509_USER_PROXY": ""}
     usual |= {"X509_CERT_DIR": str(service.grid.certificates)}
+    usual |= dict.fromkeys(("BEARER_TOKEN", "BEARER_TOKEN_FILE", "XDG_RUNTIME_DIR"), "")
     words = [str(folder / word) if word.endswith(".pem") else word for word in options]
     done = CliRunner().invoke(app, ["whoami", *words], env={**usual, **environment})
     if isinstance(done.exception, WnodesError):
@@ -80,6 +94,40 @@ def test_what_goes_wrong_is_one_line(service: Service, options: list[str], reaso
     assert "\n" not in said
 
 
+def rows(said: str) -> dict[str, str]:
+    return {
+        line[: said.index("VALUE")].strip(): line[said.index("VALUE") :].strip()
+        for line in said.splitlines()
+    }
+
+
+def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+    (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
+    grid.alice.write(grid.folder / "usercert.pem", grid.folder / "userkey.pem")
+    token = grid.folder / "token"
+    token.write_bytes(issuer.token() + b"\n")
+    links = Links()
+    with ca.service(grid, bridge=issuer.bridge(), links=links) as service:
+        code, said = whoami(service, BEARER_TOKEN_FILE=str(token))
+        seen = rows(said)
+        assert (code, seen["name"], seen["known by"]) == (0, issuer.subject, "token")
+        assert (seen["attributes"], seen["account"]) == (f"/{VO}", "member")
+        assert whoami(service, "--link", "--cert", "usercert.pem")[1].startswith("--link needs")
+        both = ("--link", "--cert", "usercert.pem", "--key", "userkey.pem", "--token", str(token))
+        code, said = whoami(service, *both)
+        seen = rows(said)
+        assert (code, seen["linked to"]) == (0, f"{BASE}/CN=Alice")
+        assert seen["not counted"] == f"the certificate of {BASE}/CN=Alice"
+        token.write_bytes(issuer.token(scope="compute.read"))
+        code, said = whoami(service, BEARER_TOKEN_FILE=str(token))
+        assert rows(said)["limited to"] == "compute.read"
+        token.write_bytes(issuer.token(exp=1))
+        code, said = whoami(service, "--json", BEARER_TOKEN_FILE=str(token))
+        assert (code, "the token expired at" in said) == (1, True)
+    assert links == {issuer.subject: f"{BASE}/CN=Alice"}
+
+
 def test_something_else_answers(service: Service) -> None:
     url = f"https://localhost:{service.port}/elsewhere"
     assert whoami(service, "--proxy", "proxy.pem", "--url", url) == (
@@ -92,13 +140,13 @@ def test_which_credential_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     a, b, c = Path("/a"), Path("/b"), Path("/c")
     both = {"X509_USER_PROXY": "/p", "X509_USER_CERT": "/c", "X509_USER_KEY": "/k"}
-    assert _credential(a, b, c, both) == (c, c)
-    assert _credential(a, b, None, both) == (a, b)
-    assert _credential(a, None, None, both) == (a, a)
-    assert _credential(None, None, None, both) == (Path("/p"), Path("/p"))
+    assert certificate(a, b, c, both) == (c, c)
+    assert certificate(a, b, None, both) == (a, b)
+    assert certificate(a, None, None, both) == (a, a)
+    assert certificate(None, None, None, both) == (Path("/p"), Path("/p"))
     del both["X509_USER_PROXY"]
-    assert _credential(None, None, None, both) == (Path("/c"), Path("/k"))
+    assert certificate(None, None, None, both) == (Path("/c"), Path("/k"))
     monkeypatch.setattr("os.getuid", lambda: 987654)
     globus = tmp_path / ".globus"
     expected = (globus / "usercert.pem", globus / "userkey.pem")
-    assert _credential(None, None, None, {}) == expected
+    assert certificate(None, None, None, {}) == expected

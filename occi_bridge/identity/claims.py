@@ -1,0 +1,145 @@
+"""What the claims of a verified token say: who somebody is, and what they may do. Pure.
+
+From the WLCG Common JWT Profile 1.3, AARC-G069 (entitlements) and SciTokens 2.0. Groups of all of
+them take the form of FQANs: /vo/group for `wlcg.groups`, /vo/group/Role=role for
+`urn:…:group:vo:group:role=role#authority`. So grants, maps and bans need no second kind of line.
+"""
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from occi_bridge.identity import fqans
+from occi_bridge.identity.user import ALL, Identity, Kind
+from wnodes_lrms.config.load import Issuer
+from wnodes_lrms.errors import RejectedError
+
+_SKEW = 60.0  # seconds that an issuer's clock may be ahead
+_LONGEST = 255  # characters of a name: accounting takes no more
+_MOST = 1000  # groups or entitlements
+_VERSIONS = {"wlcg": re.compile(r"1\.[0-9]+"), "scitokens": re.compile("scitokens?:2.0")}
+# A token that has any of these is limited by its scopes (WLCG 2.2.3): groups do not count then.
+_SCOPES = {
+    "wlcg": re.compile(r"(compute|storage)\.[a-z]+(:.*)?|host\.auth(:.*)?"),
+    "aarc": re.compile(r"(compute|storage)\.[a-z]+(:.*)?"),
+    "scitokens": re.compile(r".*"),
+}
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+_Time = Annotated[float, Field(strict=True, ge=0, le=1e11, allow_inf_nan=False)]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_several), Field(max_length=_MOST)]
+
+
+class Groups(BaseModel):
+    """Claims that tell groups, in a token or in what an endpoint of the issuer's answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")] = ""
+    wlcg: tuple[str, ...] = Field((), alias="wlcg.groups", max_length=_MOST)
+    entitlements: _Texts = ()
+    eduperson_entitlement: _Texts = ()
+
+
+class Claims(Groups):
+    """The claims of a token that are looked at."""
+
+    iss: str
+    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")]
+    exp: _Time
+    iat: _Time
+    nbf: _Time = 0.0
+    aud: _Texts = ()
+    scope: str = ""
+    typ: str = "Bearer"  # Keycloak's: its other tokens are no access tokens
+    wlcg_version: str = Field("", alias="wlcg.ver")
+    ver: str = ""
+
+    @property
+    def subject(self) -> str:
+        """Whom it is about, among those of all issuers."""
+        return f"{self.iss}#{self.sub}"
+
+
+def require_valid(issuer: Issuer, claims: Claims, now: float) -> None:
+    """Raises RejectedError for a token that is not for here and now."""
+    if claims.iss != issuer.url:
+        raise RejectedError("the token is another issuer's")
+    if claims.exp <= now:
+        raise RejectedError(f"the token expired at {_utc(claims.exp)}")
+    if max(claims.nbf, claims.iat) > now + _SKEW:
+        raise RejectedError(f"the token is not valid before {_utc(max(claims.nbf, claims.iat))}")
+    if issuer.audiences != ("*",) and not set(claims.aud) & set(issuer.audiences):
+        raise RejectedError(f"the token is not for this service (aud): {issuer.audiences[0]}")
+    version = claims.wlcg_version if issuer.profile == "wlcg" else claims.ver
+    form = _VERSIONS.get(issuer.profile)
+    if form and not form.fullmatch(version):
+        raise RejectedError(f"the token has no version of the profile {issuer.profile} known here")
+    if claims.typ.lower() != "bearer":
+        raise RejectedError("the token is no access token (typ)")
+    if len(claims.subject) > _LONGEST:
+        raise RejectedError(f"the token's issuer and subject have more than {_LONGEST} characters")
+
+
+def identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
+    """Who somebody is; `told` has their groups, and `claims` their scopes."""
+    form = _SCOPES[issuer.profile]
+    scopes = [scope for scope in claims.scope.split() if form.fullmatch(scope)]
+    if not scopes and issuer.profile != "scitokens":  # which has no groups
+        return Identity(Kind.TOKEN, claims.subject, groups(issuer, told))
+    # Whom an issuer of one VO knows at all is a member of it.
+    member = (f"/{issuer.vos[0]}",) if len(issuer.vos) == 1 else ()
+    may = frozenset(capability for capability in ALL if capability in scopes)
+    return Identity(Kind.TOKEN, claims.subject, member, may)
+
+
+def groups(issuer: Issuer, told: Groups) -> tuple[str, ...]:
+    """The groups of the issuer's own VOs, none twice, in the token's order."""
+    if issuer.profile == "wlcg":
+        named: Sequence[str | None] = [group for group in told.wlcg if "=" not in group]
+    elif issuer.profile == "aarc":
+        both = (*told.entitlements, *told.eduperson_entitlement)
+        named = [_of_entitlement(text, issuer.namespace) for text in both]
+    else:
+        named = ()
+    return tuple(dict.fromkeys(_own(issuer, named)))
+
+
+def _own(issuer: Issuer, named: Iterable[str | None]) -> Iterable[str]:
+    for text in named:
+        try:
+            group = fqans.fqan(text or "")
+        except ValueError:  # a name that none of our files could have
+            continue
+        if group.split("/")[1] in issuer.vos:
+            yield group
+
+
+def _of_entitlement(text: str, namespace: str) -> str | None:
+    """The FQAN of <namespace>:group:<vo>[:<group>…][:role=<role>][#<authority>] (AARC-G069, 2).
+
+    Other entitlements are None. Who vouches for it, the authority, is the issuer's to judge.
+    """
+    own, _, _authority = text.partition("#")
+    parts = own.split(":")
+    place = len(namespace.split(":"))
+    begin = [part.lower() for part in parts[: place + 1]]
+    if begin != [*namespace.lower().split(":"), "group"]:
+        return None
+    names = [unquote(part) for part in parts[place + 1 :]]
+    role = names.pop().partition("=")[2] if names and names[-1].startswith("role=") else None
+    if any("/" in name or "=" in name for name in (*names, role or "")):
+        return None  # it would look like a group below, or a role
+    return "".join(f"/{name}" for name in names) + (f"/Role={role}" if role is not None else "")
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,129 @@
+"""What users who come with tokens may do and have, on SQLite and on PostgreSQL."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from occi_bridge import link_admin
+from occi_bridge.identity.user import Capability, DeniedError, Identity, Kind, User
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import Definition, OcciError
+from occi_bridge.occi.validate_changes import Changes
+from occi_bridge.occi.validate_new import New
+from occi_bridge.store.links import Links
+from tests.unit.occi_bridge.local_bridge import ANNA, OS_TPL, STOP, LocalBridge, person
+from wnodes_lrms.config.load import Grant
+from wnodes_lrms.errors import ConflictError, WnodesError
+
+pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
+pytestmark = pytest.mark.integration
+
+SUBJECT = "https://issuer.example/vo#grace"
+NETWORK = New(schema.NETWORK, (), {})
+
+
+@pytest.fixture
+def bridge(url: str, make_bridge: Callable[..., LocalBridge]) -> LocalBridge:
+    made = make_bridge(url)
+    made.heard()
+    return made
+
+
+def holder(*may: Capability, key: str = SUBJECT) -> User:
+    """Somebody with a token that is limited to this."""
+    return User(Identity(Kind.TOKEN, SUBJECT, (), frozenset(may)), "x", Grant(match="*"), key)
+
+
+def whole(key: str = SUBJECT) -> User:
+    """Somebody with a token that is not limited."""
+    return User(Identity(Kind.TOKEN, SUBJECT), "x", Grant(match="*"), key)
+
+
+WRITES: dict[str, tuple[Capability, Callable[[LocalBridge, User, str], object]]] = {
+    "create": (Capability.CREATE, lambda b, u, _: b.service.create(u, NETWORK)),
+    "update": (Capability.MODIFY, lambda b, u, p: b.service.update(u, p, Changes({}, (), (), ()))),
+    "replace": (
+        Capability.MODIFY,
+        lambda b, u, p: b.service.replace(u, p, New(schema.COMPUTE, (OS_TPL,), {})),
+    ),
+    "act": (Capability.MODIFY, lambda b, u, p: b.service.act(u, p, STOP, {})),
+    "act on all": (Capability.MODIFY, lambda b, u, p: b.service.act_all(u, [p], STOP, {})),
+    "add a mixin": (
+        Capability.MODIFY,
+        lambda b, u, _: b.service.add_mixin(
+            u, Definition("a", "http://example.org/x#", "", "/a/", "")
+        ),
+    ),
+    "tag": (
+        Capability.MODIFY,
+        lambda b, u, p: b.service.tag(u, "http://example.org/x#a", [p], "add"),
+    ),
+    "remove a mixin": (
+        Capability.MODIFY,
+        lambda b, u, _: b.service.remove_mixin(u, "http://example.org/x#a"),
+    ),
+    "delete": (Capability.CANCEL, lambda b, u, p: b.service.delete(u, p)),
+    "delete all": (Capability.CANCEL, lambda b, u, p: b.service.delete_all(u, [p])),
+}
+
+
+def test_each_scope_allows_just_that(bridge: LocalBridge) -> None:
+    machine = bridge.create(whole())
+    for name, (needed, do) in WRITES.items():
+        others = set(Capability) - {needed}
+        with pytest.raises(DeniedError, match=str(needed)) as caught:
+            do(bridge, holder(*others), machine.path)
+        assert (caught.value.status, caught.value.error) == (403, "insufficient_scope"), name
+        do(bridge, holder(needed), machine.path)
+
+
+def test_who_moves_keeps_what_they_have(bridge: LocalBridge) -> None:
+    machine = bridge.create(person())
+    links = Links(bridge.db)
+    assert links() == {}
+    links.make(SUBJECT, ANNA)
+    links.make(SUBJECT, ANNA)  # what is so already is success
+    assert links() == {SUBJECT: ANNA}
+    moved = whole(key=links()[SUBJECT])
+    assert bridge.service.locations(moved, None)[0] == machine.path
+    assert bridge.service.used(moved).machines == 1
+    other = bridge.create(moved)
+    assert bridge.row(other).owner == ANNA  # so baits take its orders whoever starts it
+    bridge.service.delete(moved, machine.path)
+
+
+def test_nothing_is_left_under_a_name_that_is_linked(bridge: LocalBridge) -> None:
+    machine = bridge.create(whole())
+    links = Links(bridge.db)
+    with pytest.raises(ConflictError, match=r"is gone \(VMs: 1\)"):
+        links.make(SUBJECT, ANNA)
+    bridge.service.delete(whole(), machine.path)
+    links.make(SUBJECT, ANNA)
+    with pytest.raises(ConflictError, match="is linked to"):
+        links.make(SUBJECT, "/C=IT/CN=Other")
+    # A worker that has not heard of the link yet makes nothing under the old name.
+    with pytest.raises(OcciError, match="just been linked") as caught:
+        bridge.create(whole())
+    assert caught.value.status == 409
+
+
+def test_the_administrator_s_way(
+    bridge: LocalBridge, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    settings = bridge.config.bridge
+    assert settings
+
+    def done(make: tuple[str, str] | None = None, remove: str | None = None) -> str:
+        link_admin.report(settings, make, remove)
+        return capsys.readouterr().out
+
+    assert done() == '{"links": [], "refused": null}\n'
+    assert f'"subject": "{SUBJECT}", "dn": "{ANNA}"' in done((SUBJECT, "CN=Anna,O=Test,C=IT"))
+    assert "is not of the form https" in done(("grace", ANNA))
+    assert "is not of the form /C=" in done((SUBJECT, "/vo/group"))
+    assert "is not linked" in done(remove="https://x.example#y")
+    assert done(remove=SUBJECT) == '{"links": [], "refused": null}\n'
+    gone = settings.model_copy(update={"database": f"sqlite:///{tmp_path}/none.sqlite"})
+    with pytest.raises(WnodesError, match="not there yet"):
+        link_admin.report(gone, None, None)
