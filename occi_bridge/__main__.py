@@ -19,6 +19,7 @@ from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import ConfigError, WnodesError
 from wnodes_lrms.log import set_up
 from wnodes_lrms.tls import server
+from wnodes_lrms.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def main() -> int:
         action="store_true",
         help="print what this host has and lacks, as JSON, and end; see also `wnodes doctor`",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     options = parser.parse_args()
     set_up()
     os.umask(0o077)

@@ -2,18 +2,18 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from wnodes_lrms.cli import accounting, config, doctor, gc, hooks, host, image, job, vm, whoami, why
-from wnodes_lrms.cli.out import error
+from wnodes_lrms.cli.out import error, line
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.version import VERSION
 
 app = typer.Typer(
     name="wnodes",
-    help="Turns the batch system's jobs into virtual machines.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(accounting.app, name="accounting")
@@ -27,6 +27,22 @@ app.add_typer(job.app, name="job")
 app.add_typer(vm.app, name="vm")
 app.command("whoami")(whoami.whoami)
 app.command("why")(why.why)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        line(f"wnodes {VERSION}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="say the version", callback=_say_version, is_eager=True)
+]
+
+
+@app.callback()
+def wnodes(version: Version = False) -> None:  # noqa: ARG001 (its callback has said it)
+    """Turns the batch system's jobs into virtual machines."""
 
 
 def main() -> None:
