@@ -41,7 +41,7 @@ Version = Annotated[
 
 
 @app.callback()
-def wnodes(version: Version = False) -> None:  # noqa: ARG001 (its callback has said it)
+def wnodes(version: Version = False) -> None:
     """Turns the batch system's jobs into virtual machines."""
 
 
