@@ -92,6 +92,10 @@ define on_site
     tee build/e2e-$(1).log
 endef
 
+.PHONY: packages
+packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"
+	@$(PYTHON) contrib/packages/build.py $(TARGETS)
+
 .PHONY: bench
 bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
 	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
