@@ -209,8 +209,9 @@ def _licence(part: Distribution) -> str:
     if "License-Expression" in said:
         return str(said["License-Expression"])
     if classes:
-        return classes[0].rpartition(" :: ")[2]
-    return str(said["License"]).partition("\n")[0] if "License" in said else "see its folder"
+        return str(classes[0]).rpartition(" :: ")[2]
+    short = str(said["License"]) if "License" in said else ""
+    return short.partition("\n")[0] or "see its folder"
 
 
 def _maintainer() -> str:
