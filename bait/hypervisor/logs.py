@@ -12,7 +12,7 @@ _LOG = re.compile(r"(?P<domain>.+?)(-fs\d+-virtiofsd)?\.log(\.\d+)?")
 
 
 def sweep(folder: Path, cluster: str, living: Collection[str]) -> None:
-    """Remove what is older than a week of a cluster's domains, but of none of the `living`, by name.
+    """Remove what is older than a week, of a cluster's domains but of none of the `living`.
 
     Raises OSError for a folder that can't be read.
     """
