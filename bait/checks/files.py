@@ -13,8 +13,8 @@ from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.machine.images import free_mib
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, warning
-from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.images import catalogue, source
+from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.images import catalogue, examine, source
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.run import run
 
@@ -53,7 +53,23 @@ def _image(entry: Image, cache: Path, until: float, credentials: str | None) -> 
         )
         for part in entry.parts
     ]
-    return verdicts.image(entry.tag, parts)
+    return verdicts.image(entry.tag, parts, _unfit(entry, cache))
+
+
+def _unfit(entry: Image, cache: Path) -> str | None:
+    """Why no VM starts from an image, as far as its files tell that this node has."""
+    places = {role: (Path(part.source), cache / part.sha256) for role, part in entry.roles.items()}
+    here = {
+        role: next((path for path in paths if path.is_file()), None)
+        for role, paths in places.items()
+    }
+    try:
+        examine.refuse_unfit(entry, {role: path for role, path in here.items() if path})
+    except RejectedError as error:
+        return str(error)
+    except OSError:  # it is told of as a source that can't be had
+        return None
+    return None
 
 
 def unreachable(where: str, credentials: str | None = None) -> str | None:

@@ -70,8 +70,9 @@ class PartSeen:
     path: Path
 
 
-def image(tag: str, parts: Sequence[PartSeen]) -> Check:
-    """Whether VMs can be made from an image."""
+def image(tag: str, parts: Sequence[PartSeen], unfit: str | None = None) -> Check:
+    """Whether VMs can be made from an image. `unfit` is why none starts from what its files have,
+    whoever has them."""
     name = f"image {tag}"
     for part in parts:
         if part.copy is Copy.WRONG:
@@ -94,6 +95,8 @@ def image(tag: str, parts: Sequence[PartSeen]) -> Check:
                 f"only the node's copy is left; {part.source}: {part.trouble}",
                 "bring the file back before the copy is evicted, or other nodes need it",
             )
+    if unfit:
+        return fault(name, unfit, f"name another with `wnodes image add {tag} …`")
     unread = [part for part in parts if part.copy is Copy.UNREAD]
     if unread:
         return unknown(

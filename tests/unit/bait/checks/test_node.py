@@ -154,15 +154,18 @@ def test_image(trouble: str | None, copy: Copy, expected: Status, remedy: str) -
 
 
 def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> None:
-    (tmp_path / "disk").write_text("x")
-    digest = hashlib.sha256(b"x").hexdigest()
+    disk = b"\xeb\x63" + bytes(508) + b"\x55\xaa"
+    (tmp_path / "disk").write_bytes(disk)
+    (tmp_path / "kernel").write_bytes(bytes(0x202) + b"HdrS")
+    digest = hashlib.sha256(disk).hexdigest()
     catalogue = tmp_path / "images"
     catalogue.mkdir()
     (catalogue / "a_os_x.toml").write_text("format = 'raw'\n")
-    (catalogue / "b_os_x.toml").write_text(
-        f'format = "raw"\ncontext = "script"\n[disk]\nsource = "{tmp_path}/disk"\n'
-        f'sha256 = "{digest}"\n'
-    )
+    for tag, file in (("b_os_x", "disk"), ("c_os_x", "kernel")):
+        (catalogue / f"{tag}.toml").write_text(
+            f'format = "raw"\ncontext = "script"\n[disk]\nsource = "{tmp_path}/{file}"\n'
+            f'sha256 = "{digest}"\n'
+        )
     config = Config.model_validate(
         {
             "cluster": "box",
@@ -170,10 +173,12 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
             "images": {"catalogue": str(catalogue), "cache_dir": str(tmp_path / "cache")},
         }
     )
-    bad, good = files.images(config)
+    bad, good, unfit = files.images(config)
     assert (bad.name, bad.status) == ("image a_os_x", Status.FAULT)
     assert "a_os_x.toml" in bad.remedy
     assert (good.name, good.status) == ("image b_os_x", Status.OK)
+    assert (unfit.name, unfit.status) == ("image c_os_x", Status.FAULT)
+    assert "it is a Linux kernel, not a disk" in unfit.seen
 
 
 def test_room() -> None:
