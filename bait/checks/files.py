@@ -22,6 +22,8 @@ _WEB = 3.0  # seconds for a web server to answer
 _SHORT = 10.0  # seconds for a program
 _READING = 20.0  # seconds for reading cached files again
 _MIB = 1 << 20
+_LIBVIRT_MAY_START = ("/usr/bin", "/usr/sbin")  # by Debian's profile of its daemon
+_LOCAL_PROFILES = Path("/etc/apparmor.d/local")
 # Prints those of its arguments that the caller can't pass through.
 _PASSES = 'for folder; do [ -x "$folder" ] || echo "$folder"; done'
 
@@ -146,6 +148,17 @@ def lineage(path: Path) -> list[Mode]:
         status = at.stat()
         found.append(Mode(at, status.st_uid, status.st_gid, status.st_mode))
     return found
+
+
+def apparmor_lets_start(program: Path) -> bool:
+    """Whether AppArmor lets libvirt's daemon start it, by Debian's profile or the site's words."""
+    if str(program.parent) in _LIBVIRT_MAY_START:
+        return True
+    profiles = [_LOCAL_PROFILES / f"usr.sbin.{name}" for name in ("libvirtd", "virtqemud")]
+    added = [path.read_text() for path in profiles if path.is_file()]
+    return any(
+        line.strip().startswith(str(program)) for text in added for line in text.splitlines()
+    )
 
 
 def traversal(config: Config, qemu: tuple[int, int] | None) -> Check:

@@ -51,6 +51,20 @@ def firewall(table: str, trouble: str | None) -> Check:
     )
 
 
+def apparmor(server: Path, allowed: bool) -> Check:
+    """`allowed`: whether libvirt's daemon may start this server of shared folders, if any are
+    shared."""
+    if allowed:
+        return ok("apparmor", "libvirt confines each VM to its own files by it")
+    return fault(
+        "apparmor",
+        f"keeps libvirt from starting {server}: no VM of a trusted image starts",
+        f"install the package wnodes-node, or write `{server} PUx,` into"
+        " /etc/apparmor.d/local/usr.sbin.libvirtd (or usr.sbin.virtqemud) and `systemctl reload"
+        " apparmor`",
+    )
+
+
 class Copy(Enum):
     """A node's own copy of an image file, held against the checksum that is its name."""
 

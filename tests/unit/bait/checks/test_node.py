@@ -16,14 +16,16 @@ import pytest
 from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
-from bait.hypervisor.inventory import look, qemu_user
+from bait.hypervisor.inventory import confined_by, look, qemu_user
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 
-INVENTORY = Inventory("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
+INVENTORY = Inventory(
+    "libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1), frozenset({"dac"})
+)
 
 
 @pytest.mark.parametrize(
@@ -245,3 +247,27 @@ def test_socket_clock_sfq() -> None:
     assert missing.status is Status.WARNING
     assert "modprobe sch_sfq" in missing.remedy
     assert verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN
+
+
+def test_the_security_models_are_those_that_libvirt_names() -> None:
+    text = "<capabilities><host><secmodel><model>apparmor</model><doi>0</doi></secmodel><secmodel>"
+    text += "<model>dac</model></secmodel></host></capabilities>"
+    assert confined_by(text) == {"apparmor", "dac"}
+    assert confined_by("<capabilities><host/></capabilities>") == set()
+
+
+def test_apparmor_lets_libvirt_start_what_debian_or_the_site_has_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_LOCAL_PROFILES", tmp_path)
+    ours = Path("/opt/wnodes/hooks/virtiofsd.py")
+    assert files.apparmor_lets_start(Path("/usr/sbin/wnodes-virtiofsd"))
+    assert not files.apparmor_lets_start(ours)
+    assert str(ours) in verdicts.apparmor(ours, False).remedy
+    assert verdicts.apparmor(ours, False).status is Status.FAULT
+    local = tmp_path / "usr.sbin.libvirtd"
+    local.write_text(f"# {ours} PUx,\n")
+    assert not files.apparmor_lets_start(ours)
+    local.write_text(f"  {ours} PUx,\n")
+    assert files.apparmor_lets_start(ours)
+    assert verdicts.apparmor(ours, True).status is Status.OK
