@@ -103,8 +103,13 @@ define on_site
     tee build/e2e-$(1).log
 endef
 
+.PHONY: packages
+packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"
+	@$(PYTHON) contrib/packages/build.py $(TARGETS)
+
 .PHONY: bench
-bench: setup ## Measure on the site in a box; a table here, the numbers in build/bench.json
+bench: setup ## Measure on the site in a box; the figures come as they are measured, and are in build/bench.json
+	@contrib/bench/install-peers
 	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
 
 # The figures come last, after the site has gone.

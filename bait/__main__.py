@@ -36,6 +36,7 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.log import set_up
 from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
 from wnodes_lrms.model import Kind
+from wnodes_lrms.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def main() -> int:
         action="store_true",
         help="print what this node has and lacks, as JSON, and end; see also `wnodes doctor`",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     options = parser.parse_args()
     set_up()
     os.umask(0o077)

@@ -3,6 +3,8 @@
 Standard library only.
 """
 
+from __future__ import annotations
+
 import time
 from typing import Any
 

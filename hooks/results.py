@@ -5,6 +5,8 @@ job's owner can enter, and from there each file goes to its place by its own nam
 folder, and never through a link. Standard library only.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os

@@ -16,6 +16,8 @@ baitlink.py; watch.py is for the time in which the job runs, and requeue.py asks
 library only: all of it runs on every node and for every job with a machine.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import re

@@ -7,6 +7,8 @@ tag a line. The script passes unchanged. Nothing is safe by this, for a user can
 really refused is refused by the bait. Standard library only.
 """
 
+from __future__ import annotations
+
 import getopt
 import os
 import re

@@ -20,6 +20,7 @@ from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import ConfigError, WnodesError
 from wnodes_lrms.log import set_up
 from wnodes_lrms.tls import server
+from wnodes_lrms.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--links", action="store_true", help="for `wnodes link list`")
     parser.add_argument("--link", nargs=2, metavar=("SUBJECT", "DN"), help="for `wnodes link add`")
     parser.add_argument("--unlink", metavar="SUBJECT", help="for `wnodes link remove`")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     options = parser.parse_args()
     set_up()
     os.umask(0o077)

@@ -20,6 +20,16 @@ def sources(names: Iterable[str]) -> dict[str, bytes]:
     return {name: (folder("hooks") / name).read_bytes() for name in names}
 
 
+def share_server() -> Path:
+    """The program that libvirt starts to serve shared folders: hooks/virtiofsd.py.
+
+    The packages have it in /usr/sbin, too: Debian's AppArmor lets libvirt start programs from
+    there, and from none of our folders.
+    """
+    packaged = Path("/usr/sbin/wnodes-virtiofsd")
+    return packaged if _HERE.is_relative_to("/usr/lib/wnodes") else folder("hooks") / "virtiofsd.py"
+
+
 def render(template: str, *, xml: bool = False, **values: object) -> str:
     """The text of a Jinja2 template with these values; `xml` escapes each of them.
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 
 from bait.accounting.apel import MOST, Publisher, message
@@ -27,6 +26,7 @@ from bait.ledger.usage import usages
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind
+from wnodes_lrms.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def publish(ledger: Ledger, config: Config, node: str) -> list[str]:
     settings = config.accounting
     if not settings.site:
         raise RejectedError("[accounting] site is not set: nothing is published")
-    publisher = Publisher(settings.site, settings.service, f"wnodes-lrms {version('wnodes-lrms')}")
+    publisher = Publisher(settings.site, settings.service, f"wnodes-lrms {VERSION}")
     with _alone(Path(config.bait.state_dir) / "publishing.lock"):
         outbox = Outbox(Path(settings.queue), node)
         names = _send(ledger, outbox)

@@ -13,8 +13,8 @@ from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.machine.images import free_mib
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, warning
-from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.images import catalogue, source
+from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.images import catalogue, examine, source
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.run import run
 
@@ -22,6 +22,8 @@ _WEB = 3.0  # seconds for a web server to answer
 _SHORT = 10.0  # seconds for a program
 _READING = 20.0  # seconds for reading cached files again
 _MIB = 1 << 20
+_LIBVIRT_MAY_START = ("/usr/bin", "/usr/sbin")  # by Debian's profile of its daemon
+_LOCAL_PROFILES = Path("/etc/apparmor.d/local")
 # Prints those of its arguments that the caller can't pass through.
 _PASSES = 'for folder; do [ -x "$folder" ] || echo "$folder"; done'
 
@@ -53,7 +55,23 @@ def _image(entry: Image, cache: Path, until: float, credentials: str | None) -> 
         )
         for part in entry.parts
     ]
-    return verdicts.image(entry.tag, parts)
+    return verdicts.image(entry.tag, parts, _unfit(entry, cache))
+
+
+def _unfit(entry: Image, cache: Path) -> str | None:
+    """Why no VM starts from an image, as far as its files tell that this node has."""
+    places = {role: (Path(part.source), cache / part.sha256) for role, part in entry.roles.items()}
+    here = {
+        role: next((path for path in paths if path.is_file()), None)
+        for role, paths in places.items()
+    }
+    try:
+        examine.refuse_unfit(entry, {role: path for role, path in here.items() if path})
+    except RejectedError as error:
+        return str(error)
+    except OSError:  # it is told of as a source that can't be had
+        return None
+    return None
 
 
 def unreachable(where: str, credentials: str | None = None) -> str | None:
@@ -130,6 +148,17 @@ def lineage(path: Path) -> list[Mode]:
         status = at.stat()
         found.append(Mode(at, status.st_uid, status.st_gid, status.st_mode))
     return found
+
+
+def apparmor_lets_start(program: Path) -> bool:
+    """Whether AppArmor lets libvirt's daemon start it, by Debian's profile or the site's words."""
+    if str(program.parent) in _LIBVIRT_MAY_START:
+        return True
+    profiles = [_LOCAL_PROFILES / f"usr.sbin.{name}" for name in ("libvirtd", "virtqemud")]
+    added = [path.read_text() for path in profiles if path.is_file()]
+    return any(
+        line.strip().startswith(str(program)) for text in added for line in text.splitlines()
+    )
 
 
 def traversal(config: Config, qemu: tuple[int, int] | None) -> Check:

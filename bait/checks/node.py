@@ -27,7 +27,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.systems import SYSTEMS
-from wnodes_lrms.resources import folder
+from wnodes_lrms.resources import share_server
 from wnodes_lrms.run import run
 
 _Answer = TypeVar("_Answer")
@@ -124,6 +124,10 @@ def _libvirt(config: Config) -> Iterator[Check]:
         return
     yield ok("libvirt", f"{found.version} at {uri}")
     yield verdicts.network(found, config.network)
+    if "apparmor" in found.confined_by:
+        server = share_server()
+        allowed = not config.share.directories or files.apparmor_lets_start(server)
+        yield verdicts.apparmor(server, allowed)
     uid, gid = found.qemu or (None, None)
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
     closed = [] if uid is None or gid is None else files.closed_to(uid, gid, map(Path, folders))
@@ -162,7 +166,7 @@ def _shares(config: Config) -> Iterator[Check]:
     if not config.share.directories:
         return
     try:
-        said = run([str(folder("hooks") / "virtiofsd.py"), "--try"], deadline=_SHORT)
+        said = run([str(share_server()), "--try"], deadline=_SHORT)
         yield ok("virtiofsd", said.strip().partition("\n")[0])
     except WnodesError as error:
         yield fault(

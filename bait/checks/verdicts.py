@@ -65,6 +65,20 @@ def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
     return ok(name, f"from {end}")
 
 
+def apparmor(server: Path, allowed: bool) -> Check:
+    """`allowed`: whether libvirt's daemon may start this server of shared folders, if any are
+    shared."""
+    if allowed:
+        return ok("apparmor", "libvirt confines each VM to its own files by it")
+    return fault(
+        "apparmor",
+        f"keeps libvirt from starting {server}: no VM of a trusted image starts",
+        f"install the package wnodes-node, or write `{server} PUx,` into"
+        " /etc/apparmor.d/local/usr.sbin.libvirtd (or usr.sbin.virtqemud) and `systemctl reload"
+        " apparmor`",
+    )
+
+
 class Copy(Enum):
     """A node's own copy of an image file, held against the checksum that is its name."""
 
@@ -84,8 +98,9 @@ class PartSeen:
     path: Path
 
 
-def image(tag: str, parts: Sequence[PartSeen]) -> Check:
-    """Whether VMs can be made from an image."""
+def image(tag: str, parts: Sequence[PartSeen], unfit: str | None = None) -> Check:
+    """Whether VMs can be made from an image. `unfit` is why none starts from what its files have,
+    whoever has them."""
     name = f"image {tag}"
     for part in parts:
         if part.copy is Copy.WRONG:
@@ -108,6 +123,8 @@ def image(tag: str, parts: Sequence[PartSeen]) -> Check:
                 f"only the node's copy is left; {part.source}: {part.trouble}",
                 "bring the file back before the copy is evicted, or other nodes need it",
             )
+    if unfit:
+        return fault(name, unfit, f"name another with `wnodes image add {tag} …`")
     unread = [part for part in parts if part.copy is Copy.UNREAD]
     if unread:
         return unknown(

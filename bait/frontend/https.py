@@ -31,6 +31,7 @@ from wnodes_lrms.tls import cross_site
 from wnodes_lrms.tls.http_protocol import CHAIN
 from wnodes_lrms.tls.names import dn_of
 from wnodes_lrms.tls.server import Server, serve
+from wnodes_lrms.version import VERSION
 
 _STATUS: tuple[tuple[type[WnodesError], int], ...] = (
     (AbsentError, 404),
@@ -98,7 +99,7 @@ def application(
     app = FastAPI(
         title=f"wnodes-bait on {node}",
         summary="Leases, cloud VMs, volumes and state of one node.",
-        version=apileases.VERSION,
+        version=VERSION,
         docs_url=None,
         redoc_url=None,
         responses=faults,

@@ -1,7 +1,6 @@
 """The part of the bait's HTTPS service that is about leases, and about the bait itself."""
 
 import asyncio
-import importlib.metadata
 import logging
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,8 +21,8 @@ from wnodes_lrms.lrms.hookset import LEASE_PROGRAM
 from wnodes_lrms.lrms.lease import Leases, Request
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.order import JobText, LeaseRequest, public_keys, verify
+from wnodes_lrms.version import VERSION
 
-VERSION = importlib.metadata.version("wnodes-lrms")
 _LISTS = 2, 15.0  # calls at once, seconds
 _SUBMISSIONS = 8, 60.0
 _QUERIES = 8, 30.0

@@ -26,3 +26,4 @@ class Inventory:
     version: str
     networks: frozenset[str]  # active ones
     qemu: tuple[int, int] | None  # uid and gid of its QEMU processes; None: it does not tell
+    confined_by: frozenset[str]  # security models

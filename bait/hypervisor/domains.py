@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait.hypervisor import networks, operations
+from bait.hypervisor import logs, networks, operations
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
@@ -215,6 +215,15 @@ class Hypervisor:
             networks.drop_isolated(self._connect(), self.node, keep)
         except UnknownError as error:  # the next VM's end tries again
             log.warning("%s", error)
+
+    def sweep_logs(self) -> None:
+        """Remove libvirt's logs of VMs of this cluster that have ended long ago. Raises nothing:
+        what can't be done now is tried again in an hour."""
+        try:
+            living = {domain.name() for domain in self._connect().listAllDomains()}
+            logs.sweep(logs.FOLDER, self.cluster, living)
+        except (libvirt.libvirtError, UnknownError, OSError) as error:
+            log.warning("libvirt's logs stay for now: %s", error)
 
     def qemu_user(self) -> int | None:
         """The uid of QEMU's processes; None if libvirt does not tell."""

@@ -22,6 +22,7 @@ def look(uri: str) -> Inventory:
             f"libvirt {dotted(number)}, {link.getType()} {dotted(qemu)}",
             frozenset(link.listNetworks()),
             qemu_user(link.getCapabilities()),
+            confined_by(link.getCapabilities()),
         )
     except libvirt.libvirtError as error:
         raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
@@ -37,6 +38,12 @@ def qemu_user(capabilities: str) -> tuple[int, int] | None:
             uid, _, gid = label.partition(":")
             return int(uid), int(gid)
     return None
+
+
+def confined_by(capabilities: str) -> frozenset[str]:
+    """The security models that libvirt confines VMs by: `apparmor`, `selinux`, `dac`."""
+    models = ElementTree.fromstring(capabilities).iterfind("host/secmodel/model")  # noqa: S314
+    return frozenset(model.text or "" for model in models)
 
 
 def usual_qemu_uids() -> Iterator[int]:

@@ -19,7 +19,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
-from wnodes_lrms.resources import folder, render
+from wnodes_lrms.resources import render, share_server
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
@@ -138,7 +138,7 @@ class NodeVms:
             nics=hardware.nics,
             volumes=hardware.volumes,
             shares=hardware.shares,
-            virtiofsd=folder("hooks") / "virtiofsd.py",
+            virtiofsd=share_server(),
             kept=hardware.kept,
             ports=_PORTS if hardware.kept else 0,
         )

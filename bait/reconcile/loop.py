@@ -9,7 +9,7 @@ from bait.reconcile.reconciler import EVERY, Reconciler
 from wnodes_lrms.errors import WnodesError
 
 _GLANCE = 1.0  # seconds between two looks whether a job's process was stopped, or goes on
-_PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old
+_PRUNED = 3600.0  # seconds between two times that the ledger forgets what is old, and logs go
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class PeriodicLoop:
             reconciler.drain.keep()
             if time.monotonic() > self._pruned + _PRUNED:
                 reconciler.ledger.prune()
+                reconciler.vms.hypervisor.sweep_logs()
                 self._pruned = time.monotonic()
             waits = [line.wait for line in reconciler.reconcile() if line.wait]
         except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits

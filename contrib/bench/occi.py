@@ -30,7 +30,7 @@ _PAIRS, _MOMENT = 15, 1.5  # short runs in turns, and their seconds: a busy mome
 _CONNECTIONS = 4
 _COMPUTE = 'Category: compute; scheme="http://schemas.ogf.org/occi/infrastructure#"\n'
 _SIZE = "X-OCCI-Attribute: occi.compute.cores=1, occi.compute.memory=0.25\n"
-_PYSSF = Path("build/pyssf")
+_PYSSF = Path("build/pyssf")  # by contrib/bench/install-peers
 
 
 def reads() -> dict[str, list[float]]:
@@ -146,11 +146,6 @@ class _Created:
 def _pyssf() -> Iterator[str]:
     """pyssf on a port of its own; its URL."""
     python = _PYSSF / "bin" / "python"
-    if not (_PYSSF / "ready").exists():
-        subprocess.run(["/usr/bin/python3", "-m", "venv", _PYSSF], check=True)
-        packages = ["pyssf==0.4.7", "waitress"]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        (_PYSSF / "ready").touch()
     port = _free_port()
     server = Path(__file__).with_name("pyssf_server.py")
     process = subprocess.Popen(

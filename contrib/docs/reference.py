@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the configuration reference, docs/configuration.md and docs/man/wnodes.toml.5, from
-wnodes_lrms/config/load.py and the tables it is made of (config/node.py, config/cloud.py): their
-docstrings, descriptions, defaults and limits are the reference.
+"""Writes the configuration reference, docs/configuration.md and docs/man/wnodes.toml.5, and the
+file that packages install, contrib/packages/files/wnodes.toml, from wnodes_lrms/config/load.py and
+the tables it is made of (config/node.py, config/cloud.py): their docstrings, descriptions, defaults
+and limits are the reference.
 
 usage: contrib/docs/reference.py, with the project's own interpreter (.venv/bin/python)
 """
@@ -28,6 +29,7 @@ ROOT = HERE.parents[1]
 PAGES = {
     "configuration.md.j2": "docs/configuration.md",
     "wnodes.toml.5.j2": "docs/man/wnodes.toml.5",
+    "wnodes.toml.j2": "contrib/packages/files/wnodes.toml",
 }
 _CHECKED = {  # what our own validators ask of a text
     get_args(config.PathText)[1]: "absolute path",
@@ -58,35 +60,38 @@ class Key:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the file; the header is empty for the keys above all tables."""
+    """A table of the file; the header is empty for the keys above all tables. One that is `extra`
+    means something by being there, even if it is empty."""
 
     header: str
     about: str
+    extra: bool
     keys: tuple[Key, ...]
 
 
 def tables() -> list[Table]:
     """All tables of the configuration, in the order of the model, inner ones after their outer."""
-    return [_table("", Config), *_inner(Config, "")]
+    return [_table("", Config, False), *_inner(Config, "", False)]
 
 
-def _inner(model: type[Section], prefix: str) -> Iterator[Table]:
+def _inner(model: type[Section], prefix: str, extra: bool) -> Iterator[Table]:
     for name, field in model.model_fields.items():
         several = _is_list(field.annotation)
         section = _item(field.annotation) if several else _set(field.annotation)
         if _is_section(section):
             path = prefix + name
-            yield _table(f"[[{path}]]" if several else f"[{path}]", section)
-            yield from _inner(section, path + ".")
+            here = extra or several or field.default is None
+            yield _table(f"[[{path}]]" if several else f"[{path}]", section, here)
+            yield from _inner(section, path + ".", here)
 
 
-def _table(header: str, model: type[Section]) -> Table:
+def _table(header: str, model: type[Section], extra: bool) -> Table:
     keys = (
         Key(name, kind(field.annotation, field.metadata), _default(field), field.description or "")
         for name, field in model.model_fields.items()
         if not _is_section(_set(field.annotation)) and not _is_section(_item(field.annotation))
     )
-    return Table(header, " ".join((model.__doc__ or "").split()), tuple(keys))
+    return Table(header, " ".join((model.__doc__ or "").split()), extra, tuple(keys))
 
 
 def kind(annotation: Any, metadata: list[Any]) -> str:
@@ -164,6 +169,11 @@ def cell(text: str) -> str:
     return "`".join(p if code % 2 else p.replace("<", "\\<") for code, p in enumerate(pieces))
 
 
+def comment(text: str) -> str:
+    """Text as comments of a file, in lines of at most 100 characters."""
+    return textwrap.fill(text.replace("`", ""), 100, initial_indent="# ", subsequent_indent="# ")
+
+
 def pages() -> dict[Path, str]:
     """The text of each page, by its file."""
     environment = jinja2.Environment(
@@ -174,7 +184,7 @@ def pages() -> dict[Path, str]:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"roff": roff, "prose": prose, "cell": cell}
+    environment.filters |= {"roff": roff, "prose": prose, "cell": cell, "comment": comment}
     found = tables()
     return {
         ROOT / page: environment.get_template(template).render(tables=found)

@@ -1,6 +1,5 @@
 """Answers: what they say, in the media type that was negotiated. Pure."""
 
-import importlib.metadata
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from occi_bridge.occi import render_json, render_text
 from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.model import Category, Model
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN, URIS
+from wnodes_lrms.version import VERSION
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-SERVER = f"wnodes-lrms/{importlib.metadata.version('wnodes-lrms')} OCCI/1.2 OCCI/1.1"
+SERVER = f"wnodes-lrms/{VERSION} OCCI/1.2 OCCI/1.1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -19,14 +20,13 @@ from wnodes_lrms.cli import (
     whoami,
     why,
 )
-from wnodes_lrms.cli.out import error
+from wnodes_lrms.cli.out import error, line
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.version import VERSION
 
 app = typer.Typer(
     name="wnodes",
-    help="Turns the batch system's jobs into virtual machines.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(accounting.app, name="accounting")
@@ -41,6 +41,22 @@ app.add_typer(link.app, name="link")
 app.add_typer(vm.app, name="vm")
 app.command("whoami")(whoami.whoami)
 app.command("why")(why.why)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        line(f"wnodes {VERSION}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", help="say the version", callback=_say_version, is_eager=True)
+]
+
+
+@app.callback()
+def wnodes(version: Version = False) -> None:
+    """Turns the batch system's jobs into virtual machines."""
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """`wnodes image`: the catalogue of images."""
 
+import functools
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,13 +13,14 @@ from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, progre
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
-from wnodes_lrms.images import catalogue, glue2, source
+from wnodes_lrms.images import catalogue, examine, glue2, source
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.lrms import hookfiles
 
 app = typer.Typer(help="The catalogue of images.", no_args_is_help=True)
 Tag = Annotated[str, typer.Argument(help="<name>_<os>_<arch>", metavar="TAG")]
 Digest = Annotated[str | None, typer.Option(help="SHA-256 of the file; default: what it has now")]
+_MIB = 1 << 20
 _UNREAD = "0" * 64  # for a checksum, until the file is read: what no file has
 
 
@@ -41,7 +43,8 @@ def add(
 ) -> None:
     """Put an image into the catalogue, or in the place of an older one.
 
-    Without a checksum the files are read, once, to compute it.
+    Its files are looked at first: an image that no VM starts from is refused. Then those without a
+    checksum are read, once, to compute it.
     """
     loaded = _load(config)
     parts = {
@@ -68,10 +71,11 @@ def add(
         )
     except ValidationError as error:
         raise ConfigError(f"image {tag}", catalogue.faults(error)) from error
+    _look(image)
     read = {
-        name: _read(part, loaded.images.credentials)
-        for name in parts
-        if (part := getattr(image, name)).sha256 == _UNREAD
+        role: _read(image, role, loaded.images.credentials)
+        for role, part in image.roles.items()
+        if part.sha256 == _UNREAD
     }
     path = catalogue.write(_folder(loaded), image.model_copy(update=read))
     line(f"{tag}: written to {path}")
@@ -124,10 +128,25 @@ def _folder(config: Config) -> Path:
     return Path(config.images.catalogue)
 
 
-def _read(part: Part, credentials: str | None) -> Part:
+def _look(image: Image) -> None:
+    """Refuse an image that no VM starts from, by those of its files that are on this host."""
+    paths = {role: Path(part.source) for role, part in image.roles.items()}
+    here = {role: path for role, path in paths.items() if path.is_file()}
+    examine.refuse_unfit(image, here)
+    if image.format == "raw" and "disk" in here and (sizes := examine.hollow(here["disk"])):
+        size, taken = (-(-number // _MIB) for number in sizes)
+        progress(
+            f"{image.disk.source}: every node copies {size} MiB, of which {taken} are in use:"
+            " as qcow2 it is smaller (`qemu-img convert -O qcow2`)"
+        )
+
+
+def _read(image: Image, role: str, credentials: str | None) -> Part:
     """The part with the checksum that its file has. Raises WnodesError."""
-    progress(f"reading {part.source} for its checksum …")
-    return Part(source=part.source, sha256=source.sha256(part.source, credentials))
+    where = image.roles[role].source
+    progress(f"reading {where} for its checksum …")
+    look = functools.partial(examine.refuse_beginning, image, role)
+    return Part(source=where, sha256=source.sha256(where, credentials, look))
 
 
 def _row(image: Image) -> dict[str, object]:

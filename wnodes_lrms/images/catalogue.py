@@ -75,9 +75,15 @@ class Image(BaseModel):
     min_memory: int = Field(64, gt=0, description="MiB the guest needs at least")
 
     @property
+    def roles(self) -> dict[str, Part]:
+        """Its files, by what they are for."""
+        found = {"disk": self.disk, "kernel": self.kernel, "initrd": self.initrd}
+        return {role: part for role, part in found.items() if part}
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """Every file that a node must have before a VM can be made from this image."""
-        return tuple(part for part in (self.disk, self.kernel, self.initrd) if part)
+        return tuple(self.roles.values())
 
 
 def tags(folder: Path) -> list[str]:

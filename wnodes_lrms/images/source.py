@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.images.content import HEAD
 
 _CHUNK = 1 << 20
 _LOOK = 0.2  # seconds between two looks whether anybody still wants the bytes
@@ -150,9 +151,22 @@ def read_watched(
         unwanted.set()
 
 
-def sha256(source: str, credentials: str | None = None) -> str:
-    """The SHA-256 of all bytes, in hexadecimal. Raises WnodesError if unreachable."""
-    digest = hashlib.sha256()
-    for chunk in read(source, credentials=credentials):
+def sha256(
+    source: str, credentials: str | None = None, look: Callable[[bytes], None] = lambda _head: None
+) -> str:
+    """The SHA-256 of all bytes, in hexadecimal. Raises WnodesError if unreachable.
+
+    `look` is told the first bytes, as many as images/content.py looks at, before the others are
+    read, and may raise.
+    """
+    pieces = read(source, credentials=credentials)
+    head = b""
+    for chunk in pieces:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    look(head)
+    digest = hashlib.sha256(head)
+    for chunk in pieces:
         digest.update(chunk)
     return digest.hexdigest()

@@ -190,6 +190,13 @@ def test_the_nodes_own_is_tried_as_nobody() -> None:
     assert done.stderr.count("\n") == 1
 
 
+@needs_root
+@pytest.mark.integration
+def test_a_libvirt_that_asks_first_hears_what_the_nodes_own_can() -> None:
+    done = subprocess.run([PROGRAM, "--print-capabilities"], capture_output=True, text=True)
+    assert json.loads(done.stdout)["type"] == "fs", done.stderr
+
+
 def test_no_folder_is_no_share() -> None:
     with pytest.raises(virtiofsd.RefusedError, match="no folder"):
         virtiofsd.source_in(["--fd=3", "-o", "cache=auto"])

@@ -17,14 +17,16 @@ import pytest
 from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
-from bait.hypervisor.inventory import look, qemu_user
+from bait.hypervisor.inventory import confined_by, look, qemu_user
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 
-INVENTORY = Inventory("libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1))
+INVENTORY = Inventory(
+    "libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1), frozenset({"dac"})
+)
 
 
 @pytest.mark.parametrize(
@@ -166,15 +168,18 @@ def test_image(trouble: str | None, copy: Copy, expected: Status, remedy: str) -
 
 
 def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> None:
-    (tmp_path / "disk").write_text("x")
-    digest = hashlib.sha256(b"x").hexdigest()
+    disk = b"\xeb\x63" + bytes(508) + b"\x55\xaa"
+    (tmp_path / "disk").write_bytes(disk)
+    (tmp_path / "kernel").write_bytes(bytes(0x202) + b"HdrS")
+    digest = hashlib.sha256(disk).hexdigest()
     catalogue = tmp_path / "images"
     catalogue.mkdir()
     (catalogue / "a_os_x.toml").write_text("format = 'raw'\n")
-    (catalogue / "b_os_x.toml").write_text(
-        f'format = "raw"\ncontext = "script"\n[disk]\nsource = "{tmp_path}/disk"\n'
-        f'sha256 = "{digest}"\n'
-    )
+    for tag, file in (("b_os_x", "disk"), ("c_os_x", "kernel")):
+        (catalogue / f"{tag}.toml").write_text(
+            f'format = "raw"\ncontext = "script"\n[disk]\nsource = "{tmp_path}/{file}"\n'
+            f'sha256 = "{digest}"\n'
+        )
     config = Config.model_validate(
         {
             "cluster": "box",
@@ -182,10 +187,12 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
             "images": {"catalogue": str(catalogue), "cache_dir": str(tmp_path / "cache")},
         }
     )
-    bad, good = files.images(config)
+    bad, good, unfit = files.images(config)
     assert (bad.name, bad.status) == ("image a_os_x", Status.FAULT)
     assert "a_os_x.toml" in bad.remedy
     assert (good.name, good.status) == ("image b_os_x", Status.OK)
+    assert (unfit.name, unfit.status) == ("image c_os_x", Status.FAULT)
+    assert "it is a Linux kernel, not a disk" in unfit.seen
 
 
 def test_room() -> None:
@@ -252,3 +259,27 @@ def test_socket_clock_sfq() -> None:
     assert missing.status is Status.WARNING
     assert "modprobe sch_sfq" in missing.remedy
     assert verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN
+
+
+def test_the_security_models_are_those_that_libvirt_names() -> None:
+    text = "<capabilities><host><secmodel><model>apparmor</model><doi>0</doi></secmodel><secmodel>"
+    text += "<model>dac</model></secmodel></host></capabilities>"
+    assert confined_by(text) == {"apparmor", "dac"}
+    assert confined_by("<capabilities><host/></capabilities>") == set()
+
+
+def test_apparmor_lets_libvirt_start_what_debian_or_the_site_has_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_LOCAL_PROFILES", tmp_path)
+    ours = Path("/opt/wnodes/hooks/virtiofsd.py")
+    assert files.apparmor_lets_start(Path("/usr/sbin/wnodes-virtiofsd"))
+    assert not files.apparmor_lets_start(ours)
+    assert str(ours) in verdicts.apparmor(ours, False).remedy
+    assert verdicts.apparmor(ours, False).status is Status.FAULT
+    local = tmp_path / "usr.sbin.libvirtd"
+    local.write_text(f"# {ours} PUx,\n")
+    assert not files.apparmor_lets_start(ours)
+    local.write_text(f"  {ours} PUx,\n")
+    assert files.apparmor_lets_start(ours)
+    assert verdicts.apparmor(ours, True).status is Status.OK

@@ -57,6 +57,13 @@ def test_an_accelerator_that_is_not_there_says_so() -> None:
     assert "no-such-accelerator" in why
 
 
+def test_qemu_is_where_the_distribution_has_it(tmp_path: Path) -> None:
+    of_el = tmp_path / "qemu-kvm"
+    assert kvm.qemu(of_el) == "qemu-system-x86_64"
+    of_el.touch()
+    assert kvm.qemu(of_el) == str(of_el)
+
+
 def test_no_qemu_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kvm, "QEMU", str(tmp_path / "none"))
     monkeypatch.setattr(kvm, "_kernel", lambda: tmp_path / "kernel")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bait.hypervisor import logs
 from bait.ledger.records import Row
 from bait.ledger.store import Store
 from bait.reconcile.loop import PeriodicLoop
@@ -23,18 +24,24 @@ pytestmark = needs_root
 
 
 def test_what_is_old_is_forgotten_while_the_bait_runs(
-    node: Node, monkeypatch: pytest.MonkeyPatch
+    node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     loop = PeriodicLoop(node.bait().reconciler, lambda: None)
+    monkeypatch.setattr(logs, "FOLDER", tmp_path)
+    log_of_libvirt = tmp_path / "wnodes-box-7-0.log"
+    log_of_libvirt.touch()
+    os.utime(log_of_libvirt, (0, 0))
     node.ledger.record("7", "m", "long ago")
     with node.ledger.store.change() as db:
         db.execute("UPDATE event SET at = at - 91 * 86400")
     node.ledger.record("8", "m", "today")
     loop.run_once()
     assert [event.job for event in node.ledger.events("m")] == ["7", "8"]
+    assert log_of_libvirt.exists()
     monkeypatch.setattr("bait.reconcile.loop._PRUNED", -1.0)
     loop.run_once()
     assert [event.job for event in node.ledger.events("m")] == ["8"]
+    assert not log_of_libvirt.exists()
 
 
 def test_a_process_that_is_stopped_is_a_reason_for_an_early_round(

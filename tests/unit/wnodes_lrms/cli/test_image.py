@@ -1,6 +1,7 @@
 """`wnodes image add`: what it takes, and what it says to whom."""
 
 import http.server
+import struct
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.images import catalogue, source
 
 TAG = "small_linux_x86_64"
-DATA = b"a disk"
+# The header of a qcow2 of 1 MiB.
+DATA = struct.pack(">4sIQIIQIIQQIIQ", b"QFI\xfb", 2, 0, 0, 16, 1 << 20, 0, 1, 4096, 8192, 1, 0, 0)
 LOGIN = "Basic " + b64encode(b"site:hunter2").decode()
 
 
@@ -90,9 +92,14 @@ credentials = "{logins}"
     return file
 
 
-def add(config: Path, where: str) -> Result:
-    words = [TAG, "--source", where, "--context", "script", "--config", str(config)]
+def add(config: Path, where: str, *more: str, tag: str = TAG) -> Result:
+    words = [tag, "--source", where, "--context", "script", "--config", str(config), *more]
     return CliRunner().invoke(app, ["image", "add", *words])
+
+
+def refusal(done: Result) -> str:
+    assert done.exit_code
+    return done.output + str(done.exception)
 
 
 def test_a_url_with_a_password_is_refused_before_it_is_asked(
@@ -153,3 +160,46 @@ def test_a_file_that_can_not_be_understood_is_not_repeated(logins: Path, text: s
     logins.unlink()
     with pytest.raises(WnodesError, match="No such file"):
         source.login(str(logins))
+
+
+def test_a_wrong_word_is_refused_before_anything_is_read(
+    tmp_path: Path, config: Path, closed: Closed
+) -> None:
+    where = f"http://127.0.0.1:{closed.port}/image"
+    assert "tag" in refusal(add(config, where, tag="Small Linux"))
+    assert "context" in refusal(add(config, where, "--context", "vagrant"))
+    assert "format" in refusal(add(config, where, "--format", "vmdk"))
+    assert not closed.named
+    assert not list((tmp_path / "images").glob("*"))
+
+
+def test_a_kernel_is_no_disk(tmp_path: Path, config: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(bytes(0x202) + b"HdrS" + bytes(9000))
+    for more in ((), ("--format", "raw"), ("--sha256", "a" * 64)):
+        assert f"{kernel}: it is a Linux kernel, not a disk" in refusal(
+            add(config, str(kernel), *more)
+        )
+    assert not list((tmp_path / "images").glob("*"))
+
+
+def test_a_web_servers_answer_is_looked_at_too(
+    tmp_path: Path, config: Path, closed: Closed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "DATA", b"<html>Please log in</html>")
+    said = refusal(add(config, f"http://127.0.0.1:{closed.port}/image"))
+    assert "it is a web page, not a disk" in said
+    assert not list((tmp_path / "images").glob("*"))
+
+
+def test_a_raw_disk_of_holes_is_taken_with_a_word_about_its_size(
+    tmp_path: Path, config: Path
+) -> None:
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.write(b"\xeb\x63" + bytes(508) + b"\x55\xaa")
+        file.truncate(64 << 20)
+    done = add(config, str(disk), "--format", "raw")
+    assert done.exit_code == 0, done.output
+    assert "every node copies 64 MiB, of which 1 are in use" in done.output
+    assert catalogue.read(tmp_path / "images", TAG).format == "raw"
