@@ -2,7 +2,6 @@
 
 import json
 import os
-import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from wnodes_lrms.cli.out import error, listing
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.tls.client import trusting
 
 _CA_DIR = "/etc/grid-security/certificates"
 _PATIENCE = 30.0  # seconds
@@ -39,7 +39,7 @@ def whoami(
 
     files = _credential(cert, key, proxy, os.environ)
     try:
-        context = ssl.create_default_context(capath=os.environ.get("X509_CERT_DIR", _CA_DIR))
+        context = trusting(os.environ.get("X509_CERT_DIR", _CA_DIR))
         context.load_cert_chain(*files)
     except OSError as fault:  # ssl.SSLError is one
         said = fault.strerror if fault.errno else str(fault)
