@@ -109,7 +109,8 @@ class Stages:
     def _noticed(self, job: str) -> bool:
         """Whether the job was requeued. Slurm would know by the node's uptime, which is the
         machine's in a container: so it is told to look, until it believes that jobs are gone."""
-        return "Restarts=0" not in self._told(f"scontrol reconfigure; scontrol show job {job}")
+        told = f"systemctl restart slurmd; sleep 5; scontrol show job {job}"
+        return "Restarts=0" not in self._told(told)
 
     def _succeeds(self, script: str) -> bool:
         try:
