@@ -11,6 +11,7 @@ _OTHERS = (
     *("/var/cache/debconf", "/var/cache/man", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/mysql"),
     *("/var/lib/slurm", "/var/lib/systemd", "/var/log", "/var/tmp", "/run/log", "/run/systemd"),
     *("/run/udev", "/run/user", "/run/mysqld", "/run/libvirt", "/var/lib/libvirt/dnsmasq"),
+    *("/var/cache/libvirt", "/run/virtlogd.pid", "/etc/grid-security/voms-mapfile"),
 )
 _QUESTIONS = {
     "files": "find / \\( "
@@ -18,14 +19,16 @@ _QUESTIONS = {
     + " \\) -prune -o -name __pycache__ -prune -o -print",
     "users": "getent passwd",
     "groups": "getent group",
-    "units": "systemctl list-unit-files --plain --no-legend | awk '{print $1, $2}'",
+    "units": "systemctl list-unit-files --plain --no-legend"
+    " | grep -v transient | awk '{print $1, $2}'",
     "running": "systemctl list-units --plain --no-legend --state=active --type=service,timer,socket"
-    " | awk '{print $1}' | grep -v -e ^run-u -e ^user",
-    "processes": "ps -e -o args= | grep -v -E '^(ps|bash|timeout|systemd-run|awk|grep|sort)( |$)'"
+    " | awk '{print $1}' | grep -v -e ^run-u -e ^user -e ^virtlogd",
+    "processes": "ps -e -o args= | grep -v -E"
+    " '^(/usr/sbin/virtlogd|ps|bash|timeout|systemd-run|awk|grep|sort)( |$)'"
     " | sed 's/^\\[.*//'",
     "domains": "virsh list --all --name",
     "networks": "virsh net-list --all --name; ls /sys/class/net",
-    "firewall": "nft list tables",
+    "firewall": "nft list tables | grep -v -E 'ip6? (filter|mangle|nat)$' || true",
     "libvirt's own": "find /var/log/libvirt /run/libvirt /var/lib/libvirt -name '*wnodes*'",
 }
 
