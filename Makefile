@@ -103,6 +103,14 @@ define on_site
     tee build/e2e-$(1).log
 endef
 
+# The Debian that it is done on: bookworm (12) or trixie (13).
+SUITE := bookworm
+
+.PHONY: install-test
+install-test: setup ## What docs/install*.md says, typed on a Debian SUITE under systemd
+	@$(PYTHON) contrib/packages/build.py $(if $(filter trixie,$(SUITE)),debian13,debian12)
+	@$(PYTHON) -m tests.install $(SUITE)
+
 .PHONY: packages
 packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"
 	@$(PYTHON) contrib/packages/build.py $(TARGETS)

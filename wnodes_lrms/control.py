@@ -25,6 +25,15 @@ def sockets(config: Config) -> dict[str, Path]:
     return {name.split("/")[0].removesuffix(after): path for name, path in names}
 
 
+def none_here(config: Config, node: str | None = None) -> UnknownError:
+    """What to raise where no bait, or not that of a node, has a socket on this host."""
+    whose = f" of node {node}" if node else ""
+    where = config.bait.socket.replace(_NODE, node or "NODE")
+    return UnknownError(
+        f"no bait{whose} runs on this host, as there is no {where}: start wnodes-bait"
+    )
+
+
 def ask(path: Path, deadline: float, **request: object) -> dict[str, Any]:
     """The last answer of the bait at `path`; `deadline` is in seconds of silence.
 

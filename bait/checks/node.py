@@ -24,8 +24,9 @@ from bait.network import firewall, ruleset
 from bait.network.surroundings import tunnel_end
 from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
+from wnodes_lrms.doctor import Check, fault, ok, unknown
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
+from wnodes_lrms.images import catalogue
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.resources import share_server
 from wnodes_lrms.run import run
@@ -60,7 +61,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "tunnels of private networks": lambda: _tunnels(config),
         "programs": _programs,
         "shared folders": lambda: _shares(config),
-        "guestfs": lambda: [_guestfs()],
+        "guestfs": lambda: [_guestfs(config)],
         "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
         "images": lambda: files.images(config),
         "disk space": lambda: files.space(config),
@@ -189,19 +190,22 @@ def _charge(config: Config) -> Iterator[Check]:
         yield verdicts.charge(SYSTEMS[config.lrms].charging.trouble())
 
 
-def _guestfs() -> Check:
+def _guestfs(config: Config) -> Check:
+    """Only images with context = guestfs need it: without any, nothing lacks."""
+    needed = any(
+        image.context == "guestfs" for image in catalogue.images(Path(config.images.catalogue))
+    )
     try:
         importlib.import_module("guestfs")
-    except ImportError as error:
-        return warning(
+        sandbox.guestfs_user()
+    except (ImportError, WnodesError) as error:
+        if not needed:
+            return ok("guestfs", f"no image here needs it, and it can't be used: {error}")
+        return fault(
             "guestfs",
-            f"{error}; optional: only images with context = guestfs need it",
+            f"no VM of an image with context = guestfs can be made: {error}",
             "install python3-guestfs; a virtual environment needs --system-site-packages",
         )
-    try:
-        sandbox.guestfs_user()
-    except WnodesError as error:
-        return warning("guestfs", str(error), "only images with context = guestfs need that user")
     return ok("guestfs", f"the binding can be imported, and {sandbox.GUESTFS_USER} is there")
 
 

@@ -250,9 +250,8 @@ def sfq(trouble: str | None) -> Check:
         return ok("sfq", "the kernel has it")
     if "unknown" not in trouble.lower():
         return unknown("sfq", f"can't be tried: {trouble}", "install iproute2 and util-linux")
-    return warning(
+    return ok(
         "sfq",
-        "the kernel lacks the queue discipline sfq: throughput limits (libvirt's <bandwidth>)"
-        " can't be set; nothing else needs it",
-        "`modprobe sch_sfq`, or a kernel with CONFIG_NET_SCH_SFQ",
+        "the kernel lacks the queue discipline sfq: only throughput limits of a site's own"
+        " (libvirt's <bandwidth>) need it",
     )

@@ -6,11 +6,12 @@ share the work, for one interpreter would measure itself.
 
 import multiprocessing
 import socket
-import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from wnodes_lrms.tls.client import trusting
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def _one(
     link = socket.create_connection((host, port))
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if who:
-        context = ssl.create_default_context(capath=who.ca_dir)
+        context = trusting(who.ca_dir)
         if who.proxy:
             context.load_cert_chain(who.proxy)
         link = context.wrap_socket(link, server_hostname=host)

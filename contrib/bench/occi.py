@@ -23,6 +23,7 @@ from contrib.bench.load import Credential, get
 from contrib.bench.site import wait_until
 from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from wnodes_lrms.config import load as configuration
+from wnodes_lrms.tls.client import trusting
 
 _SECONDS = 8.0  # of each run
 _ROUNDS = 3
@@ -120,9 +121,7 @@ class _Created:
 
     def __call__(self, count: int) -> list[float]:
         """The time of each answer in ms; returns when all of them run."""
-        import ssl
-
-        context = ssl.create_default_context(capath=os.environ["X509_CERT_DIR"])
+        context = trusting(os.environ["X509_CERT_DIR"])
         context.load_cert_chain(os.environ["X509_USER_PROXY"])
         times = []
         with httpx.Client(base_url=self.url, verify=context, timeout=60) as client:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from wnodes_lrms.tls.client import trusting
+
 URL = os.environ.get("WNODES_URL", "")
 CA_DIR = os.environ.get("X509_CERT_DIR", "")
 USERS = Path(os.environ.get("WNODES_SITE", "")) / "users"
@@ -31,7 +33,7 @@ def size(name: str) -> str:
 
 def context(certificate: Path | None, key: Path | None = None) -> ssl.SSLContext:
     """TLS with the site's CA, and with a credential: two files, or a proxy in one."""
-    made = ssl.create_default_context(capath=CA_DIR)
+    made = trusting(CA_DIR)
     if certificate:
         made.load_cert_chain(certificate, key)
     return made

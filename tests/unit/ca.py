@@ -30,6 +30,7 @@ from occi_bridge.web import whoami
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Bridge, Grant
 from wnodes_lrms.tls import server
+from wnodes_lrms.tls.client import trusting
 
 BASE = "/C=IT/O=Box"
 VO = "testvo"
@@ -121,7 +122,7 @@ class Service:
 
     def context(self, credential: Credential | None) -> ssl.SSLContext:
         """A client's TLS with this credential."""
-        context = ssl.create_default_context(capath=str(self.grid.certificates))
+        context = trusting(str(self.grid.certificates))
         if credential:
             with tempfile.TemporaryDirectory() as folder:
                 credential.write_bundle(Path(folder, "bundle"))

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.tls.client import trusting
 
 _CA_DIR = "/etc/grid-security/certificates"
 _LONGEST = 65536  # bytes of a file with a token
@@ -46,7 +47,7 @@ class Credentials:
         """TLS to the service. Raises RejectedError if the files can't be used."""
         folder = environment.get("X509_CERT_DIR", _CA_DIR)
         known = "X509_CERT_DIR" in environment or Path(folder).is_dir()
-        context = ssl.create_default_context(capath=folder if known else None)
+        context = trusting(folder if known else None)
         if self.files:
             try:
                 context.load_cert_chain(*self.files)

@@ -47,14 +47,14 @@ def install(
             raise typer.Exit(1)
         line(f"{hooks.folder}: as they should be")
         return
-    _tell(hookfiles.install(hooks), hooks)
+    _tell(hookfiles.install(hooks), hooks, "changed")
 
 
 @app.command()
 def remove(lrms: Lrms = None, config: ConfigFile = None) -> None:
     """Take the hooks off; what the site had before is as it was."""
     hooks = _load(config, lrms)
-    _tell(hookfiles.remove(hooks), hooks)
+    _tell(hookfiles.remove(hooks), hooks, "removed")
 
 
 def _load(path: Path | None, lrms: str | None) -> Hooks:
@@ -64,9 +64,10 @@ def _load(path: Path | None, lrms: str | None) -> Hooks:
     return hooks_of(loaded)
 
 
-def _tell(outcome: hookfiles.Outcome, hooks: Hooks) -> None:
+def _tell(outcome: hookfiles.Outcome, hooks: Hooks, done: str) -> None:
+    """Print what was done; `a -> b` is a file of the site's own that has another name now."""
     for path in outcome.changed:
-        line(f"changed   {path}")
+        line(f"{'moved' if ' -> ' in path else done:8}  {path}")
     for path in outcome.left:
         line(f"left      {path}")
     if not outcome.changed:

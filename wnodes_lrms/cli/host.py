@@ -12,7 +12,7 @@ from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
 from wnodes_lrms.cli.vm import load
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import RejectedError
 
 app = typer.Typer(help="This node as a whole.", no_args_is_help=True)
 Node = Annotated[
@@ -21,9 +21,9 @@ Node = Annotated[
 _ANSWER = 45.0  # seconds; the bait asks the batch system, twice
 
 # A span of time as systemd.time(7) has it, without its rarer units and spellings.
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
-_SPAN = re.compile(r"\+(?:\d+(?:s|min|h|d))+")
-_PART = re.compile(r"(\d+)(s|min|h|d)")
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"\+(?:\d+(?:s|min|m|h|d))+")
+_PART = re.compile(r"(\d+)(s|min|m|h|d)")
 
 
 @app.command()
@@ -111,8 +111,7 @@ def _ask(config: Config, only: str | None, **request: object) -> dict[str, dict[
     if only is not None:
         baits = {name: path for name, path in baits.items() if name == only}
     if not baits:
-        whose = f"of node {only} " if only else ""
-        raise UnknownError(f"no bait {whose}at {config.bait.socket}: is wnodes-bait running?")
+        raise control.none_here(config, only)
     return {name: control.ask(path, _ANSWER, **request) for name, path in baits.items()}
 
 

@@ -11,7 +11,7 @@ from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, details, line, listing, utc
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.model import Kind, State
 
 app = typer.Typer(help="The VMs of this node.", no_args_is_help=True)
@@ -77,7 +77,7 @@ def ask_all(config: Config, **request: object) -> Iterator[tuple[str, dict[str, 
     """
     baits = control.sockets(config)
     if not baits:
-        raise UnknownError(f"no bait at {config.bait.socket}: is wnodes-bait running?")
+        raise control.none_here(config)
     for node, path in baits.items():
         yield node, control.ask(path, _ANSWER, **request)
 

@@ -8,7 +8,7 @@ import typer
 from wnodes_lrms import control
 from wnodes_lrms.cli.out import ConfigFile, Json, line, listing, utc
 from wnodes_lrms.cli.vm import load
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import RejectedError
 
 _ANSWER = 10.0  # seconds
 
@@ -28,7 +28,7 @@ def why(
     loaded = load(config)
     baits = control.sockets(loaded)
     if not baits:
-        raise UnknownError(f"no bait at {loaded.bait.socket}: is wnodes-bait running?")
+        raise control.none_here(loaded)
     rows, refusals = [], []
     for node, path in baits.items():
         try:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contrib.site.box.ca import Authority
 from tests.unit.conftest import NOBODY, eventually, needs_open_project, needs_root
 from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import ANNA, LocalBridge, keys
+from wnodes_lrms.tls.client import trusting
 from wnodes_lrms.tls.server import listener
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -61,7 +61,7 @@ ban_file = "{folder}/bans"
 """,
         )
         file.write_text(text + '\n[[bridge.grant]]\nmatch = "*"\n')
-        context = ssl.create_default_context(capath=str(self.certificates))
+        context = trusting(str(self.certificates))
         context.load_cert_chain(folder / "anna.pem", folder / "anna.key")
         self._context, self._base = context, f"https://127.0.0.1:{port}"
         self.file = file

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wnodes_lrms import control
+from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 
@@ -52,3 +53,11 @@ def test_an_answer_that_has_no_end_is_not_waited_for(tmp_path: Path) -> None:
 def test_one_that_breaks_off(tmp_path: Path) -> None:
     with answering(tmp_path / "a", b'{"ok": tr'), pytest.raises(UnknownError, match="broke off"):
         control.ask(tmp_path / "a", 5.0, op="ping")
+
+
+def test_where_no_bait_runs_no_pattern_is_shown() -> None:
+    config = Config(cluster="c", lrms="slurm")
+    assert "%" not in str(control.none_here(config))
+    assert "/run/wnodes/NODE/bait.sock: start wnodes-bait" in str(control.none_here(config))
+    assert "of node hv1 " in str(control.none_here(config, "hv1"))
+    assert "/run/wnodes/hv1/bait.sock" in str(control.none_here(config, "hv1"))

@@ -41,6 +41,7 @@ class Site:
     retries: int
     folder: Path = FOLDER
     owner: int = 0
+    fetched_conf: Path = Path("/run/slurm/conf/slurm.conf")  # of a configless Slurm's slurmd
 
     @property
     def loader(self) -> Path:

@@ -1,5 +1,6 @@
 """The hooks in a site's Slurm: reads what lrms/slurm/hookplan.py decides from."""
 
+import dataclasses
 import glob
 import shlex
 from collections.abc import Iterator
@@ -28,11 +29,16 @@ class SlurmHooks(Hooks):
         return str(self.site.slurm_conf)
 
     def plan(self) -> HookSet:
-        conf = slurmconf.read(self.site.slurm_conf)
-        return hookplan.plan(self.site, self.rules, conf, self._present(), sources(COPIED))
+        conf = self._conf()
+        wanted = hookplan.plan(self.site, self.rules, conf, self._present(), sources(COPIED))
+        if conf.path == self.site.slurm_conf:
+            return wanted
+        # The node of a configless Slurm: only the controller loads a job_submit.lua.
+        files = tuple(file for file in wanted.files if file.path != self.site.loader)
+        return dataclasses.replace(wanted, files=files)
 
     def take_back(self) -> list[str]:
-        conf = slurmconf.read(self.site.slurm_conf)
+        conf = self._conf()
         links = list(self._our_links(conf))
         lone = [hook for hook, path in links if _matches(conf, hook) == [str(path)]]
         return hookplan.take_back(self.site, conf, self._present(), lone)
@@ -41,11 +47,16 @@ class SlurmHooks(Hooks):
         return (Place(self.site.loader, self.site.site_script),)
 
     def links(self) -> list[Path]:
-        return [path for _, path in self._our_links(slurmconf.read(self.site.slurm_conf))]
+        return [path for _, path in self._our_links(self._conf())]
 
     def policy(self) -> File | None:
         """Submissions see it at once: slurmctld need not be told."""
         return hookplan.policy_file(self.site, self.rules)
+
+    def _conf(self) -> SlurmConf:
+        """slurm.conf, or what slurmd has fetched of it from the controller (configless Slurm)."""
+        own, fetched = self.site.slurm_conf, self.site.fetched_conf
+        return slurmconf.read(fetched if fetched.exists() and not own.exists() else own)
 
     def _present(self) -> Present:
         return Present(

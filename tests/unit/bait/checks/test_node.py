@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -22,7 +23,8 @@ from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
-from wnodes_lrms.images.catalogue import Part
+from wnodes_lrms.images import catalogue
+from wnodes_lrms.images.catalogue import Image, Part
 
 INVENTORY = Inventory(
     "libvirt 9.0.0, QEMU 7.2.22", frozenset({"wnodes"}), (64055, 1), frozenset({"dac"})
@@ -256,8 +258,7 @@ def test_socket_clock_sfq() -> None:
     ]
     assert verdicts.sfq(None).status is Status.OK
     missing = verdicts.sfq("unshare: Error: Specified qdisc kind is unknown.")
-    assert missing.status is Status.WARNING
-    assert "modprobe sch_sfq" in missing.remedy
+    assert missing.status is Status.OK  # nothing of ours needs it
     assert verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN
 
 
@@ -283,3 +284,22 @@ def test_apparmor_lets_libvirt_start_what_debian_or_the_site_has_named(
     local.write_text(f"  {ours} PUx,\n")
     assert files.apparmor_lets_start(ours)
     assert verdicts.apparmor(ours, True).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("context", "expected"), [("script", Status.OK), ("guestfs", Status.FAULT), (None, Status.OK)]
+)
+def test_guestfs_lacks_only_where_an_image_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: str | None, expected: Status
+) -> None:
+    monkeypatch.setitem(sys.modules, "guestfs", None)  # as if it were not installed
+    config = Config(cluster="c", lrms="slurm", images={"catalogue": str(tmp_path)})
+    if context:
+        disk = {"source": "/srv/disk", "sha256": "0" * 64}
+        image = Image.model_validate(
+            {"tag": "a_linux_x86_64", "format": "raw", "disk": disk, "context": context}
+        )
+        catalogue.write(tmp_path, image)
+    check = node._guestfs(config)
+    assert check.status is expected
+    assert bool(check.remedy) == (expected is Status.FAULT)

@@ -738,6 +738,7 @@ def served(site: Site) -> Iterator[str]:
 
 def context(pki: Path, name: str | None) -> ssl.SSLContext:
     made = ssl.create_default_context(cafile=str(pki / "ca/ca.pem"))
+    made.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as wnodes_lrms.tls.client says
     if name:
         made.load_cert_chain(pki / f"{name}.pem", pki / f"{name}.key")
     return made

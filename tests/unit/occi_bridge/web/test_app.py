@@ -206,7 +206,8 @@ def test_no_body_is_asked_for_that_would_be_too_long(live: Live, service: Memory
             b"POST / HTTP/1.1\r\nHost: h\r\nX-Name: Ada\r\nContent-Length: 600000\r\n"
             b"Expect: 100-continue\r\n\r\n"
         )
-        assert one.makefile("rb").readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+        # What the number means is said in other words by a newer Python.
+        assert one.makefile("rb").readline().startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_client_that_goes_away_is_forgotten(service: Memory) -> None:

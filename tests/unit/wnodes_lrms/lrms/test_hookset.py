@@ -1,5 +1,6 @@
 """Installing the hooks into a site's files, comparing them, and taking them off."""
 
+import dataclasses
 import os
 import re
 import time
@@ -433,3 +434,24 @@ def test_includes_that_cannot_be_followed(tmp_path: Path, text: str) -> None:
     (tmp_path / "slurm.conf").write_text(text)
     with pytest.raises(ConfigError):
         slurmconf.read(tmp_path / "slurm.conf")
+
+
+def test_a_node_of_a_configless_slurm_has_what_slurmd_has_fetched(
+    site: Site, tmp_path: Path
+) -> None:
+    set_lines(site, hookfiles.install(SlurmHooks(site, POLICY)).lines)
+    fetched = tmp_path / "run" / "slurm.conf"
+    fetched.parent.mkdir()
+    site.slurm_conf.rename(fetched)
+    site.loader.unlink()
+    node = dataclasses.replace(site, folder=tmp_path / "node", fetched_conf=fetched)
+    text = fetched.read_text().replace(str(site.folder), str(node.folder))
+    fetched.write_text(text)
+    hooks = SlurmHooks(node, POLICY)
+    assert hookfiles.install(hooks).lines == ()
+    assert hookfiles.check(hooks) == []
+    assert not site.loader.exists()  # it is the controller's
+    assert list(fetched.parent.iterdir()) == [fetched]
+    fetched.write_text("ClusterName=box\n")
+    hookfiles.remove(hooks)
+    assert not node.folder.exists()

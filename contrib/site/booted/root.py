@@ -1,0 +1,159 @@
+"""Makes the files of a Debian, once: its base, and the batch system of a site that is there.
+
+Packages come from where this machine has its own from, with its settings of apt and pip, and
+with the CAs that it trusts.
+"""
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+
+from ..box.errors import SiteError
+from ..box.process import CLEAN, run, succeeds
+from .place import ADDRESS, ALIASES, DOMAIN, HOST, NAME_SERVER, Place
+
+BASE = (
+    *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "ca-certificates", "iproute2", "procps"),
+    *("kmod", "man-db", "curl", "git", "netbase", "openssh-client", "make"),
+)
+# What a site has before it hears of us: Slurm with its accounting, and its database.
+SITE = ("mariadb-server", "munge", "slurm-client", "slurmctld", "slurmd", "slurmdbd")
+MIRROR = "http://deb.debian.org/debian"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_EDITION = 1  # of what `make` does with the rest
+LONG = 3600  # seconds that a slow mirror may take
+# Until a boot's network is there, which comes from outside a moment after its first process.
+ONLINE = """[Unit]
+Description=The network of this container
+DefaultDependencies=no
+Before=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'until ip -4 address show tap0 2>&1 | grep -q inet; do sleep 0.1; done'
+
+[Install]
+WantedBy=network-online.target
+"""
+
+
+def make(place: Place) -> None:
+    """Make what is not there yet. Raises SiteError with what a command that failed has said."""
+    require_means()
+    recipe = _recipe(place.suite)
+    if place.recipe.exists() and place.recipe.read_text() == recipe:
+        return
+    place.recipe.unlink(missing_ok=True)
+    for folder in (place.root, place.layer(kept=True)):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (place.archives, place.pip, place.log):
+        folder.mkdir(parents=True, exist_ok=True)
+    run(
+        [
+            *("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}"),
+            *(f"--cache-dir={place.archives}", f"--keyring={KEYRING}"),
+            *(place.suite, str(place.root), _mirror()),
+        ],
+        timeout=LONG,
+    )
+    for name, text in _files(place.suite).items():
+        path = place.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    shutil.copy(CERTIFICATES, place.root / "etc/ssl/certs")
+    _install(place)
+    place.recipe.write_text(recipe)
+
+
+def _recipe(suite: str) -> str:
+    """Follows from all that decides what the root is."""
+    text = repr((_EDITION, BASE, SITE, sorted(_files(suite).items())))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _install(place: Place) -> None:
+    """The site's batch system; its services start with the first boot, not now."""
+    policy = place.root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *SITE)):
+        run(
+            [
+                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit"),
+                *(f"--directory={place.root}", f"--bind={place.archives}:/var/cache/apt/archives"),
+                *("--setenv=DEBIAN_FRONTEND=noninteractive", "--resolv-conf=bind-host"),
+                *("--setenv=PATH=" + CLEAN["PATH"], "apt-get", "--quiet", *arguments),
+            ],
+            timeout=LONG,
+        )
+    policy.unlink()
+    systemctl = ["chroot", str(place.root), "systemctl"]
+    run([*systemctl, "enable", "container-network.service"])
+    # Newer ones fail at a boot before they are configured.
+    run([*systemctl, "disable", "slurmctld.service", "slurmd.service", "slurmdbd.service"])
+    (place.root / "etc/resolv.conf").unlink(missing_ok=True)
+    (place.root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
+
+
+def _files(suite: str) -> dict[str, str]:
+    names = " ".join(f"{name}.{DOMAIN} {name}" for name in (HOST, *ALIASES))
+    mirror = _mirror()
+    security = mirror.removesuffix("/") + "-security"
+    return {
+        "etc/hostname": f"{HOST}\n",
+        "etc/hosts": f"127.0.0.1 localhost\n{ADDRESS} {names}\n",
+        "etc/apt/sources.list": (
+            f"deb {mirror} {suite} main\ndeb {mirror} {suite}-updates main\n"
+            f"deb {security} {suite}-security main\n"
+        ),
+        "etc/apt/apt.conf.d/90host": _acquire(),
+        # Nobody is there to be asked, and what is needed is to be said in full.
+        "etc/apt/apt.conf.d/95container": (
+            'APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n'
+            'Dpkg::Use-Pty "false";\n'
+        ),
+        "etc/dpkg/dpkg.cfg.d/unsafe-io": "force-unsafe-io\n",
+        "etc/pip.conf": _pip(),
+        "etc/systemd/system/container-network.service": ONLINE,
+    }
+
+
+def _mirror() -> str:
+    """Where this machine has Debian from."""
+    said = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian"])
+    found = [uri.rstrip("/") for uri in said.split() if uri.rstrip("/").endswith("/debian")]
+    return found[0] if found else MIRROR
+
+
+def _acquire() -> str:
+    """How this machine's apt gets at it: proxies, and what it checks."""
+    said = run(["apt-config", "dump"])
+    wanted = re.compile(r"Acquire::(http|https|ftp|Check|Retries)[-\w]*(::\S+)? \".+\";$", re.I)
+    return "".join(f"{line}\n" for line in said.splitlines() if wanted.match(line))
+
+
+def _pip() -> str:
+    """This machine's settings of pip, but for folders that are only here."""
+    path = Path("/etc/pip.conf")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return "".join(
+        f"{line}\n" for line in lines if "file:" not in line and "find-links" not in line
+    )
+
+
+def require_means() -> None:
+    """Raises SiteError unless the programs and rights that it takes are here."""
+    tools = {"debootstrap": "", "slirp4netns": "", "systemd-nspawn": "systemd-container"}
+    missing = [package or tool for tool, package in tools.items() if not shutil.which(tool)]
+    if missing:
+        raise SiteError("a container needs more here", f"apt-get install {' '.join(missing)}")
+    if not Path("/dev/net/tun").exists():
+        raise SiteError("a container's network needs /dev/net/tun", "load the module tun")
+    if not succeeds(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "t", "/mnt"]):
+        raise SiteError(
+            "a container needs a root that may make namespaces and mount",
+            "run it outside containers, or in one with all capabilities (--privileged)",
+        )

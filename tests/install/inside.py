@@ -1,0 +1,68 @@
+"""Runs commands in the container, as root or as a user, and says what they said if they fail."""
+
+import io
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from contrib.site.booted.machine import Machine
+
+LONG = 900.0  # seconds for one block, which may install packages
+
+
+class FailedError(Exception):
+    """A command that did not do what the documentation says."""
+
+
+class Inside:
+    """The container, as those see it who type commands there."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    def shell(self, script: str, user: str = "root", deadline: float = LONG) -> str:
+        """What a script says, on both streams; it ends with the first command that fails.
+
+        Raises FailedError, with all of it, if one does or if it takes longer (seconds).
+        """
+        argv = ["bash", "-euo", "pipefail", "-c", script]
+        if user != "root":
+            home = f"/home/{user}"
+            argv[-1] = f"cd\n{script}"  # the shell notes it in PWD, which sbatch believes
+            argv = ["runuser", "-u", user, "--", "env", f"HOME={home}", *argv]
+        argv = ["timeout", "--kill-after=10", f"{deadline:g}", *argv]
+        done = subprocess.run(
+            self.machine.command(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise FailedError(f"exit code {done.returncode} of\n{script}\n{done.stdout}")
+        return done.stdout
+
+    def until(self, what: str, true: Callable[[], bool], seconds: float = 120) -> None:
+        """Wait for something. Raises FailedError if it is not so in time."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > deadline:
+                raise FailedError(f"after {seconds:g} s not yet: {what}")
+            time.sleep(0.5)
+
+    def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
+        """Write files, root's, of this content and mode; folders are made."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, (content, mode) in files.items():
+                for folder in reversed(Path(name).parents[:-1]):
+                    entry = tarfile.TarInfo(str(folder))
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                    archive.addfile(entry)
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), mode
+                archive.addfile(entry, io.BytesIO(content))
+        self.machine.unpack(packed.getvalue(), "/")
