@@ -15,6 +15,7 @@ from wnodes_lrms.errors import WnodesError
 # for, so that none waits for what only others need; completion asks at each touch of the key.
 _COMMANDS: Mapping[str, str] = {
     "accounting": "accounting:app",
+    "cloud": "cloud:app",
     "config": "config:app",
     "doctor": "doctor:examine",
     "gc": "gc:gc",
