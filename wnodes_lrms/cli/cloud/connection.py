@@ -25,10 +25,10 @@ class Connection:
     proxy: Path | None = None
     token: Path | None = None
 
-    def service(self, patience: float = client.PATIENCE) -> Service:
+    def service(self, patience: float = client.PATIENCE, tries: int = 3) -> Service:
         """The service. Raises RejectedError, ConfigError."""
         url = settings.service_url(self.url, settings.read(os.environ))
-        return Service(url, self.shown(), patience)
+        return Service(url, self.shown(), patience, tries)
 
     def shown(self) -> credentials.Credentials:
         """What the service is shown. Raises RejectedError."""
@@ -61,4 +61,4 @@ def completing(ctx: typer.Context, patience: float) -> AbstractContextManager[Se
     given: Mapping[str, Any] = here.params
     paths = {name: given.get(name) for name in ("cert", "key", "proxy", "token")}
     files = {name: Path(value) for name, value in paths.items() if value}
-    return closing(Connection(given.get("url") or "", **files).service(patience))
+    return closing(Connection(given.get("url") or "", **files).service(patience, tries=1))

@@ -19,9 +19,11 @@ class ServiceError(WnodesError):
 
     retry = False
 
-    def __init__(self, status: int, sentence: str) -> None:
-        """`status` is HTTP's."""
+    def __init__(self, status: int, sentence: str, again: int = 0) -> None:
+        """`status` is HTTP's; `again` the seconds after which to try again, if it says so."""
         self.status = status
+        self.again = again
+        sentence += f"; try again in {again} s" if again else ""
         self.exit_status, first = _STATUSES.get(status, (1, ""))
         super().__init__(f"{first}: {sentence}" if first else sentence)
 

@@ -25,7 +25,7 @@ def get(name: str, place: Path) -> None:
         ended = ask(["oidc-token", name], "oidc-agent")
         token = ended.output.strip()
         if ended.status != 0 or not _TOKEN.fullmatch(token):
-            raise RejectedError(f"no token of «{name}»: {_last(ended.errors)}")
+            raise RejectedError(f"no token of «{name}»: {_meaning(ended.errors, name)}")
         keep(token, place)
     elif shutil.which("htgettoken"):
         # It may show a URL to be visited, so what it says is for the user.
@@ -57,7 +57,11 @@ def keep(token: str, place: Path) -> None:
         raise RejectedError(f"{place}: the token can't be kept there: {fault.strerror}") from fault
 
 
-def _last(said: str) -> str:
-    """The last line that a program has said, without the program's name."""
+def _meaning(said: str, name: str) -> str:
+    """What oidc-token (4.2) has said, in words; else its last line, without the program's name."""
+    if "did not receive any response" in said:
+        return f'oidc-agent is not running: eval "$(oidc-agent)", then oidc-add {name}'
+    if "No account configured" in said:
+        return f"oidc-agent has no such account: oidc-gen {name} makes it"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^(?:oidc-token: )?(?:Error: )?", "", lines[-1]) if lines else "it says nothing"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contrib.site.box.ca import proxy
+from contrib.site.box.ca import Authority, proxy
 from tests.unit import ca, issuers
 from tests.unit.ca import BASE
 from tests.unit.conftest import eventually
@@ -201,6 +201,14 @@ def test_an_expired_proxy(cloud: Cloud) -> None:
     assert told.status == 3
     assert f"{old} has expired 1 h" in told.err
     assert "wnodes cloud login renews it" in told.err
+
+
+def test_a_certificate_of_another_ca(cloud: Cloud) -> None:
+    other = Authority.make(f"{BASE}/CN=Other CA", cloud.service.grid.key)
+    other.issue(f"{BASE}/CN=Alice", key=cloud.service.grid.key).write_bundle(cloud.home / "x.pem")
+    told = cloud("--proxy", str(cloud.home / "x.pem"), "list")
+    assert told.status == 3
+    assert "it refuses your certificate: unknown ca" in told.err
 
 
 def test_a_token_and_an_expired_one(cloud: Cloud, issuer: LocalIssuer) -> None:

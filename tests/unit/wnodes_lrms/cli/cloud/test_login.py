@@ -163,13 +163,27 @@ def test_by_oidc_agent(host: Host) -> None:
     assert host("logout") == (0, f"…/{host.token.name} is gone\n")
 
 
-def test_what_oidc_agent_refuses(host: Host) -> None:
-    refusal = "Error: No account configured with that short name"
+@pytest.mark.parametrize(
+    ("refusal", "meant"),
+    [  # as version 4.2.6 has it
+        (
+            "Error: No account configured with that short name",
+            "oidc-agent has no such account: oidc-gen egi makes it",
+        ),
+        (
+            "Error: did not receive any response",
+            'oidc-agent is not running: eval "$(oidc-agent)", then oidc-add egi',
+        ),
+        ("Error: something new", "something new"),
+        ("", "it says nothing"),
+    ],
+)
+def test_what_oidc_agent_refuses(host: Host, refusal: str, meant: str) -> None:
     host.program("oidc-token", f"#!/bin/sh\necho '{refusal}' >&2\nexit 1\n")
     host.token.write_text("old")
-    said = "no token of «egi»: No account configured with that short name"
-    assert host("login", "--oidc", "egi") == (1, said)
+    assert host("login", "--oidc", "egi") == (1, f"no token of «egi»: {meant}")
     assert host.token.read_text() == "old"
+    assert host.remembered == ""
 
 
 def test_by_htgettoken(host: Host) -> None:
