@@ -3,6 +3,7 @@
 The command runs on users' own hosts, where no configuration of a site is.
 """
 
+import os
 import re
 import socket
 import tomllib
@@ -86,10 +87,10 @@ def _of_this_host() -> str:
     from wnodes_lrms.config import load as configuration  # takes long to import
 
     path = configuration.path_in_use()
-    if not path.exists():
+    if not os.access(path, os.R_OK):
         return ""
     bridge = configuration.load(path).bridge
-    if not bridge or not Path(bridge.order_key).exists():
+    if not bridge or not os.access(bridge.order_key, os.F_OK):
         return ""
     host, _, port = bridge.listen.rpartition(":")
     return f"https://{socket.getfqdn() if host in _EVERYWHERE else host}:{port}"
