@@ -22,7 +22,7 @@ class Ended:
 
 
 def ask(argv: Sequence[str], package: str, *, show: bool = False) -> Ended:
-    """Run a program to its end. With `show`, what it says goes to the user, on standard error.
+    """Run a program to its end. With `show`, what it says goes to the user.
 
     `package` is what has the program. Raises RejectedError where it is missing.
     """

@@ -14,17 +14,19 @@ _SPEC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:/[A-Za-z0-9._/=-]+)?")
 _DEADLINE = 30.0  # seconds, of programs that ask nobody
 _TIMES = ("-timeleft", "-actimeleft")
 _BITS = "2048"  # the least that the service takes
-# What voms-proxy-init says (2.1, in C, and 3.3, in Java), and what it means.
+# What voms-proxy-init says (2.1), and what it means.
 _MEANINGS: Sequence[tuple[str, str]] = (
     (r"Unable to find user certificate or key: (.*)", r"there is no certificate or key at \1"),
-    (r"(?i)user credentials? .*not found|cannot find .*credentials?", "there is no certificate"),
+    (
+        r"Couldn't find valid credentials",
+        "certificate and key can't be used: are they there, and is the key yours alone"
+        " (chmod 400)?",
+    ),
     (r"Your certificate expired (.*)", r"your certificate expired on \1"),
     (r"VOMS Server for (\S+) not known", r"no server of VO \1 is known here: see /etc/vomses"),
-    (r"(?i)no contact information.*VO '?([\w.-]+)", r"no server of VO \1 is known here"),
     (r"user key and certificate don't match", "your key is not your certificate's"),
     (r"(?i)bad (password|decrypt)|maybe_wrong|password read", "the pass phrase is not the key's"),
-    (r"(?i)(?:permissions|mode).*(?:key|too open)", "your key is readable by others: chmod 400 it"),
-    (r"(?i)unable to satisfy|not member of|User unknown to this VO", "the VO refuses what you ask"),
+    (r"Unable to satisfy|User unknown to this VO", "the VO refuses what you ask"),
     (r"Cannot write proxy to: (.*)", r"the proxy can't be written to \1"),
     (
         r"None of the contacted servers for (\S+) were capable",

@@ -42,6 +42,12 @@ DOTS = "." * 700
             " user.\n",
             "no server of VO testvo answers with your attributes",
         ),
+        (
+            "\nERROR: Couldn't find valid credentials to generate a proxy.\n"
+            "Use --debug for further information.\n",
+            "certificate and key can't be used: are they there, and is the key yours alone"
+            " (chmod 400)?",
+        ),
         (f"{NOISE}something new\nFunction: \n{DOTS}\n", "something new"),
         (NOISE, "voms-proxy-init does not say why"),
     ],
