@@ -14,7 +14,7 @@ from wnodes_lrms.errors import WnodesError
 _PAUSE = 1.0  # seconds between two looks
 _BORNE = 120.0  # seconds without an answer
 _SSH_PORT = 22
-_SSH_PATIENCE = 120.0  # seconds from an address to an SSH server
+_SSH_PATIENCE = 300.0  # seconds from an address to an SSH server
 
 Json = Mapping[str, Any]
 
