@@ -9,6 +9,7 @@ class WnodesError(Exception):
     """
 
     retry = True
+    exit_status = 1  # of the command `wnodes`
 
     def __init__(self, message: str = "", *, told: str = "") -> None:
         """`told` is the fault for users, where `message` has what a program or a library said."""

@@ -106,11 +106,23 @@ def certificate(
     if "X509_USER_CERT" in environment:
         own = environment["X509_USER_CERT"]
         return Path(own), Path(environment.get("X509_USER_KEY", own))
-    usual = Path(f"/tmp/x509up_u{os.getuid()}")  # noqa: S108 (where every grid client has it)
+    usual = proxy_place({})
     if usual.exists():
         return usual, usual
     globus = Path.home() / ".globus"
     return globus / "usercert.pem", globus / "userkey.pem"
+
+
+def proxy_place(environment: Mapping[str, str]) -> Path:
+    """Where the user's proxy is, or would be."""
+    usual = f"/tmp/x509up_u{os.getuid()}"  # noqa: S108 (where every grid client has it)
+    return Path(environment.get("X509_USER_PROXY") or usual)
+
+
+def token_place(environment: Mapping[str, str]) -> Path:
+    """The file that a new token of the user's goes to, by the same rules as it is found."""
+    folder = environment.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 (as above)
+    return Path(environment.get("BEARER_TOKEN_FILE") or Path(folder) / f"bt_u{os.getuid()}")
 
 
 def _read(path: Path, own: int | None = None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from wnodes_lrms.cli import credentials
+from wnodes_lrms.cli.cloud import settings
 from wnodes_lrms.cli.credentials import CertFile, Credentials, KeyFile, ProxyFile, TokenFile, Url
 from wnodes_lrms.cli.out import error, listing
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -23,7 +24,7 @@ Link = Annotated[
 
 
 def whoami(
-    url: Url,
+    url: Url = "",
     cert: CertFile = None,
     key: KeyFile = None,
     proxy: ProxyFile = None,
@@ -43,7 +44,8 @@ def whoami(
             raise RejectedError("--link needs a token too: name its file with --token")
         files = credentials.certificate(cert, key, proxy, os.environ)
         shown = Credentials(files, given)
-    seen = _ask(url, shown, "POST" if link else "GET")
+    service = url or settings.service_url("", settings.read(os.environ))
+    seen = _ask(service, shown, "POST" if link else "GET")
     if as_json:
         typer.echo(json.dumps(seen, indent=2))
     else:

@@ -4,7 +4,7 @@ import ssl
 
 
 def trusting(ca_dir: str | None) -> ssl.SSLContext:
-    """A context that believes the CAs that curl does: of a folder in OpenSSL's layout, or the system's.
+    """A context that believes whom curl does: a folder of CAs in OpenSSL's layout, or the system's.
 
     From 3.13 on Python refuses by itself CAs that follow RFC 5280 not to the letter, such as those
     without the extension keyUsage, which grids have.

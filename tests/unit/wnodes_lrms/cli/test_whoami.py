@@ -150,3 +150,16 @@ def test_which_credential_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     globus = tmp_path / ".globus"
     expected = (globus / "usercert.pem", globus / "userkey.pem")
     assert certificate(None, None, None, {}) == expected
+
+
+def test_the_service_that_is_remembered(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "wnodes" / "cloud.toml"
+    file.parent.mkdir()
+    file.write_text(f'url = "https://localhost:{service.port}"\n')
+    usual = {"WNODES_URL": "", "XDG_CONFIG_HOME": str(tmp_path)}
+    code, said = whoami(service, "--json", "--proxy", "proxy.pem", **usual)
+    assert (code, json.loads(said)["account"]) == (0, "alice")
+    file.unlink()
+    usual["WNODES_CONFIG"] = str(tmp_path / "none.toml")
+    code, said = whoami(service, "--proxy", "proxy.pem", **usual)
+    assert (code, said.startswith("which cloud service?")) == (1, True)

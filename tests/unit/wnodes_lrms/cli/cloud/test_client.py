@@ -1,0 +1,105 @@
+"""What the command makes of answers that no bridge gives, and of none."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.conftest import Web
+from wnodes_lrms.cli.cloud.client import Service
+from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
+from wnodes_lrms.cli.credentials import Credentials
+from wnodes_lrms.errors import WnodesError
+
+
+def service(url: str) -> Service:
+    return Service(url, Credentials(token="a.b.c"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"1", b"\xff", b""])
+def test_another_server(web: Web, body: bytes) -> None:
+    web.add("/compute/", body)
+    with pytest.raises(WnodesError, match=r"is not a wnodes-bridge: it answers 200$"):
+        service(web.url).members("compute")
+    with pytest.raises(WnodesError, match=r"is not a wnodes-bridge: it answers 404$"):
+        service(web.url).get("/-/")
+
+
+def test_an_answer_without_end(web: Web) -> None:
+    web.add("/compute/", b"[" * 1_000_000)
+    web.endless.add("/compute/")
+    with pytest.raises(WnodesError, match="is not a wnodes-bridge"):
+        service(web.url).members("compute")
+    assert web.sent < 100_000_000
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes requests and closes."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.close_connection = True
+
+        do_POST = do_GET  # noqa: N815 (as http.server has it)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_answer_that_is_lost(silent: str) -> None:
+    with pytest.raises(AwayError) as caught:
+        service(silent).create("compute", {})
+    assert str(caught.value).endswith("not known: look before you try again")
+    with pytest.raises(AwayError) as caught:
+        service(silent).get("/-/")
+    assert str(caught.value).startswith(f"{silent} does not answer: ")
+    assert "not known" not in str(caught.value)
+
+
+@pytest.fixture
+def busy() -> Iterator[tuple[str, list[str]]]:
+    """A bridge that can't do it now, but can a second later; and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.command)
+            body = b'{"code": 503, "message": "no node answers"}'
+            if len(asked) > 1:
+                body = b'{"resources": []}'
+            self.send_response(200 if len(asked) > 1 else 503)
+            self.send_header("Retry-After", "1")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_service_that_says_when_to_come_again(
+    busy: tuple[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, asked = busy
+    assert service(url).members("compute") == []
+    assert asked == ["GET", "GET"]
+    said = "not now: no node answers; try again in 1 s; waiting\n"
+    assert capsys.readouterr().err == said
+    asked.clear()
+    with pytest.raises(ServiceError, match="not now: no node answers") as caught:
+        Service(url, Credentials(token="a.b.c"), tries=1).members("compute")
+    assert (asked, caught.value.exit_status) == (["GET"], 6)

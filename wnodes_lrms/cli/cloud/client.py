@@ -1,0 +1,167 @@
+"""The service as this command speaks to it: OCCI 1.2 in JSON (GFD.226), over HTTPS.
+
+The service's refusals become ServiceError, with its own sentence; no answer becomes AwayError.
+"""
+
+import json
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from wnodes_lrms.cli.cloud import standing
+from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
+from wnodes_lrms.cli.credentials import Credentials
+from wnodes_lrms.cli.out import progress, shown
+from wnodes_lrms.errors import WnodesError
+
+if TYPE_CHECKING:
+    import httpx
+
+INFRA = "http://schemas.ogf.org/occi/infrastructure"
+PATIENCE = 30.0  # seconds
+_JSON = "application/occi+json"
+_LONGEST = 16 << 20  # bytes of an answer
+_SOON = 30  # seconds
+
+Document = Mapping[str, Any]
+
+
+class Service:
+    """One service, as one user sees it."""
+
+    def __init__(
+        self, url: str, known: Credentials, patience: float = PATIENCE, tries: int = 3
+    ) -> None:
+        """`url` has no slash at its end, `patience` is in seconds.
+
+        Where the service says to come again soon, it is asked as often as `tries`. Raises
+        RejectedError if the credentials can't be used.
+        """
+        import httpx  # takes longer to import than all else of this command
+
+        self._url = url
+        self._known = known
+        self._tries = tries
+        self._http = httpx.Client(
+            verify=known.context(os.environ),
+            headers={**known.headers, "Accept": _JSON},
+            timeout=patience,
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def get(self, path: str) -> Any:
+        """What is there: an entity, or the model."""
+        return self._ask("GET", path)
+
+    def members(self, kind: str) -> list[dict[str, Any]]:
+        """All entities of a kind, as "compute"."""
+        found = self._ask("GET", f"/{kind}/")
+        return [*found.get("resources", []), *found.get("links", [])]
+
+    def create(self, kind: str, document: Document) -> dict[str, Any]:
+        """Make an entity of a kind; as it is then."""
+        made: dict[str, Any] = self._ask(
+            "POST", f"/{kind}/", {"kind": f"{INFRA}#{kind}", **document}
+        )
+        return made
+
+    def act(self, path: str, action: str) -> None:
+        """Carry out an action, by its first method."""
+        kind = path.split("/")[1]
+        self._ask("POST", f"{path}?action={action}", {"action": f"{INFRA}/{kind}/action#{action}"})
+
+    def delete(self, path: str) -> None:
+        """Delete what is there."""
+        self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, document: Document | None = None) -> Any:
+        for _ in range(self._tries - 1):
+            try:
+                return self._ask_once(method, path, document)
+            except ServiceError as fault:
+                if not 0 < fault.again <= _SOON:  # what is refused so has not been done
+                    raise
+                progress(shown(f"{fault}; waiting"))
+                time.sleep(fault.again)
+        return self._ask_once(method, path, document)
+
+    def _ask_once(self, method: str, path: str, document: Document | None) -> Any:
+        import httpx
+
+        body = None if document is None else json.dumps(document).encode()
+        headers = {} if document is None else {"Content-Type": _JSON}
+        request = self._http.build_request(method, self._url + path, content=body, headers=headers)
+        try:
+            with closing(self._http.send(request, stream=True)) as answer:
+                content = _limited(answer)
+        except httpx.RequestError as fault:
+            raise self._away(fault, made=method == "POST") from fault
+        return self._read(answer.status_code, answer.headers, content)
+
+    def _away(self, fault: Exception, *, made: bool) -> WnodesError:
+        """Why there is no answer."""
+        import httpx
+
+        said, cause = str(fault) or type(fault).__name__, _cause(fault)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            folder = os.environ.get("X509_CERT_DIR", "the usual places")
+            return AwayError(
+                f"{self._url} is not trusted: {said}; the CAs that are trusted are in {folder}"
+                " (X509_CERT_DIR)"
+            )
+        unheard = isinstance(fault, httpx.ConnectError | httpx.TimeoutException)
+        if isinstance(cause, ssl.SSLError) or not unheard:  # TLS says little of what it refuses
+            why = standing.fault(self._known) or _alert(cause)
+            if why:
+                return ServiceError(401, why)
+        maybe = "; whether it was done is not known: look before you try again"
+        lost = made and not isinstance(fault, httpx.ConnectError)
+        return AwayError(f"{self._url} does not answer: {said}{maybe if lost else ''}")
+
+    def _read(self, status: int, headers: Mapping[str, str], content: bytes) -> Any:
+        try:
+            found = json.loads(content)
+            if not isinstance(found, dict):
+                raise TypeError
+            if status in (200, 201):
+                return found
+            sentence = str(found["message"])
+        except (ValueError, KeyError, TypeError, RecursionError) as fault:
+            said = f"{self._url} is not a wnodes-bridge: it answers {status}"
+            raise WnodesError(said) from fault
+        if status == 401:
+            why = standing.fault(self._known)
+            sentence += f"; {why}" if why else ""
+        again = headers.get("Retry-After", "") if status == 503 else ""
+        seconds = int(again) if again.isdecimal() else 0
+        raise ServiceError(status, sentence, seconds)
+
+
+def _limited(answer: "httpx.Response") -> bytes:
+    """The body, and no more than is sensible, however much comes."""
+    content = bytearray()
+    for part in answer.iter_bytes():
+        content += part
+        if len(content) > _LONGEST:
+            break
+    return bytes(content)
+
+
+def _cause(fault: BaseException) -> BaseException:
+    """What an exception of httpx came from."""
+    while inner := fault.__cause__ or fault.__context__:
+        fault = inner
+    return fault
+
+
+def _alert(cause: BaseException) -> str:
+    """What TLS has said of the user's certificate, as "certificate revoked"; "" for all else."""
+    reason = (isinstance(cause, ssl.SSLError) and cause.reason) or ""
+    what = reason.partition("ALERT_")[2].replace("_", " ").lower()
+    return f"it refuses your certificate: {what}" if what else ""

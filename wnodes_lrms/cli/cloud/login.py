@@ -1,0 +1,94 @@
+"""`wnodes cloud login` and `logout`: what a user is known by, got, renewed and given up."""
+
+import os
+import time
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from wnodes_lrms.cli import credentials
+from wnodes_lrms.cli.cloud import settings, standing, tokens, voms
+from wnodes_lrms.cli.cloud.connection import Connection, of
+from wnodes_lrms.cli.cloud.settings import Settings
+from wnodes_lrms.cli.credentials import Credentials
+from wnodes_lrms.cli.out import line, progress
+from wnodes_lrms.errors import RejectedError
+
+Voms = Annotated[
+    str, typer.Option("--voms", metavar="VO[:FQAN]", help="by a proxy with attributes of this VO")
+]
+Oidc = Annotated[
+    str, typer.Option("--oidc", metavar="NAME", help="by a token of this account of oidc-agent's")
+]
+
+
+def login(ctx: typer.Context, vo: Voms = "", oidc: Oidc = "") -> None:
+    """Get, or renew, what the service knows you by: a VOMS proxy, or a token.
+
+    Which one is remembered, and so is --url of `wnodes cloud`: the next time `login` is enough.
+    """
+    if vo and oidc:
+        raise RejectedError("--voms or --oidc: one of them")
+    connection = of(ctx)
+    kept = settings.read(os.environ)
+    wanted = Settings(kept.url, vo, oidc) if vo or oidc else kept
+    if _typed(ctx):
+        wanted = replace(wanted, url=settings.service_url(connection.url, kept))
+    if wanted.voms:
+        _by_voms(connection, wanted.voms)
+    elif wanted.oidc:
+        _by_token(connection, wanted.oidc)
+    elif wanted == kept:
+        raise RejectedError("by what? Give --voms VO, or --oidc NAME; the next time it is known")
+    if wanted != kept:
+        settings.write(wanted, os.environ)
+
+
+def logout(ctx: typer.Context) -> None:
+    """Remove the proxy and the token that are yours on this host."""
+    connection = of(ctx)
+    proxy = connection.proxy or credentials.proxy_place(os.environ)
+    token = connection.token or credentials.token_place(os.environ)
+    if proxy.exists():
+        voms.destroy(proxy)
+        line(f"{proxy} is gone")
+    if token.exists():
+        token.unlink()
+        line(f"{token} is gone")
+    if os.environ.get("BEARER_TOKEN"):
+        progress("BEARER_TOKEN is set in this shell: unset BEARER_TOKEN")
+
+
+def _by_voms(connection: Connection, spec: str) -> None:
+    place = connection.proxy or credentials.proxy_place(os.environ)
+    voms.get(spec, place, connection.cert, connection.key)
+    left = standing.ago(voms.left(place))
+    line(f"{place}: {left} left, for {' '.join(voms.attributes(place))}")
+    _tell_what_comes_first(replace(connection, cert=None, key=None), Credentials((place, place)))
+
+
+def _by_token(connection: Connection, name: str) -> None:
+    place = connection.token or credentials.token_place(os.environ)
+    tokens.get(name, place)
+    mine = credentials.chosen(None, None, None, place, os.environ)
+    end = standing.token_end(mine.token or "")
+    line(f"{place}: {standing.ago(end - time.time())} left" if end is not None else str(place))
+    _tell_what_comes_first(connection, mine)
+
+
+def _tell_what_comes_first(connection: Connection, mine: Credentials) -> None:
+    """Say so where not this is what the service will be shown."""
+    shown = connection.shown()
+    if shown.token and shown.token != mine.token:
+        progress("but a token of yours comes before it: unset BEARER_TOKEN and BEARER_TOKEN_FILE,")
+        progress(f"and remove {credentials.token_place({})}, to be known by this one")
+    elif shown.files and shown.files != mine.files:
+        progress(f"but {shown.files[0]} comes before it: unset X509_USER_CERT to be known by this")
+
+
+def _typed(ctx: typer.Context) -> bool:
+    """Whether the user has typed --url; a variable is not for us to remember."""
+    above = ctx.parent
+    source = above.get_parameter_source("url") if above else None
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,59 @@
+"""How long what a user shows is good for: read from it on this host, without any check of its
+signature. That is for words alone; whether it counts is the service's to say.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from wnodes_lrms.cli.credentials import Credentials
+
+_RENEW = "wnodes cloud login renews it"
+
+
+def fault(shown: Credentials) -> str | None:
+    """Why it can't be good any more, in a sentence; None where it can."""
+    if shown.token:
+        end = token_end(shown.token)
+        if end is not None and end <= time.time():
+            return f"the token has expired {ago(time.time() - end)} ago; {_RENEW}"
+    if shown.files:
+        end = certificate_end(shown.files[0])
+        if end is not None and end <= time.time():
+            return f"{shown.files[0]} has expired {ago(time.time() - end)} ago; {_RENEW}"
+    return None
+
+
+def token_end(token: str) -> float | None:
+    """When a token ends, in seconds since the epoch; None for one that does not say so."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return None
+
+
+def certificate_end(path: Path) -> float | None:
+    """When the first of the certificates in a file ends that ends: a proxy is no better than its
+    user's own. None for what can't be read.
+    """
+    from cryptography import x509  # takes long to import
+
+    try:
+        found: Iterable[x509.Certificate] = x509.load_pem_x509_certificates(path.read_bytes())
+        return min(each.not_valid_after_utc.timestamp() for each in found)
+    except (OSError, ValueError):
+        return None
+
+
+def ago(seconds: float) -> str:
+    """A time in the two largest units that it has: 3 d 4 h, 1 h 59 min, 12 s."""
+    left, words = int(seconds), []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if left >= length:
+            words.append(f"{left // length} {unit}")
+            left %= length
+    return " ".join(words[:2]) or "0 s"

@@ -1,0 +1,70 @@
+"""`wnodes cloud volumes`: disks that outlive VMs."""
+
+from typing import Annotated
+
+import typer
+
+from wnodes_lrms.cli.cloud import attaching, entities, lookup
+from wnodes_lrms.cli.cloud.connection import opened
+from wnodes_lrms.cli.cloud.options import Name, VmName, Volume, Wait
+from wnodes_lrms.cli.out import Json, line, listing
+
+app = typer.Typer(help="Your volumes: disks that outlive VMs.", invoke_without_command=True)
+_SHOWN = ("id", "name", "size", "state", "vm", "message")
+
+
+@app.callback()
+def volumes(ctx: typer.Context, as_json: Json = False) -> None:
+    """List your volumes, or do what the command says. Sizes are in GiB."""
+    if ctx.invoked_subcommand is None:
+        list_(ctx, as_json)
+
+
+@app.command("list")
+def list_(ctx: typer.Context, as_json: Json = False) -> None:
+    """List your volumes, each with the VM that it is in."""
+    with opened(ctx) as service:
+        listing(lookup.volumes(service), _SHOWN, as_json)
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    size: Annotated[float, typer.Option(help="GiB, rounded up to a whole one")],
+    name: Name = "",
+    as_json: Json = False,
+) -> None:
+    """Make a volume; print its id."""
+    own = {"occi.core.title": name} if name else {}
+    with opened(ctx) as service:
+        made = service.create("storage", {"attributes": {"occi.storage.size": size, **own}})
+    if as_json:
+        listing([entities.volume(made, ())], (), as_json)
+    else:
+        line(made["id"])
+
+
+@app.command()
+def delete(ctx: typer.Context, volume: Volume) -> None:
+    """Delete a volume, and all that is on it."""
+    with opened(ctx) as service:
+        service.delete(f"/storage/{lookup.volume(service, volume)['id']}")
+
+
+@app.command()
+def attach(ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False) -> None:
+    """Give a VM a volume, now or when it starts; with --wait, print what disk it is there."""
+    with opened(ctx) as service:
+        target = f"/storage/{lookup.volume(service, volume)['id']}"
+        made = attaching.attach(service, "storagelink", target, vm, wait=wait)
+    device = entities.disk(made)["device"]
+    if device:
+        line(device)
+
+
+@app.command()
+def detach(ctx: typer.Context, volume: Volume, vm: VmName) -> None:
+    """Take a volume out of a VM."""
+    with opened(ctx) as service:
+        target = f"/storage/{lookup.volume(service, volume)['id']}"
+        attaching.detach(service, "storagelink", target, vm)
