@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import leases, machines, wait_until
+from tests.e2e.box import machines, wait_until
+from tests.e2e.lrms.slurm import leases
 from tests.e2e.occi import USERS, Cloud, Key
 
 PROXY = USERS / "alice" / "vomsproxy.pem"

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.occi_bridge.fakebait import FakeBait, Lrms
 from typer.testing import CliRunner
 
 from contrib.site.box.ca import proxy
@@ -27,6 +26,7 @@ from occi_bridge.web.app import application
 from tests.unit.ca import BASE, VO, Grid, Service
 from tests.unit.conftest import eventually
 from tests.unit.issuers import LocalIssuer
+from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import LocalBridge
 from wnodes_lrms.cli import app
 from wnodes_lrms.config.load import Grant
