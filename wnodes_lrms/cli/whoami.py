@@ -44,7 +44,7 @@ def whoami(
             raise RejectedError("--link needs a token too: name its file with --token")
         files = credentials.certificate(cert, key, proxy, os.environ)
         shown = Credentials(files, given)
-    service = url or settings.service_url("", settings.read(os.environ))
+    service = settings.service_url(url, settings.read(os.environ))
     seen = _ask(service, shown, "POST" if link else "GET")
     if as_json:
         typer.echo(json.dumps(seen, indent=2))
@@ -65,7 +65,7 @@ def _ask(url: str, shown: Credentials, method: str) -> Any:
     try:
         with httpx.stream(
             method,
-            f"{url.rstrip('/')}/whoami",
+            f"{url}/whoami",
             verify=context,
             timeout=_PATIENCE,
             headers=shown.headers,

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 from typer.testing import CliRunner
 
 from contrib.site.box.ca import proxy
@@ -84,7 +85,8 @@ def test_who_is_refused_hears_why(service: Service) -> None:
         (["--proxy", "none.pem"], "…/none.pem can't be used: No such file or directory"),
         (["--cert", "usercert.pem", "--key", "proxy.pem"], "can't be used: [X509: KEY_VALUES"),
         (["--proxy", "proxy.pem", "--url", "https://localhost:1"], "Connection refused"),
-        (["--proxy", "proxy.pem", "--url", "nowhere"], "nowhere: "),
+        (["--proxy", "proxy.pem", "--url", "nowhere"], "«nowhere» is not a service's URL"),
+        (["--proxy", "proxy.pem", "--url", "http://localhost:1"], "is not a service's URL"),
     ],
 )
 def test_what_goes_wrong_is_one_line(service: Service, options: list[str], reason: str) -> None:
@@ -129,10 +131,11 @@ def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
 
 
 def test_something_else_answers(service: Service) -> None:
-    url = f"https://localhost:{service.port}/elsewhere"
-    assert whoami(service, "--proxy", "proxy.pem", "--url", url) == (
-        1,
-        f"{url} is not a wnodes-bridge: it answers 404",
+    other = Service(Starlette(), service.grid)
+    code, said = whoami(other, "--proxy", "proxy.pem")
+    other.stop()
+    assert (code, said) == (
+        *(1, f"https://localhost:{other.port} is not a wnodes-bridge: it answers 404"),
     )
 
 
