@@ -27,6 +27,7 @@ class Job(interface.Job):
         "suspend": "qmod -sj",
         "resume": "qmod -usj",
     }
+    earlier: int = 0  # records of runs that were over before it was tried again
 
     @property
     def state(self) -> str:
@@ -37,7 +38,7 @@ class Job(interface.Job):
     def wait(self, *, seconds: float = 120) -> Self:
         """Its record is written, too."""
         wait_until(lambda: not self.state, seconds, f"ended: {listing()} {self.error}")
-        wait_until(self._record, 20, "its record")
+        wait_until(lambda: len(self._record()) > self.earlier, 20, "its record")
         return self
 
     @property
@@ -57,6 +58,8 @@ class Job(interface.Job):
         return int(found[1]) + 1 if found else 1, self.error
 
     def do(self, command: str, user: str | None = None, check: bool = True) -> None:
+        if command == "again":
+            self.earlier = len(self._record())
         says_1 = command in ("cancel", "again")  # of what is over, and of what it has done
         super().do(command, user, check and not says_1)
 
@@ -114,7 +117,7 @@ class GridEngine(interface.System):
         "appended": "",  # it does so by itself
         "short": "-l h_rt=20",
     }
-    wrap = ("-N", "line", "-b", "y", "{}")  # it would be named as the line, which may be no name
+    wrap = ("-b", "y", "{}")
     batch, interactive = "qsub", "qrsh"
     twin = ("-N", "twin", "-S", "/bin/bash")
     group = "654[0-9]{2}"  # of gid_range
@@ -126,6 +129,11 @@ class GridEngine(interface.System):
     timeout = "signal 9"
     exit_code = 37
     cores = (f"0-{(os.cpu_count() or 1) - 1}",) * 2
+
+    def command(self, text: str) -> list[str]:
+        # It would be named as the line, which may be no name.
+        named = [] if text.isalnum() else ["-N", "line"]
+        return [*named, *super().command(text)]
 
     def options(self, **asked: object) -> list[str]:
         if "cores" in asked and "memory" in asked:  # which is said for each core
