@@ -40,10 +40,12 @@ class GridJob:
 
     def arc(self, *argv: str, check: bool = True) -> str:
         """What one of ARC's client tools says, on both streams."""
+        # Without the token that a user of the site has: these tools would show it, not the proxy.
+        tokenless = {k: v for k, v in os.environ.items() if k != "BEARER_TOKEN_FILE"}
         done = subprocess.run(
             argv,
             cwd=self.folder,
-            env=os.environ | {"HOME": str(self.folder), "X509_USER_PROXY": str(self.proxy)},
+            env=tokenless | {"HOME": str(self.folder), "X509_USER_PROXY": str(self.proxy)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
