@@ -174,5 +174,6 @@ def closed_to(uid: int, gid: int, folders: Iterable[Path]) -> list[Path]:
     access lists and security modules have their say."""
     chains = (at for folder in folders for at in (*reversed(folder.parents), folder))
     there = [str(at) for at in dict.fromkeys(chains) if at.exists()]
-    argv = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--", "sh", "-c"]
-    return [Path(line) for line in run([*argv, _PASSES, "sh", *there], deadline=_SHORT).split()]
+    argv = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--reset-env"]
+    argv += ["sh", "-c", _PASSES, "sh", *there]
+    return [Path(line) for line in run(argv, deadline=_SHORT).split()]

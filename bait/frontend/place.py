@@ -42,7 +42,8 @@ class SocketPlace:
     def taken_again(self) -> socket.socket | None:
         """A new socket, if the file of the last one is not there any more. None: it is, or a new
         one can't be made now."""
-        if _file_at(self._path) == self._bound:
+        there = _file_at(self._path)
+        if there is not None and there == self._bound:
             return None
         try:
             listener = self.take()

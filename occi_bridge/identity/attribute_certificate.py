@@ -1,5 +1,7 @@
 """Attribute certificates (RFC 5755) in the form that VOMS gives them, as values. Pure.
 
+Nothing is verified here: see voms.py.
+
 A proxy bears them in an extension: SEQUENCE { SEQUENCE OF AttributeCertificate }. What VOMS adds to
 the RFC (OIDs below 1.3.6.1.4.1.8005.100.100): the attribute .4, whose policyAuthority is the URI
 vo://host:port and whose values are FQANs; the extension .10, with the server's certificate and

@@ -1,5 +1,7 @@
 """What a user may have at most, and whether something more still fits. Pure.
 
+What a user has is summed in transaction.py.
+
 VMs and volumes are what a site grants; the rest is what nobody needs more of, so that no user
 fills the database or makes each look at it slow.
 """

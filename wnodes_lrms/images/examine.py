@@ -62,14 +62,14 @@ def _first_sector(file: Path, form: str) -> bytes | None:
             return stream.read(content.SECTOR)
         try:
             return _of_qcow2(stream)
-        except (struct.error, zlib.error, OSError):  # it points to where nothing is
+        except (struct.error, zlib.error, OSError, ValueError):  # it points to where nothing is
             return None
 
 
 def _of_qcow2(stream: BinaryIO) -> bytes | None:
     head = stream.read(content.HEAD)
     header = content.qcow2(head)
-    table = _number(stream, header.tables) & _OFFSET
+    table = _number(stream, header.tables & _OFFSET) & _OFFSET
     entry = _number(stream, table) if table else 0
     if not entry & _COMPRESSED:
         if entry & 1 or not entry & _OFFSET:  # a cluster of zeros, or none

@@ -100,3 +100,20 @@ def test_a_user_that_is_not_known(bridge: Bridge) -> None:
     ((status, text, _),) = seen(bridge)
     assert status is Status.UNKNOWN
     assert "names no user" in text
+
+
+@pytest.mark.parametrize(
+    ("ask", "status"),
+    [
+        ('[ -z "$PGPASSWORD" ]', Status.OK),
+        ('printf "%s\\0" -r', Status.UNKNOWN),
+        ('printf "%s\\0" -r /etc', Status.UNKNOWN),
+        ("exit 1", Status.UNKNOWN),
+    ],
+)
+def test_that_user_reads_nothing_of_roots_and_is_not_believed_blindly(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch, ask: str, status: Status
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "hush")
+    monkeypatch.setattr(permissions, "_ASK", ask)
+    assert [found for found, _, _ in seen(bridge)] == [status]

@@ -60,6 +60,15 @@ def test_a_disk_of_qemu_img_with_a_boot_loader_or_without(
 
 
 @pytest.mark.integration
+def test_a_table_beyond_all_files_gets_no_verdict(tmp_path: Path) -> None:
+    disk = converted(tmp_path, bytes(600))
+    with disk.open("r+b") as stream:
+        stream.seek(40)  # l1_table_offset, of QEMU's docs/interop/qcow2.txt
+        stream.write(b"\xff" * 7 + b"\xf8")
+    examine.refuse_unfit(image(), {"disk": disk})
+
+
+@pytest.mark.integration
 def test_what_is_packed_by_zstd_gets_no_verdict(tmp_path: Path) -> None:
     disk = converted(tmp_path, bytes(600), "-c", "-o", "compression_type=zstd")
     examine.refuse_unfit(image(), {"disk": disk})  # not refused, though nothing starts from it
