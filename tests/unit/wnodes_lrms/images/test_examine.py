@@ -63,7 +63,7 @@ def test_a_disk_of_qemu_img_with_a_boot_loader_or_without(
 def test_a_table_beyond_all_files_gets_no_verdict(tmp_path: Path) -> None:
     disk = converted(tmp_path, bytes(600))
     with disk.open("r+b") as stream:
-        stream.seek(40)  # l1_table_offset, of QEMU's docs/interop/qcow2.txt
+        stream.seek(40)  # l1_table_offset
         stream.write(b"\xff" * 7 + b"\xf8")
     examine.refuse_unfit(image(), {"disk": disk})
 
