@@ -176,11 +176,16 @@ def test_why_a_job_is_where_it_is(submit: Submit) -> None:
         why("999999")
 
 
+def timeless(said: dict[str, object]) -> str:
+    """An answer without what the clock changes from one to the next."""
+    return re.sub(r"ran for [^\"]*; counted at [^\"]*", "", json.dumps(said, sort_keys=True))
+
+
 def test_why_a_cloud_machine_is_where_it_is(alice: Cloud, key: Key) -> None:
     machine = alice.machine(key=key).wait("active")
     said = why(machine.id)
     lease = said["lease"]
-    assert why(lease) == said | {"name": lease}
+    assert timeless(why(lease)) == timeless(said | {"name": lease})
     assert "CN=Alice" in said["asked"][0]
     assert any("told to shut down" in text for text in said["next"])
     machine.delete()
