@@ -38,21 +38,21 @@ def sweep(
     name = re.compile(rf"domain-[0-9]+-(?P<short>{begin}[A-Za-z0-9._-]*)")
     with ExitStack() as stack:
         found = [
-            (folder, match)
-            for folder in _opened(state, stack)
+            (path, folder, match)
+            for path, folder in _opened(state, stack)
             for entry in os.scandir(folder)
             if (match := name.fullmatch(entry.name))
         ]
         if not found:
             return
         alive = {f"domain-{number}-{whole[:_SHORT]}" for number, whole in running()}
-        for folder, match in found:
+        for path, folder, match in found:
             if match[0] not in alive and not any(run.glob(f"{match['short']}*.pid")):
-                _remove(match[0], folder)
+                _remove(path / match[0], folder)
 
 
-def _opened(state: Path, stack: ExitStack) -> Iterator[int]:
-    """Descriptors of the folders that are there. They are of QEMU's user: no link is followed."""
+def _opened(state: Path, stack: ExitStack) -> Iterator[tuple[Path, int]]:
+    """The folders that are there, opened. They are of QEMU's user: no link is followed."""
     for inside in _FOLDERS:
         at = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, at)
@@ -62,13 +62,13 @@ def _opened(state: Path, stack: ExitStack) -> Iterator[int]:
                 stack.callback(os.close, at)
         except FileNotFoundError:
             continue
-        yield at
+        yield state / inside, at
 
 
-def _remove(name: str, folder: int) -> None:
+def _remove(path: Path, folder: int) -> None:
     try:
-        shutil.rmtree(name, dir_fd=folder)  # which follows no link, either
+        shutil.rmtree(path.name, dir_fd=folder)  # which follows no link, either
     except OSError as error:
-        log.warning("what libvirt has left of a VM that is gone stays: %s: %s", name, error)
+        log.warning("what libvirt has left of a VM that is gone stays: %s: %s", path, error)
     else:
-        log.info("removed what libvirt had left of a VM that is gone: %s", name)
+        log.info("removed what libvirt had left of a VM that is gone: %s", path)
