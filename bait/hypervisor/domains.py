@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait.hypervisor import logs, networks, operations
+from bait.hypervisor import logs, networks, operations, remains
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
@@ -284,7 +284,10 @@ class Hypervisor:
         return self._connections.shared()
 
     def _begin(self, link: libvirt.virConnect) -> None:
-        """With a new connection: have libvirt tell of domains that stop, and the network there."""
+        """With a new connection: have libvirt tell of domains that stop, and the network there.
+
+        It is made after a reboot, too, of whose VMs libvirt has left something.
+        """
         try:
             self._events.listen(link)
             user = qemu_user(link.getCapabilities())
@@ -292,3 +295,14 @@ class Hypervisor:
             raise fault("does not answer", error, UnknownError) from error
         self._runs_as = user[0] if user else None
         networks.have_network(link, self.network)
+        if link.getURI().startswith("qemu:///system"):
+            self._sweep_remains(link)
+
+    def _sweep_remains(self, link: libvirt.virConnect) -> None:
+        def running() -> list[tuple[int, str]]:
+            return [(domain.ID(), domain.name()) for domain in link.listAllDomains()]
+
+        try:
+            remains.sweep(self.cluster, running)
+        except (libvirt.libvirtError, OSError) as error:
+            log.warning("what libvirt has left of VMs that are gone stays for now: %s", error)

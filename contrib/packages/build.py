@@ -126,7 +126,7 @@ class Builder:
                 f"#!{PREFIX}/bin/python3 -I\nimport sys\n\nfrom {module} import {function}\n\n"
                 f"sys.exit({function}())\n",
             )
-        for name in ("hooks-folder", "refresh-hooks"):
+        for name in ("cluster", "hooks-folder", "refresh-hooks"):
             _program(self.stage / "prefix" / "lib" / name, (HERE / "files" / name).read_text())
 
     def _manual(self) -> None:

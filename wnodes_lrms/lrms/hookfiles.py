@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import LISTED, have
+from wnodes_lrms.lrms import madefolders
 from wnodes_lrms.lrms.hookset import File, Hooks, HookSet, Link, Place, content_of, is_ours
 
 
@@ -57,8 +58,11 @@ def install(hooks: Hooks) -> Outcome:
     _refuse_foreign(wanted)
     changed: list[str] = []
     if not hooks.folder.is_dir():
+        note = madefolders.note(hooks.folder)
         have(hooks.folder, LISTED)
         changed.append(str(hooks.folder))
+        if note:
+            _write(note, hooks.owner)
     _set_owner(hooks.folder, 0o755, hooks.owner)
     for place in wanted.adopt:
         _set_aside(place)
@@ -104,6 +108,7 @@ def remove(hooks: Hooks) -> Outcome:
     if lines := hooks.take_back():
         raise HooksInUseError(hooks, lines)
     links = hooks.links()
+    made = madefolders.noted(hooks.folder)
     changed: list[str] = []
     left: list[str] = []
     for place in hooks.places():
@@ -121,6 +126,10 @@ def remove(hooks: Hooks) -> Outcome:
     if hooks.folder.is_dir() and not left:
         hooks.folder.rmdir()
         changed.append(str(hooks.folder))
+        with contextlib.suppress(OSError):  # somebody has put something there since
+            for folder in made:
+                folder.rmdir()
+                changed.append(str(folder))
     return Outcome(tuple(changed), left=tuple(left))
 
 

@@ -73,19 +73,21 @@ class Failure:
     retries: int  # how often a job is tried again at most
 
 
-def requeued_or_held(release: str) -> Callable[[Failure], str]:
-    """What becomes of a failed job that is requeued until it is held. `release`: the command that
-    lets it go, to which the job is added."""
+def requeued_or_held(release: str, rerun: str) -> Callable[[Failure], str]:
+    """What becomes of a failed job whose starter has it requeued until it is held. `release`: the
+    command that lets it go, `rerun`: the one that requeues it; to both the job is added."""
 
     def told(failed: Failure) -> str:
         if failed.retry and failed.restart < failed.retries:
             return (
-                f"the batch system is asked to run its job again: try {failed.restart + 2}"
-                f" of {failed.retries + 1}"
+                "its job's starter asks the batch system to run the job again: try"
+                f" {failed.restart + 2} of {failed.retries + 1}; where the starter is gone, as"
+                " after a reboot, and the batch system does not do so by itself,"
+                f" `{rerun} {failed.job}` does"
             )
         return (
-            f"the batch system is asked to hold its job: once that is mended, `{release}"
-            f" {failed.job}` lets it try again; one that may run but once ends"
+            "its job's starter asks the batch system to hold the job: once that is mended,"
+            f" `{release} {failed.job}` lets it try again; one that may run but once ends"
         )
 
     return told

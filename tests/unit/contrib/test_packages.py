@@ -12,6 +12,10 @@ from wnodes_lrms.config.load import Config
 
 PACKAGES = Path(__file__).parents[3] / "contrib" / "packages"
 CONFIG = (PACKAGES / "files" / "wnodes.toml").read_text()
+OTHERS = {
+    *("wnodes-mysite-2-0.log", "wnodes-mysite-2-0-fs11-virtiofsd.log", "wnodes-other-1-0.log"),
+    *("wnodes-mysite-notes", "own.log"),
+}
 NEEDED = 'cluster = "mysite"\nlrms = "slurm"\n'
 
 
@@ -33,6 +37,48 @@ def test_what_it_has_commented_out_are_the_defaults() -> None:
     assert Config.model_validate(tomllib.loads(NEEDED + "\n".join(lines))) == (
         Config.model_validate(tomllib.loads(NEEDED))
     )
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A root of its own for a package's script, in place of the folders that it names."""
+    logs, programs = tmp_path / "var" / "log" / "libvirt" / "qemu", tmp_path / "bin"
+    for folder in (logs, programs, tmp_path / "run/libvirt/qemu", tmp_path / "var/lib/wnodes"):
+        folder.mkdir(parents=True)
+    for name in (
+        *("wnodes-mysite-1-0.log", "wnodes-mysite-1-0.log.2"),
+        "wnodes-mysite-1-0-fs0-virtiofsd.log",
+        *OTHERS,
+    ):
+        (logs / name).write_text("x")
+    (tmp_path / "run/libvirt/qemu/wnodes-mysite-2-0.pid").write_text("1")
+    (programs / "getent").write_text("#!/bin/sh\nexit 2\n")
+    (programs / "getent").chmod(0o755)
+    return tmp_path
+
+
+def postrm(host: Path, what: str) -> set[str]:
+    """The names of libvirt's logs that are left when the script has run."""
+    text = (PACKAGES / "scripts" / "node.postrm").read_text()
+    text = re.sub(r"(?<![\w/])/(?=(run|var)/)", f"{host}/", text)
+    environment = {"PATH": f"{host}/bin:/usr/bin:/bin"}
+    subprocess.run(["sh", "-c", text, "postrm", what], env=environment, check=True)
+    return {path.name for path in (host / "var/log/libvirt/qemu").iterdir()}
+
+
+def test_a_purge_takes_libvirts_logs_of_this_clusters_vms_that_have_ended(host: Path) -> None:
+    (host / "var/lib/wnodes/cluster").write_text("mysite\n")
+    assert postrm(host, "purge") == OTHERS
+    assert not (host / "var/lib/wnodes").exists()
+    assert postrm(host, "purge") == OTHERS
+
+
+@pytest.mark.parametrize("what", ["remove", "purge"])
+def test_a_removal_takes_none_nor_does_a_purge_of_an_unknown_cluster(host: Path, what: str) -> None:
+    if what == "remove":
+        (host / "var/lib/wnodes/cluster").write_text("mysite\n")
+    assert len(postrm(host, what)) == 8
+    assert (host / "var/lib/wnodes").exists() is (what == "remove")
 
 
 @pytest.mark.integration

@@ -18,7 +18,11 @@ def _node(config: Config, node: str) -> Lrms:
 
 def _after_failure(failed: Failure) -> str:
     """The count of tries is in the job: its restarts are times."""
-    tried = f"its job is tried {failed.retries + 1} times in all, and is then" * failed.retry
+    tried = (
+        f"its job is tried {failed.retries + 1} times in all, as its starter asks for it (where"
+        " that is gone, as after a reboot, and Grid Engine does not do so by itself,"
+        f" `qmod -rj {failed.job}` does), and is then"
+    ) * failed.retry
     return (
         f"{tried or 'its job is'} in error state: once that is mended, `qmod -cj {failed.job}`"
         " lets it try again"

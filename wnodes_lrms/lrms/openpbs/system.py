@@ -15,6 +15,6 @@ OPENPBS = System(
     hooks=lambda config, rules: OpenPBSHooks(site_of(config), rules),
     site_checks=checks.of_site,
     node_checks=checks.of_node,
-    after_failure=requeued_or_held("qrls"),
+    after_failure=requeued_or_held("qrls", "qrerun"),
     drmaa=DRMAA,
 )

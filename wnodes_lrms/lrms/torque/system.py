@@ -42,7 +42,7 @@ TORQUE = System(
     hooks=_hooks,
     site_checks=checks.of_site,
     node_checks=checks.of_node,
-    after_failure=requeued_or_held("qrls -h o"),
+    after_failure=requeued_or_held("qrls -h o", "qrerun"),
     drmaa=DRMAA,
     markers=_markers,
 )

@@ -80,10 +80,10 @@ def test_a_job_that_is_only_announced(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("retry", "restart", "next_"),
     [
-        (True, 0, "the batch system is asked to run its job again: try 2 of 3"),
-        (True, 1, "the batch system is asked to run its job again: try 3 of 3"),
-        (True, 2, "the batch system is asked to hold its job: once that is mended, `scontrol"),
-        (False, 0, "the batch system is asked to hold its job: once that is mended, `scontrol"),
+        (True, 0, "its job's starter asks the batch system to run the job again: try 2 of 3"),
+        (True, 1, "its job's starter asks the batch system to run the job again: try 3 of 3"),
+        (True, 2, "its job's starter asks the batch system to hold the job: once that is mended"),
+        (False, 0, "its job's starter asks the batch system to hold the job: once that is mended"),
     ],
 )
 def test_a_job_whose_machine_failed(ledger: Ledger, retry: bool, restart: int, next_: str) -> None:

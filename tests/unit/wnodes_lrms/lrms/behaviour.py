@@ -11,10 +11,13 @@ from wnodes_lrms.lrms.lease import Request
 from wnodes_lrms.lrms.systems import SYSTEMS
 
 DATA = Path(__file__).parents[2] / "data"
-AGAIN = "the batch system is asked to run its job again: try 2 of 3"
+AGAIN = (
+    "its job's starter asks the batch system to run the job again: try 2 of 3; where the starter is"
+    " gone, as after a reboot, and the batch system does not do so by itself, `{} 12` does"
+)
 HELD = (
-    "the batch system is asked to hold its job: once that is mended, `{} 12` lets it try again;"
-    " one that may run but once ends"
+    "its job's starter asks the batch system to hold the job: once that is mended, `{} 12` lets it"
+    " try again; one that may run but once ends"
 )
 REQUEST = Request(
     lease="00000000-0000-0000-0000-000000000001",

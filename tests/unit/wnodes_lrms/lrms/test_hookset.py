@@ -69,6 +69,7 @@ def test_a_bare_site(site: Site) -> None:
     outcome = hookfiles.install(SlurmHooks(site, POLICY))
     assert {path.name for path in site.folder.iterdir()} == {
         *COPIED,
+        "made-folders",
         "starter",
         "wnodes-lease",
         "policy.lua",
@@ -138,9 +139,35 @@ def test_the_hooks_come_off_without_a_trace(site: Site, own: str) -> None:
     os.utime(site.slurm_conf, ns=(before[str(site.slurm_conf)][4],) * 2)  # type: ignore[arg-type]
     removed = hookfiles.remove(SlurmHooks(site, POLICY))
     assert removed.left == ()
-    site.folder.parent.rmdir()  # /usr/local/libexec is the system's
     assert snapshot(site.slurm_conf.parent.parent) == before
     assert hookfiles.remove(SlurmHooks(site, POLICY)).changed == ()
+
+
+def test_a_folder_above_that_was_there_before_stays(site: Site) -> None:
+    """/usr/local/libexec, empty, is the system's."""
+    site.folder.parent.mkdir()
+    hookfiles.install(SlurmHooks(site, POLICY))
+    hookfiles.remove(SlurmHooks(site, POLICY))
+    assert not list(site.folder.parent.iterdir())
+
+
+def test_a_folder_above_that_has_come_to_be_used_stays(site: Site) -> None:
+    hookfiles.install(SlurmHooks(site, POLICY))
+    (site.folder.parent / "another's").write_text("x")
+    outcome = hookfiles.remove(SlurmHooks(site, POLICY))
+    assert outcome.changed[-1] == str(site.folder)
+    assert [path.name for path in site.folder.parent.iterdir()] == ["another's"]
+
+
+def test_no_folder_goes_that_is_not_above_the_hooks(site: Site) -> None:
+    hookfiles.install(SlurmHooks(site, POLICY))
+    elsewhere = site.slurm_conf.parent / "empty"
+    elsewhere.mkdir()
+    with (site.folder / "made-folders").open("a") as stream:
+        stream.write(f"{elsewhere}\n")
+    hookfiles.remove(SlurmHooks(site, POLICY))
+    assert elsewhere.is_dir()
+    assert not site.folder.parent.exists()
 
 
 def test_the_sites_own_script_is_loaded_by_the_loader(site: Site) -> None:

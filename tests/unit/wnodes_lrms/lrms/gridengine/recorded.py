@@ -58,7 +58,12 @@ RECORDED = Recorded(
         ("drain", QUEUES, "disabled: grid@hv1", ("qmod -d main@hv1",)),
         ("resume", QUEUES, "disabled: grid@hv1", ()),
     ),
-    failure=(f"its job is tried 3 times in all, and is then {MENDED}", f"its job is {MENDED}"),
+    failure=(
+        "its job is tried 3 times in all, as its starter asks for it (where that is gone, as after"
+        " a reboot, and Grid Engine does not do so by itself, `qmod -rj 12` does), and is then"
+        f" {MENDED}",
+        f"its job is {MENDED}",
+    ),
     drms="SGE 8.1.9",
     commands=("qstat", "qconf", "qmod"),
     asks=("qstat", "qconf -s"),

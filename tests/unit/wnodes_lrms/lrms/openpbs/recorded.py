@@ -61,7 +61,7 @@ RECORDED = Recorded(
         ("resume", node("ours-offline"), "", (RESUME,)),
         ("resume", node("offline"), "the fan is loud", ()),
     ),
-    failure=(AGAIN, HELD.format("qrls")),
+    failure=(AGAIN.format("qrerun"), HELD.format("qrls")),
     drms="PBS Professional 23.06",
     drmaa_job="{}.server",
     commands=("qstat", "qselect", "pbsnodes"),

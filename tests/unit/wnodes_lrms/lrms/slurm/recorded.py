@@ -84,7 +84,7 @@ RECORDED = Recorded(
         ),
         ("resume", node("IDLE+DRAIN", "bad disk"), "bad disk", ()),
     ),
-    failure=(AGAIN, HELD.format("scontrol release")),
+    failure=(AGAIN.format("scontrol requeue"), HELD.format("scontrol release")),
     drms="SLURM 22.05.8",
     commands=("squeue", "scontrol", "sbatch", "scancel"),
     asks=("squeue", "scontrol show", "scontrol -d show"),

@@ -58,7 +58,7 @@ RECORDED = Recorded(
         ("resume", node("ours"), "", (f"pbsnodes -c -N n {NODE}",)),
         ("resume", node("theirs"), "bad disk", ()),
     ),
-    failure=(AGAIN, HELD.format("qrls -h o")),
+    failure=(AGAIN.format("qrerun"), HELD.format("qrls -h o")),
     drms="Torque 6.1.3",
     drmaa_job="{}.server",
     commands=("qstat", "qselect", "pbsnodes"),
