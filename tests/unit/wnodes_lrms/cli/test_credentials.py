@@ -76,3 +76,4 @@ def test_what_is_shown(places: dict[str, str]) -> None:
     assert chosen(None, None, proxy, file, places) == Credentials(token="in.file.x")
     assert Credentials(token="a.b.c").headers == {"Authorization": "Bearer a.b.c"}
     assert Credentials(files=(proxy, proxy)).headers == {}
+    assert "a.b.c" not in repr(Credentials(token="a.b.c"))
