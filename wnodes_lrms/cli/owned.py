@@ -1,4 +1,4 @@
-"""Files that a user's command takes without having been told to: only if they are the user's own.
+"""Files of a user's at default places: read only if they are theirs, written for them alone.
 
 In /tmp anybody can leave a file under any name that is free. Whoever took it would be known as
 somebody else, and would give what is theirs to them.
@@ -6,6 +6,7 @@ somebody else, and would give what is theirs to them.
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,21 @@ def verify(path: Path, what: str, never: int) -> None:
         opened(path, what, never).close()
     except OSError as fault:  # ELOOP of a symbolic link, and EACCES of another user's file
         raise RejectedError(f"{path}: the {what} is not used: {fault.strerror}") from fault
+
+
+def keep(text: str, path: Path) -> None:
+    """Put a text into a file that is its user's alone. Raises OSError.
+
+    What is there stays until the new file is whole; nothing else is left where that fails.
+    """
+    number, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with mode 0600
+    try:
+        with os.fdopen(number, "w") as file:
+            file.write(text)
+        Path(new).replace(path)
+    except BaseException:
+        Path(new).unlink()
+        raise
 
 
 def _unfit(found: os.stat_result, never: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from wnodes_lrms.cli import owned
 from wnodes_lrms.errors import ConfigError, RejectedError
 
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
@@ -63,9 +64,7 @@ def write(settings: Settings, environment: Mapping[str, str]) -> None:
 
     path = _file(environment)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}))
-    new.replace(path)
+    owned.keep(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}), path)
 
 
 def service_url(given: str, settings: Settings) -> str:

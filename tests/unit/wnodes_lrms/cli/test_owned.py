@@ -1,11 +1,12 @@
 """Files at default places: only the user's own are taken."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from wnodes_lrms.cli.owned import PRIVATE, WRITABLE, opened, verify
+from wnodes_lrms.cli.owned import PRIVATE, WRITABLE, keep, opened, verify
 from wnodes_lrms.errors import RejectedError
 
 
@@ -55,3 +56,22 @@ def test_what_is_no_file_of_its_own(own: Path, tmp_path: Path) -> None:
     second.hardlink_to(own)  # who may link to a file chooses its name, not its content
     with pytest.raises(RejectedError, match="no file of this user's alone"):
         verify(own, "proxy", PRIVATE)
+
+
+def test_what_is_kept_is_the_user_s_alone(own: Path) -> None:
+    own.chmod(0o644)
+    keep("new", own)
+    assert (own.read_text(), own.stat().st_mode & 0o777) == ("new", 0o600)
+    assert list(own.parent.iterdir()) == [own]
+
+
+def test_a_full_disk_leaves_what_was_and_nothing_else(own: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            keep("new content", own)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert own.read_text() == "mine"
+    assert list(own.parent.iterdir()) == [own]
