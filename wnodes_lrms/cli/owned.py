@@ -40,6 +40,11 @@ def verify(path: Path, what: str, never: int) -> None:
         raise RejectedError(f"{path}: the {what} is not used: {fault.strerror}") from fault
 
 
+def is_safe(found: os.stat_result) -> bool:
+    """Whether an open file in the user's own folders is theirs, or root's, to write to. Pure."""
+    return found.st_uid in (os.geteuid(), 0) and not found.st_mode & WRITABLE
+
+
 def keep(text: str, path: Path) -> None:
     """Put a text into a file that is its user's alone. Raises OSError.
 

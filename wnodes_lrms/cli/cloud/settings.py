@@ -41,13 +41,17 @@ def read(environment: Mapping[str, str]) -> Settings:
     """What the user's file says; nothing where there is none. Raises ConfigError."""
     path = _file(environment)
     try:
-        tables = tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            own = owned.is_safe(os.fstat(file.fileno()))
+            tables = tomllib.load(file)
     except FileNotFoundError:
         return Settings()
     except OSError as fault:
         raise ConfigError(str(path), [fault.strerror or str(fault)]) from fault
     except ValueError as fault:  # of TOML, or of UTF-8
         raise ConfigError(str(path), [str(fault)]) from fault
+    if not own:  # whoever writes to it would be shown what the user is known by
+        raise ConfigError(str(path), ["not used: others may write to it: chown it, chmod go-w it"])
     known = {field.name for field in fields(Settings)}
     faults = [
         f"{key}: unknown; there are {', '.join(sorted(known))}" for key in tables.keys() - known
