@@ -149,12 +149,12 @@ def token_place(environment: Mapping[str, str]) -> Path:
 
 
 def _read(path: Path, *, found: bool = False) -> str:
-    """The token in a file; one that nobody has named, but was `found`, has to be this user's.
-
-    Raises RejectedError.
+    """The token in a file; one that was `found`, or is in /tmp under its usual name, has to be
+    this user's. Raises RejectedError.
     """
+    usual = found or path == token_place({})
     try:
-        with owned.opened(path, "token", owned.WRITABLE) if found else path.open("rb") as file:
+        with owned.opened(path, "token", owned.WRITABLE) if usual else path.open("rb") as file:
             content = file.read(_LONGEST + 1)
     except OSError as fault:
         raise RejectedError(f"{path}: the token can't be read: {fault.strerror}") from fault

@@ -38,6 +38,8 @@ def test_in_tmp_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
         path.write_text("planted.by.another")
         with pytest.raises(RejectedError, match="no file of this user's alone"):
             discovered({})
+        with pytest.raises(RejectedError, match="no file of this user's alone"):
+            discovered({"BEARER_TOKEN_FILE": str(path)})
         path.unlink()
         os.mkfifo(path)
         with pytest.raises(RejectedError, match="no file of this user's alone"):
