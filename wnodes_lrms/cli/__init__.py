@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from wnodes_lrms.cli.out import error, line
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import ConfigError, WnodesError
 from wnodes_lrms.version import VERSION
 
 # Where each command is: the `app` of a module, or a function of it. It is imported when it is asked
@@ -82,6 +82,10 @@ def main() -> None:
         os.umask(0o077)
     try:
         app()
+    except ConfigError as fault:
+        for one in str(fault).splitlines():
+            error(one)
+        sys.exit(fault.exit_status)
     except WnodesError as fault:
         error(str(fault))
         sys.exit(fault.exit_status)

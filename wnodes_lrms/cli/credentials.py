@@ -7,14 +7,14 @@ the one that is named, else a token, else a certificate. (Of two the service wou
 import os
 import re
 import ssl
-import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from wnodes_lrms.cli import owned
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.tls.client import trusting
 
@@ -36,7 +36,7 @@ class Credentials:
     """What is shown: files of certificate and key, or a token, or both."""
 
     files: tuple[Path, Path] | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -66,13 +66,16 @@ def chosen(
     environment: Mapping[str, str],
 ) -> Credentials:
     """The credential of the options, or the one that is found. Raises RejectedError."""
-    if token:
-        return Credentials(token=_read(token))
-    if not (cert or proxy):
-        found = discovered(environment)
-        if found:
-            return Credentials(token=found)
+    if token or not (cert or proxy):
+        held = bearer(token, environment)
+        if held:
+            return Credentials(token=held)
     return Credentials(files=certificate(cert, key, proxy, environment))
+
+
+def bearer(file: Path | None, environment: Mapping[str, str]) -> str | None:
+    """The token in a file that is named, or the one that is found. Raises RejectedError."""
+    return _read(file) if file else discovered(environment)
 
 
 def discovered(environment: Mapping[str, str]) -> str | None:
@@ -80,62 +83,78 @@ def discovered(environment: Mapping[str, str]) -> str | None:
 
     Raises RejectedError for one that can't be used.
     """
-    own = os.getuid()
     if environment.get("BEARER_TOKEN", "").strip():
         return _form(environment["BEARER_TOKEN"], "$BEARER_TOKEN")
     if environment.get("BEARER_TOKEN_FILE"):
         return _read(Path(environment["BEARER_TOKEN_FILE"]))
     folders = [environment.get("XDG_RUNTIME_DIR", ""), "/tmp"]  # noqa: S108 (where others put it)
     for folder in filter(None, folders):
-        path = Path(folder) / f"bt_u{own}"
+        path = Path(folder) / f"bt_u{os.geteuid()}"
         if os.path.lexists(path):
-            return _read(path, own=own)
+            return _read(path, found=True)
     return None
 
 
 def certificate(
     cert: Path | None, key: Path | None, proxy: Path | None, environment: Mapping[str, str]
 ) -> tuple[Path, Path]:
-    """The files of certificate and key: those given, or the first that grid clients would take."""
-    if proxy:
-        return proxy, proxy
+    """The files of certificate and key: those given, or the first that grid clients would take.
+
+    Raises RejectedError for a proxy at the usual place that is not the user's own.
+    """
+    place = proxy
+    if not (place or cert) and "X509_USER_PROXY" in environment:
+        place = Path(environment["X509_USER_PROXY"])
+    elif not (place or cert) and "X509_USER_CERT" not in environment:
+        usual = proxy_place({})
+        place = usual if os.path.lexists(usual) else None
+    if place:
+        verify_proxy(place)
+        return place, place
+    return own_certificate(cert, key, environment)
+
+
+def own_certificate(
+    cert: Path | None, key: Path | None, environment: Mapping[str, str]
+) -> tuple[Path, Path]:
+    """The files of certificate and key where no proxy will do."""
     if cert:
         return cert, key or cert
-    if "X509_USER_PROXY" in environment:
-        return (Path(environment["X509_USER_PROXY"]),) * 2
     if "X509_USER_CERT" in environment:
         own = environment["X509_USER_CERT"]
         return Path(own), Path(environment.get("X509_USER_KEY", own))
-    usual = proxy_place({})
-    if usual.exists():
-        return usual, usual
     globus = Path.home() / ".globus"
     return globus / "usercert.pem", globus / "userkey.pem"
 
 
+def verify_proxy(path: Path) -> None:
+    """See that what is at the usual place of proxies is the user's own, whoever has named it.
+
+    Raises RejectedError.
+    """
+    if path == proxy_place({}) and os.path.lexists(path):
+        owned.verify(path, "proxy", owned.PRIVATE)
+
+
 def proxy_place(environment: Mapping[str, str]) -> Path:
     """Where the user's proxy is, or would be."""
-    usual = f"/tmp/x509up_u{os.getuid()}"  # noqa: S108 (where every grid client has it)
+    usual = f"/tmp/x509up_u{os.geteuid()}"  # noqa: S108 (where every grid client has it)
     return Path(environment.get("X509_USER_PROXY") or usual)
 
 
 def token_place(environment: Mapping[str, str]) -> Path:
     """The file that a new token of the user's goes to, by the same rules as it is found."""
     folder = environment.get("XDG_RUNTIME_DIR") or "/tmp"  # noqa: S108 (as above)
-    return Path(environment.get("BEARER_TOKEN_FILE") or Path(folder) / f"bt_u{os.getuid()}")
+    return Path(environment.get("BEARER_TOKEN_FILE") or Path(folder) / f"bt_u{os.geteuid()}")
 
 
-def _read(path: Path, own: int | None = None) -> str:
-    """The token in a file; where nobody has named it, it has to be this user's (`own`).
-
-    In /tmp anybody can leave one, and whoever took it would be somebody else. Raises RejectedError.
+def _read(path: Path, *, found: bool = False) -> str:
+    """The token in a file; one that was `found`, or is in /tmp under its usual name, has to be
+    this user's. Raises RejectedError.
     """
-    flags = os.O_RDONLY if own is None else os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    usual = found or path == token_place({})
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            if own is not None and not (stat.S_ISREG(found.st_mode) and found.st_uid == own):
-                raise RejectedError(f"{path}: the token is not used: it is no file of this user's")
+        with owned.opened(path, "token", owned.WRITABLE) if usual else path.open("rb") as file:
             content = file.read(_LONGEST + 1)
     except OSError as fault:
         raise RejectedError(f"{path}: the token can't be read: {fault.strerror}") from fault

@@ -28,14 +28,13 @@ def shown(text: str) -> str:
 
 
 def error(text: str) -> None:
-    """A fault, for a person, on standard error; a line a fault."""
-    for line in text.splitlines():
-        _err.print(f"wnodes: {shown(line)}", markup=False)
+    """A fault, for a person, on standard error: one line, whatever others have put into it."""
+    _err.print(f"wnodes: {shown('; '.join(text.splitlines()))}", markup=False)
 
 
 def progress(text: str) -> None:
     """What goes on, on standard error, for what may take longer than two seconds."""
-    _err.print(text, markup=False)
+    _err.print(shown(text), markup=False)
 
 
 def line(text: str) -> None:

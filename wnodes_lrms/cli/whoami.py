@@ -2,15 +2,17 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from wnodes_lrms.cli import credentials
-from wnodes_lrms.cli.cloud import settings
+from wnodes_lrms.cli.cloud import settings, standing
 from wnodes_lrms.cli.credentials import CertFile, Credentials, KeyFile, ProxyFile, TokenFile, Url
-from wnodes_lrms.cli.out import error, listing
+from wnodes_lrms.cli.out import error, listing, progress
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PATIENCE = 30.0  # seconds
@@ -21,6 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="an object, for programs")]
 Link = Annotated[
     bool, typer.Option("--link", help="show certificate and token together: both are you")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="do not ask before --link, for scripts")]
 
 
 def whoami(
@@ -30,6 +33,7 @@ def whoami(
     proxy: ProxyFile = None,
     token: TokenFile = None,
     link: Link = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Tell how the cloud service sees you: name, attributes, account, rights, quota.
@@ -37,15 +41,14 @@ def whoami(
     You show the token or certificate that the options name, else the token that is found, else the
     certificate. The exit code is 1 if you are refused; then the reason is told.
     """
-    shown = credentials.chosen(cert, key, proxy, token, os.environ)
     if link:
-        given = shown.token or credentials.discovered(os.environ)
-        if not given:
-            raise RejectedError("--link needs a token too: name its file with --token")
-        files = credentials.certificate(cert, key, proxy, os.environ)
-        shown = Credentials(files, given)
+        known = _both(cert, key, proxy, token)
+    else:
+        known = credentials.chosen(cert, key, proxy, token, os.environ)
     service = settings.service_url(url, settings.read(os.environ))
-    seen = _ask(service, shown, "POST" if link else "GET")
+    if link and not yes:
+        _agree(known)
+    seen = _ask(service, known, "POST" if link else "GET")
     if as_json:
         typer.echo(json.dumps(seen, indent=2))
     else:
@@ -57,18 +60,44 @@ def whoami(
         raise typer.Exit(1)
 
 
-def _ask(url: str, shown: Credentials, method: str) -> Any:
+def _both(
+    cert: Path | None, key: Path | None, proxy: Path | None, token: Path | None
+) -> Credentials:
+    """A certificate of the user's own and a token. Raises RejectedError.
+
+    A proxy does not do; not even one that is at the usual place, as another may have left it there.
+    """
+    if proxy:
+        raise RejectedError("--link needs your own certificate and no proxy: name it with --cert")
+    held = credentials.bearer(token, os.environ)
+    if not held:
+        raise RejectedError("--link needs a token too: name its file with --token")
+    return Credentials(credentials.own_certificate(cert, key, os.environ), held)
+
+
+def _agree(both: Credentials) -> None:
+    """Ask at the terminal whether these two are the user. Raises RejectedError."""
+    assert both.files  # noqa: S101 (as _both has it)
+    progress(f"certificate: {standing.certificate_name(both.files[0])}")
+    progress(f"token: {standing.token_name(both.token or '')}")
+    if not sys.stdin.isatty():
+        raise RejectedError("--link asks at a terminal whether both are you; in a script: --yes")
+    if not typer.confirm("Are both you? The token will have what the certificate has", err=True):
+        raise RejectedError("nothing was linked")
+
+
+def _ask(url: str, known: Credentials, method: str) -> Any:
     """The service's answer. Raises RejectedError, UnknownError."""
     import httpx  # takes longer to import than all else of `wnodes`
 
-    context = shown.context(os.environ)
+    context = known.context(os.environ)
     try:
         with httpx.stream(
             method,
             f"{url}/whoami",
             verify=context,
             timeout=_PATIENCE,
-            headers=shown.headers,
+            headers=known.headers,
         ) as answer:
             content = next(answer.iter_bytes(_LONGEST), b"")  # no more, however much comes
         seen = json.loads(content)

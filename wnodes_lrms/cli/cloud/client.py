@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wnodes_lrms.cli.cloud import standing
 from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
 from wnodes_lrms.cli.credentials import Credentials
-from wnodes_lrms.cli.out import progress, shown
+from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import WnodesError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Service:
             except ServiceError as fault:
                 if not 0 < fault.again <= _SOON:  # what is refused so has not been done
                     raise
-                progress(shown(f"{fault}; waiting"))
+                progress(f"{fault}; waiting")
                 time.sleep(fault.again)
         return self._ask_once(method, path, document)
 

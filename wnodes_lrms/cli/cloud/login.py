@@ -50,14 +50,15 @@ def logout(ctx: typer.Context) -> None:
     connection = of(ctx)
     proxy = connection.proxy or credentials.proxy_place(os.environ)
     token = connection.token or credentials.token_place(os.environ)
-    if proxy.exists():
-        voms.destroy(proxy)
-        line(f"{proxy} is gone")
     if token.exists():
         token.unlink()
         line(f"{token} is gone")
     if os.environ.get("BEARER_TOKEN"):
         progress("BEARER_TOKEN is set in this shell: unset BEARER_TOKEN")
+    credentials.verify_proxy(proxy)  # what is destroyed is overwritten first
+    if proxy.exists():
+        voms.destroy(proxy)
+        line(f"{proxy} is gone")
 
 
 def _by_voms(connection: Connection, spec: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from wnodes_lrms.cli import owned
 from wnodes_lrms.errors import ConfigError, RejectedError
 
 _URL = re.compile(r"https://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?/?")
@@ -40,13 +41,17 @@ def read(environment: Mapping[str, str]) -> Settings:
     """What the user's file says; nothing where there is none. Raises ConfigError."""
     path = _file(environment)
     try:
-        tables = tomllib.loads(path.read_text())
+        with path.open("rb") as file:
+            own = owned.is_safe(os.fstat(file.fileno()))
+            tables = tomllib.load(file)
     except FileNotFoundError:
         return Settings()
     except OSError as fault:
         raise ConfigError(str(path), [fault.strerror or str(fault)]) from fault
     except ValueError as fault:  # of TOML, or of UTF-8
         raise ConfigError(str(path), [str(fault)]) from fault
+    if not own:  # whoever writes to it would be shown what the user is known by
+        raise ConfigError(str(path), ["not used: others may write to it: chown it, chmod go-w it"])
     known = {field.name for field in fields(Settings)}
     faults = [
         f"{key}: unknown; there are {', '.join(sorted(known))}" for key in tables.keys() - known
@@ -63,9 +68,7 @@ def write(settings: Settings, environment: Mapping[str, str]) -> None:
 
     path = _file(environment)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    new.write_text(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}))
-    new.replace(path)
+    owned.keep(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}), path)
 
 
 def service_url(given: str, settings: Settings) -> str:

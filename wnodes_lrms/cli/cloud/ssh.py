@@ -27,10 +27,9 @@ def arguments(
     """
     if not _ID.fullmatch(vm["id"]):
         raise RejectedError(f"«{vm['id']}» is not a VM's id")
-    try:
-        address = str(ipaddress.ip_address(vm["address"]))
-    except ValueError as fault:
-        raise RejectedError(f"VM {vm['id']}: «{vm['address']}» is not an address") from fault
+    address = _address(vm["address"])
+    if not address:
+        raise RejectedError(f"VM {vm['id']}: «{vm['address']}» is not an address")
     known = settings.folder(environment) / "known_hosts"
     options = [
         f"HostKeyAlias=wnodes-{vm['id']}",
@@ -40,6 +39,18 @@ def arguments(
     words = [word for option in options for word in ("-o", option)]
     words += ["-i", str(identity)] if identity else []
     return ["ssh", *words, "-l", user, "--", address, *command]
+
+
+def _address(text: str) -> str:
+    """An IP address as ssh takes it; "" for all else, and for one with a zone.
+
+    A zone (RFC 4007) is a card of this host, which no service knows, and Python takes any text.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    return "" if isinstance(address, ipaddress.IPv6Address) and address.scope_id else str(address)
 
 
 def become(argv: list[str]) -> NoReturn:

@@ -7,8 +7,10 @@ import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from wnodes_lrms.cli.credentials import Credentials
+from wnodes_lrms.errors import RejectedError
 
 _RENEW = "wnodes cloud login renews it"
 
@@ -29,11 +31,32 @@ def fault(shown: Credentials) -> str | None:
 def token_end(token: str) -> float | None:
     """When a token ends, in seconds since the epoch; None for one that does not say so."""
     try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return float(claims["exp"])
+        return float(_claims(token)["exp"])
     except (IndexError, ValueError, KeyError, TypeError):
         return None
+
+
+def token_name(token: str) -> str:
+    """Whom a token is for, as issuer#subject; words in its place where it does not say so."""
+    try:
+        claims = _claims(token)
+        return f"{claims['iss']}#{claims['sub']}"
+    except (IndexError, ValueError, KeyError, TypeError):
+        return "the user of a token that does not say whose it is"
+
+
+def certificate_name(path: Path) -> str:
+    """The name of the certificate in a file, in one line. Raises RejectedError."""
+    from cryptography import x509  # takes long to import
+
+    from wnodes_lrms.tls.names import dn_of
+
+    try:
+        return dn_of(x509.load_pem_x509_certificate(path.read_bytes()))
+    except OSError as fault:
+        raise RejectedError(f"{path} can't be used: {fault.strerror}") from fault
+    except ValueError as fault:
+        raise RejectedError(f"{path} can't be used: no certificate is in it") from fault
 
 
 def certificate_end(path: Path) -> float | None:
@@ -57,3 +80,8 @@ def ago(seconds: float) -> str:
             words.append(f"{left // length} {unit}")
             left %= length
     return " ".join(words[:2]) or "0 s"
+
+
+def _claims(token: str) -> Any:
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,11 +1,10 @@
 """Bearer tokens by the programs that users have for them: oidc-token, or htgettoken."""
 
-import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
+from wnodes_lrms.cli import owned
 from wnodes_lrms.cli.cloud.programs import ask
 from wnodes_lrms.errors import RejectedError
 
@@ -45,14 +44,7 @@ def keep(token: str, place: Path) -> None:
     In /tmp another's file can't be replaced, and none is written through.
     """
     try:
-        number, new = tempfile.mkstemp(dir=place.parent, prefix=".bt-")  # with mode 0600
-        with os.fdopen(number, "w") as file:
-            file.write(token + "\n")
-        try:
-            Path(new).replace(place)
-        except OSError:
-            Path(new).unlink()
-            raise
+        owned.keep(token + "\n", place)
     except OSError as fault:
         raise RejectedError(f"{place}: the token can't be kept there: {fault.strerror}") from fault
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.faults import AwayError, InterruptedByUserError, ServiceError
-from wnodes_lrms.cli.out import progress, shown
+from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import WnodesError
 
 _PAUSE = 1.0  # seconds between two looks
@@ -88,7 +88,7 @@ def until(
                 seen = Look(str(fault))
             if seen.says != said and (said or not seen.done):
                 said = seen.says
-                progress(f"{time.monotonic() - began:4.0f} s  {shown(said)}")
+                progress(f"{time.monotonic() - began:4.0f} s  {said}")
             if seen.fault:
                 raise WnodesError(f"{what}: {seen.fault}; {further}")
             if seen.done:

@@ -13,7 +13,7 @@ from wnodes_lrms.errors import RejectedError
 def places(tmp_path: Path) -> dict[str, str]:
     """An environment in which each place has a token that bears its name."""
     (tmp_path / "file").write_text("in.file.x\n")
-    (tmp_path / f"bt_u{os.getuid()}").write_text(" in.runtime.x \n\n")
+    (tmp_path / f"bt_u{os.geteuid()}").write_text(" in.runtime.x \n\n")
     return {
         "BEARER_TOKEN": "in.variable.x",
         "BEARER_TOKEN_FILE": str(tmp_path / "file"),
@@ -31,16 +31,18 @@ def test_the_order_of_places(places: dict[str, str]) -> None:
 
 def test_in_tmp_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     number = 987_654_321
-    monkeypatch.setattr("os.getuid", lambda: number)
+    monkeypatch.setattr("os.geteuid", lambda: number)
     path = Path(f"/tmp/bt_u{number}")
     assert discovered({}) is None
     try:
         path.write_text("planted.by.another")
-        with pytest.raises(RejectedError, match="no file of this user's"):
+        with pytest.raises(RejectedError, match="no file of this user's alone"):
             discovered({})
+        with pytest.raises(RejectedError, match="no file of this user's alone"):
+            discovered({"BEARER_TOKEN_FILE": str(path)})
         path.unlink()
         os.mkfifo(path)
-        with pytest.raises(RejectedError, match="no file of this user's"):
+        with pytest.raises(RejectedError, match="no file of this user's alone"):
             discovered({})
     finally:
         path.unlink()
@@ -76,3 +78,4 @@ def test_what_is_shown(places: dict[str, str]) -> None:
     assert chosen(None, None, proxy, file, places) == Credentials(token="in.file.x")
     assert Credentials(token="a.b.c").headers == {"Authorization": "Bearer a.b.c"}
     assert Credentials(files=(proxy, proxy)).headers == {}
+    assert "a.b.c" not in repr(Credentials(token="a.b.c"))

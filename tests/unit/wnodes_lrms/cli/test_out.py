@@ -23,8 +23,10 @@ def test_a_table_shows_what_it_is_given(capsys: pytest.CaptureFixture[str]) -> N
 def test_lines_and_faults_are_as_plain(capsys: pytest.CaptureFixture[str]) -> None:
     out.line(LIES)
     out.error(LIES)
+    out.progress(LIES)
     printed = capsys.readouterr()
     assert printed.out.count("\n") == 1
+    assert printed.err.count("\n") == 2  # no line of a fault is of another's making
     assert printed.err.replace("\n", "").isprintable()
 
 

@@ -1,6 +1,9 @@
 """`wnodes whoami` against a service on TLS."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from tests.unit.ca import BASE, VO, Grid, Service
 from tests.unit.issuers import LocalIssuer
 from wnodes_lrms.cli import app
 from wnodes_lrms.cli.credentials import certificate
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import RejectedError, WnodesError
 
 grid, issuer = ca.grid, issuers.issuer
 
@@ -116,7 +119,16 @@ def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
         assert (code, seen["name"], seen["known by"]) == (0, issuer.subject, "token")
         assert (seen["attributes"], seen["account"]) == (f"/{VO}", "member")
         assert whoami(service, "--link", "--cert", "usercert.pem")[1].startswith("--link needs")
-        both = ("--link", "--cert", "usercert.pem", "--key", "userkey.pem", "--token", str(token))
+        both = (
+            "--link",
+            "--yes",
+            "--cert",
+            "usercert.pem",
+            "--key",
+            "userkey.pem",
+            "--token",
+            str(token),
+        )
         code, said = whoami(service, *both)
         seen = rows(said)
         assert (code, seen["linked to"]) == (0, f"{BASE}/CN=Alice")
@@ -127,6 +139,52 @@ def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
         token.write_bytes(issuer.token(exp=1))
         code, said = whoami(service, "--json", BEARER_TOKEN_FILE=str(token))
         assert (code, "the token expired at" in said) == (1, True)
+    assert links == {issuer.subject: f"{BASE}/CN=Alice"}
+
+
+def test_a_link_is_asked_for_and_never_by_a_proxy(grid: Grid, issuer: LocalIssuer) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice\n"{BASE}/CN=Mallory" mallory')
+    (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
+    grid.alice.write(grid.folder / "usercert.pem", grid.folder / "userkey.pem")
+    planted = grid.folder / "planted.pem"
+    grid.user("Mallory").write_bundle(planted)
+    token = grid.folder / "token"
+    token.write_bytes(issuer.token())
+    environment = {
+        "X509_USER_PROXY": str(planted),
+        "X509_USER_CERT": str(grid.folder / "usercert.pem"),
+        "X509_USER_KEY": str(grid.folder / "userkey.pem"),
+        "BEARER_TOKEN_FILE": str(token),
+    }
+    links = Links()
+    with ca.service(grid, bridge=issuer.bridge(), links=links) as service:
+        environment["WNODES_URL"] = f"https://localhost:{service.port}"
+        environment["X509_CERT_DIR"] = str(grid.certificates)
+        environment["HOME"] = str(grid.folder)
+        program = Path(sys.executable).with_name("wnodes")
+
+        def typed(word: str) -> str:
+            asked = subprocess.run(
+                ["script", "-qec", f"{program} whoami --link", "/dev/null"],
+                input=f"{word}\n",
+                env={"PATH": os.environ["PATH"], **environment},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            return asked.stdout
+
+        said = typed("n")
+        assert f"certificate: {BASE}/CN=Alice" in said
+        assert f"token: {issuer.subject}" in said
+        assert "nothing was linked" in said
+        asked = whoami(service, "--link", **environment)
+        assert (asked[0], "in a script: --yes" in asked[1]) == (1, True)
+        named = whoami(service, "--link", "--yes", "--proxy", str(planted), **environment)
+        assert (named[0], "and no proxy" in named[1]) == (1, True)
+        assert links == {}
+        assert "linked to" in typed("y")
     assert links == {issuer.subject: f"{BASE}/CN=Alice"}
 
 
@@ -149,10 +207,26 @@ def test_which_credential_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert certificate(None, None, None, both) == (Path("/p"), Path("/p"))
     del both["X509_USER_PROXY"]
     assert certificate(None, None, None, both) == (Path("/c"), Path("/k"))
-    monkeypatch.setattr("os.getuid", lambda: 987654)
+    monkeypatch.setattr("os.geteuid", lambda: 987654)
     globus = tmp_path / ".globus"
     expected = (globus / "usercert.pem", globus / "userkey.pem")
     assert certificate(None, None, None, {}) == expected
+
+
+def test_a_proxy_that_another_has_left_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = 987_654_322
+    monkeypatch.setattr("os.geteuid", lambda: number)
+    usual = Path(f"/tmp/x509up_u{number}")
+    try:
+        usual.write_text("planted")
+        usual.chmod(0o600)
+        for environment in ({}, {"X509_USER_PROXY": str(usual)}):
+            with pytest.raises(RejectedError, match="proxy is not used: it is no file of this"):
+                certificate(None, None, None, environment)
+        both = {"X509_USER_CERT": "/c", "X509_USER_KEY": "/k"}
+        assert certificate(None, None, None, both) == (Path("/c"), Path("/k"))
+    finally:
+        usual.unlink()
 
 
 def test_the_service_that_is_remembered(service: Service, tmp_path: Path) -> None:

@@ -248,5 +248,7 @@ def test_tab_offers_what_there_is(cloud: Cloud) -> None:
     assert offered("show", "w") == {"web"}
     assert offered("create", "--image", "b") == {"big_linux_x86_64"}
     assert offered("ima") == {"images"}
+    volume = cloud.good("volumes", "create", "data;id;", "--size", "1")
+    assert offered("volumes", "delete", "") == {volume}
     cloud.environment["WNODES_URL"] = "https://localhost:1"
     assert offered("stop", "") == set()

@@ -104,6 +104,25 @@ def test_by_voms_and_once_more_and_out(host: Host) -> None:
     assert [path.name for path in host.folder.glob(".wnodes-*")] == []
 
 
+def test_logout_overwrites_nothing_that_another_has_led_to(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = 987_654_324
+    monkeypatch.setattr("os.geteuid", lambda: number)
+    precious, usual = host.folder / "precious", Path(f"/tmp/x509up_u{number}")
+    precious.write_text("a thesis")
+    host.token = host.folder / f"bt_u{number}"
+    host.token.write_text("a.b.c")
+    try:
+        usual.symlink_to(precious)
+        code, said = host("logout", X509_USER_PROXY="")
+        assert (code, f"{usual}: the proxy is not used: " in said) == (1, True)
+        assert not host.token.exists()
+        assert precious.read_text() == "a thesis"
+    finally:
+        usual.unlink()
+
+
 def test_what_voms_refuses_is_one_line_and_the_old_proxy_stays(host: Host) -> None:
     host.proxy.write_text("the old one")
     code, said = host("login", "--voms", "nosuch")

@@ -46,6 +46,18 @@ def test_a_file_that_is_wrong(home: dict[str, str], tmp_path: Path, text: str, s
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_file_that_others_may_write_to(home: dict[str, str], tmp_path: Path, mode: int) -> None:
+    settings.write(Settings(url=URL), home)
+    file = tmp_path / "wnodes" / "cloud.toml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match="not used: others may write to it"):
+        settings.read(home)
+    file.chmod(0o644)
+    assert settings.read(home).url == URL
+
+
 @pytest.mark.parametrize(
     "url", ["https://b", f"{URL}/", "https://[::1]:11443", "https://192.0.2.1:11443"]
 )
