@@ -23,7 +23,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run
-from wnodes_lrms.tunnel import NetworkName, Tunnel, split
+from wnodes_lrms.tunnel import NetworkName, Tunnel, another
 
 _DEADLINE = 10.0  # seconds for one program
 _KEY = "tunnels"  # of the ledger's note
@@ -114,8 +114,11 @@ class Tunnels:
             raise RejectedError("two networks have the same VNI")
         for name, tunnel in wanted.items():
             for end in tunnel.ends:
-                if split(end)[0] not in network or end == own:
+                if not another(end, own, network):
                     raise RejectedError(f"network {name}: {end} is not another node's end")
+            macs = [mac for behind in tunnel.ends.values() for mac in behind]
+            if len(set(macs)) < len(macs):
+                raise RejectedError(f"network {name}: one MAC is there twice")
 
     def _try(self) -> None:
         with self._lock:

@@ -328,7 +328,20 @@ def test_who_leaves_a_network_is_out(nodes: tuple[Node, Node]) -> None:
     ("wanted", "why"),
     [
         ({NET: Tunnel(vni=VNI, ends={"192.0.2.7:4789": ()})}, "192.0.2.7:4789 is not another"),
-        ({NET: Tunnel(vni=VNI, ends={end("hv1"): ()})}, "10.50.0.1:4789 is not another"),
+        *(
+            ({NET: Tunnel(vni=VNI, ends={each: ()})}, f"{each} is not another")
+            for each in (
+                end("hv1"),
+                "10.50.0.1:9999",  # a service of the node's own
+                "10.50.0.2:514",  # of another's
+                "10.50.0.0:4789",
+                "10.50.0.255:4789",
+            )
+        ),
+        (
+            {NET: Tunnel(vni=VNI, ends={end("hv2"): (EVIL,), "10.50.0.3:4789": (EVIL,)})},
+            "one MAC is there twice",
+        ),
         (
             {NET: Tunnel(vni=VNI, ends={}), "u-2": Tunnel(vni=VNI, ends={})},
             "two networks have the same VNI",
