@@ -3,6 +3,7 @@ which other node (VXLAN, RFC 7348). Both read and write it by this description.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -13,13 +14,32 @@ from wnodes_lrms.order import Mac
 USERS_VNIS = range(1 << 23, 1 << 24)  # of users' networks; below them are those of the site's
 
 
+_FORM = r"^[0-9.]{7,15}:[1-9][0-9]{0,4}$"  # one text for each end
+
+
 def split(end: str) -> tuple[ipaddress.IPv4Address, int]:
     """Address and port of a node's end of its tunnels. Raises ValueError if it has no such form."""
+    if not re.fullmatch(_FORM, end):
+        raise ValueError(f"{end} is not an address and a port")
     address, _, port = end.partition(":")
     number = int(port)
-    if not 0 < number < 65536:
+    if number > 65535:
         raise ValueError(f"{port} is not a port")
     return ipaddress.IPv4Address(address), number
+
+
+def another(end: str, own: str, network: ipaddress.IPv4Network) -> bool:
+    """Whether an end may be another node's, for the node whose own end that is: at a host's address
+    in the network of the tunnels, and at the same port. Nodes that share a host's loopback, as in
+    tests, differ in the port alone.
+    """
+    (address, port), (here, own_port) = split(end), split(own)
+    if address not in network:
+        return False
+    if here.is_loopback:
+        return (address, port) != (here, own_port)
+    edges = {network[0], network[-1]} if network.prefixlen < 31 else set()
+    return address not in edges | {here} and port == own_port
 
 
 def _end(text: str) -> str:
@@ -28,7 +48,7 @@ def _end(text: str) -> str:
 
 
 End = Annotated[
-    str, StringConstraints(pattern=r"^[0-9.]{7,15}:[0-9]{1,5}$"), AfterValidator(_end)
+    str, StringConstraints(pattern=_FORM), AfterValidator(_end)
 ]  # of a node's tunnels, as 10.1.0.3:4789
 NetworkName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 

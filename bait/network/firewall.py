@@ -46,18 +46,26 @@ class Firewall:
         self._lock = threading.Lock()
         self._held: Elements | None = None  # what is in the kernel's sets; None: no tables
         self._rules = ""  # and the rest of the tables, as nft lists it
+        self._ever = False  # whether the guests have been held by this bait
         self._around = Surroundings()
         self._fault = ""  # why nothing holds the guests, as it was said
 
     def admit(self) -> None:
         """Before a card is plugged in: what the ledger has of it is what its guest may be.
 
-        Raises WnodesError if the tables can't be changed. Where there have never been any the
-        guests run without, which `keep` has said.
+        Raises WnodesError if the tables can't be changed, or made where they are lost. Where there
+        have never been any, and there can be none, the guests run without: `keep` has said so.
         """
         with self._lock:
-            if self._held is not None:
-                self._change(self._held, self._wanted())
+            wanted = self._wanted()
+            try:
+                if self._held is None:
+                    self._make(wanted, surroundings())
+                else:
+                    self._change(self._held, wanted)
+            except WnodesError:
+                if self._ever:
+                    raise
 
     def keep(self) -> None:
         """Have the tables there as they should be; what is wrong with them is said, once.
@@ -84,7 +92,8 @@ class Firewall:
     @property
     def holds(self) -> bool:
         """Whether the kernel has the tables, as far as is known."""
-        return self._held is not None
+        with self._lock:  # not while they are being made
+            return self._held is not None
 
     def _wanted(self) -> Elements:
         far = None
@@ -97,11 +106,18 @@ class Firewall:
         around = surroundings()
         if self._held is None or around != self._around:
             self._make(wanted, around)
-        elif (self._held, self._rules) != look(self.node, wanted):
+        elif self._changed(wanted):
             log.warning("somebody has changed the tables %s of nftables: made again", self._name)
             self._make(wanted, around)
         else:
             self._change(self._held, wanted)
+
+    def _changed(self, wanted: Elements) -> bool:
+        held, rules = self._held, self._rules
+        self._held = None  # should nft not say
+        found = look(self.node, wanted)
+        self._held = held
+        return (held, rules) != found
 
     def _change(self, held: Elements, wanted: Elements) -> None:
         commands = changes(self.node, held, wanted)
@@ -119,6 +135,7 @@ class Firewall:
     def _make(self, wanted: Elements, around: Surroundings) -> None:
         network, offers = self.config.network, self.config.cloud.network
         text = whole(self.node, self.taps, network, offers, around, wanted)
+        self._held, self._rules = None, ""  # until they are seen
         try:
             have(self.file.parent, PASSED)
             self.file.write_text(text)
@@ -126,7 +143,7 @@ class Firewall:
             raise WnodesError(f"{self.file}: {error.strerror}") from error
         run(["nft", "-f", str(self.file)], deadline=_DEADLINE)
         self._held, self._rules = look(self.node, wanted)
-        self._around = around
+        self._around, self._ever = around, True
 
 
 def look(node: str, held: Elements) -> tuple[Elements, str]:

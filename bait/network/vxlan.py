@@ -23,7 +23,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.run import run
-from wnodes_lrms.tunnel import NetworkName, Tunnel, split
+from wnodes_lrms.tunnel import NetworkName, Tunnel, another
 
 _DEADLINE = 10.0  # seconds for one program
 _KEY = "tunnels"  # of the ledger's note
@@ -81,17 +81,21 @@ class Tunnels:
         with self._lock:
             if wanted != self.held():
                 self.notes.set_note(_KEY, _HELD.dump_json(dict(wanted)).decode())
-            self.firewall.admit()
-            self._keep()
+            try:
+                self.firewall.admit()
+            finally:  # without it nothing is joined up
+                self._keep()
 
     def admit(self) -> None:
         """Before a card is plugged in: the firewall knows it, and its network is joined up.
 
         Raises WnodesError if the firewall can't be changed.
         """
-        self.firewall.admit()
-        if self.config.network.tunnels and self.held():
-            self._try()
+        try:
+            self.firewall.admit()
+        finally:
+            if self.config.network.tunnels and self.held():
+                self._try()
 
     def keep(self) -> None:
         """Have firewall and tunnels as they should be; what is wrong is said, once.
@@ -110,8 +114,11 @@ class Tunnels:
             raise RejectedError("two networks have the same VNI")
         for name, tunnel in wanted.items():
             for end in tunnel.ends:
-                if split(end)[0] not in network or end == own:
+                if not another(end, own, network):
                     raise RejectedError(f"network {name}: {end} is not another node's end")
+            macs = [mac for behind in tunnel.ends.values() for mac in behind]
+            if len(set(macs)) < len(macs):
+                raise RejectedError(f"network {name}: one MAC is there twice")
 
     def _try(self) -> None:
         with self._lock:
@@ -127,6 +134,8 @@ class Tunnels:
                 self._fault = ""
 
     def _keep(self) -> None:
+        if not self.firewall.holds:
+            self._take_away()
         found, wanted = self._found(), self._wanted()
         gone = tunnels.removals(wanted, found)
         for argv in gone:
@@ -139,6 +148,13 @@ class Tunnels:
             self._batch.write_text("\n".join(lines) + "\n")
             run(["bridge", "-batch", str(self._batch)], deadline=_DEADLINE)
 
+    def _take_away(self) -> None:
+        """Raises WnodesError if there should be tunnels."""
+        for argv in tunnels.removals({}, self._found()):
+            run(["ip", *argv], deadline=_DEADLINE)
+        if self.config.network.tunnels and self.held():
+            raise WnodesError("nftables does not hold the guests, so there are no tunnels")
+
     def _wanted(self) -> Devices:
         """The networks that have a bridge here: those that a VM is on, or soon will be."""
         network = self.config.network
@@ -146,8 +162,6 @@ class Tunnels:
         held = self.held() if own else {}
         if own is None or not held:
             return {}
-        if not self.firewall.holds:
-            raise WnodesError("nftables does not hold the guests, so there are no tunnels")
         bridges = {link["ifname"] for link in _links("bridge")}
         wanted = {}
         for name, tunnel in held.items():

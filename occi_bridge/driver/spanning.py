@@ -15,7 +15,7 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.reports import Report
 from occi_bridge.driver.snapshot import Snapshot
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.tunnel import Tunnel, split
+from wnodes_lrms.tunnel import Tunnel, another
 
 _PAUSE = 10.0  # seconds after a bait could not, or would not
 
@@ -74,7 +74,7 @@ def _ends(
         for mac in macs if node != report.node else ():
             end = known or before.get(mac, "")
             # A node may be in other hands: nobody is told to send elsewhere, or to itself.
-            if end and end != report.end and split(end)[0] in network:
+            if end and another(end, report.end, network):
                 behind[end].add(mac)
     return {end: tuple(sorted(macs)) for end, macs in sorted(behind.items())}
 

@@ -147,7 +147,10 @@ class Network(Section):
         " of one private network share a node",
     )
     tunnel_port: int = Field(
-        4789, ge=1, le=65535, description="UDP port of those tunnels; nothing else may use it"
+        4789,
+        ge=1,
+        le=65535,
+        description="UDP port of those tunnels, the same on all nodes; nothing else may use it",
     )
     open: tuple[OpeningText, ...] = Field(
         (),

@@ -1,4 +1,4 @@
-"""contrib/packages: what they install, as far as can be told without building them."""
+"""contrib/packages: what they install and remove, as far as can be told without building them."""
 
 import re
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
+from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config
 
 PACKAGES = Path(__file__).parents[3] / "contrib" / "packages"
@@ -81,12 +82,63 @@ def test_a_removal_takes_none_nor_does_a_purge_of_an_unknown_cluster(host: Path,
     assert (host / "var/lib/wnodes").exists() is (what == "remove")
 
 
+def made(script: str) -> str:
+    loader = jinja2.FileSystemLoader(PACKAGES / "scripts")
+    environment = jinja2.Environment(loader=loader, autoescape=False)  # noqa: S701
+    return environment.get_template(script).render(name="one", other="another")
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("package", ["node", "controller"])
 def test_the_scripts_that_are_made_are_shell(package: str) -> None:
-    scripts = PACKAGES / "scripts"
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(scripts), autoescape=False)  # noqa: S701
-    text = environment.get_template(f"{package}.prerm.j2").render(name="one", other="another")
+    text = made(f"{package}.prerm.j2")
     argv = ["shellcheck", "-s", "sh", "-"]
     done = subprocess.run(argv, input=text, text=True, capture_output=True, check=False)
     assert done.stdout == ""
+
+
+# Stands for libvirt's: networks with these bridges, and what nftables holds when one is destroyed.
+VIRSH = """#!/bin/sh
+case "$*" in
+*net-list*) echo nat isolated others ;;
+*"net-dumpxml nat") echo "<bridge name='wn-wnodes' stp='on'/>" ;;
+*"net-dumpxml isolated") echo "<bridge name='wi-0123456789a' stp='on'/>" ;;
+*"net-dumpxml others") echo "<bridge name='virbr0' stp='on'/>" ;;
+*net-destroy*) echo "$4 $5 by $(nft list tables | tr '\\n' ' ')" ;;
+esac
+"""
+REMOVAL = """
+set -e
+mount -t tmpfs none /run
+for link in wx0123456789ab wxothers vxlan9; do
+    vni=$((vni + 1))
+    ip link add $link type vxlan id $vni local 127.0.0.1 dstport 4789
+done
+ip link add wx0123456789ac type bridge
+nft 'add table bridge wnodes-hv1; add table inet others'
+sh ./prerm remove
+ip -o link show | awk -F '[:@] ?' '$2 != "lo" {print $2}'
+nft list tables
+"""
+
+
+@needs_root
+@pytest.mark.integration
+def test_what_the_bait_left_in_the_kernel_goes_the_guard_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "virsh").write_text(VIRSH)
+    (tmp_path / "virsh").chmod(0o755)
+    (tmp_path / "prerm").write_text(made("node.prerm.j2"))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    argv = ["unshare", "--net", "--mount", "sh", "-c", REMOVAL]
+    done = subprocess.run(argv, cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *(
+            f"net-destroy {network} by table bridge wnodes-hv1 table inet others "
+            for network in ("nat", "isolated")
+        ),
+        *("wxothers", "vxlan9", "wx0123456789ac"),
+        "table inet others",
+    ]

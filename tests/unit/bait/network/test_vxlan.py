@@ -29,7 +29,7 @@ from tests.frames import BROADCAST, arp, frame, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import NOBODY, needs_root
 from wnodes_lrms.config.load import Bait, Config, Network
-from wnodes_lrms.errors import RejectedError
+from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
 from wnodes_lrms.run import run
@@ -328,7 +328,20 @@ def test_who_leaves_a_network_is_out(nodes: tuple[Node, Node]) -> None:
     ("wanted", "why"),
     [
         ({NET: Tunnel(vni=VNI, ends={"192.0.2.7:4789": ()})}, "192.0.2.7:4789 is not another"),
-        ({NET: Tunnel(vni=VNI, ends={end("hv1"): ()})}, "10.50.0.1:4789 is not another"),
+        *(
+            ({NET: Tunnel(vni=VNI, ends={each: ()})}, f"{each} is not another")
+            for each in (
+                end("hv1"),
+                "10.50.0.1:9999",  # a service of the node's own
+                "10.50.0.2:514",  # of another's
+                "10.50.0.0:4789",
+                "10.50.0.255:4789",
+            )
+        ),
+        (
+            {NET: Tunnel(vni=VNI, ends={end("hv2"): (EVIL,), "10.50.0.3:4789": (EVIL,)})},
+            "one MAC is there twice",
+        ),
         (
             {NET: Tunnel(vni=VNI, ends={}), "u-2": Tunnel(vni=VNI, ends={})},
             "two networks have the same VNI",
@@ -358,10 +371,36 @@ def test_a_node_without_tunnels_says_so(nodes: tuple[Node, Node]) -> None:
 def test_without_the_firewall_there_are_no_tunnels(
     nodes: tuple[Node, Node], caplog: pytest.LogCaptureFixture
 ) -> None:
-    one, _two = nodes
-    run_dir = one.tunnels.config.bait.run_dir
-    firewall = Firewall(one.tunnels.config, "hv1", list, dict)
-    one.tunnels = Tunnels(one.tunnels.config, "hv1", one.ledger, firewall)
-    one.call(one.tunnels.admit)
+    """Lost while they were up, and not to be made again, as when /run is full."""
+    one, two = nodes
+    file = one.tunnels.firewall.file
+    one.call(lambda: run(["nft", "flush", "ruleset"], deadline=5))
+    file.unlink()
+    file.mkdir()
+    one.call(one.tunnels.keep)
+    assert not one.tunnels.firewall.holds
+    assert not one.device_there()
     assert "nftables does not hold the guests, so there are no tunnels" in caplog.text
-    assert Path(run_dir).exists()
+    one.call(one.tunnels.keep)
+    with pytest.raises(WnodesError):
+        one.call(one.tunnels.admit)  # no guest starts
+    with pytest.raises(WnodesError, match="no tunnels"):
+        one.call(lambda: one.tunnels.put(tunnel("hv2", EVIL)))
+    assert not one.device_there()
+    file.rmdir()
+    one.call(lambda: one.tunnels.put(tunnel("hv2")))
+    one.call(lambda: run(["nft", FAR_END], deadline=5))
+    two.send(to("hv1", "back", "hv2"))
+    assert one.hears("back") == {"back"}
+
+
+def test_a_card_that_comes_finds_the_firewall_lost(nodes: tuple[Node, Node]) -> None:
+    """Nobody has looked since: what was up goes, with the card that is refused."""
+    one, _two = nodes
+    file = one.tunnels.firewall.file
+    one.call(lambda: run(["nft", "flush", "ruleset"], deadline=5))
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(WnodesError):
+        one.call(lambda: one.tunnels.put(tunnel("hv2", EVIL)))
+    assert not one.device_there()

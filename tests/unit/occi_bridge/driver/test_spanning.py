@@ -95,7 +95,9 @@ def test_what_others_have_of_a_node_stays_while_that_is_silent() -> None:
 
 def test_a_node_in_other_hands_sends_nobody_elsewhere() -> None:
     made = seen(on("1", "hv1"), on("2", "hv2"))
-    for lie in ("192.0.2.7:4789", ENDS["hv1"], ""):
+    edges = "10.1.0.0:4789", "10.1.0.255:4789"
+    services = "10.1.0.1:514", "10.1.0.2:514"
+    for lie in ("192.0.2.7:4789", ENDS["hv1"], *edges, *services, ""):
         reports = replace(made.reports, ends=ENDS | {"hv2": lie})
         assert told(replace(made, reports=reports))["hv1"] == {NAME: {}}
 
