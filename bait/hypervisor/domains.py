@@ -56,6 +56,10 @@ class Hypervisor:
         """The same for when a guest's kernel panics."""
         self._events.panicked = callback
 
+    def on_flood(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest floods libvirt with word of its crash."""
+        self._events.flooded = callback
+
     def create(self, xml: str) -> None:
         """Start a transient domain; one that runs already under the same UUID is success."""
         with self._connections.own() as link:

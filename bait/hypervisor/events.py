@@ -7,6 +7,7 @@ from collections.abc import Callable
 import libvirt
 
 from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.floods import Floods
 
 # How a domain has stopped, by the detail of libvirt's event, for whoever used it.
 UNSEEN = "the VM has stopped, and nobody saw how"
@@ -18,18 +19,24 @@ _ENDINGS = {
 }
 # Not so where the guest has a crash kernel of its own, which then does its work.
 _PANIC = (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_PANICKED)
+_CRASH_KERNEL = (
+    libvirt.VIR_DOMAIN_EVENT_CRASHED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED,
+)
 _WOKEN = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 THREAD = "libvirt event"  # the name of a thread in which a callback runs
 
 
 class Events:
-    """Calls `stopped` (VM's id, how in words), `panicked` and `slept` (VM's id), each in another
-    thread."""
+    """Calls `stopped` (VM's id, how in words), `panicked`, `flooded` and `slept` (VM's id), each in
+    another thread."""
 
     def __init__(self) -> None:
         self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
         self.panicked: Callable[[str], None] = lambda _machine: None
+        self.flooded: Callable[[str], None] = lambda _machine: None
         self.slept: Callable[[str], None] = lambda _machine: None
+        self._floods = Floods()
 
     def listen(self, link: libvirt.virConnect) -> None:
         """Have this connection tell of any domain. Raises libvirt.libvirtError."""
@@ -43,6 +50,8 @@ class Events:
             tell = functools.partial(self.stopped, machine, _ENDINGS.get(detail, UNSEEN))
         elif (event, detail) == _PANIC:
             tell = functools.partial(self.panicked, machine)
+        elif (event, detail) == _CRASH_KERNEL and self._floods.begins(machine):
+            tell = functools.partial(self.flooded, machine)
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
             tell = functools.partial(self.slept, machine)
         else:

@@ -91,6 +91,7 @@ class Reconciler:
         self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
         vms.hypervisor.on_stop(self.stopped)
         vms.hypervisor.on_panic(self.panicked)
+        vms.hypervisor.on_flood(self.flooded)
         vms.hypervisor.on_sleep(self.slept)
 
     def release(self, job: str) -> Row | None:
@@ -119,6 +120,18 @@ class Reconciler:
     def panicked(self, machine: str) -> None:
         """libvirt has told that a guest's kernel has panicked."""
         self._tell(machine, lambda controller, row: controller.panicked(row))
+
+    def flooded(self, machine: str) -> None:
+        """libvirt has told of a guest's crash again and again: it soon answers nobody any more, so
+        the VM's process is ended without it. What becomes of the VM is decided as for any that
+        has died."""
+        processes = self.vms.hypervisor.processes
+        if processes.of(machine) is None:
+            return  # it has gone, or is another site's
+        ended = "ended" if processes.kill(machine) else "its process does not end"
+        row = self.ledger.get(machine)
+        what = "its guest floods the node with crash events"
+        log.error("%s: %s", what, ended, extra=ids(row.job if row else "", machine))
 
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""

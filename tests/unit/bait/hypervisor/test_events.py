@@ -6,6 +6,7 @@ import libvirt
 import pytest
 
 from bait.hypervisor.events import THREAD, UNSEEN, Events
+from bait.hypervisor.floods import MOST
 from tests.unit.conftest import eventually
 
 STOPPED, CRASHED = libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_CRASHED
@@ -21,6 +22,7 @@ class Told:
         self.events = Events()
         self.events.stopped = lambda machine, how: self.note(f"{machine} stopped: {how}")
         self.events.panicked = lambda machine: self.note(f"{machine} panicked")
+        self.events.flooded = lambda machine: self.note(f"{machine} floods")
         self.events.slept = lambda machine: self.note(f"{machine} slept")
 
     def note(self, words: str) -> None:
@@ -72,3 +74,12 @@ def test_of_all_else_only_panics_sleep_and_waking_are_told() -> None:
     told.hear(STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
     eventually(lambda: len(told.words) >= 3)
     assert sorted(told.words) == ["vm panicked", "vm slept", "vm slept"]
+
+
+def test_a_guest_that_tells_of_a_crash_again_and_again_is_told_of_once() -> None:
+    told = Told()
+    for _ in range(MOST + 1):
+        told.hear(CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED)
+    eventually(lambda: told.words)
+    assert told.words == ["vm floods"]
+    assert told.threads == {THREAD}

@@ -1,6 +1,7 @@
 """What is in doubt waits, what hangs keeps nobody, and each thing is said once."""
 
 import logging
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -516,3 +517,31 @@ def test_a_drain_reaches_the_plan(node: Node, bait: Bait, controller: Recorder, 
     time.at += 100
     bait.reconciler.reconcile()
     assert controller.done == [(Act.EVICT, ID)]
+
+
+def test_a_vm_that_floods_libvirt_is_ended_without_it(
+    node: Node, bait: Bait, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = node.hypervisor.processes.folder
+    id_, other = machine(node, runs=False), machine(node, "8", runs=False)
+    floods, stays = (started(QEMU, *guest(each, folder)) for each in (id_, other))
+    reaper = threading.Thread(target=floods.wait)  # as libvirt reaps its own
+    reaper.start()
+    for _ in range(3):  # what libvirt had told meanwhile is still on its way
+        bait.reconciler.flooded(id_)
+    reaper.join()
+    said = [each for each in caplog.records if "floods" in each.getMessage()]
+    assert [(each.job, each.machine, each.getMessage()) for each in said] == [  # type: ignore[attr-defined]
+        ("7", id_, "its guest floods the node with crash events: ended")
+    ]
+    assert floods.returncode == -signal.SIGKILL
+    assert lives(stays)
+
+
+def test_a_flood_of_another_sites_vm_ends_nothing(
+    bait: Bait, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs = started(QEMU, *guest(ID, tmp_path / "another" / "machines"))
+    bait.reconciler.flooded(ID)
+    assert lives(theirs)
+    assert not caplog.records
