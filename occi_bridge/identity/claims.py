@@ -22,12 +22,16 @@ _SKEW = 60.0  # seconds that an issuer's clock may be ahead
 _LONGEST = 255  # characters of a name: accounting takes no more
 _MOST = 1000  # groups or entitlements
 _VERSIONS = {"wlcg": re.compile(r"1\.[0-9]+"), "scitokens": re.compile("scitokens?:2.0")}
-# A token that has any of these is limited by its scopes (WLCG 2.2.3): groups do not count then.
+# A token that has any of these is limited by its scopes (WLCG 2.2.3). One that only resembles a
+# capability is among them: whoever asked for it wanted a token that may less.
+_CAPABILITY = r"(compute|storage)([.:].*)?"
 _SCOPES = {
-    "wlcg": re.compile(r"(compute|storage)\.[a-z]+(:.*)?|host\.auth(:.*)?"),
-    "aarc": re.compile(r"(compute|storage)\.[a-z]+(:.*)?"),
+    "wlcg": re.compile(rf"{_CAPABILITY}|host\.auth(:.*)?", re.IGNORECASE),
+    "aarc": re.compile(_CAPABILITY, re.IGNORECASE),
     "scitokens": re.compile(r".*"),
 }
+# Issuers of one VO alone: whom one knows at all is a member. A proxy such as Check-in knows others.
+_OF_ONE_VO = frozenset({"wlcg", "scitokens"})
 
 
 def _several(value: Any) -> Any:
@@ -92,13 +96,14 @@ def require_valid(issuer: Issuer, claims: Claims, now: float) -> None:
 def identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     """Who somebody is; `told` has their groups, and `claims` their scopes."""
     form = _SCOPES[issuer.profile]
-    scopes = [scope for scope in claims.scope.split() if form.fullmatch(scope)]
-    if not scopes and issuer.profile != "scitokens":  # which has no groups
-        return Identity(Kind.TOKEN, claims.subject, groups(issuer, told))
-    # Whom an issuer of one VO knows at all is a member of it.
-    member = (f"/{issuer.vos[0]}",) if len(issuer.vos) == 1 else ()
-    may = frozenset(capability for capability in ALL if capability in scopes)
-    return Identity(Kind.TOKEN, claims.subject, member, may)
+    limited = any(form.fullmatch(scope) for scope in claims.scope.split())
+    told_groups = groups(issuer, told)
+    if not limited and issuer.profile != "scitokens":  # which has no groups
+        return Identity(Kind.TOKEN, claims.subject, told_groups)
+    may = frozenset(capability for capability in ALL if capability in claims.scope.split())
+    if issuer.profile not in _OF_ONE_VO:
+        return Identity(Kind.TOKEN, claims.subject, told_groups, may)
+    return Identity(Kind.TOKEN, claims.subject, (f"/{issuer.vos[0]}",), may, told_groups)
 
 
 def groups(issuer: Issuer, told: Groups) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class Identity:
     subject: str
     groups: tuple[str, ...] = ()  # in the form of FQANs, the primary one first
     may: frozenset[Capability] = ALL
+    passed_over: tuple[str, ...] = ()  # groups that give them nothing, but may be banned
 
 
 @dataclass(frozen=True)

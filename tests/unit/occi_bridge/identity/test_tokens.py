@@ -548,6 +548,15 @@ def test_scopes_for_other_services_allow_nothing(issuer: LocalIssuer) -> None:
     assert (fault.status, fault.error) == (403, "insufficient_scope")
 
 
+def test_a_ban_of_a_group_is_not_passed_by_asking_for_scopes(issuer: LocalIssuer) -> None:
+    (issuer.grid.folder / "ban_users.db").write_text(f"/{VO}/bad/*\n")
+    for scope in ("openid", "compute.read", " ".join(ALL)):
+        token = issuer.token(wlcg__groups=[f"/{VO}", f"/{VO}/bad"], scope=scope)
+        fault = within(issuer, lambda a, t=token: denied(a, t))  # type: ignore[misc]
+        assert (fault.status, fault.reason[:6]) == (403, "banned"), scope
+        assert user(issuer, issuer.token(scope=scope)).account == "member"
+
+
 def test_bans_and_grants_by_subject(issuer: LocalIssuer) -> None:
     (issuer.grid.folder / "voms-mapfile").write_text("")
     fault = within(issuer, lambda a: denied(a, issuer.token()))
