@@ -8,6 +8,7 @@ them take the form of FQANs: /vo/group for `wlcg.groups`, /vo/group/Role=role fo
 import re
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import unquote
 
@@ -30,6 +31,8 @@ _SCOPES = {
     "aarc": re.compile(_CAPABILITY, re.IGNORECASE),
     "scitokens": re.compile(r".*"),
 }
+# An audience that every service takes: WLCG Common JWT Profile 1.3, 2.2.1.
+_ANY = "https://wlcg.cern.ch/jwt/v1/any"
 # Issuers of one VO alone: whom one knows at all is a member. A proxy such as Check-in knows others.
 _OF_ONE_VO = frozenset({"wlcg", "scitokens"})
 
@@ -93,8 +96,18 @@ def require_valid(issuer: Issuer, claims: Claims, now: float) -> None:
         raise RejectedError(f"the token's issuer and subject have more than {_LONGEST} characters")
 
 
+def for_us_alone(issuer: Issuer, claims: Claims) -> bool:
+    """Whether no other service was ever to see the token: each of its audiences names this one."""
+    return bool(claims.aud) and set(claims.aud) <= set(issuer.audiences) - {"*", _ANY}
+
+
 def identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     """Who somebody is; `told` has their groups, and `claims` their scopes."""
+    found = _identity(issuer, claims, told)
+    return replace(found, for_us_alone=for_us_alone(issuer, claims))
+
+
+def _identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     form = _SCOPES[issuer.profile]
     limited = any(form.fullmatch(scope) for scope in claims.scope.split())
     told_groups = groups(issuer, told)
