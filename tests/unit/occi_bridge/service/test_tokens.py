@@ -1,16 +1,21 @@
 """What users who come with tokens may do and have, on SQLite and on PostgreSQL."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from sqlalchemy.engine import Connection
 
+from occi_bridge import __main__ as program
 from occi_bridge import link_admin
 from occi_bridge.identity.user import Capability, DeniedError, Identity, Kind, User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Definition, OcciError
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
+from occi_bridge.store import links as store
 from occi_bridge.store.links import Links
 from tests.unit.occi_bridge.local_bridge import ANNA, OS_TPL, STOP, LocalBridge, person
 from wnodes_lrms.config.load import Grant
@@ -108,6 +113,40 @@ def test_nothing_is_left_under_a_name_that_is_linked(bridge: LocalBridge) -> Non
     assert caught.value.status == 409
 
 
+def test_who_is_just_being_linked_makes_nothing_under_the_old_name(bridge: LocalBridge) -> None:
+    made: list[object] = []
+
+    def create() -> None:
+        try:
+            made.append(bridge.create(whole()))
+        except OcciError as fault:
+            made.append(fault.status)
+
+    asking = Thread(target=create)
+
+    def link(connection: Connection) -> None:
+        store.make(bridge.db, connection, SUBJECT, ANNA)
+        asking.start()
+        asking.join(1)  # if it waits for nobody, it is through by then
+
+    bridge.db.write(link)
+    asking.join(30)
+    assert made == [409]
+
+
+def test_an_empty_subject_is_refused_and_starts_no_bridge(
+    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["wnodes-bridge", "--unlink", ""])
+    monkeypatch.setattr(program.configuration, "path_in_use", lambda _: Path("x"))
+    monkeypatch.setattr(program.configuration, "load", lambda _: bridge.config)
+    monkeypatch.setattr(program, "set_up", lambda: None)
+    monkeypatch.setattr(program.os, "umask", lambda _: None)
+    monkeypatch.setattr(program, "_run", lambda *_: pytest.fail("the whole bridge was started"))
+    assert program.main() == 0
+    assert "is not of the form https" in capsys.readouterr().out
+
+
 def test_the_administrator_s_way(
     bridge: LocalBridge, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -123,6 +162,7 @@ def test_the_administrator_s_way(
     assert "is not of the form https" in done(("grace", ANNA))
     assert "is not of the form /C=" in done((SUBJECT, "/vo/group"))
     assert "is not linked" in done(remove="https://x.example#y")
+    assert "is not of the form https" in done(remove="")
     assert done(remove=SUBJECT) == '{"links": [], "refused": null}\n'
     gone = settings.model_copy(update={"database": f"sqlite:///{tmp_path}/none.sqlite"})
     with pytest.raises(WnodesError, match="not there yet"):
