@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -43,6 +43,8 @@ def _several(value: Any) -> Any:
 
 _Time = Annotated[float, Field(strict=True, ge=0, le=1e11, allow_inf_nan=False)]
 _Texts = Annotated[tuple[str, ...], BeforeValidator(_several), Field(max_length=_MOST)]
+# None has a space, a quote, or the * of patterns: the site's files could not name it.
+_Subject = Annotated[str, StringConstraints(pattern=r"^[!#-)+-\[\]-~]{1,255}$")]
 
 
 class Groups(BaseModel):
@@ -50,7 +52,7 @@ class Groups(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")] = ""
+    sub: _Subject | Literal[""] = ""
     wlcg: tuple[str, ...] = Field((), alias="wlcg.groups", max_length=_MOST)
     entitlements: _Texts = ()
     eduperson_entitlement: _Texts = ()
@@ -60,7 +62,7 @@ class Claims(Groups):
     """The claims of a token that are looked at."""
 
     iss: str
-    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")]
+    sub: _Subject
     exp: _Time
     iat: _Time
     nbf: _Time = 0.0
