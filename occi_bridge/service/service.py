@@ -88,6 +88,9 @@ class BridgeService:
         return self._write(user, Capability.CREATE, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
+        if changes.links:
+            user.require(Capability.CREATE)
+
         def work(tx: Transaction) -> Entity:
             row = _own(tx, path)
             if changes.links:
@@ -100,6 +103,9 @@ class BridgeService:
         return self._write(user, Capability.MODIFY, work)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
+        if new.links:
+            user.require(Capability.CREATE)
+
         def work(tx: Transaction) -> Entity:
             row = _own(tx, path)
             if new.links:
