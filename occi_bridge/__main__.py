@@ -51,7 +51,7 @@ def main() -> int:
             raise ConfigError(str(path), ["bridge: is missing, and without it there is no service"])
         if options.check:
             checks.report(config.bridge)
-        elif options.links or options.link or options.unlink:
+        elif options.links or options.link or options.unlink is not None:
             made = (options.link[0], options.link[1]) if options.link else None
             link_admin.report(config.bridge, made, options.unlink)
         else:

@@ -45,12 +45,7 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
     service = BridgeService(db, Site(config), functools.partial(os.eventfd_write, wake, 1))
     links = Links(db)
     authenticator = Authenticator(bridge, links)
-
-    def link(subject: str, dn: str) -> None:
-        links.make(subject, dn)
-        authenticator.look_again()
-
-    who = whoami.route(authenticator, service.used, link)
+    who = whoami.route(authenticator, service.used, links)
     app = application(service, authenticator, [who])
     server = https.serve(
         app,

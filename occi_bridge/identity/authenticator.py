@@ -101,11 +101,12 @@ class Authenticator:
 
     async def _judged_once(self, digest: bytes, token: bytes) -> Verdict:
         """However many come with one token at once, its issuer is asked once about it."""
-        running = self._judging.get(digest)
+        judging = self._judging
+        running = judging.get(digest)
         if not running:
             running = asyncio.ensure_future(self._judge_token(token))
-            self._judging[digest] = running
-            running.add_done_callback(lambda _: self._judging.pop(digest, None))
+            judging[digest] = running
+            running.add_done_callback(lambda _: judging.pop(digest, None))
         return await asyncio.shield(running)
 
     async def _look(self) -> None:
@@ -121,6 +122,7 @@ class Authenticator:
                 await self._verifier.end()  # another one sees what is there now
             if (stamp, linked) != (self._stamp, self._linked):
                 self._by_chain, self._by_token = Verdicts(), Verdicts()
+                self._judging = {}  # what began before rests on what was there before
                 self._stamp, self._linked = stamp, linked
             self._looked = time.monotonic()
 

@@ -40,7 +40,7 @@ class Authorization:
         groups = identity.groups
         with self._files:
             for name in sorted(person):
-                if banned := self._bans.refusal(name, groups):
+                if banned := self._bans.refusal(name, (*groups, *identity.passed_over)):
                     raise RejectedError(banned)
             grant = grants.granted(self._bridge.grant, names, groups)
             if not grant:

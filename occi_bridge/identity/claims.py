@@ -8,7 +8,8 @@ them take the form of FQANs: /vo/group for `wlcg.groups`, /vo/group/Role=role fo
 import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -22,12 +23,18 @@ _SKEW = 60.0  # seconds that an issuer's clock may be ahead
 _LONGEST = 255  # characters of a name: accounting takes no more
 _MOST = 1000  # groups or entitlements
 _VERSIONS = {"wlcg": re.compile(r"1\.[0-9]+"), "scitokens": re.compile("scitokens?:2.0")}
-# A token that has any of these is limited by its scopes (WLCG 2.2.3): groups do not count then.
+# A token that has any of these is limited by its scopes (WLCG 2.2.3). One that only resembles a
+# capability is among them: whoever asked for it wanted a token that may less.
+_CAPABILITY = r"(compute|storage)([.:].*)?"
 _SCOPES = {
-    "wlcg": re.compile(r"(compute|storage)\.[a-z]+(:.*)?|host\.auth(:.*)?"),
-    "aarc": re.compile(r"(compute|storage)\.[a-z]+(:.*)?"),
+    "wlcg": re.compile(rf"{_CAPABILITY}|host\.auth(:.*)?", re.IGNORECASE),
+    "aarc": re.compile(_CAPABILITY, re.IGNORECASE),
     "scitokens": re.compile(r".*"),
 }
+# An audience that every service takes: WLCG Common JWT Profile 1.3, 2.2.1.
+_ANY = "https://wlcg.cern.ch/jwt/v1/any"
+# Issuers of one VO alone: whom one knows at all is a member. A proxy such as Check-in knows others.
+_OF_ONE_VO = frozenset({"wlcg", "scitokens"})
 
 
 def _several(value: Any) -> Any:
@@ -36,6 +43,8 @@ def _several(value: Any) -> Any:
 
 _Time = Annotated[float, Field(strict=True, ge=0, le=1e11, allow_inf_nan=False)]
 _Texts = Annotated[tuple[str, ...], BeforeValidator(_several), Field(max_length=_MOST)]
+# None has a space, a quote, or the * of patterns: the site's files could not name it.
+_Subject = Annotated[str, StringConstraints(pattern=r"^[!#-)+-\[\]-~]{1,255}$")]
 
 
 class Groups(BaseModel):
@@ -43,7 +52,7 @@ class Groups(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")] = ""
+    sub: _Subject | Literal[""] = ""
     wlcg: tuple[str, ...] = Field((), alias="wlcg.groups", max_length=_MOST)
     entitlements: _Texts = ()
     eduperson_entitlement: _Texts = ()
@@ -53,7 +62,7 @@ class Claims(Groups):
     """The claims of a token that are looked at."""
 
     iss: str
-    sub: Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]{1,255}$")]
+    sub: _Subject
     exp: _Time
     iat: _Time
     nbf: _Time = 0.0
@@ -89,16 +98,27 @@ def require_valid(issuer: Issuer, claims: Claims, now: float) -> None:
         raise RejectedError(f"the token's issuer and subject have more than {_LONGEST} characters")
 
 
+def for_us_alone(issuer: Issuer, claims: Claims) -> bool:
+    """Whether no other service was ever to see the token: each of its audiences names this one."""
+    return bool(claims.aud) and set(claims.aud) <= set(issuer.audiences) - {"*", _ANY}
+
+
 def identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     """Who somebody is; `told` has their groups, and `claims` their scopes."""
+    found = _identity(issuer, claims, told)
+    return replace(found, for_us_alone=for_us_alone(issuer, claims))
+
+
+def _identity(issuer: Issuer, claims: Claims, told: Groups) -> Identity:
     form = _SCOPES[issuer.profile]
-    scopes = [scope for scope in claims.scope.split() if form.fullmatch(scope)]
-    if not scopes and issuer.profile != "scitokens":  # which has no groups
-        return Identity(Kind.TOKEN, claims.subject, groups(issuer, told))
-    # Whom an issuer of one VO knows at all is a member of it.
-    member = (f"/{issuer.vos[0]}",) if len(issuer.vos) == 1 else ()
-    may = frozenset(capability for capability in ALL if capability in scopes)
-    return Identity(Kind.TOKEN, claims.subject, member, may)
+    limited = any(form.fullmatch(scope) for scope in claims.scope.split())
+    told_groups = groups(issuer, told)
+    if not limited and issuer.profile != "scitokens":  # which has no groups
+        return Identity(Kind.TOKEN, claims.subject, told_groups)
+    may = frozenset(capability for capability in ALL if capability in claims.scope.split())
+    if issuer.profile not in _OF_ONE_VO:
+        return Identity(Kind.TOKEN, claims.subject, told_groups, may)
+    return Identity(Kind.TOKEN, claims.subject, (f"/{issuer.vos[0]}",), may, told_groups)
 
 
 def groups(issuer: Issuer, told: Groups) -> tuple[str, ...]:

@@ -30,9 +30,11 @@ def pattern(text: str) -> str:
     if text == "*":
         return text
     if text.startswith("https://"):
+        said = ascii(text)[1:-1]
         if not _SUBJECT.fullmatch(text):
-            said = ascii(text)[1:-1]
             raise ValueError(f"«{said}» is not of the form https://issuer#subject")
+        if "*" in text:
+            raise ValueError(f"«{said}» has a *: users who come with tokens are named one by one")
         return text
     if is_dn(text):
         return normal(text)

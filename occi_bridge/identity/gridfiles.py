@@ -137,9 +137,10 @@ def bans(path: Path) -> tuple[set[str], list[str]]:
         try:
             if rest and not rest.startswith("#"):
                 raise ValueError("there is text after the closing quote")
-            patterns.add(_who(text))
-            if not quoted:  # what comes after a # may belong to the name, or be a comment
-                patterns.add(_who(re.split(r"\s#", text)[0]))
+            bare = text if quoted else re.split(r"\s#", text)[0]
+            patterns.add(_who(bare))
+            if bare != text and grants.is_dn(bare):  # the # may belong to the name
+                patterns.add(_who(text))
         except ValueError as error:
             faults.append(f"{where}: {error}")
     return patterns, faults

@@ -7,6 +7,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpx
@@ -38,6 +39,7 @@ class IssuerClient:
             trust_env=False,
             follow_redirects=False,
             limits=httpx.Limits(max_connections=8, max_keepalive_connections=1),
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # or users would share one
         )
 
     async def close(self) -> None:

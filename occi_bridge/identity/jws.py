@@ -13,7 +13,8 @@ from typing import Any
 
 from wnodes_lrms.errors import RejectedError
 
-LONGEST = 32768  # bytes; lists of entitlements are long
+LONGEST = 16384  # bytes; lists of entitlements are long
+_NESTED = 100  # lists and objects in a part: Python takes milliseconds to make thousands of them
 _FORM = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _TYPES = frozenset({"", "jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 
@@ -36,9 +37,9 @@ def read(token: bytes) -> Unverified:
     if not _FORM.fullmatch(token):
         raise RejectedError("the token is not of the form header.claims.signature (a JWT)")
     head, body, _signature = token.split(b".")
-    header = once(_decoded(head), "the token's header")
+    header = _object(_decoded(head), "the token's header")
     payload = _decoded(body)
-    claims = once(payload, "the token's claims")
+    claims = _object(payload, "the token's claims")
     if "crit" in header:
         raise RejectedError("the token has critical extensions (crit): none is known here")
     if "b64" in header:
@@ -64,6 +65,13 @@ def once(data: bytes, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RejectedError(f"{what} can't be read as a JSON object")
     return found
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    """The same, of a stranger's: what would take long to read is refused before."""
+    if data.count(b"[") + data.count(b"{") > _NESTED:
+        raise RejectedError(f"{what} have more than {_NESTED} lists and objects")
+    return once(data, what)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 The folder has an empty file for each account, `atlas001`. An account is given to a user by a hard
 link to its file whose name is the user's DN, in lower case, every other character as %xx; where
-the VO's attributes gave the pool, `:pool` follows. It is theirs until an administrator removes the
-link, of whose last use the file's time tells.
+the VO's attributes gave the pool, `:pool` follows. A token's subject is no DN: two people's may
+differ in case alone, so its capitals are written as %xx too. It is theirs until an administrator
+removes the link, of whose last use the file's time tells.
 """
 
 import fcntl
@@ -16,13 +17,15 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.tls import oneline
 
 _PLAIN = frozenset(string.ascii_letters + string.digits)
+_SMALL = frozenset(string.ascii_lowercase + string.digits)
 _LONGEST = 255  # bytes of a file's name
 
 
 def link_name(dn: str, suffix: str = "") -> str:
     """The name of the user's link."""
+    plain = _SMALL if dn.startswith("https://") else _PLAIN
     encoded = "".join(
-        c.lower() if c in _PLAIN else f"%{byte:02x}" for c in dn for byte in c.encode()
+        c.lower() if c in plain else f"%{byte:02x}" for c in dn for byte in c.encode()
     )
     return f"{encoded}:{suffix}" if suffix else encoded
 

@@ -37,6 +37,8 @@ class Identity:
     subject: str
     groups: tuple[str, ...] = ()  # in the form of FQANs, the primary one first
     may: frozenset[Capability] = ALL
+    passed_over: tuple[str, ...] = ()  # groups that give them nothing, but may be banned
+    for_us_alone: bool = True  # False: a token that other services took, or could have taken, too
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,12 @@ def locations(media: str, paths: Sequence[str], base: str) -> Answer:
     return _fields(media, (render_text.location(base + path) for path in paths))
 
 
-def created(media: str, found: Entity, model: Model, base: str) -> Answer:
-    """An entity has been made."""
+def created(media: str, found: Entity, model: Model, base: str, *, shown: bool = True) -> Answer:
+    """An entity has been made. `shown` is whether the user may see more of it than where it is."""
     url = base + found.path
-    if media == JSON:
+    if media == JSON and not shown:
+        answer = ok(media)
+    elif media == JSON:
         answer = entity(media, found, model)
     elif media == OCCI:
         answer = ok(media)

@@ -88,6 +88,9 @@ class BridgeService:
         return self._write(user, Capability.CREATE, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
+        if changes.links:
+            user.require(Capability.CREATE)
+
         def work(tx: Transaction) -> Entity:
             row = _own(tx, path)
             if changes.links:
@@ -100,6 +103,9 @@ class BridgeService:
         return self._write(user, Capability.MODIFY, work)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
+        if new.links:
+            user.require(Capability.CREATE)
+
         def work(tx: Transaction) -> Entity:
             row = _own(tx, path)
             if new.links:
@@ -185,8 +191,8 @@ class BridgeService:
         user.require(needed)
 
         def in_transaction(link: Connection) -> Result:
-            if user.identity.kind is Kind.TOKEN and links.owner(link, user.subject) != user.key:
-                raise OcciError(409, "your names have just been linked, or parted; try again")
+            if user.identity.kind is Kind.TOKEN:
+                self._check_owner(link, user)
             return work(Transaction(link, self._db, self._site, user))
 
         with _away():
@@ -196,6 +202,16 @@ class BridgeService:
                 raise OcciError(409, "somebody else changed the same; try again") from error
         self._wake()
         return result
+
+    def _check_owner(self, link: Connection, user: User) -> None:
+        """Raises OcciError 409 where what they have is kept under another name by now.
+
+        Nobody links or parts their names until the transaction is over, or what it makes would be
+        nobody's.
+        """
+        self._db.lock(link, *{f"owner {user.subject}", f"owner {user.key}"})
+        if links.owner(link, user.subject) != user.key:
+            raise OcciError(409, "your names have just been linked, or parted; try again")
 
     def _made_model(self, user: User, _revision: int) -> Model:
         with self._transaction(user) as tx:

@@ -7,7 +7,8 @@ say afterwards whose it is.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -23,6 +24,15 @@ _KINDS = {
     tables.network.name: "networks",
     tables.storage.name: "volumes",
 }
+
+
+@dataclass(frozen=True)
+class Made:
+    """A link, and when it was made (epoch seconds)."""
+
+    subject: str
+    dn: str
+    created: float
 
 
 class Links:
@@ -45,6 +55,15 @@ class Links:
         """Link a token's subject to a DN. Raises ConflictError, UnknownError."""
         self._db.write(lambda link: make(self._db, link, subject, dn))
 
+    def remove(self, subject: str) -> bool:
+        """Take a link away; whether there was one. Raises UnknownError."""
+        return self._db.write(lambda link: remove(self._db, link, subject))
+
+    def of(self, owner: str) -> Sequence[Made]:
+        """The links to a DN. Raises UnknownError."""
+        with self._db.reading() as link:
+            return [made for made in listed(link) if made.dn == owner]
+
 
 def make(db: Database, link: Connection, subject: str, dn: str) -> None:
     """Link them; what is so already is success. Raises ConflictError."""
@@ -62,17 +81,18 @@ def make(db: Database, link: Connection, subject: str, dn: str) -> None:
     link.execute(sa.insert(tables.link).values(**values))
 
 
-def remove(link: Connection, subject: str) -> bool:
+def remove(db: Database, link: Connection, subject: str) -> bool:
     """Take a link away; whether there was one."""
+    db.lock(link, f"owner {subject}")
     gone = link.execute(sa.delete(tables.link).where(tables.link.c.subject == subject))
     return bool(gone.rowcount)
 
 
-def listed(link: Connection) -> list[tuple[str, str, float]]:
-    """Subject, DN and time of each link."""
+def listed(link: Connection) -> list[Made]:
+    """All links."""
     table = tables.link.c
     found = link.execute(sa.select(table.subject, table.owner, table.created).order_by(table.owner))
-    return [(row.subject, row.owner, row.created) for row in found]
+    return [Made(row.subject, row.owner, row.created) for row in found]
 
 
 def owner(link: Connection, subject: str) -> str:

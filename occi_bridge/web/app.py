@@ -108,7 +108,7 @@ class _Occi:
         user.require(Capability.READ)
         revision = self._service.revision()
         key = (
-            *(user.key, user.groups, user.account),
+            *(user.key, user.groups, user.account, user.grant),
             *(scope["path"], scope["query_string"], scope["scheme"], tuple(varies)),
         )
         return self._cache.get(revision, key) or await self._rendered(scope, user, revision, key)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from occi_bridge.identity.user import Capability
 from occi_bridge.occi import render, schema, validate_changes, validate_new
 from occi_bridge.occi.attributes import same
 from occi_bridge.occi.messages import Body, Entity, OcciError, named_in
@@ -36,6 +37,7 @@ def of_kind(service: Service, call: Call, model: Model, kind: Kind) -> Answer:
         return _create(service, call, model, kind, media)
 
     def delete() -> Answer:
+        call.user.require(Capability.CANCEL)
         body = call.body
         paths = _paths(service, call, model, kind, body)
         if body.locations:
@@ -153,14 +155,17 @@ def _is(model: Model, kind: str, ancestor: str) -> bool:
 
 
 def _create(service: Service, call: Call, model: Model, kind: Kind | None, media: str) -> Answer:
+    call.user.require(Capability.CREATE)
     new = validate_new.create(model, call.body)
     if kind and new.kind != kind.id:
         raise OcciError(400, f"{call.path} is for a {kind.term}, not for {new.kind}")
-    return render.created(media, service.create(call.user, new), model, call.base)
+    found = service.create(call.user, new)
+    return render.created(media, found, model, call.base, shown=call.shown)
 
 
 def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, media: str) -> Answer:
     """Do an action to every member, all of which must be of kinds that have it."""
+    call.user.require(Capability.MODIFY)
     members = _entities(service, call, model, category, Body())
     kinds = {entity.kind for entity in members}
     if not members:
@@ -175,6 +180,7 @@ def _act(service: Service, call: Call, model: Model, category: Kind | Mixin, med
 
 def _add(service: Service, call: Call, model: Model, mixin: Mixin, paths: Iterable[str]) -> None:
     """Put one of the site's mixins on entities; all are checked before the first is changed."""
+    call.user.require(Capability.MODIFY)
     body = Body(categories=(mixin.id,))
     with named_in("X-OCCI-Location"):
         there = {path: service.entity(call.user, path) for path in paths}

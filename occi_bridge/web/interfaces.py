@@ -111,6 +111,41 @@ class Service(Protocol):
         ...
 
 
+class Link(Protocol):
+    """That a token's subject and a DN are one person."""
+
+    @property
+    def subject(self) -> str:
+        """The token's."""
+        ...
+
+    @property
+    def dn(self) -> str:
+        """Under which what they have is kept."""
+        ...
+
+    @property
+    def created(self) -> float:
+        """Epoch seconds."""
+        ...
+
+
+class Links(Protocol):
+    """The links of tokens' subjects to DNs. All may block, and raise UnknownError."""
+
+    def make(self, subject: str, dn: str) -> None:
+        """Link them. Raises ConflictError."""
+        ...
+
+    def remove(self, subject: str) -> bool:
+        """Take a link away; whether there was one."""
+        ...
+
+    def of(self, owner: str) -> Sequence[Link]:
+        """The links to a DN."""
+        ...
+
+
 class Authenticator(Protocol):
     """Knows the user behind a TLS client's certificates, or behind a token."""
 
@@ -121,4 +156,8 @@ class Authenticator(Protocol):
 
         Where there is a bearer token it counts, and not the chain. Raises identity.DeniedError.
         """
+        ...
+
+    def look_again(self) -> None:
+        """Look at files and links before the next decision, as they have just changed."""
         ...

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from occi_bridge.identity.user import User
+from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import negotiate, parse, parse_text
 from occi_bridge.occi.messages import Body, OcciError
 from occi_bridge.occi.parse_common import shown
@@ -33,6 +33,11 @@ class Call:
     headers: Sequence[tuple[bytes, bytes]]
     content: bytes
     base: str
+
+    @property
+    def shown(self) -> bool:
+        """Whether the answer to a change may show what there is: not for a token without read."""
+        return Capability.READ in self.user.identity.may
 
     @cached_property
     def body(self) -> Body:

@@ -5,8 +5,9 @@ From GFD.223 (OCCI 1.2, HTTP). Runs in a thread: a Service may block.
 
 from collections.abc import Sequence
 
+from occi_bridge.identity.user import Capability
 from occi_bridge.occi import render, user_mixins, validate_changes, validate_new
-from occi_bridge.occi.messages import OcciError
+from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.model import Category, Kind, Model
 from occi_bridge.occi.negotiate import INSTANCE
 from occi_bridge.occi.render import Answer
@@ -72,20 +73,29 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
     def get() -> Answer:
         return render.entity(media, service.entity(user, path), model)
 
+    def changed(found: Entity) -> Answer:
+        return render.entity(media, found, model) if call.shown else render.ok(media)
+
     def update() -> Answer:
+        user.require(Capability.MODIFY)
         changes = validate_changes.update(model, call.body, service.entity(user, path))
-        return render.entity(media, service.update(user, path, changes), model)
+        return changed(service.update(user, path, changes))
 
     def replace() -> Answer:
+        if Capability.CREATE not in user.identity.may:
+            user.require(Capability.MODIFY)
         try:
             old = service.entity(user, path)
         except OcciError as fault:
             if fault.status != 404:
                 raise
+            user.require(Capability.CREATE)
             new = validate_new.create_at(model, call.body, kind, path)
-            return render.created(media, service.create(user, new), model, call.base)
+            found = service.create(user, new)
+            return render.created(media, found, model, call.base, shown=call.shown)
+        user.require(Capability.MODIFY)
         new = validate_changes.replace(model, call.body, old)
-        return render.entity(media, service.replace(user, path, new), model)
+        return changed(service.replace(user, path, new))
 
     def delete() -> Answer:
         service.delete(user, path)
@@ -96,6 +106,7 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
 
 def _act(service: Service, call: Call, model: Model, path: str) -> Answer:
     media = call.media(INSTANCE)
+    call.user.require(Capability.MODIFY)
     kind = model.kinds[service.entity(call.user, path).kind]
     name, attributes = action(model, kind, call.query["action"], call.body)
     service.act(call.user, path, name, attributes)

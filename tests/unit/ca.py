@@ -181,7 +181,7 @@ def service(
         logging.getLogger("wnodes_lrms.tls.server").setLevel(logging.INFO)
         amount = (lambda _user: used) if used else None
         known = Authenticator(bridge or grid.bridge, dict if links is None else links)
-        route = whoami.route(known, amount, None if links is None else links.make)
+        route = whoami.route(known, amount, links)
         app = Starlette(routes=[route])
         service = Service(app, grid)
         yield service

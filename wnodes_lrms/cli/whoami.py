@@ -12,7 +12,7 @@ import typer
 from wnodes_lrms.cli import credentials
 from wnodes_lrms.cli.cloud import settings, standing
 from wnodes_lrms.cli.credentials import CertFile, Credentials, KeyFile, ProxyFile, TokenFile, Url
-from wnodes_lrms.cli.out import error, listing, progress
+from wnodes_lrms.cli.out import error, listing, progress, utc
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _PATIENCE = 30.0  # seconds
@@ -120,6 +120,8 @@ def _rows(seen: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         yield "not counted", f"the certificate of {seen['ignored']}"
     if owner and owner != name:
         yield "linked to", owner
+    for each in seen.get("links") or ():
+        yield "linked", f"{each['subject']} to {each['dn']}, {utc(each['created'])}"
     yield "attributes", " ".join(seen["fqans"])
     if seen.get("may") is not None:
         yield "limited to", " ".join(seen["may"])

@@ -92,6 +92,14 @@ def test_groups_are_of_the_profile_alone() -> None:
         (WLCG, "storage.read:/", set(), ("/vo",)),
         (WLCG, "compute.read:/x", set(), ("/vo",)),
         (WLCG, "compute.other", set(), ("/vo",)),
+        (WLCG, "openid compute.Create", set(), ("/vo",)),
+        (WLCG, "COMPUTE.CREATE", set(), ("/vo",)),
+        (WLCG, "compute.create2", set(), ("/vo",)),
+        (WLCG, "compute", set(), ("/vo",)),
+        (WLCG, "compute: compute.read", {Capability.READ}, ("/vo",)),
+        (WLCG, "storage.", set(), ("/vo",)),
+        (WLCG, "computer", ALL, ("/vo/g",)),
+        (AARC, "compute.Read", set(), ()),
         (WLCG, "host.auth", set(), ("/vo",)),
         (WLCG, " ".join(sorted(ALL)), ALL, ("/vo",)),
         (AARC, "openid email", ALL, ()),
@@ -108,6 +116,23 @@ def test_capabilities(
     found = identity(issuer(tables), told, told)
     assert (found.subject, found.groups) == (f"{URL}#grace", member)
     assert found.may == may
+
+
+@pytest.mark.parametrize("vos", [["ops"], ["ops", "vo.access.eu"]])
+@pytest.mark.parametrize("scope", ["openid", "compute.read", " ".join(ALL)])
+def test_scopes_make_nobody_a_member_where_an_issuer_knows_others(
+    vos: list[str], scope: str
+) -> None:
+    configured = issuer(AARC, vos=vos)
+    assert identity(configured, claims(scope=scope), Groups()).groups == ()
+    told = Groups(entitlements=("urn:mace:egi.eu:group:ops:role=admin#x",))
+    assert identity(configured, claims(scope=scope), told).groups == ("/ops/Role=admin",)
+
+
+def test_groups_that_scopes_pass_over_are_still_known() -> None:
+    told = claims(scope="compute.read", **{"wlcg.groups": ["/vo", "/vo/bad"]})
+    found = identity(issuer(WLCG), told, told)
+    assert (found.groups, found.passed_over) == (("/vo",), ("/vo", "/vo/bad"))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,9 @@ def test_fits(pattern: str, fqans: tuple[str, ...], expected: bool) -> None:
         "/vo/Role=",
         "/vo/Role=a/b",
         "/ü",
+        "https://issuer.example#*",
+        "https://issuer.example#eve*",
+        "https://*#eve",
     ],
 )
 def test_what_is_no_pattern(pattern: str) -> None:

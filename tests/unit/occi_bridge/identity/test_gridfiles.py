@@ -45,6 +45,11 @@ def file(tmp_path: Path) -> Path:
         ("CN=*,O=Box,C=IT\n", ANN, (), True),
         (f"{BOB} # since May\n", BOB, (), True),
         (f"{ANN} #1\n", f"{ANN} #1", (), True),
+        ("https://a/#eve # left\n", "https://a/#eve", (), True),
+        ('"https://a/#eve" # left\n', "https://a/#eve", (), True),
+        ("https://a/#eve\t# left\n", "https://a/#Eve", (), False),
+        ("/vo/bad # a group\n", ANN, ("/vo/bad",), True),
+        ("/vo/bad/* #a group\n", ANN, ("/vo/bad/x",), True),
         (f"\ufeff{ANN}\n", ANN, (), True),
         (f"\ufeff# all\r\n{ANN}\r\n", ANN, (), True),
         ("", ANN, (), False),
@@ -61,6 +66,10 @@ BROKEN = [
     b'"/C=IT/CN=x" y\n',
     b"/C=IT/CN=\xff\n",
     b"/vo/*/x\n",
+    b"https://a/#*\n",
+    b"https://a/#eve*\n",
+    b"https://a/*#eve\n",
+    b"https://a/#eve left\n",
     b"*\n",
     b"/CN=\\xff\n",
     b"/CN=\\xc3\n",
@@ -182,6 +191,9 @@ def test_the_name_of_a_link_is_as_others_write_it() -> None:
     expected = "%2fc%3dit%2fo%3dbox%2fcn%3dann%20s%c3%b8ren"
     assert pools.link_name("/C=IT/O=Box/CN=Ann Søren") == expected
     assert pools.link_name("/CN=a", "vo") == "%2fcn%3da:vo"
+    assert pools.link_name("https://a/#aBc") == "https%3a%2f%2fa%2f%23a%42c"
+    subjects = ("https://a/#AbC", "https://a/#aBC", "https://a/#abc", "https://a/#%41bC")
+    assert len({pools.link_name(subject) for subject in subjects}) == 4
 
 
 def test_each_user_has_an_account_of_his_own_for_ever(pool: Path) -> None:

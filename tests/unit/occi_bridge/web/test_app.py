@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from httpx import Client, Response
@@ -18,6 +19,7 @@ from occi_bridge.web.cache import Cache
 from tests.unit.occi_bridge.conftest import Live
 from tests.unit.occi_bridge.memory import Memory, Users, user
 from tests.unit.occi_bridge.web.test_operations import URIS, made
+from wnodes_lrms.config.load import Grant
 
 
 def asks(service: Memory, ask: Callable[[], object]) -> int:
@@ -56,6 +58,26 @@ def test_what_makes_another_answer(
     client.get("/compute/")
     for ask in other:
         assert asks(service, ask) == 1
+
+
+class Granting(Users):
+    """All users have one grant."""
+
+    grant = Grant(match="*")
+
+    async def user(
+        self, chain: tuple[bytes, ...], address: str, token: bytes | None = None
+    ) -> User:
+        return replace(await super().user(chain, address, token), grant=self.grant)
+
+
+def test_an_answer_is_for_one_grant(live: Live, service: Memory, client: Client) -> None:
+    users = Granting()
+    live.app = app.application(service, users)
+    assert asks(service, lambda: client.get("/compute/")) == 1
+    users.grant = Grant(match="*", networks=("other",))
+    assert asks(service, lambda: client.get("/compute/")) == 1
+    assert asks(service, lambda: client.get("/compute/")) == 0
 
 
 def test_a_change_is_seen_at_once(service: Memory, client: Client) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from contrib.site.box.ca import proxy
 from occi_bridge.service.quota import Amount
+from occi_bridge.store.links import Made
 from tests.unit import ca, issuers
 from tests.unit.ca import BASE, VO, Grid, Service
 from tests.unit.issuers import LocalIssuer
@@ -31,6 +32,9 @@ class Links(dict[str, str]):
 
     def make(self, subject: str, dn: str) -> None:
         self[subject] = dn
+
+    def of(self, owner: str) -> list[Made]:
+        return [Made(subject, dn, 1e9) for subject, dn in self.items() if dn == owner]
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,7 @@ def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
         code, said = whoami(service, *both)
         seen = rows(said)
         assert (code, seen["linked to"]) == (0, f"{BASE}/CN=Alice")
+        assert seen["linked"].startswith(f"{issuer.subject} to {BASE}/CN=Alice, 2001-09-09T")
         assert seen["not counted"] == f"the certificate of {BASE}/CN=Alice"
         token.write_bytes(issuer.token(scope="compute.read"))
         code, said = whoami(service, BEARER_TOKEN_FILE=str(token))
