@@ -158,6 +158,10 @@ class Authenticator(Protocol):
         """
         ...
 
+
+class RenewableAuthenticator(Authenticator, Protocol):
+    """One that can be told of a change."""
+
     def look_again(self) -> None:
         """Look at files and links before the next decision, as they have just changed."""
         ...

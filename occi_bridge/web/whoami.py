@@ -19,7 +19,7 @@ from occi_bridge.identity.user import ALL, DeniedError, Identity, Kind, User
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.service.quota import Amount
 from occi_bridge.web import bearer
-from occi_bridge.web.interfaces import Authenticator, Link, Links
+from occi_bridge.web.interfaces import Link, Links, RenewableAuthenticator
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.tls import names
 from wnodes_lrms.tls.http_protocol import CHAIN
@@ -34,7 +34,7 @@ class Whoami:
 
     def __init__(
         self,
-        authenticator: Authenticator,
+        authenticator: RenewableAuthenticator,
         used: Callable[[User], Amount] | None = None,
         links: Links | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class Whoami:
 
 
 def route(
-    authenticator: Authenticator,
+    authenticator: RenewableAuthenticator,
     used: Callable[[User], Amount] | None = None,
     links: Links | None = None,
 ) -> Route:

@@ -78,9 +78,6 @@ class Users:
             raise DeniedError(503, "the verifier does not answer")
         return user(chain[0].decode())
 
-    def look_again(self) -> None:
-        """There is nothing to look at."""
-
 
 class Anyone:
     """An application whose clients are all the same user, as if by certificate."""

@@ -1,6 +1,7 @@
 """What users who come with tokens may do and have, on SQLite and on PostgreSQL."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from occi_bridge.store.links import Links
 from occi_bridge.web import routes
 from occi_bridge.web.request import Call
 from tests.unit.occi_bridge.local_bridge import ANNA, OS_TPL, STOP, LocalBridge, person
+from wnodes_lrms.config import load as configuration
 from wnodes_lrms.config.load import Grant
 from wnodes_lrms.errors import ConflictError, WnodesError
 
@@ -209,10 +211,10 @@ def test_an_empty_subject_is_refused_and_starts_no_bridge(
     bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["wnodes-bridge", "--unlink", ""])
-    monkeypatch.setattr(program.configuration, "path_in_use", lambda _: Path("x"))
-    monkeypatch.setattr(program.configuration, "load", lambda _: bridge.config)
+    monkeypatch.setattr(configuration, "path_in_use", lambda _: Path("x"))
+    monkeypatch.setattr(configuration, "load", lambda _: bridge.config)
     monkeypatch.setattr(program, "set_up", lambda: None)
-    monkeypatch.setattr(program.os, "umask", lambda _: None)
+    monkeypatch.setattr(os, "umask", lambda _: None)
     monkeypatch.setattr(program, "_run", lambda *_: pytest.fail("the whole bridge was started"))
     assert program.main() == 0
     assert "is not of the form https" in capsys.readouterr().out
