@@ -40,12 +40,19 @@ class Notes(Protocol):
 
 
 def held(notes: Notes) -> dict[str, Tunnel]:
-    """What the bridge said last, by the networks' names."""
+    """What the bridge said last, by the networks' names. Nothing, if another version wrote it down:
+    the bridge says it again.
+    """
+    return _noted(notes) or {}
+
+
+def _noted(notes: Notes) -> dict[str, Tunnel] | None:
+    """The same, but None if it can't be read."""
     text = notes.note(_KEY)
     try:
         return _HELD.validate_json(text) if text else {}
     except ValidationError:
-        return {}  # of another version; the bridge says it again
+        return None
 
 
 class Tunnels:
@@ -79,7 +86,7 @@ class Tunnels:
         """
         self._vet(wanted)
         with self._lock:
-            if wanted != self.held():
+            if wanted != _noted(self.notes):
                 self.notes.set_note(_KEY, _HELD.dump_json(dict(wanted)).decode())
             try:
                 self.firewall.admit()
@@ -134,9 +141,15 @@ class Tunnels:
                 self._fault = ""
 
     def _keep(self) -> None:
-        if not self.firewall.holds:
-            self._take_away()
         found, wanted = self._found(), self._wanted()
+        if not self.firewall.holds:
+            self._take_away(found)
+            return
+        if self._own and _noted(self.notes) is None:
+            raise WnodesError(
+                "what the bridge said of them can't be read, as after another version: they stay as"
+                " they are until it says something new"
+            )
         gone = tunnels.removals(wanted, found)
         for argv in gone:
             run(["ip", *argv], deadline=_DEADLINE)
@@ -146,13 +159,13 @@ class Tunnels:
         if lines:
             have(self._batch.parent, PASSED)
             self._batch.write_text("\n".join(lines) + "\n")
-            run(["bridge", "-batch", str(self._batch)], deadline=_DEADLINE)
+            run(["bridge", "-force", "-batch", str(self._batch)], deadline=_DEADLINE)
 
-    def _take_away(self) -> None:
+    def _take_away(self, found: Devices) -> None:
         """Raises WnodesError if there should be tunnels."""
-        for argv in tunnels.removals({}, self._found()):
+        for argv in tunnels.removals({}, found):
             run(["ip", *argv], deadline=_DEADLINE)
-        if self.config.network.tunnels and self.held():
+        if self._own and self.held():
             raise WnodesError("nftables does not hold the guests, so there are no tunnels")
 
     def _wanted(self) -> Devices:

@@ -23,7 +23,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
-from bait.network.tunnels import bridge_of, device_of
+from bait.network.tunnels import Devices, Entry, bridge_of, device_of
 from bait.network.vxlan import Tunnels, held
 from tests.frames import BROADCAST, arp, frame, udp
 from tests.unit.bait.conftest import an_order
@@ -121,6 +121,12 @@ class Node:
         self.guest.bind(("guest", 0))
         self.guest.settimeout(0.3)
         self.tunnels.keep()
+
+    def begin_again(self) -> None:
+        """As the next bait does."""
+        old = self.tunnels
+        firewall = Firewall(old.config, self.name, old.firewall.rows, lambda: held(self.ledger))
+        self.tunnels = Tunnels(old.config, self.name, self.ledger, firewall)
 
     def send(self, data: bytes) -> None:
         self.call(lambda: self.guest.send(data))
@@ -271,22 +277,56 @@ def test_what_somebody_has_changed_is_made_again(nodes: tuple[Node, Node], harm:
 
 def test_the_next_bait_keeps_what_the_last_was_told(nodes: tuple[Node, Node]) -> None:
     one, two = nodes
-    old = one.tunnels
-    firewall = Firewall(old.config, "hv1", old.firewall.rows, lambda: held(one.ledger))
-    one.tunnels = Tunnels(old.config, "hv1", one.ledger, firewall)
+    one.begin_again()
     one.call(one.tunnels.keep)
     assert one.tunnels.held() == tunnel("hv2")
     two.send(to("hv1", "still", "hv2"))
     assert one.hears("still") == {"still"}
 
 
-def test_what_another_version_wrote_down_is_asked_for_again(nodes: tuple[Node, Node]) -> None:
-    one, _two = nodes
+def test_what_another_version_wrote_down_is_asked_for_again(
+    nodes: tuple[Node, Node], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until the bridge has answered, what is up stays."""
+    one, two = nodes
     one.ledger.set_note("tunnels", '{"u-1": {"vni": 1, "peers": []}}')
-    one.call(one.tunnels.keep)
+    one.begin_again()
+    for _ in range(2):
+        one.call(one.tunnels.keep)
+    assert [record.message for record in caplog.records] == [
+        "private networks may not reach other nodes: what the bridge said of them can't be read, as"
+        " after another version: they stay as they are until it says something new"
+    ]
+    assert one.device_there()
     assert one.tunnels.held() == {}
     one.call(lambda: one.tunnels.put(tunnel("hv2")))
     assert one.tunnels.held() == tunnel("hv2")
+    two.send(to("hv1", "again", "hv2"))
+    assert one.hears("again") == {"again"}
+    one.ledger.set_note("tunnels", "[]")
+    one.call(lambda: one.tunnels.put({}))
+    assert not one.device_there()
+
+
+def test_one_line_that_is_refused_keeps_no_other_out(
+    nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody has removed an entry just after it was looked for."""
+    one, _two = nodes
+    look = one.tunnels._found
+
+    def found() -> Devices:
+        gone = {Entry(EVIL, end("hv2"))}
+        return {device: lines | gone for device, lines in look().items()}
+
+    monkeypatch.setattr(one.tunnels, "_found", found)
+    new = "52:54:00:00:00:77"
+    with pytest.raises(WnodesError, match="bridge: "):
+        one.call(lambda: one.tunnels.put(tunnel("hv2", MAC["hv2"], new)))
+    lines = one.call(lambda: shown(["bridge", "-json", "fdb", "show", "dev", one.device]))
+    there = [line for line in lines if line["mac"] == new]
+    assert [line.get("dst") for line in there if "dst" in line] == [ADDRESS["hv2"]]
+    assert [line["state"] for line in there if "dst" not in line] == ["static"]
 
 
 def test_what_a_node_forwards_does_not_get_into_a_tunnel(nodes: tuple[Node, Node]) -> None:
@@ -379,6 +419,7 @@ def test_without_the_firewall_there_are_no_tunnels(
     file.mkdir()
     one.call(one.tunnels.keep)
     assert not one.tunnels.firewall.holds
+    assert one.tunnels.end == end("hv1")
     assert not one.device_there()
     assert "nftables does not hold the guests, so there are no tunnels" in caplog.text
     one.call(one.tunnels.keep)
