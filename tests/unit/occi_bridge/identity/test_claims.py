@@ -119,7 +119,7 @@ def test_capabilities(
 
 
 @pytest.mark.parametrize("vos", [["ops"], ["ops", "vo.access.eu"]])
-@pytest.mark.parametrize("scope", ["openid", "compute.read", " ".join(ALL)])
+@pytest.mark.parametrize("scope", ["openid", "compute.read", " ".join(sorted(ALL))])
 def test_scopes_make_nobody_a_member_where_an_issuer_knows_others(
     vos: list[str], scope: str
 ) -> None:
