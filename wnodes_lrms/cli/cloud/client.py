@@ -65,10 +65,12 @@ class Service:
         return [*found.get("resources", []), *found.get("links", [])]
 
     def create(self, kind: str, document: Document) -> dict[str, Any]:
-        """Make an entity of a kind; as it is then."""
+        """Make an entity of a kind; as it is then. Raises WnodesError if that may not be read."""
         made: dict[str, Any] = self._ask(
             "POST", f"/{kind}/", {"kind": f"{INFRA}#{kind}", **document}
         )
+        if "id" not in made:
+            raise WnodesError(f"the {kind} is made, but your token may not read it (compute.read)")
         return made
 
     def act(self, path: str, action: str) -> None:
@@ -139,7 +141,7 @@ class Service:
             why = standing.fault(self._known)
             sentence += f"; {why}" if why else ""
         again = headers.get("Retry-After", "") if status == 503 else ""
-        seconds = int(again) if again.isdecimal() else 0
+        seconds = int(again) if again.isdecimal() and len(again) < 6 else 0
         raise ServiceError(status, sentence, seconds)
 
 

@@ -34,7 +34,7 @@ def create(
     address: Annotated[str, typer.Option(help="its IPv4 range, as 10.1.2.0/24")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a private network, between VMs of yours on one node; print its id."""
+    """Make a private network, between VMs of yours; print its id."""
     own = {"occi.core.title": name} if name else {}
     own |= {"occi.network.address": address} if address else {}
     with opened(ctx) as service:

@@ -103,3 +103,21 @@ def test_a_service_that_says_when_to_come_again(
     with pytest.raises(ServiceError, match="not now: no node answers") as caught:
         Service(url, Credentials(token="a.b.c"), tries=1).members("compute")
     assert (asked, caught.value.exit_status) == (["GET"], 6)
+
+
+def test_what_a_token_may_make_and_not_read_is_told_in_a_line() -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(WnodesError, match="the compute is made, but your token may not read"):
+            service(f"http://127.0.0.1:{server.server_port}").create("compute", {})
