@@ -8,6 +8,7 @@ from typing import Any
 
 from bait.batch.controller import BatchController
 from bait.ledger.records import Row
+from bait.machine.calls import Call
 from bait.machine.files import paths
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.images import catalogue
@@ -32,14 +33,21 @@ def attach(batch: BatchController, job: JobId, uid: int, pid: int = 0) -> Iterat
     an earlier run: all that counts is read from the LRMS. Raises RejectedError to anybody but the
     job's owner, NotListedError if the LRMS goes on not listing the job.
     """
+    with batch.tasks.calls.of(job) as call:
+        yield from _news(batch, job, uid, pid, call)
+
+
+def _news(
+    batch: BatchController, job: JobId, uid: int, pid: int, call: Call
+) -> Iterator[dict[str, Any]]:
     told, asked, said = time.monotonic(), False, ""
     deadline = told + batch.config.machine.ready_timeout
     missed: float | None = None  # since when the LRMS has not listed it
     while True:
         row = _last_row(batch, job)
-        if not asked and (row is None or row.state in _OVER):
+        if not asked and not call.over and (row is None or row.state in _OVER):
             try:
-                _have_begun(batch, job, uid, row)
+                _have_begun(batch, job, uid, row, call)
                 asked = True
             except UnknownError as error:
                 # To end now would make the job use up its tries while the LRMS is away.
@@ -82,7 +90,7 @@ def _wait_for_news(batch: BatchController) -> None:
         batch.tasks.news.wait(_LOOK)
 
 
-def _have_begun(batch: BatchController, job: JobId, uid: int, last: Row | None) -> None:
+def _have_begun(batch: BatchController, job: JobId, uid: int, last: Row | None, call: Call) -> None:
     """Begin the VM of this run of the job, if it wants one, unless its last one is of this very
     run."""
     try:
@@ -92,7 +100,7 @@ def _have_begun(batch: BatchController, job: JobId, uid: int, last: Row | None) 
             raise
         return
     if allocation.tag and (last is None or allocation.restart > last.restart):
-        batch.prepare(job, allocation.restart)
+        batch.begin(job, allocation.restart, call)
 
 
 def _handover(batch: BatchController, row: Row) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MAKING
 from bait.machine.allocation import ask_allocation
+from bait.machine.calls import Call
 from bait.machine.tasks import Task, Tasks
 from bait.machine.vms import NodeVms
 from bait.reconcile import pausing
@@ -60,9 +61,10 @@ class BatchController:
 
     def _begin_announced(self, job: JobId) -> None:
         try:
-            granted = ask_allocation(self.lrms, job, threading.Event())
-            if granted.tag:
-                self.prepare(job, granted.restart)
+            with self.tasks.calls.of(job) as call:
+                granted = ask_allocation(self.lrms, job, threading.Event())
+                if granted.tag:
+                    self.begin(job, granted.restart, call)
         except WnodesError as error:  # its starter asks again, and tells the user
             log.warning("not prepared: %s", error, extra=ids(job))
 
@@ -71,11 +73,21 @@ class BatchController:
 
         Raises WnodesError if the node is drained.
         """
+        with self.tasks.calls.of(job) as call:
+            self.begin(job, restart, call)
+
+    def begin(self, job: JobId, restart: int, call: Call) -> None:
+        """The same, for a call that came a while ago.
+
+        Raises WnodesError if the node is drained, or the job has ended since the call came.
+        """
         machine = machine_id(self.config.cluster, job, restart)
         if (refusal := self.drain.refusal()) and self.ledger.get(machine) is None:
             raise WnodesError(refusal)
         row = Row(machine, job, restart, State.REQUESTED, time.time())
-        if self.ledger.promise(row):
+        with self.tasks.calls.holding(call):
+            promised = self.ledger.promise(row)
+        if promised:
             self._start(row, self.preparation.make)
 
     def release(self, row: Row) -> None:

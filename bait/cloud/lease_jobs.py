@@ -17,6 +17,7 @@ from bait.cloud.devices import Devices
 from bait.cloud.lifecycle import Lifecycle
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
+from bait.machine.calls import Call
 from bait.machine.owner import owner_of
 from bait.machine.tasks import Tasks
 from bait.reconcile.drain import Drain
@@ -32,6 +33,7 @@ from wnodes_lrms.order import Order, public_keys, verify
 _NEWS = 5.0  # seconds after which a waiting lease job hears that the bait lives
 # Seconds that an allocation may wait for its order: the bridge may just be restarted, or away.
 _PATIENCE = 600.0
+_ENDED = "the batch system has ended its lease"
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,14 @@ class _Waiter:
     lease: str
     uid: int
     pid: int
+    call: Call
     until: float  # on the monotonic clock
-    over: str = ""  # why it need not wait any more
+    halted: bool = False  # the batch system is about to end it
+
+    @property
+    def over(self) -> str:
+        """Why it need not wait any more."""
+        return _ENDED if self.halted or self.call.over else ""
 
 
 @dataclass(eq=False)
@@ -78,8 +86,9 @@ class LeaseJobs:
             if refusal := self.drain.refusal():
                 raise WnodesError(refusal)
             account_of(self._owner(job, uid), self.config.cloud.accounts)
-            waiter = _Waiter(lease, uid, pid, time.monotonic() + _PATIENCE)
-            yield from self._until_ordered(waiter, job)
+            with self.tasks.calls.of(job) as call:
+                waiter = _Waiter(lease, uid, pid, call, time.monotonic() + _PATIENCE)
+                yield from self._until_ordered(waiter, job)
             known = self.ledger.lease(lease)
         else:
             self._owner(job, uid)
@@ -103,13 +112,13 @@ class LeaseJobs:
         with self._admission:
             waiter = self._waiting.get(job)
             if waiter and uid in (0, waiter.uid):
-                waiter.over = "the batch system has ended its lease"
+                waiter.halted = True
                 self.tasks.tell()
         for row in self.ledger.rows(job):
             if row.kind is not Kind.CLOUD or uid not in (0, row.uid):
                 raise RejectedError(f"job {job} is not yours")
             if row.state is not State.HIBERNATING:  # that is its quickest end
-                self.lifecycle.halt(row, True, "the batch system has ended its lease")
+                self.lifecycle.halt(row, True, _ENDED)
 
     def _owner(self, job: JobId, uid: int) -> str:
         """The name of the user who calls. Raises RejectedError if the job is somebody else's."""
@@ -177,7 +186,8 @@ class LeaseJobs:
                     or waiter.over
                 ):
                     raise ConflictError(f"job {job or 'none'} does not wait for this order here")
-                row = self._open(order, job, allocation)
+                with self.tasks.calls.holding(waiter.call):
+                    row = self._open(order, job, allocation)
         except ConflictError:
             raise
         except RejectedError as error:

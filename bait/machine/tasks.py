@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from bait.machine.calls import Calls
 from bait.machine.speakers import Speakers
 from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
 from wnodes_lrms.log import ids
@@ -55,6 +56,7 @@ class Tasks:
     def __init__(self) -> None:
         self.news = threading.Condition()
         self.heard = Heard()
+        self.calls = Calls()
         self._tasks: dict[str, Task] = {}
         self._told = time.time_ns()  # grows with each news, over restarts too
 

@@ -100,6 +100,7 @@ class Reconciler:
         The batch VM that had failed, if there was one: some LRMSs try its job again by that.
         Raises WnodesError if it can't be done now; the next reconciliation goes on with it.
         """
+        self.tasks.calls.end(job)
         rows = self.ledger.rows(job)
         for row in rows:
             self.controllers[row.kind].release(row)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +47,15 @@ def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
     while not true():
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.2)
+
+
+def wait_until_none(left: Callable[[], Sequence[str]], seconds: float) -> None:
+    """Wait until nothing is left; what is, in words, is the message if that takes longer."""
+    end = time.monotonic() + seconds
+    while found := left():
+        if time.monotonic() > end:
+            raise AssertionError(f"left after {seconds} s: {list(found)}")
         time.sleep(0.2)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from contrib.site.box.layout import IMAGE
 from tests.chaos.site import Box
-from tests.e2e.box import USER, remains, wait_until
+from tests.e2e.box import USER, remains, wait_until, wait_until_none
 from tests.e2e.lrms.interface import Job, Submit
 from tests.e2e.lrms.systems import LRMS, NAME, SYSTEMS
 from tests.e2e.occi import USERS, Cloud, Key
@@ -101,8 +101,5 @@ def _nothing_is_left() -> Iterator[None]:
     """After each test: no job, domain, file, tap or ledger row, and all nodes take jobs."""
     yield
 
-    def left() -> list[str]:
-        return remains() + LRMS.unfinished()
-
-    wait_until(lambda: not left(), 60, f"nothing left, but: {left()}")
-    wait_until(lambda: LRMS.states() == LRMS.at_rest, 15, f"all at rest: {LRMS.states()}")
+    wait_until_none(lambda: remains() + LRMS.unfinished(), 60)
+    wait_until(lambda: LRMS.states() == LRMS.at_rest, 15, "all nodes at rest")

@@ -1,5 +1,6 @@
 """What a starter hears, and what it makes begin."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +12,7 @@ from tests.unit.bait.batch.batchjobs import FIRST, last, reaches, ready
 from tests.unit.conftest import NOBODY, Node, eventually, needs_root
 from wnodes_lrms.errors import NotListedError, RejectedError
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import State, machine_id
+from wnodes_lrms.model import Allocation, State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
 
@@ -103,4 +104,40 @@ def test_whoever_waits_hears_of_the_release(node: Node) -> None:
         bait.reconciler.release("7")
         answer = heard.result(timeout=5)
     assert (answer["state"], answer["retry"]) == ("failed", False)
+    assert node.left() == []
+
+
+def test_a_job_that_has_ended_gets_no_other_vm_though_it_is_listed_for_a_while(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.batch.attach._NEWS", 0.0)
+    node.batch.grant("7")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    answers = attach(bait.batch, JobId("7"), NOBODY.pw_uid)
+    assert next(answers)["state"] != "failed"
+    bait.reconciler.release("7")
+    (answer,) = answers
+    assert (answer["state"], answer["retry"]) == ("failed", False)
+    assert node.left() == []
+
+
+def test_an_answer_that_was_asked_for_before_the_end_begins_no_vm(node: Node) -> None:
+    """The batch system takes its time; its epilog is over before it answers."""
+    node.batch.grant("7")
+    bait, asked, ended = node.bait(), threading.Event(), threading.Event()
+    answer = node.batch.allocation
+
+    def slow(job: str) -> Allocation:
+        asked.set()
+        ended.wait()
+        return answer(job)
+
+    node.batch.allocation = slow  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(last, bait)
+        asked.wait()
+        bait.reconciler.release("7")
+        ended.set()
+        assert heard.result(timeout=5)["message"] == "the job asks for no VM, or has ended"
     assert node.left() == []

@@ -7,6 +7,7 @@ greeting on port 22 of its address, the batch system a table.
 import os
 import sqlite3
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
@@ -31,7 +32,7 @@ from tests.unit.conftest import (
 )
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import State, machine_id
+from wnodes_lrms.model import Allocation, State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
 
@@ -98,6 +99,27 @@ def test_which_run_it_is_is_asked_where_the_hook_does_not_tell(node: Node) -> No
     node.batch.grant("7", restart=3)
     node.bait().batch.announce(JobId("7"))
     assert reaches(node, State.READY).id == machine_id("box", "7", 3)
+
+
+def test_a_job_that_ends_while_that_is_asked_gets_no_vm(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    node.batch.grant("7")
+    bait, asked, ended = node.bait(), threading.Event(), threading.Event()
+    answer = node.batch.allocation
+
+    def slow(job: str) -> Allocation:
+        asked.set()
+        ended.wait()
+        return answer(job)
+
+    node.batch.allocation = slow  # type: ignore[method-assign]
+    bait.batch.announce(JobId("7"))
+    asked.wait()
+    bait.reconciler.release("7")
+    ended.set()
+    eventually(lambda: "the job has ended meanwhile" in caplog.text)
+    assert node.ledger.events("7") == []
 
 
 def test_however_often_prepared_it_is_one_machine(node: Node) -> None:

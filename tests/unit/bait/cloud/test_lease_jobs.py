@@ -246,7 +246,7 @@ def test_an_order_is_for_the_job_that_waits_for_it(site: Site) -> None:
     assert site.cloud.jobs.waiting() == []
 
 
-@pytest.mark.parametrize("why", ["ended", "drained", "patience"])
+@pytest.mark.parametrize("why", ["ended", "released", "drained", "patience"])
 def test_a_lease_job_does_not_wait_for_ever(
     site: Site, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +261,11 @@ def test_a_lease_job_does_not_wait_for_ever(
         site.cloud.jobs.ending(JobId("7"), UID + 1)  # not for others to say
         assert next(told) == {"state": "waiting"}
         site.cloud.jobs.ending(JobId("7"), UID)
+        words = "the batch system has ended its lease"
+        with pytest.raises(ConflictError):
+            site.give(order)
+    elif why == "released":  # killed at once: its process has not told
+        site.bait.reconciler.release("7")
         words = "the batch system has ended its lease"
         with pytest.raises(ConflictError):
             site.give(order)
