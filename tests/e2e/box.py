@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from contrib.site.box.layout import IMAGE
+from tests.e2e.patience import BUSY, deadline
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 
@@ -43,19 +44,19 @@ def call(*argv: str, check: bool = True, user: str | None = None, **options: obj
 
 def wait_until(true: Callable[[], object], seconds: float, what: str) -> None:
     """Wait for something to become true."""
-    end = time.monotonic() + seconds
+    end = deadline(seconds)
     while not true():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {BUSY * seconds} s: {what}")
         time.sleep(0.2)
 
 
 def wait_until_none(left: Callable[[], Sequence[str]], seconds: float) -> None:
     """Wait until nothing is left; what is, in words, is the message if that takes longer."""
-    end = time.monotonic() + seconds
+    end = deadline(seconds)
     while found := left():
         if time.monotonic() > end:
-            raise AssertionError(f"left after {seconds} s: {list(found)}")
+            raise AssertionError(f"left after {BUSY * seconds} s: {list(found)}")
         time.sleep(0.2)
 
 

@@ -12,11 +12,14 @@ from typing import Any
 
 import httpx
 
+from tests.e2e.patience import BUSY, deadline
 from wnodes_lrms.tls.client import trusting
 
 URL = os.environ.get("WNODES_URL", "")
 CA_DIR = os.environ.get("X509_CERT_DIR", "")
 USERS = Path(os.environ.get("WNODES_SITE", "")) / "users"
+
+_NO_LOGIN = (124, 255)  # timeout's exit code, for a guest that has just gone, and ssh's own
 
 INFRA = "http://schemas.ogf.org/occi/infrastructure"
 OWN = "http://wnodes-lrms.invalid/occi/"
@@ -173,10 +176,10 @@ class Machine:
 
     def wait(self, state: str, seconds: float = 60, saying: str = "") -> "Machine":
         """Wait until it is in a state, for a reason that has these words in it."""
-        end = time.monotonic() + seconds
+        end = deadline(seconds)
         while not (self.state == state and saying in self.message):
             assert time.monotonic() < end, (
-                f"not {state} {saying!r} within {seconds} s: {self.show()}"
+                f"not {state} {saying!r} within {BUSY * seconds} s: {self.show()}"
             )
             time.sleep(0.2)
         return self
@@ -201,32 +204,31 @@ class Machine:
         """A command in the machine, as root, with the user's own key and nothing else."""
         assert self.key
         known = self.key.path.with_name(f"known_hosts-{self.id}")
-        argv = ["ssh", *options, "-F", "none", "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
-        argv += [
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "ConnectTimeout=2",
-            "-o",
-            f"UserKnownHostsFile={known}",
-        ]
-        argv += ["-o", "StrictHostKeyChecking=accept-new", "-o", "LogLevel=ERROR"]
+        settings = {
+            "IdentitiesOnly": "yes",
+            "BatchMode": "yes",
+            "ConnectTimeout": "2",
+            "UserKnownHostsFile": str(known),
+            "StrictHostKeyChecking": "accept-new",
+            "LogLevel": "ERROR",
+        }
+        argv = ["timeout", "60", "ssh", *options, "-F", "none", "-i", str(self.key.path)]
+        argv += [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         argv += [f"root@{address or self.address()}", command]
         return subprocess.run(
             argv,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=60,
             stdin=subprocess.DEVNULL,
             check=False,
         )
 
     def ssh(self, command: str, seconds: float = 40) -> str:
         """The output of a command, once the machine takes logins."""
-        end = time.monotonic() + seconds
-        while (done := self.try_ssh(command)).returncode == 255:
-            assert time.monotonic() < end, f"no login within {seconds} s: {done.stderr}"
+        end = deadline(seconds)
+        while (done := self.try_ssh(command)).returncode in _NO_LOGIN:
+            assert time.monotonic() < end, f"no login within {BUSY * seconds} s: {done.stderr}"
             time.sleep(0.3)
         assert done.returncode == 0, f"{command}: {done.returncode}: {done.stderr}"
         return done.stdout

@@ -14,7 +14,7 @@ from .part import Part, bring_up, launch, require_alive
 from .process import Processes, wait_until
 from .report import step, table
 
-KEPT = {"cache", "images", "log", "lock"}  # by `down`; all else goes
+KEPT = {"cache", "images", "log", "lock", "used"}  # by `down`; all else goes
 
 
 def main() -> int:
