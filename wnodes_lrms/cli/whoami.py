@@ -23,6 +23,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="an object, for programs")]
 Link = Annotated[
     bool, typer.Option("--link", help="show certificate and token together: both are you")
 ]
+Unlink = Annotated[
+    bool, typer.Option("--unlink", help="the token stands for itself again, not for a certificate")
+]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask before --link, for scripts")]
 
 
@@ -33,6 +36,7 @@ def whoami(
     proxy: ProxyFile = None,
     token: TokenFile = None,
     link: Link = False,
+    unlink: Unlink = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,13 +46,17 @@ def whoami(
     certificate. The exit code is 1 if you are refused; then the reason is told.
     """
     if link:
+        if unlink:
+            raise RejectedError("--link and --unlink can't be had together")
         known = _both(cert, key, proxy, token)
+    elif unlink:
+        known = _token_alone(cert, proxy, token)
     else:
         known = credentials.chosen(cert, key, proxy, token, os.environ)
     service = settings.service_url(url, settings.read(os.environ))
     if link and not yes:
         _agree(known)
-    seen = _ask(service, known, "POST" if link else "GET")
+    seen = _ask(service, known, "POST" if link else "DELETE" if unlink else "GET")
     if as_json:
         typer.echo(json.dumps(seen, indent=2))
     else:
@@ -73,6 +81,14 @@ def _both(
     if not held:
         raise RejectedError("--link needs a token too: name its file with --token")
     return Credentials(credentials.own_certificate(cert, key, os.environ), held)
+
+
+def _token_alone(cert: Path | None, proxy: Path | None, token: Path | None) -> Credentials:
+    """The token whose link is to go. Raises RejectedError."""
+    held = credentials.bearer(token, os.environ)
+    if cert or proxy or not held:
+        raise RejectedError("--unlink needs the token alone: name its file with --token")
+    return Credentials(token=held)
 
 
 def _agree(both: Credentials) -> None:

@@ -33,6 +33,9 @@ class Links(dict[str, str]):
     def make(self, subject: str, dn: str) -> None:
         self[subject] = dn
 
+    def remove(self, subject: str) -> bool:
+        return self.pop(subject, None) is not None
+
     def of(self, owner: str) -> list[Made]:
         return [Made(subject, dn, 1e9) for subject, dn in self.items() if dn == owner]
 
@@ -145,6 +148,28 @@ def test_a_token_and_then_a_link(grid: Grid, issuer: LocalIssuer) -> None:
         code, said = whoami(service, "--json", BEARER_TOKEN_FILE=str(token))
         assert (code, "the token expired at" in said) == (1, True)
     assert links == {issuer.subject: f"{BASE}/CN=Alice"}
+
+
+def test_a_link_is_undone_by_the_token_alone(grid: Grid, issuer: LocalIssuer) -> None:
+    grid.map(f'"{BASE}/CN=Alice" alice')
+    (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
+    token = grid.folder / "token"
+    token.write_bytes(issuer.token())
+    links = Links({issuer.subject: f"{BASE}/CN=Alice"})
+    with ca.service(grid, bridge=issuer.bridge(), links=links) as service:
+        for options in (["--proxy", "proxy.pem", "--token", str(token)], []):
+            code, said = whoami(service, "--unlink", *options)
+            assert (code, said.startswith("--unlink needs the token alone")) == (1, True)
+        code, said = whoami(service, "--unlink", "--link", "--token", str(token))
+        assert (code, said) == (1, "--link and --unlink can't be had together")
+        assert len(links) == 1
+        code, said = whoami(service, "--unlink", "--token", str(token))
+        seen = rows(said)
+        assert (code, seen["name"], seen["account"]) == (0, issuer.subject, "member")
+        assert "linked to" not in seen
+        code, said = whoami(service, "--unlink", "--token", str(token))
+        assert (code, said.splitlines()[-1].endswith("is not linked")) == (1, True)
+    assert links == {}
 
 
 def test_a_link_is_asked_for_and_never_by_a_proxy(grid: Grid, issuer: LocalIssuer) -> None:
