@@ -4,10 +4,12 @@ All raise libvirt.libvirtError for what libvirt refuses.
 """
 
 import errno
+import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
@@ -56,14 +58,28 @@ def resume(domain: libvirt.virDomain) -> None:
 
 
 def _wake(domain: libvirt.virDomain) -> None:
-    if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
-        domain.pMWakeup()
+    """Wake the guest, also where a libvirtd that was away has missed that it fell asleep, or woke.
+
+    Such a one does not find out by itself: it hears only of what QEMU stops and continues.
+    """
+    if domain.state()[0] != libvirt.VIR_DOMAIN_PMSUSPENDED:
+        with suppress(libvirt.libvirtError):  # QEMU was stopped for another reason
+            domain.pMWakeup()
+        _tell_qemu(domain, "stop")
         return
-    # libvirt has not seen it fall asleep, and would not see it wake: it hears only of what QEMU
-    # stops and continues.
-    with suppress(libvirt.libvirtError):  # QEMU was stopped for another reason
+    try:
         domain.pMWakeup()
-    libvirt_qemu.qemuMonitorCommand(domain, '{"execute": "stop"}', 0)
+    except libvirt.libvirtError:
+        if _tell_qemu(domain, "query-status")["status"] == "suspended":
+            raise
+        _tell_qemu(domain, "stop")
+        _tell_qemu(domain, "cont")
+
+
+def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
+    """What QEMU answers to a command of its machine protocol (QMP)."""
+    said = libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command}), 0)
+    return json.loads(said)["return"]
 
 
 def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:

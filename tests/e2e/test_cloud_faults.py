@@ -1,5 +1,7 @@
 """Leases that end, processes that die, orders that are no good: nothing is lost or left."""
 
+import json
+import os
 import socket
 import time
 from pathlib import Path
@@ -244,3 +246,34 @@ def test_a_guest_that_falls_asleep_while_libvirt_is_down(
     machine.wait("active")
     machine.ssh("true")  # under emulation not all kernels come out of it with their memory
     assert call("virsh", "domid", machine.id) == process
+
+
+def test_a_guest_that_wakes_while_libvirt_is_down(alice: Cloud, key: Key, daemons: Box) -> None:
+    machine = alice.machine(key=key).wait("active")
+    machine.ssh("(sleep 1; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &")
+    machine.wait("suspended")
+    number = call("virsh", "domid", machine.id).strip()
+    with daemons.down("libvirtd"):
+        qmp(number, "system_wakeup")
+        wait_until(lambda: listens(machine), 60, "it has woken")
+    assert call("virsh", "domstate", machine.id).strip() == "pmsuspended"  # though it runs
+    machine.act("start")
+    machine.wait("active")
+    assert call("virsh", "domstate", machine.id).strip() == "running"
+    machine.ssh("true")
+    assert call("virsh", "domid", machine.id).strip() == number
+
+
+def qmp(domain: str, command: str) -> None:
+    """Say this to a domain's QEMU on its monitor, which nobody else has open."""
+    site = Path(os.environ["WNODES_SITE"])
+    (path,) = site.glob(f"spool/libvirt/qemu/domain-{domain}-*/monitor.sock")
+    with socket.socket(socket.AF_UNIX) as monitor:
+        monitor.connect(str(path))
+        with monitor.makefile("rw") as lines:
+            lines.readline()  # its greeting
+            for each in ("qmp_capabilities", command):
+                lines.write(json.dumps({"execute": each}) + "\n")
+                lines.flush()
+                while "return" not in json.loads(lines.readline()):
+                    pass  # events
