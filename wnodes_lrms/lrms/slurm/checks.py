@@ -7,9 +7,9 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.lrms.lease import FEATURE
+from wnodes_lrms.lrms.slurm import metering
 from wnodes_lrms.run import run
 
-_SETTING = re.compile(r"^(\w+)\s*= ?(.*?)\s*$", re.MULTILINE)
 _WORD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 _REASON = re.compile(r"^\s*Reason=(.*?)\s*$", re.MULTILINE)
 _AWAY = frozenset(
@@ -57,7 +57,7 @@ def controller(said: str) -> Check:
 
 def settings(said: str) -> list[Check]:
     """The settings that machines stand on, from `scontrol show config`."""
-    values = dict(_SETTING.findall(said))
+    values = metering.settings(said)
     selects = f"SelectTypeParameters={values.get('SelectTypeParameters', '')}"
     requeue = values.get("JobRequeue", "")
     return [
@@ -81,20 +81,17 @@ def settings(said: str) -> list[Check]:
 
 
 def charge(said: str) -> Check:
-    """Whether Slurm, by `scontrol show config`, meters jobs by control groups with a step for what
-    is none of its own. Asked where [machine] charge = "cgroup".
+    """Whether Slurm, by `scontrol show config`, meters jobs by control groups. Asked where
+    [machine] charge = "cgroup".
     """
-    values = dict(_SETTING.findall(said))
-    gather, flags = values.get("JobAcctGatherType", ""), values.get("PrologFlags", "")
-    seen = f"JobAcctGatherType={gather}, PrologFlags={flags}"
-    if gather == "jobacct_gather/cgroup" and "contain" in flags.lower().split(","):
-        return ok("slurm charge", seen)
+    reason = metering.trouble(said)
+    if reason is None:
+        return ok("slurm charge", metering.seen(said))
     return warning(
         "slurm charge",
-        f"{seen}: VMs can't be charged to their jobs",
-        "set JobAcctGatherType=jobacct_gather/cgroup, ProctrackType=proctrack/cgroup and"
-        " PrologFlags=Contain in slurm.conf and restart slurmctld and slurmd, or charge = 'none'"
-        " in [machine]",
+        f"{reason}; VMs can't be charged to their jobs",
+        f"set JobAcctGatherType={metering.GATHER} and ProctrackType=proctrack/cgroup in"
+        " slurm.conf and restart slurmctld and slurmd, or charge = 'none' in [machine]",
     )
 
 

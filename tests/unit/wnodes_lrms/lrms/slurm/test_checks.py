@@ -57,19 +57,20 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("gather", "flags", "status"),
+    ("gather", "track", "status"),
     [
-        ("jobacct_gather/cgroup", "Alloc,Contain", Status.OK),
-        ("jobacct_gather/cgroup", "(null)", Status.WARNING),
-        ("jobacct_gather/linux", "Alloc,Contain,X11", Status.WARNING),
+        ("jobacct_gather/cgroup", "proctrack/cgroup", Status.OK),
+        ("jobacct_gather/cgroup", "proctrack/linuxproc", Status.WARNING),
+        ("jobacct_gather/linux", "proctrack/cgroup", Status.WARNING),
     ],
 )
-def test_charge(gather: str, flags: str, status: Status) -> None:
+def test_charge(gather: str, track: str, status: Status) -> None:
     check = slurmchecks.charge(
-        f"JobAcctGatherType       = {gather}\nPrologFlags             = {flags}\n"
+        f"JobAcctGatherType       = {gather}\nProctrackType           = {track}\n"
     )
     assert check.status is status
-    assert flags in check.seen
+    assert gather in check.seen
+    assert track in check.seen
 
 
 @pytest.mark.parametrize(
