@@ -30,7 +30,8 @@ def of_site(config: Config) -> Iterator[Check]:
         yield fault(
             "slurm",
             f"does not answer: {error}",
-            "see that slurmctld and munge run, and that SLURM_CONF, where it is set, is right",
+            "see that slurmctld runs, and munge (unless AuthType is auth/slurm), and that"
+            " SLURM_CONF, where it is set, is right",
         )
 
 
@@ -116,7 +117,7 @@ def node(name: str, said: str) -> list[Check]:
             "slurm node",
             f"node {name} is {state}{why}",
             "`wnodes host resume`"
-            if why.lstrip(" :(").startswith("wnodes:")
+            if "DRAIN" in state and why.lstrip(" :(").startswith("wnodes:")
             else f"mend the cause, then `scontrol update NodeName={name} State=RESUME`",
         )
         if away
