@@ -16,6 +16,8 @@ _AWAY = frozenset(
     ("DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "NOT_RESPONDING", "UNKNOWN")
 )
 _DEADLINE = 10.0
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_HOOKS_TAKE = 15  # seconds at most, with their start: see DEADLINES in hooks/hook.py
 
 
 def of_site(config: Config) -> Iterator[Check]:
@@ -62,6 +64,7 @@ def settings(said: str) -> list[Check]:
     selects = f"SelectTypeParameters={values.get('SelectTypeParameters', '')}"
     requeue = values.get("JobRequeue", "")
     return [
+        *_times(values),
         ok("slurm memory", selects)
         if "MEMORY" in selects.upper()
         else fault(
@@ -79,6 +82,20 @@ def settings(said: str) -> list[Check]:
             " --requeue",
         ),
     ]
+
+
+def _times(values: dict[str, str]) -> Iterator[Check]:
+    """Slurm ends a prolog or epilog that takes longer than this, and drains the node. From 25.05 on
+    there is one for each; it tells both in one word where they are equal."""
+    for name in ("PrologEpilogTimeout", "PrologTimeout", "EpilogTimeout"):
+        found = _SECONDS.match(values.get(name, ""))
+        if found and int(found[0]) < _HOOKS_TAKE:
+            yield warning(
+                "slurm timeout",
+                f"{name}={values[name]}: our hooks wait for the bait longer, and a node whose hook"
+                " was ended is drained",
+                f"set {name} to {_HOOKS_TAKE} or more, or take it out of slurm.conf",
+            )
 
 
 def charge(said: str) -> Check:

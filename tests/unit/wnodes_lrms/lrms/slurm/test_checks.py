@@ -59,6 +59,22 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("PrologEpilogTimeout     = 65534\n", set()),
+        ("PrologEpilogTimeout     = 5\n", {"PrologEpilogTimeout=5"}),
+        # As 25.05 and newer write it, by their source.
+        ("EpilogTimeout           = 8\nPrologTimeout           = 60\n", {"EpilogTimeout=8"}),
+        ("EpilogTimeout           = 60\nPrologTimeout           = 14\n", {"PrologTimeout=14"}),
+    ],
+)
+def test_hooks_have_the_time_that_they_take(lines: str, found: set[str]) -> None:
+    checks = slurmchecks.settings(CONFIG.format(parameters="CR_CORE_MEMORY", requeue="1") + lines)
+    said = {check.seen.partition(":")[0] for check in checks if check.name == "slurm timeout"}
+    assert said == found
+
+
+@pytest.mark.parametrize(
     ("gather", "track", "status"),
     [
         ("jobacct_gather/cgroup", "proctrack/cgroup", Status.OK),
