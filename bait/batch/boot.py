@@ -3,13 +3,14 @@
 import logging
 import socket
 import time
+from contextlib import suppress
 
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.tasks import Task
 from bait.machine.vms import NodeVms
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import CancelledError, UnknownError, WnodesError
+from wnodes_lrms.errors import CancelledError, ConflictError, UnknownError, WnodesError
 from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import State
@@ -31,13 +32,15 @@ class Boot:
         self.vms = vms
 
     def watch(self, row: Row, task: Task) -> None:
-        """Its domain is there: go on from that until the VM is ready.
+        """Its domain is there, held before its first step: go on from that until the VM is ready.
 
         Raises WnodesError if it does not boot, or not in time, CancelledError if told to stop.
         """
         booting = self.ledger.change(row.id, "booting", state=State.BOOTING, reason="")
         if booting:
             self._charge(booting)
+            with suppress(ConflictError):  # it has stopped, which the wait tells
+                self.vms.hypervisor.resume(booting.id)
             self._wait(booting, task)
             self.ledger.change(row.id, "ready", state=State.READY)
             log.info("ready at %s", booting.address, extra=ids(row.job, row.id))
@@ -47,16 +50,39 @@ class Boot:
         return f"its console said: {self.vms.last_words(row.id)}"
 
     def _charge(self, row: Row) -> None:
-        """Have the batch system count what QEMU uses as the job's. It runs without that, too."""
-        pid = self.vms.hypervisor.pid(row.id)
-        if self.config.machine.charge == "none" or pid is None or row.uid is None:
-            return
+        """Have the batch system count what QEMU uses as the job's. It runs without that, too.
+
+        Memory is charged where it is touched first: so the guest has not run yet.
+        """
+        if what := self._adopt(row, _STEP_PATIENCE):
+            self.ledger.record(row.job, row.id, what)
+
+    def _adopt(self, row: Row, patience: float) -> str | None:
+        """Have QEMU charged to the job; what was done, in words. None: it is not to be charged."""
+        pid = self._charged(row)
+        if pid is None or row.uid is None:
+            return None
         try:
-            what = self.charging.adopt(pid, self.vms.node, row.uid, row.job, _STEP_PATIENCE)
+            return self.charging.adopt(pid, self.vms.node, row.uid, row.job, patience)
         except WnodesError as error:
             what = f"not charged to its job: {error.words(row.job)}"
             log.warning("%s", what, extra=ids(row.job, row.id))
-        self.ledger.record(row.job, row.id, what)
+            return what
+
+    def set_aside(self, row: Row) -> None:
+        """Keep QEMU from being frozen with its job, which is suspended. Raises WnodesError."""
+        if (pid := self._charged(row)) is not None:
+            self.charging.set_aside(pid, self.vms.node, row.job)
+
+    def put_back(self, row: Row) -> None:
+        """Have QEMU charged to the job again, which goes on."""
+        self._adopt(row, 0.0)
+
+    def _charged(self, row: Row) -> int | None:
+        """The process that is to be charged to the job; None if there is none."""
+        if self.config.machine.charge == "none":
+            return None
+        return self.vms.hypervisor.pid(row.id)
 
     def _wait(self, row: Row, task: Task) -> None:
         timeout = self.config.machine.ready_timeout

@@ -39,7 +39,7 @@ class BatchBuilder:
             starting()
             undo.callback(vms.hypervisor.destroy, machine.id)
             vms.admit()
-            vms.hypervisor.create(xml)
+            vms.hypervisor.create(xml, held=vms.config.machine.charge == "cgroup")
             step("waiting for the guest's SSH server")
             undo.pop_all()
 

@@ -121,11 +121,17 @@ class BatchController:
             self._fail(row, WnodesError(self.drain.refusal() or action.why))
         elif action.act is Act.SWEEP:
             self.vms.remove(row.id)
-        elif action.act in (Act.PAUSE, Act.CONTINUE):
+        elif action.act is Act.PAUSE:
+            self.boot.set_aside(row)
             pausing.follow(self.ledger, self.vms.hypervisor, action, row)
+            self.tasks.tell()
+        elif action.act is Act.CONTINUE:
+            pausing.follow(self.ledger, self.vms.hypervisor, action, row)
+            self.boot.put_back(row)
             self.tasks.tell()
         elif action.act is Act.WAKE:
             self.vms.hypervisor.resume(row.id)
+            self.boot.put_back(row)
         elif action.act is Act.ADOPT and row.state in (State.STARTING, State.BOOTING):
             self._start(row, self.boot.watch)
         elif action.act is Act.RESUME and row.state in MAKING:

@@ -225,7 +225,7 @@ def charge(trouble: str | None) -> Check:
     return warning(
         "charge",
         f"VMs' CPU time and memory are not charged to their jobs: {trouble}",
-        "start the kernel with cgroup v1 (systemd.unified_cgroup_hierarchy=0), or set"
+        "have the kernel's control groups meter CPU and memory, as systemd does by default, or set"
         " charge = 'none' in [machine]",
     )
 

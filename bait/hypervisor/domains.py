@@ -60,11 +60,14 @@ class Hypervisor:
         """The same for when a guest floods libvirt with word of its crash."""
         self._events.flooded = callback
 
-    def create(self, xml: str) -> None:
-        """Start a transient domain; one that runs already under the same UUID is success."""
+    def create(self, xml: str, *, held: bool = False) -> None:
+        """Start a transient domain; one that runs already under the same UUID is success.
+
+        `held`: its guest does nothing before `resume`.
+        """
         with self._connections.own() as link:
             try:
-                operations.create(link, xml)
+                operations.create(link, xml, held=held)
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)
                 if machine not in self.domains():

@@ -24,8 +24,8 @@ _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _WAKING = 10.0  # seconds that a guest has to wake
 
 
-def create(link: libvirt.virConnect, xml: str) -> None:
-    """Start a transient domain.
+def create(link: libvirt.virConnect, xml: str, *, held: bool) -> None:
+    """Start a transient domain; `held`, with its CPUs at a stand.
 
     libvirt is asked again where something is left of a domain that has just ended, or of a killed
     libvirtd: a log file that is still open, a card that has not quite gone.
@@ -33,7 +33,7 @@ def create(link: libvirt.virConnect, xml: str) -> None:
     deadline = time.monotonic() + _BUSY
     while True:
         try:
-            link.createXML(xml)
+            link.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED if held else 0)
             return
         except libvirt.libvirtError as error:
             if error.get_int1() != errno.EBUSY or time.monotonic() > deadline:

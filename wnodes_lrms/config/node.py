@@ -114,7 +114,7 @@ class Machine(Section):
     )
     charge: Literal["none", "cgroup"] = Field(
         "none",
-        description="cgroup: QEMU is put into its batch job's control groups (v1), so that its CPU"
+        description="cgroup: QEMU is put into its batch job's control groups, so that its CPU"
         " time and memory are the job's in Slurm's accounting; what that needs is in"
         " docs/accounting.md. Cloud VMs never are",
     )

@@ -115,7 +115,13 @@ class Charging(Protocol):
     def adopt(self, pid: int, node: str, uid: int, job: str, patience: float) -> str:
         """Put a process into the job's groups; what was done, in words. Done again, success.
 
-        Waits `patience` seconds for the groups. Raises WnodesError with the reason.
+        Waits `patience` seconds for the groups, where they may still come. Raises WnodesError with
+        the reason.
+        """
+
+    def set_aside(self, pid: int, node: str, job: str) -> None:
+        """Keep a process of a job that is suspended from being frozen with it: who is frozen can't
+        be told to pause. `adopt` puts it back. Raises WnodesError.
         """
 
     def clear(self, node: str, uid: int, job: str) -> None:
@@ -130,6 +136,9 @@ class NotCharged(Charging):
 
     def adopt(self, pid: int, node: str, uid: int, job: str, patience: float) -> str:  # noqa: ARG002
         raise WnodesError(self.trouble())
+
+    def set_aside(self, pid: int, node: str, job: str) -> None:
+        """It is in no group of its job's."""
 
     def clear(self, node: str, uid: int, job: str) -> None:
         """There is nothing."""

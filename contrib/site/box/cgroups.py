@@ -20,7 +20,6 @@ CONFIGURATION = f"""\
 # Control groups of the site in a box; written by `site up`.
 CgroupPlugin=cgroup/v1
 CgroupMountpoint={MOUNT_POINT}
-CgroupAutomount=no
 # Jobs are metered, not confined: two nodes share these cores, and an emulated machine takes more
 # memory than its guest.
 ConstrainCores=no

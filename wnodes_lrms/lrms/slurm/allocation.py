@@ -1,7 +1,7 @@
 """What Slurm says of jobs and nodes. Pure: what asks for these texts is in node.py.
 
-Sources: squeue(1) and scontrol(1) of Slurm 22.05. Fixed-width columns are used because a job's
-name, comment and folder are its user's text and could imitate any `Key=value` listing.
+Sources: squeue(1) and scontrol(1) of Slurm 22.05 and 24.11. Fixed-width columns are used because a
+job's name, comment and folder are its user's text and could imitate any `Key=value` listing.
 """
 
 import re

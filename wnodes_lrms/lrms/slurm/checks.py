@@ -7,15 +7,17 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.lrms.lease import FEATURE
+from wnodes_lrms.lrms.slurm import metering
 from wnodes_lrms.run import run
 
-_SETTING = re.compile(r"^(\w+)\s*= ?(.*?)\s*$", re.MULTILINE)
 _WORD = re.compile(r"(?:^|\s)(\w+)=(\S*)")
 _REASON = re.compile(r"^\s*Reason=(.*?)\s*$", re.MULTILINE)
 _AWAY = frozenset(
     ("DOWN", "DRAIN", "DRAINED", "DRAINING", "FAIL", "FAILING", "NOT_RESPONDING", "UNKNOWN")
 )
 _DEADLINE = 10.0
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_HOOKS_TAKE = 15  # seconds at most, with their start: see DEADLINES in hooks/hook.py
 
 
 def of_site(config: Config) -> Iterator[Check]:
@@ -30,7 +32,8 @@ def of_site(config: Config) -> Iterator[Check]:
         yield fault(
             "slurm",
             f"does not answer: {error}",
-            "see that slurmctld and munge run, and that SLURM_CONF, where it is set, is right",
+            "see that slurmctld runs, and munge (unless AuthType is auth/slurm), and that"
+            " SLURM_CONF, where it is set, is right",
         )
 
 
@@ -57,10 +60,11 @@ def controller(said: str) -> Check:
 
 def settings(said: str) -> list[Check]:
     """The settings that machines stand on, from `scontrol show config`."""
-    values = dict(_SETTING.findall(said))
+    values = metering.settings(said)
     selects = f"SelectTypeParameters={values.get('SelectTypeParameters', '')}"
     requeue = values.get("JobRequeue", "")
     return [
+        *_times(values),
         ok("slurm memory", selects)
         if "MEMORY" in selects.upper()
         else fault(
@@ -80,21 +84,32 @@ def settings(said: str) -> list[Check]:
     ]
 
 
+def _times(values: dict[str, str]) -> Iterator[Check]:
+    """Slurm ends a prolog or epilog that takes longer than this, and drains the node. From 25.05 on
+    there is one for each; it tells both in one word where they are equal."""
+    for name in ("PrologEpilogTimeout", "PrologTimeout", "EpilogTimeout"):
+        found = _SECONDS.match(values.get(name, ""))
+        if found and int(found[0]) < _HOOKS_TAKE:
+            yield warning(
+                "slurm timeout",
+                f"{name}={values[name]}: our hooks wait for the bait longer, and a node whose hook"
+                " was ended is drained",
+                f"set {name} to {_HOOKS_TAKE} or more, or take it out of slurm.conf",
+            )
+
+
 def charge(said: str) -> Check:
-    """Whether Slurm, by `scontrol show config`, meters jobs by control groups with a step for what
-    is none of its own. Asked where [machine] charge = "cgroup".
+    """Whether Slurm, by `scontrol show config`, meters jobs by control groups. Asked where
+    [machine] charge = "cgroup".
     """
-    values = dict(_SETTING.findall(said))
-    gather, flags = values.get("JobAcctGatherType", ""), values.get("PrologFlags", "")
-    seen = f"JobAcctGatherType={gather}, PrologFlags={flags}"
-    if gather == "jobacct_gather/cgroup" and "contain" in flags.lower().split(","):
-        return ok("slurm charge", seen)
+    reason = metering.trouble(said)
+    if reason is None:
+        return ok("slurm charge", metering.seen(said))
     return warning(
         "slurm charge",
-        f"{seen}: VMs can't be charged to their jobs",
-        "set JobAcctGatherType=jobacct_gather/cgroup, ProctrackType=proctrack/cgroup and"
-        " PrologFlags=Contain in slurm.conf and restart slurmctld and slurmd, or charge = 'none'"
-        " in [machine]",
+        f"{reason}; VMs can't be charged to their jobs",
+        f"set JobAcctGatherType={metering.GATHER} and ProctrackType=proctrack/cgroup in"
+        " slurm.conf and restart slurmctld and slurmd, or charge = 'none' in [machine]",
     )
 
 
@@ -119,7 +134,7 @@ def node(name: str, said: str) -> list[Check]:
             "slurm node",
             f"node {name} is {state}{why}",
             "`wnodes host resume`"
-            if why.lstrip(" :(").startswith("wnodes:")
+            if "DRAIN" in state and why.lstrip(" :(").startswith("wnodes:")
             else f"mend the cause, then `scontrol update NodeName={name} State=RESUME`",
         )
         if away

@@ -1,7 +1,7 @@
 """Leases through Slurm's own commands. Pure halves make argv and read text; the class runs them.
 
-Sources: sbatch(1), squeue(1), scancel(1) of Slurm 22.05. The columns of squeue have fixed widths
-because a job's name is its user's text, and stands last.
+Sources: sbatch(1), squeue(1), scancel(1) of Slurm 22.05 and 24.11. The columns of squeue have fixed
+widths because a job's name is its user's text, and stands last.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The Slurm of one node, through its own commands: squeue(1), scontrol(1) of Slurm 22.05."""
+"""The Slurm of one node, by its own commands: squeue(1), scontrol(1) of Slurm 22.05 and 24.11."""
 
 import contextlib
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """What Slurm's accounting has of jobs. The pure half reads the text; `runs` asks for it.
 
-Source: sacct(1) of Slurm 22.05. Nothing that a user can write is among the columns; the comment,
-which only the administrator and job_submit.lua write, stands last. `--duplicates` gives a job that
-was requeued once for each time it ran.
+Source: sacct(1) of Slurm 22.05 and 24.11. Nothing that a user can write is among the columns; the
+comment, which only the administrator and job_submit.lua write, stands last. `--duplicates` gives a
+job that was requeued once for each time it ran.
 """
 
 import re

@@ -1,11 +1,19 @@
 """A guest is ready once its SSH server greets, and is not waited for once it has stopped."""
 
+import logging
+from dataclasses import dataclass, field, replace
+
 import libvirt
+import pytest
 
 from bait import metrics
+from bait.batch.controller import BatchController
 from bait.machine.files import paths
+from bait.reconcile.plan import Act, Action
 from tests.unit.bait.batch.batchjobs import FIRST, ID, last, reaches, ready
 from tests.unit.conftest import Node, eventually, needs_root
+from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms.interface import Charging
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
 
@@ -44,3 +52,100 @@ def test_how_long_a_machine_took_is_measured(node: Node) -> None:
     before = count() or 0
     ready(node)
     eventually(lambda: count() == before + 1)
+
+
+@dataclass
+class Charged(Charging):
+    """In the place of the batch system's groups: what was done, and how libvirt had the VM then."""
+
+    link: libvirt.virConnect
+    refuses: str = ""
+    done: list[tuple[str, bool]] = field(default_factory=list)
+
+    def trouble(self) -> None:
+        return None
+
+    def adopt(self, pid: int, node: str, uid: int, job: str, patience: float) -> str:
+        assert (pid, node, uid, job) == (4242, "hv1", 65534, "7")
+        self._note("charged" if patience else "charged again")
+        if self.refuses:
+            raise WnodesError(self.refuses)
+        return "it is charged"
+
+    def set_aside(self, pid: int, node: str, job: str) -> None:
+        assert (pid, node, job) == (4242, "hv1", "7")
+        self._note("set aside")
+
+    def clear(self, node: str, uid: int, job: str) -> None:
+        assert (node, uid, job) == ("hv1", 65534, "7")
+
+    def _note(self, what: str) -> None:
+        state, _reason = self.link.lookupByUUIDString(ID).state()
+        self.done.append((what, state == libvirt.VIR_DOMAIN_PAUSED))
+
+
+@pytest.fixture
+def charging(
+    node: Node, libvirt_test: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch
+) -> Charged:
+    """A node whose VMs are charged to their jobs. The test driver has no processes, and can't hold
+    a domain from its start on."""
+    machine = node.config.machine.model_copy(update={"charge": "cgroup"})
+    node.config = node.config.model_copy(update={"machine": machine})
+    node.vms = replace(node.vms, config=node.config)
+    monkeypatch.setattr(node.hypervisor, "pid", lambda _machine: 4242)
+    create = type(node.hypervisor).create
+
+    def created(xml: str, *, held: bool) -> None:
+        create(node.hypervisor, xml)
+        if held:
+            libvirt_test.lookupByUUIDString(ID).suspend()
+
+    monkeypatch.setattr(node.hypervisor, "create", created)
+    return Charged(libvirt_test)
+
+
+def booted(node: Node, charging: Charged) -> BatchController:
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    batch = node.bait().batch
+    batch.charging = batch.boot.charging = charging
+    batch.prepare(JobId("7"), 0)
+    reaches(node, State.READY)
+    return batch
+
+
+def runs(link: libvirt.virConnect) -> bool:
+    return bool(link.lookupByUUIDString(ID).state()[0] == libvirt.VIR_DOMAIN_RUNNING)
+
+
+def test_a_guest_takes_no_step_before_it_is_charged_to_its_job(
+    node: Node, charging: Charged
+) -> None:
+    booted(node, charging)
+    assert charging.done == [("charged", True)]
+    assert runs(charging.link)
+    assert "it is charged" in [event.what for event in node.ledger.events("7")]
+
+
+def test_a_guest_that_can_not_be_charged_runs_all_the_same(
+    node: Node, charging: Charged, caplog: pytest.LogCaptureFixture
+) -> None:
+    charging.refuses = "Slurm meters no jobs"
+    with caplog.at_level(logging.WARNING):
+        booted(node, charging)
+    assert runs(charging.link)
+    assert "not charged to its job: Slurm meters no jobs" in caplog.text
+
+
+def test_what_is_charged_is_set_aside_before_it_is_paused_and_put_back_afterwards(
+    node: Node, charging: Charged
+) -> None:
+    batch = booted(node, charging)
+    for act in (Act.PAUSE, Act.CONTINUE, Act.WAKE):
+        batch.carry_out(Action(act, ID, "7", ""), node.ledger.rows("7")[0])
+    assert charging.done[1:] == [
+        ("set aside", False),
+        ("charged again", False),
+        ("charged again", False),
+    ]

@@ -64,9 +64,11 @@ class Link:
     def __init__(self, *refusals: int) -> None:
         self.refusals = list(refusals)
         self.calls = 0
+        self.flags: int | None = None
 
-    def createXML(self, _xml: str) -> None:  # noqa: N802
+    def createXML(self, _xml: str, flags: int) -> None:  # noqa: N802
         self.calls += 1
+        self.flags = flags
         if self.refusals:
             error = libvirt.libvirtError("refused")
             error.err = (38, 0, "refused", 2, None, None, None, self.refusals.pop(0), 0)
@@ -86,8 +88,14 @@ def is_card(device: Element) -> bool:
 
 def test_what_is_left_of_an_earlier_domain_is_waited_for() -> None:
     link = Link(errno.EBUSY, errno.EBUSY)
-    operations.create(link, "<domain/>")
-    assert link.calls == 3
+    operations.create(link, "<domain/>", held=False)
+    assert (link.calls, link.flags) == (3, 0)
+
+
+def test_a_domain_that_is_held_has_done_nothing_yet() -> None:
+    link = Link()
+    operations.create(link, "<domain/>", held=True)
+    assert link.flags == libvirt.VIR_DOMAIN_START_PAUSED
 
 
 @pytest.mark.parametrize(("refusal", "patience"), [(errno.EEXIST, 60.0), (errno.EBUSY, -1.0)])
@@ -97,7 +105,7 @@ def test_what_is_refused_otherwise_or_for_long_is_a_fault(
     monkeypatch.setattr(operations, "_BUSY", patience)
     link = Link(refusal)
     with pytest.raises(libvirt.libvirtError):
-        operations.create(link, "<domain/>")
+        operations.create(link, "<domain/>", held=False)
     assert link.calls == 1
 
 

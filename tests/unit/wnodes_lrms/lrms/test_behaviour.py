@@ -24,7 +24,7 @@ from tests.unit.wnodes_lrms.lrms.behaviour import (
     Site,
 )
 from tests.unit.wnodes_lrms.lrms.conftest import Library
-from tests.unit.wnodes_lrms.lrms.recordings import RECORDED
+from tests.unit.wnodes_lrms.lrms.recordings import RECORDED, system
 from wnodes_lrms import run
 from wnodes_lrms.config.load import Cloud, Config
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -52,18 +52,18 @@ LACKS = {
     ("gridengine", "reruns"): "the starter's exit code decides",
     ("openpbs", "reruns"): "its execjob hook decides, by how the starter ends",
 }
-each = pytest.mark.parametrize("name", SYSTEMS)
+each = pytest.mark.parametrize("version", RECORDED)
 
 
 def rows(of: str) -> list[tuple[object, ...]]:
-    """The rows of all systems, each with its system before it."""
+    """The rows of all systems, each with its system and version before it."""
     return [(name, *row) for name, recorded in RECORDED.items() for row in getattr(recorded, of)]
 
 
 @pytest.fixture
-def site(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def site(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """The batch system of the test, on a node whose databases have the recorded user."""
-    recorded = RECORDED[name]
+    recorded = RECORDED[version]
     user, uid, gid = recorded.owner
     entry = pwd.struct_passwd((user, "x", uid, gid, "", f"/home/{user}", "/bin/sh"))
 
@@ -81,7 +81,7 @@ def site(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("PBS_CONF_FILE", str(tmp_path / "pbs.conf"))
     monkeypatch.delenv("PBS_SERVER", raising=False)
     monkeypatch.delenv("PBS_DEFAULT", raising=False)
-    return Site(tmp_path, name, recorded)
+    return Site(tmp_path, system(version), recorded)
 
 
 def allocation(site: Site, job: Job, node: str = "") -> object:
@@ -91,9 +91,13 @@ def allocation(site: Site, job: Job, node: str = "") -> object:
 
 
 @each
-def test_a_recording_says_its_version(name: str) -> None:
-    assert re.fullmatch(rf"{name}-\d+(\.\d+)+", RECORDED[name].version)
-    assert (DATA / RECORDED[name].version / "record").is_file()
+def test_a_recording_says_its_version(version: str) -> None:
+    assert re.fullmatch(r"[a-z]+-\d+(\.\d+)+", version)
+    assert (DATA / version / "record").is_file()
+
+
+def test_each_system_was_recorded() -> None:
+    assert {system(version) for version in RECORDED} == set(SYSTEMS)
 
 
 def test_what_a_system_lacks_is_said(tmp_path: Path) -> None:
@@ -105,13 +109,14 @@ def test_what_a_system_lacks_is_said(tmp_path: Path) -> None:
         for what in optional
         if getattr(system, what) is defaults[what]
     }
-    for name, recorded in RECORDED.items():
-        if not isinstance(Site(tmp_path / name, name, recorded).node(), Reruns):
+    for version, recorded in RECORDED.items():
+        name = system(version)
+        if not isinstance(Site(tmp_path / version, name, recorded).node(), Reruns):
             lacking.add((name, "reruns"))
     assert lacking == set(LACKS)
 
 
-@pytest.mark.parametrize(("name", "job", "expected"), rows("granted"))
+@pytest.mark.parametrize(("version", "job", "expected"), rows("granted"))
 def test_what_a_job_was_granted(site: Site, job: Job, expected: dict[str, object]) -> None:
     found = allocation(site, job)
     _user, uid, gid = site.recorded.owner
@@ -120,7 +125,7 @@ def test_what_a_job_was_granted(site: Site, job: Job, expected: dict[str, object
     assert not site.changes()
 
 
-@pytest.mark.parametrize(("name", "job", "words"), rows("refused"))
+@pytest.mark.parametrize(("version", "job", "words"), rows("refused"))
 def test_what_can_not_have_a_vm_is_refused_for_good(site: Site, job: Job, words: str) -> None:
     with pytest.raises(RejectedError, match=words) as refusal:
         allocation(site, job)
@@ -170,13 +175,13 @@ def test_a_group_that_is_not_the_owners_is_refused(
         allocation(site, site.recorded.granted[0][0])
 
 
-@pytest.mark.parametrize(("name", "job", "node"), rows("places"))
+@pytest.mark.parametrize(("version", "job", "node"), rows("places"))
 def test_where_a_job_runs(site: Site, job: Job, node: str | None) -> None:
     site.say(job.answers)
     assert site.node().where(JobId(job.id)) == node
 
 
-@pytest.mark.parametrize(("name", "answers", "jobs"), rows("live"))
+@pytest.mark.parametrize(("version", "answers", "jobs"), rows("live"))
 def test_the_jobs_that_hold_an_allocation_and_which_are_suspended(
     site: Site, answers: Answers, jobs: dict[str, bool]
 ) -> None:
@@ -220,7 +225,7 @@ def test_unknown_is_not_gone(
         ASKS[ask](site)
 
 
-@pytest.mark.parametrize(("name", "act", "answers", "others", "changes"), rows("drains"))
+@pytest.mark.parametrize(("version", "act", "answers", "others", "changes"), rows("drains"))
 def test_only_a_drain_of_our_own_is_touched(
     site: Site, act: str, answers: Answers, others: str, changes: tuple[str, ...]
 ) -> None:
@@ -231,9 +236,11 @@ def test_only_a_drain_of_our_own_is_touched(
 
 
 @each
-def test_a_failed_job_is_tried_again_or_held_in_the_systems_own_words(name: str) -> None:
-    tell = SYSTEMS[name].after_failure
-    again, held = RECORDED[name].failure
+def test_a_failed_job_is_tried_again_or_held_in_the_systems_own_words(
+    version: str,
+) -> None:
+    tell = SYSTEMS[system(version)].after_failure
+    again, held = RECORDED[version].failure
     assert tell(Failure("12", retry=True, restart=0, retries=2)) == again
     assert tell(Failure("12", retry=False, restart=0, retries=2)) == held
 
@@ -241,14 +248,15 @@ def test_a_failed_job_is_tried_again_or_held_in_the_systems_own_words(name: str)
 class ByCommands:
     """Leases by the batch system's own commands."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.site = Site(folder, name, RECORDED[name])
-        self.leases = SYSTEMS[name].leases
+    def __init__(self, version: str, folder: Path) -> None:
+        self.recorded = RECORDED[version]
+        self.site = Site(folder, system(version), self.recorded)
+        self.leases = SYSTEMS[system(version)].leases
         self.config = self.site.config.model_copy(update={"cloud": Cloud(accounts=("nobody",))})
         self.has("")
 
     def has(self, state: str) -> None:
-        self.site.say(RECORDED[self.config.lrms].leases[state])
+        self.site.say(self.recorded.leases[state])
 
     def refuse(self) -> None:
         self.has("refused")
@@ -257,14 +265,15 @@ class ByCommands:
 class ByDrmaa:
     """Leases by a library that calls itself as the batch system's own does."""
 
-    def __init__(self, name: str, library: Library) -> None:
+    def __init__(self, version: str, library: Library) -> None:
         self.library = library
-        self.job = RECORDED[name].drmaa_job.format(1)
-        (library.folder / "drms").write_text(RECORDED[name].drms)
-        (library.folder / "form").write_text(RECORDED[name].drmaa_job)
+        recorded = RECORDED[version]
+        self.job = recorded.drmaa_job.format(1)
+        (library.folder / "drms").write_text(recorded.drms)
+        (library.folder / "form").write_text(recorded.drmaa_job)
         cloud = Cloud(accounts=("nobody",), drmaa_library=str(library.folder))
         bait = {"state_dir": str(library.folder.parent / "state")}
-        self.config = Config(cluster="box", lrms=name, cloud=cloud, bait=bait)
+        self.config = Config(cluster="box", lrms=system(version), cloud=cloud, bait=bait)
 
     def has(self, state: str) -> None:
         states = {"pending": "queued_active", "running": "running", "ended": "done"}
@@ -276,19 +285,19 @@ class ByDrmaa:
 
 @pytest.fixture
 def queue(
-    name: str, way: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    version: str, way: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ByCommands | ByDrmaa:
     monkeypatch.setenv("PATH", f"{tmp_path}/site:{os.environ['PATH']}")
     monkeypatch.setattr(drmaaleases, "_SURE", 0.0)
-    return ByDrmaa(name, library) if way == "DRMAA" else ByCommands(name, tmp_path / "site")
+    return ByDrmaa(version, library) if way == "DRMAA" else ByCommands(version, tmp_path / "site")
 
 
 @needs_root
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("name", "way"),
-    [(name, "DRMAA") for name in SYSTEMS]
-    + [(name, "commands") for name, system in SYSTEMS.items() if system.leases],
+    ("version", "way"),
+    [(version, "DRMAA") for version in RECORDED]
+    + [(version, "commands") for version in RECORDED if SYSTEMS[system(version)].leases],
 )
 def test_a_lease_is_submitted_once_watched_and_cancelled(queue: ByCommands | ByDrmaa) -> None:
     leases = leases_of(queue.config)

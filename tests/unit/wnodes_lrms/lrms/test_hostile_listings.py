@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -63,9 +64,10 @@ def tried(test: Callable[..., None]) -> Callable[..., None]:
     return given(text=texts)(test)
 
 
+@pytest.mark.parametrize("version", ["slurm-22.05", "slurm-24.11"])
 @tried
-def test_slurm(text: str) -> None:
-    listing, detail = recorded("slurm-22.05/cores.squeue"), recorded("slurm-22.05/cores.scontrol")
+def test_slurm(version: str, text: str) -> None:
+    listing, detail = recorded(f"{version}/cores.squeue"), recorded(f"{version}/cores.scontrol")
     job = listing.split()[0]
 
     def read(folder: str) -> Allocation:
@@ -75,6 +77,8 @@ def test_slurm(text: str) -> None:
         whole = listing.encode("utf-8", "surrogateescape")[:start] + column + b"\n"
         said = whole.decode("utf-8", "surrogateescape")
         named = put(detail, "JobName=.*", f"JobName={folder}")
+        # Newer Slurms tell the line of sbatch too, each word as it was given.
+        named = named.rstrip("\n") + f"\n   SubmitLine=sbatch --wrap {folder}\n\n"
         return slurm.parse_allocation(job, said, named, "hv1", list(range(8)))
 
     found, plain = read(text), read("/tmp")

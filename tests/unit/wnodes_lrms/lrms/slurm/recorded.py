@@ -1,4 +1,4 @@
-"""Slurm 22.05.8, for the suite: see data/slurm-22.05/record."""
+"""Slurm 22.05.8 and 24.11.5, for the suite: see `record` in data/slurm-22.05, data/slurm-24.11."""
 
 from tests.unit.wnodes_lrms.lrms.behaviour import (
     AGAIN,
@@ -13,23 +13,26 @@ from tests.unit.wnodes_lrms.lrms.behaviour import (
 from wnodes_lrms.lrms.slurm.allocation import SQUEUE_FORMAT
 from wnodes_lrms.lrms.slurm.leases import _COLUMNS as LEASE_COLUMNS
 
-V = "slurm-22.05"
 
-
-def job(name: str) -> Job:
-    listing = read(V, f"{name}.squeue")
+def job(version: str, name: str) -> Job:
+    listing = read(version, f"{name}.squeue")
     number = listing.split()[0]
     answers = {
         f"squeue -h -a -j * -O {SQUEUE_FORMAT}": listing,
-        "scontrol -d show job *": read(V, f"{name}.scontrol"),
+        "scontrol -d show job *": read(version, f"{name}.scontrol"),
     }
     return Job(number, answers)
 
 
-def node(state: str, reason: str = "") -> Answers:
-    said = f"   Reason={reason} [root@2026-11-23T00:04:44]\n" if reason else ""
-    text = f"NodeName=hv1 Arch=x86_64\n   State={state} Boards=1\n{said}   Owner=N/A\n"
-    return {"scontrol show node hv1": text}
+def node(version: str, state: str) -> Answers:
+    return {"scontrol show node hv1": read(version, f"{state}.node")}
+
+
+def without_reason(version: str) -> Answers:
+    """As no node was recorded: slurmctld itself may drain one so."""
+    said = read(version, "drained.node")
+    lines = [line for line in said.splitlines() if "Reason=" not in line]
+    return {"scontrol show node hv1": "\n".join(lines)}
 
 
 def lease(state: str) -> str:
@@ -44,55 +47,84 @@ REFUSED = Does(
     " available' >&2; exit 1"
 )
 DRAIN = "scontrol update NodeName=hv1 State=DRAIN Reason=wnodes: why"
+UNDRAIN = "scontrol update NodeName=hv1 State=UNDRAIN"
 GONE = Does("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
 PLAIN = {"cores": 2, "memory": 1500, "partition": "main", "tag": "small_linux_x86_64"}
-RECORDED = Recorded(
-    version=V,
-    node="hv1",
-    owner=("nobody", 65534, 65534),
-    granted=(
-        (job("plain"), {**PLAIN, "restart": 0, "workdir": "/tmp"}),
-        (job("cores"), {**PLAIN, "cores": 4, "memory": 2800}),
-        (job("requeued"), {"restart": 1}),
-    ),
-    refused=(
-        (job("two-nodes"), r"has 2 node\(s\) \(hv\[1-2\]\)"),
-        (job("no-memory"), "SelectTypeParameters=CR_Core_Memory"),
-    ),
-    waiting=job("pending"),
-    places=(
-        (job("plain"), "hv1"),
-        (job("two-nodes"), ""),
-        (job("pending"), ""),
-        (Job("7", {"squeue *": GONE}), None),
-    ),
-    live=(
-        ({"squeue *": read(V, "states.node")}, dict.fromkeys(["29", "30", "31", "32"], False)),
-        ({"squeue *": "7 R\n8 PD\n9 CG\n10 S\n"}, {"7": False, "9": False, "10": True}),
-        ({}, {}),
-    ),
-    drains=(
-        ("drain", node("IDLE"), "", (DRAIN,)),
-        ("drain", node("MIXED+DRAIN", "wnodes: why"), "", ()),
-        ("drain", node("IDLE+DRAIN", "wnodes: x"), "", (DRAIN,)),
-        ("drain", node("IDLE+DRAIN", "bad disk"), "bad disk", ()),
-        ("drain", node("IDLE+DRAIN"), "no reason given", ()),
-        ("resume", node("IDLE"), "", ()),
-        (
-            *("resume", node("MIXED+DRAIN", "wnodes: x"), ""),
-            ("scontrol update NodeName=hv1 State=UNDRAIN",),
+
+
+def recorded(version: str, drms: str, live: dict[str, bool], halted: dict[str, bool]) -> Recorded:
+    """`live`: the jobs of states.node, `halted`: those of suspended.states."""
+
+    def named(name: str) -> Job:
+        return job(version, name)
+
+    return Recorded(
+        version=version,
+        node="hv1",
+        owner=("nobody", 65534, 65534),
+        granted=(
+            (named("plain"), {**PLAIN, "restart": 0, "workdir": "/tmp"}),
+            (named("cores"), {**PLAIN, "cores": 4, "memory": 2800}),
+            (named("requeued"), {"restart": 1}),
+            (named("suspended"), {"cores": 2, "memory": 1000, "tag": ""}),
         ),
-        ("resume", node("IDLE+DRAIN", "bad disk"), "bad disk", ()),
+        refused=(
+            (named("two-nodes"), r"has 2 node\(s\) \(hv\[1-2\]\)"),
+            (named("no-memory"), "SelectTypeParameters=CR_Core_Memory"),
+        ),
+        waiting=named("pending"),
+        places=(
+            (named("plain"), "hv1"),
+            (named("suspended"), "hv1"),
+            (named("two-nodes"), ""),
+            (named("pending"), ""),
+            (Job("7", {"squeue *": GONE}), None),
+        ),
+        live=(
+            ({"squeue *": read(version, "states.node")}, live),
+            ({"squeue *": read(version, "suspended.states")}, halted),
+            ({"squeue *": "7 R\n8 PD\n9 CG\n10 S\n"}, {"7": False, "9": False, "10": True}),
+            ({}, {}),
+        ),
+        drains=(
+            ("drain", node(version, "idle"), "", (DRAIN,)),
+            ("drain", node(version, "undrained"), "", (DRAIN,)),
+            ("drain", node(version, "drained"), "", (DRAIN,)),
+            ("drain", node(version, "draining"), 'a [b] c=d, "e"  two blanks', ()),
+            ("drain", without_reason(version), "no reason given", ()),
+            ("resume", node(version, "idle"), "", ()),
+            ("resume", node(version, "mixed"), "", ()),
+            ("resume", node(version, "undrained"), "", ()),
+            ("resume", node(version, "drained"), "", (UNDRAIN,)),
+            ("resume", node(version, "down-drained"), "", (UNDRAIN,)),
+            ("resume", node(version, "down"), "", ()),
+            ("resume", node(version, "draining"), 'a [b] c=d, "e"  two blanks', ()),
+        ),
+        failure=(AGAIN.format("scontrol requeue"), HELD.format("scontrol release")),
+        drms=drms,
+        commands=("squeue", "scontrol", "sbatch", "scancel"),
+        asks=("squeue", "scontrol show", "scontrol -d show"),
+        leases={
+            "": {"squeue *": "", "sbatch *": "41\n"},
+            "refused": {"sbatch *": REFUSED},
+            "pending": {"squeue *": lease("PENDING")},
+            "running": {"squeue *": lease("RUNNING")},
+            "ended": {"squeue *": lease("CANCELLED")},
+        },
+    )
+
+
+RECORDED = (
+    recorded(
+        "slurm-22.05",
+        "SLURM 22.05.8",
+        dict.fromkeys(["29", "30", "31", "32"], False),
+        {"1": False, "2": True},
     ),
-    failure=(AGAIN.format("scontrol requeue"), HELD.format("scontrol release")),
-    drms="SLURM 22.05.8",
-    commands=("squeue", "scontrol", "sbatch", "scancel"),
-    asks=("squeue", "scontrol show", "scontrol -d show"),
-    leases={
-        "": {"squeue *": "", "sbatch *": "41\n"},
-        "refused": {"sbatch *": REFUSED},
-        "pending": {"squeue *": lease("PENDING")},
-        "running": {"squeue *": lease("RUNNING")},
-        "ended": {"squeue *": lease("CANCELLED")},
-    },
+    recorded(
+        "slurm-24.11",
+        "SLURM 24.11.5",
+        dict.fromkeys(["24", "25", "26", "27"], False),
+        {"1": False, "2": True},
+    ),
 )

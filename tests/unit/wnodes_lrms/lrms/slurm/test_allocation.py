@@ -1,10 +1,12 @@
-"""On what Slurm 22.05.8 really said: see data/slurm-22.05/record."""
+"""On what Slurm 22.05.8 and 24.11.5 really said: see `record` in data/slurm-22.05, slurm-24.11."""
 
 import os
-from pathlib import Path
+import re
+from dataclasses import dataclass, replace
 
 import pytest
 
+from tests.unit.wnodes_lrms.lrms.behaviour import read
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.slurm.allocation import (
     block_map,
@@ -17,26 +19,36 @@ from wnodes_lrms.lrms.slurm.allocation import (
 from wnodes_lrms.lrms.slurm.node import read_block_map
 from wnodes_lrms.model import Allocation
 
-DATA = Path(__file__).parents[3] / "data" / "slurm-22.05"
 NOBODY = 65534
 # The recorded nodes: one socket, four cores of two threads, as the kernel numbers them.
 PHYSICAL = [0, 4, 1, 5, 2, 6, 3, 7]
 
 
-def recorded(name: str, form: str) -> str:
-    # As wnodes_lrms.run.run decodes a program's output.
-    return (DATA / f"{name}.{form}").read_bytes().decode("utf-8", "surrogateescape")
+@dataclass(frozen=True)
+class Said:
+    """What one version of Slurm has said."""
+
+    version: str
+
+    def __call__(self, name: str, form: str) -> str:
+        return read(self.version, f"{name}.{form}")
+
+    def job(self, name: str) -> str:
+        return self(name, "squeue").split()[0]
+
+    def allocation(self, name: str, node: str = "hv1", job: str | None = None) -> Allocation:
+        job = job or self.job(name)
+        return parse_allocation(job, self(name, "squeue"), self(name, "scontrol"), node, PHYSICAL)
 
 
-def allocation(name: str, node: str = "hv1", job: str | None = None) -> Allocation:
-    listing = recorded(name, "squeue")
-    job = job or listing.split()[0]
-    return parse_allocation(job, listing, recorded(name, "scontrol"), node, PHYSICAL)
+@pytest.fixture(params=["slurm-22.05", "slurm-24.11"])
+def said(request: pytest.FixtureRequest) -> Said:
+    return Said(request.param)
 
 
-def test_a_plain_job() -> None:
-    listed = recorded("plain", "squeue").split()[0]
-    assert allocation("plain") == Allocation(
+def test_a_plain_job(said: Said) -> None:
+    listed = said.job("plain")
+    assert said.allocation("plain") == Allocation(
         job=listed,
         restart=0,
         uid=NOBODY,
@@ -51,79 +63,79 @@ def test_a_plain_job() -> None:
     )
 
 
-def test_what_named_the_image() -> None:
-    listing, word = recorded("plain", "squeue"), " wnodes_by=constraint"
+def test_what_named_the_image(said: Said) -> None:
+    listing, word = said("plain", "squeue"), " wnodes_by=constraint"
     mark = "wnodes_image=small_linux_x86_64"
     listing = listing.replace(mark + " " * len(word), mark + word)
     found = parse_allocation(
-        listing.split()[0], listing, recorded("plain", "scontrol"), "hv1", PHYSICAL
+        listing.split()[0], listing, said("plain", "scontrol"), "hv1", PHYSICAL
     )
     assert (found.tag, found.by) == ("small_linux_x86_64", "constraint")
 
 
-def test_cores_memory_a_cpu_and_a_wish_among_other_words() -> None:
-    found = allocation("cores")
+def test_cores_memory_a_cpu_and_a_wish_among_other_words(said: Said) -> None:
+    found = said.allocation("cores")
     assert (found.cores, found.memory, found.cpus) == (4, 2800, (0, 1, 4, 5))
     assert found.tag == "small_linux_x86_64"
 
 
-def test_a_whole_node_has_all_its_memory_and_no_wish() -> None:
-    found = allocation("whole-node", "hv2")
+def test_a_whole_node_has_all_its_memory_and_no_wish(said: Said) -> None:
+    found = said.allocation("whole-node", "hv2")
     assert (found.cores, found.memory, found.tag) == (8, 16000, "")
     assert found.cpus == tuple(range(8))
 
 
-def test_a_task_of_an_array() -> None:
-    found = allocation("array")
+def test_a_task_of_an_array(said: Said) -> None:
+    found = said.allocation("array")
     assert (found.job, found.cores, found.memory) == (
-        recorded("array", "squeue").split()[0],
+        said("array", "squeue").split()[0],
         2,
         1000,
     )
     assert len(found.cpus) == 2
 
 
-def test_the_last_task_of_an_array_whose_number_lists_the_other_tasks_too() -> None:
-    listing = recorded("array-last", "squeue")
+def test_the_last_task_of_an_array_whose_number_lists_the_other_tasks_too(said: Said) -> None:
+    listing = said("array-last", "squeue")
     last, other = listing[:20].strip(), listing[len(listing) // 2 :][:20].strip()
     assert last != other
-    assert allocation("array-last", job=last).job == last
-    assert allocation("array-last", job=other).job == other
+    assert said.allocation("array-last", job=last).job == last
+    assert said.allocation("array-last", job=other).job == other
     # scontrol, asked for it, tells of both: whose CPUs are whose is not beyond doubt.
-    assert allocation("array-last", job=last).cpus == ()
+    assert said.allocation("array-last", job=last).cpus == ()
 
 
 @pytest.mark.parametrize("name", ["lines-in-name", "bytes-in-comment"])
-def test_what_the_user_calls_it_changes_nothing(name: str) -> None:
-    detail = recorded(name, "scontrol")
+def test_what_the_user_calls_it_changes_nothing(said: Said, name: str) -> None:
+    detail = said(name, "scontrol")
     assert "UserId=root(0)" in detail
     assert "wnodes_image=evil_linux_x86_64" in detail
-    found = allocation(name)
+    found = said.allocation(name)
     assert (found.uid, found.gid, found.cores, found.memory) == (NOBODY, NOBODY, 2, 1000)
     assert found.tag == ("small_linux_x86_64" if name == "lines-in-name" else "")
 
 
-def test_a_second_line_of_cpus_is_believed_no_more_than_the_first() -> None:
-    detail = recorded("lines-in-name", "scontrol")
+def test_a_second_line_of_cpus_is_believed_no_more_than_the_first(said: Said) -> None:
+    detail = said("lines-in-name", "scontrol")
     assert detail.count("Nodes=hv1 CPU_IDs=") == 3
-    assert allocation("lines-in-name").cpus == ()
-    assert parse_cpus(recorded("plain", "scontrol"), "hv1", PHYSICAL) == (0, 4)
+    assert said.allocation("lines-in-name").cpus == ()
+    assert parse_cpus(said("plain", "scontrol"), "hv1", PHYSICAL) == (0, 4)
 
 
-def test_a_folder_is_taken_as_it_is() -> None:
-    folder = allocation("spaces-in-folder").workdir
+def test_a_folder_is_taken_as_it_is(said: Said) -> None:
+    folder = said.allocation("spaces-in-folder").workdir
     assert folder.endswith("/a folder = UserId=root(0)")
-    assert allocation("spaces-in-folder").uid == NOBODY
-    folder = allocation("bytes-in-folder").workdir
+    assert said.allocation("spaces-in-folder").uid == NOBODY
+    folder = said.allocation("bytes-in-folder").workdir
     assert os.fsencode(folder).endswith(b"/caf\xc3\xa9 \xff")
-    found = allocation("lines-in-folder")
+    found = said.allocation("lines-in-folder")
     assert found.workdir.endswith("/line\n     Nodes=hv1 CPU_IDs=0-7 Mem=16000 GRES=")
     assert (found.uid, found.cores, found.cpus) == (NOBODY, 2, ())
 
 
-def test_a_folder_can_not_pass_for_a_job() -> None:
+def test_a_folder_can_not_pass_for_a_job(said: Said) -> None:
     """An array whose folder's name looks like a row of the listing, with another owner."""
-    listing = recorded("array-last", "squeue")
+    listing = said("array-last", "squeue")
     half = len(listing) // 2
     task = listing[half:][:20].strip()
     fake = "\n" + f"{task:<20}{0:<12}{0:<12}R"
@@ -135,21 +147,18 @@ def test_a_folder_can_not_pass_for_a_job() -> None:
     assert (found.uid, found.gid) == (NOBODY, NOBODY)
 
 
-@pytest.mark.parametrize(
-    "listing",
-    [
-        "",
-        "\n",
-        "slurm_load_jobs error: Unable to contact slurm controller\n",
-        recorded("plain", "squeue")[:-100],
-        recorded("plain", "squeue")[:4800] + "\n",  # a column that this Slurm does not know
-    ],
-    ids=["nothing", "empty line", "a message", "broken off", "a column less"],
-)
-def test_what_is_no_answer_is_unknown(listing: str) -> None:
-    job = recorded("plain", "squeue").split()[0]
+@pytest.mark.parametrize("what", ["nothing", "empty line", "a message", "broken off", "less"])
+def test_what_is_no_answer_is_unknown(said: Said, what: str) -> None:
+    plain = said("plain", "squeue")
+    listing = {
+        "nothing": "",
+        "empty line": "\n",
+        "a message": "slurm_load_jobs error: Unable to contact slurm controller\n",
+        "broken off": plain[:-100],
+        "less": plain[:4800] + "\n",  # a column that this Slurm does not know
+    }[what]
     with pytest.raises(UnknownError):
-        parse_allocation(job, listing, recorded("plain", "scontrol"), "hv1", PHYSICAL)
+        parse_allocation(said.job("plain"), listing, said("plain", "scontrol"), "hv1", PHYSICAL)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +241,30 @@ DRAINS = [
 @pytest.mark.parametrize(("state", "reason", "drained"), DRAINS)
 def test_whether_a_node_is_drained(state: str, reason: str, drained: str | None) -> None:
     assert parse_drain(NODE.format(state, reason)) == drained
+
+
+def newer(detail: str, user: str) -> str:
+    """As Slurm 26.05.3 was seen to write it, which was not recorded: with a number of another kind,
+    no StdErr where none was asked for, and the line of sbatch, in which `user` stands."""
+    detail = re.sub(r"(?m)^JobId=(\d+)", r"JobId=\1 SLUID=sAB12CD34EF56G", detail)
+    detail = re.sub(r"(?m)^(   StdErr=).*", r"\1", detail)
+    detail = re.sub(r"(?m)^(   WorkDir=)", rf"   SubmitLine=sbatch --comment={user}\n\1", detail)
+    assert "StdErr=\n" in detail
+    assert f"--comment={user}\n" in detail
+    return detail
+
+
+def test_what_newer_slurms_tell_besides_changes_nothing(said: Said) -> None:
+    job, listing, detail = said.job("plain"), said("plain", "squeue"), said("plain", "scontrol")
+    plain = parse_allocation(job, listing, detail, "hv1", PHYSICAL)
+    for user, cpus in (("x", plain.cpus), ("x\n     Nodes=hv1 CPU_IDs=0-7 Mem=1 GRES=", ())):
+        found = parse_allocation(job, listing, newer(detail, user), "hv1", PHYSICAL)
+        assert found == replace(plain, cpus=cpus)
+
+
+def test_a_blank_behind_the_administrators_comment_is_no_part_of_it(said: Said) -> None:
+    """scontrol writes one, from 25.11 on not any more."""
+    detail = said("plain", "scontrol")
+    assert "AdminComment=wnodes_image=small_linux_x86_64 \n" in detail
+    assert said.allocation("plain").tag == "small_linux_x86_64"
+    assert parse_cpus(detail.replace("x86_64 \n", "x86_64\n"), "hv1", PHYSICAL) == (0, 4)

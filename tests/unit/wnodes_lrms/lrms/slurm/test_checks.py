@@ -1,4 +1,4 @@
-"""The judgements of `wnodes doctor` about Slurm, on what Slurm 22.05 really says."""
+"""The judgements of `wnodes doctor` about Slurm, on what Slurm 22.05 and 24.11 really say."""
 
 import json
 import os
@@ -8,11 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.conftest import needs_root
+from tests.unit.wnodes_lrms.lrms.behaviour import read
 from wnodes_lrms import doctor
 from wnodes_lrms.cli import app
 from wnodes_lrms.doctor import Check, Status
 from wnodes_lrms.lrms.slurm import checks as slurmchecks
 
+VERSIONS = ("slurm-22.05", "slurm-24.11")
 CONFIG = """\
 Configuration data as of 2024-05-02T10:11:12
 JobRequeue              = {requeue}
@@ -57,19 +59,36 @@ def test_settings(parameters: str, requeue: str, expected: dict[str, str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("gather", "flags", "status"),
+    ("lines", "found"),
     [
-        ("jobacct_gather/cgroup", "Alloc,Contain", Status.OK),
-        ("jobacct_gather/cgroup", "(null)", Status.WARNING),
-        ("jobacct_gather/linux", "Alloc,Contain,X11", Status.WARNING),
+        ("PrologEpilogTimeout     = 65534\n", set()),
+        ("PrologEpilogTimeout     = 5\n", {"PrologEpilogTimeout=5"}),
+        # As 25.05 and newer write it, by their source.
+        ("EpilogTimeout           = 8\nPrologTimeout           = 60\n", {"EpilogTimeout=8"}),
+        ("EpilogTimeout           = 60\nPrologTimeout           = 14\n", {"PrologTimeout=14"}),
     ],
 )
-def test_charge(gather: str, flags: str, status: Status) -> None:
+def test_hooks_have_the_time_that_they_take(lines: str, found: set[str]) -> None:
+    checks = slurmchecks.settings(CONFIG.format(parameters="CR_CORE_MEMORY", requeue="1") + lines)
+    said = {check.seen.partition(":")[0] for check in checks if check.name == "slurm timeout"}
+    assert said == found
+
+
+@pytest.mark.parametrize(
+    ("gather", "track", "status"),
+    [
+        ("jobacct_gather/cgroup", "proctrack/cgroup", Status.OK),
+        ("jobacct_gather/cgroup", "proctrack/linuxproc", Status.WARNING),
+        ("jobacct_gather/linux", "proctrack/cgroup", Status.WARNING),
+    ],
+)
+def test_charge(gather: str, track: str, status: Status) -> None:
     check = slurmchecks.charge(
-        f"JobAcctGatherType       = {gather}\nPrologFlags             = {flags}\n"
+        f"JobAcctGatherType       = {gather}\nProctrackType           = {track}\n"
     )
     assert check.status is status
-    assert flags in check.seen
+    assert gather in check.seen
+    assert track in check.seen
 
 
 @pytest.mark.parametrize(
@@ -164,3 +183,43 @@ def test_a_site_without_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert seen["images"]["status"] == "warning"
     assert seen["hooks"]["node"] is None
     assert seen["bait"]["node"] == os.uname().nodename.split(".")[0]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_recorded_of_a_site(version: str) -> None:
+    """One without hooks, whose jobs are not metered by control groups."""
+    said = read(version, "site.config")
+    assert statuses(slurmchecks.settings(said)) == {"slurm memory": "ok", "slurm requeue": "ok"}
+    check = slurmchecks.charge(said)
+    assert check.status is Status.WARNING
+    assert "JobAcctGatherType=jobacct_gather/linux" in check.seen
+    assert slurmchecks.controller(read(version, "site.ping")).status is Status.OK
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("state", "status", "why"),
+    [
+        ("idle", Status.OK, ""),
+        ("mixed", Status.OK, ""),
+        ("drained", Status.WARNING, "wnodes: new kernel"),
+        ("draining", Status.WARNING, 'a [b] c=d, "e"  two blanks'),
+        ("down", Status.WARNING, "broken [disk]"),
+        ("down-drained", Status.WARNING, "wnodes: and down"),
+    ],
+)
+def test_what_was_recorded_of_a_node(version: str, state: str, status: Status, why: str) -> None:
+    feature, check = slurmchecks.node("hv1", read(version, f"{state}.node"))
+    assert feature.status is Status.OK
+    assert check.status is status
+    assert why in check.seen
+    assert bool(why) == ("[root@" in check.seen)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_drain_that_was_lifted_is_not_lifted_again(version: str) -> None:
+    """24.11 keeps its reason; the node is away for another one."""
+    _feature, check = slurmchecks.node("hv1", read(version, "undrained.node"))
+    assert check.status is Status.WARNING
+    assert "IDLE+NOT_RESPONDING" in check.seen
+    assert "wnodes host resume" not in check.remedy

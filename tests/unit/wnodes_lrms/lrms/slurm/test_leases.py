@@ -1,7 +1,8 @@
-"""What it asks of sbatch, and what it reads in what Slurm 22.05.8 really said.
+"""What it asks of sbatch, and what it reads in what Slurm 22.05.8 and 24.11.5 really said.
 
-The listing is data/slurm-22.05/leases.squeue, see record-leases there; the sentences are those of
-the same Slurm. Programs in the place of Slurm's commands show what is asked of them, and as whom.
+The listings are leases.squeue in data/slurm-22.05 and slurm-24.11, see data/slurm/record-leases;
+the sentences are those of the same Slurms, as in site.sentences there. Programs in the place of
+Slurm's commands show what is asked of them, and as whom.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.conftest import needs_root
-from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST
+from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST, read
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.lease import Lease
 from wnodes_lrms.lrms.slurm.leases import (
@@ -26,8 +27,8 @@ from wnodes_lrms.lrms.slurm.leases import (
 )
 from wnodes_lrms.run import Ended
 
-DATA = Path(__file__).parents[3] / "data" / "slurm-22.05"
-LISTING = (DATA / "leases.squeue").read_bytes().decode("utf-8", "surrogateescape")
+LISTINGS = {version: read(version, "leases.squeue") for version in ("slurm-22.05", "slurm-24.11")}
+each = pytest.mark.parametrize("version", LISTINGS)
 
 
 def lease(number: int) -> str:
@@ -72,8 +73,9 @@ def test_times_are_rounded_up_and_leave_room_for_the_notice(
     assert {f"--time={minutes}", f"--signal=B:USR1@{notice}"} <= set(argv)
 
 
-def test_the_recorded_leases() -> None:
-    found = {(row.lease, row.user): row for row in parse_leases(LISTING)}
+@each
+def test_the_recorded_leases(version: str) -> None:
+    found = {(row.lease, row.user): row for row in parse_leases(LISTINGS[version])}
     expected = [
         Lease(lease(1), "1", "nobody", "running", "hv1"),
         Lease(lease(2), "2", "nobody", "pending", "", "JobHeldUser"),
@@ -86,15 +88,16 @@ def test_the_recorded_leases() -> None:
     assert found == {(row.lease, row.user): row for row in expected}
 
 
-def listed(**changes: str) -> str:
+def listed(version: str = "slurm-22.05", /, **changes: str) -> str:
     """A row of squeue's, as recorded, with some columns changed."""
-    row, at = "", 0
+    row, at, listing = "", 0, LISTINGS[version]
     for name, width in _COLUMNS:
-        row += changes.get(name, LISTING[at : at + width])[:width].ljust(width)
+        row += changes.get(name, listing[at : at + width])[:width].ljust(width)
         at += width
     return row + "\n"
 
 
+@each
 @pytest.mark.parametrize(
     ("state", "means", "reason"),
     [
@@ -109,16 +112,20 @@ def listed(**changes: str) -> str:
         ("A_NEW_STATE", "unknown", "A_NEW_STATE"),
     ],
 )
-def test_states(state: str, means: str, reason: str) -> None:
+def test_states(version: str, state: str, means: str, reason: str) -> None:
     name = f"wnodes-lease-{lease(9)}"
-    (row,) = parse_leases(listed(State=state, Reason="None", Name=name, NodeList="(null)"))
+    (row,) = parse_leases(listed(version, State=state, Reason="None", Name=name, NodeList="(null)"))
     assert (row.state, row.reason, row.node) == (means, reason, "")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["\n", "slurm_load_jobs error: Unable to contact slurm controller\n", LISTING[:-3]],
-    ids=["an empty line", "a message", "broken off"],
+    [
+        "\n",
+        "slurm_load_jobs error: Unable to contact slurm controller\n",
+        *(listing[:-3] for listing in LISTINGS.values()),
+    ],
+    ids=["an empty line", "a message", *LISTINGS],
 )
 def test_what_is_no_listing_is_unknown(text: str) -> None:
     with pytest.raises(UnknownError):
@@ -129,6 +136,34 @@ def test_what_is_no_listing_is_unknown(text: str) -> None:
 @pytest.mark.parametrize(("output", "job"), [("41\n", "41"), ("41;box\n", "41")])
 def test_the_job_id(output: str, job: str) -> None:
     assert parse_submitted(Ended(0, output, "")) == job
+
+
+def sentences(version: str, command: str) -> list[Ended]:
+    """How that command ended each time that it was tried, see data/slurm/record-node."""
+    found = []
+    for tried in read(version, "site.sentences").split("$ ")[1:]:
+        asked, _, said = tried.partition("\n")
+        told, _, status = said.rpartition("= ")
+        if command in asked:
+            found.append(Ended(int(status), "", told))
+    return found
+
+
+@each
+def test_each_recorded_refusal_is_one_of_slurms(version: str) -> None:
+    refused = sentences(version, "submit")
+    assert len(refused) == 4
+    for ended in refused:
+        with pytest.raises(RejectedError, match=r"^Slurm refuses the lease: .*[a-z]$"):
+            parse_submitted(ended)
+
+
+@each
+def test_a_job_that_is_over_or_was_never_there_is_cancelled(version: str) -> None:
+    ends = sentences(version, "nobody scancel --")
+    assert len(ends) == 4
+    for ended in ends:
+        check_cancelled(ended)
 
 
 FAILED = "sbatch: error: Batch job submission failed: "

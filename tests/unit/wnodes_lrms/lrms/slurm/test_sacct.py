@@ -1,26 +1,36 @@
-"""Slurm's accounting, as sacct of Slurm 22.05 really tells it."""
+"""Slurm's accounting, as sacct of Slurm 22.05 and 24.11 really tells it."""
 
 from pathlib import Path
 
 import pytest
 
+from tests.unit.wnodes_lrms.lrms.behaviour import read
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.lrms.interface import Run
 from wnodes_lrms.lrms.slurm.sacct import command, parse, runs
 
-RECORDED = (Path(__file__).parents[3] / "data" / "slurm-22.05" / "jobs.sacct").read_text()
 LEASE = "f9d9a0f0-98de-4cf5-8a5c-3b0e2c5f1d11"
 
 
-def test_recorded_jobs() -> None:
+# Recorded on nodes of one thread a core, and of two.
+@pytest.mark.parametrize(
+    ("version", "first", "again", "ended", "cores"),
+    [
+        ("slurm-22.05", 1795393419.0, 1795393421.0, 1795393424.0, 1),
+        ("slurm-24.11", 1795823562.0, 1795823562.0, 1795823565.0, 2),
+    ],
+)
+def test_recorded_jobs(version: str, first: float, again: float, ended: float, cores: int) -> None:
     """A lease, a requeued job of which a run goes on, and an array with a nasty name."""
-    assert parse(RECORDED) == [
-        Run("1", "COMPLETED", 1795393419.0, 1795393421.0, 1, 100, LEASE),
-        Run("3", "REQUEUED", 1795393421.0, 1795393424.0, 2, 1536),
-        Run("5", "FAILED", 1795393419.0, 1795393419.0, 1, 100),
-        Run("2", "FAILED", 1795393419.0, 1795393419.0, 1, 100),
-        Run("3", "RUNNING", 1795393433.0, None, 2, 1536),
+    *runs, last = parse(read(version, "jobs.sacct"))
+    assert runs == [
+        Run("1", "COMPLETED", first, first + 2, cores, 100, LEASE),
+        Run("3", "REQUEUED", again, ended, 2, 1536),
+        Run("5", "FAILED", first, first, cores, 100),
+        Run("2", "FAILED", first, first, cores, 100),
     ]
+    assert (last.job, last.state, last.end, last.memory) == ("3", "RUNNING", None, 1536)
+    assert last.start > ended
 
 
 def test_a_job_that_never_started_is_left_out() -> None:
