@@ -1,0 +1,107 @@
+"""How a VM is fitted to the cores that its allocation has. Pure.
+
+What each value becomes in libvirt's XML is in templates/domain.xml.j2, and the reasons for all of
+it in docs/how-it-works.md, "Tuning".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from bait.machine.topology import NumaNode, Topology
+
+QUEUES = 8  # of a card at most: each costs the guest an interrupt, and few are ever busy at once
+_STEP = 2  # MiB, the most usual huge page: a cell has whole ones
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a VM has on one NUMA node of the machine."""
+
+    node: int
+    vcpus: tuple[int, ...]
+    memory: int  # MiB
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a VM is fitted to its cores. By default: not at all."""
+
+    pins: tuple[int, ...] = ()  # the CPU of each vCPU; none: they run where the kernel likes
+    threads: tuple[int, ...] = ()  # the CPUs of QEMU's own threads; none: the same
+    # Where its memory is to be. One: the guest sees no NUMA; several: it sees these as its nodes;
+    # none: there is nothing to choose.
+    cells: tuple[Cell, ...] = ()
+    page: int | None = None  # KiB of its huge pages; None: it has pages as any process has
+    iothread: bool = False  # its disk has a thread of its own
+    queues: int = 1  # of each of its cards
+
+
+def tune(topology: Topology, cores: int, cpus: Sequence[int], memory: int) -> Tuning:
+    """How a VM with so many cores and MiB of memory is fitted to the CPUs of its allocation.
+
+    `cpus` are the machine's own numbers. Where the batch system has not told one for each core,
+    nothing is pinned, and memory comes from wherever the kernel takes it.
+    """
+    pins = tuple(cpus) if len(cpus) == cores else ()
+    homes = [_home(topology, cpu) for cpu in pins]
+    cells: tuple[Cell, ...] = ()
+    if all(home is not None for home in homes) and len(_with_memory(topology)) > 1:
+        placed = sorted(zip((home for home in homes if home is not None), pins, strict=True))
+        found = _cells([home for home, _cpu in placed], memory)
+        if all(cell.memory for cell in found):
+            cells, pins = found, tuple(cpu for _home, cpu in placed)
+    return Tuning(
+        pins=pins,
+        threads=_threads(topology, pins, cells),
+        cells=cells,
+        page=_page(topology, cells, memory),
+        iothread=cores > 1,
+        queues=min(cores, QUEUES),
+    )
+
+
+def _with_memory(topology: Topology) -> list[NumaNode]:
+    return [node for node in topology.nodes if node.memory]
+
+
+def _home(topology: Topology, cpu: int) -> int | None:
+    """The NUMA node of a CPU; None if it has no memory, or is not known."""
+    return next((node.number for node in _with_memory(topology) if cpu in node.cpus), None)
+
+
+def _cells(homes: Sequence[int], memory: int) -> tuple[Cell, ...]:
+    """The cells of vCPUs that are on these NUMA nodes, which are in order: memory in proportion
+    to vCPUs. The first has what is left over; one may have got none."""
+    numbers = sorted(set(homes))
+    counts = [homes.count(number) for number in numbers]
+    parts = [memory * count // len(homes) // _STEP * _STEP for count in counts]
+    ends = list(accumulate(counts))
+    parts[:1] = [memory - sum(parts[1:])] if parts else []
+    return tuple(
+        Cell(number, tuple(range(end - count, end)), part)
+        for number, count, end, part in zip(numbers, counts, ends, parts, strict=True)
+    )
+
+
+def _threads(topology: Topology, pins: Sequence[int], cells: Sequence[Cell]) -> tuple[int, ...]:
+    """QEMU's own threads are on the VM's CPUs. One that has a single CPU needs that for itself,
+    above all while it boots: there they are on all CPUs of the NUMA node, or anywhere."""
+    if len(pins) != 1:
+        return tuple(pins)
+    near = {node.number: node.cpus for node in topology.nodes}
+    return tuple(sorted(cpu for cell in cells for cpu in near[cell.node]))
+
+
+def _page(topology: Topology, cells: Sequence[Cell], memory: int) -> int | None:
+    """The size in KiB of the largest huge pages of which enough are free, where they are to be."""
+    sizes = {size for node in topology.nodes for size in node.free}
+    wanted = {cell.node: cell.memory * 1024 for cell in cells}
+    for size in sorted(sizes, reverse=True):
+        free = {node.number: node.free.get(size, 0) for node in topology.nodes}
+        spare = sum(free.values()) - topology.reserved.get(size, 0)
+        whole = not any(part % size for part in (memory * 1024, *wanted.values()))
+        there = all(part // size <= free[number] for number, part in wanted.items())
+        if whole and there and memory * 1024 // size <= spare:
+            return size
+    return None
