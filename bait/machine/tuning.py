@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from bait.machine.topology import NumaNode, Topology
+from bait.machine.topology import Topology
 
 QUEUES = 8  # of a card at most: each costs the guest an interrupt, and few are ever busy at once
 _STEP = 2  # MiB, the most usual huge page: a cell has whole ones
@@ -44,13 +44,11 @@ def tune(topology: Topology, cores: int, cpus: Sequence[int], memory: int) -> Tu
     nothing is pinned, and memory comes from wherever the kernel takes it.
     """
     pins = tuple(cpus) if len(cpus) == cores else ()
-    homes = [_home(topology, cpu) for cpu in pins]
     cells: tuple[Cell, ...] = ()
-    if all(home is not None for home in homes) and len(_with_memory(topology)) > 1:
-        placed = sorted(zip((home for home in homes if home is not None), pins, strict=True))
-        found = _cells([home for home, _cpu in placed], memory)
+    if placed := _placed(topology, pins):
+        found = _cells([node for node, _cpu in placed], memory)
         if all(cell.memory for cell in found):
-            cells, pins = found, tuple(cpu for _home, cpu in placed)
+            cells, pins = found, tuple(cpu for _node, cpu in placed)
     return Tuning(
         pins=pins,
         threads=_threads(topology, pins, cells),
@@ -61,13 +59,12 @@ def tune(topology: Topology, cores: int, cpus: Sequence[int], memory: int) -> Tu
     )
 
 
-def _with_memory(topology: Topology) -> list[NumaNode]:
-    return [node for node in topology.nodes if node.memory]
-
-
-def _home(topology: Topology, cpu: int) -> int | None:
-    """The NUMA node of a CPU; None if it has no memory, or is not known."""
-    return next((node.number for node in _with_memory(topology) if cpu in node.cpus), None)
+def _placed(topology: Topology, cpus: Sequence[int]) -> list[tuple[int, int]]:
+    """The CPUs in the order of their NUMA nodes, each with its node; empty where there is only one
+    node to have memory from, or a CPU has none near it."""
+    nodes = [node for node in topology.nodes if node.memory]
+    found = sorted((node.number, cpu) for node in nodes for cpu in node.cpus if cpu in cpus)
+    return found if len(nodes) > 1 and len(found) == len(cpus) else []
 
 
 def _cells(homes: Sequence[int], memory: int) -> tuple[Cell, ...]:
@@ -77,7 +74,7 @@ def _cells(homes: Sequence[int], memory: int) -> tuple[Cell, ...]:
     counts = [homes.count(number) for number in numbers]
     parts = [memory * count // len(homes) // _STEP * _STEP for count in counts]
     ends = list(accumulate(counts))
-    parts[:1] = [memory - sum(parts[1:])] if parts else []
+    parts[0] = memory - sum(parts[1:])
     return tuple(
         Cell(number, tuple(range(end - count, end)), part)
         for number, count, end, part in zip(numbers, counts, ends, parts, strict=True)
