@@ -39,7 +39,7 @@ class BatchBuilder:
             starting()
             undo.callback(vms.hypervisor.destroy, machine.id)
             vms.admit()
-            vms.start(where, self.hardware(where, machine, shares))
+            vms.start(where, self.hardware(where, machine, shares), step)
             step("waiting for the guest's SSH server")
             undo.pop_all()
 

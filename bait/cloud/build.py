@@ -80,10 +80,10 @@ class CloudBuilder:
             self.vms.admit()
             where.ran.touch()
             if where.memory.exists():
-                self.vms.start(where, hardware, lambda xml: self._wake(xml, where.memory))
+                self.vms.start(where, hardware, step, lambda xml: self._wake(xml, where.memory))
             else:
                 _used(where.memory).unlink(missing_ok=True)
-                self.vms.start(where, hardware)
+                self.vms.start(where, hardware, step)
             undo.pop_all()
 
     def begun(self, machine: str, job: str) -> bool:

@@ -119,12 +119,17 @@ class NodeVms:
         return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
 
     def start(
-        self, where: Paths, hardware: Hardware, begin: Callable[[str], None] | None = None
+        self,
+        where: Paths,
+        hardware: Hardware,
+        step: Callable[[str], None],
+        begin: Callable[[str], None] | None = None,
     ) -> None:
         """Start the VM's domain, fitted to its cores. `begin` does it, given the XML.
 
         Huge pages that are free now may be somebody else's a moment later: a VM that does not
-        start with them is started without. Raises WnodesError.
+        start with them is started without, unless `step`, which is told so, raises to stop.
+        Raises WnodesError.
         """
         begin = begin or self.hypervisor.create
         tuning = self.tuning(hardware)
@@ -135,7 +140,8 @@ class NodeVms:
         except WnodesError as error:
             if tuning.page is None:
                 raise
-            log.info("not with huge pages: %s", error, extra=ids(hardware.job, hardware.id))
+            log.info("with huge pages: %s", error, extra=ids(hardware.job, hardware.id))
+            step("starting the domain without huge pages")
             begin(self.domain(where, hardware, replace(tuning, page=None)))
 
     def tuning(self, hardware: Hardware) -> Tuning:
