@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 from bait.machine import seed
 from bait.machine.files import Paths, paths
@@ -35,18 +36,14 @@ class BatchBuilder:
             vms.new_disk(image, where, step)
             vms.copy_kernel(image, where)
             step("making the seed")
-            xml = self.draw(where, machine, shares)
+            self.contextualize(where, machine, shares)
             starting()
             undo.callback(vms.hypervisor.destroy, machine.id)
             vms.admit()
-            vms.hypervisor.create(xml, held=vms.config.machine.charge == "cgroup")
+            begin = partial(vms.hypervisor.create, held=vms.config.machine.charge == "cgroup")
+            vms.start(where, self.hardware(where, machine, shares), step, begin)
             step("waiting for the guest's SSH server")
             undo.pop_all()
-
-    def draw(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> str:
-        """Write the VM's keys and seed; the XML of the domain that goes with them."""
-        self._contextualize(where, machine, shares)
-        return self.vms.domain(where, self.hardware(where, machine, shares))
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -65,7 +62,8 @@ class BatchBuilder:
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
 
-    def _contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
+    def contextualize(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> None:
+        """Write the VM's keys and seed."""
         owner = machine.owner
         login, host = seed.key_pair(), seed.key_pair()
         known = f"{machine.address} {host.public}\n"

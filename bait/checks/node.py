@@ -20,6 +20,7 @@ from typing import TypeVar, cast
 from bait.checks import api, files, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
+from bait.machine import topology
 from bait.network import firewall, ruleset
 from bait.network.surroundings import tunnel_end
 from bait.privileges import sandbox
@@ -59,6 +60,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "libvirt": lambda: _libvirt(config),
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
+        "tuning": lambda: _tuning(config),
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs(config)],
@@ -155,6 +157,14 @@ def _tunnels(config: Config) -> Iterator[Check]:
         trouble = str(error)
     end = tunnel_end(network)
     yield verdicts.tunnels(network, end.address if end else "", trouble)
+
+
+def _tuning(config: Config) -> Iterator[Check]:
+    machine = topology.read()
+    yield verdicts.pinning(SYSTEMS[config.lrms].names_cpus)
+    yield verdicts.placement(machine)
+    yield verdicts.huge_pages(machine)
+    yield verdicts.devices()
 
 
 def _programs() -> Iterator[Check]:

@@ -9,6 +9,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from bait.hypervisor.domain import Inventory
+from bait.machine.topology import Topology
+from bait.machine.tuning import QUEUES
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
@@ -20,7 +22,7 @@ def kvm(accel: str, works: bool, why: str) -> Check:
     if accel == "tcg":
         return ok("kvm", "not used: the configuration says emulation (accel = 'tcg')")
     if works:
-        return ok("kvm", f"works: {why}")
+        return ok("kvm", f"works, and VMs have the node's own CPU model: {why}")
     remedy = (
         "switch virtualization on in the firmware and load kvm_intel or kvm_amd; where that"
         " can't be, set accel = 'tcg' in [machine]"
@@ -76,6 +78,41 @@ def apparmor(server: Path, allowed: bool) -> Check:
         f"install the package wnodes-node, or write `{server} PUx,` into"
         " /etc/apparmor.d/local/usr.sbin.libvirtd (or usr.sbin.virtqemud) and `systemctl reload"
         " apparmor`",
+    )
+
+
+def pinning(named: bool) -> Check:
+    """`named`: whether the batch system tells which CPUs a job has."""
+    if named:
+        return ok("pinning", "each vCPU has a CPU of its job's, where the batch system binds jobs")
+    return ok("pinning", "none: this batch system does not tell which CPUs a job has")
+
+
+def placement(machine: Topology) -> Check:
+    """Where VMs have their memory on this machine."""
+    name, count = "memory placement", sum(node.memory > 0 for node in machine.nodes)
+    if count < 2:
+        return ok(name, "nothing to choose: all memory is equally far from all CPUs")
+    return ok(name, f"{count} NUMA nodes: a pinned VM's memory is on those of its CPUs, if free")
+
+
+def huge_pages(machine: Topology) -> Check:
+    """Which huge pages are there for VMs."""
+    sizes = sorted({size for node in machine.nodes for size in node.free}, reverse=True)
+    free = {size: sum(node.free.get(size, 0) for node in machine.nodes) for size in sizes}
+    free = {size: count - machine.reserved.get(size, 0) for size, count in free.items()}
+    pools = [f"{count} of {size // 1024} MiB" for size, count in free.items() if count > 0]
+    if not pools:
+        return ok("huge pages", "none are free: VMs have pages as other processes have")
+    return ok("huge pages", f"free, for VMs that fit into them: {', '.join(pools)}")
+
+
+def devices() -> Check:
+    """What follows from a VM's cores alone."""
+    return ok(
+        "VMs' devices",
+        "with several cores: a thread of its own for the disk, a queue of each card for each core"
+        f" (at most {QUEUES})",
     )
 
 

@@ -75,15 +75,15 @@ class CloudBuilder:
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
-            xml = self.vms.domain(where, self._hardware(machine))
+            hardware = self._hardware(machine)
             starting()
             self.vms.admit()
             where.ran.touch()
             if where.memory.exists():
-                self._wake(xml, where.memory)
+                self.vms.start(where, hardware, step, lambda xml: self._wake(xml, where.memory))
             else:
                 _used(where.memory).unlink(missing_ok=True)
-                self.vms.hypervisor.create(xml)
+                self.vms.start(where, hardware, step)
             undo.pop_all()
 
     def begun(self, machine: str, job: str) -> bool:

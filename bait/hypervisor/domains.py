@@ -17,7 +17,7 @@ from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, traffic_of_cards
-from bait.hypervisor.domain_xml import with_elements_of
+from bait.hypervisor.domain_xml import in_new_lease
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
 from bait.hypervisor.processes import Processes
@@ -186,12 +186,12 @@ class Hypervisor:
         """Start a VM with the memory in the file.
 
         Its devices are those that the memory knows, in the same places; only what a new lease
-        changes, our mark and the CPUs, is taken from `xml`, and the node's ends of its cards.
+        changes is taken from `xml`.
         """
         with self._connections.own() as link:
             try:
                 kept = link.saveImageGetXMLDesc(str(file), libvirt.VIR_DOMAIN_SAVE_IMAGE_XML_SECURE)
-                changed = with_elements_of(kept, xml, ("metadata", "cputune"))
+                changed = in_new_lease(kept, xml)
                 link.restoreFlags(str(file), changed, libvirt.VIR_DOMAIN_SAVE_RUNNING)
             except libvirt.libvirtError as error:
                 machine = ElementTree.fromstring(xml).findtext("uuid") or ""  # noqa: S314 (our own)

@@ -1,10 +1,11 @@
 """What batch and cloud VMs have in common: image, disk, kernel, domain, and their removal."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bait.hypervisor.domain import MARK
@@ -12,19 +13,24 @@ from bait.hypervisor.domains import Hypervisor
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Hardware
 from bait.machine.images import Cache, free_mib
+from bait.machine.topology import Topology, read
+from bait.machine.tuning import Tuning, tune
 from bait.network.cards import Card, Taps
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
+from wnodes_lrms.log import ids
 from wnodes_lrms.resources import render, share_server
 from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
 _CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
 _PORTS = 4  # free slots of a VM whose devices come and go
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class NodeVms:
     hypervisor: Hypervisor
     cache: Cache
     admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
+    topology: Callable[[], Topology] = read  # of this machine, as it is at that moment
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
         """Have all files of the image in the cache, its disk for those to read who need to."""
@@ -111,7 +118,37 @@ class NodeVms:
         guest = self.taps.own_card(address)
         return Card(guest.mac, guest.tap, network=self.config.network.name, alone=True)
 
-    def domain(self, where: Paths, hardware: Hardware) -> str:
+    def start(
+        self,
+        where: Paths,
+        hardware: Hardware,
+        step: Callable[[str], None],
+        begin: Callable[[str], None] | None = None,
+    ) -> None:
+        """Start the VM's domain, fitted to its cores. `begin` does it, given the XML.
+
+        Huge pages that are free now may be somebody else's a moment later: a VM that does not
+        start with them is started without, unless `step`, which is told so, raises to stop.
+        Raises WnodesError.
+        """
+        begin = begin or self.hypervisor.create
+        tuning = self.tuning(hardware)
+        try:
+            begin(self.domain(where, hardware, tuning))
+        except UnknownError:
+            raise
+        except WnodesError as error:
+            if tuning.page is None:
+                raise
+            log.info("with huge pages: %s", error, extra=ids(hardware.job, hardware.id))
+            step("starting the domain without huge pages")
+            begin(self.domain(where, hardware, replace(tuning, page=None)))
+
+    def tuning(self, hardware: Hardware) -> Tuning:
+        """How the VM is fitted to its cores, as the machine is at this moment."""
+        return tune(self.topology(), hardware.cores, hardware.cpus, hardware.memory)
+
+    def domain(self, where: Paths, hardware: Hardware, tuning: Tuning) -> str:
         """The domain's XML."""
         image = hardware.image
         return render(
@@ -128,7 +165,7 @@ class NodeVms:
             image=image,
             cores=hardware.cores,
             memory=hardware.memory,
-            pins=hardware.cpus if len(hardware.cpus) == hardware.cores else (),
+            tuning=tuning,
             kernel=image.kernel and where.kernel,
             initrd=image.initrd and where.initrd,
             disk=where.disk,

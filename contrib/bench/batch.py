@@ -116,7 +116,10 @@ class ByHand:
         where.runtime.mkdir(mode=0o711)
         vms.fetch(image, lambda _step: None)
         vms.copy_kernel(image, where)
-        xml = BatchBuilder(vms).draw(where, machine, CONFIG.share.directories)
+        builder, shares = BatchBuilder(vms), CONFIG.share.directories
+        builder.contextualize(where, machine, shares)
+        hardware = builder.hardware(where, machine, shares)
+        xml = vms.domain(where, hardware, vms.tuning(hardware))
         self.xml = folder / "domain.xml"
         self.xml.write_text(xml)
         self.where, self.id, self.base = where, machine.id, cache.path(image.disk)

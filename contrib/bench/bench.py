@@ -7,7 +7,7 @@ compared is run in turns, so that a slow minute hits both sides.
 import sys
 from pathlib import Path
 
-from contrib.bench import batch, cloud, driver, occi, tax, transfer
+from contrib.bench import batch, cloud, driver, occi, payload, tax, transfer
 from contrib.bench.report import Section, run
 
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -17,6 +17,8 @@ SECTIONS: dict[str, Section] = {
     "starter, to its first question": (tax.starter, "python3 -c pass"),
     "start of a machine": (batch.start, "virsh create, ssh"),
     "end of a machine": (batch.end, "virsh destroy, no filter"),
+    "a payload that the CPU bounds": (payload.cpu, payload.BARE),
+    "a payload that memory bounds": (payload.memory, payload.BARE),
     "a guest's transfer of 1 GiB": (transfer.large, "no filter"),
     "a guest's transfer of 64 MiB, packet by packet": (transfer.small, "no filter"),
     "start of a cloud machine": (cloud.start, "virsh create, ssh"),

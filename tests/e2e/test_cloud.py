@@ -148,7 +148,11 @@ def test_restart(alice: Cloud, key: Key) -> None:
 
 
 def test_suspend_and_hibernate(alice: Cloud, key: Key) -> None:
-    machine = alice.machine(key=key).wait("active")
+    machine = alice.machine(template="medium", key=key).wait("active")
+    made = call("virsh", "dumpxml", machine.id)
+    assert "iothread='1'" in made
+    assert "queues='2'" in made
+    machine.ssh("true", 120)  # two emulated CPUs of a busy machine boot slowly
     boot = machine.boot_id()
     machine.ssh("echo in memory > /tmp/word")
     job = the_lease().number
@@ -167,7 +171,7 @@ def test_suspend_and_hibernate(alice: Cloud, key: Key) -> None:
     machine.act("start")
     machine.wait("active")
     assert machine.boot_id() == boot
-    assert machine.ssh("cat /tmp/word") == "in memory\n"
+    assert machine.ssh("cat /tmp/word; nproc") == "in memory\n2\n"
     assert the_lease().number != job
 
 

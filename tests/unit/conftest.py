@@ -26,6 +26,7 @@ from bait.hypervisor.events import THREAD
 from bait.ledger.ledger import Ledger
 from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
+from bait.machine.topology import Topology
 from bait.machine.vms import NodeVms
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -379,7 +380,7 @@ def node(
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
         hypervisor.qemu_user,
     )
-    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None)
+    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None, Topology)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, vms, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)

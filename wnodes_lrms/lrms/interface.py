@@ -175,5 +175,7 @@ class System:
     # What the accounting has of a node's jobs since a time (epoch); None: it is not read here.
     runs: Callable[[str, float], Sequence[Run]] | None = None
     charging: Charging = _NOT_CHARGED
+    # Whether its allocations name their CPUs, for VMs to be pinned to. (It may be set up not to.)
+    names_cpus: bool = False
     # The folder with a file for each job that has a VM, where the hooks look for that.
     markers: Callable[[Config], Path] | None = None

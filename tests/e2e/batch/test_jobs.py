@@ -110,8 +110,11 @@ def _cores(job: Job) -> str:
 
 
 def test_a_machine_is_as_large_as_its_allocation(submit: Submit) -> None:
-    job = submit("echo cores=$(nproc); grep MemTotal /proc/meminfo", cores=2, memory=640).wait()
+    queues = "echo queues=$(ls -d /sys/class/net/*/queues/rx-* | grep -vc /lo/)"
+    payload = f"echo cores=$(nproc); {queues}; grep MemTotal /proc/meminfo"
+    job = submit(payload, cores=2, memory=640).wait()
     assert "cores=2" in job.output
+    assert "queues=2" in job.output
     total = int(job.output.split("MemTotal:")[1].split()[0]) // 1024
     assert 400 < total <= 512  # 640 MiB less 128, less the guest kernel's own
 

@@ -38,4 +38,5 @@ SLURM = System(
     leases=lambda config: SlurmLeases(config.cloud.accounts, config.cloud.shutdown_time),
     runs=runs,
     charging=cgroups,
+    names_cpus=True,
 )

@@ -19,6 +19,8 @@ from bait.checks import files, node, verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
 from bait.hypervisor.inventory import confined_by, look, qemu_user
+from bait.machine.topology import Topology
+from tests.unit.bait.machine.recordings import recorded
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Config, Network
 from wnodes_lrms.doctor import Status
@@ -45,6 +47,19 @@ def test_kvm(accel: str, works: bool, expected: Status) -> None:
     check = verdicts.kvm(accel, works, "a probe guest hung")
     assert check.status is expected
     assert bool(check.remedy) == (expected is not Status.OK)
+
+
+def test_how_vms_are_fitted_to_their_cores() -> None:
+    assert "does not tell" in verdicts.pinning(named=False).seen
+    assert "CPU of its job's" in verdicts.pinning(named=True).seen
+    one, two = recorded("one-node"), recorded("two-sockets", 512)
+    assert "nothing to choose" in verdicts.placement(one).seen
+    assert "2 NUMA nodes" in verdicts.placement(two).seen
+    assert "none are free" in verdicts.huge_pages(one).seen
+    assert "1024 of 2 MiB" in verdicts.huge_pages(two).seen
+    reserved = Topology(two.nodes, {2048: 24})
+    assert "1000 of 2 MiB" in verdicts.huge_pages(reserved).seen
+    assert verdicts.placement(Topology()).status is Status.OK
 
 
 def test_network() -> None:

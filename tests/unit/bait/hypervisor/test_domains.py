@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -13,7 +12,6 @@ from pytest_mock import MockerFixture
 from bait.hypervisor import domains, inventory
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import traffic_of_cards
-from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.domains import Hypervisor
 from bait.hypervisor.events import THREAD, Events
 from tests.unit.bait.processes import QEMU, Process, end, guest, lives, started
@@ -389,33 +387,3 @@ def test_what_the_cards_carried() -> None:
     }
     assert traffic_of_cards(stats) == {"vnet0": (100, 10), "vnet2": (0, 0)}
     assert traffic_of_cards({}) == {}
-
-
-def test_what_a_new_lease_changes_is_put_into_the_saved_description() -> None:
-    kept = "<domain><uuid>x</uuid><metadata><a job='1'/></metadata><devices><d/></devices></domain>"
-    new = "<domain><metadata><a job='2'/></metadata><cputune><p/></cputune><devices/></domain>"
-    assert with_elements_of(kept, new, ("metadata", "cputune")) == (
-        '<domain><uuid>x</uuid><devices><d /></devices><metadata><a job="2" /></metadata>'
-        "<cputune><p /></cputune></domain>"
-    )
-
-
-def test_a_card_in_a_machines_memory_is_plugged_in_as_cards_are_now() -> None:
-    """One of a version before 0.5 had a filter of libvirt's, and an end that libvirt named."""
-    kept = (
-        "<domain><cpu/><devices><interface type='network'><mac address='52:54:c0:a8:be:07'/>"
-        "<target dev='vnet3'/><filterref filter='wnodes-guest'/><address slot='5'/></interface>"
-        "<interface type='bridge'><mac address='02:00:00:00:00:01'/><target dev='vnet4'/>"
-        "</interface></devices></domain>"
-    )
-    ours = (
-        "<domain><devices><interface type='network'><mac address='52:54:c0:a8:be:07'/>"
-        "<target dev='wg1'/><port isolated='yes'/></interface></devices></domain>"
-    )
-    domain = ElementTree.fromstring(with_elements_of(kept, ours, ()))  # noqa: S314
-    first, second = domain.iterfind("devices/interface")
-    assert [child.tag for child in first] == ["mac", "address", "target", "port"]
-    target = first.find("target")
-    assert target is not None
-    assert target.get("dev") == "wg1"
-    assert [child.tag for child in second] == ["mac", "target"]

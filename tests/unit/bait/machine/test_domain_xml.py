@@ -14,11 +14,12 @@ from bait.batch.build import BatchBuilder
 from bait.cloud.build import CloudBuilder, Plan
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
-from bait.machine.files import paths
-from bait.machine.hardware import Blueprint, Drive
+from bait.machine.files import Paths, paths
+from bait.machine.hardware import Blueprint, Drive, Hardware
 from bait.machine.owner import owner_of
 from bait.machine.vms import NodeVms
 from tests.unit.bait.conftest import MACHINE, an_order
+from tests.unit.bait.machine.recordings import recorded
 from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.config.load import Bait, Cloud, Images, Offer
 from wnodes_lrms.images.catalogue import Image, Part
@@ -45,8 +46,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, tuple[str, ...]]] =
     "cores-not-known": ({}, {"cores": 2, "cpus": (1,)}, True, ()),
     "kernel-and-shares": (FULL, {"restart": 2}, False, ("/home", "/data")),
     "hostile": ({**FULL, "cmdline": EVIL}, {"job": EVIL}, True, (f"/home/{EVIL}",)),
+    "one-socket-of-two": ({}, {"cores": 4, "cpus": (8, 9, 10, 11)}, True, ()),
+    "both-sockets": (FULL, {"cores": 4, "cpus": (6, 7, 8, 5)}, True, ("/home",)),
+    "smt": ({}, {"cores": 4, "cpus": (5, 6, 53, 54)}, True, ()),
 }
 
+# name: what machine it is on (see data/topology), and its free huge pages on each node
+MACHINES = {
+    "one-socket-of-two": ("two-sockets", 0),
+    "both-sockets": ("two-sockets", 144),
+    "smt": ("smt-and-four-nodes-a-socket", 0),
+    "cloud-numa": ("two-nodes-a-socket", 512),
+}
 
 NICS: tuple[dict[str, Any], ...] = (
     {"kind": "nat", "network": "public"},
@@ -60,6 +71,7 @@ VOLUMES = tuple(UUID(int=number) for number in (1, 2))
 CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] = {
     "cloud-plain": ({}, {}, (), False),
     "cloud-devices": ({}, {"nics": NICS, "volumes": VOLUMES, "cores": 2}, (1, 5), True),
+    "cloud-numa": ({}, {"cores": 2}, (7, 8), True),
     "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
 }
 EVERY = (*CASES, *CLOUD)
@@ -78,7 +90,11 @@ def cloud_domain(vms: NodeVms, image: Image, case: str) -> str:
     )
     machine = Plan(order, "7", cpus, image, "192.168.190.7", volumes)
     made = CloudBuilder(vms)
-    return vms.domain(made.paths(machine.id), made._hardware(machine))
+    return drawn(vms, made.paths(machine.id), made._hardware(machine))
+
+
+def drawn(vms: NodeVms, where: Paths, hardware: Hardware) -> str:
+    return vms.domain(where, hardware, vms.tuning(hardware))
 
 
 def domain(node: Node, case: str, uri: str = "test:///default") -> str:
@@ -93,7 +109,14 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
     )
     node.cache.folder = Path(config.images.cache_dir)
     hypervisor = Hypervisor(uri, "box", "hv1", config.network, Path("/nowhere"))
-    vms = dataclasses.replace(node.vms, config=config, kvm=kvm, hypervisor=hypervisor)
+    name, free = MACHINES.get(case, ("one-node", 0))
+    vms = dataclasses.replace(
+        node.vms,
+        config=config,
+        kvm=kvm,
+        hypervisor=hypervisor,
+        topology=lambda: recorded(name, free),
+    )
     whole = Image.model_validate(
         {"tag": "small_linux_x86_64", "format": "raw", "disk": DISK, "context": "script"} | image
     )
@@ -108,7 +131,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         ipaddress.IPv4Address("192.168.190.7"),
     )
     where = paths(config, ID)
-    text = vms.domain(where, BatchBuilder(vms).hardware(where, machine, shares))
+    text = drawn(vms, where, BatchBuilder(vms).hardware(where, machine, shares))
     return text.replace(str(folder("hooks")), "/usr/lib/wnodes/hooks")
 
 
