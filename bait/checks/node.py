@@ -20,7 +20,7 @@ from typing import TypeVar, cast
 from bait.checks import api, files, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
-from bait.network import firewall, ruleset
+from bait.network import firewall, ruleset, shaper
 from bait.network.surroundings import tunnel_end
 from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
@@ -59,6 +59,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "libvirt": lambda: _libvirt(config),
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
+        "throughput": lambda: [verdicts.throughput(shaper.trouble(), config.network.unshaped)],
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs(config)],

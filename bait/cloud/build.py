@@ -75,16 +75,19 @@ class CloudBuilder:
             if image.context != "guestfs":
                 step("making the seed")
                 self._seed(machine, where)
-            xml = self.vms.domain(where, self._hardware(machine))
+            hardware = self._hardware(machine)
+            xml = self.vms.domain(where, hardware)
             starting()
-            self.vms.admit()
-            where.ran.touch()
-            if where.memory.exists():
-                self._wake(xml, where.memory)
-            else:
-                _used(where.memory).unlink(missing_ok=True)
-                self.vms.hypervisor.create(xml)
+            self.vms.plug_in(hardware.nics, lambda: self._start(where, xml))
             undo.pop_all()
+
+    def _start(self, where: Paths, xml: str) -> None:
+        where.ran.touch()
+        if where.memory.exists():
+            self._wake(xml, where.memory)
+        else:
+            _used(where.memory).unlink(missing_ok=True)
+            self.vms.hypervisor.create(xml)
 
     def begun(self, machine: str, job: str) -> bool:
         """Whether the VM's domain runs already, in the allocation of this job."""
@@ -96,7 +99,7 @@ class CloudBuilder:
 
     def rest(self, machine: str) -> None:
         """End the domain, and remove all but its disk and memory; success if that is done."""
-        self.vms.hypervisor.destroy(machine)
+        self.vms.end(machine)
         self.paths(machine).clear()
 
     def card(self, nic: Nic, address: str | None) -> Card:
@@ -123,8 +126,9 @@ class CloudBuilder:
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""
         if isinstance(device, Card):
-            self.vms.admit()
-        self.vms.hypervisor.attach(machine, _xml(device))
+            self.vms.plug_in([device], lambda: self.vms.hypervisor.attach(machine, _xml(device)))
+        else:
+            self.vms.hypervisor.attach(machine, _xml(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
         """Take it out again. Raises ConflictError if the guest does not let go."""
@@ -139,6 +143,7 @@ class CloudBuilder:
         self.vms.hypervisor.detach(
             machine, _xml(device), lambda element: element.find(at.format(value)) is not None
         )
+        self.vms.shaper.sweep()
 
     def _wake(self, xml: str, memory: Path) -> None:
         """Let the VM go on from its memory, which is good once: then the disk changes.

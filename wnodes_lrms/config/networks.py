@@ -16,6 +16,7 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
         found += _numbers(bridge.network)
         found += _same(cloud.network, bridge.network)
         found += _unknown(bridge)
+        found += _rates(network, cloud.network, bridge.network)
     return found
 
 
@@ -92,3 +93,27 @@ def _unknown(bridge: Bridge) -> Iterator[str]:
         for place, name in enumerate(grant.networks, start=1):
             if name not in names:
                 yield f"bridge.grant[{number}].networks[{place}]: there is no network «{name}»"
+        if grant.network and not {grant.network, "*"}.intersection(grant.networks):
+            yield f"bridge.grant[{number}].network: {grant.network} is not one of its networks"
+        elif grant.network and grant.network not in names - {"*"}:
+            yield f"bridge.grant[{number}].network: there is no network «{grant.network}»"
+
+
+def _rates(
+    network: Network, offers: Sequence[Offer], networks: Sequence[CloudNetwork]
+) -> Iterator[str]:
+    """What users are told that a card may carry is what the nodes let it."""
+    nodes = {offer.name: offer.throughput for offer in offers}
+    for number, each in enumerate(networks, start=1):
+        place = f"bridge.network[{number}].throughput"
+        own = {"nat": network.throughput, "bridge": nodes.get(each.name)}.get(each.kind)
+        most = each.throughput_most
+        if most and most < each.throughput_least:
+            yield f"{place}_most: {most} is less than throughput_least, {each.throughput_least}"
+        if each.throughput and not each.throughput_least <= each.throughput <= (
+            most or each.throughput
+        ):
+            yield f"{place}: {each.throughput} is not between throughput_least and throughput_most"
+        if own and (most is None or most > own):
+            where = "[network]" if each.kind == "nat" else "the [[cloud.network]] of the same name"
+            yield f"{place}_most: {own} or less is needed, as the nodes have it in {where}"
