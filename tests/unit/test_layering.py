@@ -54,6 +54,7 @@ PURE = [
     "bait.cloud.admission",
     "bait.cloud.offers",
     "bait.ledger.states",
+    "bait.network.shaping",
     "bait.reconcile.plan",
     "occi_bridge.driver.observe",
     "occi_bridge.driver.orders",
@@ -66,6 +67,7 @@ PURE = [
     "occi_bridge.occi.validate_new",
     "occi_bridge.service.entities",
     "occi_bridge.service.quota",
+    "occi_bridge.service.throughput",
     "occi_bridge.service.vm_entities",
 ]
 IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
