@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,10 @@ log = logging.getLogger(__name__)
 
 
 def trouble() -> str:
-    """Why the kernel can't limit throughput; "" if it can. It is tried, in a network of its own."""
-    card = {"wgprobe": Rates(1, 1)}
-    lines = ["ip link add wgprobe type ifb"]
-    lines += [f"ip {line}" for line in shaping.links_needed(card, ())]
-    lines += [f"tc {line}" for line in shaping.buckets(card, {})]
+    """Why the kernel can't limit throughput; "" if it can. It is tried in a network of its own."""
+    script = "\n".join(shaping.trial("wgprobe"))
     try:
-        run(["unshare", "--net", "--", "sh", "-ec", "\n".join(lines)], deadline=_DEADLINE)
+        run(["unshare", "--net", "--", "sh", "-ec", script], deadline=_DEADLINE)
     except WnodesError as error:
         return str(error)
     return ""
@@ -66,7 +64,8 @@ class Shaper:
         """Raises WnodesError if the kernel can't limit a card, and the site wants none without."""
         if self._able:
             return
-        why = trouble()
+        with self._lock:
+            why = self._trouble()
         self._able = not why
         if why and self.config.network.unshaped == "refuse":
             told = "this node can't limit the throughput of a VM"
@@ -108,6 +107,24 @@ class Shaper:
                     found = {}
                 self._measured = time.monotonic(), found
             return found
+
+    def _trouble(self) -> str:
+        """The same as above, tried in the node's own network: the daemon may make no other."""
+        tap = f"{self._taps.own}probe"
+        self._remove(tap)  # of a bait that was killed
+        try:
+            for line in shaping.trial(tap):
+                run(line.split(), deadline=_DEADLINE)
+        except WnodesError as error:
+            return str(error)
+        finally:
+            self._remove(tap)
+        return ""
+
+    def _remove(self, tap: str) -> None:
+        for device in _numbers().keys() & {tap, back_of(tap)}:
+            with suppress(WnodesError):
+                run(["ip", "link", "delete", device], deadline=_DEADLINE)
 
     def _wanted(self) -> dict[str, Rates]:
         cards = guests(self._rows(), self._taps)

@@ -114,6 +114,16 @@ def buckets(wanted: Mapping[str, Rates], found: Mapping[str, Flows]) -> list[str
     return lines
 
 
+def trial(tap: str) -> list[str]:
+    """Commands that make two devices and limit the first, to see whether the kernel can."""
+    card = {tap: Rates(1, 1)}
+    return [
+        f"ip link add {tap} type ifb",
+        *(f"ip {line}" for line in links_needed(card, ())),
+        *(f"tc {line}" for line in buckets(card, {})),
+    ]
+
+
 def _bucket(device: str, rate: int) -> str:
     burst = max(_SMALLEST, int(rate * 1e6 / 8 * _BURST))
     return (

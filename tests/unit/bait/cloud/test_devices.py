@@ -9,7 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.hypervisor.domains import Hypervisor
-from bait.network import shaper
+from bait.network.shaper import Shaper
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
@@ -195,7 +195,7 @@ def test_a_card_that_is_in_carries_what_is_asked_for_last(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.runs()
-    monkeypatch.setattr(shaper, "trouble", str)
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
     site.cloud.attach_nic(ID, LAN)
     for rates in ({"inbound": 5, "outbound": None}, {"inbound": None, "outbound": 7}):
         card = LAN.model_copy(update=rates)
@@ -211,7 +211,7 @@ def test_a_node_that_can_not_limit_takes_no_card_that_is_to_be(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.runs()
-    monkeypatch.setattr(shaper, "trouble", lambda: "tc: no such qdisc")
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "tc: no such qdisc")
     with pytest.raises(RejectedError, match=r"^this node can't limit the throughput of a VM$"):
         site.cloud.attach_nic(ID, LAN.model_copy(update={"inbound": 5}))
     assert site.libvirt.plugged == []

@@ -273,14 +273,15 @@ def test_a_node_that_can_not_limit_refuses_or_warns(
 ) -> None:
     network = Network.model_validate({"unshaped": unshaped})
     config = place.config.model_copy(update={"network": network})
-    shaper = Shaper(config, "hv1", lambda: [place.row])
-    shaper.vet([place.tap])  # it is not limited
+    shaper = place.shaper = Shaper(config, "hv1", lambda: [place.row])
+    place.call("node", lambda: shaper.vet([place.tap]))  # it is not limited
     place.nic = place.nic.model_copy(update={"inbound": 5})
     if unshaped == "refuse":
         with pytest.raises(WnodesError, match="limit the throughput of a VM"):
-            shaper.vet([place.tap])
+            place.call("node", lambda: shaper.vet([place.tap]))
+        assert place.devices() == set()
         return
-    shaper.vet([place.tap])
+    place.call("node", lambda: shaper.vet([place.tap]))
     for _ in range(2):
         place.call("node", shaper.keep)
     [said] = [record.getMessage() for record in caplog.records]
@@ -300,8 +301,12 @@ def no_tc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin")
 
 
-def test_this_kernel_can() -> None:
+def test_this_kernel_can_and_to_try_leaves_nothing(place: Place) -> None:
     assert trouble() == ""
+    probe = f"{Taps.of('box', 'hv1').own}probe"
+    place.ip("node", f"link add {back_of(probe)} type ifb")  # of a bait that was killed
+    place.call("node", place.shaper.need)
+    assert place.devices() == set()
 
 
 def test_metrics_have_what_a_card_carries(place: Place) -> None:
