@@ -114,7 +114,13 @@ class CloudBuilder:
         tap = self.vms.taps.other_card(nic).tap
         if nic.kind == "bridge":
             offer = offered(nic, self.vms.config.cloud.network)
-            return Card(nic.mac, tap, bridge=offer.bridge)
+            return Card(
+                nic.mac,
+                tap,
+                bridge=offer.bridge,
+                openvswitch=offer.openvswitch,
+                vlan=offer.vlan,
+            )
         network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
         return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
 

@@ -20,6 +20,8 @@ class Card:
     tap: str  # what the node calls its end of it
     network: str = ""
     bridge: str = ""
+    openvswitch: bool = False  # the bridge is one of its
+    vlan: int | None = None  # that the card is in, on that bridge
     alone: bool = False  # guests on this network can't reach each other
     mtu: int | None = None  # bytes of a packet, where the guest has to be told
 

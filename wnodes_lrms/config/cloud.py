@@ -74,6 +74,18 @@ class Offer(Section):
     bridge: str = Field(
         pattern=r"^[A-Za-z0-9._-]{1,15}$", description="the bridge that its cards are plugged into"
     )
+    vlan: int | None = Field(
+        None,
+        ge=1,
+        le=4094,
+        description="VLAN (802.1Q) that its cards are in, untagged for guests; the bridge has to"
+        " filter VLANs (vlan_filtering), with libvirt 11.0 or later, or to be Open vSwitch's",
+    )
+    openvswitch: bool = Field(
+        False,
+        description="the bridge is one of Open vSwitch's. nftables does not see what passes there:"
+        " nothing of ours holds its guests, the switch's own rules have to",
+    )
     subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
         None,
         description="cards have an address of it, and can't use another; without it guests ask by"

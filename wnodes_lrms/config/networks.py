@@ -10,7 +10,8 @@ from wnodes_lrms.config.node import Network
 def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     """All that is wrong, each with its place."""
     found = [*_tunnels(network), *_routers("cloud.network", cloud.network)]
-    found += [*_closed6(cloud.network), *_overlaps(network, cloud.network)]
+    found += [*_closed6(cloud.network), *_unheld(cloud.network)]
+    found += _overlaps(network, cloud.network)
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
@@ -43,6 +44,14 @@ def _closed6(offers: Sequence[Offer]) -> Iterator[str]:
             yield f"cloud.network[{number}].closed: has no IPv6 networks, but subnet6 is there"
         if offer.gateway6 and offer.subnet6 is None:
             yield f"cloud.network[{number}].gateway6: {offer.gateway6} needs a subnet6"
+
+
+def _unheld(offers: Sequence[Offer]) -> Iterator[str]:
+    """What nftables would have to see to, where it sees nothing."""
+    for number, offer in enumerate(offers, start=1):
+        for key in ("closed", "open"):
+            if offer.openvswitch and getattr(offer, key):
+                yield f"cloud.network[{number}].{key}: can't be held on Open vSwitch"
 
 
 def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:

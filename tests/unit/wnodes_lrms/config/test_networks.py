@@ -182,3 +182,29 @@ network = "other"
         "bridge.network[3].throughput_most: 3 is less than throughput_least, 5",
         "bridge.network[3].throughput: 4 is not between throughput_least and throughput_most",
     ]
+
+
+def test_what_nftables_does_not_see_can_not_be_closed(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+[[cloud.network]]
+name = "ovs"
+bridge = "ovs0"
+openvswitch = true
+vlan = 4095
+closed = ["10.0.0.0/8"]
+""",
+    )
+    assert found == ["cloud.network[1].vlan: input should be less than or equal to 4094"]
+    found = faults(
+        tmp_path,
+        """
+[[cloud.network]]
+name = "ovs"
+bridge = "ovs0"
+openvswitch = true
+closed = ["10.0.0.0/8"]
+""",
+    )
+    assert found == ["cloud.network[1].closed: can't be held on Open vSwitch"]
