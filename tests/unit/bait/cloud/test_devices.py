@@ -207,6 +207,17 @@ def test_a_card_that_is_in_carries_what_is_asked_for_last(
     assert len(site.libvirt.plugged) == 1
 
 
+def test_of_two_rates_at_once_one_holds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.runs()
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    site.cloud.attach_nic(ID, LAN)
+    both = [LAN.model_copy(update={"inbound": n, "outbound": n}) for n in (5, 7)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda nic: site.cloud.attach_nic(ID, nic), both))
+    assert spec(site).nics[1] in both
+    assert len(site.libvirt.plugged) == 1
+
+
 def test_a_node_that_can_not_limit_takes_no_card_that_is_to_be(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
