@@ -172,8 +172,11 @@ def test_what_arrives_is_what_was_asked_for(place: Place, rate: int) -> None:
     place.limit(rate, rate)
     for source, target in (("one", "two"), ("two", "one"), ("one", "node"), ("node", "one")):
         with place.sending(source, target):
-            arrived = place.arriving(target, rate)
-            assert 0.9 * rate <= arrived <= 1.1 * rate, (source, target, arrived)
+            seen = [place.arriving(target, rate)]
+            while seen[-1] < 0.9 * rate and len(seen) < 20:  # the sender may not get to run
+                seen.append(place.arriving(target, rate))
+            assert seen[-1] >= 0.9 * rate, (source, target, seen)
+            assert max(seen) <= 1.1 * rate, (source, target, seen)
             flows = place.call("node", place.shaper.flows)[place.tap]
     assert flows.inbound
     assert flows.outbound
@@ -184,14 +187,22 @@ def test_what_arrives_is_what_was_asked_for(place: Place, rate: int) -> None:
 
 
 def test_each_way_has_its_own_limit_and_others_have_none(place: Place) -> None:
-    def fast(source: str, target: str) -> bool:
+    def free(source: str, target: str) -> bool:
+        """Whether more arrives than the limit; for that the sender may have to be waited for."""
         with place.sending(source, target):
-            return place.arriving(target, 4) > 20
+            return any(place.arriving(target, 4) > 6 for _ in range(20))
+
+    def held(source: str, target: str) -> bool:
+        with place.sending(source, target):
+            return place.arriving(target, 4) < 4.4
 
     place.limit(4, None)
-    assert (fast("two", "one"), fast("one", "two"), fast("node", "two")) == (False, True, True)
+    assert held("two", "one")
+    assert free("one", "two")
+    assert free("node", "two")
     place.limit(None, 4)
-    assert (fast("two", "one"), fast("one", "two")) == (True, False)
+    assert free("two", "one")
+    assert held("one", "two")
     place.limit(None, None)
     assert place.call("node", place.shaper.flows) == {}
 
