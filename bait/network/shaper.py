@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -185,14 +185,28 @@ class Shaper:
         return shaping.flows(there, links, qdiscs, leads)
 
     def _limit(self, wanted: Mapping[str, Rates], found: Mapping[str, Flows]) -> None:
-        have(self._batch.parent, PASSED)
+        """A line that is refused keeps no other out; the first that was is raised in the end."""
+        fault = None
         for program, lines in (
             ("ip", shaping.links_needed(wanted, self._backs())),
             ("tc", shaping.buckets(wanted, found)),
         ):
-            if lines:
-                self._batch.write_text("\n".join(lines) + "\n")
-                run([program, "-batch", str(self._batch)], deadline=_DEADLINE)
+            try:
+                self._run_batch(program, lines)
+            except WnodesError as error:
+                fault = fault or error
+        if fault:
+            raise fault
+
+    def _run_batch(self, program: str, lines: Sequence[str]) -> None:
+        if not lines:
+            return
+        try:
+            have(self._batch.parent, PASSED)
+            self._batch.write_text("\n".join(lines) + "\n")
+        except OSError as error:
+            raise WnodesError(f"{self._batch}: {error.strerror}") from error
+        run([program, "-force", "-batch", str(self._batch)], deadline=_DEADLINE)
 
     def _sweep(self) -> None:
         there = _numbers()

@@ -250,6 +250,23 @@ def test_the_next_bait_takes_over_what_it_finds(place: Place) -> None:
     assert place.tc("qdisc show") == before
 
 
+def test_one_card_that_can_not_be_limited_keeps_no_other_out(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.call("node", lambda: run(["tc", "qdisc", "add", "dev", place.tap, "clsact"], deadline=5))
+    nic = Nic(id=UUID(int=2), kind="bridge", network="lan", mac=OTHER, outbound=7)
+    spec = an_order(nics=(nic,)).model_dump_json(exclude_defaults=True)
+    other = Row("other", "9", 0, State.READY, 0.0, kind=Kind.CLOUD, spec=spec)
+    place.shaper = Shaper(place.config, "hv1", lambda: [place.row, other])
+    place.limit(4, 5)
+    place.keep()
+    found = place.call("node", place.shaper.flows)
+    assert found[Taps.of("box", "hv1").other_card(nic).tap].limits.outbound == 7
+    assert (found[place.tap].limits.inbound, found[place.tap].limits.outbound) == (4, None)
+    [said] = [record.getMessage() for record in caplog.records]
+    assert said.startswith("throughput is not limited as it should be: tc: ")
+
+
 def test_nothing_is_left_of_a_card_that_has_gone(place: Place) -> None:
     place.limit(4, 5)
     assert place.devices() == {back_of(place.tap)}
