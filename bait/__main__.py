@@ -24,6 +24,7 @@ from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
 from bait.network.firewall import Firewall
+from bait.network.shaper import Shaper
 from bait.network.vxlan import Tunnels, held
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
@@ -94,7 +95,8 @@ def _serve(config: configuration.Config, node: str) -> int:
     )
     firewall = Firewall(config, node, ledger.rows, lambda: held(ledger))
     tunnels = Tunnels(config, node, ledger, firewall)
-    vms = NodeVms(config, node, kvm, hypervisor, cache, tunnels.admit)
+    shaper = Shaper(config, node, ledger.rows)
+    vms = NodeVms(config, node, kvm, hypervisor, cache, tunnels.admit, shaper)
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     batch = BatchController(config, ledger, jobs, vms, tasks, drain)
@@ -103,7 +105,12 @@ def _serve(config: configuration.Config, node: str) -> int:
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
-    tunnels.keep()
+
+    def keep_network() -> None:
+        tunnels.keep()
+        shaper.keep()
+
+    keep_network()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -114,7 +121,7 @@ def _serve(config: configuration.Config, node: str) -> int:
             api = start(config, node, cloud, leases_of(config), tunnels)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         notify("READY=1")
-        loop = PeriodicLoop(reconciler, tunnels.keep)
+        loop = PeriodicLoop(reconciler, keep_network)
         while not stop.is_set():
             loop.wait(stop, loop.run_once())
         notify("STOPPING=1")

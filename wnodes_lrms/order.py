@@ -27,6 +27,7 @@ from pydantic import (
 
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import RejectedError, WnodesError
+from wnodes_lrms.rates import Mbits, Rates
 from wnodes_lrms.validation import first_fault
 
 _ALGORITHM = "EdDSA"
@@ -77,6 +78,13 @@ class Nic(BaseModel):
     mac: Mac
     address: Address | None = None  # with the prefix's length
     gateway: Host | None = None
+    inbound: Mbits | None = None
+    outbound: Mbits | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """What it may carry, as its user and the bridge's site have it."""
+        return Rates(self.inbound, self.outbound)
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from bait.machine.files import Paths, paths
 from bait.machine.hardware import Blueprint, Hardware
 from bait.machine.vms import NodeVms
 from bait.network.addresses import mac_of
+from bait.network.cards import Card
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,23 @@ class BatchBuilder:
         shares = vms.config.share.directories if image.trusted else ()
         with ExitStack() as undo:
             vms.fetch(image, step)
-            vms.hypervisor.destroy(machine.id)  # of a bait that was killed in the middle
+            vms.end(machine.id)  # of a bait that was killed in the middle
             undo.callback(where.remove)
             vms.new_disk(image, where, step)
             vms.copy_kernel(image, where)
             step("making the seed")
             self.contextualize(where, machine, shares)
             starting()
-            undo.callback(vms.hypervisor.destroy, machine.id)
-            vms.admit()
+            undo.callback(vms.end, machine.id)
+            hardware = self.hardware(where, machine, shares)
             begin = partial(vms.hypervisor.create, held=vms.config.machine.charge == "cgroup")
-            vms.start(where, self.hardware(where, machine, shares), step, begin)
+            vms.plug_in([self.card(machine)], lambda: vms.start(where, hardware, step, begin))
             step("waiting for the guest's SSH server")
             undo.pop_all()
+
+    def card(self, machine: Blueprint) -> Card:
+        """The VM's one card."""
+        return self.vms.own_card(str(machine.address))
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -57,7 +62,7 @@ class BatchBuilder:
             cores=allocation.cores,
             memory=machine.memory,
             cpus=allocation.cpus,
-            nics=(self.vms.own_card(str(machine.address)),),
+            nics=(self.card(machine),),
             # The server wants a folder, not a link to one.
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )

@@ -26,6 +26,7 @@ from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Allocation, Owner, State
 from wnodes_lrms.policy import may_use
+from wnodes_lrms.rates import by_rule
 
 _PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a VM is tried again for want of an answer
 
@@ -94,6 +95,7 @@ class Preparation:
         self.ledger.change(row.id, what, uid=owner.uid, tag=tag)
         image = self._image(allocation, owner)
         memory = guest_memory(allocation, image, self.config.machine.memory_overhead)
+        rates = by_rule(self.config.throughput, image.tag, allocation.partition, allocation.account)
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
             building = self.ledger.change(
@@ -104,6 +106,8 @@ class Preparation:
                 memory=memory,
                 address=str(address),
                 digests=" ".join(part.sha256 for part in image.parts),
+                inbound=rates.inbound,
+                outbound=rates.outbound,
             )
         if building is None:
             return None

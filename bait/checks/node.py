@@ -21,7 +21,7 @@ from bait.checks import api, files, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.machine import topology
-from bait.network import firewall, ruleset
+from bait.network import firewall, ruleset, shaper
 from bait.network.surroundings import tunnel_end
 from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
@@ -61,6 +61,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
         "tuning": lambda: _tuning(config),
+        "throughput": lambda: [verdicts.throughput(shaper.trouble(), config.network.unshaped)],
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs(config)],

@@ -67,6 +67,19 @@ def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
     return ok(name, f"from {end}")
 
 
+def throughput(trouble: str, unshaped: str) -> Check:
+    """`trouble` is why the kernel can't limit what cards carry, `unshaped` what the node then does
+    with VMs that are to be limited."""
+    name = "throughput"
+    if not trouble:
+        return ok(name, "the kernel can limit it")
+    remedy = "load the modules ifb, sch_tbf, sch_ingress, cls_u32 and act_mirred; install iproute2"
+    if unshaped == "warn":
+        seen = f"not limited, VMs run without (unshaped = 'warn'): {trouble}"
+        return warning(name, seen, remedy)
+    return warning(name, f"VMs that are to have a limit are refused here: {trouble}", remedy)
+
+
 def apparmor(server: Path, allowed: bool) -> Check:
     """`allowed`: whether libvirt's daemon may start this server of shared folders, if any are
     shared."""

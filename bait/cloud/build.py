@@ -77,14 +77,16 @@ class CloudBuilder:
                 self._seed(machine, where)
             hardware = self._hardware(machine)
             starting()
-            self.vms.admit()
-            where.ran.touch()
-            if where.memory.exists():
-                self.vms.start(where, hardware, step, lambda xml: self._wake(xml, where.memory))
-            else:
-                _used(where.memory).unlink(missing_ok=True)
-                self.vms.start(where, hardware, step)
+            self.vms.plug_in(hardware.nics, lambda: self._start(where, hardware, step))
             undo.pop_all()
+
+    def _start(self, where: Paths, hardware: Hardware, step: Callable[[str], None]) -> None:
+        where.ran.touch()
+        if where.memory.exists():
+            self.vms.start(where, hardware, step, lambda xml: self._wake(xml, where.memory))
+        else:
+            _used(where.memory).unlink(missing_ok=True)
+            self.vms.start(where, hardware, step)
 
     def begun(self, machine: str, job: str) -> bool:
         """Whether the VM's domain runs already, in the allocation of this job."""
@@ -96,7 +98,7 @@ class CloudBuilder:
 
     def rest(self, machine: str) -> None:
         """End the domain, and remove all but its disk and memory; success if that is done."""
-        self.vms.hypervisor.destroy(machine)
+        self.vms.end(machine)
         self.paths(machine).clear()
 
     def card(self, nic: Nic, address: str | None) -> Card:
@@ -111,7 +113,13 @@ class CloudBuilder:
         tap = self.vms.taps.other_card(nic).tap
         if nic.kind == "bridge":
             offer = offered(nic, self.vms.config.cloud.network)
-            return Card(nic.mac, tap, bridge=offer.bridge)
+            return Card(
+                nic.mac,
+                tap,
+                bridge=offer.bridge,
+                openvswitch=offer.openvswitch,
+                vlan=offer.vlan,
+            )
         network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
         return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
 
@@ -123,8 +131,9 @@ class CloudBuilder:
     def plug(self, machine: str, device: Card | Drive) -> None:
         """Plug a card or a volume into the running VM."""
         if isinstance(device, Card):
-            self.vms.admit()
-        self.vms.hypervisor.attach(machine, _xml(device))
+            self.vms.plug_in([device], lambda: self.vms.hypervisor.attach(machine, _xml(device)))
+        else:
+            self.vms.hypervisor.attach(machine, _xml(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
         """Take it out again. Raises ConflictError if the guest does not let go."""
@@ -139,6 +148,7 @@ class CloudBuilder:
         self.vms.hypervisor.detach(
             machine, _xml(device), lambda element: element.find(at.format(value)) is not None
         )
+        self.vms.shaper.sweep()
 
     def _wake(self, xml: str, memory: Path) -> None:
         """Let the VM go on from its memory, which is good once: then the disk changes.

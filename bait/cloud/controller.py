@@ -22,6 +22,7 @@ from bait.ledger.records import Row
 from bait.ledger.states import RUNS
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
+from bait.network.cards import guests
 from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -30,6 +31,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
+from wnodes_lrms.rates import Flows
 
 
 class CloudController:
@@ -96,6 +98,17 @@ class CloudController:
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""
         return Counter((str(row.kind), str(row.state)) for row in self.ledger.rows())
+
+    def flows(self) -> dict[tuple[str, str], Flows]:
+        """What each limited card of this node carries, by its VM and its tap."""
+        vms = self.builder.vms
+        found = vms.shaper.flows()
+        return {
+            (row.id, guest.tap): found[guest.tap]
+            for row in self.ledger.rows()
+            for guest in guests([row], vms.taps)
+            if guest.tap in found
+        }
 
     def where(self, job: str) -> str | None:
         """The node on which the batch system runs a job; empty if it runs on none, or on several.

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -14,11 +14,12 @@ from bait.ledger.records import Row
 from bait.ledger.states import RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
-from bait.network.addresses import free_address, mac_of
+from bait.network.addresses import free_address
 from bait.network.surroundings import own_macs, surroundings
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
+from wnodes_lrms.rates import Rates
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
 _DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
@@ -112,7 +113,12 @@ class Devices:
     def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
         """Plug a card into the running VM; its addresses."""
         order = Order.model_validate_json(row.spec)
-        if nic.id not in {other.id for other in order.nics}:
+        there = next((other for other in order.nics if other.id == nic.id), None)
+        if nic.rates:
+            self._need_limits()
+        if there and there.rates != nic.rates:
+            self._limit(row, there, nic.rates)
+        if there is None:
             if nic.kind == "nat" and any(other.kind == "nat" for other in order.nics):
                 raise ConflictError("the VM has a card on the node's own network")
             order = order.model_copy(update={"nics": (*order.nics, nic)})
@@ -128,6 +134,23 @@ class Devices:
                 self._keep(row, lambda order: {"nics": _without(order.nics, nic)})
                 raise
         return self._shown(nic, row)
+
+    def _limit(self, row: Row, there: Nic, rates: Rates) -> None:
+        """Have a card that is in carry this much."""
+        now = there.model_copy(update=asdict(rates))
+
+        def change(order: Order) -> dict[str, Any]:
+            return {"nics": tuple(now if nic.id == now.id else nic for nic in order.nics)}
+
+        self._keep(row, change)
+        self.builder.vms.shaper.keep()
+
+    def _need_limits(self) -> None:
+        """Raises RejectedError if the node refuses cards that are to be limited."""
+        try:
+            self.builder.vms.shaper.need()
+        except WnodesError as error:
+            raise RejectedError(error.told) from error
 
     def detach_nic(self, row: Row, card: str) -> None:
         """Take a card out; one that is not in is success."""
@@ -166,11 +189,21 @@ class Devices:
         return Drive(self.volumes.path(volume), device, volume.replace("-", "")[:20])
 
     def _shown(self, nic: Nic, row: Row) -> dict[str, Any]:
+        own = {"id": str(nic.id), "inbound": nic.inbound, "outbound": nic.outbound}
         if nic.kind != "nat":
             address = nic.address.partition("/")[0] if nic.address else ""
-            return {"id": str(nic.id), "mac": nic.mac, "address": address}
-        mac = mac_of(row.address) if row.address else ""
-        return {"id": str(nic.id), "mac": mac, "address": row.address or ""}
+            tap = self.builder.vms.taps.other_card(nic).tap
+            return {**own, "mac": nic.mac, "address": address, **self._flows(tap)}
+        if not row.address:
+            return {**own, "mac": "", "address": ""}
+        card = self.builder.vms.taps.own_card(row.address)
+        return {**own, "mac": card.mac, "address": row.address, **self._flows(card.tap)}
+
+    def _flows(self, tap: str) -> dict[str, Any]:
+        flows = self.builder.vms.shaper.flows().get(tap)
+        return (
+            {"flows": {way: flow for way, flow in asdict(flows).items() if flow}} if flows else {}
+        )
 
 
 def _detachable(row: Row) -> None:

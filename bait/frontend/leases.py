@@ -145,7 +145,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
     async def prometheus() -> Response:
         """The same and more, in Prometheus's text format."""
         await sources()
-        text = metrics.text(await pings.call(cloud.census))
+        text = metrics.text(await pings.call(cloud.census), await pings.call(cloud.flows))
         return Response(text, media_type=metrics.MEDIA_TYPE)
 
     return router

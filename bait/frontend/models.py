@@ -84,12 +84,24 @@ class LeasesShown(BaseModel):
     leases: list[LeaseShown]
 
 
+class FlowShown(BaseModel):
+    """What a card carries one way, where that is limited."""
+
+    limit: int = Field(description="Mbit/s that are in force")
+    passing: int = Field(description="bits a second, over the last seconds")
+    passed: int = Field(description="bytes since the limit is there")
+    dropped: int = Field(description="packets")
+
+
 class NicShown(BaseModel):
     """A network card of a VM."""
 
     id: str
     mac: str
     address: str = Field(description="empty where the bait does not know it")
+    inbound: int | None = Field(None, description="Mbit/s that its order has")
+    outbound: int | None = Field(None, description="Mbit/s that its order has")
+    flows: dict[Literal["inbound", "outbound"], FlowShown] = {}
 
 
 class Device(BaseModel):

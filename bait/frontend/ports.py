@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from wnodes_lrms.order import Nic
+from wnodes_lrms.rates import Flows
 from wnodes_lrms.tunnel import Tunnel
 
 
@@ -62,3 +63,6 @@ class Cloud(Protocol):
 
     def census(self) -> Mapping[tuple[str, str], int]:
         """How many VMs of each kind and state this node has, batch jobs' too."""
+
+    def flows(self) -> Mapping[tuple[str, str], Flows]:
+        """What each limited card of this node carries, by its VM and its tap."""

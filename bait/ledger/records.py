@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wnodes_lrms.model import Kind, State
+from wnodes_lrms.rates import Rates
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,13 @@ class Row:
     lease: str = ""  # cloud: the lease that it runs in, empty without one
     ends: float | None = None  # cloud: when the lease's walltime is over, seconds since the epoch
     spec: str = ""  # cloud: the order, as JSON
+    inbound: int | None = None  # batch: Mbit/s that the site lets its card carry; None: no limit
+    outbound: int | None = None
+
+    @property
+    def rates(self) -> Rates:
+        """What the site lets a batch VM's card carry."""
+        return Rates(self.inbound, self.outbound)
 
 
 @dataclass(frozen=True)

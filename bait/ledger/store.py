@@ -105,6 +105,10 @@ FROM machine WHERE state IN ('booting', 'ready', 'suspended', 'stopping', 'hiber
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE INDEX event_machine ON event (machine);
 """,
+    """
+ALTER TABLE machine ADD COLUMN inbound INTEGER;
+ALTER TABLE machine ADD COLUMN outbound INTEGER;
+""",
 )
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 

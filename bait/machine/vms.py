@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from bait.machine.images import Cache, free_mib
 from bait.machine.topology import Topology, read
 from bait.machine.tuning import Tuning, tune
 from bait.network.cards import Card, Taps
+from bait.network.shaper import Shaper
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
 from wnodes_lrms.config.load import Config
@@ -43,6 +44,7 @@ class NodeVms:
     hypervisor: Hypervisor
     cache: Cache
     admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
+    shaper: Shaper
     topology: Callable[[], Topology] = read  # of this machine, as it is at that moment
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
@@ -93,8 +95,21 @@ class NodeVms:
 
         Raises WnodesError if something could not be removed or libvirt does not answer.
         """
-        self.hypervisor.destroy(machine)
+        self.end(machine)
         paths(self.config, machine).remove()
+
+    def plug_in(self, cards: Collection[Card], plug: Callable[[], None]) -> None:
+        """Have these cards plugged in, by `plug`: the firewall knows them before, and they carry
+        what they may. Raises WnodesError if that can't be had, and what `plug` raises."""
+        self.admit()
+        self.shaper.vet([card.tap for card in cards])
+        plug()
+        self.shaper.shape()
+
+    def end(self, machine: str) -> None:
+        """End the VM's domain; one that is gone is success. Raises WnodesError."""
+        self.hypervisor.destroy(machine)
+        self.shaper.sweep()
 
     def last_words(self, machine: str) -> str:
         """The end of the guest's serial console, in one line, for an error message."""

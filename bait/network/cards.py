@@ -9,6 +9,7 @@ from bait.ledger.states import AT_REST
 from bait.network.addresses import mac_of
 from wnodes_lrms.model import Kind
 from wnodes_lrms.order import Nic, Order
+from wnodes_lrms.rates import UNLIMITED, Rates
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Card:
     tap: str  # what the node calls its end of it
     network: str = ""
     bridge: str = ""
+    openvswitch: bool = False  # the bridge is one of its
+    vlan: int | None = None  # that the card is in, on that bridge
     alone: bool = False  # guests on this network can't reach each other
     mtu: int | None = None  # bytes of a packet, where the guest has to be told
 
@@ -31,6 +34,8 @@ class Guest:
     mac: str
     address: str | None  # None: it asks by DHCP, or chooses one
     offer: str = ""  # the network of the site's that it is on; "": none
+    own: bool = False  # it is on the node's own network
+    rates: Rates = UNLIMITED  # as they were asked for
 
 
 @dataclass(frozen=True)
@@ -47,16 +52,17 @@ class Taps:
         mine = hashlib.sha256(f"{cluster}/{node}".encode()).hexdigest()[:4]
         return cls(f"wg{mine}", f"wl{mine}", f"wx{mine}")
 
-    def own_card(self, address: str) -> Guest:
+    def own_card(self, address: str, rates: Rates = UNLIMITED) -> Guest:
         """On the node's own network; MAC and tap follow from the address."""
         mac = mac_of(address)
-        return Guest(self.own + mac[6:].replace(":", ""), mac, address)
+        return Guest(self.own + mac[6:].replace(":", ""), mac, address, own=True, rates=rates)
 
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
         offer = nic.network if nic.kind == "bridge" else ""
-        return Guest(self.other + nic.mac[9:].replace(":", ""), nic.mac, address, offer)
+        tap = self.other + nic.mac[9:].replace(":", "")
+        return Guest(tap, nic.mac, address, offer, rates=nic.rates)
 
 
 def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
@@ -68,5 +74,6 @@ def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
         nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
         found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
         if row.address:
-            found.append(taps.own_card(row.address))
+            of_nat = (nic.rates for nic in nics if nic.kind == "nat")
+            found.append(taps.own_card(row.address, next(of_nat, row.rates)))
     return found

@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class PeriodicLoop:
-    """Reconciles a node, and keeps its drain, its guests' firewall and its ledger in order."""
+    """Reconciles a node, and keeps its drain, its guests' network and its ledger in order."""
 
-    def __init__(self, reconciler: Reconciler, keep_firewall: Callable[[], None]) -> None:
+    def __init__(self, reconciler: Reconciler, keep_network: Callable[[], None]) -> None:
         self._reconciler = reconciler
-        self._keep_firewall = keep_firewall
+        self._keep_network = keep_network
         self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
@@ -27,7 +27,7 @@ class PeriodicLoop:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
         reconciler = self._reconciler
         try:
-            self._keep_firewall()
+            self._keep_network()
             reconciler.drain.keep()
             if time.monotonic() > self._pruned + _PRUNED:
                 reconciler.ledger.prune()

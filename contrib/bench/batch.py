@@ -14,6 +14,7 @@ from bait.machine.hardware import Blueprint, guest_memory
 from bait.machine.images import Cache
 from bait.machine.owner import owner_of
 from bait.machine.vms import NodeVms
+from bait.network.shaper import Shaper
 from contrib.bench.site import CONFIG, HOME, IMAGE, NODE, USER, sh, wait_until
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import Allocation
@@ -90,14 +91,9 @@ class ByHand:
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
         kvm = json.loads((Path(CONFIG.bait.state_dir) / "kvm.json").read_text())["kvm"]
         # Another cluster's mark: the node's bait would take the domain for an orphan of its own.
-        vms = NodeVms(
-            CONFIG.model_copy(update={"cluster": "bench"}),
-            NODE,
-            kvm,
-            hypervisor,
-            cache,
-            lambda: None,
-        )
+        config = CONFIG.model_copy(update={"cluster": "bench"})
+        shaper = Shaper(config, NODE, list)
+        vms = NodeVms(config, NODE, kvm, hypervisor, cache, lambda: None, shaper)
         address = list(CONFIG.network.subnet.hosts())[-1]
         allocation = Allocation(
             "bench", 0, user.pw_uid, user.pw_gid, "", "main", 1, _MEMORY, (0,), str(HOME), IMAGE

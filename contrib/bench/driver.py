@@ -17,6 +17,7 @@ from bait.ledger.ledger import Ledger
 from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
+from bait.network.shaper import Shaper
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
@@ -68,7 +69,8 @@ def machines() -> dict[str, list[float]]:
         ledger = Ledger(Path(folder) / "state" / "ledger.sqlite")
         hypervisor = Hypervisor("test:///default", "bench", "hv1", network, Path("/nowhere"))
         cache = Cache(Path(CONFIG.images.cache_dir), CONFIG.images.cache_limit, set, lambda: None)
-        vms = NodeVms(config, "hv1", False, hypervisor, cache, lambda: None)
+        shaper = Shaper(config, "hv1", ledger.rows)
+        vms = NodeVms(config, "hv1", False, hypervisor, cache, lambda: None, shaper)
         lrms = _Lrms(folder)
         batch = BatchController(config, ledger, Jobs(lrms), vms, Tasks(), Drain(ledger, lrms))
         _listen()

@@ -1,9 +1,11 @@
-"""What the guests' firewall costs an unlimited transfer: a guest's TCP, by way of its node.
+"""What the guests' firewall and the limits of throughput cost a transfer that neither slows down: a
+guest's TCP, by way of its node.
 
 Three networks of the kernel stand for guest, node and world. The node's end of the guest's card has
 the name that the firewall knows, and the packets meet all rules as a VM's do.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,17 +13,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bait.network import ruleset
+from bait.network import ruleset, shaping
 from bait.network.cards import Taps
 from bait.network.surroundings import Surroundings
 from contrib.bench.site import sh
 from wnodes_lrms.config.load import Network
+from wnodes_lrms.rates import MOST, UNLIMITED, Flow, Flows, Rates
 
 _RUNS = 7
 _MIB = 1024
 _NETWORK = Network(name="bench")
 _GUEST, _NODE, _WORLD = "wnodes-bench-guest", "wnodes-bench-node", "wnodes-bench-world"
 _ADDRESS, _PORT = "198.51.100.7", "5001"
+_VARIANTS = {  # whether there is a filter, and what the card may carry
+    "no filter": (False, UNLIMITED),
+    "our tables": (True, UNLIMITED),
+    "our tables, and limits that it does not reach": (True, Rates(MOST, MOST)),
+}
 _TAKE = """
 import socket, sys
 server = socket.create_server(("", int(sys.argv[1])))
@@ -55,7 +63,7 @@ def small() -> dict[str, list[float]]:
 
 
 def _measured(size: int, *, whole: bool) -> dict[str, list[float]]:
-    samples: dict[str, list[float]] = {"no filter": [], "our tables": []}
+    samples: dict[str, list[float]] = {name: [] for name in _VARIANTS}
     with _networks(whole=whole), tempfile.TemporaryDirectory() as folder:
         tables, none = Path(folder, "tables"), Path(folder, "none")
         card = Taps.of("bench", "node").own_card(str(_NETWORK.subnet[2]))
@@ -65,10 +73,25 @@ def _measured(size: int, *, whole: bool) -> dict[str, list[float]]:
         tables.write_text(text)
         none.write_text("flush ruleset\n")
         for _ in range(_RUNS):
-            for name, rules in zip(samples, (none, tables), strict=True):
-                _in(_NODE, "nft", "-f", str(rules))
+            for name, (filtered, rates) in _VARIANTS.items():
+                _in(_NODE, "nft", "-f", str(tables if filtered else none))
+                _limit(card.tap, rates, Path(folder, "lines"))
                 samples[name].append(_transfer(size))
     return samples
+
+
+def _limit(tap: str, rates: Rates, file: Path) -> None:
+    """Limit the card, or take its limits away."""
+    devices = json.loads(_in(_NODE, "ip", "-json", "link", "show", "type", "ifb") or "[]")
+    there = [each["ifname"] for each in devices if each]
+    limited = {tap: Flows(Flow(1), Flow(1)) if there else Flows()}
+    for program, lines in (
+        ("ip", shaping.links_needed({tap: rates}, there)),
+        ("tc", shaping.buckets({tap: rates}, limited)),
+        ("ip", [f"link delete {each}" for each in there if not rates]),
+    ):
+        file.write_text("\n".join(lines) + "\n")
+        _in(_NODE, program, "-batch", str(file))
 
 
 def _transfer(size: int) -> float:

@@ -6,6 +6,7 @@ before it gave the order to it (driver/actor.py).
 A source that did not answer changes nothing; when a lease counts as over: driver/lease_end.py.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from occi_bridge.driver import lease_end
@@ -14,6 +15,8 @@ from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.store.states import LIVE, ON_DISK, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
+
+_MEASURED = 60.0  # seconds between two times that what cards carry is written down
 
 
 @dataclass
@@ -163,13 +166,26 @@ def _link(link: Interface | Attachment, row: Compute, snapshot: Snapshot) -> Cha
         card = next((nic for nic in machine.nics if nic.id == link.uid), None)
         change.values["attached"] = card is not None
         if card:
-            change.values |= {"address": card.address or "", "seen_mac": card.mac, "reason": ""}
+            change.values |= {"address": card.address or "", "seen_mac": card.mac}
+            if card.rates == link.rates:  # or what was refused is still to be told
+                change.values["reason"] = ""
+            flows = card.shown(snapshot.now)
+            if _limits(flows) != _limits(link.flows) or _stale(link.flows, snapshot.now):
+                change.values["flows"] = flows
     else:
         disk = next((each for each in machine.volumes if each.id == link.storage), None)
         change.values["attached"] = disk is not None
         if disk:
             change.values |= {"device": disk.device, "reason": ""}
     return change
+
+
+def _limits(flows: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in flows.items() if name.endswith(".limit")}
+
+
+def _stale(flows: Mapping[str, float], now: float) -> bool:
+    return bool(flows) and now - flows["at"] > _MEASURED
 
 
 def _saved(row: Saved, snapshot: Snapshot) -> Change:

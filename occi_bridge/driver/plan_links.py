@@ -38,3 +38,7 @@ def _linked(
             yield Action(part, link.uid, "its owner deleted it", report.url)
         elif not link.attached and report.at > max(link.acted, row.acted):
             yield Action(join, link.uid, "the VM runs without it", report.url)
+        elif isinstance(link, Interface) and report.at > max(link.acted, row.acted):
+            seen = {nic.id: nic for nic in report.machines[row.uid].nics}.get(link.uid)
+            if seen and seen.rates != link.rates:
+                yield Action(join, link.uid, "its throughput is another", report.url)

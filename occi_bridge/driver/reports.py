@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from wnodes_lrms.lrms.lease import Lease, LeaseState
 from wnodes_lrms.order import JobText
+from wnodes_lrms.rates import Mbits, Rates
 from wnodes_lrms.tunnel import End, NetworkName, Tunnel
 
 _LONGEST = 1000  # characters of a text for people
@@ -45,6 +46,18 @@ MachineState = Literal[
 ]
 
 
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+
+
+@dataclass(frozen=True)
+class SeenFlow:
+    """What a limited card carries one way."""
+
+    limit: Mbits
+    passing: Count = 0  # bits a second, over the last seconds
+    dropped: Count = 0  # packets
+
+
 @dataclass(frozen=True)
 class SeenNic:
     """A network card, as its VM has it."""
@@ -52,6 +65,24 @@ class SeenNic:
     id: Id
     mac: Mac = ""
     address: Address | None = None
+    inbound: Mbits | None = None  # as its order has it
+    outbound: Mbits | None = None
+    flows: Mapping[Literal["inbound", "outbound"], SeenFlow] = field(default_factory=dict)
+
+    @property
+    def rates(self) -> Rates:
+        """What its order has, in Mbit/s."""
+        return Rates(self.inbound, self.outbound)
+
+    def shown(self, now: float) -> dict[str, float]:
+        """What it carries, for Interface.flows: limits and what passes in Mbit/s, packets that were
+        dropped, and when that was seen."""
+        found: dict[str, float] = {}
+        for way, flow in self.flows.items():
+            found[f"{way}.limit"] = flow.limit
+            found[f"{way}.measured"] = round(flow.passing / 1e6, 1)
+            found[f"{way}.dropped"] = flow.dropped
+        return found | {"at": now} if found else {}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.reports import Report
 from occi_bridge.driver.snapshot import Snapshot
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.tunnel import Tunnel, another
+from wnodes_lrms.tunnel import Tunnel, another, split
 
 _PAUSE = 10.0  # seconds after a bait could not, or would not
 
@@ -79,6 +79,22 @@ def _ends(
     return {end: tuple(sorted(macs)) for end, macs in sorted(behind.items())}
 
 
+def disagreement(ends: Mapping[str, str]) -> str:
+    """What is wrong with the ends of the nodes' tunnels, in words; "" if nothing is. Pure.
+
+    A node sends to none that has another port. Nodes that share a host's loopback may differ.
+    """
+    ports: dict[int, list[str]] = defaultdict(list)
+    for node, end in sorted(ends.items()):
+        address, port = split(end)
+        if not address.is_loopback:
+            ports[port].append(node)
+    if len(ports) < 2:
+        return ""
+    said = ", ".join(f"{port} on {' '.join(nodes)}" for port, nodes in sorted(ports.items()))
+    return f"[network] tunnel_port is not the same everywhere: {said}"
+
+
 class Spanning:
     """Tells the baits, one thing at a time each."""
 
@@ -87,9 +103,14 @@ class Spanning:
         self._baits = baits
         self._told: dict[str, float] = {}  # by URL: what was seen before this says nothing
         self._faults: dict[str, str] = {}  # as they were said
+        self._apart = ""  # how the nodes' ports differ, as it was said
 
     def due(self, snapshot: Snapshot) -> dict[str, dict[str, Tunnel]]:
         """What is to be told now, by the URL of the bait."""
+        apart = disagreement({n: end for n, end in snapshot.reports.ends.items() if end})
+        if apart and apart != self._apart:
+            log.warning("%s: private networks do not connect these nodes", apart)
+        self._apart = apart
         reports = snapshot.reports.baits
         return {
             url: wanted

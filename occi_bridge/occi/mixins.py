@@ -12,6 +12,7 @@ from occi_bridge.occi.schema import (
     ACTIONS,
     COMPUTE,
     CORES,
+    INBOUND,
     INFRA,
     KINDS,
     MEMORY,
@@ -19,12 +20,14 @@ from occi_bridge.occi.schema import (
     NETWORKINTERFACE,
     OBSERVED_TIME,
     OS_TPL,
+    OUTBOUND,
     OWN,
     PUBLIC_KEY,
     RESOURCE_TPL,
     USERDATA,
 )
 from wnodes_lrms.config.load import Template
+from wnodes_lrms.rates import MOST
 
 _ADDRESS = r"[0-9.]{7,15}(/[0-9]{1,2})?"
 
@@ -36,6 +39,10 @@ def _ip(prefix: str) -> tuple[Attribute, ...]:
         Attribute(f"{prefix}.gateway", set_by="creator", form=_ADDRESS, meaning=meaning),
         Attribute(f"{prefix}.allocation", set_by="creator", values=("dynamic", "static")),
     )
+
+
+def _way(name: str) -> Attribute:
+    return Attribute(name, "integer", least=1, most=MOST)
 
 
 _KEY = Attribute(PUBLIC_KEY, set_by="creator", required=True, longest=16384)
@@ -128,6 +135,20 @@ MIXINS = (
         location="/observed/",
         applies=(COMPUTE,),
         set_by="service",
+    ),
+    Mixin(
+        "throughput",
+        f"{OWN}networkinterface#",
+        "What a VM's network card may carry, and carries, in Mbit/s",
+        tuple(_way(name) for name in (INBOUND, OUTBOUND))
+        + tuple(
+            Attribute(f"{name}.{what}", "number", set_by="service")
+            for name in (INBOUND, OUTBOUND)
+            for what in ("measured", "dropped")
+        ),
+        location="/throughput/",
+        applies=(NETWORKINTERFACE,),
+        set_by="creator",
     ),
 )
 

@@ -25,6 +25,7 @@ RESOURCE_TPL = f"{INFRA}#resource_tpl"
 SSH_KEY = f"{INFRA}/credentials#ssh_key"
 USER_DATA = f"{INFRA}/compute#user_data"
 OBSERVED = f"{OWN}compute#observed"
+THROUGHPUT = f"{OWN}networkinterface#throughput"
 
 ID = "occi.core.id"
 SOURCE = "occi.core.source"
@@ -34,6 +35,8 @@ CORES = "occi.compute.cores"
 MEMORY = "occi.compute.memory"
 PUBLIC_KEY = "occi.credentials.ssh.publickey"
 USERDATA = "occi.compute.userdata"
+INBOUND = "wnodes.throughput.inbound"  # Mbit/s
+OUTBOUND = "wnodes.throughput.outbound"
 OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
 
 _NUMBER_MOST = 1e9

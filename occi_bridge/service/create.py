@@ -91,8 +91,10 @@ def _compute(tx: Transaction, model: Model, new: New) -> Compute:
     for link in new.links:
         make_link(tx, row, link)
     if not any(link.kind == schema.NETWORKINTERFACE for link in new.links):
-        public = [net for net in tx.site.granted(tx.user.grant) if net.public]
-        for net in public[:1]:
+        named = tx.user.grant.network
+        nets = tx.site.granted(tx.user.grant)
+        default = [net for net in nets if net.name == named or (named is None and net.public)]
+        for net in default[:1]:
             interface(tx, row, net, New(schema.NETWORKINTERFACE))
     return row
 

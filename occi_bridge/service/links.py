@@ -5,13 +5,14 @@ import secrets
 import time
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import sqlalchemy as sa
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service import quota
+from occi_bridge.service import quota, throughput
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
@@ -80,6 +81,13 @@ def stored(attributes: Mapping[str, Value]) -> dict[str, Value]:
     return {name: value for name, value in attributes.items() if name not in _APART}
 
 
+def net_of(tx: Transaction, card: Interface) -> Net | None:
+    """The network that a card is on; None if the site has it no more."""
+    if card.owned is None:
+        return tx.site.nets.get(card.network)
+    return networks.of_user(queries.read(tx.link, Network, tables.entity.c.uid == card.owned)[0])
+
+
 def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
     """Link a VM to a network or a volume. Raises OcciError."""
     if machine.state == "suspended" and not machine.lease:
@@ -130,6 +138,8 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
     _check_given(net, new)
     _check_once(tx, machine, net)
     _check_node(tx, machine, net)
+    limits = throughput.settled(net, tx.user.grant, new.attributes)
+    new = replace(new, attributes={**new.attributes, **limits})
     row = Interface(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,

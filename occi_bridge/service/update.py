@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.occi.validate_new import New
+from occi_bridge.service import throughput
 from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
-from occi_bridge.service.links import check_tags, make_link, stored
+from occi_bridge.service.links import check_tags, make_link, net_of, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import state
@@ -51,11 +52,22 @@ def change(
     if len(mixins) > len(row.mixins):
         check_tags(mixins)
     new = {name: value for name, value in (kept | stored(attributes)).items() if value != ""}
+    if isinstance(row, Interface):
+        new |= _throughput(tx, row, new)
     queries.change(tx.link, row, attributes=new, mixins=mixins)
     for link in links:
         if not isinstance(row, Compute):
             raise OcciError(400, "Link: only a VM has links")
         make_link(tx, row, link)
+
+
+def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> dict[str, Value]:
+    """What a card is to carry after this change. Raises OcciError 403."""
+    net = net_of(tx, row)
+    if net is None or all(asked.get(name) == row.attributes.get(name) for name in throughput.WAYS):
+        return {}
+    queries.change(tx.link, row, flows={}, tries=0, again=0.0)
+    return throughput.settled(net, tx.user.grant, asked)
 
 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:
@@ -135,6 +147,10 @@ def _start(tx: Transaction, row: Compute, _method: str) -> None:
             "partition": grant.partition,
             "walltime": grant.walltime,
         }
+        for card in tx.links_of([row])[0]:
+            net = net_of(tx, card)
+            limits = throughput.allowed(net, grant, card.attributes) if net else {}
+            queries.change(tx.link, card, attributes=card.attributes | limits)
     if row.state == "stopping" and not asked_to_end(row.act):
         own["act"] = "stop"  # nobody asked, but it goes down: once it has, this request counts
     _request(tx, row, desired="active", fault=False, reason="", restart="", **own)

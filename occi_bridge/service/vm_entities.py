@@ -9,6 +9,7 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.service.entities import entity, own
 from occi_bridge.store.rows import Attachment, Compute, Interface, Row
+from wnodes_lrms.rates import MOST
 
 _ACTION = f"{schema.INFRA}/compute/action#"
 
@@ -134,15 +135,30 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
         "occi.networkinterface.mac": card.seen_mac or card.mac,
         **_link_state("occi.networkinterface", card, row),
     }
-    mixins: tuple[str, ...] = ()
+    mixins: tuple[str, ...] = (schema.THROUGHPUT,)
+    for name, way in ((schema.INBOUND, "inbound"), (schema.OUTBOUND, "outbound")):
+        attributes |= _carried(name, way, card, up=card.attached and state(row) == "active")
     if address:
-        mixins = (schema.IPNETWORKINTERFACE,)
+        mixins = (schema.IPNETWORKINTERFACE, schema.THROUGHPUT)
         attributes["occi.networkinterface.address"] = address.partition("/")[0]
         if card.gateway:
             attributes["occi.networkinterface.gateway"] = card.gateway
         kind = "static" if card.assigned else "dynamic"
         attributes["occi.networkinterface.allocation"] = kind
     return entity(card, attributes, mixins=mixins)
+
+
+def _carried(name: str, way: str, card: Interface, *, up: bool) -> dict[str, Value]:
+    """What a card may carry one way, and carries while its VM runs; nothing without a limit."""
+    limit, seen = getattr(card.rates, way), card.flows if up else {}
+    in_force = seen.get(f"{way}.limit")
+    found: dict[str, Value] = {}
+    if limit or in_force:
+        found[name] = int(min(limit or MOST, in_force or MOST))
+    for what in ("measured", "dropped"):
+        if f"{way}.{what}" in seen:
+            found[f"{name}.{what}"] = seen[f"{way}.{what}"]
+    return found
 
 
 def attachment(link: Attachment, row: Compute, around: Around) -> Entity:

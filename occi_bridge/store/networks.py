@@ -42,6 +42,9 @@ class Net:
     subnet: ipaddress.IPv4Network | None = None
     gateway: ipaddress.IPv4Address | None = None
     owned: str | None = None  # its uid, where a user made it
+    throughput: int | None = None  # Mbit/s of a card for which nothing is asked; None: `most`
+    least: int = 1  # Mbit/s that can be asked for
+    most: int | None = None
 
     def nic(self, card: Interface) -> Nic:
         """A network card on it, as an order has it."""
@@ -52,6 +55,8 @@ class Net:
             mac=card.mac,
             address=card.assigned,
             gateway=card.gateway or None,
+            inbound=card.rates.inbound,
+            outbound=card.rates.outbound,
         )
 
     def free_address(self, taken: Collection[str]) -> str | None:
@@ -82,6 +87,9 @@ def of_site(network: CloudNetwork) -> Net:
         public=network.public,
         subnet=network.subnet,
         gateway=network.gateway,
+        throughput=network.throughput,
+        least=network.throughput_least,
+        most=network.throughput_most,
     )
 
 

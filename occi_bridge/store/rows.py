@@ -1,8 +1,10 @@
 """The database's rows as values, and the few ways of reading them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Value
+from wnodes_lrms.rates import Rates
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,8 +98,15 @@ class Interface(Driven):
     gateway: str = ""
     address: str = ""
     seen_mac: str = ""
+    flows: dict[str, float] = field(default_factory=dict)
     attached: bool = False
     reason: str = ""
+
+    @property
+    def rates(self) -> Rates:
+        """What it is to carry, in Mbit/s."""
+        ways = (self.attributes.get(name) for name in (schema.INBOUND, schema.OUTBOUND))
+        return Rates(*(None if value is None else int(value) for value in ways))
 
 
 @dataclass(slots=True, kw_only=True)

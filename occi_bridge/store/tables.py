@@ -139,6 +139,7 @@ interface = Table(
     _text("gateway"),
     _text("address"),  # address that it has, as the bait told
     _text("seen_mac"),  # on a network of kind nat the bait gives that too
+    Column("flows", JSON, nullable=False, default=dict),  # what it carries: see driver/reports.py
     _flag("attached"),
     _text("reason"),
     *_work(),

@@ -79,6 +79,7 @@ def remains() -> list[str]:
         taps = Path(f"/sys/class/net/{bridge}/brif")
         found += [f"tap {tap.name}" for tap in taps.glob("*")]
     found += [f"tunnel {device.name}" for device in Path("/sys/class/net").glob("wx*")]
+    found += [f"queue {device.name}" for device in Path("/sys/class/net").glob("wf*")]
     networks = set(call("virsh", "net-list", "--all", "--name").split())
     return found + [f"network {name}" for name in networks - {"box-hv1", "box-hv2"}]
 

@@ -28,6 +28,7 @@ from bait.machine.images import Cache
 from bait.machine.tasks import Tasks
 from bait.machine.topology import Topology
 from bait.machine.vms import NodeVms
+from bait.network.shaper import Shaper
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.reconciler import Controller, Reconciler
@@ -380,7 +381,8 @@ def node(
         lambda: {digest for row in ledger.rows() for digest in row.digests.split()},
         hypervisor.qemu_user,
     )
-    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None, Topology)
+    shaper = Shaper(settled, "hv1", ledger.rows)
+    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None, shaper, Topology)
     node = Node(tmp_path, settled, ledger, hypervisor, cache, vms, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)

@@ -57,6 +57,7 @@ PURE = [
     "bait.ledger.states",
     "bait.machine.topology",
     "bait.machine.tuning",
+    "bait.network.shaping",
     "bait.reconcile.plan",
     "occi_bridge.driver.observe",
     "occi_bridge.driver.orders",
@@ -69,6 +70,7 @@ PURE = [
     "occi_bridge.occi.validate_new",
     "occi_bridge.service.entities",
     "occi_bridge.service.quota",
+    "occi_bridge.service.throughput",
     "occi_bridge.service.vm_entities",
 ]
 IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]

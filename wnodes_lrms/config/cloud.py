@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from wnodes_lrms.config.issuer import Issuer, each_url_once
 from wnodes_lrms.config.node import PathText, Section, roomy
 from wnodes_lrms.opening import opening
+from wnodes_lrms.rates import Mbits
 from wnodes_lrms.tls.oneline import normal
 
 
@@ -73,6 +74,18 @@ class Offer(Section):
     bridge: str = Field(
         pattern=r"^[A-Za-z0-9._-]{1,15}$", description="the bridge that its cards are plugged into"
     )
+    vlan: int | None = Field(
+        None,
+        ge=1,
+        le=4094,
+        description="VLAN (802.1Q) that its cards are in, untagged for guests; the bridge has to"
+        " filter VLANs (vlan_filtering), with libvirt 11.0 or later, or to be Open vSwitch's",
+    )
+    openvswitch: bool = Field(
+        False,
+        description="the bridge is one of Open vSwitch's. nftables does not see what passes there:"
+        " nothing of ours holds its guests, the switch's own rules have to",
+    )
     subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
         None,
         description="cards have an address of it, and can't use another; without it guests ask by"
@@ -94,6 +107,11 @@ class Offer(Section):
     )
     open: tuple[PlaceText, ...] = Field(
         (), description="what they may reach though it is closed: `10.0.0.5:2049/tcp`"
+    )
+    throughput: Mbits | None = Field(
+        None,
+        description="Mbit/s that each card on it may carry each way, whatever an order says;"
+        " without it there is no such limit",
     )
 
 
@@ -179,6 +197,15 @@ class CloudNetwork(Section):
         " `[network] tunnels`; without it, it is between VMs of one node. Users' own networks get"
         " theirs by themselves",
     )
+    throughput: Mbits | None = Field(
+        None,
+        description="Mbit/s each way of a card for which nothing is asked; without it"
+        " `throughput_most`",
+    )
+    throughput_least: Mbits = Field(1, description="Mbit/s: the least that can be asked for")
+    throughput_most: Mbits | None = Field(
+        None, description="Mbit/s: the most of a card each way; without it there is no limit"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -215,6 +242,14 @@ class Grant(Section):
     storage: int = Field(100, ge=0, description="quota: GiB of the user's volumes together")
     images: tuple[str, ...] = Field(("*",), description='tags of the images they may use, or "*"')
     networks: tuple[str, ...] = Field(("*",), description='networks they may link to, or "*"')
+    network: str | None = Field(
+        None,
+        description="the one of them that a new VM is linked to if its user names none; without it"
+        " the first that is public",
+    )
+    throughput: Mbits | None = Field(
+        None, description="Mbit/s: the most of each of their cards each way; without it no limit"
+    )
     share: bool = Field(
         False, description="a group (the first FQAN) sees and uses what its members have"
     )

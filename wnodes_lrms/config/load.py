@@ -33,6 +33,7 @@ from wnodes_lrms.config.node import (
     Section,
     Share,
     Tag,
+    Throughput,
 )
 from wnodes_lrms.errors import ConfigError
 
@@ -59,6 +60,7 @@ __all__ = [
     "Share",
     "Tag",
     "Template",
+    "Throughput",
     "load",
     "path_in_use",
 ]
@@ -91,6 +93,7 @@ class Config(Section):
     bridge: Bridge | None = None
     default: tuple[Default, ...] = ()
     allow: tuple[Allow, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
 
 
 def path_in_use(given: Path | None = None) -> Path:

@@ -10,12 +10,14 @@ from wnodes_lrms.config.node import Network
 def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     """All that is wrong, each with its place."""
     found = [*_tunnels(network), *_routers("cloud.network", cloud.network)]
-    found += [*_closed6(cloud.network), *_overlaps(network, cloud.network)]
+    found += [*_closed6(cloud.network), *_unheld(cloud.network)]
+    found += _overlaps(network, cloud.network)
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
         found += _same(cloud.network, bridge.network)
         found += _unknown(bridge)
+        found += _rates(network, cloud.network, bridge.network)
     return found
 
 
@@ -42,6 +44,14 @@ def _closed6(offers: Sequence[Offer]) -> Iterator[str]:
             yield f"cloud.network[{number}].closed: has no IPv6 networks, but subnet6 is there"
         if offer.gateway6 and offer.subnet6 is None:
             yield f"cloud.network[{number}].gateway6: {offer.gateway6} needs a subnet6"
+
+
+def _unheld(offers: Sequence[Offer]) -> Iterator[str]:
+    """What nftables would have to see to, where it sees nothing."""
+    for number, offer in enumerate(offers, start=1):
+        for key in ("closed", "open"):
+            if offer.openvswitch and getattr(offer, key):
+                yield f"cloud.network[{number}].{key}: can't be held on Open vSwitch"
 
 
 def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:
@@ -92,3 +102,27 @@ def _unknown(bridge: Bridge) -> Iterator[str]:
         for place, name in enumerate(grant.networks, start=1):
             if name not in names:
                 yield f"bridge.grant[{number}].networks[{place}]: there is no network «{name}»"
+        if grant.network and not {grant.network, "*"}.intersection(grant.networks):
+            yield f"bridge.grant[{number}].network: {grant.network} is not one of its networks"
+        elif grant.network and grant.network not in names - {"*"}:
+            yield f"bridge.grant[{number}].network: there is no network «{grant.network}»"
+
+
+def _rates(
+    network: Network, offers: Sequence[Offer], networks: Sequence[CloudNetwork]
+) -> Iterator[str]:
+    """What users are told that a card may carry is what the nodes let it."""
+    nodes = {offer.name: offer.throughput for offer in offers}
+    for number, each in enumerate(networks, start=1):
+        place = f"bridge.network[{number}].throughput"
+        own = {"nat": network.throughput, "bridge": nodes.get(each.name)}.get(each.kind)
+        most = each.throughput_most
+        if most and most < each.throughput_least:
+            yield f"{place}_most: {most} is less than throughput_least, {each.throughput_least}"
+        if each.throughput and not each.throughput_least <= each.throughput <= (
+            most or each.throughput
+        ):
+            yield f"{place}: {each.throughput} is not between throughput_least and throughput_most"
+        if own and (most is None or most > own):
+            where = "[network]" if each.kind == "nat" else "the [[cloud.network]] of the same name"
+            yield f"{place}_most: {own} or less is needed, as the nodes have it in {where}"

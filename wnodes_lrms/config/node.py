@@ -8,9 +8,10 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from wnodes_lrms.opening import opening
+from wnodes_lrms.rates import Mbits
 
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 # At most 239 characters: with a suffix it is a file's name.
@@ -157,6 +158,16 @@ class Network(Section):
         description="what guests may reach though it is closed: `node:3128/tcp` (a service of the"
         " node itself), `10.0.0.5:2049/tcp`, `10.1.0.0/16`",
     )
+    throughput: Mbits | None = Field(
+        None,
+        description="Mbit/s that each card on this network may carry each way, whatever is asked"
+        " for; without it there is no such limit",
+    )
+    unshaped: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="what a node does whose kernel can't limit throughput: refuse VMs that are to"
+        " have a limit, or warn, and run them without",
+    )
 
 
 class Hooks(Section):
@@ -200,3 +211,20 @@ class Allow(Section):
     users: tuple[str, ...] = Field((), description="these users may")
     groups: tuple[str, ...] = Field((), description="whoever is in one of these groups may")
     accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")
+
+
+class Throughput(Section):
+    """How much the VMs of some batch jobs may carry: those that fit all keys given here. The first
+    rule that fits counts. What cloud VMs may is in the networks and grants of the bridge."""
+
+    image: Tag | None = Field(None, description="only VMs of this image")
+    partition: str | None = Field(None, description="only jobs in this partition or queue")
+    account: str | None = Field(None, description="only jobs that charge this account")
+    inbound: Mbits | None = Field(None, description="Mbit/s toward the guest")
+    outbound: Mbits | None = Field(None, description="Mbit/s from the guest")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Throughput":
+        if self.inbound is None and self.outbound is None:
+            raise ValueError("inbound or outbound is needed")
+        return self

@@ -9,12 +9,15 @@ from typing import Any
 import libvirt
 import pytest
 
+from bait.network.cards import guests
+from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
-from wnodes_lrms.config.load import Allow
+from wnodes_lrms.config.load import Allow, Throughput
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
+from wnodes_lrms.rates import Rates
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
 
@@ -59,6 +62,31 @@ def test_a_machine_as_large_as_its_allocation_allows(node: Node) -> None:
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
     assert reaches(node, State.BOOTING).memory == 64
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_rule_of_the_site_limits_what_its_card_carries(
+    node: Node, able: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "" if able else "tc: no such qdisc")
+    node.config = node.config.model_copy(
+        update={"throughput": (Throughput(account="grid", outbound=5),)}
+    )
+    node.batch.grant("7")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    if able:
+        row = reaches(node, State.BOOTING)
+        [card] = guests([row], node.vms.taps)
+        assert (row.rates, card.rates) == (Rates(None, 5), Rates(None, 5))
+        return
+    eventually(lambda: state(node) is State.FAILED)
+    (row,) = node.ledger.rows("7")
+    assert (row.reason.partition(" (")[0], row.retry) == (
+        "this node can't limit the throughput of a VM",
+        True,  # elsewhere
+    )
+    assert node.hypervisor.domains() == {}
 
 
 @pytest.mark.parametrize(

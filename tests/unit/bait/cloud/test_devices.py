@@ -9,6 +9,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.hypervisor.domains import Hypervisor
+from bait.network.shaper import Shaper
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
@@ -176,7 +177,8 @@ def test_nothing_is_taken_from_a_machine_in_between(pool: Site, state: State) ->
 
 def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
     site.runs()
-    shown = {"id": str(LAN.id), "mac": LAN.mac, "address": "10.0.0.9"}
+    own = {"id": str(LAN.id), "mac": LAN.mac, "address": "10.0.0.9"}
+    shown: dict[str, object] = {**own, "inbound": None, "outbound": None}
     for _ in range(2):
         assert site.cloud.attach_nic(ID, LAN) == shown
     (text,) = site.libvirt.plugged
@@ -185,6 +187,44 @@ def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
     assert site.cloud.machine(ID)["nics"][1] == shown
     for _ in range(2):
         site.cloud.detach_nic(ID, str(LAN.id))
+    assert site.libvirt.plugged == []
+    assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def test_a_card_that_is_in_carries_what_is_asked_for_last(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.runs()
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    site.cloud.attach_nic(ID, LAN)
+    for rates in ({"inbound": 5, "outbound": None}, {"inbound": None, "outbound": 7}):
+        card = LAN.model_copy(update=rates)
+        for _ in range(2):
+            shown = site.cloud.attach_nic(ID, card)
+            assert {way: shown[way] for way in rates} == rates
+        [_, nic] = spec(site).nics
+        assert (nic.inbound, nic.outbound) == tuple(rates.values())
+    assert len(site.libvirt.plugged) == 1
+
+
+def test_of_two_rates_at_once_one_holds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.runs()
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    site.cloud.attach_nic(ID, LAN)
+    both = [LAN.model_copy(update={"inbound": n, "outbound": n}) for n in (5, 7)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda nic: site.cloud.attach_nic(ID, nic), both))
+    assert spec(site).nics[1] in both
+    assert len(site.libvirt.plugged) == 1
+
+
+def test_a_node_that_can_not_limit_takes_no_card_that_is_to_be(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.runs()
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "tc: no such qdisc")
+    with pytest.raises(RejectedError, match=r"^this node can't limit the throughput of a VM$"):
+        site.cloud.attach_nic(ID, LAN.model_copy(update={"inbound": 5}))
     assert site.libvirt.plugged == []
     assert [nic.id for nic in spec(site).nics] == [CARD]
 

@@ -41,6 +41,7 @@ from wnodes_lrms.errors import (
 )
 from wnodes_lrms.lrms.lease import Lease, Request
 from wnodes_lrms.order import Nic, Order, sign
+from wnodes_lrms.rates import Flow, Flows
 from wnodes_lrms.tls.http_protocol import CHAIN
 from wnodes_lrms.tunnel import Tunnel
 
@@ -58,7 +59,16 @@ SHOWN: dict[str, Any] = {
     "image": "small_linux_x86_64",
     "since": 1.5,
     "node": "hv1",
-    "nics": [{"id": NIC, "mac": "52:54:00:00:00:01", "address": "192.168.190.2"}],
+    "nics": [
+        {
+            "id": NIC,
+            "mac": "52:54:00:00:00:01",
+            "address": "192.168.190.2",
+            "inbound": 5,
+            "outbound": None,
+            "flows": {"inbound": {"limit": 5, "passing": 17, "passed": 4, "dropped": 0}},
+        }
+    ],
     "volumes": [],
 }
 
@@ -164,6 +174,9 @@ class Desk:
 
     def census(self) -> Mapping[tuple[str, str], int]:
         return Counter({("batch", "ready"): 2, ("cloud", "stopped"): 1})
+
+    def flows(self) -> Mapping[tuple[str, str], Flows]:
+        return {("vm", "wg1"): Flows(Flow(limit=5, passing=4_000_000, passed=17, dropped=3))}
 
     stop = noted("stop")
     restart = noted("restart")
@@ -622,7 +635,14 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
 def test_a_card_is_plugged_in_and_its_addresses_told(site: Site) -> None:
     card = {"id": NIC, "kind": "isolated", "network": "lan", "mac": "52:54:00:00:00:02"}
     client, path = site.client(), f"/machines/{MACHINE}/nics/{NIC}"
-    assert client.put(path, json=card).json() == {"id": NIC, "mac": card["mac"], "address": ""}
+    assert client.put(path, json=card).json() == {
+        "id": NIC,
+        "mac": card["mac"],
+        "address": "",
+        "inbound": None,
+        "outbound": None,
+        "flows": {},
+    }
     assert site.cloud.calls == [("attach_nic", MACHINE, Nic.model_validate(card))]
     wrong = client.put(path, json={**card, "id": VOLUME})
     assert (wrong.status_code, len(site.cloud.calls)) == (400, 1)
@@ -717,6 +737,9 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
     assert 'wnodes_machines{kind="cloud",state="stopped"} 1.0' in lines
     assert any(line.startswith("wnodes_leases_submitted_total ") for line in lines)
     assert f'wnodes_build_seconds_count{{kind="cloud"}} {built + 1}' in lines
+    card = 'card="wg1",direction="inbound",machine="vm"'
+    assert f"wnodes_card_dropped_packets_total{{{card}}} 3.0" in lines
+    assert f"wnodes_card_bits_per_second{{{card}}} 4e+06" in lines
     for source in ("lrms", "libvirt"):
         name = f'wnodes_last_answer_timestamp_seconds{{source="{source}"}} '
         (line,) = [line for line in lines if line.startswith(name)]

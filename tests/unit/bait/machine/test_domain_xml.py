@@ -64,6 +64,16 @@ NICS: tuple[dict[str, Any], ...] = (
     {"kind": "bridge", "network": "lan", "address": "10.0.0.9/24"},
     {"kind": "isolated", "network": "mine"},
 )
+SWITCHED: tuple[dict[str, Any], ...] = (
+    {"kind": "bridge", "network": "vlan"},
+    {"kind": "bridge", "network": "ovs"},
+    {"kind": "bridge", "network": "ovs-vlan"},
+)
+OFFERS = (
+    Offer(name="vlan", bridge="br0", vlan=42),
+    Offer(name="ovs", bridge="ovs0", openvswitch=True),
+    Offer(name="ovs-vlan", bridge="ovs0", openvswitch=True, vlan=4094),
+)
 LAN = ipaddress.IPv4Network("10.0.0.0/24")
 VOLUMES = tuple(UUID(int=number) for number in (1, 2))
 
@@ -72,6 +82,7 @@ CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] =
     "cloud-plain": ({}, {}, (), False),
     "cloud-devices": ({}, {"nics": NICS, "volumes": VOLUMES, "cores": 2}, (1, 5), True),
     "cloud-numa": ({}, {"cores": 2}, (7, 8), True),
+    "cloud-vlans": ({}, {"nics": SWITCHED}, (), False),
     "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
 }
 EVERY = (*CASES, *CLOUD)
@@ -104,7 +115,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         update={
             "bait": Bait(state_dir="/var/lib/wnodes/hv1", run_dir="/run/wnodes/hv1"),
             "images": Images(cache_dir="/var/cache/wnodes/hv1"),
-            "cloud": Cloud(network=(Offer(name="lan", bridge="br0", subnet=LAN),)),
+            "cloud": Cloud(network=(Offer(name="lan", bridge="br0", subnet=LAN), *OFFERS)),
         }
     )
     node.cache.folder = Path(config.images.cache_dir)

@@ -7,8 +7,9 @@ import pytest
 from occi_bridge.driver.lease_end import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Machine, SeenNic, SeenVolume
+from occi_bridge.driver.reports import Machine, SeenFlow, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.occi.schema import INBOUND
 from occi_bridge.store.rows import Saved
 from tests.unit.occi_bridge.snapshots import (
     CARD,
@@ -377,3 +378,33 @@ def test_nothing_is_observed_of_what_is_under_way() -> None:
     made = snapshot(row(leased=True), seen=report(machine("running")), under_way=frozenset({UID}))
     assert observed(made) == {}
     assert HV1 in made.reports.baits
+
+
+FLOW = SeenFlow(limit=5, passing=4_260_000, dropped=3)
+SHOWN = {"inbound.limit": 5, "inbound.measured": 4.3, "inbound.dropped": 3, "at": NOW}
+
+
+@pytest.mark.parametrize(
+    ("before", "written"),
+    [
+        ({}, True),
+        (SHOWN | {"at": NOW - 59, "inbound.measured": 1.0}, False),  # it changes all the time
+        (SHOWN | {"at": NOW - 61, "inbound.measured": 1.0}, True),
+        (SHOWN | {"at": NOW - 1, "inbound.limit": 6}, True),
+    ],
+)
+def test_what_a_card_carries_is_written_down_now_and_then(
+    before: dict[str, float], written: bool
+) -> None:
+    there = machine("running", nics=(SeenNic(CARD, flows={"inbound": FLOW}),))
+    nic = card(attached=True, flows=before)
+    made = snapshot(row(**RUNS, since=5.0), seen=report(there), interfaces=(nic,))
+    changes = [each.values for each in observe(made) if each.row is nic]
+    assert [each.get("flows") for each in changes] == ([SHOWN] if written else [])
+
+
+def test_a_refused_throughput_stays_told() -> None:
+    nic = card(attached=True, attributes={INBOUND: 5}, reason="this node can't")
+    there = machine("running", nics=(SeenNic(CARD),))
+    made = snapshot(row(**RUNS, since=5.0), seen=report(there), interfaces=(nic,))
+    assert [each for each in observe(made) if "reason" in each.values] == []

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Report
+from occi_bridge.driver.reports import Report, SeenNic
 from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.occi.schema import INBOUND
 from occi_bridge.store.rows import Compute, Network, Saved
 from tests.unit.occi_bridge.snapshots import (
     CARD,
@@ -433,3 +434,23 @@ def test_whatever_is_planned_counts_as_unsettled(some: Compute) -> None:
 
 def test_ids() -> None:
     assert len({UID, CARD, LINK, VOLUME, LEASE, NET}) == 6
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "at", "expected"),
+    [
+        ({INBOUND: 5}, {"inbound": 5}, NOW, []),
+        ({}, {}, NOW, []),
+        ({INBOUND: 5}, {"inbound": 6}, NOW, ["plug"]),
+        ({INBOUND: 5}, {}, NOW, ["plug"]),
+        ({}, {"outbound": 6}, NOW, ["plug"]),
+        ({INBOUND: 5}, {"inbound": 6}, NOW - 20, []),  # it was asked since
+    ],
+)
+def test_a_card_is_told_of_another_throughput(
+    wanted: dict[str, Any], has: dict[str, Any], at: float, expected: list[str]
+) -> None:
+    nic = card(attached=True, acted=NOW - 10, attributes=wanted)
+    there = machine("running", nics=(SeenNic(CARD, **has),))
+    made = snapshot(row(**RUNS), seen=report(there, at=at), interfaces=(nic,))
+    assert asked(made) == expected

@@ -4,9 +4,11 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
+import pytest
+
 from occi_bridge.driver.reports import Report
 from occi_bridge.driver.snapshot import Snapshot
-from occi_bridge.driver.spanning import Spanned, tunnels
+from occi_bridge.driver.spanning import Spanned, Spanning, disagreement, tunnels
 from occi_bridge.store.rows import Compute, Interface, Network
 from tests.unit.occi_bridge.snapshots import COMMON, HV1, HV2, LEASE, card, report, row, snapshot
 from wnodes_lrms.tunnel import Tunnel
@@ -110,3 +112,18 @@ def test_a_site_without_tunnels_and_a_node_without_one() -> None:
     ends = ENDS | {"hv2": ""}
     other = replace(made, reports=replace(made.reports, baits=lacks, ends=ends))
     assert told(other) == {"hv1": {NAME: {}}}
+
+
+def test_nodes_whose_ports_differ_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    apart = {"hv1": "10.1.0.1:4789", "hv2": "10.1.0.2:8472", "hv3": "10.1.0.3:4789"}
+    said = "[network] tunnel_port is not the same everywhere: 4789 on hv1 hv3, 8472 on hv2"
+    assert disagreement(apart) == said
+    assert disagreement(ENDS) == ""
+    assert disagreement({"hv1": "127.0.0.1:14789", "hv2": "127.0.0.1:14790"}) == ""
+    made = seen()
+    made = replace(made, reports=replace(made.reports, ends=apart | {"hv4": ""}))
+    spanning = Spanning({}, SITE)
+    for _ in range(2):
+        spanning.due(made)
+    [record] = caplog.records
+    assert record.getMessage() == f"{said}: private networks do not connect these nodes"

@@ -103,3 +103,108 @@ def test_a_fault_of_one_node_has_its_name(tmp_path: Path) -> None:
 )
 def test_what_is_right(tmp_path: Path, text: str) -> None:
     assert faults(tmp_path, text) == []
+
+
+def test_rates_that_can_not_be(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+[network]
+throughput = 0
+[[cloud.network]]
+name = "lan"
+bridge = "br0"
+throughput = 1e30
+[[throughput]]
+partition = "short"
+[[throughput]]
+inbound = "10M"
+outbound = -1
+[[throughput]]
+inbound = true
+outbound = 1.5
+""",
+    )
+    assert found == [
+        "network.throughput: input should be greater than or equal to 1",
+        "cloud.network[1].throughput: input should be a valid integer",
+        "throughput[1]: inbound or outbound is needed",
+        "throughput[2].inbound: input should be a valid integer",
+        "throughput[2].outbound: input should be greater than or equal to 1",
+        "throughput[3].inbound: input should be a valid integer",
+        "throughput[3].outbound: input should be a valid integer",
+    ]
+
+
+def test_rates_that_do_not_agree(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+[network]
+throughput = 100
+[[cloud.network]]
+name = "lan"
+bridge = "br0"
+throughput = 50
+"""
+        + BRIDGE
+        + """
+[[bridge.network]]
+name = "public"
+kind = "nat"
+[[bridge.network]]
+name = "lan"
+kind = "bridge"
+throughput = 60
+throughput_most = 60
+[[bridge.network]]
+name = "mine"
+kind = "isolated"
+throughput = 4
+throughput_least = 5
+throughput_most = 3
+[[bridge.grant]]
+match = "*"
+network = "lan"
+networks = ["public"]
+[[bridge.grant]]
+match = "*"
+network = "other"
+""",
+    )
+    assert found == [
+        "bridge.grant[1].network: lan is not one of its networks",
+        "bridge.grant[2].network: there is no network «other»",
+        "bridge.network[1].throughput_most: 100 or less is needed, as the nodes have it in"
+        " [network]",
+        "bridge.network[2].throughput_most: 50 or less is needed, as the nodes have it in the"
+        " [[cloud.network]] of the same name",
+        "bridge.network[3].throughput_most: 3 is less than throughput_least, 5",
+        "bridge.network[3].throughput: 4 is not between throughput_least and throughput_most",
+    ]
+
+
+def test_what_nftables_does_not_see_can_not_be_closed(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        """
+[[cloud.network]]
+name = "ovs"
+bridge = "ovs0"
+openvswitch = true
+vlan = 4095
+closed = ["10.0.0.0/8"]
+""",
+    )
+    assert found == ["cloud.network[1].vlan: input should be less than or equal to 4094"]
+    found = faults(
+        tmp_path,
+        """
+[[cloud.network]]
+name = "ovs"
+bridge = "ovs0"
+openvswitch = true
+closed = ["10.0.0.0/8"]
+""",
+    )
+    assert found == ["cloud.network[1].closed: can't be held on Open vSwitch"]

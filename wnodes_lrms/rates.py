@@ -1,0 +1,85 @@
+"""How much a card may carry: what is asked for, and what a site allows of it. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+from annotated_types import Ge, Le
+from pydantic import Strict
+
+MOST = 100_000  # Mbit/s
+
+Mbits = Annotated[int, Strict(), Ge(1), Le(MOST)]  # 1,000,000 bits a second, of frames
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The throughput of a card, in Mbit/s, as its guest sees it. None: there is no limit."""
+
+    inbound: int | None = None
+    outbound: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Rates()
+
+    def within(self, most: int | None) -> "Rates":
+        """The same, but neither way above `most`."""
+        return Rates(least(self.inbound, most), least(self.outbound, most))
+
+
+UNLIMITED = Rates()
+
+
+def least(*limits: int | None) -> int | None:
+    """The lowest of some limits; None if there are none."""
+    return min((each for each in limits if each is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What a card carries one way."""
+
+    limit: int  # Mbit/s
+    passing: int = 0  # bits a second, over the last seconds
+    passed: int = 0  # bytes since the limit is there
+    dropped: int = 0  # packets
+
+
+@dataclass(frozen=True)
+class Flows:
+    """What a card carries. None: there is no limit."""
+
+    inbound: Flow | None = None
+    outbound: Flow | None = None
+
+    @property
+    def limits(self) -> Rates:
+        """The limits that are in force."""
+        return Rates(
+            self.inbound.limit if self.inbound else None,
+            self.outbound.limit if self.outbound else None,
+        )
+
+
+class Rule(Protocol):
+    """A [[throughput]] of the configuration: the keys that are set must all fit."""
+
+    @property
+    def image(self) -> str | None: ...
+    @property
+    def partition(self) -> str | None: ...
+    @property
+    def account(self) -> str | None: ...
+    @property
+    def inbound(self) -> int | None: ...
+    @property
+    def outbound(self) -> int | None: ...
+
+
+def by_rule(rules: Iterable[Rule], image: str, partition: str, account: str) -> Rates:
+    """What the site gives to the card of such a batch job's VM: by the first rule that fits."""
+    facts = {"image": image, "partition": partition, "account": account}
+    for rule in rules:
+        if all(getattr(rule, key) in (None, value) for key, value in facts.items()):
+            return Rates(rule.inbound, rule.outbound)
+    return Rates()
