@@ -730,7 +730,7 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
 def served(site: Site) -> Iterator[str]:
     """The service's URL, while it runs as in a bait."""
     handle = https.start(site.config, "hv1", site.cloud, site.queue, Ends())
-    port = handle._server._sock.getsockname()[1]
+    port = handle._server._doors[0].sock.getsockname()[1]
     yield f"https://localhost:{port}"
     handle.stop()
     assert not handle._thread.is_alive()
