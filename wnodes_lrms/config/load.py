@@ -34,6 +34,7 @@ from wnodes_lrms.config.node import (
     Share,
     Tag,
 )
+from wnodes_lrms.config.page import Page
 from wnodes_lrms.errors import ConfigError
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Machine",
     "Network",
     "Offer",
+    "Page",
     "PathText",
     "Section",
     "Share",
