@@ -21,6 +21,9 @@ from occi_bridge.identity.user import Identity, Kind
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _SCOPES = {"wlcg": ("wlcg.groups",), "aarc": ("entitlements",)}
+# Logins that an issuer is asked about at once: a stranger can have it asked, and there are only so
+# many connections, which users with tokens need as well.
+_AT_ONCE = 4
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -69,6 +72,7 @@ class Logins:
         self._issuers: Mapping[str, KnownIssuer] = {
             key_of(issuer.told.url): issuer for issuer in issuers if issuer.told.login
         }
+        self._going = 0
 
     @property
     def ways(self) -> list[Way]:
@@ -104,7 +108,17 @@ class Logins:
 
         `issuer_said` is who sent the user back, where that is said (RFC 9207).
         """
-        issuer = self._issuer(key)
+        if self._going >= _AT_ONCE:
+            raise UnknownError(f"{_AT_ONCE} logins are being completed: too many at once")
+        self._going += 1
+        try:
+            return await self._proven(self._issuer(key), attempt, code, back, issuer_said)
+        finally:
+            self._going -= 1
+
+    async def _proven(
+        self, issuer: KnownIssuer, attempt: Attempt, code: str, back: str, issuer_said: str | None
+    ) -> Identity:
         told = issuer.told
         if issuer_said not in (None, told.url):
             raise RejectedError("another issuer than was asked has sent you back")

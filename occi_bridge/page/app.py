@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from occi_bridge.identity.user import DeniedError
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.page import cookies, protection, templates
-from occi_bridge.page.exchange import Ask, Fault, Reply
+from occi_bridge.page.exchange import LOG_IN, Ask, Fault, Reply
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
@@ -44,6 +44,7 @@ class _Application:
             ("GET", re.compile("/login"), login.show),
             ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})"), login.begin),
             ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})/back"), login.finish),
+            ("POST", re.compile("/logout"), login.leave),
         ]
         self._closed: list[Route] = [
             ("GET", re.compile("/"), vms.show),
@@ -55,7 +56,6 @@ class _Application:
             ("POST", re.compile("/new"), new.make),
             ("GET", re.compile("/keys"), keys.show),
             ("POST", re.compile("/keys/forget"), keys.forget),
-            ("POST", re.compile("/logout"), login.leave),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,15 +98,14 @@ class _Application:
             query=scope["query_string"].decode("latin-1"),
         )
         for handler, names in self._found(ask, self._open):
-            return await handler(replace(ask, names=names))
+            ask = replace(ask, names=names)
+            return await handler(await self._with_form(ask, scope, receive))
         for handler, names in self._found(ask, self._closed):
             visitor = await self._login.visitor(ask)
             if visitor is None and path == "/":
                 return await self._login.show(ask)
             ask = replace(ask, names=names, visitor=visitor)
-            if method == "POST":
-                ask = await self._with_form(ask, scope, receive)
-            return await handler(ask)
+            return await handler(await self._with_form(ask, scope, receive))
         raise Fault(404, "there is nothing here")
 
     def _found(self, ask: Ask, routes: list[Route]) -> Iterator[tuple[Handler, dict[str, str]]]:
@@ -116,12 +115,16 @@ class _Application:
                 yield handler, match.groupdict()
 
     async def _with_form(self, ask: Ask, scope: Scope, receive: Receive) -> Ask:
-        """With a form that this session's own page has sent. Raises Fault."""
-        visitor = ask.known
+        """With a form that this session's own page has sent, where one is sent. Raises Fault."""
+        if ask.method != "POST":
+            return ask
+        secret = cookies.session(ask.headers)
+        if secret is None:
+            raise Fault(401, LOG_IN, login=True)
         if ask.header(b"content-type").partition(";")[0].strip().lower() != _FORM:
             raise Fault(415, "only the page's own forms are taken")
         ask = replace(ask, content=await body.whole(scope, receive))
-        if not cookies.is_form_token(visitor.secret, ask.form.one("token")):
+        if not cookies.is_form_token(secret, ask.form.one("token")):
             raise Fault(403, "this form is of another session: go back, load it anew, try again")
         return ask
 

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from occi_bridge.identity.user import User
 
+LOG_IN = "log in first: a session lasts for eight hours"
 _FIELDS = 200  # of a form
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -92,7 +93,7 @@ class Ask:
     def known(self) -> Visitor:
         """Whoever has logged in. Raises Fault for who has not."""
         if self.visitor is None:
-            raise Fault(401, "log in first: a session lasts for eight hours", login=True)
+            raise Fault(401, LOG_IN, login=True)
         return self.visitor
 
 

@@ -99,10 +99,10 @@ class Login:
         return see("/", cookies.opened(opened), cookies.gone(cookies.LOGIN))
 
     async def leave(self, ask: Ask) -> Reply:
-        """Log out."""
-        visitor = ask.known
-        await run_in_threadpool(self._sessions.end, visitor.secret)
-        log.info('logged out: who="%s" address=%s', visitor.user.subject, ask.address)
+        """Log out; also somebody who has been banned meanwhile."""
+        if secret := cookies.session(ask.headers):
+            await run_in_threadpool(self._sessions.end, secret)
+            log.info("logged out: address=%s", ask.address)
         return see("/login", cookies.gone(cookies.SESSION))
 
     async def _proven(self, ask: Ask, way: str, attempt: Attempt) -> Session:

@@ -1,5 +1,6 @@
 """Logging in and out: at an issuer, by certificate; what is tried with that."""
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -211,8 +212,34 @@ async def test_a_ban_holds_from_the_next_request_on(site: Site) -> None:
     (site.grid.folder / "ban_users.db").write_text(f'"{site.issuer.url}#grace"\n')
     answer = await grace.get("/")
     assert (answer.status_code, "banned" in answer.text) == (403, True)
-    (site.grid.folder / "ban_users.db").write_text("")
-    await grace.read("/")
+    token = cookies.form_token(grace.cookie() or "")
+    left = await grace.post("/logout", {"token": token})
+    assert (left.status_code, grace.cookie()) == (303, None)
+
+
+async def test_strangers_take_not_all_connections_to_an_issuer(site: Site) -> None:
+    """Whoever makes up codes has the issuer asked: at most four times at once."""
+    asked, most = 0, 0
+
+    async def ask(*_given: object, **_more: object) -> dict[str, object]:
+        nonlocal asked, most
+        asked += 1
+        most = max(most, asked)
+        await asyncio.sleep(0.05)
+        asked -= 1
+        return {}
+
+    [issuer] = site.authenticator.logins._issuers.values()
+    await issuer.keys.known()
+    issuer.client.ask = ask  # type: ignore[method-assign]
+
+    async def guess() -> int:
+        guest = Browser(site.app)
+        _, given = await begin(site, guest)
+        return (await guest.get(at_issuer(site, given))).status_code
+
+    assert {*await asyncio.gather(*(guess() for _ in range(20)))} == {503}
+    assert most == 4
 
 
 async def by_certificate(site: Site, guest: Browser, chain: tuple[bytes, ...]) -> httpx.Response:
