@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from occi_bridge.consoles import Consoles
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.bait_connection import client_context
@@ -49,7 +50,7 @@ def answer(config: Config, wake: int, sock: socket.socket, page_sock: socket.soc
     who = whoami.route(authenticator, service.used, links)
     routes, more = [who], []
     if page := bridge.page:
-        its, logins = assemble(page, bridge.ca_dir, service, authenticator, db)
+        its, logins = assemble(page, bridge.ca_dir, service, authenticator, db, Consoles(bridge))
         routes += logins
         files = page_files(bridge, page)
         more = [https.door(its, page.listen, *files, bridge.ca_dir, ask=False, sock=page_sock)]

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from occi_bridge.identity.user import DeniedError
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.page import cookies, protection, templates
+from occi_bridge.page.console import Console
 from occi_bridge.page.exchange import LOG_IN, Ask, Fault, Reply
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
@@ -31,13 +32,17 @@ Route = tuple[str, re.Pattern[str], Handler]
 log = logging.getLogger(__name__)
 
 
-def application(page: Page, login: Login, vms: Vms, new: New, keys: Keys) -> ASGIApp:
+def application(
+    page: Page, login: Login, vms: Vms, console: Console, new: New, keys: Keys
+) -> ASGIApp:
     """The whole page."""
-    return _Application(page, login, vms, new, keys)
+    return _Application(page, login, vms, console, new, keys)
 
 
 class _Application:
-    def __init__(self, page: Page, login: Login, vms: Vms, new: New, keys: Keys) -> None:
+    def __init__(
+        self, page: Page, login: Login, vms: Vms, console: Console, new: New, keys: Keys
+    ) -> None:
         self._host = page.url.removeprefix("https://")
         self._login = login
         self._open: list[Route] = [
@@ -51,6 +56,8 @@ class _Application:
             ("GET", re.compile("/vms"), vms.rows),
             ("GET", re.compile(f"/vm/(?P<id>{_ID})"), vms.one),
             ("GET", re.compile(f"/vm/(?P<id>{_ID})/now"), vms.now),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console"), console.show),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console/now"), console.now),
             ("POST", re.compile(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)"), vms.act),
             ("GET", re.compile("/new"), new.show),
             ("POST", re.compile("/new"), new.make),

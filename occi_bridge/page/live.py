@@ -19,7 +19,7 @@ _TAG = re.compile(r'"(-?[0-9]+)\.([0-9a-f]{16})\.([0-9a-f]{16})"')
 
 async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
     """A part as of this revision, or 304 where the browser has it as it is."""
-    whose = _digest(repr((VERSION, ask.path, user.key, user.groups, user.account, user.grant)))
+    whose = _whose(ask, user)
     has = _TAG.fullmatch(ask.header(b"if-none-match"))
     if has and (int(has[1]), has[2]) == (revision, whose):
         return _tagged(Reply(status=304), has[0])
@@ -28,6 +28,17 @@ async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply])
     if has and (has[2], has[3]) == (whose, _digest(found.body)):
         return _tagged(Reply(status=304), now)
     return _tagged(found, now)
+
+
+def same_or(ask: Ask, user: User, found: Reply) -> Reply:
+    """A part that changes while the service's revision stays, or 304 for the same once more."""
+    now = f'"0.{_whose(ask, user)}.{_digest(found.body)}"'
+    same = ask.header(b"if-none-match") == now
+    return _tagged(Reply(status=304) if same else found, now)
+
+
+def _whose(ask: Ask, user: User) -> str:
+    return _digest(repr((VERSION, ask.path, user.key, user.groups, user.account, user.grant)))
 
 
 def _tagged(reply: Reply, tag: str) -> Reply:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.page import app, at_service
+from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
@@ -23,7 +24,12 @@ _LOOK = 5.0  # seconds between two looks at a folder
 
 
 def assemble(
-    page: Page, ca_dir: str, service: BridgeService, authenticator: Authenticator, db: Database
+    page: Page,
+    ca_dir: str,
+    service: BridgeService,
+    authenticator: Authenticator,
+    db: Database,
+    consoles: Reader,
 ) -> tuple[ASGIApp, list[Route]]:
     """The page's application, and the routes that the OCCI service has for it."""
     sessions, keys = Sessions(db), SshKeys(db)
@@ -31,6 +37,7 @@ def assemble(
         page,
         Login(page, authenticator, sessions, newest_in(ca_dir)),
         Vms(service),
+        Console(service, consoles),
         New(service, keys, page.certificate_login or ""),
         Keys(keys),
     )

@@ -67,6 +67,18 @@ class BridgeService:
         with self._transaction(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
 
+    def place(self, user: User, path: str) -> tuple[str, str] | None:
+        """Where a VM's bait is, and the name that it has there; None where it is on no node.
+
+        Raises OcciError 404.
+        """
+        with self._transaction(user) as tx:
+            row = tx.find(path)
+            if not isinstance(row, Compute):
+                raise OcciError(404, f"there is no VM at {path}")
+            url = heard.url(tx.link, row.node) if row.state else None
+            return (url, row.uid) if url else None
+
     def locations(self, user: User, category: str | None) -> Sequence[str]:
         with self._transaction(user) as tx:
             if category is None or category in _BY_ID:

@@ -133,6 +133,10 @@ class Desk:
         self.note("machine", machine)
         return SHOWN
 
+    def console(self, machine: str) -> str:
+        self.note("console", machine)
+        return "\x1b[2Jlogin:"
+
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
 
@@ -420,7 +424,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 26
+    assert len(operations) == 27
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -563,6 +567,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
         ("GET", "", None, ("machine", MACHINE), 200),
+        ("GET", "console", None, ("console", MACHINE), 200),
     ],
 )
 class TestActs:

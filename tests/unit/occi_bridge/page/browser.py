@@ -17,6 +17,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 
+from occi_bridge.consoles import Consoles
 from occi_bridge.identity import authenticator as identity
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.identity.user import Identity, Kind, User
@@ -187,7 +188,8 @@ async def made(grid: Grid, issuer: LocalIssuer, bridge: LocalBridge) -> AsyncIte
     db: Database = bridge.db
     authenticator = Authenticator(settings, Links(db))
     page = Page(url=URL, certificate_login=SERVICE)
-    app, routes = assemble(page, settings.ca_dir, bridge.service, authenticator, db)
+    consoles = Consoles(settings.model_copy(update={"baits": tuple(bridge.urls)}))
+    app, routes = assemble(page, settings.ca_dir, bridge.service, authenticator, db, consoles)
     occi = application(bridge.service, authenticator, routes)
     bridge.heard()
     yield Site(bridge, issuer, grid, authenticator, app, occi)
