@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
-from occi_bridge.occi.model import Model
+from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.service.quota import Amount, excess
 from occi_bridge.service.standing import Standing
 
@@ -82,6 +82,9 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
     if state == "stopped" and standing and standing.wanted:
         state = "waiting"
     images = [m for name in found.mixins if (m := model.find(name)) and _is(m, schema.OS_TPL)]
+    verbs = {name.rpartition("#")[2] for name in found.actions}
+    if state == "waiting":
+        verbs.discard("start")  # it would change nothing
     cards = [_card(link) for link in found.links if link.kind == schema.NETWORKINTERFACE]
     return Vm(
         id=found.id,
@@ -93,7 +96,7 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
         memory=f"{float(has.get(schema.MEMORY, 0)):g} GiB",
         address=next((card.address for card in cards if card.address), ""),
         standing=standing,
-        verbs=frozenset(name.rpartition("#")[2] for name in found.actions),
+        verbs=frozenset(verbs),
         cards=cards,
         volumes=[_disk(link) for link in found.links if link.kind == schema.STORAGELINK],
     )
@@ -110,7 +113,7 @@ def quotas(user: User, used: Amount) -> list[Quota]:
 def images(model: Model) -> list[Offer]:
     """The images that the user may have, those that they saved last."""
     found = [m for m in model.mixins.values() if _is(m, schema.OS_TPL) and not m.user]
-    return [Offer(m.id, m.title, "saved by you" if m.saved else m.value) for m in found]
+    return [Offer(m.id, m.title, _about(m)) for m in found]
 
 
 def sizes(model: Model, user: User, used: Amount) -> list[Offer]:
@@ -143,6 +146,13 @@ def networks(entities: Iterable[Entity]) -> list[Offer]:
         for each in entities
         if each.kind == schema.NETWORK
     ]
+
+
+def _about(image: Mixin) -> str:
+    """What is said beside an image's title."""
+    if image.saved:
+        return "saved"
+    return image.value if image.value != image.title else ""
 
 
 def _titled(found: Entity) -> str:
