@@ -6,13 +6,14 @@ It is on a port of its own, on which no browser is asked for a certificate.
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from occi_bridge.identity.user import DeniedError
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.page import cookies, protection, templates
+from occi_bridge.page.belongings import Belongings
 from occi_bridge.page.console import Console
 from occi_bridge.page.exchange import LOG_IN, Ask, Fault, Reply
 from occi_bridge.page.login import Login, refused
@@ -32,37 +33,52 @@ Route = tuple[str, re.Pattern[str], Handler]
 log = logging.getLogger(__name__)
 
 
-def application(
-    page: Page, login: Login, vms: Vms, console: Console, new: New, keys: Keys
-) -> ASGIApp:
+@dataclass(frozen=True)
+class Pages:
+    """All of the pages."""
+
+    login: Login
+    vms: Vms
+    console: Console
+    new: New
+    volumes: Belongings
+    networks: Belongings
+    keys: Keys
+
+
+def application(page: Page, pages: Pages) -> ASGIApp:
     """The whole page."""
-    return _Application(page, login, vms, console, new, keys)
+    return _Application(page, pages)
 
 
 class _Application:
-    def __init__(
-        self, page: Page, login: Login, vms: Vms, console: Console, new: New, keys: Keys
-    ) -> None:
+    def __init__(self, page: Page, pages: Pages) -> None:
         self._host = page.url.removeprefix("https://")
-        self._login = login
+        self._login = pages.login
         self._open: list[Route] = [
-            ("GET", re.compile("/login"), login.show),
-            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})"), login.begin),
-            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})/back"), login.finish),
-            ("POST", re.compile("/logout"), login.leave),
+            ("GET", re.compile("/login"), pages.login.show),
+            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})"), pages.login.begin),
+            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})/back"), pages.login.finish),
+            ("POST", re.compile("/logout"), pages.login.leave),
         ]
         self._closed: list[Route] = [
-            ("GET", re.compile("/"), vms.show),
-            ("GET", re.compile("/vms"), vms.rows),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})"), vms.one),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/now"), vms.now),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console"), console.show),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console/now"), console.now),
-            ("POST", re.compile(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)"), vms.act),
-            ("GET", re.compile("/new"), new.show),
-            ("POST", re.compile("/new"), new.make),
-            ("GET", re.compile("/keys"), keys.show),
-            ("POST", re.compile("/keys/forget"), keys.forget),
+            ("GET", re.compile("/"), pages.vms.show),
+            ("GET", re.compile("/vms"), pages.vms.rows),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})"), pages.vms.one),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/now"), pages.vms.now),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console"), pages.console.show),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console/now"), pages.console.now),
+            ("POST", re.compile(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)"), pages.vms.act),
+            ("GET", re.compile("/new"), pages.new.show),
+            ("POST", re.compile("/new"), pages.new.make),
+            ("GET", re.compile("/volumes"), pages.volumes.show),
+            ("POST", re.compile("/volumes"), pages.volumes.make),
+            ("POST", re.compile("/volumes/delete"), pages.volumes.delete),
+            ("GET", re.compile("/networks"), pages.networks.show),
+            ("POST", re.compile("/networks"), pages.networks.make),
+            ("POST", re.compile("/networks/delete"), pages.networks.delete),
+            ("GET", re.compile("/keys"), pages.keys.show),
+            ("POST", re.compile("/keys/forget"), pages.keys.forget),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.page import app, at_service
+from occi_bridge.page.belongings import NETWORKS, VOLUMES, Belongings
 from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
@@ -33,16 +34,17 @@ def assemble(
 ) -> tuple[ASGIApp, list[Route]]:
     """The page's application, and the routes that the OCCI service has for it."""
     sessions, keys = Sessions(db), SshKeys(db)
-    application = app.application(
-        page,
-        Login(page, authenticator, sessions, newest_in(ca_dir)),
-        Vms(service),
-        Console(service, consoles),
-        New(service, keys, page.certificate_login or ""),
-        Keys(keys),
+    pages = app.Pages(
+        login=Login(page, authenticator, sessions, newest_in(ca_dir)),
+        vms=Vms(service),
+        console=Console(service, consoles),
+        new=New(service, keys, page.certificate_login or ""),
+        volumes=Belongings(service, VOLUMES),
+        networks=Belongings(service, NETWORKS),
+        keys=Keys(keys),
     )
     routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
-    return application, routes
+    return app.application(page, pages), routes
 
 
 def newest_in(folder: str) -> Callable[[], float]:

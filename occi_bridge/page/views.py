@@ -75,6 +75,28 @@ class Offer:
     why_not: str = ""
 
 
+@dataclass(frozen=True)
+class Named:
+    """A VM, as others refer to it."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """A volume or a network, and the user's VMs that it is in, or that are on it."""
+
+    id: str
+    title: str
+    state: str
+    message: str
+    size: str
+    address: str
+    own: bool  # the site's can't be changed
+    vms: Sequence[Named]
+
+
 def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
     """A VM as it is now."""
     has = found.attributes
@@ -146,6 +168,24 @@ def networks(entities: Iterable[Entity]) -> list[Offer]:
         for each in entities
         if each.kind == schema.NETWORK
     ]
+
+
+def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
+    """A volume or a network."""
+    has, kind = found.attributes, found.kind.rpartition("#")[2]
+    linked = [
+        vm for vm in vms if found.path in {link.attributes[schema.TARGET] for link in vm.links}
+    ]
+    return Belonging(
+        id=found.id,
+        title=_titled(found),
+        state=str(has.get(f"occi.{kind}.state", "")),
+        message=str(has.get(f"occi.{kind}.state.message", "")),
+        size=str(has.get("occi.storage.size", "")),
+        address=str(has.get("occi.network.address", "")),
+        own=bool(found.actions),
+        vms=[Named(vm.id, _titled(vm)) for vm in linked],
+    )
 
 
 def _about(image: Mixin) -> str:

@@ -51,6 +51,10 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.press("Start web")
         window.sees("Its lease ends")
         window.sees("running")
+        for page, said in (("Volumes", "You have none"), ("Networks", "the site's")):
+            window.press(page)
+            window.sees(said)
+            window.check()
         window.press("My VMs")
         window.sees("1 of ")
         window.check()
