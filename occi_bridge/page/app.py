@@ -128,7 +128,10 @@ class _Application:
             if visitor is None and path == "/":
                 return await self._login.show(ask)
             ask = replace(ask, names=names, visitor=visitor)
-            return await handler(await self._with_form(ask, scope, receive))
+            reply = await handler(await self._with_form(ask, scope, receive))
+            if method == "POST" and visitor:
+                log.info("page: %s by %s: %d", path, visitor.user.subject, reply.status)
+            return reply
         raise Fault(404, "there is nothing here")
 
     def _found(self, ask: Ask, routes: list[Route]) -> Iterator[tuple[Handler, dict[str, str]]]:

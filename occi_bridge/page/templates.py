@@ -10,6 +10,7 @@ import jinja2
 from occi_bridge.page.exchange import Fault, Reply
 from wnodes_lrms import resources
 
+_LAST = 253_402_300_799.0  # the last second that has a date: a lease may be without end
 _MEDIA = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -57,7 +58,7 @@ def instant(seconds: float) -> str:
 
 
 def _time(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return datetime.datetime.fromtimestamp(min(max(seconds, 0.0), _LAST), datetime.UTC)
 
 
 def _folder() -> Path:

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import sqlalchemy as sa
 
 from occi_bridge.occi import schema
+from occi_bridge.store import tables
 from tests.unit import ca, issuers
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import KEY, Read, Site
@@ -151,6 +153,27 @@ async def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
     assert "mail" in changed.text
     others = await site.browser("oscar").get("/vms", **{"If-None-Match": changed.headers["etag"]})
     assert (others.status_code, "mail" in others.text) == (200, False)
+
+
+async def test_why_it_waits_and_when_it_ends(site: Site) -> None:
+    grace = site.browser("grace")
+    vm = await site.vm(occi__core__title="web")
+
+    async def shown(**values: object) -> str:
+        change = sa.update(tables.compute).values(**values)
+        site.bridge.db.write(lambda link: link.execute(change))
+        pages = [await grace.read(path) for path in ("/", f"/vm/{vm.id}")]
+        return "\n".join(page.text for page in pages)
+
+    waits = await shown(lease="x", lease_state="pending", lease_at=1e9, reason="Priority")
+    assert waits.count("waiting for the batch system: Priority") == 3
+    assert "A lease was asked for 2001-09-09 01:46 UTC" in waits
+    runs = {"lease_state": "running", "began": 1.1e9, "walltime": 3600, "state": "running"}
+    begun = await shown(**runs, node="hv7", since=1.1e9)
+    assert begun.count("2004-11-09 12:33 UTC") == 2
+    assert "about 2004-11-09 11:33 UTC , on hv7" in begun
+    assert "9999-12-31 23:59 UTC" in await shown(walltime=2**31 - 1, began=1e12)
+    assert "Its lease ends" not in await shown(lease="", state="stopped", desired="inactive")
 
 
 async def test_a_hundred_vms(site: Site) -> None:
