@@ -11,7 +11,9 @@ from pathlib import Path
 
 from occi_bridge import checks, link_admin, processes
 from occi_bridge.driver.bait_connection import client_context
+from occi_bridge.identity.logins import key_of
 from occi_bridge.identity.tokens import Tokens
+from occi_bridge.page.login import back
 from occi_bridge.store import leader
 from occi_bridge.store.database import Database
 from occi_bridge.store.migrate import migrate
@@ -20,6 +22,7 @@ from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import ConfigError, WnodesError
 from wnodes_lrms.log import set_up
 from wnodes_lrms.tls import server
+from wnodes_lrms.tls.context import server_context
 from wnodes_lrms.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -68,19 +71,31 @@ def _run(config: configuration.Config, bridge: configuration.Bridge) -> None:
     processes.order_key(bridge)
     client_context(bridge.certificate, bridge.key, bridge.ca_dir)
     Tokens(bridge.issuer, bridge.issuer_dir)
+    if bridge.page:
+        files = processes.page_files(bridge, bridge.page)
+        server_context(*files, bridge.ca_dir, proxies=False, require=False, ask=False)
     migrate(bridge.database)
     db = Database(bridge.database)
     leader.expect(db)
     db.close()
     sock = server.listener(bridge.listen)
+    page_sock = server.listener(bridge.page.listen) if bridge.page else None
     wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     children = [
-        Child(f"worker {number}", functools.partial(processes.answer, config, sock, wake))
+        Child(
+            f"worker {number}", functools.partial(processes.answer, config, wake, sock, page_sock)
+        )
         for number in range(1, bridge.workers + 1)
     ]
     holder = f"{platform.node()}/{uuid.uuid4()}"
     children.append(Child("driver", functools.partial(processes.drive, config, wake, holder)))
     log.info("bridge of %s on %s, %d workers", config.cluster, bridge.listen, bridge.workers)
+    if bridge.page:
+        log.info("page: %s on %s", bridge.page.url, bridge.page.listen)
+        for issuer in bridge.issuer:
+            if issuer.login:
+                place = bridge.page.url + back(key_of(issuer.url))
+                log.info("page: %s is to send users back to %s", issuer.url, place)
     supervise(children)
     log.info("stopped; the VMs live on")
 

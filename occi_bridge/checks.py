@@ -35,6 +35,10 @@ def checks(bridge: Bridge) -> Iterator[Check]:
     now = hostcheck.today()
     yield hostcheck.certificate("bridge", bridge.certificate, bridge.key, bridge.ca_dir, now)
     yield hostcheck.lists_of_the_revoked("bridge", bridge.ca_dir, now)
+    if (page := bridge.page) and page.certificate:
+        yield hostcheck.certificate(
+            "bridge.page", *processes.page_files(bridge, page), bridge.ca_dir, now
+        )
     try:
         processes.order_key(bridge)
         known = hostcheck.secret("order key", bridge.order_key)

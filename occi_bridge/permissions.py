@@ -8,6 +8,7 @@ import pwd
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from occi_bridge.processes import page_files
 from occi_bridge.store.database import sqlite_file
 from wnodes_lrms.config.load import Bridge
 from wnodes_lrms.doctor import Check, fault, ok, unknown
@@ -51,7 +52,8 @@ def checks(bridge: Bridge) -> Iterator[Check]:
 
 
 def _needed(bridge: Bridge) -> Iterator[Test]:
-    files = (bridge.certificate, bridge.key, bridge.order_key)
+    files = [bridge.certificate, bridge.key, bridge.order_key]
+    files += page_files(bridge, bridge.page) if bridge.page else ()
     lists = (bridge.grid_mapfile, bridge.voms_mapfile, bridge.ban_file)
     for path in (*files, *lists):
         yield "-r", Path(path)

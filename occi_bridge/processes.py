@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from occi_bridge.consoles import Consoles
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.bait_connection import client_context
@@ -19,13 +20,14 @@ from occi_bridge.driver.driver import Driver
 from occi_bridge.driver.leasing import Leasing
 from occi_bridge.driver.spanning import Spanned, Spanning
 from occi_bridge.identity.authenticator import Authenticator
+from occi_bridge.page.parts import assemble
 from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
 from occi_bridge.store.links import Links
 from occi_bridge.web import whoami
 from occi_bridge.web.app import application
-from wnodes_lrms.config.load import Bridge, Config
+from wnodes_lrms.config.load import Bridge, Config, Page
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.tls import server as https
 from wnodes_lrms.tls.context import stamp_of
@@ -35,8 +37,8 @@ _LOOK = 30.0  # seconds between two looks whether certificates have changed
 log = logging.getLogger(__name__)
 
 
-def answer(config: Config, sock: socket.socket, wake: int) -> None:
-    """A worker: the OCCI service on a listening socket that all workers share.
+def answer(config: Config, wake: int, sock: socket.socket, page_sock: socket.socket | None) -> None:
+    """A worker: the OCCI service, and the page, on listening sockets that all workers share.
 
     `wake` is an eventfd(2) that the driver of this bridge listens to.
     """
@@ -46,7 +48,13 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
     links = Links(db)
     authenticator = Authenticator(bridge, links)
     who = whoami.route(authenticator, service.used, links)
-    app = application(service, authenticator, [who])
+    routes, more = [who], []
+    if page := bridge.page:
+        its, logins = assemble(page, bridge.ca_dir, service, authenticator, db, Consoles(bridge))
+        routes += logins
+        files = page_files(bridge, page)
+        more = [https.door(its, page.listen, *files, bridge.ca_dir, ask=False, sock=page_sock)]
+    app = application(service, authenticator, routes)
     server = https.serve(
         app,
         bridge.listen,
@@ -56,9 +64,15 @@ def answer(config: Config, sock: socket.socket, wake: int) -> None:
         proxies=True,
         require=False,
         sock=sock,
+        more=more,
     )
     server.run()
     db.close()
+
+
+def page_files(bridge: Bridge, page: Page) -> tuple[str, str]:
+    """The page's host certificate and its key."""
+    return page.certificate or bridge.certificate, page.key or bridge.key
 
 
 def drive(config: Config, wake: int, holder: str) -> None:

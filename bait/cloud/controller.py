@@ -88,6 +88,10 @@ class CloudController:
         """One of them. Raises AbsentError."""
         return shown(self._row(machine), self.node, self.devices)
 
+    def console(self, machine: str) -> str:
+        """The end of what it wrote on its serial console. Raises AbsentError."""
+        return self.builder.vms.console_end(self._row(machine).id)
+
     def outcomes(self) -> list[dict[str, Any]]:
         """How the last leases ended here."""
         return [

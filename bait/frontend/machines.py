@@ -52,6 +52,11 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
         """One VM."""
         return await lists.call(cloud.machine, str(machine))
 
+    @router.get("/machines/{machine}/console", response_model=models.Console)
+    async def console(machine: UUID) -> dict[str, str]:
+        """The end of what its guest wrote on the serial console, since it started last."""
+        return {"text": await lists.call(cloud.console, str(machine))}
+
     @router.post("/machines/{machine}/stop", status_code=202)
     async def stop(machine: UUID, asked: models.Stop) -> None:
         """End the VM and free its lease; its disk is kept."""

@@ -134,6 +134,12 @@ class MachineShown(BaseModel):
     volumes: list[VolumeOfMachine]
 
 
+class Console(BaseModel):
+    """What a guest wrote on its serial console."""
+
+    text: str = Field(description="the last 16 KiB, as they are: with whatever a guest writes")
+
+
 class Outcome(BaseModel):
     """A lease that has ended on this node."""
 

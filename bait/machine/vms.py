@@ -111,14 +111,18 @@ class NodeVms:
         self.hypervisor.destroy(machine)
         self.shaper.sweep()
 
-    def last_words(self, machine: str) -> str:
-        """The end of the guest's serial console, in one line, for an error message."""
+    def console_end(self, machine: str) -> str:
+        """The end of the guest's serial console as it was written; "" where there is none."""
         try:
             with paths(self.config, machine).console.open("rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - _CONSOLE_END))
-                text = file.read(_CONSOLE_END).decode(errors="replace")
+                return file.read(_CONSOLE_END).decode(errors="replace")
         except OSError:
-            return "nothing"
+            return ""
+
+    def last_words(self, machine: str) -> str:
+        """The end of the guest's serial console, in one line, for an error message."""
+        text = self.console_end(machine)
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         printable = ("".join(c for c in line if c.isprintable()) for line in lines)
         return " | ".join(list(printable)[-_CONSOLE_LINES:]) or "nothing"

@@ -12,7 +12,16 @@ from pydantic import TypeAdapter
 
 from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_connection import BaitConnection, certificate_of, read
-from occi_bridge.driver.replies import Card, Device, Leases, News, Place, SavedImages, Submitted
+from occi_bridge.driver.replies import (
+    Card,
+    Console,
+    Device,
+    Leases,
+    News,
+    Place,
+    SavedImages,
+    Submitted,
+)
 from occi_bridge.driver.reports import LeasesSeen, Machine, Machines, Report, SeenLease, SeenNic
 from wnodes_lrms.errors import AbsentError, UnknownError
 from wnodes_lrms.order import Nic
@@ -29,6 +38,7 @@ _PLACE = TypeAdapter(Place)
 _NEWS = TypeAdapter(News)
 _DEVICE = TypeAdapter(Device)
 _CARD = TypeAdapter(Card)
+_CONSOLE = TypeAdapter(Console)
 _SAVED = TypeAdapter(SavedImages)
 
 
@@ -69,6 +79,11 @@ class Bait:
             end=told.end,
             tunnels=told.tunnels,
         )
+
+    async def console(self, machine: str) -> str:
+        """The end of what a VM wrote on its console: a guest's word, with whatever is in it."""
+        reply = await self._call("GET", f"/machines/{machine}/console", _ASKING)
+        return read(_CONSOLE, reply).text
 
     async def leases(self) -> LeasesSeen:
         """The lease jobs that it knows of."""

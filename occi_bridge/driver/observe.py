@@ -70,7 +70,7 @@ def _compute(row: Compute, snapshot: Snapshot) -> Change:
         change.why = f"taken up under lease {machine.lease}"
         return change
     if lease and row.lease:
-        _leased(change, lease, row)
+        _leased(change, lease, row, snapshot.now)
     why = lease_end.over(row, found, snapshot)
     if row.lease and why is not None:
         _ended(change, row, why, snapshot)
@@ -125,10 +125,12 @@ def _answers_since(row: Compute, snapshot: Snapshot) -> bool:
     return report is not None and report.at > row.acted
 
 
-def _leased(change: Change, lease: Lease, row: Compute) -> None:
+def _leased(change: Change, lease: Lease, row: Compute, now: float) -> None:
     if lease.state not in ("pending", "running"):
         return
     change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
+    if lease.state == "running" != row.lease_state:
+        change.values["began"] = now
     runs = change.values.get("state", row.state) in LIVE  # seen since that list was made
     if lease.state == "pending" and row.desired == "active" and not runs:
         change.values["reason"] = lease.reason

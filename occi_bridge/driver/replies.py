@@ -26,6 +26,13 @@ class Submitted:
 
 
 @dataclass(frozen=True)
+class Console:
+    """The reply to GET /machines/{id}/console."""
+
+    text: Annotated[str, StringConstraints(max_length=65536)]
+
+
+@dataclass(frozen=True)
 class Leases:
     """The reply to GET /leases."""
 

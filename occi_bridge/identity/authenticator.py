@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from occi_bridge.identity import proxies
 from occi_bridge.identity.authorization import Authorization
+from occi_bridge.identity.logins import Logins
 from occi_bridge.identity.signing_policy import SigningPolicies
 from occi_bridge.identity.tokens import BadTokenError, Tokens
 from occi_bridge.identity.user import DeniedError, Identity, Kind, User
@@ -44,6 +45,8 @@ class Authenticator:
         self._tokens = Tokens(bridge.issuer, bridge.issuer_dir)
         self._by_chain = Verdicts()
         self._by_token = Verdicts()
+        self._by_login = Verdicts()
+        self.logins = Logins(self._tokens.issuers)
         self._judging: dict[bytes, asyncio.Future[Verdict]] = {}
         self._stamp: object = None
         self._looked = float("-inf")
@@ -75,6 +78,20 @@ class Authenticator:
         verdict = verdicts.get(digest)
         if verdict is None:
             verdict = await self._judge(chain)
+            verdicts.put(digest, verdict)
+        return verdict.tell(address)
+
+    async def known(self, identity: Identity, address: str) -> User:
+        """The user of an identity that was proven when they logged in, as things are now.
+
+        Raises DeniedError.
+        """
+        await self._look()
+        digest = hashlib.sha256(repr(identity).encode()).digest()
+        verdicts = self._by_login
+        verdict = verdicts.get(digest)
+        if verdict is None:
+            verdict = await self._authorized(identity, time.time() + LIFE)
             verdicts.put(digest, verdict)
         return verdict.tell(address)
 
@@ -122,6 +139,7 @@ class Authenticator:
                 await self._verifier.end()  # another one sees what is there now
             if (stamp, linked) != (self._stamp, self._linked):
                 self._by_chain, self._by_token = Verdicts(), Verdicts()
+                self._by_login = Verdicts()
                 self._judging = {}  # what began before rests on what was there before
                 self._stamp, self._linked = stamp, linked
             self._looked = time.monotonic()

@@ -5,6 +5,7 @@ them take the form of FQANs: /vo/group for `wlcg.groups`, /vo/group/Role=role fo
 `urn:…:group:vo:group:role=role#authority`. So grants, maps and bans need no second kind of line.
 """
 
+import hmac
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -71,6 +72,8 @@ class Claims(Groups):
     typ: str = "Bearer"  # Keycloak's: its other tokens are no access tokens
     wlcg_version: str = Field("", alias="wlcg.ver")
     ver: str = ""
+    nonce: str = ""  # of an ID token, as the next
+    azp: str = ""
 
     @property
     def subject(self) -> str:
@@ -96,6 +99,27 @@ def require_valid(issuer: Issuer, claims: Claims, now: float) -> None:
         raise RejectedError("the token is no access token (typ)")
     if len(claims.subject) > _LONGEST:
         raise RejectedError(f"the token's issuer and subject have more than {_LONGEST} characters")
+
+
+def require_login(issuer: Issuer, claims: Claims, nonce: str, now: float) -> None:
+    """Raises RejectedError for what is no ID token of this very login.
+
+    OpenID Connect Core 1.0, 3.1.3.7.
+    """
+    if claims.iss != issuer.url:
+        raise RejectedError("the login is another issuer's")
+    if issuer.client_id not in claims.aud or (len(claims.aud) > 1 and not claims.azp):
+        raise RejectedError("the login is for another service (aud)")
+    if claims.azp and claims.azp != issuer.client_id:
+        raise RejectedError("the login is for another service (azp)")
+    if not hmac.compare_digest(claims.nonce.encode(), nonce.encode()):
+        raise RejectedError("the login is another one than was begun here (nonce)")
+    if claims.exp <= now or max(claims.nbf, claims.iat) > now + _SKEW:
+        raise RejectedError("the login has expired, or is not valid yet")
+    if claims.typ.lower() not in ("bearer", "id"):  # Keycloak says ID; others nothing
+        raise RejectedError("the login's token is none of a login (typ)")
+    if len(claims.subject) > _LONGEST:
+        raise RejectedError(f"the issuer's and your own name have more than {_LONGEST} characters")
 
 
 def for_us_alone(issuer: Issuer, claims: Claims) -> bool:

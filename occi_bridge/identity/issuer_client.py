@@ -63,7 +63,7 @@ class IssuerClient:
         auth: tuple[str, str] | None = None,
     ) -> dict[str, Any]:
         """The JSON object that is at a URL out of the metadata."""
-        place = self._allowed(url)
+        place = self.allowed(url)
         request = self._client.build_request(
             verb, place, headers={**_HEADERS, **(headers or {})}, data=data, timeout=None
         )
@@ -85,7 +85,8 @@ class IssuerClient:
         except RejectedError as error:
             raise self._unknown(str(error)) from error
 
-    def _allowed(self, url: object) -> httpx.URL:
+    def allowed(self, url: object) -> httpx.URL:
+        """A URL out of the metadata, on a host that may be. Raises UnknownError."""
         try:
             place = httpx.URL(url if isinstance(url, str) else "")
             known = place.scheme == "https" and not place.userinfo and not place.fragment

@@ -23,6 +23,11 @@ from occi_bridge.identity.jwks import Key
 from wnodes_lrms.config.load import Issuer
 from wnodes_lrms.errors import RejectedError, UnknownError
 
+# Of the issuer's metadata, what is kept beside its keys.
+_NAMES = (
+    *("jwks_uri", "userinfo_endpoint", "introspection_endpoint"),
+    *("authorization_endpoint", "token_endpoint"),
+)
 REFRESH = 6 * 3600.0  # seconds after which keys are got anew
 EXPIRY = 2 * 86400.0  # seconds that they are good for without the issuer
 PAUSE = 60.0  # seconds between two questions at least
@@ -126,8 +131,7 @@ class IssuerKeys:
         began = time.time()
         try:
             metadata = await self._client.metadata()
-            names = ("jwks_uri", "userinfo_endpoint", "introspection_endpoint")
-            document = {name: metadata.get(name) for name in names}
+            document = {name: metadata.get(name) for name in _NAMES}
             found = await self._client.ask("GET", document["jwks_uri"])
             document |= {"issuer": self._url, "fetched": began, "keys": found.get("keys")}
             known = Known(began, document, jwks.keys(document))
@@ -179,6 +183,8 @@ class IssuerKeys:
             document = jws.once(self._file.read_bytes(), str(self._file))
             if document.get("issuer") != self._url:
                 raise RejectedError(f"{self._file} is another issuer's")
+            if not document.keys() >= {*_NAMES}:
+                return  # an earlier release's: it is got anew
             known = Known(float(document.get("fetched", 0)), document, jwks.keys(document))
         except (OSError, RejectedError, ValueError, TypeError) as error:
             log.error("%s: can't be used: %s", self._file, error)

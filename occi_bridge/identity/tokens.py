@@ -48,7 +48,7 @@ class BadTokenError(Exception):
         self.passing = passing
 
 
-class _Issuer:
+class KnownIssuer:
     """One that is configured."""
 
     def __init__(self, issuer: Issuer, folder: str) -> None:
@@ -62,13 +62,18 @@ class Tokens:
 
     def __init__(self, issuers: Iterable[Issuer], folder: str) -> None:
         """`folder` is where keys are kept. Raises ConfigError if a `ca_dir` can't be read."""
-        self._issuers: Mapping[str, _Issuer] = {
-            issuer.url: _Issuer(issuer, folder) for issuer in issuers
+        self._issuers: Mapping[str, KnownIssuer] = {
+            issuer.url: KnownIssuer(issuer, folder) for issuer in issuers
         }
 
     def __bool__(self) -> bool:
         """Whether any tokens are taken."""
         return bool(self._issuers)
+
+    @property
+    def issuers(self) -> Iterable[KnownIssuer]:
+        """All that are configured."""
+        return self._issuers.values()
 
     async def proof(self, token: bytes) -> Proof:
         """Whom the token is about. Raises BadTokenError."""
@@ -78,10 +83,10 @@ class Tokens:
             issuer = self._issuers.get(read.issuer)
             if not issuer:
                 raise RejectedError("the token's issuer is not one whose tokens are taken here")
-            claims = await _verified(issuer, read)
+            claims = await verified(issuer, read)
             known = Identity(Kind.TOKEN, claims.subject)
             profile.require_valid(issuer.told, claims, time.time())
-            told = await _groups(issuer, claims, token.decode())
+            told = await groups(issuer, claims, token.decode())
             known = profile.identity(issuer.told, claims, told)
         except UnknownError as error:
             if error.told:
@@ -98,8 +103,11 @@ class Tokens:
             await issuer.client.close()
 
 
-async def _verified(issuer: _Issuer, read: Unverified) -> Claims:
-    """The claims, once the signature is that of a key of the issuer's."""
+async def verified(issuer: KnownIssuer, read: Unverified) -> Claims:
+    """The claims, once the signature is that of a key of the issuer's.
+
+    Raises RejectedError, UnknownError.
+    """
     if read.algorithm not in issuer.told.algorithms:
         taken = ", ".join(issuer.told.algorithms)
         raise RejectedError(f"the token's algorithm is not one of those taken here: {taken}")
@@ -114,8 +122,11 @@ async def _verified(issuer: _Issuer, read: Unverified) -> Claims:
         raise RejectedError("the token's signature is wrong") from error
 
 
-async def _groups(issuer: _Issuer, claims: Claims, token: str) -> Groups:
-    """The claims that tell groups, from where this issuer has them."""
+async def groups(issuer: KnownIssuer, claims: Claims, token: str) -> Groups:
+    """The claims that tell groups, from where this issuer has them; asked with an access token.
+
+    Raises RejectedError, UnknownError.
+    """
     told, source = issuer.told, issuer.told.groups_from
     if source == "claims":
         return claims
@@ -124,7 +135,7 @@ async def _groups(issuer: _Issuer, claims: Claims, token: str) -> Groups:
         bearer = {"Authorization": f"Bearer {token}"}
         answer = await issuer.client.ask("GET", known.endpoint("userinfo_endpoint"), headers=bearer)
     else:
-        secret = await asyncio.to_thread(_secret, told)
+        secret = await asyncio.to_thread(secret_of, told)
         answer = await issuer.client.ask(
             "POST",
             known.endpoint("introspection_endpoint"),
@@ -134,15 +145,16 @@ async def _groups(issuer: _Issuer, claims: Claims, token: str) -> Groups:
         if answer.get("active") is not True:
             raise RejectedError("the token is not active any more, says its issuer")
     try:
-        groups = Groups.model_validate(answer)
+        found = Groups.model_validate(answer)
     except ValidationError as error:
         raise UnknownError(f"issuer {told.url}: its answer: {first_fault(error)}") from error
-    if groups.sub != claims.sub:
+    if found.sub != claims.sub:
         raise RejectedError("the token's issuer tells another user's groups")
-    return groups
+    return found
 
 
-def _secret(issuer: Issuer) -> str:
+def secret_of(issuer: Issuer) -> str:
+    """The secret of the bridge's client there. Raises UnknownError."""
     try:
         return Path(issuer.client_secret or "").read_text().strip()
     except (OSError, ValueError) as error:

@@ -23,11 +23,12 @@ from occi_bridge.service import update as changing
 from occi_bridge.service import user_model
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
+from occi_bridge.service.standing import Standing, standing
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import heard, links
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
-from occi_bridge.store.rows import Network, Row
+from occi_bridge.store.rows import Compute, Network, Row
 from wnodes_lrms.errors import UnknownError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,23 @@ class BridgeService:
         """What the user has, of what their quota limits."""
         with self._transaction(user) as tx:
             return tx.used(user.key)
+
+    def standings(self, user: User) -> Mapping[str, Standing]:
+        """How far each VM of the user is, by its path."""
+        with self._transaction(user) as tx:
+            return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
+
+    def place(self, user: User, path: str) -> tuple[str, str] | None:
+        """Where a VM's bait is, and the name that it has there; None where it is on no node.
+
+        Raises OcciError 404.
+        """
+        with self._transaction(user) as tx:
+            row = tx.find(path)
+            if not isinstance(row, Compute):
+                raise OcciError(404, f"there is no VM at {path}")
+            url = heard.url(tx.link, row.node) if row.state else None
+            return (url, row.uid) if url else None
 
     def locations(self, user: User, category: str | None) -> Sequence[str]:
         with self._transaction(user) as tx:

@@ -35,6 +35,13 @@ def told(db: Database, url: str, by: tuple[str, float] | None, *, silent: bool) 
     db.write(work)
 
 
+def url(link: Connection, node: str) -> str | None:
+    """Where the bait of a node is; None where none has answered for it."""
+    table = tables.bait.c
+    found = sa.select(table.url).where(table.node == node).order_by(table.silent, table.seen.desc())
+    return link.execute(found).scalars().first()
+
+
 def nodes(db: Database, urls: Sequence[str]) -> dict[str, str]:
     """Where the bait of each node is, as far as ever known; those not in `urls` are forgotten."""
     table = tables.bait

@@ -105,6 +105,7 @@ compute = Table(
     _text("via"),  # URL of the bait that was asked for it
     _text("lease_state"),
     _time("lease_at"),
+    _time("began"),  # when it was first seen to run
     # What the baits said last.
     _text("state"),  # "" where no bait has it
     _text("node"),
@@ -201,6 +202,25 @@ link = Table(
     metadata,
     Column("subject", Text, primary_key=True),  # a token's issuer#subject
     Column("owner", Text, nullable=False),  # the DN under which what they have is kept
+    _time("created"),
+)
+
+session = Table(
+    "session",
+    metadata,
+    Column("id", String(64), primary_key=True),  # SHA-256 of what the browser has
+    Column("subject", Text, nullable=False, index=True),  # who logged in
+    Column("proof", JSON, nullable=False),  # see store/sessions.py
+    _flag("opened"),  # False: proven by certificate, and not taken up by the page yet
+    Column("created", Double, nullable=False, index=True),
+)
+
+ssh_key = Table(
+    "ssh_key",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("key", Text, nullable=False),
     _time("created"),
 )
 

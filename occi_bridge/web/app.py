@@ -18,26 +18,19 @@ from occi_bridge.identity.user import Capability, DeniedError, User
 from occi_bridge.occi import negotiate, render
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.occi.render import Answer
-from occi_bridge.web import bearer, routes
+from occi_bridge.web import bearer, body, routes
 from occi_bridge.web.cache import Cache
 from occi_bridge.web.interfaces import Authenticator, Service
 from occi_bridge.web.request import Call, NotAllowedError, accept
 from wnodes_lrms.tls import cross_site
 
 _HEADERS = 128 * 1024  # bytes; user data may come in a header
-_BODY = 512 * 1024  # bytes
-_DRAINED = 8 * 1024 * 1024  # bytes read of a body that is too long, or few clients read the answer
-_BODY_TIME = 30.0  # seconds that a client has to send it
 _RETRY = 10  # seconds after which one whom nobody could judge may ask again
 # What an answer to a GET depends on, of the request's headers.
 _VARIES = frozenset({b"accept", b"host", b"category", b"x-occi-attribute"})
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,255}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 
 _log = logging.getLogger(__name__)
-
-
-class Gone(Exception):  # noqa: N818 (not a fault of ours)
-    """The client went away before it had sent its request."""
 
 
 def application(
@@ -67,7 +60,7 @@ class _Occi:
             if foreign:
                 raise OcciError(403, foreign)
             answer = await self._answer(scope, receive)
-        except Gone:
+        except body.Gone:
             return
         except OcciError as fault:
             answer = _fault(scope, fault)
@@ -78,10 +71,10 @@ class _Occi:
         except Exception:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             answer = _fault(scope, OcciError(500, "a fault of the service; it has been logged"))
-        body = b"" if scope["method"] == "HEAD" else answer.body
+        shown = b"" if scope["method"] == "HEAD" else answer.body
         start = {"type": "http.response.start", "status": answer.status}
         await send({**start, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": shown})
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         varies = []
@@ -100,7 +93,7 @@ class _Occi:
         token = bearer.token(scope["headers"], scope["query_string"])
         user = await self._authenticator.user(chain, address, token)
         if scope["method"] not in {"GET", "HEAD"}:
-            content = await _content(scope, receive)
+            content = await body.whole(scope, receive)
             call = _call(scope, user, content)
             answer = await run_in_threadpool(routes.answer, self._service, call)
             _log.info("%s %s by %s: %d", call.method, call.path, user.subject, answer.status)
@@ -154,33 +147,6 @@ def _call(scope: Scope, user: User, content: bytes) -> Call:
         content=content,
         base=f"{scope['scheme']}://{hosts[0]}",
     )
-
-
-async def _content(scope: Scope, receive: Receive) -> bytes:
-    """The request's body. Raises OcciError 408, 413, and Gone."""
-    headers = dict(scope["headers"])
-    declared = int(headers.get(b"content-length", b"0"))
-    if declared > _DRAINED or (declared > _BODY and b"expect" in headers):
-        raise OcciError(413, f"the body has more than {_BODY} bytes")
-    content = bytearray()
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_TIME):
-            more = True
-            while more and size <= _DRAINED:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Gone
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size <= _BODY:
-                    content += piece
-                more = message.get("more_body", False)
-    except TimeoutError as error:
-        raise OcciError(408, f"the body took longer than {_BODY_TIME:g} seconds") from error
-    if size > _BODY:
-        raise OcciError(413, f"the body has more than {_BODY} bytes")
-    return bytes(content)
 
 
 def _fault(scope: Scope, fault: OcciError, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

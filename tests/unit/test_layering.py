@@ -45,6 +45,7 @@ LAYERS = {
         "service": {"identity", "occi", "store"},  # it and the driver meet in the store alone
         "driver": {"store"},
         "web": {"identity", "occi", "service"},
+        "page": {"identity", "occi", "service", "store", "web"},
     },
 }
 # Decisions alone: imported in a fresh interpreter that has none of these libraries.

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from wnodes_lrms.config.issuer import Issuer, each_url_once
 from wnodes_lrms.config.node import PathText, Section, roomy
+from wnodes_lrms.config.page import Page
 from wnodes_lrms.opening import opening
 from wnodes_lrms.rates import Mbits
 from wnodes_lrms.tls.oneline import normal
@@ -304,3 +305,4 @@ class Bridge(Section):
     template: Annotated[tuple[Template, ...], AfterValidator(_each_name_once)] = ()
     grant: tuple[Grant, ...] = ()
     issuer: Annotated[tuple[Issuer, ...], AfterValidator(each_url_once)] = ()
+    page: Page | None = None

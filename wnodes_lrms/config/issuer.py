@@ -53,7 +53,20 @@ class Issuer(Section):
         description="where groups or entitlements are: in the token; at the issuer's UserInfo"
         " endpoint; at its introspection endpoint, which needs a client of its own",
     )
-    client_id: str = Field("", description="the bridge's client at the issuer, for introspection")
+    login: str = Field(
+        "",
+        max_length=40,
+        description="what the page calls it, as `EGI Check-in`: with that, users log into the page"
+        " there, which needs a client; not with `scitokens`",
+    )
+    scopes: tuple[Annotated[str, StringConstraints(pattern=r"^[!#-\[\]-~]+$")], ...] = Field(
+        (),
+        description="what the page asks for besides `openid`, so that groups are told; without them"
+        " `wlcg.groups` with `wlcg`, `entitlements` with `aarc`",
+    )
+    client_id: str = Field(
+        "", description="the bridge's client at the issuer, for introspection and for the page"
+    )
     client_secret: PathText | None = Field(
         None, description="file with that client's secret, for the bridge's user alone"
     )
@@ -79,9 +92,15 @@ class Issuer(Section):
             raise ValueError("namespace: is needed with the profile aarc, and only there")
         if re.search(r":group(:|$)", self.namespace, re.IGNORECASE):
             raise ValueError("namespace: is what comes before :group:")
-        introspects = self.groups_from == "introspection"
-        if introspects != bool(self.client_id and self.client_secret):
-            raise ValueError("client_id, client_secret: both are needed for introspection, only")
+        if self.login and self.profile == "scitokens":
+            raise ValueError("login: SciTokens know no users who log in")
+        if self.scopes and not self.login:
+            raise ValueError("scopes: are for `login`")
+        needed = self.groups_from == "introspection" or bool(self.login)
+        if needed != bool(self.client_id and self.client_secret):
+            raise ValueError(
+                "client_id, client_secret: both are needed for introspection and for login, only"
+            )
         return self
 
 

@@ -35,6 +35,7 @@ from wnodes_lrms.config.node import (
     Tag,
     Throughput,
 )
+from wnodes_lrms.config.page import Page
 from wnodes_lrms.errors import ConfigError
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Machine",
     "Network",
     "Offer",
+    "Page",
     "PathText",
     "Section",
     "Share",

@@ -100,19 +100,21 @@ def _verified_chain(connection: Any) -> tuple[bytes, ...]:
 
 
 def server_context(
-    certificate: str, key: str, ca_dir: str, *, proxies: bool, require: bool
+    certificate: str, key: str, ca_dir: str, *, proxies: bool, require: bool, ask: bool = True
 ) -> Context:
     """A context for a service with this host certificate, whose clients the CAs here vouch for.
 
     proxies: clients may come with proxy certificates (RFC 3820). require: a client without a
-    certificate is refused. Raises ConfigError in one line if a file can't be read or used, or if
-    the certificate has expired.
+    certificate is refused. ask: clients are asked for one at all; where they are not, no browser
+    opens a list of certificates. Raises ConfigError in one line if a file can't be read or used, or
+    if the certificate has expired.
     """
     _check(certificate, key)
     listed = has_crls(ca_dir)
     bare = functools.partial(Context, ssl.PROTOCOL_TLS_SERVER)
     # Browsers come to the services that do not require a certificate.
-    context = bare() if require else ca_names.naming(bare, ca_names.names(ca_dir))
+    named = ask and not require
+    context = ca_names.naming(bare, ca_names.names(ca_dir)) if named else bare()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.num_tickets = 0  # a resumed session would come without its chain
@@ -122,7 +124,8 @@ def server_context(
         said = error.reason if isinstance(error, ssl.SSLError) else str(error)
         raise ConfigError(certificate, [f"can't be used with the key {key}: {said}"]) from error
     context.load_verify_locations(capath=ca_dir)
-    context.verify_mode = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
+    wanted = ssl.CERT_REQUIRED if require else ssl.CERT_OPTIONAL
+    context.verify_mode = wanted if ask else ssl.CERT_NONE
     if proxies:
         context.verify_flags |= ssl.VERIFY_ALLOW_PROXY_CERTS
     if listed:

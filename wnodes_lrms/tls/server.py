@@ -10,6 +10,8 @@ import functools
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import tenacity
@@ -31,13 +33,22 @@ _LOOK = 5.0  # seconds between two looks at certificates and CRLs
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Door:
+    """A listening socket: what answers there, and with which TLS."""
+
+    config: uvicorn.Config
+    sock: socket.socket
+    trust: Trust
+
+
 class Server(uvicorn.Server):
     """uvicorn's server on our TLS. `run()` serves until `should_exit` is set or SIGTERM comes."""
 
-    def __init__(self, config: uvicorn.Config, sock: socket.socket, trust: Trust) -> None:
-        super().__init__(config)
-        self._sock = sock
-        self._trust = trust
+    def __init__(self, *doors: Door) -> None:
+        """Of several doors the application of the first has its lifespan."""
+        super().__init__(doors[0].config)
+        self._doors = doors
         self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -47,7 +58,10 @@ class Server(uvicorn.Server):
         if self.lifespan.should_exit:
             raise WnodesError("the application could not start; see the log above")
         self.servers = []
-        self._start(self._accept())
+        for door in self._doors:
+            if not door.config.loaded:
+                door.config.load()
+            self._start(self._accept(door))
         self._start(self._watch())
         self.started = True
 
@@ -55,36 +69,36 @@ class Server(uvicorn.Server):
         """Take no more connections, complete the requests at hand, end the application."""
         for task in list(self._tasks):
             task.cancel()
-        await super().shutdown([self._sock])
+        await super().shutdown([door.sock for door in self._doors])
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self) -> None:
+    async def _accept(self, door: Door) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, peer = await loop.sock_accept(self._sock)
+                connection, peer = await loop.sock_accept(door.sock)
             except OSError as error:  # most likely: no descriptor is left
                 log.error("can't take a connection: %s", error.strerror)
                 await asyncio.sleep(1)
                 continue
             if len(self._tasks) + len(self.server_state.connections) < self._most:
-                self._start(self._open(connection, peer[0]))
+                self._start(self._open(door, connection, peer[0]))
             else:
                 connection.close()
 
-    async def _open(self, connection: socket.socket, address: str) -> None:
+    async def _open(self, door: Door, connection: socket.socket, address: str) -> None:
         """TLS with the context of now, in a task of its own: whoever is slow delays nobody."""
         opening.set(connection)
-        make = functools.partial(Protocol, self.config, self.server_state, self.lifespan.state)
+        make = functools.partial(Protocol, door.config, self.server_state, self.lifespan.state)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 make,
                 connection,
-                ssl=self._trust.fresh(),
+                ssl=door.trust.fresh(),
                 ssl_handshake_timeout=_HANDSHAKE,
                 ssl_shutdown_timeout=_UNREAD,
             )
@@ -106,11 +120,11 @@ class Server(uvicorn.Server):
         while True:
             await asyncio.sleep(_LOOK)
             try:
-                renewed = await asyncio.to_thread(self._trust.renew)
+                renewed = [await asyncio.to_thread(door.trust.renew) for door in self._doors]
             except Exception:  # revoked certificates would be taken from here on
                 log.exception("certificates and CRLs could not be looked at; trying again")
                 continue
-            if renewed:
+            if any(renewed):
                 # Who is connected was trusted by the old files: all come again.
                 for connection in list(self.server_state.connections):
                     connection.shutdown()
@@ -126,8 +140,29 @@ def serve(
     proxies: bool,
     require: bool,
     sock: socket.socket | None = None,
+    more: Sequence[Door] = (),
 ) -> Server:
     """A server for the ASGI application `app`, ready to `run()`, in any thread.
+
+    The arguments are those of door(); `more` are other doors of the same server.
+    """
+    first = door(app, listen, certificate, key, ca_dir, proxies=proxies, require=require, sock=sock)
+    return Server(first, *more)
+
+
+def door(
+    app: Any,
+    listen: str,
+    certificate: str,
+    key: str,
+    ca_dir: str,
+    *,
+    proxies: bool = False,
+    require: bool = False,
+    ask: bool = True,
+    sock: socket.socket | None = None,
+) -> Door:
+    """A door to the ASGI application `app`.
 
     listen: address:port; or `sock`, a listening socket that several processes may share. The
     files and flags are those of tls.server_context; they are looked at every few seconds, and what
@@ -135,7 +170,7 @@ def serve(
     be had.
     """
     make = functools.partial(
-        server_context, certificate, key, ca_dir, proxies=proxies, require=require
+        server_context, certificate, key, ca_dir, proxies=proxies, require=require, ask=ask
     )
     trust = Trust(certificate, key, ca_dir, make)
     config = uvicorn.Config(
@@ -150,7 +185,7 @@ def serve(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=_PARTING,
     )
-    return Server(config, _limited(sock or listener(listen)), trust)
+    return Door(config, _limited(sock or listener(listen)), trust)
 
 
 def listener(listen: str) -> socket.socket:

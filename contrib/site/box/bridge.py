@@ -58,6 +58,7 @@ def environment(site: Layout, memory: Memory) -> dict[str, str]:
     grid = Grid(site)
     return {
         "WNODES_URL": _url(memory),
+        "WNODES_PAGE": f"https://localhost:{port(memory, 'page')}",
         "X509_CERT_DIR": str(grid.certificates),
         "X509_USER_CERT": str(grid.user(USER) / "usercert.pem"),
         "X509_USER_KEY": str(grid.user(USER) / "userkey.pem"),

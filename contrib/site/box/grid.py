@@ -9,6 +9,7 @@ BASE = "/C=IT/O=Box"  # all names of the site's CA are below it
 SUBJECTS = f"{BASE}/*"
 VO, VOMS_HOST = "testvo", "voms.example"
 CE = "ce"
+PASSWORD = "box"  # noqa: S105 (of the files for browsers)
 HOSTS = ("bridge", "issuer", CE, *NODES)
 
 
@@ -93,6 +94,11 @@ class Grid:
         """The key that signs tokens."""
         return self.site.etc / "issuer.key"
 
+    @property
+    def issuer_secret(self) -> Path:
+        """The bridge's secret as a client of the issuer's."""
+        return self.site.etc / "issuer.secret"
+
     def token(self, name: str) -> Path:
         """A user's token."""
         return self.user(name) / "token"
@@ -108,6 +114,10 @@ class Grid:
     def user(self, name: str) -> Path:
         """What users have on their own computers: usercert.pem, userkey.pem, proxies."""
         return self.site.root / "users" / name
+
+    def pkcs12(self, name: str) -> Path:
+        """Certificate and key of a user for a browser, under the password PASSWORD."""
+        return self.user(name) / "usercred.p12"
 
     def proxy(self, name: str) -> Path:
         """A user's proxy, without a VO."""

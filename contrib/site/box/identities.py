@@ -15,12 +15,13 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from . import people
 from .ca import Authority, Credential, new_key, proxy, voms_proxy, write_lsc
 from .certificates import key_pem, write_private
-from .grid import BASE, HOSTS, SUBJECTS, VO, VOMS_HOST, Grid, host_name, user_name
-from .issuer import claims, signer
+from .grid import BASE, HOSTS, PASSWORD, SUBJECTS, VO, VOMS_HOST, Grid, host_name, user_name
+from .issuer import CLIENT, claims, signer
 from .layout import Memory, layout
 from .ports import port
 
@@ -44,13 +45,16 @@ def make(grid: Grid) -> None:
     write_lsc(grid.vomsdir, VO, VOMS_HOST, server)
     _order_keys(grid)
     _issuer_key(grid)
-    for path in (grid.host_key("bridge"), grid.order_key):
+    if not grid.issuer_secret.exists():
+        write_private(grid.issuer_secret, CLIENT[1].encode())
+    for path in (grid.host_key("bridge"), grid.order_key, grid.issuer_secret):
         shutil.chown(path, people.BRIDGE)
     for path in (grid.host_key("issuer"), grid.issuer_key):
         shutil.chown(path, people.NOBODY)
     _maps(grid, {name: user.dn for name, user in users.items()})
     for name in ("alice", "bob"):
         _proxies(grid, name, users[name], server)
+        _pkcs12(grid, name, users[name])
     _token(grid)
 
 
@@ -150,6 +154,16 @@ def _proxies(grid: Grid, name: str, user: Credential, server: Credential) -> Non
     if _ends_soon(grid.voms_proxy(name)):
         grid.voms_proxy(name).unlink(missing_ok=True)
         voms_proxy(user, server, VO, FQANS, grid.voms_proxy(name))
+
+
+def _pkcs12(grid: Grid, name: str, user: Credential) -> None:
+    """For a browser."""
+    if not grid.pkcs12(name).exists():
+        locked = serialization.BestAvailableEncryption(PASSWORD.encode())
+        packed = pkcs12.serialize_key_and_certificates(
+            user.dn.encode(), user.key, user.certificate, None, locked
+        )
+        write_private(grid.pkcs12(name), packed)
 
 
 def _ends_soon(bundle: Path) -> bool:

@@ -1,10 +1,12 @@
-"""A small token issuer (OpenID provider): discovery, keys, tokens and UserInfo, over HTTPS.
+"""A small token issuer (OpenID provider): discovery, keys, tokens, UserInfo and a login page, over
+HTTPS.
 
 For the site in a box, where it runs as `python -m box.issuer PORT`, and for the tests, which make
 it misbehave: `answers` is what it says at each path. Real sites take the tokens of a VO's.
 """
 
 import base64
+import hashlib
 import json
 import ssl
 import sys
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -28,8 +30,14 @@ from .grid import VO, Grid
 from .layout import layout
 
 DISCOVERY = "/.well-known/openid-configuration"
-CLIENT = ("box", "box-secret")  # who may ask for tokens in its own name, and look at others'
+# Who may ask for tokens in its own name, look at others', and have users log in.
+CLIENT = ("box", "box-secret")
+PEOPLE = {"grace": [f"/{VO}"], "oscar": []}  # who can log in, and the groups that they have
 _LIFE = 3600.0  # seconds
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>The issuer in the box</title>
+<link rel="icon" href="data:,">
+<h1>Who are you?</h1><form method="post">{people}</form></html>
+"""
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 Reply = tuple[int, Mapping[str, str], bytes]  # status, headers, body
@@ -41,6 +49,7 @@ class Request:
 
     headers: Mapping[str, str]
     form: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def client(self) -> tuple[str, str] | None:
@@ -106,11 +115,13 @@ class Issuer:
     signers: list[Signer]
     answers: dict[str, Callable[[Request], Reply]] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)  # how often, at each path
+    codes: dict[str, dict[str, str]] = field(default_factory=dict)  # of logins: what was asked, who
 
     def __post_init__(self) -> None:
         self.answers = {
             DISCOVERY: lambda _request: as_json(self.metadata()),
             "/jwk": lambda _request: as_json({"keys": [each.jwk() for each in self.signers]}),
+            "/authorize": self._authorize,
             "/token": self._token,
             "/userinfo": self._userinfo,
             "/introspect": self._introspect,
@@ -121,24 +132,66 @@ class Issuer:
         return {
             "issuer": self.url,
             "jwks_uri": f"{self.url}/jwk",
+            "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "userinfo_endpoint": f"{self.url}/userinfo",
             "introspection_endpoint": f"{self.url}/introspect",
-            "grant_types_supported": ["client_credentials"],
+            "grant_types_supported": ["client_credentials", "authorization_code"],
+            "code_challenge_methods_supported": ["S256"],
             "id_token_signing_alg_values_supported": ["RS256", "ES256"],
             "subject_types_supported": ["public"],
         }
 
+    def _authorize(self, request: Request) -> Reply:
+        """The login page; and back to where its user came from, as whom they have chosen."""
+        asked = request.query
+        usual = {"response_type": "code", "client_id": CLIENT[0], "code_challenge_method": "S256"}
+        back = asked.get("redirect_uri", "")
+        if not (usual.items() <= asked.items() and back.startswith("https://localhost:")):
+            return as_json({"error": "invalid_request"}, 400)
+        if request.form.get("name") not in PEOPLE:
+            button = '<p><button name="name" value="{0}">{0}</button></p>'
+            text = _PAGE.format(people="".join(button.format(name) for name in PEOPLE))
+            return 200, {"Content-Type": "text/html; charset=utf-8"}, text.encode()
+        code = str(uuid.uuid4())
+        self.codes[code] = {**asked, "name": request.form["name"]}
+        said = urlencode({"code": code, "state": asked.get("state", ""), "iss": self.url})
+        return 303, {"Location": f"{back}?{said}"}, b""
+
     def _token(self, request: Request) -> Reply:
-        """A token for the client itself, with the scopes and the audience that it asks for."""
+        """A token for the client itself, with the scopes and the audience that it asks for; or the
+        tokens of a user who has logged in."""
         if request.client != CLIENT:
             return as_json({"error": "invalid_client"}, 401)
+        if request.form.get("grant_type") == "authorization_code":
+            return self._logged_in(request.form)
         if request.form.get("grant_type") != "client_credentials":
             return as_json({"error": "unsupported_grant_type"}, 400)
         scope, audience = request.form.get("scope", "openid"), request.form.get("audience")
         given = claims(self.url, CLIENT[0], audience or self.url, scope=scope)
         token = self.signers[0].sign(given)
         return as_json({"access_token": token, "token_type": "Bearer", "expires_in": int(_LIFE)})
+
+    def _logged_in(self, form: Mapping[str, str]) -> Reply:
+        """The tokens of a login: once, and for who began it."""
+        asked = self.codes.pop(form.get("code", ""), {})
+        digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        same = form.get("redirect_uri") == asked.get("redirect_uri")
+        if not (asked and same and challenge == asked.get("code_challenge")):
+            return as_json({"error": "invalid_grant"}, 400)
+        who = {"wlcg.groups": PEOPLE[asked["name"]]}
+        login = claims(self.url, asked["name"], CLIENT[0], nonce=asked.get("nonce"), scope=None)
+        access = claims(self.url, asked["name"], self.url, scope=asked.get("scope"))
+        sign = self.signers[0].sign
+        return as_json(
+            {
+                "id_token": sign({**login, **who}),
+                "access_token": sign({**access, **who}),
+                "token_type": "Bearer",
+                "expires_in": int(_LIFE),
+            }
+        )
 
     def _userinfo(self, request: Request) -> Reply:
         known = self._known(request.headers.get("authorization", "").partition(" ")[2])
@@ -217,11 +270,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(dict(parse_qsl(self.rfile.read(length).decode())))
 
     def _answer(self, form: Mapping[str, str]) -> None:
-        issuer, path = self.server.issuer, self.path.partition("?")[0]
+        issuer, (path, _, query) = self.server.issuer, self.path.partition("?")
         issuer.asked[path] += 1
         answer = issuer.answers.get(path, _nothing)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        status, more, body = answer(Request(headers, form))
+        status, more, body = answer(Request(headers, form, dict(parse_qsl(query))))
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **more}.items():
             self.send_header(name, value)

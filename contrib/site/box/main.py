@@ -9,6 +9,7 @@ import sys
 
 from . import arc, batch, bridge, libvirt, people, ports, private, product
 from .errors import SiteError
+from .grid import PASSWORD, Grid
 from .layout import NODES, REPOSITORY, Layout, Memory, layout, locked
 from .part import Part, bring_up, launch, require_alive
 from .process import Processes, wait_until
@@ -131,6 +132,8 @@ def up(site: Layout, lrms: str | None, ce: str | None, ready_timeout: int | None
     print(f"A job as an ordinary user: runuser -u {people.USER} -- …")
     print("A cloud user: curl --capath $X509_CERT_DIR --cert $X509_USER_PROXY $WNODES_URL/-/")
     print('Another one: curl --capath … -H "Authorization: Bearer $(cat $BEARER_TOKEN_FILE)" …')
+    print("In a browser: $WNODES_PAGE; log in at the issuer in the box, or with a certificate,")
+    print(f"{Grid(site).pkcs12(bridge.USER)}, whose password is «{PASSWORD}»")
 
 
 def choose(memory: Memory, lrms: str | None, ce: str | None) -> None:

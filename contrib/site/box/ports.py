@@ -6,7 +6,7 @@ from .layout import NODES, Memory
 
 TUNNELS = 47891  # UDP, of the first node's tunnels to the others; the next ones follow
 NAMES = (
-    *("slurmctld", "slurmdbd", "qmaster", "bridge", "issuer", "arex"),
+    *("slurmctld", "slurmdbd", "qmaster", "bridge", "page", "issuer", "arex"),
     *(f"slurmd-{node}" for node in NODES),
     *(f"execd-{node}" for node in NODES),
     *(f"api-{node}" for node in NODES),

@@ -36,6 +36,7 @@ def configure(site: Layout, memory: Memory) -> None:
         vo=VO,
         bridge_dn=host_name("bridge"),
         bridge_port=port(memory, "bridge"),
+        page_port=port(memory, "page"),
         issuer_port=port(memory, "issuer"),
         cloud_users=_texts(people.CLOUD_USERS),
         baits=_texts(f"https://localhost:{port(memory, f'api-{node}')}" for node in NODES),

@@ -127,6 +127,7 @@ class FakeBait:
         self.node = self._own
         self.lrms = lrms
         self.machines: dict[str, Json] = {}
+        self.consoles: dict[str, str] = {}
         self.outcomes: list[Json] = []
         self.waiting: list[Json] = []
         self.claims: list[Json] = []  # what it says beside that, as a node in other hands
@@ -184,6 +185,7 @@ class FakeBait:
                 Route("/jobs/{job}", self._place, methods=["GET"]),
                 Route("/machines", self._list, methods=["GET"]),
                 Route("/machines/{id}", self._machine, methods=["DELETE"]),
+                Route("/machines/{id}/console", self._console, methods=["GET"]),
                 Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/nics/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
@@ -204,6 +206,11 @@ class FakeBait:
         if request.method != "GET":
             for asked in (self.asked, self.lrms.asked):
                 asked.append(f"{request.method} {request.url.path}")
+
+    async def _console(self, request: Request) -> Response:
+        await self._answers(request)
+        text = self.consoles.get(request.path_params["id"])
+        return _fault(404, "no such VM") if text is None else JSONResponse({"text": text})
 
     async def _leases(self, request: Request) -> Response:
         await self._answers(request)

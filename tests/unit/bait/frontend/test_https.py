@@ -143,6 +143,10 @@ class Desk:
         self.note("machine", machine)
         return SHOWN
 
+    def console(self, machine: str) -> str:
+        self.note("console", machine)
+        return "\x1b[2Jlogin:"
+
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
 
@@ -433,7 +437,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 26
+    assert len(operations) == 27
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -576,6 +580,7 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
         ("GET", "", None, ("machine", MACHINE), 200),
+        ("GET", "console", None, ("console", MACHINE), 200),
     ],
 )
 class TestActs:
@@ -753,7 +758,7 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
 def served(site: Site) -> Iterator[str]:
     """The service's URL, while it runs as in a bait."""
     handle = https.start(site.config, "hv1", site.cloud, site.queue, Ends())
-    port = handle._server._sock.getsockname()[1]
+    port = handle._server._doors[0].sock.getsockname()[1]
     yield f"https://localhost:{port}"
     handle.stop()
     assert not handle._thread.is_alive()

@@ -130,7 +130,7 @@ def test_a_list_that_is_older_than_the_machine_tells_no_reason_to_wait() -> None
 def test_a_running_lease_has_its_node_by_its_order_only() -> None:
     waits = row(leased=True, lease_state="pending", node="")
     values = observed(snapshot(waits, leases=listed("running")))
-    assert values == {"lease_state": "running"}
+    assert values == {"lease_state": "running", "began": NOW}
 
 
 @pytest.mark.parametrize(

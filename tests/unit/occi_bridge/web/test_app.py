@@ -14,7 +14,7 @@ from httpx import Client, Response
 from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.render import Answer
-from occi_bridge.web import app
+from occi_bridge.web import app, body
 from occi_bridge.web.cache import Cache
 from tests.unit.occi_bridge.conftest import Live
 from tests.unit.occi_bridge.memory import Memory, Users, user
@@ -213,7 +213,7 @@ def test_a_body_that_does_not_come(
     live: Live, service: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert service
-    monkeypatch.setattr(app, "_BODY_TIME", 0.1)
+    monkeypatch.setattr(body, "_BODY_TIME", 0.1)
     with socket.create_connection(("127.0.0.1", live.port)) as one:
         one.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nX-Name: Ada\r\nContent-Length: 9\r\n\r\nCat")
         answer = one.makefile("rb").read()  # to its end: the connection is closed

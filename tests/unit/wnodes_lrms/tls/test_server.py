@@ -346,11 +346,33 @@ def test_it_ends_at_once_whoever_is_connected(common: Grid) -> None:
 
 def test_several_servers_share_a_socket(common: Grid) -> None:
     with serving(common) as first:
-        shared = first.server._sock.dup()
+        shared = first.server._doors[0].sock.dup()
         second = server.serve(
             app, "", *_own(common), common.bridge.ca_dir, proxies=True, require=False, sock=shared
         )
-        assert second._sock.getsockname() == first.server._sock.getsockname()
+        sockets = [each._doors[0].sock.getsockname() for each in (first.server, second)]
+        assert sockets[0] == sockets[1]
+
+
+def test_a_second_door_asks_nobody_for_a_certificate(common: Grid) -> None:
+    """A browser that has some would open a list of them."""
+    sock = server.listener("127.0.0.1:0")
+    port = sock.getsockname()[1]
+    other = server.door(app, "", *_own(common), common.bridge.ca_dir, ask=False, sock=sock)
+    with serving(common, more=(other,)) as service:
+        assert service.ask(common.alice)["names"]
+        context = service.context(common.alice)
+        with contextlib.closing(
+            http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+        ) as connection:
+            connection.request("GET", "/")
+            assert json.load(connection.getresponse())["names"] == []
+        argv = ["openssl", "s_client", "-connect", f"localhost:{port}"]
+        said = subprocess.run(
+            argv, input="", capture_output=True, text=True, timeout=30, check=False
+        )
+        assert "No client certificate CA names sent" in said.stdout
+        assert "Requested Signature Algorithms" not in said.stdout
 
 
 def _own(grid: Grid) -> tuple[str, str]:

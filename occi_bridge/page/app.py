@@ -1,0 +1,175 @@
+"""The page as an ASGI application: which request is answered how, and what stands before all.
+
+It is on a port of its own, on which no browser is asked for a certificate.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from occi_bridge.identity.user import DeniedError
+from occi_bridge.occi.messages import OcciError
+from occi_bridge.page import cookies, protection, templates
+from occi_bridge.page.belongings import Belongings
+from occi_bridge.page.console import Console
+from occi_bridge.page.exchange import LOG_IN, Ask, Fault, Reply
+from occi_bridge.page.login import Login, refused
+from occi_bridge.page.new import New
+from occi_bridge.page.ssh_keys import Keys
+from occi_bridge.page.vms import Vms
+from occi_bridge.web import body
+from wnodes_lrms.config.load import Page
+from wnodes_lrms.errors import UnknownError
+
+_FORM = "application/x-www-form-urlencoded"
+_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+
+Handler = Callable[[Ask], Awaitable[Reply]]
+Route = tuple[str, re.Pattern[str], Handler]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """All of the pages."""
+
+    login: Login
+    vms: Vms
+    console: Console
+    new: New
+    volumes: Belongings
+    networks: Belongings
+    keys: Keys
+
+
+def application(page: Page, pages: Pages) -> ASGIApp:
+    """The whole page."""
+    return _Application(page, pages)
+
+
+class _Application:
+    def __init__(self, page: Page, pages: Pages) -> None:
+        self._host = page.url.removeprefix("https://")
+        self._login = pages.login
+        self._open: list[Route] = [
+            ("GET", re.compile("/login"), pages.login.show),
+            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})"), pages.login.begin),
+            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})/back"), pages.login.finish),
+            ("POST", re.compile("/logout"), pages.login.leave),
+        ]
+        self._closed: list[Route] = [
+            ("GET", re.compile("/"), pages.vms.show),
+            ("GET", re.compile("/vms"), pages.vms.rows),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})"), pages.vms.one),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/now"), pages.vms.now),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console"), pages.console.show),
+            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console/now"), pages.console.now),
+            ("POST", re.compile(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)"), pages.vms.act),
+            ("GET", re.compile("/new"), pages.new.show),
+            ("POST", re.compile("/new"), pages.new.make),
+            ("GET", re.compile("/volumes"), pages.volumes.show),
+            ("POST", re.compile("/volumes"), pages.volumes.make),
+            ("POST", re.compile("/volumes/delete"), pages.volumes.delete),
+            ("GET", re.compile("/networks"), pages.networks.show),
+            ("POST", re.compile("/networks"), pages.networks.make),
+            ("POST", re.compile("/networks/delete"), pages.networks.delete),
+            ("GET", re.compile("/keys"), pages.keys.show),
+            ("POST", re.compile("/keys/forget"), pages.keys.forget),
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            reply = await self._reply(scope, receive)
+        except body.Gone:
+            return
+        except (Fault, DeniedError, OcciError, UnknownError) as error:
+            reply = _shown(_fault(error))
+        except Exception:
+            log.exception("page: %s %s failed", scope["method"], scope["path"])
+            reply = _shown(Fault(500, "a fault of the service; it has been logged"))
+        kept = scope["path"].startswith("/static/") and reply.status == 200
+        headers = protection.headers(reply.headers, kept=kept)
+        headers.append((b"content-type", reply.media.encode()))
+        if reply.status != 304:
+            headers.append((b"content-length", str(len(reply.body)).encode()))
+        start = {"type": "http.response.start", "status": reply.status, "headers": headers}
+        await send(start)
+        shown = b"" if scope["method"] == "HEAD" else reply.body
+        await send({"type": "http.response.body", "body": shown})
+
+    async def _reply(self, scope: Scope, receive: Receive) -> Reply:
+        headers, method, path = scope["headers"], scope["method"], scope["path"]
+        if refusal := protection.refusal(method, self._host, headers):
+            log.warning(
+                'page: refused: address=%s status=%d reason="%s"', _address(scope), *refusal
+            )
+            raise Fault(*refusal)
+        if path.startswith("/static/"):
+            return templates.static(path.removeprefix("/static/"))
+        ask = Ask(
+            method=method,
+            path=path,
+            headers=headers,
+            address=_address(scope),
+            names={},
+            query=scope["query_string"].decode("latin-1"),
+        )
+        for handler, names in self._found(ask, self._open):
+            ask = replace(ask, names=names)
+            return await handler(await self._with_form(ask, scope, receive))
+        for handler, names in self._found(ask, self._closed):
+            visitor = await self._login.visitor(ask)
+            if visitor is None and path == "/":
+                return await self._login.show(ask)
+            ask = replace(ask, names=names, visitor=visitor)
+            reply = await handler(await self._with_form(ask, scope, receive))
+            if method == "POST" and visitor:
+                log.info("page: %s by %s: %d", path, visitor.user.subject, reply.status)
+            return reply
+        raise Fault(404, "there is nothing here")
+
+    def _found(self, ask: Ask, routes: list[Route]) -> Iterator[tuple[Handler, dict[str, str]]]:
+        method = "GET" if ask.method == "HEAD" else ask.method
+        for verb, form, handler in routes:
+            if verb == method and (match := form.fullmatch(ask.path)):
+                yield handler, match.groupdict()
+
+    async def _with_form(self, ask: Ask, scope: Scope, receive: Receive) -> Ask:
+        """With a form that this session's own page has sent, where one is sent. Raises Fault."""
+        if ask.method != "POST":
+            return ask
+        secret = cookies.session(ask.headers)
+        if secret is None:
+            raise Fault(401, LOG_IN, login=True)
+        if ask.header(b"content-type").partition(";")[0].strip().lower() != _FORM:
+            raise Fault(415, "only the page's own forms are taken")
+        ask = replace(ask, content=await body.whole(scope, receive))
+        if not cookies.is_form_token(secret, ask.form.one("token")):
+            raise Fault(403, "this form is of another session: go back, load it anew, try again")
+        return ask
+
+
+def _address(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
+
+
+def _fault(error: Fault | DeniedError | OcciError | UnknownError) -> Fault:
+    if isinstance(error, Fault):
+        return error
+    if isinstance(error, DeniedError):
+        return refused(error)
+    if isinstance(error, OcciError):
+        return Fault(error.status, error.message)
+    log.error("page: %s", error)
+    return Fault(503, error.told or str(error))
+
+
+def _shown(fault: Fault) -> Reply:
+    page = templates.page("fault", said=fault.said, login=fault.login)
+    return replace(page, status=fault.status)

@@ -1,0 +1,50 @@
+"""Parts of the page that are asked for again and again: what has not changed costs little.
+
+The entity tag has the service's revision: while that is the same, nothing at all has changed. It
+has a digest of the part as well, as what has changed may be somewhere else.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable
+
+from starlette.concurrency import run_in_threadpool
+
+from occi_bridge.identity.user import User
+from occi_bridge.page.exchange import Ask, Reply
+from wnodes_lrms.version import VERSION
+
+_TAG = re.compile(r'"(-?[0-9]+)\.([0-9a-f]{16})\.([0-9a-f]{16})"')
+
+
+async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
+    """A part as of this revision, or 304 where the browser has it as it is."""
+    whose = _whose(ask, user)
+    has = _TAG.fullmatch(ask.header(b"if-none-match"))
+    if has and (int(has[1]), has[2]) == (revision, whose):
+        return _tagged(Reply(status=304), has[0])
+    found = await run_in_threadpool(render)
+    now = f'"{revision}.{whose}.{_digest(found.body)}"'
+    if has and (has[2], has[3]) == (whose, _digest(found.body)):
+        return _tagged(Reply(status=304), now)
+    return _tagged(found, now)
+
+
+def same_or(ask: Ask, user: User, found: Reply) -> Reply:
+    """A part that changes while the service's revision stays, or 304 for the same once more."""
+    now = f'"0.{_whose(ask, user)}.{_digest(found.body)}"'
+    same = ask.header(b"if-none-match") == now
+    return _tagged(Reply(status=304) if same else found, now)
+
+
+def _whose(ask: Ask, user: User) -> str:
+    return _digest(repr((VERSION, ask.path, user.key, user.groups, user.account, user.grant)))
+
+
+def _tagged(reply: Reply, tag: str) -> Reply:
+    return Reply(reply.body, reply.status, reply.media, (*reply.headers, ("etag", tag)))
+
+
+def _digest(what: str | bytes) -> str:
+    data = what.encode() if isinstance(what, str) else what
+    return hashlib.sha256(data).hexdigest()[:16]

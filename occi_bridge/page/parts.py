@@ -1,0 +1,69 @@
+"""Puts the page together: its application, and the route that it has at the OCCI service."""
+
+import os
+import time
+from collections.abc import Callable
+
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from occi_bridge.identity.authenticator import Authenticator
+from occi_bridge.page import app, at_service
+from occi_bridge.page.belongings import NETWORKS, VOLUMES, Belongings
+from occi_bridge.page.console import Console, Reader
+from occi_bridge.page.login import Login
+from occi_bridge.page.new import New
+from occi_bridge.page.ssh_keys import Keys
+from occi_bridge.page.vms import Vms
+from occi_bridge.service.service import BridgeService
+from occi_bridge.store.database import Database
+from occi_bridge.store.sessions import Sessions
+from occi_bridge.store.ssh_keys import SshKeys
+from wnodes_lrms.config.load import Page
+
+_LOOK = 5.0  # seconds between two looks at a folder
+
+
+def assemble(
+    page: Page,
+    ca_dir: str,
+    service: BridgeService,
+    authenticator: Authenticator,
+    db: Database,
+    consoles: Reader,
+) -> tuple[ASGIApp, list[Route]]:
+    """The page's application, and the routes that the OCCI service has for it."""
+    sessions, keys = Sessions(db), SshKeys(db)
+    pages = app.Pages(
+        login=Login(page, authenticator, sessions, newest_in(ca_dir)),
+        vms=Vms(service),
+        console=Console(service, consoles),
+        new=New(service, keys, page.certificate_login or ""),
+        volumes=Belongings(service, VOLUMES),
+        networks=Belongings(service, NETWORKS),
+        keys=Keys(keys),
+    )
+    routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
+    return app.application(page, pages), routes
+
+
+def newest_in(folder: str) -> Callable[[], float]:
+    """When something in a folder changed last (epoch seconds), with some seconds' delay."""
+    looked, newest = float("-inf"), 0.0
+
+    def now() -> float:
+        nonlocal looked, newest
+        if time.monotonic() - looked > _LOOK:
+            looked, newest = time.monotonic(), _newest(folder)
+        return newest
+
+    return now
+
+
+def _newest(folder: str) -> float:
+    try:
+        with os.scandir(folder) as entries:
+            times = [entry.stat().st_ctime for entry in entries]
+        return max([os.stat(folder).st_ctime, *times])  # noqa: PTH116 (as hundreds beside it)
+    except OSError:
+        return float("inf")  # nobody is trusted by what can't be read

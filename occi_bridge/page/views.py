@@ -1,0 +1,229 @@
+"""What the page shows of VMs, offers and quotas: entities as values for the templates. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from occi_bridge.identity.user import User
+from occi_bridge.occi import schema
+from occi_bridge.occi.messages import Entity
+from occi_bridge.occi.model import Mixin, Model
+from occi_bridge.service.quota import Amount, excess
+from occi_bridge.service.standing import Standing
+
+_STATES = {
+    "active": "running",
+    "suspended": "suspended",
+    "error": "failed",
+    "inactive": "stopped",
+}
+_LIMITS = {"machines": ("VMs", ""), "cores": ("Cores", ""), "memory": ("Memory", "MiB")}
+_LIMITS |= {"storage": ("Volumes", "GiB")}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A VM's card on a network, or a volume in it."""
+
+    id: str
+    target: str  # the network's or volume's id
+    state: str
+    message: str
+    address: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Vm:
+    """A VM. `verbs` are the actions that it has now."""
+
+    id: str
+    title: str
+    state: str
+    message: str
+    image: str
+    cores: int
+    memory: str
+    address: str
+    standing: Standing | None
+    verbs: frozenset[str]
+    cards: Sequence[Link]
+    volumes: Sequence[Link]
+
+    @property
+    def name(self) -> str:
+        """What its user calls it."""
+        return self.title or self.id
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Something that is limited."""
+
+    title: str
+    used: int
+    allowed: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An image or a size. `why_not`: why the user can't have it now, in a sentence."""
+
+    id: str
+    title: str
+    name: str
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A VM, as others refer to it."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Belonging:
+    """A volume or a network, and the user's VMs that it is in, or that are on it."""
+
+    id: str
+    title: str
+    state: str
+    message: str
+    size: str
+    address: str
+    own: bool  # the site's can't be changed
+    vms: Sequence[Named]
+
+
+def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
+    """A VM as it is now."""
+    has = found.attributes
+    state = _STATES.get(str(has.get("occi.compute.state")), "stopped")
+    if state == "stopped" and standing and standing.wanted:
+        state = "waiting"
+    images = [m for name in found.mixins if (m := model.find(name)) and _is(m, schema.OS_TPL)]
+    verbs = {name.rpartition("#")[2] for name in found.actions}
+    if state == "waiting":
+        verbs.discard("start")  # it would change nothing
+    cards = [_card(link) for link in found.links if link.kind == schema.NETWORKINTERFACE]
+    return Vm(
+        id=found.id,
+        title=str(has.get("occi.core.title", "")),
+        state=state,
+        message=str(has.get("occi.compute.state.message", "")),
+        image=getattr(images[0], "title", "") if images else "",
+        cores=int(has.get(schema.CORES, 0)),
+        memory=f"{float(has.get(schema.MEMORY, 0)):g} GiB",
+        address=next((card.address for card in cards if card.address), ""),
+        standing=standing,
+        verbs=frozenset(verbs),
+        cards=cards,
+        volumes=[_disk(link) for link in found.links if link.kind == schema.STORAGELINK],
+    )
+
+
+def quotas(user: User, used: Amount) -> list[Quota]:
+    """What the user has, of what they may have."""
+    return [
+        Quota(title, asdict(used)[name], getattr(user.grant, name), unit)
+        for name, (title, unit) in _LIMITS.items()
+    ]
+
+
+def images(model: Model) -> list[Offer]:
+    """The images that the user may have, those that they saved last."""
+    found = [m for m in model.mixins.values() if _is(m, schema.OS_TPL) and not m.user]
+    return [Offer(m.id, m.title, _about(m)) for m in found]
+
+
+def sizes(model: Model, user: User, used: Amount) -> list[Offer]:
+    """The sizes, each with whether it still fits the quota."""
+    found = []
+    for mixin in model.mixins.values():
+        if _is(mixin, schema.RESOURCE_TPL) and not mixin.user:
+            memory = round(float(mixin.sets.get(schema.MEMORY, 0)) * 1024)
+            asked = Amount(1, int(mixin.sets.get(schema.CORES, 0)), memory)
+            why = excess(user.grant, used, asked) or ""
+            found.append(Offer(mixin.id, mixin.title, mixin.term, why))
+    return found
+
+
+def free_volumes(entities: Iterable[Entity]) -> list[Offer]:
+    """The volumes that are in no VM."""
+    found = list(entities)
+    taken = {link.attributes[schema.TARGET] for each in found for link in each.links}
+    return [
+        Offer(each.path, _titled(each), f"{each.attributes.get('occi.storage.size')} GiB")
+        for each in found
+        if each.kind == schema.STORAGE and each.path not in taken
+    ]
+
+
+def networks(entities: Iterable[Entity]) -> list[Offer]:
+    """The networks that there are for the user."""
+    return [
+        Offer(each.path, _titled(each), "yours" if each.actions else "the site's")
+        for each in entities
+        if each.kind == schema.NETWORK
+    ]
+
+
+def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
+    """A volume or a network."""
+    has, kind = found.attributes, found.kind.rpartition("#")[2]
+    linked = [
+        vm for vm in vms if found.path in {link.attributes[schema.TARGET] for link in vm.links}
+    ]
+    return Belonging(
+        id=found.id,
+        title=_titled(found),
+        state=str(has.get(f"occi.{kind}.state", "")),
+        message=str(has.get(f"occi.{kind}.state.message", "")),
+        size=str(has.get("occi.storage.size", "")),
+        address=str(has.get("occi.network.address", "")),
+        own=bool(found.actions),
+        vms=[Named(vm.id, _titled(vm)) for vm in linked],
+    )
+
+
+def _about(image: Mixin) -> str:
+    """What is said beside an image's title."""
+    if image.saved:
+        return "saved"
+    return image.value if image.value != image.title else ""
+
+
+def _titled(found: Entity) -> str:
+    return str(found.attributes.get("occi.core.title") or found.id)
+
+
+def _is(category: object, parent: str) -> bool:
+    return getattr(category, "parent", "") == parent
+
+
+def _card(link: Entity) -> Link:
+    has = link.attributes
+    return Link(
+        link.id,
+        _last(has),
+        str(has.get("occi.networkinterface.state", "")),
+        str(has.get("occi.networkinterface.state.message", "")),
+        address=str(has.get("occi.networkinterface.address", "")).partition("/")[0],
+    )
+
+
+def _disk(link: Entity) -> Link:
+    has = link.attributes
+    return Link(
+        link.id,
+        _last(has),
+        str(has.get("occi.storagelink.state", "")),
+        str(has.get("occi.storagelink.state.message", "")),
+        device=str(has.get("occi.storagelink.deviceid", "")),
+    )
+
+
+def _last(has: Mapping[str, object]) -> str:
+    return str(has[schema.TARGET]).rpartition("/")[2]

@@ -1,0 +1,154 @@
+"""A user's VMs: all of them, one, and what can be done to it."""
+
+from collections.abc import Mapping
+
+from starlette.concurrency import run_in_threadpool
+
+from occi_bridge.identity.user import Capability, User
+from occi_bridge.occi import schema, validate_new
+from occi_bridge.occi.messages import Body, OcciError, Value
+from occi_bridge.occi.resolve import action
+from occi_bridge.page import cookies, live, templates, views
+from occi_bridge.page.exchange import Ask, Fault, Form, Reply, see
+from occi_bridge.service.service import BridgeService
+
+_ACTIONS = f"{schema.INFRA}/compute/action#"
+# What is done, and what the page says of it.
+VERBS: Mapping[str, str] = {
+    "start": "It takes a new lease, and starts with the disk that it has.",
+    "stop": "It is shut down and its cores are given back; its disk is kept.",
+    "restart": "It is shut down and started again, in the same lease.",
+    "suspend": "It stands still, and keeps its cores.",
+    "save": "Its disk becomes an image that you can make VMs of.",
+}
+
+
+class Vms:
+    """The pages about VMs."""
+
+    def __init__(self, service: BridgeService) -> None:
+        self._service = service
+
+    async def show(self, ask: Ask) -> Reply:
+        """All VMs, and the quota."""
+        visitor = ask.known
+        return await run_in_threadpool(
+            lambda: templates.page("vms", **self._all(visitor.user), **common(ask), fragment="/vms")
+        )
+
+    async def rows(self, ask: Ask) -> Reply:
+        """The part of it that changes."""
+        user = ask.known.user
+        return await live.part(
+            ask,
+            user,
+            self._service.revision(),
+            lambda: templates.page("rows", **self._all(user)),
+        )
+
+    async def one(self, ask: Ask) -> Reply:
+        """One VM."""
+        visitor = ask.known
+
+        def work() -> Reply:
+            found = self._one(visitor.user, ask.names["id"])
+            entities = self._service.entities(visitor.user, None)
+            attached = {link.target for link in found.cards}
+            return templates.page(
+                "vm",
+                vm=found,
+                verbs=VERBS,
+                fragment=f"/vm/{found.id}/now",
+                networks=[
+                    each
+                    for each in views.networks(entities)
+                    if each.id.rpartition("/")[2] not in attached
+                ],
+                volumes=views.free_volumes(entities),
+                **common(ask),
+            )
+
+        return await run_in_threadpool(work)
+
+    async def now(self, ask: Ask) -> Reply:
+        """The part of it that changes."""
+        visitor = ask.known
+        return await live.part(
+            ask,
+            visitor.user,
+            self._service.revision(),
+            lambda: templates.page(
+                "now",
+                vm=self._one(visitor.user, ask.names["id"]),
+                verbs=VERBS,
+                token=cookies.form_token(visitor.secret),
+            ),
+        )
+
+    async def act(self, ask: Ask) -> Reply:
+        """Do something to it."""
+        user, verb, form = ask.known.user, ask.names["verb"], ask.form
+        path = f"/compute/{ask.names['id']}"
+        if verb == "delete":
+            await run_in_threadpool(self._service.delete, user, path)
+            return see("/")
+        done = {"attach": self._attach, "detach": self._detach}.get(verb, self._act)
+        await run_in_threadpool(done, user, path, verb, form)
+        return see(f"/vm/{ask.names['id']}")
+
+    def _act(self, user: User, path: str, verb: str, form: Form) -> None:
+        if verb not in VERBS:
+            raise Fault(404, "there is nothing here")
+        user.require(Capability.MODIFY)
+        model = self._service.model(user)
+        given: dict[str, Value] = {"name": form.one("name")} if form.one("name") else {}
+        name = _ACTIONS + verb
+        kind = model.kinds[schema.COMPUTE]
+        checked = action(model, kind, verb, Body((name,), given))
+        self._service.act(user, path, *checked)
+
+    def _attach(self, user: User, path: str, _verb: str, form: Form) -> None:
+        user.require(Capability.CREATE)
+        model = self._service.model(user)
+        target = form.one("target")
+        if not target:
+            raise Fault(400, "nothing was chosen")
+        there = model.kind_of(target)
+        kind = {schema.NETWORK: schema.NETWORKINTERFACE, schema.STORAGE: schema.STORAGELINK}.get(
+            there.id if there else ""
+        )
+        if not kind:
+            raise Fault(400, "a network or a volume is needed")
+        asked = Body((kind,), {schema.SOURCE: path, schema.TARGET: target})
+        self._service.create(user, validate_new.create(model, asked))
+
+    def _detach(self, user: User, path: str, _verb: str, form: Form) -> None:
+        found = self._service.entity(user, path)
+        links = {link.id: link.path for link in found.links}
+        if form.one("link") not in links:
+            raise OcciError(404, "it is not attached any more")
+        self._service.delete(user, links[form.one("link")])
+
+    def _all(self, user: User) -> dict[str, object]:
+        user.require(Capability.READ)
+        model, standings = self._service.model(user), self._service.standings(user)
+        found = self._service.entities(user, schema.COMPUTE)
+        vms = [views.vm(each, standings.get(each.path), model) for each in found]
+        return {"vms": vms, "quotas": views.quotas(user, self._service.used(user))}
+
+    def _one(self, user: User, name: str) -> views.Vm:
+        user.require(Capability.READ)
+        path = f"/compute/{name}"
+        found = self._service.entity(user, path)
+        standing = self._service.standings(user).get(path)
+        return views.vm(found, standing, self._service.model(user))
+
+
+def common(ask: Ask) -> dict[str, object]:
+    """What the frame of each page needs."""
+    visitor = ask.known
+    return {
+        "who": visitor.user.subject,
+        "token": cookies.form_token(visitor.secret),
+        "here": ask.path,
+    }

@@ -1,0 +1,42 @@
+"""A request's body, with a limit on its size and on the time that it may take."""
+
+import asyncio
+
+from starlette.types import Receive, Scope
+
+from occi_bridge.occi.messages import OcciError
+
+_BODY = 512 * 1024  # bytes
+_DRAINED = 8 * 1024 * 1024  # bytes read of a body that is too long, or few clients read the answer
+_BODY_TIME = 30.0  # seconds that a client has to send it
+
+
+class Gone(Exception):  # noqa: N818 (not a fault of ours)
+    """The client went away before it had sent its request."""
+
+
+async def whole(scope: Scope, receive: Receive) -> bytes:
+    """The request's body. Raises OcciError 408, 413, and Gone."""
+    headers = dict(scope["headers"])
+    declared = int(headers.get(b"content-length", b"0"))
+    if declared > _DRAINED or (declared > _BODY and b"expect" in headers):
+        raise OcciError(413, f"the body has more than {_BODY} bytes")
+    content = bytearray()
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_TIME):
+            more = True
+            while more and size <= _DRAINED:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                piece = message.get("body", b"")
+                size += len(piece)
+                if size <= _BODY:
+                    content += piece
+                more = message.get("more_body", False)
+    except TimeoutError as error:
+        raise OcciError(408, f"the body took longer than {_BODY_TIME:g} seconds") from error
+    if size > _BODY:
+        raise OcciError(413, f"the body has more than {_BODY} bytes")
+    return bytes(content)

@@ -1,0 +1,80 @@
+"""The page in a real browser: logging in both ways, and a VM's whole life."""
+
+import os
+from pathlib import Path
+
+from tests.e2e.box import machines, wait_until
+from tests.e2e.browser import Browser, browser
+from tests.e2e.lrms.slurm import leases
+from tests.e2e.occi import URL, Cloud, Key
+
+PAGE = os.environ["WNODES_PAGE"]
+
+
+def logged_in(window: Browser) -> None:
+    """As grace, at the issuer in the box."""
+    window.open(PAGE)
+    window.check()
+    window.press("Log in with the issuer in the box")
+    window.press("grace")
+    window.sees("You have no VM")
+    window.check()
+
+
+def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
+    with browser(tmp_path) as window:
+        logged_in(window)
+        window.press("New VM")
+        window.fill("Name", "web")
+        window.choose("small_debian_x86_64")
+        window.choose("One core, 256 MiB")
+        window.fill("Paste a public key", key.public)
+        window.press("Networks, volumes, data for the first boot")
+        window.fill("Data for the first boot", "#!/bin/sh\necho hello, world >/dev/console\n")
+        window.check()
+        window.press("Show it as a command")
+        window.sees("wnodes cloud")
+        window.check()
+        window.press("Make the VM")
+        window.sees("ssh root@")
+        window.sees("running")
+        window.check()
+        window.press("What it wrote on its console")
+        window.sees("hello, world")
+        window.check()
+        window.press("Back to the VM")
+        window.press("Stop")
+        window.press("Stop web")
+        window.sees("stopped")
+        wait_until(lambda: not leases(), 60, "its lease is freed")
+        window.press("Start")
+        window.press("Start web")
+        window.sees("Its lease ends")
+        window.sees("running")
+        for page, said in (("Volumes", "You have none"), ("Networks", "the site's")):
+            window.press(page)
+            window.sees(said)
+            window.check()
+        window.press("My VMs")
+        window.sees("1 of ")
+        window.check()
+        window.press("web")
+        window.press("Delete")
+        window.press("Delete web for good")
+        window.sees("You have no VM")
+        window.press("Log out")
+        window.sees("VMs of your own")
+        window.listen()
+        assert not window.complaints
+    wait_until(lambda: not machines(), 60, "the VM is gone")
+
+
+def test_by_certificate(tmp_path: Path, alice: Cloud) -> None:
+    assert alice.locations("/compute/") == []
+    with browser(tmp_path, URL, "alice") as window:
+        window.open(PAGE)
+        window.press("Log in with a certificate")
+        window.sees("/C=IT/O=Box/OU=People/CN=Alice")
+        window.sees("You have no VM")
+        window.listen()
+        assert not window.complaints
