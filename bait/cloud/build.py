@@ -8,6 +8,7 @@ from pathlib import Path
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
 from bait.cloud.offers import offered
+from bait.hypervisor.operations import IsIt
 from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Drive, Hardware
@@ -121,24 +122,18 @@ class CloudBuilder:
         return tunnel_end(network) if network else None
 
     def plug(self, machine: str, device: Card | Drive) -> None:
-        """Plug a card or a volume into the running VM."""
+        """Plug a card or a volume into the running VM; one that is in is success."""
         if isinstance(device, Card):
             self.vms.admit()
-        self.vms.hypervisor.attach(machine, _xml(device))
+        self.vms.hypervisor.attach(machine, _xml(device), _is(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
-        """Take it out again. Raises ConflictError if the guest does not let go."""
-        at, value = (
-            ("mac[@address='{}']", device.mac)
-            if isinstance(device, Card)
-            else (
-                "target[@dev='{}']",
-                device.device,
-            )
-        )
-        self.vms.hypervisor.detach(
-            machine, _xml(device), lambda element: element.find(at.format(value)) is not None
-        )
+        """Ask the guest to let go of it. Raises ConflictError as long as it has not."""
+        self.vms.hypervisor.detach(machine, _xml(device), _is(device))
+
+    def has(self, machine: str, device: Card | Drive) -> bool:
+        """Whether the running VM has it."""
+        return self.vms.hypervisor.has(machine, _is(device))
 
     def _wake(self, xml: str, memory: Path) -> None:
         """Let the VM go on from its memory, which is good once: then the disk changes.
@@ -212,6 +207,13 @@ class CloudBuilder:
 
 def _used(memory: Path) -> Path:
     return memory.with_suffix(".used")
+
+
+def _is(device: Card | Drive) -> IsIt:
+    """What tells it among a domain's devices."""
+    if isinstance(device, Card):
+        return lambda element: element.find(f"mac[@address='{device.mac}']") is not None
+    return lambda element: element.findtext("serial") == device.serial
 
 
 def _xml(device: Card | Drive) -> str:

@@ -231,6 +231,10 @@ class CloudController:
         if moved:
             self.tasks.tell()
 
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of a device."""
+        self.devices.let_go(row)
+
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)
         if row is None or row.kind is not Kind.CLOUD:

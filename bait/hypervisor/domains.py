@@ -20,6 +20,7 @@ from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, tra
 from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
+from bait.hypervisor.operations import IsIt
 from bait.hypervisor.processes import Processes
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
@@ -55,6 +56,10 @@ class Hypervisor:
     def on_panic(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest's kernel panics."""
         self._events.panicked = callback
+
+    def on_let_go(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest has let go of a device."""
+        self._events.let_go = callback
 
     def on_flood(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest floods libvirt with word of its crash."""
@@ -195,19 +200,24 @@ class Hypervisor:
                 if machine not in self.domains():
                     raise fault("can't restore the VM", error) from error
 
-    def attach(self, machine: str, xml: str) -> None:
-        """Plug a device into the running VM."""
+    def attach(self, machine: str, xml: str, is_it: IsIt) -> None:
+        """Plug a device into the running VM; one that is in is success. `is_it` tells it among the
+        domain's devices."""
         with self._acting(machine) as domain:
-            domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            operations.attach(domain, xml, is_it)
 
-    def detach(self, machine: str, xml: str, is_it: Callable[[ElementTree.Element], bool]) -> None:
-        """Take a device out of the running VM; one that is not there is success.
+    def detach(self, machine: str, xml: str, is_it: IsIt) -> None:
+        """Ask the guest to let go of a device; one that is not there is success.
 
-        `is_it` tells it among the domain's devices. Raises ConflictError if the guest, which has
-        to agree, does not let go.
+        Raises ConflictError if the device is still there after a moment.
         """
         with self._acting(machine) as domain:
             operations.detach(domain, xml, is_it)
+
+    def has(self, machine: str, is_it: IsIt) -> bool:
+        """Whether the running VM has a device. Raises ConflictError if it does not run."""
+        with self._acting(machine) as domain:
+            return operations.has(domain, is_it)
 
     def have_isolated(self, name: str) -> str:
         """Have an isolated network of this name; what libvirt calls it."""

@@ -61,6 +61,9 @@ class Controller(Protocol):
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
 
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of a device."""
+
 
 class Reconciler:
     """The VMs of one node, of both kinds."""
@@ -93,6 +96,7 @@ class Reconciler:
         vms.hypervisor.on_panic(self.panicked)
         vms.hypervisor.on_flood(self.flooded)
         vms.hypervisor.on_sleep(self.slept)
+        vms.hypervisor.on_let_go(self.let_go)
 
     def release(self, job: str) -> Row | None:
         """End every VM of the job; when this returns nothing of them runs.
@@ -137,6 +141,10 @@ class Reconciler:
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
         self._tell(machine, lambda controller, row: controller.slept(row))
+
+    def let_go(self, machine: str) -> None:
+        """libvirt has told that a guest has let go of a device."""
+        self._tell(machine, lambda controller, row: controller.let_go(row))
 
     def _tell(self, machine: str, tell: Callable[[Controller, Row], None]) -> None:
         try:

@@ -34,7 +34,15 @@ def _linked(
     elif link.gone and not row.lease and not row.state:
         yield Action(Act.FORGET, link.uid, "its owner deleted it, and no node has the VM")
     elif report and row.state == "running":
-        if link.gone:
+        if isinstance(link, Attachment) and link.gone and link.tries and _out(link, row, snapshot):
+            # Asked at once, whatever the pause: it is another request.
+            yield Action(part, link.uid, "the guest has let go of it", report.url, "gone")
+        elif link.gone:
             yield Action(part, link.uid, "its owner deleted it", report.url)
         elif not link.attached and report.at > max(link.acted, row.acted):
             yield Action(join, link.uid, "the VM runs without it", report.url)
+
+
+def _out(link: Attachment, row: Compute, snapshot: Snapshot) -> bool:
+    found = snapshot.report_of(row)
+    return found is not None and all(each.id != link.storage for each in found[1].volumes)

@@ -22,6 +22,8 @@ from occi_bridge.occi.schema import (
     OWN,
     PUBLIC_KEY,
     RESOURCE_TPL,
+    SERIAL,
+    STORAGELINK,
     USERDATA,
 )
 from wnodes_lrms.config.load import Template
@@ -127,6 +129,15 @@ MIXINS = (
         (Attribute(OBSERVED_TIME, set_by="service"),),
         location="/observed/",
         applies=(COMPUTE,),
+        set_by="service",
+    ),
+    Mixin(
+        "disk",
+        f"{OWN}storagelink#",
+        "What the guest knows the volume by",
+        (Attribute(SERIAL, set_by="service"),),
+        location="/disk/",
+        applies=(STORAGELINK,),
         set_by="service",
     ),
 )

@@ -25,6 +25,7 @@ RESOURCE_TPL = f"{INFRA}#resource_tpl"
 SSH_KEY = f"{INFRA}/credentials#ssh_key"
 USER_DATA = f"{INFRA}/compute#user_data"
 OBSERVED = f"{OWN}compute#observed"
+DISK = f"{OWN}storagelink#disk"
 
 ID = "occi.core.id"
 SOURCE = "occi.core.source"
@@ -34,6 +35,7 @@ CORES = "occi.compute.cores"
 MEMORY = "occi.compute.memory"
 PUBLIC_KEY = "occi.credentials.ssh.publickey"
 USERDATA = "occi.compute.userdata"
+SERIAL = "wnodes.storagelink.serial"  # by which the guest finds the disk
 OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
 
 _NUMBER_MOST = 1e9

@@ -81,8 +81,11 @@ def delete(tx: Transaction, row: Row) -> None:
             queries.change(tx.link, link, id=None)
         queries.change(tx.link, row, wish=row.wish + 1)
     elif isinstance(row, Interface | Attachment):
+        if row.gone:
+            return  # the guest has been asked to let go
         if tx.machine(row.compute).state == "suspended":
             raise OcciError(409, "the VM is suspended: start it before its links are changed")
+        queries.change(tx.link, row, reason="", tries=0, again=0.0)
     else:
         _check_unlinked(tx, row)
     queries.change(tx.link, row, id=None)

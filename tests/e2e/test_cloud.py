@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.box import call, machines, wait_until
+from tests.e2e.box import GOOD, call, machines, variant, wait_until
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
@@ -29,6 +29,12 @@ def interface(network: str, **attributes: object) -> dict[str, object]:
     kind = f"{INFRA}#networkinterface"
     target = {"location": network, "kind": f"{INFRA}#network"}
     return {"kind": kind, "target": target, "attributes": attributes}
+
+
+def disk(volume: str) -> dict[str, object]:
+    """A link to a volume, as part of a request for a machine."""
+    target = {"location": volume, "kind": f"{INFRA}#storage"}
+    return {"kind": f"{INFRA}#storagelink", "target": target}
 
 
 def public(cloud: Cloud) -> str:
@@ -268,6 +274,45 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     machine.delete()
     wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "the volume is free")
     assert alice.ask("GET", volume).status_code == 404
+
+
+def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key) -> None:
+    """Its kernel has no driver for devices that come and go."""
+    state, said = "occi.storagelink.state", "occi.storagelink.state.message"
+    volume = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+    with variant("deaf_debian_x86_64", cmdline=f"{GOOD.cmdline} acpiphp.disable=1"):
+        links = [interface(public(alice)), disk(volume)]
+        machine = alice.machine(f"{OWN}os_tpl#deaf_debian_x86_64", key=key, links=links)
+        machine.wait("active")
+        (old,) = alice.locations("/storagelink/")
+        serial = str(alice.get(old)["attributes"]["wnodes.storagelink.serial"])
+        found = machine.ssh(f"grep -l {serial} /sys/block/*/serial")
+        device = found.split("/")[3]
+        machine.ssh(f"echo on the volume >/dev/{device}; sync")
+        alice.delete(old)
+
+        def shown() -> str:
+            link = alice.get(old)["attributes"]
+            assert link[state] == "inactive"
+            return str(link[said])
+
+        wait_until(lambda: "has not yet" in shown(), 60, "its user is told")
+        other = alice.machine(key=key, links=[interface(public(alice)), disk(volume)])
+        machine.ssh(f"echo still >/dev/{device}; sync")
+        assert other.state == "inactive"
+        assert "waiting for a volume" in other.message
+        assert "detaching" in shown()
+        machine.act("stop", method="poweroff")
+        machine.wait("inactive")
+        wait_until(lambda: alice.ask("GET", old).status_code == 404, 30, "it is out")
+    other.wait("active")
+    (new,) = alice.locations("/storagelink/")
+    assert other.ssh(f"head -c 5 $(echo /dev/$(grep -l {serial} /sys/block/*/serial | cut -d/ -f4))") == "still"
+    alice.delete(new)
+    wait_until(lambda: alice.ask("GET", new).status_code == 404, 30, "the guest has let go")
+    for each in (machine, other):
+        each.delete()
+    alice.delete(volume)
 
 
 def test_two_machines_on_a_network_of_ones_own(alice: Cloud, key: Key) -> None:

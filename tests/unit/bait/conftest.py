@@ -23,7 +23,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import ConflictError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order, sign
@@ -90,11 +90,13 @@ class TestDriver(Hypervisor):
     another description.
 
     `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
-    `plugged`: what was plugged in, by its description, as long as it is in.
+    `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest does
+    not let go of it.
     """
 
     __test__ = False
     deaf = False
+    clings = False
     sleeps = False
     panicked = False
     pressed = 0
@@ -130,15 +132,20 @@ class TestDriver(Hypervisor):
         self.sleeps = False
         super().resume(machine)
 
-    def attach(self, machine: str, xml: str) -> None:
-        assert self.is_running(machine)
-        self.plugged.append(xml)
+    def attach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:
+        if not self.has(machine, is_it):
+            self.plugged.append(xml)
 
     def detach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:
         assert self.is_running(machine)
         assert is_it(fromstring(xml))  # noqa: S314 (our own)
-        if xml in self.plugged:
-            self.plugged.remove(xml)
+        if self.clings:
+            raise ConflictError("has been asked to let go")
+        self.plugged = [each for each in self.plugged if not is_it(fromstring(each))]  # noqa: S314
+
+    def has(self, machine: str, is_it: Callable[[Element], bool]) -> bool:
+        assert self.is_running(machine)
+        return any(is_it(fromstring(each)) for each in self.plugged)  # noqa: S314
 
     def shutdown(self, machine: str) -> None:
         self.pressed += 1

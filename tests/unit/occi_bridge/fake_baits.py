@@ -139,6 +139,7 @@ class FakeBait:
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
         self.polite = False  # a guest takes its time to shut down
+        self.clings = False  # a guest does not let go of its devices
         lrms.baits.append(self)
 
     def knows(self, job: str) -> bool:
@@ -308,6 +309,8 @@ class FakeBait:
         if machine is None or machine["state"] not in states:
             return _fault(409, "the VM does not run")
         which = "volumes" if "/volumes/" in request.url.path else "nics"
+        if request.method == "DELETE" and self.clings and machine["state"] == "running":
+            return _fault(409, "the guest has been asked to let go of it, and has not yet")
         if request.method == "DELETE":
             machine[which] = [each for each in machine[which] if each["id"] != link]
             return Response(status_code=204)

@@ -1,0 +1,9 @@
+"""What bait and bridge both have to know of volumes."""
+
+_ROOM = 20  # characters that virtio-blk has for it
+
+
+def serial(volume: str) -> str:
+    """The serial number by which a guest finds a volume (its id, a UUID), as in
+    /dev/disk/by-id/virtio-<serial>: the names of devices follow the order in which they come."""
+    return volume.replace("-", "")[:_ROOM]
