@@ -68,9 +68,11 @@ class CloudBuilder:
             undo.callback(self.rest if old else self.vms.remove, machine.id)
             if not old:
                 self.vms.new_disk(image, where, step)
-                if image.context == "guestfs":
-                    step("writing keys and data into the disk, by libguestfs")
-                    disks.inject(self.vms, machine.order, where)
+            if machine.order.disk and not where.memory.exists():
+                disks.grow(self.vms, where.disk, machine.order.disk)
+            if not old and image.context == "guestfs":
+                step("writing keys and data into the disk, by libguestfs")
+                disks.inject(self.vms, machine.order, where)
             have(where.runtime, PASSED)
             self.vms.copy_kernel(image, where)
             if image.context != "guestfs":
@@ -130,6 +132,10 @@ class CloudBuilder:
     def unplug(self, machine: str, device: Card | Drive) -> None:
         """Ask the guest to let go of it. Raises ConflictError as long as it has not."""
         self.vms.hypervisor.detach(machine, _xml(device), _is(device))
+
+    def grow(self, machine: str, volume: Drive, size: int) -> None:
+        """Have the guest see that a volume of its has `size` GiB; never fewer than it has."""
+        self.vms.hypervisor.grow(machine, volume.device, size)
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""

@@ -131,6 +131,14 @@ class CloudController:
         self.ledger.change(row.id, "ending", state=State.ENDING)
         self.lifecycle.start_now(row, self.lifecycle.remove)
 
+    def have_volume(self, volume: str, size: int) -> None:
+        """Have a volume of `size` GiB: made, or grown, also for a guest that has it."""
+        self.devices.have_volume(volume, size)
+
+    def delete_volume(self, volume: str) -> None:
+        """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
+        self.devices.delete_volume(volume)
+
     def attach_volume(self, machine: str, volume: str) -> str:
         """Plug a volume in; the device that the guest sees."""
         return self.devices.attach_volume(self._running(machine), volume)

@@ -12,7 +12,7 @@ from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
-from bait.ledger.states import RUNS
+from bait.ledger.states import MAKING, RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
 from bait.network.addresses import free_address, mac_of
@@ -36,8 +36,8 @@ class Devices:
     builder: CloudBuilder
     tasks: Tasks
     volumes: Pool
-    # Lease and volume that its guest has been asked to let go of, and which request that was. Not in
-    # the ledger: a bridge asks again as long as it wants it.
+    # Lease and volume that its guest has been asked to let go of, and which request that was. Not
+    # in the ledger: a bridge asks again as long as it wants it.
     _leaving: dict[tuple[str, str], object] = field(init=False, default_factory=dict)
 
     def shown(self, row: Row) -> dict[str, Any]:
@@ -97,6 +97,27 @@ class Devices:
         for volume in self.ledger.attached(machine).keys() - set(wanted):
             self.ledger.detach(machine, volume)
         return tuple(self._take(machine, volume) for volume in wanted)
+
+    def have_volume(self, volume: str, size: int) -> None:
+        """Have a volume of `size` GiB: made, or grown, also for a guest that has it.
+
+        One that is that large, or larger, is success.
+        """
+        machine, device = self.ledger.attached().get(volume, ("", ""))
+        row = self.ledger.get(machine)
+        if row and row.state in MAKING:
+            raise ConflictError(f"the VM that has the volume is {row.state}: ask again")
+        self.volumes.create(volume, size)
+        if row and row.state in RUNS:
+            self.builder.grow(row.id, Drive(Path(), device, serial(volume)), size)
+
+    def delete_volume(self, volume: str) -> None:
+        """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
+        with self.tasks.news:  # nobody takes it meanwhile
+            machine, _ = self.ledger.attached().get(volume, ("", ""))
+            if machine:
+                raise ConflictError(f"volume {volume} is in VM {machine}")
+            self.volumes.delete(volume)
 
     def attach_volume(self, row: Row, volume: str) -> str:
         """Plug a volume into the running VM; the device that the guest sees. One that is in is

@@ -15,7 +15,7 @@ class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
 
     def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
 
     def delete(self, volume: str) -> None:
         """Remove a volume; one that is gone is success."""
@@ -34,12 +34,14 @@ class Directory:
         self.folder = folder
 
     def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         path = self._file(volume)
-        if path.exists():
-            return
         new = path.with_suffix(".new")
         try:
+            if path.exists():
+                if path.stat().st_size < size * _GIB:
+                    os.truncate(path, size * _GIB)
+                return
             have(self.folder, PASSED)
             new.unlink(missing_ok=True)
             new.touch(mode=0o600)

@@ -214,6 +214,11 @@ class Hypervisor:
         with self._acting(machine) as domain:
             operations.detach(domain, xml, is_it)
 
+    def grow(self, machine: str, disk: str, size: int) -> None:
+        """Have the guest see that one of its disks has `size` GiB; one that has is success."""
+        with self._acting(machine) as domain:
+            operations.grow(domain, disk, size)
+
     def has(self, machine: str, is_it: IsIt) -> bool:
         """Whether the running VM has a device. Raises ConflictError if it does not run."""
         with self._acting(machine) as domain:

@@ -1,4 +1,4 @@
-"""What libvirt tells by itself: domains that stop, guests that panic, fall asleep or wake, or let go
+"""What libvirt tells by itself: domains that stop, guests that panic, fall asleep, wake, or let go
 of a device."""
 
 import functools

@@ -124,6 +124,13 @@ def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
         time.sleep(0.1)
 
 
+def grow(domain: libvirt.virDomain, disk: str, size: int) -> None:
+    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks."""
+    wanted = size << 30
+    if domain.blockInfo(disk)[0] < wanted:
+        domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+
 def has(domain: libvirt.virDomain, is_it: IsIt) -> bool:
     """Whether one of its devices is it."""
     return any(is_it(device) for device in _devices(domain))

@@ -81,9 +81,10 @@ class Actor:
             return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
-        elif action.act is Act.MAKE:
-            await bait.make_volume(row.uid, row.size)
-            return {"made": True, "reason": ""}
+        elif action.act in (Act.MAKE, Act.GROW):
+            size = int(action.detail)
+            await bait.make_volume(row.uid, size)
+            return {"made": True, "has": size, "reason": ""}
         else:
             await bait.delete_volume(row.uid)
             await asyncio.to_thread(persistence.forget, self._db, row)
@@ -143,6 +144,8 @@ class Actor:
             await self._failed(action, row, str(error), told)
             return
         log.warning("%s: %s: %s", name(row), action.asked, error)
+        if isinstance(row, Storage) and action.act is Act.GROW:
+            values["size"] = row.has  # it is as it was
         gives_up = "desired" in values
         await self._note(row, values, always=not gives_up)
 

@@ -125,7 +125,7 @@ class Bait:
         await self._call("DELETE", f"/saved/{tag}", _ACTING)
 
     async def make_volume(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
 
     async def delete_volume(self, volume: str) -> None:

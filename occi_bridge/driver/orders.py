@@ -42,6 +42,7 @@ def order(
             "node": node,
             "image": compute.image,
             "saved": compute.saved,
+            "disk": compute.disk,
             "ssh_keys": tuple(key for key in keys if key.strip()),
             "user_data": user_data,
             "nics": tuple(

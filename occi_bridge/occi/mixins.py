@@ -12,6 +12,7 @@ from occi_bridge.occi.schema import (
     ACTIONS,
     COMPUTE,
     CORES,
+    DISK_SIZE,
     INFRA,
     KINDS,
     MEMORY,
@@ -182,13 +183,15 @@ def _os_tpl(tag: str, title: str, taken: set[str], *, saved: bool) -> Mixin:
 
 def _resource_tpl(template: Template) -> Mixin:
     cores = "core" if template.cores == 1 else "cores"
+    disk = f", a disk of {template.disk} GiB" if template.disk else ""
     return Mixin(
         template.name,
         f"{OWN}resource_tpl#",
-        template.title or f"{template.cores} {cores} and {template.memory} MiB",
+        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}",
         parent=RESOURCE_TPL,
         location=f"/resource_tpl/{template.name}/",
         applies=(COMPUTE,),
         value=template.name,
-        sets={CORES: template.cores, MEMORY: template.memory / 1024},
+        sets={CORES: template.cores, MEMORY: template.memory / 1024}
+        | ({DISK_SIZE: template.disk} if template.disk else {}),
     )

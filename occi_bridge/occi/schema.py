@@ -33,6 +33,7 @@ TARGET = "occi.core.target"
 ARCHITECTURE = "occi.compute.architecture"
 CORES = "occi.compute.cores"
 MEMORY = "occi.compute.memory"
+DISK_SIZE = "occi.compute.ephemeral_storage.size"  # GiB of the root disk, as in GFD.222
 PUBLIC_KEY = "occi.credentials.ssh.publickey"
 USERDATA = "occi.compute.userdata"
 SERIAL = "wnodes.storagelink.serial"  # by which the guest finds the disk
@@ -112,6 +113,7 @@ KINDS = (
             Attribute(CORES, "integer", least=1, most=_NUMBER_MOST),
             Attribute("occi.compute.hostname"),
             Attribute(MEMORY, "number", least=1 / 1024, most=_NUMBER_MOST),
+            Attribute(DISK_SIZE, "integer", set_by="service"),
             Attribute("occi.compute.share", "integer", set_by="nobody"),
             Attribute("occi.compute.speed", "number", set_by="nobody"),
             *_state("occi.compute", "active", "inactive", "suspended", "error"),

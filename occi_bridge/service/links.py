@@ -24,6 +24,7 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.TARGET,
     schema.ARCHITECTURE,
     schema.CORES,
+    schema.DISK_SIZE,
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",

@@ -72,6 +72,7 @@ def compute(
         **_architecture(row),
         schema.CORES: row.cores,
         schema.MEMORY: gib(row),
+        **({schema.DISK_SIZE: row.disk} if row.disk else {}),
         "occi.compute.hostname": row.hostname,
         "occi.compute.state": now,
     }

@@ -51,6 +51,7 @@ class Compute(Driven):
     hostname: str
     cores: int
     memory: int
+    disk: int = 0
     desired: str = "active"
     method: str = ""
     restart: str = ""
@@ -105,6 +106,7 @@ class Storage(Driven):
     """A user's volume."""
 
     size: int
+    has: int = 0
     made: bool = False
     online: bool = True
     reason: str = ""

@@ -197,6 +197,9 @@ class Template(Section):
     title: str = Field("", description="a sentence for users")
     cores: int = Field(ge=1, description="virtual CPUs")
     memory: int = Field(ge=64, description="MiB of the guest")
+    disk: int = Field(
+        0, ge=0, le=65536, description="GiB of its root disk, at least; 0: as large as the image"
+    )
 
 
 class Grant(Section):

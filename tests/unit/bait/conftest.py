@@ -90,8 +90,8 @@ class TestDriver(Hypervisor):
     another description.
 
     `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
-    `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest does
-    not let go of it.
+    `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest
+    does not let go of it.
     """
 
     __test__ = False
@@ -104,6 +104,7 @@ class TestDriver(Hypervisor):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.plugged: list[str] = []
+        self.sizes: dict[str, int] = {}  # GiB of disks that have grown, by device
 
     def networks(self) -> list[str]:
         names: list[str] = self._connect().listNetworks()
@@ -146,6 +147,10 @@ class TestDriver(Hypervisor):
     def has(self, machine: str, is_it: Callable[[Element], bool]) -> bool:
         assert self.is_running(machine)
         return any(is_it(fromstring(each)) for each in self.plugged)  # noqa: S314
+
+    def grow(self, machine: str, disk: str, size: int) -> None:
+        assert self.is_running(machine)
+        self.sizes[disk] = size
 
     def shutdown(self, machine: str) -> None:
         self.pressed += 1

@@ -40,6 +40,7 @@ class Lrms:
     requests: dict[str, LeaseRequest] = field(default_factory=dict)  # by job
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
+    room: int = 1000  # GiB for a volume there
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
@@ -325,7 +326,10 @@ class FakeBait:
         await self._answers(request)
         volume = request.path_params["id"]
         if request.method == "PUT":
-            self.lrms.volumes[volume] = (await request.json())["size"]
+            size = (await request.json())["size"]
+            if size > self.lrms.room:
+                return _fault(422, f"the pool has room for {self.lrms.room} GiB")
+            self.lrms.volumes[volume] = size
             return Response(status_code=201)
         self.lrms.volumes.pop(volume, None)
         return Response(status_code=204)

@@ -110,6 +110,31 @@ def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: 
     assert len(set(there.values())) == len(there)
 
 
+def test_a_volume_grows_also_for_the_guest_that_has_it(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    for _ in range(2):
+        pool.cloud.have_volume(ONE, 3)
+        pool.cloud.have_volume(TWO, 4)
+    assert pool.libvirt.sizes == {"vdc": 3}
+    assert pool.cloud.volumes.list() == {ONE: 3, TWO: 4, THREE: 1}
+    put(pool.node.ledger, ID, state=State.BUILDING)
+    with pytest.raises(ConflictError, match="building: ask again"):  # QEMU may just open it
+        pool.cloud.have_volume(ONE, 5)
+    assert pool.cloud.volumes.list()[ONE] == 3
+
+
+def test_a_volume_that_a_vm_has_is_not_deleted(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    with pytest.raises(ConflictError, match=f"is in VM {ID}"):
+        pool.cloud.delete_volume(ONE)
+    pool.cloud.detach_volume(ID, ONE)
+    for _ in range(2):
+        pool.cloud.delete_volume(ONE)
+    assert ONE not in pool.cloud.volumes.list()
+
+
 def test_a_volume_that_is_not_there_or_is_not_taken_leaves_nothing(
     pool: Site, mocker: MockerFixture
 ) -> None:

@@ -36,8 +36,19 @@ def test_made_again_it_keeps_what_is_in_it(tmp_path: Path) -> None:
     with pool.path(ONE).open("r+b") as file:
         file.write(b"a user's work")
     pool.create(ONE, 1)
-    pool.create(ONE, 5)
     assert pool.list() == {ONE: 1}
+    assert pool.path(ONE).open("rb").read(13) == b"a user's work"
+
+
+def test_it_grows_and_never_shrinks(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+    with pool.path(ONE).open("r+b") as file:
+        file.write(b"a user's work")
+    for size in (5, 2):
+        pool.create(ONE, size)
+        assert pool.list() == {ONE: 5}
+    assert pool.path(ONE).stat().st_size == 5 << 30
     assert pool.path(ONE).open("rb").read(13) == b"a user's work"
 
 

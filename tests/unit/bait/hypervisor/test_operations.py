@@ -57,6 +57,13 @@ class Domain:
     def jobStats(self, _flags: int) -> dict[str, object]:  # noqa: N802
         return self.copied
 
+    def blockInfo(self, disk: str) -> list[int]:  # noqa: N802
+        return [{"vdc": 2 << 30}[disk], 0, 0]
+
+    def blockResize(self, disk: str, size: int, flags: int) -> None:  # noqa: N802
+        assert flags == libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        self.asked.append(f"{disk} {size >> 30}")
+
     def UUIDString(self) -> str:  # noqa: N802
         return "vm"
 
@@ -124,6 +131,13 @@ def test_a_guest_goes_on_by_what_it_was_stopped_by(
 def test_a_guest_that_does_not_wake_is_a_fault() -> None:
     with pytest.raises(WnodesError, match="does not wake"):
         operations.resume(Domain(libvirt.VIR_DOMAIN_PMSUSPENDED, after=float("inf")))
+
+
+def test_a_disk_grows_and_never_shrinks() -> None:
+    domain = Domain()
+    for size in (1, 2, 3):
+        operations.grow(domain, "vdc", size)
+    assert domain.asked == ["vdc 3"]
 
 
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:

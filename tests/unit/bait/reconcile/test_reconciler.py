@@ -62,6 +62,9 @@ class Recorder:
     def panicked(self, row: Row) -> None:
         self.stopped(row, "it has panicked")
 
+    def let_go(self, row: Row) -> None:
+        self.stopped(row, "it has let go")
+
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:

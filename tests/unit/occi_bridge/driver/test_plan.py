@@ -288,6 +288,7 @@ def test_a_volume_goes_to_one_machine_at_a_time() -> None:
     [
         ({"made": False}, (), ["make 1"]),
         ({"made": True}, (), []),
+        ({"size": 3}, (), ["grow 3"]),
         ({"id": None, "made": False}, (), ["forget"]),
         ({"id": None, "made": False, "act": "make 1"}, (), ["delete"]),
         ({"id": None, "act": "make 1"}, (link(id=None),), []),
