@@ -4,6 +4,7 @@ A VM runs inside the allocation of its lease. Without one it is at rest: its dis
 and a new order for it is taken here.
 """
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
-from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -28,8 +29,11 @@ from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
+
+log = logging.getLogger(__name__)
 
 
 class CloudController:
@@ -187,6 +191,10 @@ class CloudController:
             self.builder.rest(row.id)
         elif action.act is Act.PANIC:
             self.panicked(row)
+        elif action.act is Act.FULL:
+            self.stuck(row)
+        elif action.act is Act.WAKE and row.reason == FULL and not self.devices.has_room(row):
+            pass  # it would stand still again at once
         elif action.act is Act.FOLLOW:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
@@ -226,6 +234,16 @@ class CloudController:
             what = PANICKED if panicked else "the guest runs anew"
             reason = PANICKED if panicked else ""
             if self.ledger.move(row, what, (State.READY,), reason=reason):
+                self.tasks.tell()
+
+    def stuck(self, row: Row) -> None:
+        """The guest is held because there was no room for what it wrote, or goes on after that: as
+        libvirt has it now, so is it shown."""
+        if row.state is State.READY:
+            stuck = self.builder.vms.hypervisor.is_stuck(row.id)
+            what = FULL if stuck else "there is room again"
+            if self.ledger.move(row, what, (State.READY,), reason=FULL if stuck else ""):
+                log.warning("%s", what, extra=ids(row.job, row.id))
                 self.tasks.tell()
 
     def slept(self, row: Row) -> None:

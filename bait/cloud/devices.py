@@ -111,6 +111,10 @@ class Devices:
         if row and row.state in RUNS:
             self.builder.grow(row.id, Drive(Path(), device, serial(volume)), size)
 
+    def has_room(self, row: Row) -> bool:
+        """Whether the VM's volumes can be written again."""
+        return not self.ledger.attached(row.id) or self.volumes.has_room()
+
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
         with self.tasks.news:  # nobody takes it meanwhile

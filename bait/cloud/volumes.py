@@ -1,14 +1,21 @@
 """Users' volumes: one sparse file each, in a folder that all nodes share."""
 
+import fcntl
 import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.errors import AbsentError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
+_BLOCK = 512  # bytes of what stat(2) counts in
+_SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
 class Pool(Protocol):
@@ -23,6 +30,9 @@ class Pool(Protocol):
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
 
+    def has_room(self) -> bool:
+        """Whether what is written into volumes finds room."""
+
     def path(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
 
@@ -32,21 +42,18 @@ class Directory:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._guard = threading.Lock()
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         path = self._file(volume)
-        new = path.with_suffix(".new")
         try:
-            if path.exists():
-                if path.stat().st_size < size * _GIB:
-                    os.truncate(path, size * _GIB)
-                return
             have(self.folder, PASSED)
-            new.unlink(missing_ok=True)
-            new.touch(mode=0o600)
-            os.truncate(new, size * _GIB)
-            new.replace(path)
+            with self._alone():
+                has = path.stat().st_size if path.exists() else 0
+                if has < size * _GIB:
+                    self._check_room(size * _GIB - has)
+                    self._make(path, size * _GIB)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
 
@@ -64,6 +71,13 @@ class Directory:
         except OSError as error:
             raise WnodesError(f"volumes: {self.folder}: {error.strerror}") from error
 
+    def has_room(self) -> bool:
+        """Whether what is written into volumes finds room."""
+        try:
+            return _free(self.folder) > _SPARE
+        except OSError:
+            return False
+
     def path(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
         path = self._file(volume)
@@ -71,5 +85,44 @@ class Directory:
             raise AbsentError(f"there is no volume {volume} in {self.folder}")
         return path
 
+    def _make(self, path: Path, size: int) -> None:
+        """A file of that size (bytes), with what is in it: whole or not at all."""
+        if not path.exists():
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600)
+            os.truncate(new, size)
+            new.replace(path)
+        os.truncate(path, size)
+
+    def _check_room(self, more: int) -> None:
+        """Raises RejectedError where so many bytes more could not be written.
+
+        What volumes were promised counts, not what was written of it.
+        """
+        status = [path.stat() for path in self.folder.glob("*.raw")]
+        owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
+        free = max(0, _free(self.folder) - _SPARE - owed)
+        if more > free:
+            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
+            raise RejectedError(f"the site's storage has no room for that: {said}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this lasts no other bait promises room, where the file system has such locks."""
+        with self._guard:
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with suppress(OSError):
+                    fcntl.flock(folder, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(folder)
+
     def _file(self, volume: str) -> Path:
         return self.folder / f"{UUID(volume)}.raw"
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may be written there. Raises OSError."""
+    return shutil.disk_usage(folder).free

@@ -16,7 +16,13 @@ from bait.hypervisor import logs, networks, operations, remains
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
-from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, traffic_of_cards
+from bait.hypervisor.domain_state import (
+    has_panicked,
+    is_stuck,
+    sleeps,
+    stands_still,
+    traffic_of_cards,
+)
 from bait.hypervisor.domain_xml import with_elements_of
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
@@ -56,6 +62,10 @@ class Hypervisor:
     def on_panic(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest's kernel panics."""
         self._events.panicked = callback
+
+    def on_stuck(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest is held because there was no room for what it wrote."""
+        self._events.stuck = callback
 
     def on_let_go(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest has let go of a device."""
@@ -139,6 +149,12 @@ class Hypervisor:
         """Whether the guest has put itself to sleep. Raises ConflictError if it does not run."""
         with self._acting(machine) as domain:
             return sleeps(domain)
+
+    def is_stuck(self, machine: str) -> bool:
+        """Whether QEMU holds it because there was no room for what it wrote. Raises ConflictError
+        if there is no domain."""
+        with self._acting(machine) as domain:
+            return is_stuck(domain)
 
     def has_panicked(self, machine: str) -> bool:
         """Whether the guest's kernel has panicked. Raises ConflictError if there is no domain."""

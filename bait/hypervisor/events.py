@@ -24,19 +24,24 @@ _CRASH_KERNEL = (
     libvirt.VIR_DOMAIN_EVENT_CRASHED,
     libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED,
 )
+_NO_ROOM = (
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR,
+)
 _WOKEN = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 THREAD = "libvirt event"  # the name of a thread in which a callback runs
 
 
 class Events:
-    """Calls `stopped` (VM's id, how in words), `panicked`, `flooded`, `slept` and `let_go` (VM's
-    id), each in another thread."""
+    """Calls `stopped` (VM's id, how in words), `panicked`, `flooded`, `slept`, `stuck` and `let_go`
+    (VM's id), each in another thread."""
 
     def __init__(self) -> None:
         self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
         self.panicked: Callable[[str], None] = lambda _machine: None
         self.flooded: Callable[[str], None] = lambda _machine: None
         self.slept: Callable[[str], None] = lambda _machine: None
+        self.stuck: Callable[[str], None] = lambda _machine: None
         self.let_go: Callable[[str], None] = lambda _machine: None
         self._floods = Floods()
 
@@ -63,6 +68,8 @@ class Events:
             tell = functools.partial(self.flooded, machine)
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
             tell = functools.partial(self.slept, machine)
+        elif (event, detail) == _NO_ROOM:
+            tell = functools.partial(self.stuck, machine)
         else:
             return
         _in_a_thread(tell)

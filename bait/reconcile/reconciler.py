@@ -61,6 +61,9 @@ class Controller(Protocol):
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
 
+    def stuck(self, row: Row) -> None:
+        """The guest is held because there was no room for what it wrote, or goes on after that."""
+
     def let_go(self, row: Row) -> None:
         """The guest has let go of a device."""
 
@@ -96,6 +99,7 @@ class Reconciler:
         vms.hypervisor.on_panic(self.panicked)
         vms.hypervisor.on_flood(self.flooded)
         vms.hypervisor.on_sleep(self.slept)
+        vms.hypervisor.on_stuck(self.stuck)
         vms.hypervisor.on_let_go(self.let_go)
 
     def release(self, job: str) -> Row | None:
@@ -141,6 +145,10 @@ class Reconciler:
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
         self._tell(machine, lambda controller, row: controller.slept(row))
+
+    def stuck(self, machine: str) -> None:
+        """libvirt has told that a guest is held because there was no room for what it wrote."""
+        self._tell(machine, lambda controller, row: controller.stuck(row))
 
     def let_go(self, machine: str) -> None:
         """libvirt has told that a guest has let go of a device."""

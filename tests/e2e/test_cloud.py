@@ -20,30 +20,12 @@ from tests.e2e.occi import (
     Cloud,
     Key,
     Machine,
+    disk,
+    interface,
+    public,
 )
 
 SITE = Path(os.environ["WNODES_SITE"])
-
-
-def interface(network: str, **attributes: object) -> dict[str, object]:
-    """A card on a network, as part of a request for a machine."""
-    kind = f"{INFRA}#networkinterface"
-    target = {"location": network, "kind": f"{INFRA}#network"}
-    return {"kind": kind, "target": target, "attributes": attributes}
-
-
-def disk(volume: str) -> dict[str, object]:
-    """A link to a volume, as part of a request for a machine."""
-    target = {"location": volume, "kind": f"{INFRA}#storage"}
-    return {"kind": f"{INFRA}#storagelink", "target": target}
-
-
-def public(cloud: Cloud) -> str:
-    """The path of the network that machines get unless they ask for others."""
-    found = cloud.get("/network/")["resources"]
-    return next(
-        f"/network/{net['id']}" for net in found if net.get("title", "").find("way out") > 0
-    )
 
 
 def curl(*arguments: str, **options: str) -> str:
@@ -296,7 +278,7 @@ def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemon
         machine.wait("active")
         (old,) = alice.locations("/storagelink/")
         serial = str(alice.get(old)["attributes"]["wnodes.storagelink.serial"])
-        found = machine.ssh(f"grep -l {serial} /sys/block/*/serial")
+        found = machine.ssh(f"grep -l {serial} /sys/block/*/serial", seconds=120)
         device = found.split("/")[3]
         machine.ssh(f"echo on the volume >/dev/{device}; sync")
         assert alice.ask("DELETE", old).status_code == 200
@@ -320,7 +302,7 @@ def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemon
     other.wait("active")
     assert len({each["node"] for each in machines()}) == 2
     (new,) = alice.locations("/storagelink/")
-    where = other.ssh(f"grep -l {serial} /sys/block/*/serial").split("/")[3]
+    where = other.ssh(f"grep -l {serial} /sys/block/*/serial", seconds=120).split("/")[3]
     assert other.ssh(f"head -c 5 /dev/{where}") == "still"
     assert alice.ask("DELETE", new).status_code == 200
     wait_until(lambda: alice.ask("GET", new).status_code == 404, 30, "the guest has let go")

@@ -91,7 +91,7 @@ class TestDriver(Hypervisor):
 
     `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
     `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest
-    does not let go of it.
+    does not let go of it. `stuck`: QEMU holds the guest, for there was no room.
     """
 
     __test__ = False
@@ -99,6 +99,7 @@ class TestDriver(Hypervisor):
     clings = False
     sleeps = False
     panicked = False
+    stuck = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
@@ -113,9 +114,12 @@ class TestDriver(Hypervisor):
     def domains(self) -> dict[str, Domain]:
         found = super().domains()
         return {
-            id_: replace(each, asleep=self.sleeps, panicked=self.panicked)
+            id_: replace(each, asleep=self.sleeps, panicked=self.panicked, stuck=self.stuck)
             for id_, each in found.items()
         }
+
+    def is_stuck(self, machine: str) -> bool:
+        return self.stuck or super().is_stuck(machine)
 
     def has_panicked(self, machine: str) -> bool:
         return self.panicked or super().has_panicked(machine)
@@ -130,7 +134,7 @@ class TestDriver(Hypervisor):
         return self.sleeps or super().is_asleep(machine)
 
     def resume(self, machine: str) -> None:
-        self.sleeps = False
+        self.sleeps = self.stuck = False
         super().resume(machine)
 
     def attach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:

@@ -1,6 +1,7 @@
 """A folder of sparse files."""
 
 import resource
+import shutil
 import stat
 import uuid
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bait.cloud.volumes import Directory
-from wnodes_lrms.errors import AbsentError, WnodesError
+from wnodes_lrms.errors import AbsentError, RejectedError, WnodesError
 
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -17,15 +18,15 @@ def test_made_listed_and_removed(tmp_path: Path) -> None:
     pool = Directory(tmp_path / "volumes")
     assert pool.list() == {}
     pool.create(ONE, 2)
-    pool.create(TWO, 3000)
-    assert pool.list() == {ONE: 2, TWO: 3000}
+    pool.create(TWO, 3)
+    assert pool.list() == {ONE: 2, TWO: 3}
     status = pool.path(ONE).stat()
     assert status.st_size == 2 << 30
     assert status.st_blocks == 0  # it takes room as it fills
     assert stat.S_IMODE(status.st_mode) == 0o600
     pool.delete(ONE)
     pool.delete(ONE)
-    assert pool.list() == {TWO: 3000}
+    assert pool.list() == {TWO: 3}
     with pytest.raises(AbsentError, match=ONE):
         pool.path(ONE)
 
@@ -50,6 +51,24 @@ def test_it_grows_and_never_shrinks(tmp_path: Path) -> None:
         assert pool.list() == {ONE: 5}
     assert pool.path(ONE).stat().st_size == 5 << 30
     assert pool.path(ONE).open("rb").read(13) == b"a user's work"
+
+
+def test_no_more_is_promised_than_there_is_room_for(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    much = shutil.disk_usage(tmp_path).free * 7 // 10 >> 30
+    with pytest.raises(RejectedError, match=f"no room for that: .* {10 * much} are asked"):
+        pool.create(ONE, 10 * much)
+    assert pool.list() == {}
+    pool.create(ONE, much)
+    for _ in range(2):
+        pool.create(ONE, much)  # it has that
+        with pytest.raises(RejectedError, match=f"promised to nobody yet, {much} are asked"):
+            pool.create(TWO, much)  # though nothing of the first has been written
+    with pytest.raises(RejectedError, match=f"promised to nobody yet, {much} are asked"):
+        pool.create(ONE, 2 * much)
+    assert pool.list() == {ONE: much}
+    pool.delete(ONE)
+    pool.create(TWO, much)
 
 
 def test_what_a_killed_bait_left_is_no_volume(tmp_path: Path) -> None:
