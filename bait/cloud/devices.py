@@ -225,6 +225,7 @@ class Devices:
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
             drive = self._drive(volume, device)
+            self.volumes.check_unused(volume)  # the ledger knows this node's VMs alone
             if not self.ledger.attach(volume, machine, device):
                 raise ConflictError(f"volume {volume} is another VM's")
             return drive

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,11 +11,14 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from wnodes_lrms.errors import AbsentError, RejectedError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
 _BLOCK = 512  # bytes of what stat(2) counts in
+# Where QEMU keeps its locks in a file: block/file-posix.c, RAW_LOCK_PERM_BASE and what follows it.
+_FLOCK = "hhqqi"  # struct flock, see fcntl(2): type, whence, start, length, process
+_LOCKED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
 _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
@@ -25,7 +29,10 @@ class Pool(Protocol):
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
 
     def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success."""
+        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
+
+    def check_unused(self, volume: str) -> None:
+        """Raises ConflictError where a VM, of whatever node, writes on a volume."""
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -58,11 +65,27 @@ class Directory:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
 
     def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success."""
+        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
+        self.check_unused(volume)
         try:
             self._file(volume).unlink(missing_ok=True)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+
+    def check_unused(self, volume: str) -> None:
+        """Raises ConflictError where a VM, of whatever node, writes on a volume.
+
+        That is told by QEMU's locks on the file, where the file system takes locks to other nodes.
+        """
+        try:
+            with self._file(volume).open("rb") as file:
+                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _LOCKED)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+        if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
+            raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""

@@ -3,13 +3,14 @@
 import resource
 import shutil
 import stat
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 
 from bait.cloud.volumes import Directory
-from wnodes_lrms.errors import AbsentError, RejectedError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -104,3 +105,25 @@ def test_a_volume_larger_than_the_file_system_can_have(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert pool.list() == {}
+
+
+@pytest.mark.integration
+def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path) -> None:
+    """Of whatever node: its lock is on the file."""
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+    pool.check_unused(ONE)
+    drive = f"if=virtio,format=raw,file={pool.path(ONE)}"
+    argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
+    qemu = subprocess.Popen([*argv, "-drive", drive, "-qmp", "stdio"], stdout=-1, stdin=-1)
+    try:
+        assert qemu.stdout
+        assert b"QMP" in qemu.stdout.readline()
+        for act in (pool.check_unused, pool.delete):
+            with pytest.raises(ConflictError, match=f"{ONE} is in use by a VM"):
+                act(ONE)
+    finally:
+        qemu.kill()
+        qemu.communicate()
+    pool.delete(ONE)
+    pool.check_unused(ONE)
