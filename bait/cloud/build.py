@@ -11,7 +11,7 @@ from bait.cloud.offers import offered
 from bait.hypervisor.operations import IsIt
 from bait.machine import seed
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Drive, Hardware
+from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
 from bait.network.addresses import address6_of
 from bait.network.cards import Card
@@ -118,6 +118,11 @@ class CloudBuilder:
         network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
         return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
 
+    def disk_limit(self) -> DiskLimit:
+        """What the site allows of each disk."""
+        cloud = self.vms.config.cloud
+        return DiskLimit(cloud.disk_rate << 20, cloud.disk_iops)
+
     def tunnel_end(self) -> TunnelEnd | None:
         """Where private networks leave this node for others; None if they don't."""
         network = self.vms.config.network.tunnels
@@ -169,6 +174,7 @@ class CloudBuilder:
             cpus=machine.cpus,
             nics=tuple(self.card(nic, machine.address) for nic in order.nics),
             volumes=machine.volumes,
+            limit=self.disk_limit(),
             seeded=machine.image.context != "guestfs",
             kept=True,
         )

@@ -231,7 +231,8 @@ class Devices:
             return drive
 
     def _drive(self, volume: str, device: str) -> Drive:
-        return Drive(self.volumes.path(volume), device, serial(volume))
+        limit = self.builder.disk_limit()
+        return Drive(self.volumes.path(volume), device, serial(volume), limit)
 
     def _shown(self, nic: Nic, row: Row) -> dict[str, Any]:
         if nic.kind != "nat":

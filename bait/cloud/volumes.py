@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
+from bait.cloud import wiping
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
@@ -47,8 +48,10 @@ class Pool(Protocol):
 class Directory:
     """A pool in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wipe: bool = False) -> None:
+        """`wipe`: what is deleted is overwritten first, in a thread of its own."""
         self.folder = folder
+        self.wipe = wipe
         self._guard = threading.Lock()
 
     def create(self, volume: str, size: int) -> None:
@@ -67,10 +70,19 @@ class Directory:
     def delete(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
         self.check_unused(volume)
+        path = self._file(volume)
         try:
-            self._file(volume).unlink(missing_ok=True)
+            if self.wipe and path.exists():
+                path.replace(path.with_suffix(wiping.SUFFIX))
+                threading.Thread(target=self.sweep, daemon=True).start()
+            path.unlink(missing_ok=True)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+
+    def sweep(self) -> None:
+        """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
+        for path in self.folder.glob(f"*{wiping.SUFFIX}"):
+            wiping.wipe(path)
 
     def check_unused(self, volume: str) -> None:
         """Raises ConflictError where a VM, of whatever node, writes on a volume.

@@ -137,6 +137,7 @@ class NodeVms:
             console=where.console,
             nics=hardware.nics,
             volumes=hardware.volumes,
+            limit=hardware.limit,
             shares=hardware.shares,
             virtiofsd=share_server(),
             kept=hardware.kept,

@@ -248,6 +248,9 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     )
     assert alice.ask("POST", volume, {"attributes": {"occi.storage.size": 1}}).status_code == 400
     device = str(shown["occi.storagelink.deviceid"])
+    for name in ("vda", device.removeprefix("/dev/")):  # as the site's configuration has it
+        limits = call("virsh", "blkdeviotune", machine.id, name)
+        assert re.search(r"total_iops_sec *: 5000\n", limits)
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
     assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
     assert alice.ask("DELETE", first).status_code == 200

@@ -1,5 +1,7 @@
 """A folder of sparse files."""
 
+import fcntl
+import os
 import resource
 import shutil
 import stat
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bait.cloud.volumes import Directory
+from tests.unit.conftest import eventually
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
@@ -127,3 +130,37 @@ def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path) -> None:
         qemu.communicate()
     pool.delete(ONE)
     pool.check_unused(ONE)
+
+
+def test_a_deleted_volume_is_wiped_where_the_site_says_so(tmp_path: Path) -> None:
+    pool = Directory(tmp_path, wipe=True)
+    pool.create(ONE, 1)
+    with pool.path(ONE).open("r+b") as file:
+        for at in (5, 900 << 20):
+            file.seek(at)
+            file.write(b"a user's secret")
+        kept = os.dup(file.fileno())  # as a look at the disk itself
+    os.fsync(kept)
+    size = os.fstat(kept).st_blocks
+    for _ in range(2):
+        pool.delete(ONE)
+    assert pool.list() == {}
+    eventually(lambda: not list(tmp_path.iterdir()))
+    for at in (5, 900 << 20):
+        assert os.pread(kept, 15, at) == bytes(15)
+    assert os.fstat(kept).st_blocks == size  # no more than was written
+    os.close(kept)
+
+
+def test_what_a_killed_bait_has_not_wiped_the_next_one_does(tmp_path: Path) -> None:
+    left = tmp_path / f"{ONE}.wipe"
+    left.write_bytes(b"a user's secret")
+    pool = Directory(tmp_path, wipe=True)
+    assert pool.list() == {}
+    with left.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # another node's bait does it
+        pool.sweep()
+        assert left.exists()
+    pool.sweep()
+    assert list(tmp_path.iterdir()) == []
+    pool.sweep()
