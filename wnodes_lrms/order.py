@@ -121,6 +121,7 @@ class Order(LeaseRequest):
     user_data: Annotated[str, StringConstraints(max_length=49152), AfterValidator(_base64)] = ""
     nics: tuple[Nic, ...] = ()
     volumes: tuple[UUID, ...] = ()
+    readonly: tuple[UUID, ...] = ()  # those of them that the VM may only read
 
     @property
     def lease_request(self) -> LeaseRequest:

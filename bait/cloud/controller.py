@@ -143,9 +143,9 @@ class CloudController:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
         self.devices.delete_volume(volume)
 
-    def attach_volume(self, machine: str, volume: str) -> str:
+    def attach_volume(self, machine: str, volume: str, readonly: bool = False) -> str:
         """Plug a volume in; the device that the guest sees."""
-        return self.devices.attach_volume(self._running(machine), volume)
+        return self.devices.attach_volume(self._running(machine), volume, readonly)
 
     def detach_volume(self, machine: str, volume: str) -> None:
         """Take a volume out; one that is not in is success."""

@@ -11,7 +11,7 @@ from bait.cloud.build import CloudBuilder
 from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
 from bait.ledger.ledger import Ledger
-from bait.ledger.records import Row
+from bait.ledger.records import Given, Row
 from bait.ledger.states import MAKING, RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
@@ -50,8 +50,8 @@ class Devices:
         return {
             "nics": [self._shown(nic, row) for nic in order.nics],
             "volumes": [
-                {"id": volume, "device": device}
-                for volume, (_, device) in self.ledger.attached(row.id).items()
+                {"id": volume, "device": given.device}
+                for volume, given in self.ledger.attached(row.id).items()
                 if volume in has
             ],
         }
@@ -96,20 +96,27 @@ class Devices:
             self._gone(machine, lease, volume)
         for volume in self.ledger.attached(machine).keys() - set(wanted):
             self.ledger.detach(machine, volume)
-        return tuple(self._take(machine, volume) for volume in wanted)
+        readers = {str(volume) for volume in order.readonly}
+        for volume, given in self.ledger.attached(machine).items():
+            if given.readonly is not (volume in readers):
+                self.ledger.detach(machine, volume)  # it is another link now
+        return tuple(self._take(machine, volume, volume in readers) for volume in wanted)
 
     def have_volume(self, volume: str, size: int) -> None:
         """Have a volume of `size` GiB: made, or grown, also for a guest that has it.
 
         One that is that large, or larger, is success.
         """
-        machine, device = self.ledger.attached().get(volume, ("", ""))
-        row = self.ledger.get(machine)
-        if row and row.state in MAKING:
-            raise ConflictError(f"the VM that has the volume is {row.state}: ask again")
+        holders = self.ledger.holders(volume)
+        rows = [row for row in map(self.ledger.get, holders) if row]
+        for row in rows:
+            if row.state in MAKING:
+                raise ConflictError(f"a VM that has the volume is {row.state}: ask again")
         self.volumes.create(volume, size)
-        if row and row.state in RUNS:
-            self.builder.grow(row.id, Drive(Path(), device, serial(volume)), size)
+        for row in rows:
+            if row.state in RUNS:
+                drive = Drive(Path(), holders[row.id].device, serial(volume))
+                self.builder.grow(row.id, drive, size)
 
     def has_room(self, row: Row) -> bool:
         """Whether the VM's volumes can be written again."""
@@ -118,17 +125,16 @@ class Devices:
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
         with self.tasks.news:  # nobody takes it meanwhile
-            machine, _ = self.ledger.attached().get(volume, ("", ""))
-            if machine:
+            for machine in self.ledger.holders(volume):
                 raise ConflictError(f"volume {volume} is in VM {machine}")
             self.volumes.delete(volume)
 
-    def attach_volume(self, row: Row, volume: str) -> str:
+    def attach_volume(self, row: Row, volume: str, readonly: bool = False) -> str:
         """Plug a volume into the running VM; the device that the guest sees. One that is in is
         success."""
         if (row.lease, volume) in self._leaving:
             raise ConflictError("the guest has been asked to let go of it, and has not yet")
-        drive, id_ = self._take(row.id, volume), UUID(volume)
+        drive, id_ = self._take(row.id, volume, readonly), UUID(volume)
         try:
             self.builder.plug(row.id, drive)
         except UnknownError:
@@ -136,7 +142,14 @@ class Devices:
         except WnodesError:
             self.ledger.detach(row.id, volume)
             raise
-        self._keep(row.id, lambda order: {"volumes": (*_without(order.volumes, id_), id_)})
+        reads = (id_,) if drive.readonly else ()
+        self._keep(
+            row.id,
+            lambda order: {
+                "volumes": (*_without(order.volumes, id_), id_),
+                "readonly": (*_without(order.readonly, id_), *reads),
+            },
+        )
         return drive.device
 
     def detach_volume(self, row: Row, volume: str) -> None:
@@ -149,7 +162,7 @@ class Devices:
         if volume in mine:
             _detachable(row)
             if row.state in RUNS:
-                drive = Drive(Path(), mine[volume][1], serial(volume))
+                drive = Drive(Path(), mine[volume].device, serial(volume))
                 asked = self._leaving.setdefault((row.lease, volume), object())
                 self.builder.unplug(row.id, drive)
                 self._has_gone(row, volume, asked)
@@ -158,9 +171,10 @@ class Devices:
 
     def let_go(self, row: Row) -> None:
         """The guest has let go of something: a volume may be free."""
-        for volume, (_, device) in self.ledger.attached(row.id).items():
+        for volume, given in self.ledger.attached(row.id).items():
             asked = self._leaving.get((row.lease, volume))
-            if asked and not self.builder.has(row.id, Drive(Path(), device, serial(volume))):
+            drive = Drive(Path(), given.device, serial(volume))
+            if asked and not self.builder.has(row.id, drive):
                 self._has_gone(row, volume, asked)
 
     def _has_gone(self, row: Row, volume: str, asked: object) -> None:
@@ -172,7 +186,13 @@ class Devices:
 
     def _gone(self, machine: str, lease: str, volume: str) -> None:
         id_ = UUID(volume)
-        self._keep(machine, lambda order: {"volumes": _without(order.volumes, id_)})
+        self._keep(
+            machine,
+            lambda order: {
+                "volumes": _without(order.volumes, id_),
+                "readonly": _without(order.readonly, id_),
+            },
+        )
         self.ledger.detach(machine, volume)
         self._leaving.pop((lease, volume), None)
 
@@ -215,24 +235,30 @@ class Devices:
                 spec = order.model_copy(update=change(order)).model_dump_json(exclude_defaults=True)
                 self.ledger.change(machine, "its devices have changed", spec=spec)
 
-    def _take(self, machine: str, volume: str) -> Drive:
+    def _take(self, machine: str, volume: str, readonly: bool) -> Drive:
         with self.tasks.news:  # two volumes must not see the same device free
             mine = self.ledger.attached(machine)
             if volume in mine:
-                return self._drive(volume, mine[volume][1])
-            taken = {device for _, device in mine.values()}
+                return self._drive(volume, mine[volume])
+            taken = {given.device for given in mine.values()}
             device = next((name for name in _NAMES if name not in taken), None)
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
-            drive = self._drive(volume, device)
-            self.volumes.check_unused(volume)  # the ledger knows this node's VMs alone
-            if not self.ledger.attach(volume, machine, device):
+            drive = self._drive(volume, Given(device, readonly))
+            # The ledger knows this node's VMs alone.
+            self.volumes.check_unused(volume, readonly=readonly)
+            if not self.ledger.attach(volume, machine, device, readonly=readonly):
                 raise ConflictError(f"volume {volume} is another VM's")
             return drive
 
-    def _drive(self, volume: str, device: str) -> Drive:
-        limit = self.builder.disk_limit()
-        return Drive(self.volumes.path(volume), device, serial(volume), limit)
+    def _drive(self, volume: str, given: Given) -> Drive:
+        return Drive(
+            self.volumes.path(volume),
+            given.device,
+            serial(volume),
+            self.builder.disk_limit(),
+            given.readonly,
+        )
 
     def _shown(self, nic: Nic, row: Row) -> dict[str, Any]:
         if nic.kind != "nat":

@@ -20,6 +20,7 @@ _BLOCK = 512  # bytes of what stat(2) counts in
 # Where QEMU keeps its locks in a file: block/file-posix.c, RAW_LOCK_PERM_BASE and what follows it.
 _FLOCK = "hhqqi"  # struct flock, see fcntl(2): type, whence, start, length, process
 _LOCKED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
+_WRITTEN = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 101, 1, 0)  # BLK_PERM_WRITE
 _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
@@ -32,8 +33,9 @@ class Pool(Protocol):
     def delete(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
 
-    def check_unused(self, volume: str) -> None:
-        """Raises ConflictError where a VM, of whatever node, writes on a volume."""
+    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
+        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
+        writes on it."""
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -84,14 +86,15 @@ class Directory:
         for path in self.folder.glob(f"*{wiping.SUFFIX}"):
             wiping.wipe(path)
 
-    def check_unused(self, volume: str) -> None:
-        """Raises ConflictError where a VM, of whatever node, writes on a volume.
+    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
+        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
+        writes on it.
 
         That is told by QEMU's locks on the file, where the file system takes locks to other nodes.
         """
         try:
             with self._file(volume).open("rb") as file:
-                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _LOCKED)
+                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _WRITTEN if readonly else _LOCKED)
         except FileNotFoundError:
             return
         except OSError as error:

@@ -89,9 +89,10 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
         return Response(status_code=202)
 
     @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
-    async def attach_volume(machine: UUID, volume: UUID) -> dict[str, str]:
-        """Plug a volume into the running VM."""
-        return {"device": await actions.call(cloud.attach_volume, str(machine), str(volume))}
+    async def attach_volume(machine: UUID, volume: UUID, readonly: bool = False) -> dict[str, str]:
+        """Plug a volume into the running VM. It may be in several if all of them only read it."""
+        ids = str(machine), str(volume)
+        return {"device": await actions.call(cloud.attach_volume, *ids, readonly)}
 
     @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:

@@ -105,6 +105,19 @@ FROM machine WHERE state IN ('booting', 'ready', 'suspended', 'stopping', 'hiber
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE INDEX event_machine ON event (machine);
 """,
+    # A volume may have several VMs that read.
+    """
+CREATE TABLE given (
+    volume TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    device TEXT NOT NULL,
+    readonly INTEGER NOT NULL,
+    PRIMARY KEY (volume, machine)
+) STRICT;
+INSERT INTO given SELECT volume, machine, device, 0 FROM attached;
+DROP TABLE attached;
+ALTER TABLE given RENAME TO attached;
+""",
 )
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 

@@ -56,6 +56,7 @@ class Drive:
     device: str
     serial: str
     limit: DiskLimit = DiskLimit()
+    readonly: bool = False
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Actor:
             await bait.detach_volume(row.compute, row.storage)
             await asyncio.to_thread(persistence.forget, self._db, row)
             return None
-        device = await bait.attach_volume(row.compute, row.storage)
+        device = await bait.attach_volume(row.compute, row.storage, readonly=row.readonly)
         return {"attached": True, "device": device, "reason": ""}
 
     async def _failed(

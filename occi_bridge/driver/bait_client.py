@@ -135,10 +135,11 @@ class Bait:
         except AbsentError:
             return
 
-    async def attach_volume(self, machine: str, volume: str) -> str:
+    async def attach_volume(self, machine: str, volume: str, *, readonly: bool) -> str:
         """Attach a volume to a VM that runs; the device that it sees."""
         path = f"/machines/{machine}/volumes/{volume}"
-        return read(_DEVICE, await self._call("PUT", path, _ACTING)).device
+        query = {"readonly": "true"} if readonly else None
+        return read(_DEVICE, await self._call("PUT", path, _ACTING, query=query)).device
 
     async def detach_volume(self, machine: str, volume: str) -> None:
         """Take a volume off a VM that runs; one that is off is success."""

@@ -51,5 +51,8 @@ def order(
                 if not card.gone and card.network in nets
             ),
             "volumes": tuple(volume.storage for volume in volumes if not volume.gone),
+            "readonly": tuple(
+                volume.storage for volume in volumes if volume.readonly and not volume.gone
+            ),
         }
     )

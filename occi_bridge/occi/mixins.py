@@ -133,6 +133,14 @@ MIXINS = (
         set_by="service",
     ),
     Mixin(
+        "readonly",
+        f"{OWN}storagelink#",
+        "A volume that the VM only reads",
+        location="/readonly/",
+        applies=(STORAGELINK,),
+        set_by="creator",
+    ),
+    Mixin(
         "disk",
         f"{OWN}storagelink#",
         "What the guest knows the volume by",

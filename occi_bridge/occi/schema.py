@@ -26,6 +26,7 @@ SSH_KEY = f"{INFRA}/credentials#ssh_key"
 USER_DATA = f"{INFRA}/compute#user_data"
 OBSERVED = f"{OWN}compute#observed"
 DISK = f"{OWN}storagelink#disk"
+READONLY = f"{OWN}storagelink#readonly"
 
 ID = "occi.core.id"
 SOURCE = "occi.core.source"

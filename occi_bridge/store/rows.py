@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Value
 
 
@@ -121,6 +122,11 @@ class Attachment(Driven):
     device: str = ""
     attached: bool = False
     reason: str = ""
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the VM only reads it: then others that only read may have it too."""
+        return schema.READONLY in self.mixins
 
 
 @dataclass(slots=True, kw_only=True)

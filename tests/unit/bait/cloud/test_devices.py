@@ -110,6 +110,35 @@ def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: 
     assert len(set(there.values())) == len(there)
 
 
+def test_vms_that_only_read_share_a_volume(pool: Site) -> None:
+    def text(machine: str) -> str:
+        return str(pool.libvirt._connect().lookupByUUIDString(machine).XMLDesc())
+
+    pool.runs(an_order(volumes=VOLUMES[:2], readonly=VOLUMES[:1]))
+    assert text(ID).count("<readonly/>") == 2  # of the seed, and of that volume
+    pool.runs(an_order(machine=OTHER), "8")
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+    for _ in range(2):
+        assert pool.cloud.attach_volume(OTHER, ONE, True) == "vdc"
+    (plugged,) = pool.libvirt.plugged
+    assert "<readonly/>" in plugged
+    pool.cloud.have_volume(ONE, 2)
+    assert pool.libvirt.sizes == {"vdc": 2}
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, TWO, True)  # which the other writes on
+    with pytest.raises(ConflictError, match="is in VM"):
+        pool.cloud.delete_volume(ONE)
+    pool.cloud.restart(OTHER, "cold")
+    pool.reaches(State.READY, OTHER)
+    assert text(OTHER).count("<readonly/>") == 2
+    pool.cloud.detach_volume(OTHER, ONE)
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    pool.runs(an_order(volumes=VOLUMES[:1]), "9")  # linked anew, to be written on
+    assert text(ID).count("<readonly/>") == 1
+
+
 def test_a_volume_grows_also_for_the_guest_that_has_it(pool: Site) -> None:
     pool.runs(an_order(volumes=VOLUMES[:1]))
     for _ in range(2):

@@ -111,20 +111,31 @@ def test_a_volume_larger_than_the_file_system_can_have(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path, reads: bool) -> None:
     """Of whatever node: its lock is on the file."""
     pool = Directory(tmp_path)
     pool.create(ONE, 1)
     pool.check_unused(ONE)
-    drive = f"if=virtio,format=raw,file={pool.path(ONE)}"
+    how = "on" if reads else "off"
+    drive = f"if=virtio,format=raw,file={pool.path(ONE)},readonly={how}"
     argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
     qemu = subprocess.Popen([*argv, "-drive", drive, "-qmp", "stdio"], stdout=-1, stdin=-1)
     try:
         assert qemu.stdout
-        assert b"QMP" in qemu.stdout.readline()
+        assert qemu.stdin
+        qemu.stdin.write(b'{"execute": "qmp_capabilities"}')
+        qemu.stdin.flush()
+        while b"return" not in qemu.stdout.readline():  # by then it has all its devices
+            assert qemu.poll() is None
         for act in (pool.check_unused, pool.delete):
             with pytest.raises(ConflictError, match=f"{ONE} is in use by a VM"):
                 act(ONE)
+        if reads:
+            pool.check_unused(ONE, readonly=True)
+        else:
+            with pytest.raises(ConflictError, match=f"{ONE} is in use by a VM"):
+                pool.check_unused(ONE, readonly=True)
     finally:
         qemu.kill()
         qemu.communicate()

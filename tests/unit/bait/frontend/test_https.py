@@ -131,7 +131,7 @@ class Desk:
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
 
-    def attach_volume(self, *call: str) -> str:
+    def attach_volume(self, *call: object) -> str:
         self.note("attach_volume", *call)
         return "vdc"
 
@@ -557,7 +557,11 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("POST", "resume", None, ("resume", MACHINE), 202),
         ("POST", "save", {"tag": "my_linux_x86_64"}, ("save", MACHINE, "my_linux_x86_64"), 202),
         ("DELETE", "", None, ("delete", MACHINE), 202),
-        ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME), 200),
+        ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME, False), 200),
+        (
+            *("PUT", f"volumes/{VOLUME}?readonly=true", None),
+            *(("attach_volume", MACHINE, VOLUME, True), 200),
+        ),
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
         ("GET", "", None, ("machine", MACHINE), 200),

@@ -12,6 +12,7 @@ from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Report
 from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.occi import schema
 from occi_bridge.store.rows import Compute, Network, Saved
 from tests.unit.occi_bridge.snapshots import (
     CARD,
@@ -281,6 +282,31 @@ def test_a_volume_goes_to_one_machine_at_a_time() -> None:
         storages=(volume(),),
     )
     assert asked(made) == ["destroy hv1"]
+
+
+@pytest.mark.parametrize(
+    ("mixins", "other", "expected"),
+    [
+        ((True, True), "x", ["attach"]),
+        ((True, False), "x", []),
+        ((False, True), "x", []),
+        ((True, True), UID, []),  # not twice in the same one
+    ],
+)
+def test_a_volume_goes_to_several_machines_that_only_read(
+    mixins: tuple[bool, bool], other: str, expected: list[str]
+) -> None:
+    mine, theirs = ([schema.READONLY] if reads else [] for reads in mixins)
+    there = row(uid="x", desired="inactive", state="stopped", node="hv2")
+    made = snapshot(
+        row(**RUNS),
+        there,
+        seen=report(machine("running")),
+        attachments=(link(mixins=mine), link(uid="y", compute=other, attached=True, mixins=theirs)),
+        storages=(volume(),),
+        under_way=frozenset({"y"}),
+    )
+    assert asked(made) == expected
 
 
 @pytest.mark.parametrize(

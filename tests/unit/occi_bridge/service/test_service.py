@@ -572,6 +572,24 @@ def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None
         assert changed.attributes[schema.DISK_SIZE] == has
 
 
+def test_a_volume_that_is_only_read_is_linked_to_many(bridge: LocalBridge) -> None:
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    reads = New(schema.STORAGELINK, (schema.READONLY,), {schema.TARGET: disk.path})
+    writes = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+    pair = [bridge.create(ANNAS, links=[reads]) for _ in range(2)]
+    for vm in pair:
+        assert schema.READONLY in vm.links[-1].mixins
+        with refused(409, "is linked to a VM already"):
+            bridge.service.update(ANNAS, vm.path, Changes(links=(reads,)))
+    with refused(409, "linked to a VM already; links of which all have the mixin readonly"):
+        bridge.create(ANNAS, links=[writes])
+    for vm in pair:
+        bridge.service.delete(ANNAS, vm.links[-1].path)
+    bridge.create(ANNAS, links=[writes])
+    with refused(409, "linked to a VM already"):
+        bridge.create(ANNAS, links=[reads])
+
+
 def test_links_come_and_go(bridge: LocalBridge) -> None:
     made = bridge.create(ANNAS)
     disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
