@@ -1,5 +1,6 @@
 """What bait and bridge both have to know of volumes."""
 
+LARGEST = 65536  # GiB of a volume
 _ROOM = 20  # characters that virtio-blk has for it
 
 

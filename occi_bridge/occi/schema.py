@@ -5,6 +5,7 @@ own. The mixins are in occi/mixins.py.
 """
 
 from occi_bridge.occi.model import Action, Attribute, Kind
+from wnodes_lrms.volumes import LARGEST
 
 CORE = "http://schemas.ogf.org/occi/core#"
 INFRA = "http://schemas.ogf.org/occi/infrastructure"
@@ -143,9 +144,7 @@ KINDS = (
         "Volume",
         (
             *_RESOURCE,
-            Attribute(
-                "occi.storage.size", "number", required=True, least=1 / 1024, most=_NUMBER_MOST
-            ),
+            Attribute("occi.storage.size", "number", required=True, least=1 / 1024, most=LARGEST),
             *_state("occi.storage", "online", "offline", "error"),
         ),
         RESOURCE,
