@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Report
+from occi_bridge.driver.reports import Report, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.occi import schema
 from occi_bridge.store.rows import Compute, Network, Saved
@@ -268,6 +268,29 @@ def test_links(wanted: dict[str, Any], changes: dict[str, Any], expected: list[s
         storages=(volume(),),
     )
     assert asked(made) == [words.get(word, word) for word in expected]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "has", "expected"),
+    [
+        (RUNS, True, []),  # its guest was asked a moment ago
+        (RUNS, False, ["detach out"]),  # and has let go
+        ({"state": "stopped", "node": "hv1", "desired": "inactive"}, True, ["detach out"]),
+    ],
+)
+def test_a_guest_that_has_not_let_go_is_asked_again_after_a_pause_or_once_it_has(
+    wanted: dict[str, Any], has: bool, expected: list[str]
+) -> None:
+    seen = machine(wanted["state"], volumes=(SeenVolume(VOLUME, "vdc"),) if has else ())
+    for act, due in (("detach", expected), (*(expected or ["detach"]), [])):
+        before = {"act": act, "tries": 7, "again": NOW + 60}  # each has its pauses
+        made = snapshot(
+            row(**wanted),
+            seen=report(seen),
+            attachments=(link(id=None, attached=True, **before),),
+            storages=(volume(),),
+        )
+        assert asked(made) == due
 
 
 def test_a_volume_goes_to_one_machine_at_a_time() -> None:
