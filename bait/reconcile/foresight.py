@@ -18,6 +18,7 @@ _COMES = {
     Act.PAUSE: "it stands still",
     Act.CONTINUE: "it goes on",
     Act.PANIC: "it is shown whether the guest's kernel has panicked",
+    Act.WAKE: "the guest goes on",
     Act.FULL: "it is shown whether there is room for what it writes",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",

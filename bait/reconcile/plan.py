@@ -242,6 +242,8 @@ def _full(row: Row, evidence: Evidence) -> _Found | None:
         return None
     if domain.stuck and row.reason != FULL:
         return Act.FULL, "there was no room for what it wrote"
+    if domain.stuck:
+        return Act.WAKE, "there may be room again"
     if row.reason == FULL and not domain.stuck:
         return Act.FULL, "it goes on"
     return None
