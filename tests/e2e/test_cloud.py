@@ -67,7 +67,7 @@ X-OCCI-Attribute: org.openstack.credentials.publickey.data="{key.public}"
     machine = Machine(alice, place.removeprefix(URL), key).wait("active")
     assert 'X-OCCI-Attribute: occi.compute.state="active"' in curl(place)
 
-    disk = "grep -cE '1048576 vda$' /proc/partitions"
+    disk = "grep -cE '3145728 vda$' /proc/partitions"
     facts = machine.ssh(f"nproc; hostname; uname -r; grep MemTotal /proc/meminfo; {disk}").split()
     assert facts[6] == "1"
     assert facts[:2] == ["2", "by-curl"]
