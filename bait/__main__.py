@@ -100,7 +100,8 @@ def _serve(config: configuration.Config, node: str) -> int:
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     batch = BatchController(config, ledger, jobs, vms, tasks, drain)
-    volumes = Directory(Path(config.cloud.volumes))
+    volumes = Directory(Path(config.cloud.volumes), wipe=config.cloud.wipe)
+    threading.Thread(target=volumes.sweep, daemon=True).start()  # what a killed bait has left
     cloud = CloudController(config, node, ledger, jobs, vms, tasks, volumes, drain)
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)

@@ -124,10 +124,12 @@ class Order(LeaseRequest):
     hostname: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     image: Tag
     saved: bool = False  # the image is one that a user saved
+    disk: int = Field(0, ge=0, le=65536, description="GiB of the root disk, at least")
     ssh_keys: tuple[Line, ...] = ()
     user_data: Annotated[str, StringConstraints(max_length=49152), AfterValidator(_base64)] = ""
     nics: tuple[Nic, ...] = ()
     volumes: tuple[UUID, ...] = ()
+    readonly: tuple[UUID, ...] = ()  # those of them that the VM may only read
 
     @property
     def lease_request(self) -> LeaseRequest:

@@ -154,6 +154,12 @@ class BatchController:
         if row.state is State.READY and self.vms.hypervisor.is_asleep(row.id):
             self.vms.hypervisor.resume(row.id)
 
+    def stuck(self, row: Row) -> None:
+        """There was no room for what the guest wrote: the next look lets it try again."""
+
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of a device: nobody has asked it to."""
+
     def _start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
         self.tasks.start(
             row.id, row.job, lambda task: do(row, task), lambda error: self._fail(row, error)

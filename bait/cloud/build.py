@@ -8,9 +8,10 @@ from pathlib import Path
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
 from bait.cloud.offers import offered
+from bait.hypervisor.operations import IsIt
 from bait.machine import seed
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Drive, Hardware
+from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
 from bait.network.addresses import address6_of
 from bait.network.cards import Card
@@ -67,9 +68,11 @@ class CloudBuilder:
             undo.callback(self.rest if old else self.vms.remove, machine.id)
             if not old:
                 self.vms.new_disk(image, where, step)
-                if image.context == "guestfs":
-                    step("writing keys and data into the disk, by libguestfs")
-                    disks.inject(self.vms, machine.order, where)
+            if machine.order.disk and not where.memory.exists():
+                disks.grow(self.vms, where.disk, machine.order.disk)
+            if not old and image.context == "guestfs":
+                step("writing keys and data into the disk, by libguestfs")
+                disks.inject(self.vms, machine.order, where)
             have(where.runtime, PASSED)
             self.vms.copy_kernel(image, where)
             if image.context != "guestfs":
@@ -123,32 +126,38 @@ class CloudBuilder:
         network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
         return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
 
+    def disk_limit(self) -> DiskLimit:
+        """What the site allows of each disk."""
+        cloud = self.vms.config.cloud
+        return DiskLimit(cloud.disk_rate << 20, cloud.disk_iops)
+
     def tunnel_end(self) -> TunnelEnd | None:
         """Where private networks leave this node for others; None if they don't."""
         network = self.vms.config.network.tunnels
         return tunnel_end(network) if network else None
 
     def plug(self, machine: str, device: Card | Drive) -> None:
-        """Plug a card or a volume into the running VM."""
+        """Plug a card or a volume into the running VM; one that is in is success."""
         if isinstance(device, Card):
-            self.vms.plug_in([device], lambda: self.vms.hypervisor.attach(machine, _xml(device)))
+            self.vms.plug_in(
+                [device],
+                lambda: self.vms.hypervisor.attach(machine, _xml(device), _is(device)),
+            )
         else:
-            self.vms.hypervisor.attach(machine, _xml(device))
+            self.vms.hypervisor.attach(machine, _xml(device), _is(device))
 
     def unplug(self, machine: str, device: Card | Drive) -> None:
-        """Take it out again. Raises ConflictError if the guest does not let go."""
-        at, value = (
-            ("mac[@address='{}']", device.mac)
-            if isinstance(device, Card)
-            else (
-                "target[@dev='{}']",
-                device.device,
-            )
-        )
-        self.vms.hypervisor.detach(
-            machine, _xml(device), lambda element: element.find(at.format(value)) is not None
-        )
+        """Ask the guest to let go of it. Raises ConflictError as long as it has not."""
+        self.vms.hypervisor.detach(machine, _xml(device), _is(device))
         self.vms.shaper.sweep()
+
+    def grow(self, machine: str, volume: Drive, size: int) -> None:
+        """Have the guest see that a volume of its has `size` GiB; never fewer than it has."""
+        self.vms.hypervisor.grow(machine, volume.device, size)
+
+    def has(self, machine: str, device: Card | Drive) -> bool:
+        """Whether the running VM has it."""
+        return self.vms.hypervisor.has(machine, _is(device))
 
     def _wake(self, xml: str, memory: Path) -> None:
         """Let the VM go on from its memory, which is good once: then the disk changes.
@@ -178,6 +187,7 @@ class CloudBuilder:
             cpus=machine.cpus,
             nics=tuple(self.card(nic, machine.address) for nic in order.nics),
             volumes=machine.volumes,
+            limit=self.disk_limit(),
             seeded=machine.image.context != "guestfs",
             kept=True,
         )
@@ -222,6 +232,13 @@ class CloudBuilder:
 
 def _used(memory: Path) -> Path:
     return memory.with_suffix(".used")
+
+
+def _is(device: Card | Drive) -> IsIt:
+    """What tells it among a domain's devices."""
+    if isinstance(device, Card):
+        return lambda element: element.find(f"mac[@address='{device.mac}']") is not None
+    return lambda element: element.findtext("serial") == device.serial
 
 
 def _xml(device: Card | Drive) -> str:

@@ -4,6 +4,7 @@ A VM runs inside the allocation of its lease. Without one it is at rest: its dis
 and a new order for it is taken here.
 """
 
+import logging
 from collections import Counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
-from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -29,9 +30,12 @@ from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
+from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
 from wnodes_lrms.rates import Flows
+
+log = logging.getLogger(__name__)
 
 
 class CloudController:
@@ -148,9 +152,17 @@ class CloudController:
         self.ledger.change(row.id, "ending", state=State.ENDING)
         self.lifecycle.start_now(row, self.lifecycle.remove)
 
-    def attach_volume(self, machine: str, volume: str) -> str:
+    def have_volume(self, volume: str, size: int) -> None:
+        """Have a volume of `size` GiB: made, or grown, also for a guest that has it."""
+        self.devices.have_volume(volume, size)
+
+    def delete_volume(self, volume: str) -> None:
+        """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
+        self.devices.delete_volume(volume)
+
+    def attach_volume(self, machine: str, volume: str, readonly: bool = False) -> str:
         """Plug a volume in; the device that the guest sees."""
-        return self.devices.attach_volume(self._running(machine), volume)
+        return self.devices.attach_volume(self._running(machine), volume, readonly)
 
     def detach_volume(self, machine: str, volume: str) -> None:
         """Take a volume out; one that is not in is success."""
@@ -196,6 +208,10 @@ class CloudController:
             self.builder.rest(row.id)
         elif action.act is Act.PANIC:
             self.panicked(row)
+        elif action.act is Act.FULL:
+            self.stuck(row)
+        elif action.act is Act.WAKE and row.reason == FULL and not self.devices.has_room(row):
+            pass  # it would stand still again at once
         elif action.act is Act.FOLLOW:
             self.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
@@ -237,6 +253,16 @@ class CloudController:
             if self.ledger.move(row, what, (State.READY,), reason=reason):
                 self.tasks.tell()
 
+    def stuck(self, row: Row) -> None:
+        """The guest is held because there was no room for what it wrote, or goes on after that: as
+        libvirt has it now, so is it shown."""
+        if row.state is State.READY:
+            stuck = self.builder.vms.hypervisor.is_stuck(row.id)
+            what = FULL if stuck else "there is room again"
+            if self.ledger.move(row, what, (State.READY,), reason=FULL if stuck else ""):
+                log.warning("%s", what, extra=ids(row.job, row.id))
+                self.tasks.tell()
+
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
         asleep = row.state in RUNS and self.builder.vms.hypervisor.is_asleep(row.id)
@@ -247,6 +273,10 @@ class CloudController:
             moved = self.ledger.move(row, WOKEN, (State.ASLEEP,), state=State.READY, reason="")
         if moved:
             self.tasks.tell()
+
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of a device."""
+        self.devices.let_go(row)
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

@@ -2,7 +2,8 @@
 
 import string
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -10,8 +11,8 @@ from bait.cloud.build import CloudBuilder
 from bait.cloud.offers import vet
 from bait.cloud.volumes import Pool
 from bait.ledger.ledger import Ledger
-from bait.ledger.records import Row
-from bait.ledger.states import RUNS
+from bait.ledger.records import Given, Row
+from bait.ledger.states import MAKING, RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
 from bait.network.addresses import free_address
@@ -20,6 +21,7 @@ from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, Wnode
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Rates
+from wnodes_lrms.volumes import serial
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
 _DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
@@ -35,15 +37,23 @@ class Devices:
     builder: CloudBuilder
     tasks: Tasks
     volumes: Pool
+    # Lease and volume that its guest has been asked to let go of, and which request that was. Not
+    # in the ledger: a bridge asks again as long as it wants it.
+    _leaving: dict[tuple[str, str], object] = field(init=False, default_factory=dict)
 
     def shown(self, row: Row) -> dict[str, Any]:
-        """The cards with their addresses and the volumes with their names, as the API has them."""
+        """The cards with their addresses and the volumes with their names, as the API has them.
+
+        A volume that is only given to the VM is not in it: a bait may have died in between.
+        """
         order = Order.model_validate_json(row.spec)
+        has = {str(volume) for volume in order.volumes}
         return {
             "nics": [self._shown(nic, row) for nic in order.nics],
             "volumes": [
-                {"id": volume, "device": device}
-                for volume, (_, device) in self.ledger.attached(row.id).items()
+                {"id": volume, "device": given.device}
+                for volume, given in self.ledger.attached(row.id).items()
+                if volume in has
             ],
         }
 
@@ -80,35 +90,112 @@ class Devices:
 
         Raises ConflictError if one is taken, AbsentError if there is none.
         """
-        machine, wanted = str(order.machine), [str(volume) for volume in order.volumes]
+        machine, lease = str(order.machine), str(order.lease)
+        wanted = [str(volume) for volume in order.volumes]
+        for volume in [volume for volume in wanted if (lease, volume) in self._leaving]:
+            wanted.remove(volume)  # its domain has ended, and so it has let go
+            self._gone(machine, lease, volume)
         for volume in self.ledger.attached(machine).keys() - set(wanted):
             self.ledger.detach(machine, volume)
-        return tuple(self._take(machine, volume) for volume in wanted)
+        readers = {str(volume) for volume in order.readonly}
+        for volume, given in self.ledger.attached(machine).items():
+            if given.readonly is not (volume in readers):
+                self.ledger.detach(machine, volume)  # it is another link now
+        return tuple(self._take(machine, volume, volume in readers) for volume in wanted)
 
-    def attach_volume(self, row: Row, volume: str) -> str:
-        """Plug a volume into the running VM; the device that the guest sees."""
-        mine = self.ledger.attached(row.id)
-        if volume in mine:
-            return mine[volume][1]
-        drive, id_ = self._take(row.id, volume), UUID(volume)
+    def have_volume(self, volume: str, size: int) -> None:
+        """Have a volume of `size` GiB: made, or grown, also for a guest that has it.
+
+        One that is that large, or larger, is success.
+        """
+        holders = self.ledger.holders(volume)
+        rows = [row for row in map(self.ledger.get, holders) if row]
+        for row in rows:
+            if row.state in MAKING:
+                raise ConflictError(f"a VM that has the volume is {row.state}: ask again")
+        self.volumes.create(volume, size)
+        for row in rows:
+            if row.state in RUNS:
+                drive = Drive(Path(), holders[row.id].device, serial(volume))
+                self.builder.grow(row.id, drive, size)
+
+    def has_room(self, row: Row) -> bool:
+        """Whether the VM's volumes can be written again."""
+        return not self.ledger.attached(row.id) or self.volumes.has_room()
+
+    def delete_volume(self, volume: str) -> None:
+        """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
+        with self.tasks.news:  # nobody takes it meanwhile
+            for machine in self.ledger.holders(volume):
+                raise ConflictError(f"volume {volume} is in VM {machine}")
+            self.volumes.delete(volume)
+
+    def attach_volume(self, row: Row, volume: str, readonly: bool = False) -> str:
+        """Plug a volume into the running VM; the device that the guest sees. One that is in is
+        success."""
+        if (row.lease, volume) in self._leaving:
+            raise ConflictError("the guest has been asked to let go of it, and has not yet")
+        drive, id_ = self._take(row.id, volume, readonly), UUID(volume)
         try:
             self.builder.plug(row.id, drive)
+        except UnknownError:
+            raise  # it may be in
         except WnodesError:
             self.ledger.detach(row.id, volume)
             raise
-        self._keep(row, lambda order: {"volumes": (*order.volumes, id_)})
+        reads = (id_,) if drive.readonly else ()
+        self._keep(
+            row.id,
+            lambda order: {
+                "volumes": (*_without(order.volumes, id_), id_),
+                "readonly": (*_without(order.readonly, id_), *reads),
+            },
+        )
         return drive.device
 
     def detach_volume(self, row: Row, volume: str) -> None:
-        """Take a volume out; one that is not in is success."""
+        """Take a volume out; one that is not in is success.
+
+        Raises ConflictError as long as the guest has not let go of it: until then it is nobody
+        else's.
+        """
         mine = self.ledger.attached(row.id)
         if volume in mine:
             _detachable(row)
             if row.state in RUNS:
-                self.builder.unplug(row.id, self._drive(volume, mine[volume][1]))
-            id_ = UUID(volume)
-            self._keep(row, lambda order: {"volumes": _without(order.volumes, id_)})
-            self.ledger.detach(row.id, volume)
+                drive = Drive(Path(), mine[volume].device, serial(volume))
+                asked = self._leaving.setdefault((row.lease, volume), object())
+                self.builder.unplug(row.id, drive)
+                self._has_gone(row, volume, asked)
+            else:
+                self._gone(row.id, row.lease, volume)
+
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of something: a volume may be free."""
+        for volume, given in self.ledger.attached(row.id).items():
+            asked = self._leaving.get((row.lease, volume))
+            drive = Drive(Path(), given.device, serial(volume))
+            if asked and not self.builder.has(row.id, drive):
+                self._has_gone(row, volume, asked)
+
+    def _has_gone(self, row: Row, volume: str, asked: object) -> None:
+        """The guest has let go, as it was asked to; who says so second changes nothing."""
+        with self.tasks.news:
+            if self._leaving.get((row.lease, volume)) is asked:
+                self._gone(row.id, row.lease, volume)
+                self.tasks.tell()
+
+    def _gone(self, machine: str, lease: str, volume: str) -> None:
+        id_ = UUID(volume)
+        self._keep(
+            machine,
+            lambda order: {
+                "volumes": _without(order.volumes, id_),
+                "readonly": _without(order.readonly, id_),
+            },
+        )
+        self.ledger.detach(machine, volume)
+        self._leaving.pop((lease, volume), None)
 
     def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
         """Plug a card into the running VM; its addresses."""
@@ -125,13 +212,13 @@ class Devices:
             with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
                 row = self.address(row, order, f"card {nic.id}", RUNS) or row
-                self._keep(row, lambda order: {"nics": (*order.nics, nic)})
+                self._keep(row.id, lambda order: {"nics": (*order.nics, nic)})
             try:
                 self.builder.plug(row.id, self.builder.card(nic, row.address))
             except UnknownError:
                 raise  # it may be in
             except WnodesError:
-                self._keep(row, lambda order: {"nics": _without(order.nics, nic)})
+                self._keep(row.id, lambda order: {"nics": _without(order.nics, nic)})
                 raise
         return self._shown(nic, row)
 
@@ -142,7 +229,7 @@ class Devices:
         def change(order: Order) -> dict[str, Any]:
             return {"nics": tuple(now if nic.id == now.id else nic for nic in order.nics)}
 
-        self._keep(row, change)
+        self._keep(row.id, change)
         self.builder.vms.shaper.keep()
 
     def _need_limits(self) -> None:
@@ -160,33 +247,41 @@ class Devices:
             _detachable(row)
             if row.state in RUNS:
                 self.builder.unplug(row.id, self.builder.card(found, row.address))
-            self._keep(row, lambda order: {"nics": _without(order.nics, found)})
+            self._keep(row.id, lambda order: {"nics": _without(order.nics, found)})
 
-    def _keep(self, row: Row, change: Callable[[Order], dict[str, Any]]) -> None:
+    def _keep(self, machine: str, change: Callable[[Order], dict[str, Any]]) -> None:
         """Change the VM's order, for its next start in the same lease."""
         with self.tasks.news:  # another device may come or go at the same time
-            now = self.ledger.get(row.id)
+            now = self.ledger.get(machine)
             if now:
                 order = Order.model_validate_json(now.spec)
                 spec = order.model_copy(update=change(order)).model_dump_json(exclude_defaults=True)
-                self.ledger.change(row.id, "its devices have changed", spec=spec)
+                self.ledger.change(machine, "its devices have changed", spec=spec)
 
-    def _take(self, machine: str, volume: str) -> Drive:
+    def _take(self, machine: str, volume: str, readonly: bool) -> Drive:
         with self.tasks.news:  # two volumes must not see the same device free
             mine = self.ledger.attached(machine)
             if volume in mine:
-                return self._drive(volume, mine[volume][1])
-            taken = {device for _, device in mine.values()}
+                return self._drive(volume, mine[volume])
+            taken = {given.device for given in mine.values()}
             device = next((name for name in _NAMES if name not in taken), None)
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
-            drive = self._drive(volume, device)
-            if not self.ledger.attach(volume, machine, device):
+            drive = self._drive(volume, Given(device, readonly))
+            # The ledger knows this node's VMs alone.
+            self.volumes.check_unused(volume, readonly=readonly)
+            if not self.ledger.attach(volume, machine, device, readonly=readonly):
                 raise ConflictError(f"volume {volume} is another VM's")
             return drive
 
-    def _drive(self, volume: str, device: str) -> Drive:
-        return Drive(self.volumes.path(volume), device, volume.replace("-", "")[:20])
+    def _drive(self, volume: str, given: Given) -> Drive:
+        return Drive(
+            self.volumes.path(volume),
+            given.device,
+            serial(volume),
+            self.builder.disk_limit(),
+            given.readonly,
+        )
 
     def _shown(self, nic: Nic, row: Row) -> dict[str, Any]:
         own = {"id": str(nic.id), "inbound": nic.inbound, "outbound": nic.outbound}

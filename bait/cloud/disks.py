@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bait.cloud.inject import Injection
 from bait.machine.files import Paths
-from bait.machine.images import free_mib, references
+from bait.machine.images import free_mib, references, virtual_size
 from bait.machine.vms import NodeVms
 from bait.privileges.removal import remove_as_owner
 from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
@@ -18,6 +18,7 @@ from wnodes_lrms.order import Order
 
 # Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
 _INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
+_GROWING = Limits(seconds=60.0, memory=4096, file=1 << 24)
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -51,6 +52,18 @@ def copy(vms: NodeVms, disk: Path, target: Path) -> None:
     argv = ("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(disk), str(target))
     with lent(uid, disk, target):
         run_confined(argv, uid, limits)
+
+
+def grow(vms: NodeVms, disk: Path, size: int) -> None:
+    """Have a disk that no VM runs on hold `size` GiB at least; it never shrinks. Raises
+    WnodesError."""
+    uid = onlooker()
+    for base in _bases(vms, disk):
+        vms.let_in(base)
+    with lent(uid, disk):
+        if virtual_size(disk, "qcow2", uid) < size << 30:
+            argv = ("qemu-img", "resize", "-q", "-f", "qcow2", str(disk), f"{size}G")
+            run_confined(argv, uid, _GROWING)
 
 
 def _bases(vms: NodeVms, disk: Path) -> list[Path]:

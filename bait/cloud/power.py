@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.lifecycle import Lifecycle
-from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
@@ -53,6 +53,8 @@ class Power:
 
     def resume(self, row: Row) -> None:
         """Let a VM that is held in its lease, or sleeps, go on."""
+        if row.reason == FULL:
+            raise ConflictError(FULL)
         if row.state is State.READY:
             return
         if row.state is State.PAUSED:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bait.cloud.devices import Devices
-from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.ledger.records import Row
 from wnodes_lrms.model import State
 
@@ -24,7 +24,7 @@ def shown(row: Row, node: str, devices: Devices) -> dict[str, Any]:
         "id": row.id,
         "lease": row.lease,
         "job": row.job,
-        "state": _STATES.get(row.state, str(row.state)),
+        "state": "suspended" if _stuck(row) else _STATES.get(row.state, str(row.state)),
         "crashed": row.state is State.READY and row.reason == PANICKED,
         "reason": row.reason,
         "cores": row.cores,
@@ -34,3 +34,7 @@ def shown(row: Row, node: str, devices: Devices) -> dict[str, Any]:
         "node": node,
         **devices.shown(row),
     }
+
+
+def _stuck(row: Row) -> bool:
+    return row.state is State.READY and row.reason == FULL

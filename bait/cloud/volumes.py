@@ -1,27 +1,47 @@
 """Users' volumes: one sparse file each, in a folder that all nodes share."""
 
+import fcntl
 import os
+import shutil
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
-from wnodes_lrms.errors import AbsentError, WnodesError
+from bait.cloud import wiping
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
+_BLOCK = 512  # bytes of what stat(2) counts in
+# Where QEMU keeps its locks in a file: block/file-posix.c, RAW_LOCK_PERM_BASE and what follows it.
+_FLOCK = "hhqqi"  # struct flock, see fcntl(2): type, whence, start, length, process
+_LOCKED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
+_WRITTEN = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 101, 1, 0)  # BLK_PERM_WRITE
+_SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
 class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
 
     def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
 
     def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success."""
+        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
+
+    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
+        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
+        writes on it."""
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
+
+    def has_room(self) -> bool:
+        """Whether what is written into volumes finds room."""
 
     def path(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
@@ -30,30 +50,57 @@ class Pool(Protocol):
 class Directory:
     """A pool in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, wipe: bool = False) -> None:
+        """`wipe`: what is deleted is overwritten first, in a thread of its own."""
         self.folder = folder
+        self.wipe = wipe
+        self._guard = threading.Lock()
 
     def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         path = self._file(volume)
-        if path.exists():
-            return
-        new = path.with_suffix(".new")
         try:
             have(self.folder, PASSED)
-            new.unlink(missing_ok=True)
-            new.touch(mode=0o600)
-            os.truncate(new, size * _GIB)
-            new.replace(path)
+            with self._alone():
+                has = path.stat().st_size if path.exists() else 0
+                if has < size * _GIB:
+                    self._check_room(size * _GIB - has)
+                    self._make(path, size * _GIB)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
 
     def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success."""
+        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
+        self.check_unused(volume)
+        path = self._file(volume)
         try:
-            self._file(volume).unlink(missing_ok=True)
+            if self.wipe and path.exists():
+                path.replace(path.with_suffix(wiping.SUFFIX))
+                threading.Thread(target=self.sweep, daemon=True).start()
+            path.unlink(missing_ok=True)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+
+    def sweep(self) -> None:
+        """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
+        for path in self.folder.glob(f"*{wiping.SUFFIX}"):
+            wiping.wipe(path)
+
+    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
+        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
+        writes on it.
+
+        That is told by QEMU's locks on the file, where the file system takes locks to other nodes.
+        """
+        try:
+            with self._file(volume).open("rb") as file:
+                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _WRITTEN if readonly else _LOCKED)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+        if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
+            raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -62,6 +109,13 @@ class Directory:
         except OSError as error:
             raise WnodesError(f"volumes: {self.folder}: {error.strerror}") from error
 
+    def has_room(self) -> bool:
+        """Whether what is written into volumes finds room."""
+        try:
+            return _free(self.folder) > _SPARE
+        except OSError:
+            return False
+
     def path(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
         path = self._file(volume)
@@ -69,5 +123,44 @@ class Directory:
             raise AbsentError(f"there is no volume {volume} in {self.folder}")
         return path
 
+    def _make(self, path: Path, size: int) -> None:
+        """A file of that size (bytes), with what is in it: whole or not at all."""
+        if not path.exists():
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            new.touch(mode=0o600)
+            os.truncate(new, size)
+            new.replace(path)
+        os.truncate(path, size)
+
+    def _check_room(self, more: int) -> None:
+        """Raises RejectedError where so many bytes more could not be written.
+
+        What volumes were promised counts, not what was written of it.
+        """
+        status = [path.stat() for path in self.folder.glob("*.raw")]
+        owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
+        free = max(0, _free(self.folder) - _SPARE - owed)
+        if more > free:
+            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
+            raise RejectedError(f"the site's storage has no room for that: {said}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While this lasts no other bait promises room, where the file system has such locks."""
+        with self._guard:
+            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                with suppress(OSError):
+                    fcntl.flock(folder, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(folder)
+
     def _file(self, volume: str) -> Path:
         return self.folder / f"{UUID(volume)}.raw"
+
+
+def _free(folder: Path) -> int:
+    """Bytes that may be written there. Raises OSError."""
+    return shutil.disk_usage(folder).free

@@ -12,7 +12,7 @@ from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Tag
-from wnodes_lrms.errors import AbsentError, ConflictError
+from wnodes_lrms.errors import AbsentError
 from wnodes_lrms.order import Nic
 
 _LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
@@ -94,9 +94,10 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
         return Response(status_code=202)
 
     @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
-    async def attach_volume(machine: UUID, volume: UUID) -> dict[str, str]:
-        """Plug a volume into the running VM."""
-        return {"device": await actions.call(cloud.attach_volume, str(machine), str(volume))}
+    async def attach_volume(machine: UUID, volume: UUID, readonly: bool = False) -> dict[str, str]:
+        """Plug a volume into the running VM. It may be in several if all of them only read it."""
+        ids = str(machine), str(volume)
+        return {"device": await actions.call(cloud.attach_volume, *ids, readonly)}
 
     @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:
@@ -133,13 +134,14 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
 
     @router.put("/volumes/{volume}", status_code=201)
     async def create_volume(volume: UUID, asked: models.Size) -> None:
-        """Make a volume; one that is there is success."""
-        await lists.call(cloud.volumes.create, str(volume), asked.size)
+        """Make a volume, or have it grow to this size: a guest that has it sees that. One that has
+        it already, or is larger, is success."""
+        await actions.call(cloud.have_volume, str(volume), asked.size)
 
     @router.delete("/volumes/{volume}", status_code=204)
     async def delete_volume(volume: UUID) -> None:
         """Remove a volume; one that is gone is success."""
-        await lists.call(_delete_volume, cloud, str(volume))
+        await lists.call(cloud.delete_volume, str(volume))
 
     @router.put("/tunnels", status_code=204)
     async def put_tunnels(asked: models.Tunnels) -> None:
@@ -157,10 +159,3 @@ def _gone_is_success(act: Callable[[str, str], None]) -> Callable[[str, str], No
             return
 
     return done
-
-
-def _delete_volume(cloud: Cloud, volume: str) -> None:
-    for machine in cloud.machines():
-        if volume in {attached["id"] for attached in machine["volumes"]}:
-            raise ConflictError(f"volume {volume} is attached to VM {machine['id']}")
-    cloud.volumes.delete(volume)

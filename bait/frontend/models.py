@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.lrms.lease import LeaseState
 from wnodes_lrms.tunnel import NetworkName, Tunnel
+from wnodes_lrms.volumes import LARGEST
 
 LONGEST_TOKEN = 130000
 
@@ -51,7 +52,7 @@ class Save(Asked):
 class Size(Asked):
     """The size of a volume."""
 
-    size: int = Field(ge=1, le=65536, description="GiB")
+    size: int = Field(ge=1, le=LARGEST, description="GiB")
 
 
 class Tunnels(Asked):

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 MARK = "urn:wnodes-lrms:machine:1"
 PANICKED = "the guest's kernel has panicked"
+FULL = (
+    "it stands still, for the site's storage is full and a volume of its could not be written: it"
+    " goes on by itself when there is room"
+)
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,7 @@ class Domain:
     id: str
     job: str
     restart: int
-    stuck: bool = False  # QEMU holds it because its disk could not be written
+    stuck: bool = False  # QEMU holds it because there was no room for what it wrote
     held: bool = False  # it was suspended
     asleep: bool = False  # the guest has put itself to sleep
     panicked: bool = False  # its kernel has told so, and it stands still since then

@@ -55,6 +55,11 @@ def stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
     return paused and full, paused and not full, False
 
 
+def is_stuck(domain: libvirt.virDomain) -> bool:
+    """Whether QEMU holds it because there was no room for what it wrote."""
+    return stands_still(domain)[0]
+
+
 def sleeps(domain: libvirt.virDomain) -> bool:
     """Whether the guest has put itself to sleep."""
     return _asleep(*domain.state())

@@ -16,10 +16,17 @@ from bait.hypervisor import logs, networks, operations, remains
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.domain import MARK, Domain
-from bait.hypervisor.domain_state import has_panicked, sleeps, stands_still, traffic_of_cards
+from bait.hypervisor.domain_state import (
+    has_panicked,
+    is_stuck,
+    sleeps,
+    stands_still,
+    traffic_of_cards,
+)
 from bait.hypervisor.domain_xml import in_new_lease
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
+from bait.hypervisor.operations import IsIt
 from bait.hypervisor.processes import Processes
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
@@ -55,6 +62,14 @@ class Hypervisor:
     def on_panic(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest's kernel panics."""
         self._events.panicked = callback
+
+    def on_stuck(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest is held because there was no room for what it wrote."""
+        self._events.stuck = callback
+
+    def on_let_go(self, callback: Callable[[str], None]) -> None:
+        """The same for when a guest has let go of a device."""
+        self._events.let_go = callback
 
     def on_flood(self, callback: Callable[[str], None]) -> None:
         """The same for when a guest floods libvirt with word of its crash."""
@@ -138,6 +153,12 @@ class Hypervisor:
         with self._acting(machine) as domain:
             return sleeps(domain)
 
+    def is_stuck(self, machine: str) -> bool:
+        """Whether QEMU holds it because there was no room for what it wrote. Raises ConflictError
+        if there is no domain."""
+        with self._acting(machine) as domain:
+            return is_stuck(domain)
+
     def has_panicked(self, machine: str) -> bool:
         """Whether the guest's kernel has panicked. Raises ConflictError if there is no domain."""
         with self._acting(machine) as domain:
@@ -198,19 +219,29 @@ class Hypervisor:
                 if machine not in self.domains():
                     raise fault("can't restore the VM", error) from error
 
-    def attach(self, machine: str, xml: str) -> None:
-        """Plug a device into the running VM."""
+    def attach(self, machine: str, xml: str, is_it: IsIt) -> None:
+        """Plug a device into the running VM; one that is in is success. `is_it` tells it among the
+        domain's devices."""
         with self._acting(machine) as domain:
-            domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            operations.attach(domain, xml, is_it)
 
-    def detach(self, machine: str, xml: str, is_it: Callable[[ElementTree.Element], bool]) -> None:
-        """Take a device out of the running VM; one that is not there is success.
+    def detach(self, machine: str, xml: str, is_it: IsIt) -> None:
+        """Ask the guest to let go of a device; one that is not there is success.
 
-        `is_it` tells it among the domain's devices. Raises ConflictError if the guest, which has
-        to agree, does not let go.
+        Raises ConflictError if the device is still there after a moment.
         """
         with self._acting(machine) as domain:
             operations.detach(domain, xml, is_it)
+
+    def grow(self, machine: str, disk: str, size: int) -> None:
+        """Have the guest see that one of its disks has `size` GiB; one that has is success."""
+        with self._acting(machine) as domain:
+            operations.grow(domain, disk, size)
+
+    def has(self, machine: str, is_it: IsIt) -> bool:
+        """Whether the running VM has a device. Raises ConflictError if it does not run."""
+        with self._acting(machine) as domain:
+            return operations.has(domain, is_it)
 
     def have_isolated(self, name: str) -> str:
         """Have an isolated network of this name; what libvirt calls it."""

@@ -1,4 +1,5 @@
-"""What libvirt tells by itself: domains that stop, guests that panic, fall asleep or wake."""
+"""What libvirt tells by itself: domains that stop, guests that panic, fall asleep, wake, or let go
+of a device."""
 
 import functools
 import threading
@@ -23,24 +24,37 @@ _CRASH_KERNEL = (
     libvirt.VIR_DOMAIN_EVENT_CRASHED,
     libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED,
 )
+_NO_ROOM = (
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR,
+)
 _WOKEN = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
 THREAD = "libvirt event"  # the name of a thread in which a callback runs
 
 
 class Events:
-    """Calls `stopped` (VM's id, how in words), `panicked`, `flooded` and `slept` (VM's id), each in
-    another thread."""
+    """Calls `stopped` (VM's id, how in words), `panicked`, `flooded`, `slept`, `stuck` and `let_go`
+    (VM's id), each in another thread."""
 
     def __init__(self) -> None:
         self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
         self.panicked: Callable[[str], None] = lambda _machine: None
         self.flooded: Callable[[str], None] = lambda _machine: None
         self.slept: Callable[[str], None] = lambda _machine: None
+        self.stuck: Callable[[str], None] = lambda _machine: None
+        self.let_go: Callable[[str], None] = lambda _machine: None
         self._floods = Floods()
 
     def listen(self, link: libvirt.virConnect) -> None:
         """Have this connection tell of any domain. Raises libvirt.libvirtError."""
         link.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._hear, None)
+        removed = libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED
+        link.domainEventRegisterAny(None, removed, self._removed, None)
+
+    def _removed(
+        self, _link: object, domain: libvirt.virDomain, _device: str, _opaque: object
+    ) -> None:
+        _in_a_thread(functools.partial(self.let_go, domain.UUIDString()))
 
     def _hear(
         self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
@@ -54,7 +68,13 @@ class Events:
             tell = functools.partial(self.flooded, machine)
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
             tell = functools.partial(self.slept, machine)
+        elif (event, detail) == _NO_ROOM:
+            tell = functools.partial(self.stuck, machine)
         else:
             return
-        # Not in libvirt's own thread: the callback asks libvirt things.
-        threading.Thread(target=tell, name=THREAD, daemon=True).start()
+        _in_a_thread(tell)
+
+
+def _in_a_thread(tell: Callable[[], None]) -> None:
+    """Not in libvirt's own: the callback asks libvirt things."""
+    threading.Thread(target=tell, name=THREAD, daemon=True).start()

@@ -5,6 +5,7 @@ All raise libvirt.libvirtError for what libvirt refuses.
 
 import errno
 import json
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +20,13 @@ from bait.hypervisor.domain_state import sleeps
 from wnodes_lrms.errors import ConflictError, WnodesError
 from wnodes_lrms.resources import render
 
-_LETTING_GO = 15.0  # seconds that a guest has to let go of a device
+_LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _WAKING = 10.0  # seconds that a guest has to wake
+
+log = logging.getLogger(__name__)
+
+IsIt = Callable[[ElementTree.Element], bool]  # tells a device among others
 
 
 def create(link: libvirt.virConnect, xml: str, *, held: bool) -> None:
@@ -99,22 +104,52 @@ def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:
         raise WnodesError(f"VM {domain.UUIDString()}: the copy of its disk failed")
 
 
-def detach(
-    domain: libvirt.virDomain, xml: str, is_it: Callable[[ElementTree.Element], bool]
-) -> None:
-    """Take a device out; one that is not there is success. `is_it` tells it among the others.
+def attach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
+    """Plug a device in; one that is in is success. `is_it` tells it among the others."""
+    if has(domain, is_it):
+        return
+    try:
+        domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError:
+        if not has(domain, is_it):  # somebody else has plugged it in meanwhile
+            raise
 
-    Raises ConflictError if the guest, which has to agree, does not let go.
+
+def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
+    """Ask the guest to let go of a device; one that is not there is success.
+
+    It can be asked again. Raises ConflictError if the device is still there after a moment: the
+    guest may let go at any time later, or never.
     """
+    if not has(domain, is_it):
+        return
+    try:
+        domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    except libvirt.libvirtError as error:
+        # QEMU says no while the guest has not answered the last request.
+        if "'device_del'" not in str(error) and has(domain, is_it):
+            raise
+        log.info("VM %s: %s", domain.UUIDString(), error)
     deadline = time.monotonic() + _LETTING_GO
-    asked = False
-    while any(is_it(device) for device in _devices(domain)):
-        if not asked:
-            domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-            asked = True
+    while has(domain, is_it):
         if time.monotonic() > deadline:
-            raise ConflictError("the guest does not let go of the device: is it mounted?")
+            raise ConflictError(
+                "the guest has been asked to let go of it, and has not yet: is it mounted? A guest"
+                " that never does lets go when the VM is stopped"
+            )
         time.sleep(0.1)
+
+
+def grow(domain: libvirt.virDomain, disk: str, size: int) -> None:
+    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks."""
+    wanted = size << 30
+    if domain.blockInfo(disk)[0] < wanted:
+        domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+
+def has(domain: libvirt.virDomain, is_it: IsIt) -> bool:
+    """Whether one of its devices is it."""
+    return any(is_it(device) for device in _devices(domain))
 
 
 def _devices(domain: libvirt.virDomain) -> list[ElementTree.Element]:

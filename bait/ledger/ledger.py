@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bait.ledger import clock, sql, usage
-from bait.ledger.records import Event, Lease, Load, Moved, Row, Usage
+from bait.ledger.records import Event, Given, Lease, Load, Moved, Row, Usage
 from bait.ledger.states import MOVES, may
 from bait.ledger.store import Store, prune
 from wnodes_lrms.model import Kind, State
@@ -203,11 +203,13 @@ class Ledger:
 
     # Volumes
 
-    def attach(self, volume: str, machine: str, device: str) -> bool:
-        """Give a volume to a VM; False if one has it already."""
+    def attach(self, volume: str, machine: str, device: str, *, readonly: bool = False) -> bool:
+        """Give a volume to a VM; False if one has it already, unless all of them only read."""
         with self.store.change() as db:
             done = db.execute(
-                "INSERT OR IGNORE INTO attached VALUES (?, ?, ?)", (volume, machine, device)
+                "INSERT INTO attached SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT * FROM attached"
+                " WHERE volume = ? AND (machine = ? OR NOT readonly OR NOT ?))",
+                (volume, machine, device, readonly, volume, machine, readonly),
             )
             return bool(done.rowcount)
 
@@ -219,14 +221,23 @@ class Ledger:
                 (machine, volume, volume),
             )
 
-    def attached(self, machine: str | None = None) -> dict[str, tuple[str, str]]:
-        """Volume → VM and device: all that are given to a VM, or those of one."""
+    def attached(self, machine: str) -> dict[str, Given]:
+        """The volumes that are given to a VM."""
         with self.store.change() as db:
             found = db.execute(
-                "SELECT volume, machine, device FROM attached WHERE ? IS NULL OR machine = ?",
-                (machine, machine),
+                "SELECT volume, device, readonly FROM attached WHERE machine = ? ORDER BY rowid",
+                (machine,),
             )
-            return {volume: (owner, device) for volume, owner, device in found}
+            return {volume: Given(device, bool(readonly)) for volume, device, readonly in found}
+
+    def holders(self, volume: str) -> dict[str, Given]:
+        """The VMs that a volume is given to: one, or several that read."""
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT machine, device, readonly FROM attached WHERE volume = ? ORDER BY rowid",
+                (volume,),
+            )
+            return {machine: Given(device, bool(readonly)) for machine, device, readonly in found}
 
     # Usage
 

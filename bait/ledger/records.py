@@ -39,6 +39,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Given:
+    """A volume that a VM has."""
+
+    device: str  # as vdc
+    readonly: bool = False  # others may have it too, and read
+
+
+@dataclass(frozen=True)
 class Lease:
     """An order that was accepted here, and how its lease ended."""
 

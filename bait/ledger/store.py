@@ -109,6 +109,19 @@ CREATE INDEX event_machine ON event (machine);
 ALTER TABLE machine ADD COLUMN inbound INTEGER;
 ALTER TABLE machine ADD COLUMN outbound INTEGER;
 """,
+    # A volume may have several VMs that read.
+    """
+CREATE TABLE given (
+    volume TEXT NOT NULL,
+    machine TEXT NOT NULL,
+    device TEXT NOT NULL,
+    readonly INTEGER NOT NULL,
+    PRIMARY KEY (volume, machine)
+) STRICT;
+INSERT INTO given SELECT volume, machine, device, 0 FROM attached;
+DROP TABLE attached;
+ALTER TABLE given RENAME TO attached;
+""",
 )
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 

@@ -38,12 +38,25 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
+class DiskLimit:
+    """What a VM may read and write of a disk, together; 0: as much as it can."""
+
+    rate: int = 0  # bytes a second
+    iops: int = 0  # requests a second
+
+    def __bool__(self) -> bool:
+        return bool(self.rate or self.iops)
+
+
+@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
     file: Path
     device: str
     serial: str
+    limit: DiskLimit = DiskLimit()
+    readonly: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Hardware:
     cpus: tuple[int, ...]
     nics: tuple[Card, ...]
     volumes: tuple[Drive, ...] = ()
+    limit: DiskLimit = DiskLimit()  # of the root disk
     shares: tuple[str, ...] = ()
     seeded: bool = True  # has a seed
     kept: bool = False  # the disk outlives the domain; devices come and go while it runs

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import Limits, run_confined
@@ -231,8 +232,7 @@ def references(disk: Path, form: str, reader: int | None) -> set[str]:
 
     It may be anybody's work: it is looked at as the user `reader`, who must be able to read it.
     """
-    argv = ("qemu-img", "info", "--output=json", "-f", form, str(disk))
-    info = json.loads(run_confined(argv, reader, _LOOKING))
+    info = _info(disk, form, reader)
     if info.get("encrypted"):
         raise RejectedError("its disk is encrypted, and a VM here can't open that")
     data = info.get("format-specific", {}).get("data", {})
@@ -241,6 +241,17 @@ def references(disk: Path, form: str, reader: int | None) -> set[str]:
         for where, name in ((info, "backing-filename"), (data, "data-file"))
         if name in where
     }
+
+
+def virtual_size(disk: Path, form: str, reader: int | None) -> int:
+    """Bytes that a disk can hold, looked at in the same way. Raises WnodesError."""
+    return int(_info(disk, form, reader)["virtual-size"])
+
+
+def _info(disk: Path, form: str, reader: int | None) -> dict[str, Any]:
+    argv = ("qemu-img", "info", "--output=json", "-f", form, str(disk))
+    found: dict[str, Any] = json.loads(run_confined(argv, reader, _LOOKING))
+    return found
 
 
 def _room(folder: Path) -> int:

@@ -29,7 +29,7 @@ from wnodes_lrms.run import run
 
 _CONSOLE_LINES = 3
 _CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
-_PORTS = 4  # free slots of a VM whose devices come and go
+_PORTS = 8  # free slots of a VM whose devices come and go
 
 log = logging.getLogger(__name__)
 
@@ -193,10 +193,11 @@ class NodeVms:
             console=where.console,
             nics=hardware.nics,
             volumes=hardware.volumes,
+            limit=hardware.limit,
             shares=hardware.shares,
             virtiofsd=share_server(),
             kept=hardware.kept,
-            ports=_PORTS if hardware.kept else 0,
+            ports=_PORTS + len(hardware.nics) + len(hardware.volumes) if hardware.kept else 0,
         )
 
     def _need_room(self) -> None:

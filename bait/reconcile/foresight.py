@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bait.hypervisor.domain import PANICKED, Domain
+from bait.hypervisor.domain import FULL, PANICKED, Domain
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING
 from bait.reconcile.plan import Act, Evidence, plan
@@ -18,6 +18,8 @@ _COMES = {
     Act.PAUSE: "it stands still",
     Act.CONTINUE: "it goes on",
     Act.PANIC: "it is shown whether the guest's kernel has panicked",
+    Act.WAKE: "the guest goes on",
+    Act.FULL: "it is shown whether there is room for what it writes",
     Act.FOLLOW: "it is shown as the guest has it",
     Act.LOST: "it counts as lost, and whoever waits for it hears that",
     Act.EVICT: "the VM is ended, and the batch system is asked to run its job again",
@@ -36,6 +38,7 @@ def as_it_is(row: Row, now: float, notice: float, drain_by: float | None) -> Evi
         row.id,
         row.job,
         row.restart,
+        stuck=row.state is State.READY and row.reason == FULL,
         held=paused or row.state is State.SUSPENDED,
         asleep=row.state is State.ASLEEP,
         panicked=row.state is State.READY and row.reason == PANICKED,

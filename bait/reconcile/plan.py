@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bait.hypervisor.domain import PANICKED, Domain
+from bait.hypervisor.domain import FULL, PANICKED, Domain
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MAKING
 from wnodes_lrms.model import Kind, State
@@ -31,6 +31,7 @@ class Act(StrEnum):
     PAUSE = "pause"  # its job is suspended: so is the VM
     CONTINUE = "continue"  # its job goes on: so does the VM
     FOLLOW = "follow"  # cloud: the guest has put itself to sleep, or has woken: write that down
+    FULL = "full"  # cloud: there was no room for what it wrote, or there is again: write that down
     PANIC = "panic"  # its guest's kernel has panicked, or does not stand still for that any more
     LOST = "lost"  # it should run and does not: tell its job
     EVICT = "evict"  # batch: the node is to be empty: requeue its job
@@ -139,7 +140,8 @@ def _for_cloud(row: Row, evidence: Evidence) -> _Found | None:
         return Act.LOST, "libvirt does not list it, and no process runs it"
     if row.ends is not None and evidence.now >= row.ends - evidence.notice:
         return Act.SHUT_DOWN, "the walltime of its lease is nearly over"
-    return _panic(row, evidence) or _as_its_job(row, evidence) or _as_suspended(row, evidence)
+    found = _panic(row, evidence) or _as_its_job(row, evidence) or _full(row, evidence)
+    return found or _as_suspended(row, evidence)
 
 
 def _for_strangers(evidence: Evidence) -> Iterator[Action]:
@@ -230,6 +232,20 @@ def _panic(row: Row, evidence: Evidence) -> _Found | None:
         return Act.PANIC, PANICKED
     if row.reason == PANICKED and not domain.panicked:
         return Act.PANIC, "the guest has been started anew"
+    return None
+
+
+def _full(row: Row, evidence: Evidence) -> _Found | None:
+    """The ledger has it as the reason of its state, as with a panic."""
+    domain = evidence.domains[row.id] if evidence.domains else None
+    if row.state is not State.READY or domain is None:
+        return None
+    if domain.stuck and row.reason != FULL:
+        return Act.FULL, "there was no room for what it wrote"
+    if domain.stuck:
+        return Act.WAKE, "there may be room again"
+    if row.reason == FULL and not domain.stuck:
+        return Act.FULL, "it goes on"
     return None
 
 

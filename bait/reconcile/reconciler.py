@@ -61,6 +61,12 @@ class Controller(Protocol):
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or has woken."""
 
+    def stuck(self, row: Row) -> None:
+        """The guest is held because there was no room for what it wrote, or goes on after that."""
+
+    def let_go(self, row: Row) -> None:
+        """The guest has let go of a device."""
+
 
 class Reconciler:
     """The VMs of one node, of both kinds."""
@@ -93,6 +99,8 @@ class Reconciler:
         vms.hypervisor.on_panic(self.panicked)
         vms.hypervisor.on_flood(self.flooded)
         vms.hypervisor.on_sleep(self.slept)
+        vms.hypervisor.on_stuck(self.stuck)
+        vms.hypervisor.on_let_go(self.let_go)
 
     def release(self, job: str) -> Row | None:
         """End every VM of the job; when this returns nothing of them runs.
@@ -137,6 +145,14 @@ class Reconciler:
     def slept(self, machine: str) -> None:
         """libvirt has told that a guest has put itself to sleep, or has woken."""
         self._tell(machine, lambda controller, row: controller.slept(row))
+
+    def stuck(self, machine: str) -> None:
+        """libvirt has told that a guest is held because there was no room for what it wrote."""
+        self._tell(machine, lambda controller, row: controller.stuck(row))
+
+    def let_go(self, machine: str) -> None:
+        """libvirt has told that a guest has let go of a device."""
+        self._tell(machine, lambda controller, row: controller.let_go(row))
 
     def _tell(self, machine: str, tell: Callable[[Controller, Row], None]) -> None:
         try:

@@ -22,6 +22,7 @@ class Act(StrEnum):
     ATTACH = "attach"  # a volume to a running VM
     DETACH = "detach"
     MAKE = "make"  # a volume
+    GROW = "grow"  # a volume
     DELETE = "delete"  # a volume
     TELL = "tell"  # the user why nothing happens
     FORGET = "forget"  # the row: nothing is left of it anywhere

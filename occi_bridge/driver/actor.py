@@ -81,9 +81,10 @@ class Actor:
             return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
-        elif action.act is Act.MAKE:
-            await bait.make_volume(row.uid, row.size)
-            return {"made": True, "reason": ""}
+        elif action.act in (Act.MAKE, Act.GROW):
+            size = int(action.detail)
+            await bait.make_volume(row.uid, size)
+            return {"made": True, "has": size, "reason": ""}
         else:
             await bait.delete_volume(row.uid)
             await asyncio.to_thread(persistence.forget, self._db, row)
@@ -118,25 +119,33 @@ class Actor:
             await bait.detach_volume(row.compute, row.storage)
             await asyncio.to_thread(persistence.forget, self._db, row)
             return None
-        device = await bait.attach_volume(row.compute, row.storage)
+        device = await bait.attach_volume(row.compute, row.storage, readonly=row.readonly)
         return {"attached": True, "device": device, "reason": ""}
 
-    async def _failed(self, action: Action, row: Target, said: str) -> None:
-        """No answer: the same again, after a growing pause."""
+    async def _failed(
+        self, action: Action, row: Target, said: str, told: str | None = None
+    ) -> None:
+        """No answer: the same again, after a growing pause. `told` is for the user."""
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
         tries = (row.tries if row.act == action.asked else 0) + 1
         pause = retry.pause(tries)
         log.warning("%s: %s: %s; again in %g s", name(row), action.asked, said, pause)
         values: Values = {"act": action.asked, "tries": tries, "again": time.time() + pause}
+        if told is not None:
+            values["reason"] = told
         await self._note(row, values)
 
     async def _refused(self, action: Action, row: Target, error: RejectedError) -> None:
         """The bait has said no: what that means for the state that the user wants."""
         values = refusals.consequence(action.act, error, time.time() + retry.CEILING)
         if values is None:
-            await self._failed(action, row, str(error))
+            # A guest that has not let go yet: its user sees that, and it is asked again.
+            told = str(error) if action.act is Act.DETACH else None
+            await self._failed(action, row, str(error), told)
             return
         log.warning("%s: %s: %s", name(row), action.asked, error)
+        if isinstance(row, Storage) and action.act is Act.GROW:
+            values["size"] = row.has  # it is as it was
         gives_up = "desired" in values
         await self._note(row, values, always=not gives_up)
 

@@ -140,7 +140,7 @@ class Bait:
         await self._call("DELETE", f"/saved/{tag}", _ACTING)
 
     async def make_volume(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB; one that is there already is success."""
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
 
     async def delete_volume(self, volume: str) -> None:
@@ -150,10 +150,11 @@ class Bait:
         except AbsentError:
             return
 
-    async def attach_volume(self, machine: str, volume: str) -> str:
+    async def attach_volume(self, machine: str, volume: str, *, readonly: bool) -> str:
         """Attach a volume to a VM that runs; the device that it sees."""
         path = f"/machines/{machine}/volumes/{volume}"
-        return read(_DEVICE, await self._call("PUT", path, _ACTING)).device
+        query = {"readonly": "true"} if readonly else None
+        return read(_DEVICE, await self._call("PUT", path, _ACTING, query=query)).device
 
     async def detach_volume(self, machine: str, volume: str) -> None:
         """Take a volume off a VM that runs; one that is off is success."""

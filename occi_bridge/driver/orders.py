@@ -42,6 +42,7 @@ def order(
             "node": node,
             "image": compute.image,
             "saved": compute.saved,
+            "disk": compute.disk,
             "ssh_keys": tuple(key for key in keys if key.strip()),
             "user_data": user_data,
             "nics": tuple(
@@ -50,5 +51,8 @@ def order(
                 if not card.gone and card.network in nets
             ),
             "volumes": tuple(volume.storage for volume in volumes if not volume.gone),
+            "readonly": tuple(
+                volume.storage for volume in volumes if volume.readonly and not volume.gone
+            ),
         }
     )

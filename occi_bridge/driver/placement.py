@@ -73,9 +73,12 @@ class Placements:
 
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:
-    """Whether no other VM has the volume any more."""
+    """Whether no other VM has the volume any more, unless all of them only read it."""
     return not any(
-        other.storage == link.storage and other.uid != link.uid for other in snapshot.attachments
+        other.storage == link.storage
+        and other.uid != link.uid
+        and not (link.readonly and other.readonly and other.compute != link.compute)
+        for other in snapshot.attachments
     )
 
 

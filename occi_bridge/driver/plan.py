@@ -48,7 +48,7 @@ def unsettled(snapshot: Snapshot) -> bool:
             for links in (snapshot.interfaces, snapshot.attachments)
             for link in links
         )
-        or any(row.gone or not row.made for row in snapshot.storages)
+        or any(row.gone or row.has < row.size for row in snapshot.storages)
         or bool(snapshot.saved)
     )
 
@@ -85,6 +85,18 @@ def _storage(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
     elif not row.gone and not row.made and bait:
         yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
+    elif not row.gone and row.has < row.size and (bait := _grower(row, snapshot) or bait):
+        yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
+
+
+def _grower(row: Storage, snapshot: Snapshot) -> str:
+    """The URL of the bait whose VM has the volume, for its guest has to see it grow; "" for any."""
+    machines = {row.uid: row for row in snapshot.computes}
+    for link in snapshot.attachments:
+        vm = machines[link.compute]
+        if link.storage == row.uid and vm.lease and vm.node:
+            return snapshot.reports.nodes.get(vm.node, "")
+    return ""
 
 
 def _image(image: Saved, snapshot: Snapshot) -> Iterator[Action]:

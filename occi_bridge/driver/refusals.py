@@ -24,7 +24,7 @@ def consequence(act: Act, refusal: RejectedError, later: float) -> Values | None
             return over | {"desired": "active", "reason": said}
         case Act.SAVE:
             return over | {"state": "failed", "reason": said}
-        case Act.PLUG | Act.ATTACH | Act.MAKE:
+        case Act.PLUG | Act.ATTACH | Act.MAKE | Act.GROW:
             return {"reason": said, "again": later}
     return None
 

@@ -12,6 +12,7 @@ from occi_bridge.occi.schema import (
     ACTIONS,
     COMPUTE,
     CORES,
+    DISK_SIZE,
     INBOUND,
     INFRA,
     KINDS,
@@ -24,6 +25,8 @@ from occi_bridge.occi.schema import (
     OWN,
     PUBLIC_KEY,
     RESOURCE_TPL,
+    SERIAL,
+    STORAGELINK,
     USERDATA,
 )
 from wnodes_lrms.config.load import Template
@@ -150,6 +153,23 @@ MIXINS = (
         applies=(NETWORKINTERFACE,),
         set_by="creator",
     ),
+    Mixin(
+        "readonly",
+        f"{OWN}storagelink#",
+        "A volume that the VM only reads",
+        location="/readonly/",
+        applies=(STORAGELINK,),
+        set_by="creator",
+    ),
+    Mixin(
+        "disk",
+        f"{OWN}storagelink#",
+        "What the guest knows the volume by",
+        (Attribute(SERIAL, set_by="service"),),
+        location="/disk/",
+        applies=(STORAGELINK,),
+        set_by="service",
+    ),
 )
 
 
@@ -192,13 +212,15 @@ def _os_tpl(tag: str, title: str, taken: set[str], *, saved: bool) -> Mixin:
 
 def _resource_tpl(template: Template) -> Mixin:
     cores = "core" if template.cores == 1 else "cores"
+    disk = f", a disk of {template.disk} GiB" if template.disk else ""
     return Mixin(
         template.name,
         f"{OWN}resource_tpl#",
-        template.title or f"{template.cores} {cores} and {template.memory} MiB",
+        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}",
         parent=RESOURCE_TPL,
         location=f"/resource_tpl/{template.name}/",
         applies=(COMPUTE,),
         value=template.name,
-        sets={CORES: template.cores, MEMORY: template.memory / 1024},
+        sets={CORES: template.cores, MEMORY: template.memory / 1024}
+        | ({DISK_SIZE: template.disk} if template.disk else {}),
     )

@@ -5,6 +5,7 @@ own. The mixins are in occi/mixins.py.
 """
 
 from occi_bridge.occi.model import Action, Attribute, Kind
+from wnodes_lrms.volumes import LARGEST
 
 CORE = "http://schemas.ogf.org/occi/core#"
 INFRA = "http://schemas.ogf.org/occi/infrastructure"
@@ -26,6 +27,8 @@ SSH_KEY = f"{INFRA}/credentials#ssh_key"
 USER_DATA = f"{INFRA}/compute#user_data"
 OBSERVED = f"{OWN}compute#observed"
 THROUGHPUT = f"{OWN}networkinterface#throughput"
+DISK = f"{OWN}storagelink#disk"
+READONLY = f"{OWN}storagelink#readonly"
 
 ID = "occi.core.id"
 SOURCE = "occi.core.source"
@@ -33,10 +36,12 @@ TARGET = "occi.core.target"
 ARCHITECTURE = "occi.compute.architecture"
 CORES = "occi.compute.cores"
 MEMORY = "occi.compute.memory"
+DISK_SIZE = "occi.compute.ephemeral_storage.size"  # GiB of the root disk, as in GFD.222
 PUBLIC_KEY = "occi.credentials.ssh.publickey"
 USERDATA = "occi.compute.userdata"
 INBOUND = "wnodes.throughput.inbound"  # Mbit/s
 OUTBOUND = "wnodes.throughput.outbound"
+SERIAL = "wnodes.storagelink.serial"  # by which the guest finds the disk
 OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
 
 _NUMBER_MOST = 1e9
@@ -113,6 +118,7 @@ KINDS = (
             Attribute(CORES, "integer", least=1, most=_NUMBER_MOST),
             Attribute("occi.compute.hostname"),
             Attribute(MEMORY, "number", least=1 / 1024, most=_NUMBER_MOST),
+            Attribute(DISK_SIZE, "integer", set_by="service"),
             Attribute("occi.compute.share", "integer", set_by="nobody"),
             Attribute("occi.compute.speed", "number", set_by="nobody"),
             *_state("occi.compute", "active", "inactive", "suspended", "error"),
@@ -141,9 +147,7 @@ KINDS = (
         "Volume",
         (
             *_RESOURCE,
-            Attribute(
-                "occi.storage.size", "number", required=True, least=1 / 1024, most=_NUMBER_MOST
-            ),
+            Attribute("occi.storage.size", "number", required=True, least=1 / 1024, most=LARGEST),
             *_state("occi.storage", "online", "offline", "error"),
         ),
         RESOURCE,

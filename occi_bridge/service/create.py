@@ -84,6 +84,7 @@ def _compute(tx: Transaction, model: Model, new: New) -> Compute:
         hostname=hostname(new.attributes.get("occi.compute.hostname"), uid),
         cores=cores,
         memory=memory,
+        disk=_disk(tx, new),
     )
     if image.id not in row.mixins:
         row.mixins.append(image.id)
@@ -97,6 +98,12 @@ def _compute(tx: Transaction, model: Model, new: New) -> Compute:
         for net in default[:1]:
             interface(tx, row, net, New(schema.NETWORKINTERFACE))
     return row
+
+
+def _disk(tx: Transaction, new: New) -> int:
+    """GiB of the root disk: what the size says, the site's usual one where none is named."""
+    sized = schema.CORES in new.attributes or schema.MEMORY in new.attributes
+    return int(new.attributes.get(schema.DISK_SIZE) or (0 if sized else tx.site.size.disk))
 
 
 def _image(tx: Transaction, model: Model, new: New, memory: int) -> Mixin:

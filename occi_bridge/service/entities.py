@@ -33,8 +33,9 @@ def storage(row: Storage) -> Entity:
         "occi.storage.size": row.size,
         "occi.storage.state": now,
     }
-    if row.reason or not row.made:
-        attributes["occi.storage.state.message"] = row.reason or "being made"
+    if row.reason or row.has < row.size:
+        going = f"being grown from {row.has} GiB" if row.made else "being made"
+        attributes["occi.storage.state.message"] = row.reason or going
     action = "offline" if row.online else "online"
     return entity(row, attributes, actions=(_STORAGE_ACTION + action,))
 

@@ -25,6 +25,7 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.TARGET,
     schema.ARCHITECTURE,
     schema.CORES,
+    schema.DISK_SIZE,
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",
@@ -117,13 +118,16 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
     if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
     tx.db.lock(tx.link, f"volume {volume.uid}")
-    column = tables.attachment.c.storage
-    if queries.existing(tx.link, Attachment, column == volume.uid):
-        raise OcciError(409, f"/storage/{volume.id} is linked to a VM already")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
     )
+    column = tables.attachment.c.storage
+    for other in queries.existing(tx.link, Attachment, column == volume.uid):
+        if other.compute == machine.uid or not (row.readonly and other.readonly):
+            both = "" if other.compute == machine.uid else "; links of which all have the mixin "
+            both += "readonly can be several" if both else ""
+            raise OcciError(409, f"/storage/{volume.id} is linked to a VM already{both}")
     queries.insert(tx.link, row)
     return row
 

@@ -59,6 +59,9 @@ class Transaction:
                 return net
         elif kind:
             found = self.read(kind, tables.entity.c.id == name)
+            if kind is Attachment and not found:
+                left = (tables.entity.c.uid == name, queries.DETACHING)
+                found = queries.read(self.link, kind, self.visible(), *left)
             if found:  # of two that are called so, since the group had another policy, one's own
                 return min(found, key=lambda row: row.owner != self.user.key)
         raise OcciError(404, f"there is nothing at {path}")
@@ -72,12 +75,16 @@ class Transaction:
 
         Who takes the first network in sight should get one of their own, if they have made any.
         """
-        of = tables.entity.c
-        where = [self.visible(), queries.THERE]
+        of, volume = tables.entity.c, tables.attachment.c
+        shown = sa.or_(queries.THERE, queries.DETACHING)
+        where = [self.visible(), shown]
         if kind:
             where.append(of.kind == queries.TABLES[kind].name)
         found = self.link.execute(
-            sa.select(of.kind, of.id).where(*where).order_by(of.created, of.uid)
+            sa.select(of.kind, sa.func.coalesce(of.id, of.uid).label("id"))
+            .join_from(tables.entity, tables.attachment, of.uid == volume.uid, isouter=True)
+            .where(*where)
+            .order_by(of.created, of.uid)
         )
         nets = self.site.granted(self.user.grant) if kind in (None, Network) else []
         own = [view.PATHS[_BY_NAME[row.kind]] + row.id for row in found]
@@ -98,20 +105,22 @@ class Transaction:
             return self._machines([row], self.links_of([row]))[0]
         if isinstance(row, Interface | Attachment):
             whole = self.entity(self.machine(row.compute))
-            return next(link for link in whole.links if link.id == row.id)
+            return next(link for link in whole.links if link.id == (row.id or row.uid))
         return view.network(row) if isinstance(row, Network) else view.storage(row)  # type: ignore[arg-type]
 
     def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
-        """The links of a VM, or of all that this user sees."""
+        """The links of a VM, or of all that this user sees; also the volumes that a guest has not
+        let go of since their links were deleted."""
         cards = queries.TABLES[Interface].c.compute
         volumes = queries.TABLES[Attachment].c.compute
+        shown = sa.or_(queries.THERE, queries.DETACHING)
         if len(machines) == 1:
             uid = machines[0].uid
             return (
                 queries.existing(self.link, Interface, cards == uid),
-                queries.existing(self.link, Attachment, volumes == uid),
+                queries.read(self.link, Attachment, volumes == uid, shown),
             )
-        return self.read(Interface), self.read(Attachment)
+        return self.read(Interface), queries.read(self.link, Attachment, self.visible(), shown)
 
     def used(self, owner: str) -> Amount:
         """What counts for an owner's quota: all that they have not deleted."""

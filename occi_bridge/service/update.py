@@ -42,8 +42,8 @@ def change(
     """
     if isinstance(row, Compute):
         _resize(tx, row, attributes)
-    elif isinstance(row, Storage) and whole_gib(attributes.get(_SIZE, row.size)) != row.size:
-        raise OcciError(409, f"{_SIZE}: a volume keeps its size")
+    elif isinstance(row, Storage):
+        _grow(tx, row, whole_gib(attributes.get(_SIZE, row.size)))
     kept = {
         name: value
         for name, value in row.attributes.items()
@@ -73,8 +73,9 @@ def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:
     cores = int(attributes.get(schema.CORES) or row.cores)
     memory = round(float(attributes.get(schema.MEMORY) or row.memory / 1024) * 1024)
+    disk = max(int(attributes.get(schema.DISK_SIZE) or 0), row.disk)  # a disk never shrinks
     name = hostname(attributes[_HOSTNAME], row.uid) if _HOSTNAME in attributes else row.hostname
-    if (cores, memory, name) == (row.cores, row.memory, row.hostname):
+    if (cores, memory, disk, name) == (row.cores, row.memory, row.disk, row.hostname):
         return
     if row.desired != "inactive":
         raise OcciError(409, "its size and host name can only be changed while it is stopped")
@@ -83,7 +84,16 @@ def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> N
     if not row.saved:
         check_image(tx, row.image, memory)
     check_quota(tx, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
-    queries.change(tx.link, row, cores=cores, memory=memory, hostname=name, wish=row.wish + 1)
+    size = {"cores": cores, "memory": memory, "disk": disk}
+    queries.change(tx.link, row, **size, hostname=name, wish=row.wish + 1)
+
+
+def _grow(tx: Transaction, row: Storage, size: int) -> None:
+    if size < row.size:
+        raise OcciError(400, f"{_SIZE}: it has {row.size} GiB, and a volume never shrinks")
+    if size > row.size:
+        check_quota(tx, row.owner, Amount(storage=size - row.size))
+        queries.change(tx.link, row, size=size, reason="", tries=0, again=0.0)
 
 
 def delete(tx: Transaction, row: Row) -> None:
@@ -93,8 +103,11 @@ def delete(tx: Transaction, row: Row) -> None:
             queries.change(tx.link, link, id=None)
         queries.change(tx.link, row, wish=row.wish + 1)
     elif isinstance(row, Interface | Attachment):
+        if row.gone:
+            return  # the guest has been asked to let go
         if tx.machine(row.compute).state == "suspended":
             raise OcciError(409, "the VM is suspended: start it before its links are changed")
+        queries.change(tx.link, row, reason="", tries=0, again=0.0)
     else:
         _check_unlinked(tx, row)
     queries.change(tx.link, row, id=None)

@@ -10,8 +10,10 @@ from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.service.entities import entity, own
 from occi_bridge.store.rows import Attachment, Compute, Interface, Row
 from wnodes_lrms.rates import MOST
+from wnodes_lrms.volumes import serial
 
 _ACTION = f"{schema.INFRA}/compute/action#"
+_DETACHING = "detaching: "  # before the reason why it takes its time
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ def compute(
         **_architecture(row),
         schema.CORES: row.cores,
         schema.MEMORY: gib(row),
+        **({schema.DISK_SIZE: row.disk} if row.disk else {}),
         "occi.compute.hostname": row.hostname,
         "occi.compute.state": now,
     }
@@ -162,7 +165,8 @@ def _carried(name: str, way: str, card: Interface, *, up: bool) -> dict[str, Val
 
 
 def attachment(link: Attachment, row: Compute, around: Around) -> Entity:
-    """A VM's link to a volume."""
+    """A VM's link to a volume. One that its owner has deleted is there, under its uid, until the
+    guest has let go."""
     on = f"/storage/{around.ids.get(link.storage, link.storage)}"
     attributes: dict[str, Value] = {
         **_link(link, row, on),
@@ -170,7 +174,13 @@ def attachment(link: Attachment, row: Compute, around: Around) -> Entity:
     }
     if link.device:
         attributes["occi.storagelink.deviceid"] = f"/dev/{link.device}"
-    return entity(link, attributes)
+    if link.gone:
+        attributes |= {
+            "occi.storagelink.state": "inactive",
+            "occi.storagelink.state.message": _DETACHING + (link.reason or "the guest is asked"),
+        }
+    attributes[schema.SERIAL] = serial(link.storage)
+    return entity(link, attributes, mixins=(schema.DISK,))
 
 
 def _link(link: Row, row: Compute, target: str) -> dict[str, Value]:

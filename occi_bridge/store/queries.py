@@ -49,6 +49,10 @@ def existing(link: Connection, kind: type[Kept], *where: sa.ColumnElement[bool])
     return read(link, kind, THERE, *where)
 
 
+# Deleted by its owner, and the guest still has it.
+DETACHING = sa.and_(sa.not_(THERE), tables.attachment.c.attached)
+
+
 def insert(link: Connection, row: Row, **more: object) -> None:
     """Add an entity; `more` are columns that its class does not have."""
     own = TABLES[type(row)]

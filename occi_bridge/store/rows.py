@@ -53,6 +53,7 @@ class Compute(Driven):
     hostname: str
     cores: int
     memory: int
+    disk: int = 0
     desired: str = "active"
     method: str = ""
     restart: str = ""
@@ -115,6 +116,7 @@ class Storage(Driven):
     """A user's volume."""
 
     size: int
+    has: int = 0
     made: bool = False
     online: bool = True
     reason: str = ""
@@ -129,6 +131,11 @@ class Attachment(Driven):
     device: str = ""
     attached: bool = False
     reason: str = ""
+
+    @property
+    def readonly(self) -> bool:
+        """Whether the VM only reads it: then others that only read may have it too."""
+        return schema.READONLY in self.mixins
 
 
 @dataclass(slots=True, kw_only=True)

@@ -93,6 +93,7 @@ compute = Table(
     _text("hostname"),
     Column("cores", Integer, nullable=False),
     Column("memory", Integer, nullable=False),  # MiB
+    Column("disk", Integer, nullable=False, default=0),  # GiB at least; 0: as the image is
     _text("user_data"),  # base64
     # What the user wants: the desired state.
     Column("desired", String(16), nullable=False),
@@ -151,7 +152,8 @@ storage = Table(
     "storage",
     metadata,
     _key(),
-    Column("size", Integer, nullable=False),  # GiB
+    Column("size", Integer, nullable=False),  # GiB, as its user wants it
+    Column("has", Integer, nullable=False, default=0),  # GiB that it was made or grown to
     _flag("made"),
     _flag("online", True),  # as the user wants it: offline ones can't be linked
     _text("reason"),

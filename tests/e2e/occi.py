@@ -236,3 +236,24 @@ class Machine:
     def boot_id(self) -> str:
         """What is another one after each boot."""
         return self.ssh("cat /proc/sys/kernel/random/boot_id").strip()
+
+
+def interface(network: str, **attributes: object) -> dict[str, object]:
+    """A card on a network, as part of a request for a machine."""
+    kind = f"{INFRA}#networkinterface"
+    target = {"location": network, "kind": f"{INFRA}#network"}
+    return {"kind": kind, "target": target, "attributes": attributes}
+
+
+def disk(volume: str) -> dict[str, object]:
+    """A link to a volume, as part of a request for a machine."""
+    target = {"location": volume, "kind": f"{INFRA}#storage"}
+    return {"kind": f"{INFRA}#storagelink", "target": target}
+
+
+def public(cloud: Cloud) -> str:
+    """The path of the network that machines get unless they ask for others."""
+    found = cloud.get("/network/")["resources"]
+    return next(
+        f"/network/{net['id']}" for net in found if net.get("title", "").find("way out") > 0
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.box import call, machines, wait_until
+from tests.chaos.site import Box
+from tests.e2e.box import GOOD, call, machines, variant, wait_until
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
@@ -19,24 +20,12 @@ from tests.e2e.occi import (
     Cloud,
     Key,
     Machine,
+    disk,
+    interface,
+    public,
 )
 
 SITE = Path(os.environ["WNODES_SITE"])
-
-
-def interface(network: str, **attributes: object) -> dict[str, object]:
-    """A card on a network, as part of a request for a machine."""
-    kind = f"{INFRA}#networkinterface"
-    target = {"location": network, "kind": f"{INFRA}#network"}
-    return {"kind": kind, "target": target, "attributes": attributes}
-
-
-def public(cloud: Cloud) -> str:
-    """The path of the network that machines get unless they ask for others."""
-    found = cloud.get("/network/")["resources"]
-    return next(
-        f"/network/{net['id']}" for net in found if net.get("title", "").find("way out") > 0
-    )
 
 
 def curl(*arguments: str, **options: str) -> str:
@@ -78,7 +67,9 @@ X-OCCI-Attribute: org.openstack.credentials.publickey.data="{key.public}"
     machine = Machine(alice, place.removeprefix(URL), key).wait("active")
     assert 'X-OCCI-Attribute: occi.compute.state="active"' in curl(place)
 
-    facts = machine.ssh("nproc; hostname; uname -r; grep MemTotal /proc/meminfo").split()
+    disk = "grep -cE '3145728 vda$' /proc/partitions"
+    facts = machine.ssh(f"nproc; hostname; uname -r; grep MemTotal /proc/meminfo; {disk}").split()
+    assert facts[6] == "1"
     assert facts[:2] == ["2", "by-curl"]
     assert facts[2] != os.uname().release
     assert 400 * 1024 < int(facts[4]) <= 512 * 1024
@@ -242,25 +233,33 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
         ends = {"occi.core.source": machine.path, "occi.core.target": volume}
         return alice.create("storagelink", {"attributes": ends})
 
+    def partitions() -> str:
+        return machine.ssh("cat /proc/partitions")
+
     def seen(wanted: bool) -> None:
-        wait_until(
-            lambda: (
-                bool(re.search(r"\b1048576 vd[c-z]\b", machine.ssh("cat /proc/partitions")))
-                is wanted
-            ),
-            30,
-            f"the volume is seen: {wanted}",
-        )
+        size = r"\b(1048576|2097152) vd[c-z]\b"
+        wait_until(lambda: bool(re.search(size, partitions())) is wanted, 30, f"seen: {wanted}")
 
     first = link()
     seen(True)
     shown = alice.get(first)["attributes"]
     assert shown["occi.storagelink.state"] == "active"
+    assert alice.ask("POST", volume, {"attributes": {"occi.storage.size": 2}}).status_code == 200
+    wait_until(
+        lambda: re.search(r"\b2097152 vd[c-z]\b", partitions()),
+        30,
+        "its guest sees it grow",
+    )
+    assert alice.ask("POST", volume, {"attributes": {"occi.storage.size": 1}}).status_code == 400
     device = str(shown["occi.storagelink.deviceid"])
+    for name in ("vda", device.removeprefix("/dev/")):  # as the site's configuration has it
+        limits = call("virsh", "blkdeviotune", machine.id, name)
+        assert re.search(r"total_iops_sec *: 5000\n", limits)
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
     assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
-    alice.delete(first)
+    assert alice.ask("DELETE", first).status_code == 200
     seen(False)
+    wait_until(lambda: alice.ask("GET", first).status_code == 404, 30, "it is out")
     link()
     seen(True)
     assert "on the volume" in machine.ssh("head -c 20 /dev/vd[c-z]")
@@ -272,6 +271,51 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     machine.delete()
     wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "the volume is free")
     assert alice.ask("GET", volume).status_code == 404
+
+
+def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemons: Box) -> None:
+    """Its kernel has no driver for devices that come and go, and its bait dies in between. The
+    volume goes on to a VM of the other node, and what was written is there."""
+    state, said = "occi.storagelink.state", "occi.storagelink.state.message"
+    volume = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+    with variant("deaf_debian_x86_64", cmdline=f"{GOOD.cmdline} acpiphp.disable=1"):
+        links = [interface(public(alice)), disk(volume)]
+        image = f"{OWN}os_tpl#deaf_debian_x86_64"
+        machine = alice.machine(image, "medium", key=key, links=links)  # all cores of its node
+        machine.wait("active")
+        (old,) = alice.locations("/storagelink/")
+        serial = str(alice.get(old)["attributes"]["wnodes.storagelink.serial"])
+        found = machine.ssh(f"grep -l {serial} /sys/block/*/serial", seconds=120)
+        device = found.split("/")[3]
+        machine.ssh(f"echo on the volume >/dev/{device}; sync")
+        assert alice.ask("DELETE", old).status_code == 200
+
+        def shown() -> str:
+            link = alice.get(old)["attributes"]
+            assert link[state] == "inactive"
+            return str(link[said])
+
+        wait_until(lambda: "has not yet" in shown(), 60, "its user is told")
+        other = alice.machine(key=key, links=[interface(public(alice)), disk(volume)])
+        machine.ssh(f"echo still >/dev/{device}; sync")
+        assert other.state == "inactive"
+        assert "waiting for a volume" in other.message
+        with daemons.down(f"bait-{machines()[0]['node']}"):
+            pass
+        assert "detaching" in shown()
+        machine.act("stop", method="poweroff")
+        machine.wait("inactive")
+        wait_until(lambda: alice.ask("GET", old).status_code == 404, 30, "it is out")
+    other.wait("active")
+    assert len({each["node"] for each in machines()}) == 2
+    (new,) = alice.locations("/storagelink/")
+    where = other.ssh(f"grep -l {serial} /sys/block/*/serial", seconds=120).split("/")[3]
+    assert other.ssh(f"head -c 5 /dev/{where}") == "still"
+    assert alice.ask("DELETE", new).status_code == 200
+    wait_until(lambda: alice.ask("GET", new).status_code == 404, 30, "the guest has let go")
+    for each in (machine, other):
+        each.delete()
+    alice.delete(volume)
 
 
 def test_two_machines_on_a_network_of_ones_own(alice: Cloud, key: Key) -> None:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,9 +17,21 @@ from contrib.site.box.grid import VO
 from tests.chaos.site import Box
 from tests.e2e.box import call, machines, wait_until
 from tests.e2e.lrms.slurm import leases, the_lease
-from tests.e2e.occi import INFRA, SMALL_IMAGE, Cloud, Key, Machine, size
+from tests.e2e.occi import (
+    INFRA,
+    SMALL_IMAGE,
+    Cloud,
+    Key,
+    Machine,
+    disk,
+    interface,
+    public,
+    size,
+)
 from tests.e2e.orders import an_order, another_key, give, lease, of, signed
 from tests.e2e.test_cloud_identity import user, voms_server
+
+SITE = Path(os.environ["WNODES_SITE"])
 
 # Leaves a word on the disk when the guest is shut down, and none when it is cut off.
 FAREWELL = b"""#!/bin/sh
@@ -157,6 +172,57 @@ def test_the_controller_dies_in_the_middle(alice: Cloud, key: Key, daemons: Box)
     new.wait("active")
     running.wait("inactive")
     wait_until(lambda: len(leases()) == 1, 20, "one lease is left")
+
+
+@contextmanager
+def small_pool(folder: Path, daemons: Box) -> Iterator[Path]:
+    """Users' volumes are on a file system of their own, with room for one of 1 GiB."""
+    image, pool = folder / "pool", SITE / "spool" / "volumes"
+    pid = daemons.pid("bait-hv1")
+    inside = ["nsenter", "--mount", "--target", str(pid)]  # the daemons' own mounts
+    with image.open("wb") as file:
+        file.truncate(1400 << 20)
+    call("mkfs.ext4", "-q", "-m", "0", str(image))
+    call(*inside, "mount", "-o", "loop", str(image), str(pool))
+    try:
+        yield Path(f"/proc/{pid}/root{pool}")
+    finally:
+        call(*inside, "umount", "-l", str(pool))
+
+
+def test_storage_that_is_full(alice: Cloud, key: Key, tmp_path: Path, daemons: Box) -> None:
+    """No more is promised than there is; where others have taken it, VMs wait until they give it
+    back, and lose nothing."""
+    said = "occi.storage.state.message"
+    with small_pool(tmp_path, daemons) as pool:
+        volume = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+        machine = alice.machine(key=key, links=[interface(public(alice)), disk(volume)]).wait(
+            "active"
+        )
+        other = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+        wait_until(
+            lambda: "no room for that" in alice.get(other)["attributes"].get(said, ""),
+            30,
+            "it is refused, with the reason",
+        )
+        alice.delete(other)
+        (link,) = alice.locations("/storagelink/")
+        serial = alice.get(link)["attributes"]["wnodes.storagelink.serial"]
+        device = machine.ssh(f"grep -l {serial} /sys/block/*/serial", seconds=120).split("/")[3]
+        filler = pool / "filler"
+        room = shutil.disk_usage(pool).free - (80 << 20)
+        call("fallocate", "-l", str(room), str(filler))
+        copy = f"dd if=/dev/zero of=/dev/{device} bs=1M count=160 conv=fsync; echo $? >/tmp/done"
+        machine.ssh(f"({copy}) >/dev/null 2>&1 </dev/null &")
+        machine.wait("suspended", saying="the site's storage is full")
+        assert "storage is full" in call("wnodes", "why", machine.id)
+        filler.unlink()
+        machine.wait("active")
+        machine.ssh("while [ ! -s /tmp/done ]; do sleep 0.2; done", seconds=120)
+        assert machine.ssh("cat /tmp/done") == "0\n"
+        machine.delete()
+        wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "it is free")
+        wait_until(lambda: not list(pool.glob("*.raw")), 60, "the volume is gone")
 
 
 def test_all_baits_away(alice: Cloud, daemons: Box) -> None:

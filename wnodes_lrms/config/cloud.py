@@ -136,6 +136,21 @@ class Cloud(Section):
     saved: PathText = Field(
         "/var/lib/wnodes/saved", description="images that users save; a folder that all nodes share"
     )
+    wipe: bool = Field(
+        False,
+        description="volumes that users delete are overwritten with zeroes before their room is"
+        " free. File systems that write elsewhere than where the data was, and SSDs, keep it",
+    )
+    disk_rate: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="MiB a second that a cloud VM reads from and writes to each of its disks at"
+        " most, together; 0: no limit",
+    )
+    disk_iops: int = Field(
+        0, ge=0, le=1 << 24, description="the same for requests a second; 0: no limit"
+    )
     network: Annotated[tuple[Offer, ...], AfterValidator(_each_name_once)] = ()
 
 
@@ -225,6 +240,9 @@ class Template(Section):
     title: str = Field("", description="a sentence for users")
     cores: int = Field(ge=1, description="virtual CPUs")
     memory: int = Field(ge=64, description="MiB of the guest")
+    disk: int = Field(
+        0, ge=0, le=65536, description="GiB of its root disk, at least; 0: as large as the image"
+    )
 
 
 class Grant(Section):

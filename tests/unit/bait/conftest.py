@@ -23,7 +23,7 @@ from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import ConflictError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order, sign
@@ -90,18 +90,22 @@ class TestDriver(Hypervisor):
     another description.
 
     `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
-    `plugged`: what was plugged in, by its description, as long as it is in.
+    `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest
+    does not let go of it. `stuck`: QEMU holds the guest, for there was no room.
     """
 
     __test__ = False
     deaf = False
+    clings = False
     sleeps = False
     panicked = False
+    stuck = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.plugged: list[str] = []
+        self.sizes: dict[str, int] = {}  # GiB of disks that have grown, by device
 
     def networks(self) -> list[str]:
         names: list[str] = self._connect().listNetworks()
@@ -110,9 +114,12 @@ class TestDriver(Hypervisor):
     def domains(self) -> dict[str, Domain]:
         found = super().domains()
         return {
-            id_: replace(each, asleep=self.sleeps, panicked=self.panicked)
+            id_: replace(each, asleep=self.sleeps, panicked=self.panicked, stuck=self.stuck)
             for id_, each in found.items()
         }
+
+    def is_stuck(self, machine: str) -> bool:
+        return self.stuck or super().is_stuck(machine)
 
     def has_panicked(self, machine: str) -> bool:
         return self.panicked or super().has_panicked(machine)
@@ -127,18 +134,27 @@ class TestDriver(Hypervisor):
         return self.sleeps or super().is_asleep(machine)
 
     def resume(self, machine: str) -> None:
-        self.sleeps = False
+        self.sleeps = self.stuck = False
         super().resume(machine)
 
-    def attach(self, machine: str, xml: str) -> None:
-        assert self.is_running(machine)
-        self.plugged.append(xml)
+    def attach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:
+        if not self.has(machine, is_it):
+            self.plugged.append(xml)
 
     def detach(self, machine: str, xml: str, is_it: Callable[[Element], bool]) -> None:
         assert self.is_running(machine)
         assert is_it(fromstring(xml))  # noqa: S314 (our own)
-        if xml in self.plugged:
-            self.plugged.remove(xml)
+        if self.clings:
+            raise ConflictError("has been asked to let go")
+        self.plugged = [each for each in self.plugged if not is_it(fromstring(each))]  # noqa: S314
+
+    def has(self, machine: str, is_it: Callable[[Element], bool]) -> bool:
+        assert self.is_running(machine)
+        return any(is_it(fromstring(each)) for each in self.plugged)  # noqa: S314
+
+    def grow(self, machine: str, disk: str, size: int) -> None:
+        assert self.is_running(machine)
+        self.sizes[disk] = size
 
     def shutdown(self, machine: str) -> None:
         self.pressed += 1

@@ -40,6 +40,7 @@ class Lrms:
     requests: dict[str, LeaseRequest] = field(default_factory=dict)  # by job
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
+    room: int = 1000  # GiB for a volume there
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
@@ -140,6 +141,7 @@ class FakeBait:
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
         self.polite = False  # a guest takes its time to shut down
+        self.clings = False  # a guest does not let go of its devices
         lrms.baits.append(self)
 
     def knows(self, job: str) -> bool:
@@ -315,6 +317,8 @@ class FakeBait:
         if machine is None or machine["state"] not in states:
             return _fault(409, "the VM does not run")
         which = "volumes" if "/volumes/" in request.url.path else "nics"
+        if request.method == "DELETE" and self.clings and machine["state"] == "running":
+            return _fault(409, "the guest has been asked to let go of it, and has not yet")
         if request.method == "DELETE":
             machine[which] = [each for each in machine[which] if each["id"] != link]
             return Response(status_code=204)
@@ -329,7 +333,10 @@ class FakeBait:
         await self._answers(request)
         volume = request.path_params["id"]
         if request.method == "PUT":
-            self.lrms.volumes[volume] = (await request.json())["size"]
+            size = (await request.json())["size"]
+            if size > self.lrms.room:
+                return _fault(422, f"the pool has room for {self.lrms.room} GiB")
+            self.lrms.volumes[volume] = size
             return Response(status_code=201)
         self.lrms.volumes.pop(volume, None)
         return Response(status_code=204)

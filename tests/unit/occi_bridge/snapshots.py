@@ -47,7 +47,8 @@ def link(**changes: Any) -> Attachment:
 
 
 def volume(**changes: Any) -> Storage:
-    return Storage(**(COMMON | {"uid": VOLUME, "id": VOLUME, "size": 1, "made": True} | changes))
+    own = {"uid": VOLUME, "id": VOLUME, "size": 1, "has": 1, "made": True}
+    return Storage(**(COMMON | own | changes))
 
 
 def machine(state: Any, **changes: Any) -> Machine:

@@ -1,5 +1,6 @@
 """A build that fails leaves no new disk, and an old one as it was."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -18,6 +19,7 @@ from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic
+from wnodes_lrms.run import run
 
 pytestmark = needs_root  # files that only root may write
 
@@ -61,6 +63,19 @@ def test_a_build_that_fails_leaves_an_old_disk(site: Site, where: str, error: Ex
     site.runs(job="9")
     assert site.row().reason == ""
     assert site.disk().stat().st_ino == inode
+
+
+def test_the_root_disk_is_as_large_as_the_order_says(site: Site, tmp_path: Path) -> None:
+    for at in (tmp_path, *tmp_path.parents[:-1]):  # who looks at disks comes to them as on a node
+        at.chmod(at.stat().st_mode | 0o711)
+    disk = 0
+    for job, asked in (("7", 2), ("8", 3), ("9", 1)):  # never smaller
+        site.runs(an_order(disk=asked), job)
+        disk = max(disk, asked)
+        info = json.loads(run(["qemu-img", "info", "--output=json", str(site.disk())], deadline=20))
+        assert info["virtual-size"] == disk << 30
+        site.cloud.stop(ID, "poweroff")
+        site.reaches(State.STOPPED)
 
 
 def test_a_domain_that_libvirt_does_not_take_is_said(

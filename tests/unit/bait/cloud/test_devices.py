@@ -9,10 +9,17 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.hypervisor.domains import Hypervisor
+from bait.hypervisor.operations import IsIt
 from bait.network.shaper import Shaper
 from tests.unit.bait.conftest import CARD, MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root, put
-from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
+from wnodes_lrms.errors import (
+    AbsentError,
+    ConflictError,
+    RejectedError,
+    UnknownError,
+    WnodesError,
+)
 from wnodes_lrms.model import State
 from wnodes_lrms.order import Nic, Order
 
@@ -104,6 +111,60 @@ def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: 
     assert len(set(there.values())) == len(there)
 
 
+def test_vms_that_only_read_share_a_volume(pool: Site) -> None:
+    def text(machine: str) -> str:
+        return str(pool.libvirt._connect().lookupByUUIDString(machine).XMLDesc())
+
+    pool.runs(an_order(volumes=VOLUMES[:2], readonly=VOLUMES[:1]))
+    assert text(ID).count("<readonly/>") == 2  # of the seed, and of that volume
+    pool.runs(an_order(machine=OTHER), "8")
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+    for _ in range(2):
+        assert pool.cloud.attach_volume(OTHER, ONE, True) == "vdc"
+    (plugged,) = pool.libvirt.plugged
+    assert "<readonly/>" in plugged
+    pool.cloud.have_volume(ONE, 2)
+    assert pool.libvirt.sizes == {"vdc": 2}
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, TWO, True)  # which the other writes on
+    with pytest.raises(ConflictError, match="is in VM"):
+        pool.cloud.delete_volume(ONE)
+    pool.cloud.restart(OTHER, "cold")
+    pool.reaches(State.READY, OTHER)
+    assert text(OTHER).count("<readonly/>") == 2
+    pool.cloud.detach_volume(OTHER, ONE)
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    pool.runs(an_order(volumes=VOLUMES[:1]), "9")  # linked anew, to be written on
+    assert text(ID).count("<readonly/>") == 1
+
+
+def test_a_volume_grows_also_for_the_guest_that_has_it(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    for _ in range(2):
+        pool.cloud.have_volume(ONE, 3)
+        pool.cloud.have_volume(TWO, 4)
+    assert pool.libvirt.sizes == {"vdc": 3}
+    assert pool.cloud.volumes.list() == {ONE: 3, TWO: 4, THREE: 1}
+    put(pool.node.ledger, ID, state=State.BUILDING)
+    with pytest.raises(ConflictError, match="building: ask again"):  # QEMU may just open it
+        pool.cloud.have_volume(ONE, 5)
+    assert pool.cloud.volumes.list()[ONE] == 3
+
+
+def test_a_volume_that_a_vm_has_is_not_deleted(pool: Site) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    with pytest.raises(ConflictError, match=f"is in VM {ID}"):
+        pool.cloud.delete_volume(ONE)
+    pool.cloud.detach_volume(ID, ONE)
+    for _ in range(2):
+        pool.cloud.delete_volume(ONE)
+    assert ONE not in pool.cloud.volumes.list()
+
+
 def test_a_volume_that_is_not_there_or_is_not_taken_leaves_nothing(
     pool: Site, mocker: MockerFixture
 ) -> None:
@@ -117,13 +178,88 @@ def test_a_volume_that_is_not_there_or_is_not_taken_leaves_nothing(
     assert spec(pool).volumes == ()
 
 
-def test_a_guest_that_does_not_let_go_keeps_its_volume(pool: Site, mocker: MockerFixture) -> None:
-    pool.runs(an_order(volumes=VOLUMES[:1]))
-    mocker.patch.object(pool.libvirt, "detach", side_effect=ConflictError("is it mounted?"))
-    with pytest.raises(ConflictError, match="mounted"):
-        pool.cloud.detach_volume(ID, ONE)
+def clings(site: Site, volume: str = ONE) -> None:
+    """A volume is in a VM whose guest does not let go of it, and was asked to."""
+    site.cloud.attach_volume(ID, volume)
+    site.libvirt.clings = True
+    with pytest.raises(ConflictError, match="asked to let go"):
+        site.cloud.detach_volume(ID, volume)
+
+
+def test_a_guest_that_does_not_let_go_keeps_its_volume(pool: Site) -> None:
+    pool.runs()
+    pool.runs(an_order(machine=OTHER), "8")
+    clings(pool)
     assert attached(pool) == {ONE: "vdc"}
     assert spec(pool).volumes == VOLUMES[:1]
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+    with pytest.raises(ConflictError, match="asked to let go"):  # that it is in would be a lie soon
+        pool.cloud.attach_volume(ID, ONE)
+    pool.libvirt.clings = False
+    pool.cloud.detach_volume(ID, ONE)
+    assert attached(pool) == {}
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+
+
+def test_a_guest_that_lets_go_late_is_heard(pool: Site) -> None:
+    pool.runs()
+    clings(pool)
+    word = pool.cloud.news("", 0)
+    pool.cloud.let_go(pool.row())  # of something else
+    assert attached(pool) == {ONE: "vdc"}
+    pool.libvirt.plugged = []
+    pool.cloud.let_go(pool.row())
+    assert attached(pool) == {}
+    assert spec(pool).volumes == ()
+    assert pool.cloud.news(word, 0) != word
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+    pool.cloud.let_go(pool.row())  # told late, it is about nothing any more
+    assert attached(pool) == {ONE: "vdc"}
+
+
+def test_a_volume_that_was_to_go_does_not_come_back_with_a_cold_restart(pool: Site) -> None:
+    pool.runs()
+    clings(pool)
+    pool.cloud.restart(ID, "cold")
+    pool.reaches(State.READY)
+    assert attached(pool) == {}
+    pool.libvirt.plugged = []
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+
+
+def test_the_end_of_a_vm_lets_go_of_its_volume(pool: Site) -> None:
+    pool.runs()
+    clings(pool)
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    pool.cloud.detach_volume(ID, ONE)
+    assert attached(pool) == {}
+    pool.runs(an_order(volumes=VOLUMES[:1]), "8")  # asked for anew, it comes
+    assert attached(pool) == {ONE: "vdc"}
+
+
+def test_a_bait_that_died_before_it_asked_libvirt_plugs_the_volume_in(pool: Site) -> None:
+    pool.runs()
+    pool.node.ledger.attach(ONE, ID, "vdc")  # as it is written down first
+    pool.restarted()
+    assert attached(pool) == {}  # what the guest does not have is not shown
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+    assert len(pool.libvirt.plugged) == 1
+    assert attached(pool) == {ONE: "vdc"}
+
+
+def test_a_volume_that_may_be_in_is_nobody_elses(pool: Site, mocker: MockerFixture) -> None:
+    pool.runs()
+    pool.runs(an_order(machine=OTHER), "8")
+    silent = mocker.patch.object(pool.libvirt, "attach", side_effect=UnknownError("no answer"))
+    with pytest.raises(UnknownError):
+        pool.cloud.attach_volume(ID, ONE)
+    mocker.stop(silent)
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+    assert len(pool.libvirt.plugged) == 1
 
 
 def test_a_cold_restart_has_what_was_plugged_in_by_the_same_names(pool: Site) -> None:
@@ -280,8 +416,9 @@ def test_devices_that_come_at_once_are_all_kept(site: Site) -> None:
 def test_a_real_libvirt_that_can_not_plug_says_so(site: Site, mocker: MockerFixture) -> None:
     site.runs()
 
-    def real(machine: str, xml: str) -> Any:
-        return Hypervisor.attach(site.libvirt, machine, xml.replace("interface", "nothing"))
+    def real(machine: str, xml: str, is_it: IsIt) -> Any:
+        xml = xml.replace("interface", "nothing")
+        return Hypervisor.attach(site.libvirt, machine, xml, is_it)
 
     # Older test drivers plug nothing at all, newer ones no device of this kind.
     mocker.patch.object(site.libvirt, "attach", real)

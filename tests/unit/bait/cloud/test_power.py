@@ -10,9 +10,10 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
+from bait.hypervisor.domain import FULL
 from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, UID, acts, leaves_nothing, rest_of
-from tests.unit.bait.conftest import Site, an_order
+from tests.unit.bait.conftest import VOLUMES, Site, an_order
 from tests.unit.conftest import TAG, needs_root, put
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
@@ -355,3 +356,34 @@ def test_what_has_just_stopped_is_not_absent(
     libvirt_test.lookupByUUIDString(ID).destroy()
     with pytest.raises(ConflictError, match="does not run"):
         ask(site.cloud)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_vm_that_finds_no_room_waits_for_it_and_says_so(
+    site: Site, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by libvirt at once, or found at the next look."""
+
+    def shown() -> tuple[str, str]:
+        machine = site.cloud.machine(ID)
+        return machine["state"], machine["reason"]
+
+    site.cloud.volumes.create(str(VOLUMES[0]), 1)
+    site.runs(an_order(volumes=VOLUMES[:1]))
+    site.libvirt.stuck = True
+    if told:
+        site.bait.reconciler.stuck(ID)
+    else:
+        assert acts(site) == [Act.FULL]
+    assert shown() == ("suspended", FULL)
+    with pytest.raises(ConflictError, match="the site's storage is full"):
+        site.cloud.resume(ID)
+    with monkeypatch.context() as full:
+        full.setattr("bait.cloud.volumes._SPARE", 1 << 60)
+        assert acts(site) == [Act.WAKE]
+        assert site.libvirt.stuck
+    assert acts(site) == [Act.WAKE]
+    assert not site.libvirt.stuck
+    assert acts(site) == [Act.FULL]
+    assert shown() == ("running", "")
+    assert acts(site) == []

@@ -1,14 +1,19 @@
 """A folder of sparse files."""
 
+import fcntl
+import os
 import resource
+import shutil
 import stat
+import subprocess
 import uuid
 from pathlib import Path
 
 import pytest
 
 from bait.cloud.volumes import Directory
-from wnodes_lrms.errors import AbsentError, WnodesError
+from tests.unit.conftest import eventually
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 
 ONE, TWO = str(uuid.uuid4()), str(uuid.uuid4())
 
@@ -17,15 +22,15 @@ def test_made_listed_and_removed(tmp_path: Path) -> None:
     pool = Directory(tmp_path / "volumes")
     assert pool.list() == {}
     pool.create(ONE, 2)
-    pool.create(TWO, 3000)
-    assert pool.list() == {ONE: 2, TWO: 3000}
+    pool.create(TWO, 3)
+    assert pool.list() == {ONE: 2, TWO: 3}
     status = pool.path(ONE).stat()
     assert status.st_size == 2 << 30
     assert status.st_blocks == 0  # it takes room as it fills
     assert stat.S_IMODE(status.st_mode) == 0o600
     pool.delete(ONE)
     pool.delete(ONE)
-    assert pool.list() == {TWO: 3000}
+    assert pool.list() == {TWO: 3}
     with pytest.raises(AbsentError, match=ONE):
         pool.path(ONE)
 
@@ -36,9 +41,38 @@ def test_made_again_it_keeps_what_is_in_it(tmp_path: Path) -> None:
     with pool.path(ONE).open("r+b") as file:
         file.write(b"a user's work")
     pool.create(ONE, 1)
-    pool.create(ONE, 5)
     assert pool.list() == {ONE: 1}
     assert pool.path(ONE).open("rb").read(13) == b"a user's work"
+
+
+def test_it_grows_and_never_shrinks(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+    with pool.path(ONE).open("r+b") as file:
+        file.write(b"a user's work")
+    for size in (5, 2):
+        pool.create(ONE, size)
+        assert pool.list() == {ONE: 5}
+    assert pool.path(ONE).stat().st_size == 5 << 30
+    assert pool.path(ONE).open("rb").read(13) == b"a user's work"
+
+
+def test_no_more_is_promised_than_there_is_room_for(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    much = shutil.disk_usage(tmp_path).free * 7 // 10 >> 30
+    with pytest.raises(RejectedError, match=f"no room for that: .* {10 * much} are asked"):
+        pool.create(ONE, 10 * much)
+    assert pool.list() == {}
+    pool.create(ONE, much)
+    for _ in range(2):
+        pool.create(ONE, much)  # it has that
+        with pytest.raises(RejectedError, match=f"promised to nobody yet, {much} are asked"):
+            pool.create(TWO, much)  # though nothing of the first has been written
+    with pytest.raises(RejectedError, match=f"promised to nobody yet, {much} are asked"):
+        pool.create(ONE, 2 * much)
+    assert pool.list() == {ONE: much}
+    pool.delete(ONE)
+    pool.create(TWO, much)
 
 
 def test_what_a_killed_bait_left_is_no_volume(tmp_path: Path) -> None:
@@ -74,3 +108,70 @@ def test_a_volume_larger_than_the_file_system_can_have(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert pool.list() == {}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path, reads: bool) -> None:
+    """Of whatever node: its lock is on the file."""
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+    pool.check_unused(ONE)
+    how = "on" if reads else "off"
+    drive = f"if=virtio,format=raw,file={pool.path(ONE)},readonly={how}"
+    argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
+    qemu = subprocess.Popen([*argv, "-drive", drive, "-qmp", "stdio"], stdout=-1, stdin=-1)
+    try:
+        assert qemu.stdout
+        assert qemu.stdin
+        qemu.stdin.write(b'{"execute": "qmp_capabilities"}')
+        qemu.stdin.flush()
+        while b"return" not in qemu.stdout.readline():  # by then it has all its devices
+            assert qemu.poll() is None
+        for act in (pool.check_unused, pool.delete):
+            with pytest.raises(ConflictError, match=f"{ONE} is in use by a VM"):
+                act(ONE)
+        if reads:
+            pool.check_unused(ONE, readonly=True)
+        else:
+            with pytest.raises(ConflictError, match=f"{ONE} is in use by a VM"):
+                pool.check_unused(ONE, readonly=True)
+    finally:
+        qemu.kill()
+        qemu.communicate()
+    pool.delete(ONE)
+    pool.check_unused(ONE)
+
+
+def test_a_deleted_volume_is_wiped_where_the_site_says_so(tmp_path: Path) -> None:
+    pool = Directory(tmp_path, wipe=True)
+    pool.create(ONE, 1)
+    with pool.path(ONE).open("r+b") as file:
+        for at in (5, 900 << 20):
+            file.seek(at)
+            file.write(b"a user's secret")
+        kept = os.dup(file.fileno())  # as a look at the disk itself
+    os.fsync(kept)
+    size = os.fstat(kept).st_blocks
+    for _ in range(2):
+        pool.delete(ONE)
+    assert pool.list() == {}
+    eventually(lambda: not list(tmp_path.iterdir()))
+    for at in (5, 900 << 20):
+        assert os.pread(kept, 15, at) == bytes(15)
+    assert os.fstat(kept).st_blocks == size  # no more than was written
+    os.close(kept)
+
+
+def test_what_a_killed_bait_has_not_wiped_the_next_one_does(tmp_path: Path) -> None:
+    left = tmp_path / f"{ONE}.wipe"
+    left.write_bytes(b"a user's secret")
+    pool = Directory(tmp_path, wipe=True)
+    assert pool.list() == {}
+    with left.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # another node's bait does it
+        pool.sweep()
+        assert left.exists()
+    pool.sweep()
+    assert list(tmp_path.iterdir()) == []
+    pool.sweep()

@@ -74,16 +74,8 @@ SHOWN: dict[str, Any] = {
 
 
 class Volumes:
-    def __init__(self, cloud: "Desk") -> None:
-        self._cloud = cloud
+    def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
-
-    def create(self, volume: str, size: int) -> None:
-        self._cloud.note("create", volume, size)
-        self.sizes[volume] = size
-
-    def delete(self, volume: str) -> None:
-        self._cloud.note("delete", volume)
 
     def list(self) -> dict[str, int]:
         return self.sizes
@@ -123,7 +115,7 @@ class Desk:
         self.fault: Exception | None = None
         self.stuck: threading.Event | None = None  # acts wait for it, as for a libvirt that hangs
         self.shown = [SHOWN]
-        self._volumes = Volumes(self)
+        self._volumes = Volumes()
 
     @property
     def volumes(self) -> Volumes:
@@ -153,7 +145,7 @@ class Desk:
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
 
-    def attach_volume(self, *call: str) -> str:
+    def attach_volume(self, *call: object) -> str:
         self.note("attach_volume", *call)
         return "vdc"
 
@@ -189,6 +181,12 @@ class Desk:
     delete = noted("delete")
     save = noted("save")
     delete_saved = noted("delete_saved")
+
+    def have_volume(self, volume: str, size: int) -> None:
+        self.note("have_volume", volume, size)
+        self._volumes.sizes[volume] = size
+
+    delete_volume = noted("delete_volume")
     detach_volume = noted("detach_volume")
     detach_nic = noted("detach_nic")
     ping = noted("ping")
@@ -576,7 +574,11 @@ def test_leases_are_listed_and_cancelled(site: Site) -> None:
         ("POST", "resume", None, ("resume", MACHINE), 202),
         ("POST", "save", {"tag": "my_linux_x86_64"}, ("save", MACHINE, "my_linux_x86_64"), 202),
         ("DELETE", "", None, ("delete", MACHINE), 202),
-        ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME), 200),
+        ("PUT", f"volumes/{VOLUME}", None, ("attach_volume", MACHINE, VOLUME, False), 200),
+        (
+            *("PUT", f"volumes/{VOLUME}?readonly=true", None),
+            *(("attach_volume", MACHINE, VOLUME, True), 200),
+        ),
         ("DELETE", f"volumes/{VOLUME}", None, ("detach_volume", MACHINE, VOLUME), 204),
         ("DELETE", f"nics/{NIC}", None, ("detach_nic", MACHINE, NIC), 204),
         ("GET", "", None, ("machine", MACHINE), 200),
@@ -674,13 +676,16 @@ def test_volumes(site: Site) -> None:
     client, path = site.client(), f"/volumes/{VOLUME}"
     assert [client.put(path, json={"size": 3}).status_code for _ in range(2)] == [201, 201]
     assert client.get("/volumes").json() == {"volumes": [{"id": VOLUME, "size": 3}]}
-    site.cloud.shown = [{**SHOWN, "volumes": [{"id": VOLUME, "device": "vdc"}]}]
+    site.cloud.fault = ConflictError(f"volume {VOLUME} is in VM {MACHINE}")
     refused = client.delete(path)
     assert refused.status_code == 409
     assert MACHINE in refused.json()["error"]
-    site.cloud.shown = [SHOWN]
+    site.cloud.fault = None
     assert client.delete(path).status_code == 204
-    assert site.cloud.calls[-1] == ("delete", VOLUME)
+    assert site.cloud.calls == [
+        *[("have_volume", VOLUME, 3)] * 2,
+        *[("delete_volume", VOLUME)] * 2,
+    ]
 
 
 def test_saved_images(site: Site) -> None:

@@ -24,6 +24,8 @@ class Told:
         self.events.panicked = lambda machine: self.note(f"{machine} panicked")
         self.events.flooded = lambda machine: self.note(f"{machine} floods")
         self.events.slept = lambda machine: self.note(f"{machine} slept")
+        self.events.stuck = lambda machine: self.note(f"{machine} is stuck")
+        self.events.let_go = lambda machine: self.note(f"{machine} let go")
 
     def note(self, words: str) -> None:
         self.threads.add(threading.current_thread().name)
@@ -61,6 +63,16 @@ def test_a_stop_is_told_with_its_cause(event: int, detail: int, words: str) -> N
     eventually(lambda: told.words)
     assert told.words == [f"vm stopped: {words}"]
     assert told.threads == {THREAD}  # libvirt's own must not wait for an answer of libvirt's
+
+
+def test_who_found_no_room_or_let_go_of_a_device_is_told_of() -> None:
+    told = Told()
+    no_room = libvirt.VIR_DOMAIN_EVENT_SUSPENDED_IOERROR
+    told.hear(libvirt.VIR_DOMAIN_EVENT_SUSPENDED, no_room)
+    told.events._removed(None, told, "virtio-disk2", None)
+    eventually(lambda: len(told.words) == 2)
+    assert sorted(told.words) == ["vm is stuck", "vm let go"]
+    assert told.threads == {THREAD}
 
 
 def test_of_all_else_only_panics_sleep_and_waking_are_told() -> None:

@@ -22,6 +22,7 @@ class Domain:
         self._after = after
         self.asked: list[str] = []
         self.copied: dict[str, object] = {"success": True}
+        self.refusal = ""
 
     def _done(self) -> bool:
         self._after -= 1
@@ -43,6 +44,8 @@ class Domain:
 
     def detachDeviceFlags(self, xml: str, _flags: int) -> None:  # noqa: N802
         self.asked.append(xml)
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
 
     def backupBegin(self, xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
         self.asked.append(xml)
@@ -53,6 +56,13 @@ class Domain:
 
     def jobStats(self, _flags: int) -> dict[str, object]:  # noqa: N802
         return self.copied
+
+    def blockInfo(self, disk: str) -> list[int]:  # noqa: N802
+        return [{"vdc": 2 << 30}[disk], 0, 0]
+
+    def blockResize(self, disk: str, size: int, flags: int) -> None:  # noqa: N802
+        assert flags == libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        self.asked.append(f"{disk} {size >> 30}")
 
     def UUIDString(self) -> str:  # noqa: N802
         return "vm"
@@ -131,6 +141,13 @@ def test_a_guest_that_does_not_wake_is_a_fault() -> None:
         operations.resume(Domain(libvirt.VIR_DOMAIN_PMSUSPENDED, after=float("inf")))
 
 
+def test_a_disk_grows_and_never_shrinks() -> None:
+    domain = Domain()
+    for size in (1, 2, 3):
+        operations.grow(domain, "vdc", size)
+    assert domain.asked == ["vdc 3"]
+
+
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
     domain = Domain(after=3)
     operations.backup(domain, "vda", tmp_path / "copy.qcow2")
@@ -157,6 +174,26 @@ def test_a_device_that_is_not_there_is_out_already() -> None:
     domain = Domain()
     operations.detach(domain, CARD, lambda device: device.find("no") is not None)
     assert domain.asked == []
+
+
+@pytest.mark.parametrize("refusal", ["is already in the process of unplug", "guest is busy"])
+def test_what_qemu_has_asked_already_can_be_asked_again(
+    refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = f"unable to execute QEMU command 'device_del': Device virtio-disk2 {refusal}"
+    monkeypatch.setattr(libvirt.libvirtError, "__str__", lambda _error: said)
+    late, never = Domain(after=3), Domain(after=float("inf"))
+    late.refusal = never.refusal = said
+    operations.detach(late, CARD, is_card)
+    with pytest.raises(ConflictError, match="has not yet"):
+        operations.detach(never, CARD, is_card)
+
+
+def test_what_libvirt_refuses_is_not_the_guests_fault() -> None:
+    domain = Domain(after=float("inf"))
+    domain.refusal = "no such device"
+    with pytest.raises(libvirt.libvirtError):
+        operations.detach(domain, CARD, is_card)
 
 
 def test_a_guest_that_holds_on_to_a_device_is_a_conflict() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from bait.ledger import store
 from bait.ledger.ledger import Ledger
-from bait.ledger.records import Clock, Lease, Moved, Row
+from bait.ledger.records import Clock, Given, Lease, Moved, Row
 from tests.unit.conftest import needs_root
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State, machine_id
@@ -312,7 +312,7 @@ def test_an_old_file_is_migrated_and_keeps_its_rows(path: Path, version: int, ma
         assert old.kind is Kind.BATCH
         assert [event.what for event in ledger.events("7")] == ["ready"]
         assert ledger.ended_leases(9) == []
-        assert ledger.attached() == {}
+        assert ledger.attached("id") == {}
         assert ledger.note("drain") is None
         assert len(ledger.usages()) == 1
         ledger.close()
@@ -330,7 +330,8 @@ def test_leases_and_volumes_of_an_old_file_are_kept(path: Path) -> None:
         Lease("L1", "m", "7", now, "stopped", 0),
         Lease("L2", "m", "8", now),
     ]
-    assert ledger.attached() == {"v": ("m", "vdc")}
+    assert ledger.attached("m") == {"v": Given("vdc")}
+    assert not ledger.attach("v", "other", "vdc", readonly=True)
     ledger.close()
 
 
@@ -450,13 +451,26 @@ def test_at_rest_it_has_no_lease_and_the_lease_its_outcome(ledger: Ledger) -> No
     assert ledger.lease("L1") == ended
 
 
+def test_who_only_reads_shares_a_volume_with_others_that_do(ledger: Ledger) -> None:
+    assert ledger.attach("v", "one", "vdc", readonly=True)
+    assert ledger.attach("v", "two", "vdd", readonly=True)
+    assert not ledger.attach("v", "two", "vde", readonly=True)  # it has it
+    assert not ledger.attach("v", "three", "vdc")
+    assert ledger.holders("v") == {"one": Given("vdc", True), "two": Given("vdd", True)}
+    ledger.detach("one", "v")
+    assert not ledger.attach("v", "three", "vdc")
+    ledger.detach("two", "v")
+    assert ledger.attach("v", "three", "vdc")
+    assert not ledger.attach("v", "one", "vdc", readonly=True)
+
+
 def test_a_row_that_goes_takes_its_volumes_along_and_ends_its_lease(ledger: Ledger) -> None:
     ledger.open_lease(cloud_row())
     assert ledger.attach("v", "m", "vdc")
     assert not ledger.attach("v", "other", "vdc")
     ledger.forget(ledger.rows()[0], "it broke", 1)
     assert ledger.rows() == []
-    assert ledger.attached() == {}
+    assert ledger.holders("v") == {}
     lease = ledger.lease("L1")
     assert lease
     assert (lease.reason, lease.code) == ("it broke", 1)

@@ -83,8 +83,10 @@ CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] =
     "cloud-devices": ({}, {"nics": NICS, "volumes": VOLUMES, "cores": 2}, (1, 5), True),
     "cloud-numa": ({}, {"cores": 2}, (7, 8), True),
     "cloud-vlans": ({}, {"nics": SWITCHED}, (), False),
+    "cloud-limited": ({}, {"volumes": VOLUMES[:1]}, (), False),
     "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
 }
+LIMITS: dict[str, dict[str, Any]] = {"cloud-limited": {"disk_rate": 100, "disk_iops": 500}}
 EVERY = (*CASES, *CLOUD)
 
 
@@ -95,8 +97,10 @@ def cloud_domain(vms: NodeVms, image: Image, case: str) -> str:
         for n, nic in enumerate(changes.get("nics", ()))
     ]
     order = an_order(**(changes | {"nics": cards}))
+    limit = CloudBuilder(vms).disk_limit()
+    folder = Path("/var/lib/wnodes/volumes")
     volumes = tuple(
-        Drive(Path(f"/var/lib/wnodes/volumes/{volume}.raw"), f"vd{'cd'[n]}", volume.hex[:20])
+        Drive(folder / f"{volume}.raw", f"vd{'cd'[n]}", volume.hex[:20], limit)
         for n, volume in enumerate(order.volumes)
     )
     machine = Plan(order, "7", cpus, image, "192.168.190.7", volumes)
@@ -115,7 +119,10 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         update={
             "bait": Bait(state_dir="/var/lib/wnodes/hv1", run_dir="/run/wnodes/hv1"),
             "images": Images(cache_dir="/var/cache/wnodes/hv1"),
-            "cloud": Cloud(network=(Offer(name="lan", bridge="br0", subnet=LAN), *OFFERS)),
+            "cloud": Cloud(
+                network=(Offer(name="lan", bridge="br0", subnet=LAN), *OFFERS),
+                **LIMITS.get(case, {}),
+            ),
         }
     )
     node.cache.folder = Path(config.images.cache_dir)

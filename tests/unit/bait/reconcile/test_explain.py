@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bait.hypervisor.domain import PANICKED
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import MOVES
@@ -165,6 +165,14 @@ def test_a_cloud_machine_that_stands_still_as_it_should(
     said = told(ledger, row.id)
     assert not reason or reason in said["decided"]
     assert all(text.startswith(("when ", "at ")) for text in said["next"]), said["next"]
+
+
+def test_a_cloud_machine_that_waits_for_room(ledger: Ledger) -> None:
+    row, _ = lease(ledger, State.BUILDING, State.STARTING, State.READY)
+    ledger.change(row.id, FULL, reason=FULL)
+    said = told(ledger, row.id)
+    assert FULL in said["decided"]
+    assert said["next"][0] == "the guest goes on: there may be room again"
 
 
 def test_a_lease_that_is_nearly_over(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bait.hypervisor.domain import Domain
+from bait.hypervisor.domain import FULL, Domain
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, MOVES
 from bait.reconcile.plan import Act, Action, Evidence, grounds, plan
@@ -164,7 +164,9 @@ def expected(
         return None
     if not batch and libvirt == "asleep":
         return Act.FOLLOW, False
-    waits = ("stuck", "held", "asleep") if batch else ("stuck", "held")
+    if not batch and libvirt == "stuck":
+        return Act.FULL, False
+    waits = ("stuck", "held", "asleep") if batch else ("held",)
     return (Act.WAKE, False) if libvirt in waits else None
 
 
@@ -240,7 +242,7 @@ def test_the_lines_that_matter_most(
         (State.STARTING, None, None, (Act.RESUME, False)),
         (State.READY, [DOMAIN], {JOB}, None),
         (State.READY, [DOMAIN], None, None),
-        (State.READY, [STUCK], {JOB}, (Act.WAKE, False)),
+        (State.READY, [STUCK], {JOB}, (Act.FULL, False)),
         (State.READY, [DOMAIN], set(), (Act.HALT, True)),
         (State.READY, [], {JOB}, (Act.LOST, False)),
         (State.SUSPENDED, [DOMAIN], {JOB}, (Act.HOLD, False)),
@@ -599,9 +601,12 @@ def test_each_action_has_its_grounds(seen: Evidence) -> None:
         ("the guest's kernel has panicked", PANICKED, []),
         ("the guest's kernel has panicked", DOMAIN, [(Act.PANIC, False)]),
         ("it could not be hibernated", DOMAIN, []),
+        ("", STUCK, [(Act.FULL, False)]),
+        (FULL, STUCK, [(Act.WAKE, False)]),
+        (FULL, DOMAIN, [(Act.FULL, False)]),
     ],
 )
-def test_the_panic_of_a_cloud_vms_guest_is_written_down_once_and_taken_back(
+def test_why_a_cloud_vm_stands_still_is_written_down_once_and_taken_back(
     reason: str, domain: Domain, wanted: list[tuple[Act, bool]]
 ) -> None:
     ready = replace(cloud_row(State.READY), reason=reason)

@@ -62,6 +62,12 @@ class Recorder:
     def panicked(self, row: Row) -> None:
         self.stopped(row, "it has panicked")
 
+    def stuck(self, row: Row) -> None:
+        self.stopped(row, "it is stuck")
+
+    def let_go(self, row: Row) -> None:
+        self.stopped(row, "it has let go")
+
 
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:

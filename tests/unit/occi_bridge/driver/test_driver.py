@@ -185,6 +185,71 @@ async def test_volumes_and_cards_while_it_runs_and_before(scene: Scene) -> None:
     assert scene.lrms.volumes == {}
 
 
+@pytest.mark.parametrize("ends", ["the guest", "the VM"])
+async def test_a_volume_that_a_guest_does_not_let_go_of(scene: Scene, ends: str) -> None:
+    state, said = "occi.storagelink.state", "occi.storagelink.state.message"
+    async with scene.bridge.driving():
+        service = scene.bridge.service
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        wanted = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        made = scene.bridge.create(ANNAS, links=[wanted])
+        await scene.state(made, "active")
+        [old] = [each for each in scene.entity(made).links if each.kind == schema.STORAGELINK]
+        await until(lambda: service.entity(ANNAS, old.path).attributes[state] == "active")
+        scene.hv1.clings = True
+        for _ in range(2):
+            service.delete(ANNAS, old.path)
+
+        def shown() -> str:
+            link = next(each for each in scene.entity(made).links if each.path == old.path)
+            assert link.attributes[state] == "inactive"
+            assert old.path in service.locations(ANNAS, schema.STORAGELINK)
+            assert service.entity(ANNAS, old.path).attributes[state] == "inactive"
+            return str(link.attributes[said])
+
+        assert shown().startswith("detaching: the guest ")
+        await until(lambda: "has not yet" in shown())
+        other = scene.bridge.create(ANNAS, links=[wanted])  # it waits
+        if ends == "the guest":
+            machine = scene.machine(made)
+            scene.hv1.clings, machine["volumes"] = False, []
+        else:
+            scene.act(made, STOP, "poweroff")
+        await until(lambda: old.path not in service.locations(ANNAS, schema.STORAGELINK))
+        with pytest.raises(OcciError, match="there is nothing"):
+            service.entity(ANNAS, old.path)
+        if ends == "the guest":
+            await scene.state(other, "active")
+            assert len(scene.machine(other)["volumes"]) == 1
+
+
+async def test_a_volume_grows_or_stays_as_it_is(scene: Scene) -> None:
+    size, said = "occi.storage.size", "occi.storage.state.message"
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        made = scene.bridge.create(ANNAS, links=[link])
+        await scene.state(made, "active")
+
+        def grow(to: int) -> None:
+            scene.bridge.service.update(ANNAS, disk.path, Changes({size: to}))
+
+        grow(3)
+        await until(lambda: said not in scene.entity(disk).attributes)
+        assert list(scene.lrms.volumes.values()) == [3]
+        node = scene.hv1 if scene.hv1.machines else scene.hv2
+        assert node.asked[-1].startswith("PUT /volumes/")  # whose guest has to see it
+        scene.lrms.room = 5
+        grow(20)
+        await until(lambda: "room for 5" in str(scene.entity(disk).attributes.get(said)))
+        assert scene.entity(disk).attributes[size] == 3
+        assert scene.entity(disk).attributes["occi.storage.state"] == "online"
+        assert scene.bridge.service.used(ANNAS).storage == 3
+        grow(5)
+        await until(lambda: list(scene.lrms.volumes.values()) == [5])
+        await until(lambda: said not in scene.entity(disk).attributes)
+
+
 async def test_an_image_is_saved(scene: Scene) -> None:
     async with scene.bridge.driving():
         made = scene.bridge.create(ANNAS)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from occi_bridge.driver.orders import SSH_KEY, order
+from occi_bridge.occi import schema
 from occi_bridge.store.networks import Net
 from tests.unit.occi_bridge.snapshots import CARD, LEASE, UID, VOLUME, card, link, row
 
@@ -31,6 +32,14 @@ def test_an_order_has_all_that_a_bait_needs() -> None:
     assert [str(nic.id) for nic in made.nics] == [CARD]
     assert (made.nics[0].address, made.nics[0].gateway) == ("10.0.0.2/24", "10.0.0.1")
     assert [str(each) for each in made.volumes] == [VOLUME]
+    assert made.readonly == ()
+
+
+def test_an_order_says_what_is_only_to_be_read() -> None:
+    disk = link(mixins=[schema.READONLY])
+    made = order(row(lease=LEASE), "", (), {}, (disk, link(id=None, mixins=disk.mixins)), "hv1")
+    assert [str(each) for each in made.readonly] == [VOLUME]
+    assert made.volumes == made.readonly
 
 
 def test_a_row_that_makes_no_order_is_refused() -> None:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.plan import plan, unsettled
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Report, SeenNic
+from occi_bridge.driver.reports import Report, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.occi import schema
 from occi_bridge.occi.schema import INBOUND
 from occi_bridge.store.rows import Compute, Network, Saved
 from tests.unit.occi_bridge.snapshots import (
@@ -270,6 +271,29 @@ def test_links(wanted: dict[str, Any], changes: dict[str, Any], expected: list[s
     assert asked(made) == [words.get(word, word) for word in expected]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "has", "expected"),
+    [
+        (RUNS, True, []),  # its guest was asked a moment ago
+        (RUNS, False, ["detach out"]),  # and has let go
+        ({"state": "stopped", "node": "hv1", "desired": "inactive"}, True, ["detach out"]),
+    ],
+)
+def test_a_guest_that_has_not_let_go_is_asked_again_after_a_pause_or_once_it_has(
+    wanted: dict[str, Any], has: bool, expected: list[str]
+) -> None:
+    seen = machine(wanted["state"], volumes=(SeenVolume(VOLUME, "vdc"),) if has else ())
+    for act, due in (("detach", expected), (*(expected or ["detach"]), [])):
+        before = {"act": act, "tries": 7, "again": NOW + 60}  # each has its pauses
+        made = snapshot(
+            row(**wanted),
+            seen=report(seen),
+            attachments=(link(id=None, attached=True, **before),),
+            storages=(volume(),),
+        )
+        assert asked(made) == due
+
+
 def test_a_volume_goes_to_one_machine_at_a_time() -> None:
     other = row(uid="x", id=None, **(RUNS | {"lease": "other"}))
     leaving = link(uid="y", id=None, compute="x")
@@ -285,10 +309,36 @@ def test_a_volume_goes_to_one_machine_at_a_time() -> None:
 
 
 @pytest.mark.parametrize(
+    ("mixins", "other", "expected"),
+    [
+        ((True, True), "x", ["attach"]),
+        ((True, False), "x", []),
+        ((False, True), "x", []),
+        ((True, True), UID, []),  # not twice in the same one
+    ],
+)
+def test_a_volume_goes_to_several_machines_that_only_read(
+    mixins: tuple[bool, bool], other: str, expected: list[str]
+) -> None:
+    mine, theirs = ([schema.READONLY] if reads else [] for reads in mixins)
+    there = row(uid="x", desired="inactive", state="stopped", node="hv2")
+    made = snapshot(
+        row(**RUNS),
+        there,
+        seen=report(machine("running")),
+        attachments=(link(mixins=mine), link(uid="y", compute=other, attached=True, mixins=theirs)),
+        storages=(volume(),),
+        under_way=frozenset({"y"}),
+    )
+    assert asked(made) == expected
+
+
+@pytest.mark.parametrize(
     ("changes", "linked", "expected"),
     [
         ({"made": False}, (), ["make 1"]),
         ({"made": True}, (), []),
+        ({"size": 3}, (), ["grow 3"]),
         ({"id": None, "made": False}, (), ["forget"]),
         ({"id": None, "made": False, "act": "make 1"}, (), ["delete"]),
         ({"id": None, "act": "make 1"}, (link(id=None),), []),

@@ -540,9 +540,54 @@ def test_a_size_changes_only_while_stopped(bridge: LocalBridge) -> None:
     assert (changed.attributes[schema.CORES], changed.attributes[schema.MEMORY]) == (2, 1.0)
     with refused(403, "quota of cores: 2 used, 99 asked"):
         bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
+
+
+def test_a_volume_grows_within_the_quota_and_never_shrinks(bridge: LocalBridge) -> None:
+    name, said = "occi.storage.size", "occi.storage.state.message"
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
+    with refused(400, f"{name}: it has 2 GiB, and a volume never shrinks"):
+        bridge.service.update(ANNAS, disk.path, Changes({name: 1}))
+    with refused(403, "quota of storage: 2 GiB used, 999 asked"):
+        bridge.service.update(ANNAS, disk.path, Changes({name: 1001}))
+    assert bridge.service.entity(ANNAS, disk.path).attributes[name] == 2
+    grown = bridge.service.update(ANNAS, disk.path, Changes({name: 2.5}))
+    assert (grown.attributes[name], grown.attributes[said]) == (3, "being grown from 2 GiB")
+    assert bridge.service.used(ANNAS).storage == 3
+
+
+def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:
+    plain = bridge.create(ANNAS)
+    assert schema.DISK_SIZE not in plain.attributes
+    large = bridge.service.create(
+        ANNAS, New(schema.COMPUTE, (), {schema.CORES: 1, schema.DISK_SIZE: 20})
+    )
+    assert large.attributes[schema.DISK_SIZE] == 20
+    with refused(409, "stopped"):
+        bridge.service.update(ANNAS, large.path, Changes({schema.DISK_SIZE: 30}))
+    put(bridge, large, desired="inactive", state="stopped")
+    for asked, has in ((30, 30), (10, 30)):  # a smaller size leaves it as it is
+        changed = bridge.service.update(ANNAS, large.path, Changes({schema.DISK_SIZE: asked}))
+        assert changed.attributes[schema.DISK_SIZE] == has
+
+
+def test_a_volume_that_is_only_read_is_linked_to_many(bridge: LocalBridge) -> None:
     disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    with refused(409, "keeps its size"):
-        bridge.service.update(ANNAS, disk.path, Changes({"occi.storage.size": 2}))
+    reads = New(schema.STORAGELINK, (schema.READONLY,), {schema.TARGET: disk.path})
+    writes = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+    pair = [bridge.create(ANNAS, links=[reads]) for _ in range(2)]
+    for vm in pair:
+        assert schema.READONLY in vm.links[-1].mixins
+        with refused(409, "is linked to a VM already"):
+            bridge.service.update(ANNAS, vm.path, Changes(links=(reads,)))
+    with refused(409, "linked to a VM already; links of which all have the mixin readonly"):
+        bridge.create(ANNAS, links=[writes])
+    for vm in pair:
+        bridge.service.delete(ANNAS, vm.links[-1].path)
+    bridge.create(ANNAS, links=[writes])
+    with refused(409, "linked to a VM already"):
+        bridge.create(ANNAS, links=[reads])
 
 
 def test_links_come_and_go(bridge: LocalBridge) -> None:

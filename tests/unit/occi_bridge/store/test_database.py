@@ -73,6 +73,11 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         config.attributes["connection"] = link
         command.upgrade(config, "0001")
         own = {"owner": "anna", "shared": "", "created": 1.0, "mixins": [], "attributes": {"a": 1}}
+        of_link = {"uid": "s", "id": "my-s", "kind": "storage", **own}
+        link.execute(sa.insert(tables.entity).values(of_link))
+        names = "uid, size, made, online, reason, act, tries, again, acted"
+        volume = f"INSERT INTO storage ({names}) VALUES ('s', 3, :yes, :yes, '', '', 0, 0, 0)"  # noqa: S608
+        link.execute(sa.text(volume), {"yes": True})
         for uid, table in (("n", tables.network), ("c", None)):
             values = {"uid": uid, "id": f"my-{uid}", "kind": "network", **own}
             link.execute(sa.insert(tables.entity).values(values))
@@ -84,7 +89,8 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
     with engine.connect() as link:
         assert compare_metadata(MigrationContext.configure(link), tables.metadata) == []
         kept = link.execute(sa.select(tables.entity.c.id, tables.entity.c.attributes))
-        assert sorted(map(tuple, kept)) == [("my-c", {"a": 1}), ("my-n", {"a": 1})]
+        assert sorted(map(tuple, kept)) == [(f"my-{each}", {"a": 1}) for each in "cns"]
+        assert link.execute(sa.select(tables.storage.c.has)).scalars().all() == [3]
         [(uid, vni)] = link.execute(sa.select(tables.network.c.uid, tables.network.c.vni)).all()
         assert (uid, vni in USERS_VNIS) == ("n", True)
     with pytest.raises(IntegrityError), engine.begin() as link:

@@ -1,0 +1,50 @@
+"""Overwriting a deleted volume before its room is free."""
+
+import errno
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+SUFFIX = ".wipe"  # of a file that is no volume any more
+_ZEROES = bytes(1 << 20)
+
+log = logging.getLogger(__name__)
+
+
+def wipe(path: Path) -> None:
+    """Overwrite a file, where there is something in it, and remove it.
+
+    One that another process wipes is left to it, for as long as that lives. What can't be done now
+    is logged and stays for the next time.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not path.exists():
+                return
+            at = 0
+            while (found := _data(file.fileno(), at)) is not None:
+                at, end = found
+                while at < end:
+                    at += os.pwrite(file.fileno(), _ZEROES[: end - at], at)
+            os.fsync(file.fileno())
+            path.unlink()
+        log.info("%s is wiped", path.stem)
+    except BlockingIOError:
+        log.debug("%s is being wiped", path)
+    except FileNotFoundError:
+        pass  # somebody else has
+    except OSError as error:
+        log.error("%s can't be wiped: %s", path, error.strerror)
+
+
+def _data(file: int, start: int) -> tuple[int, int] | None:
+    """The next piece that has been written, from `start` on: where it begins and ends."""
+    try:
+        begin = os.lseek(file, start, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    return begin, os.lseek(file, begin, os.SEEK_HOLE)
