@@ -22,7 +22,7 @@ _QUESTIONS = {
     "units": "systemctl list-unit-files --plain --no-legend"
     " | grep -v transient | awk '{print $1, $2}'",
     "running": "systemctl list-units --plain --no-legend --state=active --type=service,timer,socket"
-    " | awk '{print $1}' | grep -v -e ^run-u -e ^user -e ^virtlogd",
+    " | awk '{print $1}' | grep -v -e ^run- -e ^user -e ^virtlogd",
     "processes": "ps -e -o args= | grep -v -E"
     " '^(/usr/sbin/virtlogd|ps|bash|timeout|systemd-run|awk|grep|sort)( |$)'"
     " | sed 's/^\\[.*//'",

@@ -7,10 +7,10 @@ with the CAs that it trusts.
 import hashlib
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
-from ..box.errors import SiteError
-from ..box.process import CLEAN, run, succeeds
+from ..box.process import run
 from .place import ADDRESS, ALIASES, DOMAIN, HOST, NAME_SERVER, Place
 
 BASE = (
@@ -22,7 +22,12 @@ SITE = ("mariadb-server", "munge", "slurm-client", "slurmctld", "slurmd", "slurm
 MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_EDITION = 1  # of what `make` does with the rest
+_EDITION = 2  # of what `make` does with the rest
+# Nobody looks for a manual page by its words there; each installation would wait for that index.
+_NO_INDEX = (
+    "--essential-hook=echo man-db man-db/auto-update boolean false"
+    ' | chroot "$1" debconf-set-selections'
+)
 LONG = 3600  # seconds that a slow mirror may take
 # Until a boot's network is there, which comes from outside a moment after its first process.
 ONLINE = """[Unit]
@@ -42,7 +47,6 @@ WantedBy=network-online.target
 
 def make(place: Place) -> None:
     """Make what is not there yet. Raises SiteError with what a command that failed has said."""
-    require_means()
     recipe = _recipe(place.suite)
     if place.recipe.exists() and place.recipe.read_text() == recipe:
         return
@@ -51,20 +55,30 @@ def make(place: Place) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (place.archives, place.pip, place.log):
         folder.mkdir(parents=True, exist_ok=True)
-    run(
-        [
-            *("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}"),
-            *(f"--cache-dir={place.archives}", f"--keyring={KEYRING}"),
-            *(place.suite, str(place.root), _mirror()),
-        ],
-        timeout=LONG,
-    )
+    with tempfile.TemporaryDirectory() as name:
+        acquire = Path(name) / "acquire.conf"
+        acquire.write_text(_acquire())
+        # Services start with the first boot, not now.
+        run(
+            [
+                *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
+                *(f"--include={','.join((*BASE, *SITE))}", f"--keyring={KEYRING}"),
+                *(f"--aptopt={acquire}", "--dpkgopt=force-unsafe-io", _NO_INDEX),
+                *(place.suite, str(place.root), *_sources(place.suite)),
+            ],
+            timeout=LONG,
+        )
     for name, text in _files(place.suite).items():
         path = place.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     shutil.copy(CERTIFICATES, place.root / "etc/ssl/certs")
-    _install(place)
+    systemctl = ["chroot", str(place.root), "systemctl"]
+    run([*systemctl, "enable", "container-network.service"])
+    # Newer ones fail at a boot before they are configured.
+    run([*systemctl, "disable", "slurmctld.service", "slurmd.service", "slurmdbd.service"])
+    (place.root / "etc/resolv.conf").unlink(missing_ok=True)
+    (place.root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
     place.recipe.write_text(recipe)
 
 
@@ -74,41 +88,12 @@ def _recipe(suite: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _install(place: Place) -> None:
-    """The site's batch system; its services start with the first boot, not now."""
-    policy = place.root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *SITE)):
-        run(
-            [
-                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit"),
-                *(f"--directory={place.root}", f"--bind={place.archives}:/var/cache/apt/archives"),
-                *("--setenv=DEBIAN_FRONTEND=noninteractive", "--resolv-conf=bind-host"),
-                *("--setenv=PATH=" + CLEAN["PATH"], "apt-get", "--quiet", *arguments),
-            ],
-            timeout=LONG,
-        )
-    policy.unlink()
-    systemctl = ["chroot", str(place.root), "systemctl"]
-    run([*systemctl, "enable", "container-network.service"])
-    # Newer ones fail at a boot before they are configured.
-    run([*systemctl, "disable", "slurmctld.service", "slurmd.service", "slurmdbd.service"])
-    (place.root / "etc/resolv.conf").unlink(missing_ok=True)
-    (place.root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
-
-
 def _files(suite: str) -> dict[str, str]:
     names = " ".join(f"{name}.{DOMAIN} {name}" for name in (HOST, *ALIASES))
-    mirror = _mirror()
-    security = mirror.removesuffix("/") + "-security"
     return {
         "etc/hostname": f"{HOST}\n",
         "etc/hosts": f"127.0.0.1 localhost\n{ADDRESS} {names}\n",
-        "etc/apt/sources.list": (
-            f"deb {mirror} {suite} main\ndeb {mirror} {suite}-updates main\n"
-            f"deb {security} {suite}-security main\n"
-        ),
+        "etc/apt/sources.list": "".join(f"{line}\n" for line in _sources(suite)),
         "etc/apt/apt.conf.d/90host": _acquire(),
         # Nobody is there to be asked, and what is needed is to be said in full.
         "etc/apt/apt.conf.d/95container": (
@@ -116,9 +101,20 @@ def _files(suite: str) -> dict[str, str]:
             'Dpkg::Use-Pty "false";\n'
         ),
         "etc/dpkg/dpkg.cfg.d/unsafe-io": "force-unsafe-io\n",
+        # Slurm's steps do not end when they are asked to at a shutdown, which waits for them.
+        "etc/systemd/system.conf.d/container.conf": "[Manager]\nDefaultTimeoutStopSec=20s\n",
         "etc/pip.conf": _pip(),
         "etc/systemd/system/container-network.service": ONLINE,
     }
+
+
+def _sources(suite: str) -> list[str]:
+    mirror = _mirror()
+    return [
+        f"deb {mirror} {suite} main",
+        f"deb {mirror} {suite}-updates main",
+        f"deb {mirror}-security {suite}-security main",
+    ]
 
 
 def _mirror() -> str:
@@ -142,18 +138,3 @@ def _pip() -> str:
     return "".join(
         f"{line}\n" for line in lines if "file:" not in line and "find-links" not in line
     )
-
-
-def require_means() -> None:
-    """Raises SiteError unless the programs and rights that it takes are here."""
-    tools = {"debootstrap": "", "slirp4netns": "", "systemd-nspawn": "systemd-container"}
-    missing = [package or tool for tool, package in tools.items() if not shutil.which(tool)]
-    if missing:
-        raise SiteError("a container needs more here", f"apt-get install {' '.join(missing)}")
-    if not Path("/dev/net/tun").exists():
-        raise SiteError("a container's network needs /dev/net/tun", "load the module tun")
-    if not succeeds(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "t", "/mnt"]):
-        raise SiteError(
-            "a container needs a root that may make namespaces and mount",
-            "run it outside containers, or in one with all capabilities (--privileged)",
-        )
