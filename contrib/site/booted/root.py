@@ -5,6 +5,7 @@ with the CAs that it trusts.
 """
 
 import hashlib
+import platform
 import re
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ BASE = (
 )
 # What a site has before it hears of us: Slurm with its accounting, and its database.
 SITE = ("mariadb-server", "munge", "slurm-client", "slurmctld", "slurmd", "slurmdbd")
-MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://deb.debian.org"  # for a machine that is no Debian with a code name
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _EDITION = 2  # of what `make` does with the rest
@@ -109,19 +110,27 @@ def _files(suite: str) -> dict[str, str]:
 
 
 def _sources(suite: str) -> list[str]:
-    mirror = _mirror()
-    return [
-        f"deb {mirror} {suite} main",
-        f"deb {mirror} {suite}-updates main",
-        f"deb {mirror}-security {suite}-security main",
-    ]
+    """Where this machine has Debian from, with its updates."""
+    asked = ["--format", "$(REPO_URI) $(CODENAME)", "Origin: Debian", "Created-By: Packages"]
+    said = run(["apt-get", "indextargets", *asked])
+    return sources(said, platform.freedesktop_os_release().get("VERSION_CODENAME", ""), suite)
 
 
-def _mirror() -> str:
-    """Where this machine has Debian from."""
-    said = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian"])
-    found = [uri.rstrip("/") for uri in said.split() if uri.rstrip("/").endswith("/debian")]
-    return found[0] if found else MIRROR
+def sources(said: str, own: str, suite: str) -> list[str]:
+    """apt's lines for a Debian, from what a machine with the Debian `own` has. Pure.
+
+    `said`: a repository's address and the name of its distribution, a line each.
+    """
+    found = {
+        (suite + name.removeprefix(own), uri.rstrip("/"))
+        for uri, _, name in (line.partition(" ") for line in said.splitlines())
+        if own and name.startswith(own)
+    }
+    if not found:
+        names = {"": "debian", "-updates": "debian", "-security": "debian-security"}
+        found = {(suite + part, f"{MIRROR}/{folder}") for part, folder in names.items()}
+    ordered = sorted(found, key=lambda each: (len(each[0]), each))
+    return [f"deb {uri} {name} main" for name, uri in ordered]
 
 
 def _acquire() -> str:

@@ -1,4 +1,4 @@
-"""Whether a container can be booted is found out before anything is made for it."""
+"""A container has its files from where the machine has its own; whether it boots is tried first."""
 
 import subprocess
 import sys
@@ -6,10 +6,32 @@ from pathlib import Path
 
 import pytest
 
+from contrib.site.booted.root import sources
 from tests.unit.conftest import needs_root
 
-pytestmark = [pytest.mark.integration, needs_root]
 ROOT = Path(__file__).parents[3]
+
+
+def test_another_debian_comes_from_where_this_one_does() -> None:
+    said = (
+        "http://mirror.example/debian/ bookworm-updates\n"
+        "http://mirror.example/sec/ bookworm-security\n"
+        "http://mirror.example/debian/ bookworm\nhttp://mirror.example/debian/ sid\n"
+    )
+    assert sources(said, "bookworm", "trixie") == [
+        "deb http://mirror.example/debian trixie main",
+        "deb http://mirror.example/debian trixie-updates main",
+        "deb http://mirror.example/sec trixie-security main",
+    ]
+
+
+def test_a_machine_that_is_no_debian_has_it_from_debians_own() -> None:
+    for own in ("", "noble"):
+        assert sources("", own, "bookworm") == [
+            "deb http://deb.debian.org/debian bookworm main",
+            "deb http://deb.debian.org/debian bookworm-updates main",
+            "deb http://deb.debian.org/debian-security bookworm-security main",
+        ]
 
 
 def install_test(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -26,6 +48,8 @@ def install_test(folder: Path, *options: str) -> subprocess.CompletedProcess[str
     )
 
 
+@needs_root
+@pytest.mark.integration
 def test_a_machine_that_can_not_boot_one_says_so_in_a_line(tmp_path: Path) -> None:
     done = install_test(tmp_path, "--if-possible")
     assert done.stdout.startswith("install-test: left out: ")
@@ -34,6 +58,8 @@ def test_a_machine_that_can_not_boot_one_says_so_in_a_line(tmp_path: Path) -> No
     assert {path.name for path in (tmp_path / "c-bookworm").iterdir()} == {"lock", "state.json"}
 
 
+@needs_root
+@pytest.mark.integration
 def test_who_asks_for_it_is_not_told_that_all_is_well(tmp_path: Path) -> None:
     done = install_test(tmp_path)
     assert done.stdout.startswith("install-test: ")
