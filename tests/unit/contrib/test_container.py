@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from contrib.site.booted import main
+from contrib.site.booted.machine import KEEPER, Machine
+from contrib.site.booted.place import Place
 from contrib.site.booted.root import sources
 from tests.unit.conftest import needs_root
 
@@ -32,6 +35,21 @@ def test_a_machine_that_is_no_debian_has_it_from_debians_own() -> None:
             "deb http://deb.debian.org/debian bookworm-updates main",
             "deb http://deb.debian.org/debian-security bookworm-security main",
         ]
+
+
+def test_the_files_of_a_container_that_is_up_stay(tmp_path: Path) -> None:
+    where = Place("bookworm", tmp_path)
+    for folder in (where.root, where.log):
+        folder.mkdir()
+    where.recipe.write_text("of an earlier version")
+    machine = Machine(where)
+    machine.processes.start(KEEPER, ["sleep", "600"], {})
+    try:
+        main.make(machine)
+    finally:
+        machine.processes.stop(KEEPER)
+    assert where.root.is_dir()
+    assert where.recipe.read_text() == "of an earlier version"
 
 
 def install_test(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
