@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -281,6 +282,8 @@ def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemon
     with variant("deaf_debian_x86_64", cmdline=f"{GOOD.cmdline} acpiphp.disable=1"):
         links = [interface(public(alice)), disk(volume)]
         image = f"{OWN}os_tpl#deaf_debian_x86_64"
+        time.sleep(3)  # each process of the bridge looks at the catalogue every two seconds
+        wait_until(lambda: "deaf_debian" in alice.ask("GET", "/-/").text, 20, "it is offered")
         machine = alice.machine(image, "medium", key=key, links=links)  # all cores of its node
         machine.wait("active")
         (old,) = alice.locations("/storagelink/")
