@@ -1,6 +1,7 @@
 """What is plugged into a running cloud VM: volumes and network cards."""
 
 import string
+import threading
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,6 +41,9 @@ class Devices:
     # Lease and volume that its guest has been asked to let go of, and which request that was. Not
     # in the ledger: a bridge asks again as long as it wants it.
     _leaving: dict[tuple[str, str], object] = field(init=False, default_factory=dict)
+    # Who gives a volume, or takes it away, asks the folder that all nodes share, which may hang:
+    # so it is not all news that waits.
+    _giving: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def shown(self, row: Row) -> dict[str, Any]:
         """The cards with their addresses and the volumes with their names, as the API has them.
@@ -115,7 +119,7 @@ class Devices:
                 raise ConflictError(f"a VM that has the volume is {row.state}: ask again")
         self.volumes.create(volume, size)
         for row in rows:
-            if row.state in RUNS:
+            if row.state in RUNS and not holders[row.id].readonly:  # QEMU resizes no other
                 drive = Drive(Path(), holders[row.id].device, serial(volume))
                 self.builder.grow(row.id, drive, size)
 
@@ -125,7 +129,7 @@ class Devices:
 
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
-        with self.tasks.news:  # nobody takes it meanwhile
+        with self._giving:  # nobody takes it meanwhile
             for machine in self.ledger.holders(volume):
                 raise ConflictError(f"volume {volume} is in VM {machine}")
             self.volumes.delete(volume)
@@ -259,7 +263,7 @@ class Devices:
                 self.ledger.change(machine, "its devices have changed", spec=spec)
 
     def _take(self, machine: str, volume: str, readonly: bool) -> Drive:
-        with self.tasks.news:  # two volumes must not see the same device free
+        with self._giving:  # nor must two volumes see the same device free
             mine = self.ledger.attached(machine)
             if volume in mine:
                 return self._drive(volume, mine[volume])

@@ -131,7 +131,9 @@ class Directory:
             new.touch(mode=0o600)
             os.truncate(new, size)
             new.replace(path)
-        os.truncate(path, size)
+        with path.open("r+b") as file:
+            if os.fstat(file.fileno()).st_size < size:  # as another node may just have had it grow
+                os.ftruncate(file.fileno(), size)
 
     def _check_room(self, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
@@ -149,7 +151,8 @@ class Directory:
     def _alone(self) -> Iterator[None]:
         """While this lasts no other bait promises room, where the file system has such locks."""
         with self._guard:
-            folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # Not the folder: NFS takes the locks of files to the server, and not those of folders.
+            folder = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 with suppress(OSError):
                     fcntl.flock(folder, fcntl.LOCK_EX)

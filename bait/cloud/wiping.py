@@ -26,8 +26,12 @@ def wipe(path: Path) -> None:
             at = 0
             while (found := _data(file.fileno(), at)) is not None:
                 at, end = found
-                while at < end:
-                    at += os.pwrite(file.fileno(), _ZEROES[: end - at], at)
+                while at < end:  # which a file system without holes calls all of it
+                    piece = os.pread(file.fileno(), min(len(_ZEROES), end - at), at)
+                    if piece.strip(b"\0"):
+                        at += os.pwrite(file.fileno(), _ZEROES[: len(piece)], at)
+                    else:  # to write it would only take room
+                        at += len(piece) or end - at
             os.fsync(file.fileno())
             path.unlink()
         log.info("%s is wiped", path.stem)

@@ -176,13 +176,20 @@ class Shaper:
         if not there:
             return {}
         links = _json(["ip", "-json", "link", "show"])
-        qdiscs = _json(["tc", "-json", "-statistics", "qdisc", "show"])
+        # Ours alone: what others have on the host may be a kind that tc can't tell in JSON (sfq).
+        ours = sorted(_numbers().keys() & {*there, *map(back_of, there)})
+        show = ["tc", "-json", "-statistics", "qdisc", "show", "dev"]
+        # Where one device is asked for, tc leaves its name out.
+        qdiscs = [{"dev": dev, **each} for dev in ours for each in _json([*show, dev])]
         ways = {each["dev"] for each in qdiscs if each["kind"] == "ingress"}
         leads = {}
         for tap in ways.intersection(there):
             argv = ["tc", "-json", "filter", "show", "dev", tap, "ingress"]
             leads[tap] = shaping.lead(_json(argv))
-        return shaping.flows(there, links, qdiscs, leads)
+        try:
+            return shaping.flows(there, links, qdiscs, leads)
+        except (KeyError, TypeError) as error:
+            raise WnodesError(f"tc and ip tell what is not understood: {error!r}") from error
 
     def _limit(self, wanted: Mapping[str, Rates], found: Mapping[str, Flows]) -> None:
         """A line that is refused keeps no other out; the first that was is raised in the end."""
@@ -229,5 +236,8 @@ def _numbers() -> dict[str, int]:
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
-    said = json.loads(run(argv, deadline=_DEADLINE) or "[]")
+    try:
+        said = json.loads(run(argv, deadline=_DEADLINE) or "[]")
+    except ValueError as error:
+        raise WnodesError(f"{' '.join(argv)}: no JSON: {error}") from error
     return [each for each in said if each]

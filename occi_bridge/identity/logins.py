@@ -79,6 +79,10 @@ class Logins:
         """All of them."""
         return [Way(key, issuer.told.login) for key, issuer in self._issuers.items()]
 
+    def has(self, subject: str) -> bool:
+        """Whether whoever this is could still log in."""
+        return key_of(subject.partition("#")[0]) in self._issuers
+
     async def place(self, key: str, attempt: Attempt, back: str) -> str:
         """Where the browser is sent to log in; it comes back to `back`.
 

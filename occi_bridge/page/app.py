@@ -127,6 +127,8 @@ class _Application:
             visitor = await self._login.visitor(ask)
             if visitor is None and path == "/":
                 return await self._login.show(ask)
+            if visitor is None and ask.method == "POST":
+                raise Fault(401, LOG_IN, login=True)  # a stranger's form is not read
             ask = replace(ask, names=names, visitor=visitor)
             reply = await handler(await self._with_form(ask, scope, receive))
             if method == "POST" and visitor:

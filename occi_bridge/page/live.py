@@ -14,7 +14,7 @@ from occi_bridge.identity.user import User
 from occi_bridge.page.exchange import Ask, Reply
 from wnodes_lrms.version import VERSION
 
-_TAG = re.compile(r'"(-?[0-9]+)\.([0-9a-f]{16})\.([0-9a-f]{16})"')
+_TAG = re.compile(r'"(-?[0-9]{1,20})\.([0-9a-f]{16})\.([0-9a-f]{16})"')
 
 
 async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:

@@ -23,6 +23,7 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 
 CERTIFICATE = "certificate"  # the way that leads through the OCCI service
 AT_SERVICE = "/login/certificate"  # there
+_SETTLED = 10.0  # seconds for which connections may go on by files that have changed
 _CODE = re.compile(r"[!-~]{1,2048}")
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,9 @@ class Login:
         session = await run_in_threadpool(self._sessions.find, secret) if secret else None
         if not (secret and session):
             return None
-        if session.chain and session.created < await run_in_threadpool(self._trusted_since):
+        if session.chain and session.created - _SETTLED < await run_in_threadpool(
+            self._trusted_since
+        ):
             return None  # as with connections: who was trusted by the old files comes again
         return Visitor(secret, await self._user(session, ask.address))
 
@@ -112,7 +115,7 @@ class Login:
             found = await run_in_threadpool(self._sessions.redeem, asked.one("code"), attempt.state)
             if not found:
                 raise Fault(400, "that took too long, or was used before: begin again", login=True)
-            return Session(found.subject, now, found.chain)
+            return Session(found.subject, found.created, found.chain)  # when TLS verified it
         try:
             identity = await self._authenticator.logins.identity(
                 way, attempt, asked.one("code"), self._back(way), asked.one("iss") or None
@@ -124,6 +127,8 @@ class Login:
     async def _user(self, session: Session, address: str) -> User:
         if session.chain:
             return await self._authenticator.user(session.chain, address)
+        if not self._authenticator.logins.has(session.subject):
+            raise DeniedError(401, "nobody logs in at that issuer any more: log in anew")
         known = Identity(Kind.TOKEN, session.subject, session.groups)
         return await self._authenticator.known(known, address)
 

@@ -1,5 +1,7 @@
 """A new VM: the form, the same as text to copy, and the request."""
 
+import itertools
+import logging
 import uuid
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from occi_bridge.page.request_text import Wanted
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.ssh_keys import SshKey, SshKeys
+from wnodes_lrms.errors import UnknownError
 
 # What a fault of the service's begins with, and the field that it is about.
 _FIELDS = {
@@ -27,6 +30,8 @@ _FIELDS = {
     "Link": "links",
     schema.TARGET: "links",
 }
+log = logging.getLogger(__name__)
+
 _NAME = 40  # characters of a remembered key's
 
 
@@ -72,8 +77,16 @@ class New:
         except OcciError as fault:
             return self._form(ask, wanted, status=fault.status, fault=fault.message)
         if form.one("key") and form.one("remember"):
-            name = " ".join(form.one("key").split()[2:])[:_NAME] or f"key {len(remembered) + 1}"
-            self._keys.remember(user.key, SshKey(_printable(name), form.one("key")))
+            said = " ".join(form.one("key").split()[2:])[:_NAME].strip()
+            free = next(
+                name
+                for name in (f"key {number}" for number in itertools.count(1))
+                if name not in remembered
+            )
+            try:
+                self._keys.remember(user.key, SshKey(_printable(said) or free, form.one("key")))
+            except UnknownError as error:  # the VM is made all the same
+                log.warning("page: a key is not remembered: %s", error)
         return see(f"/vm/{made.id}")
 
     def _there(self, user: User, wanted: Wanted) -> bool:

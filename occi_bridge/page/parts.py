@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -60,10 +61,18 @@ def newest_in(folder: str) -> Callable[[], float]:
     return now
 
 
+def _changed(entry: os.DirEntry[str]) -> float:
+    """When a file changed last; of a link to nowhere, the link; 0 for what has just gone."""
+    for follow in (True, False):
+        with suppress(FileNotFoundError):
+            return entry.stat(follow_symlinks=follow).st_ctime
+    return 0.0
+
+
 def _newest(folder: str) -> float:
     try:
         with os.scandir(folder) as entries:
-            times = [entry.stat().st_ctime for entry in entries]
+            times = [_changed(entry) for entry in entries]
         return max([os.stat(folder).st_ctime, *times])  # noqa: PTH116 (as hundreds beside it)
     except OSError:
         return float("inf")  # nobody is trusted by what can't be read

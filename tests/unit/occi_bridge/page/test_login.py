@@ -256,7 +256,8 @@ async def by_certificate(site: Site, guest: Browser, chain: tuple[bytes, ...]) -
         return await client.get(place)
 
 
-async def test_by_certificate(site: Site) -> None:
+async def test_by_certificate(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("occi_bridge.page.login._SETTLED", 0.0)
     site.grid.map(f'"{ALICE}" alice')
     guest = Browser(site.app)
     sent = await by_certificate(site, guest, site.grid.chain(site.grid.alice))
@@ -310,6 +311,7 @@ async def test_certificates_are_believed_until_cas_or_crls_change(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "_LOOK", 0.0)
+    monkeypatch.setattr("occi_bridge.page.login._SETTLED", 0.0)
     site.grid.map(f'"{ALICE}" alice')
     chain = site.grid.chain(site.grid.alice)
     guest = Browser(site.app)
@@ -318,6 +320,20 @@ async def test_certificates_are_believed_until_cas_or_crls_change(
     assert ALICE in (await guest.read("/")).text
     site.grid.authority.revoke(site.grid.alice)
     site.grid.authority.install(site.grid.certificates)
+    assert "Log in with a certificate" in (await guest.read("/")).text
+
+
+async def test_a_code_from_before_a_revocation_opens_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "_LOOK", 0.0)
+    monkeypatch.setattr("occi_bridge.page.login._SETTLED", 0.0)
+    site.grid.map(f'"{ALICE}" alice')
+    guest = Browser(site.app)
+    sent = await by_certificate(site, guest, site.grid.chain(site.grid.alice))
+    site.grid.authority.revoke(site.grid.alice)
+    site.grid.authority.install(site.grid.certificates)
+    await guest.get(sent.headers["location"])
     assert "Log in with a certificate" in (await guest.read("/")).text
 
 
