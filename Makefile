@@ -87,6 +87,12 @@ e2e-ce: setup ## The end-to-end tests of jobs that come in through a computing e
 e2e-gridengine: setup ## The end-to-end tests of jobs and VMs on a site with Grid Engine
 	$(call on_site,ge,--lrms gridengine --,tests/e2e/batch tests/e2e/gridengine)
 
+# It needs more of the machine than the sites in a box do: where that is not there, it says so.
+.PHONY: e2e-install
+e2e-install: setup ## The installation pages on Debian 12 (install-test), where a container can be booted
+	@mkdir -p build
+	@set -o pipefail; $(PYTHON) -u -m tests.install bookworm --if-possible 2>&1 | tee build/e2e-install.log
+
 # The same job on a node and in a VM of any image. IMAGE is a file of a catalogue, or a tag that the
 # site in a box has.
 LRMS := slurm
@@ -108,8 +114,11 @@ SUITE := bookworm
 
 .PHONY: install-test
 install-test: setup ## What docs/install*.md says, typed on a Debian SUITE under systemd
-	@$(PYTHON) contrib/packages/build.py $(if $(filter trixie,$(SUITE)),debian13,debian12)
 	@$(PYTHON) -m tests.install $(SUITE)
+
+.PHONY: bench-installed
+bench-installed: setup ## Start and end of VMs under systemd, on a Debian SUITE in a container, beside the bare tools
+	@$(PYTHON) -m tests.install $(SUITE) --measure
 
 .PHONY: packages
 packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"

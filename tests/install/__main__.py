@@ -1,49 +1,82 @@
 """The install test of one Debian: `python -m tests.install bookworm`, or trixie.
 
+With `--if-possible` it is left out, with a line that says why, where no container can be booted.
+With `--measure` all that comes after the first job is left out, and start and end of VMs are
+measured.
 Each stage takes what the last one has left; the first that fails ends it, with what was said, and
 the container is taken down in any case. The figures are the seconds of each stage.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from contrib.site.booted import root
+from contrib.site.booted import means, root
 from contrib.site.booted.machine import Machine
+from contrib.site.booted.main import locked
 from contrib.site.booted.place import place
 from contrib.site.box.errors import SiteError
+from contrib.site.box.process import run as run_command
 from tests.install import remains
 from tests.install.inside import FailedError, Inside
 from tests.install.stages import PACKAGES, Stages, needs, needs_recipe
 
+Figures = dict[str, float]
 TARGETS = {"bookworm": "debian12", "trixie": "debian13"}  # as `make packages` calls them
-BUILT = Path(__file__).parents[2] / "build" / "packages"
+_ROOT = Path(__file__).parents[2]
+BUILDER, BUILT = _ROOT / "contrib/packages/build.py", _ROOT / "build/packages"
 
 
-def main(suite: str) -> int:
-    """Run all stages; the exit code."""
-    machine = Machine(place(suite))
-    inside = Inside(machine)
-    figures: dict[str, float] = {}
-    code = 1
-    machine.down()
+def main() -> int:
+    """Run all stages, if that can be done here; the exit code."""
+    parser = argparse.ArgumentParser(prog="install-test")
+    parser.add_argument("suite", choices=TARGETS)
+    for option in ("--if-possible", "--measure"):
+        parser.add_argument(option, action="store_true")
+    asked = parser.parse_args()
+    machine = Machine(place(asked.suite))
     try:
+        with locked(machine.place):
+            machine.down()
+            means.require(machine)
+            return test(machine, asked.suite, measure if asked.measure else run)
+    except means.NoMeansError as error:
+        said = "left out: " if asked.if_possible else ""
+        print(f"install-test: {said}{error} ({error.remedy})")
+        return 0 if asked.if_possible else 1
+    except SiteError as error:
+        print(f"install-test: {error.text()}")
+        return 1
+
+
+def test(machine: Machine, suite: str, then: Callable[[Stages, Figures], None]) -> int:
+    """Make and boot the container, and do this in it; the exit code.
+
+    Raises SiteError if the container can't be taken down.
+    """
+    inside = Inside(machine)
+    figures: Figures = {}
+    code = 1
+    try:
+        timed(figures, "our packages", lambda: build(suite))
         timed(figures, "root", lambda: root.make(machine.place))
         timed(figures, "packages of Debian", lambda: prepare(inside, suite))
         timed(figures, "boot", lambda: start(inside, suite))
-        run(Stages(inside), figures)
+        then(Stages(inside), figures)
         code = 0
     except (FailedError, SiteError) as error:
         print(f"\ninstall-test: {error.text() if isinstance(error, SiteError) else error}")
-        print(machine.output("journalctl", "--no-pager", "--lines=60", "--unit=wnodes-*"))
+        if machine.first() is not None:
+            print(machine.output("journalctl", "--no-pager", "--lines=60", "--unit=wnodes-*"))
     finally:
         machine.down()
     print(f"install-test on {suite}: " + ", ".join(f"{k} {v:.0f} s" for k, v in figures.items()))
     return code
 
 
-def run(stages: Stages, figures: dict[str, float]) -> None:
+def run(stages: Stages, figures: Figures) -> None:
     """All of it, in order. Raises FailedError."""
     timed(figures, "site", stages.site)
     before = remains.look(stages.inside)
@@ -52,6 +85,18 @@ def run(stages: Stages, figures: dict[str, float]) -> None:
     left = remains.look(stages.inside).left(before)
     if left:
         raise FailedError("the removal is not complete:\n" + "\n".join(left))
+
+
+def measure(stages: Stages, figures: Figures) -> None:
+    """How long VMs take to start and to end under systemd, printed. Raises FailedError."""
+    for name, stage in (("site", stages.site), ("install", stages.install), ("job", stages.job)):
+        timed(figures, name, stage)
+    timed(figures, "measuring", lambda: print("", stages.measure(), sep="\n"))
+
+
+def build(suite: str) -> None:
+    """Make the packages of ours. Raises SiteError."""
+    run_command([sys.executable, str(BUILDER), TARGETS[suite]], timeout=root.LONG)
 
 
 def prepare(inside: Inside, suite: str) -> None:
@@ -77,14 +122,12 @@ def start(inside: Inside, suite: str) -> None:
     inside.machine.boot(kept=False)
     inside.machine.copy_sources()
     built = sorted((BUILT / TARGETS[suite]).glob("*.deb"))
-    if not built:
-        raise SiteError("our packages are not built", f"make packages TARGETS={TARGETS[suite]}")
     inside.put(
         {f"{PACKAGES}/{path.name}".lstrip("/"): (path.read_bytes(), 0o644) for path in built}
     )
 
 
-def timed(figures: dict[str, float], name: str, stage: Callable[[], None]) -> None:
+def timed(figures: Figures, name: str, stage: Callable[[], None]) -> None:
     """Run a stage, say that it is done, and note its seconds."""
     print(f"  {name} ".ljust(44, "."), end=" ", flush=True)
     began = time.monotonic()
@@ -96,4 +139,4 @@ def timed(figures: dict[str, float], name: str, stage: Callable[[], None]) -> No
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from contrib.site.booted.machine import Machine
 
-LONG = 900.0  # seconds for one block, which may install packages
+LONG = 900.0  # seconds for a block that installs packages, for a state on a busy machine
 
 
 class FailedError(Exception):
@@ -45,7 +45,7 @@ class Inside:
             raise FailedError(f"exit code {done.returncode} of\n{script}\n{done.stdout}")
         return done.stdout
 
-    def until(self, what: str, true: Callable[[], bool], seconds: float = 120) -> None:
+    def until(self, what: str, true: Callable[[], bool], seconds: float = LONG) -> None:
         """Wait for something. Raises FailedError if it is not so in time."""
         deadline = time.monotonic() + seconds
         while not true():

@@ -12,7 +12,10 @@ _OTHERS = (
     *("/var/lib/slurm", "/var/lib/systemd", "/var/log", "/var/tmp", "/run/log", "/run/systemd"),
     *("/run/udev", "/run/user", "/run/mysqld", "/run/libvirt", "/var/lib/libvirt/dnsmasq"),
     *("/var/cache/libvirt", "/run/virtlogd.pid", "/etc/grid-security/voms-mapfile"),
+    *("/var/backups", "/var/lib/logrotate"),  # of the hours when timers do what they do
 )
+# Others come and go by themselves, as libvirt's daemon does, and what D-Bus and timers start.
+_OURS, _SITES = "wnodes|qemu|virtiofsd|dnsmasq", "slurm(ctld|dbd|d)|munge|mariadb"
 _QUESTIONS = {
     "files": "find / \\( "
     + " -o ".join(f"-path {each}" for each in _OTHERS)
@@ -22,10 +25,8 @@ _QUESTIONS = {
     "units": "systemctl list-unit-files --plain --no-legend"
     " | grep -v transient | awk '{print $1, $2}'",
     "running": "systemctl list-units --plain --no-legend --state=active --type=service,timer,socket"
-    " | awk '{print $1}' | grep -v -e ^run-u -e ^user -e ^virtlogd",
-    "processes": "ps -e -o args= | grep -v -E"
-    " '^(/usr/sbin/virtlogd|ps|bash|timeout|systemd-run|awk|grep|sort)( |$)'"
-    " | sed 's/^\\[.*//'",
+    f" | awk '{{print $1}}' | grep -E '{_OURS}|{_SITES}'",
+    "processes": f"ps -e -o args= | grep -E '{_OURS}|{_SITES}' | grep -v -w -E 'grep|bash'",
     "domains": "virsh list --all --name",
     "networks": "virsh net-list --all --name; ls /sys/class/net",
     "firewall": "nft list tables | grep -v -E 'ip6? (filter|mangle|nat)$' || true",

@@ -57,7 +57,7 @@ class Stages:
 
     def site(self) -> None:
         """A Slurm that works, and what the site has from its CA."""
-        self.inside.shell("tests/install/site", deadline=300)
+        self.inside.shell("tests/install/site")
         self.inside.put(credentials.make(_PROXY))
         self.inside.shell(f"chown {USER}: /{_PROXY}")
         self._as_user(
@@ -77,6 +77,13 @@ class Stages:
         if f"({USER})" not in said or "\nhv1\n" in said:
             raise FailedError(f"the job did not run in a VM:\n{said}")
         self.inside.until("no VM is left", lambda: self._vms() == 0)
+
+    def measure(self) -> str:
+        """Start and end of VMs, beside the bare tools; a table for each."""
+        python = "/usr/lib/wnodes/bin/python3"
+        return self.inside.shell(
+            f"SLURM_CONF=/etc/slurm/slurm.conf {python} -m contrib.bench.installed", deadline=1800
+        )
 
     def cloud(self) -> None:
         """The bridge on the same host, for economy."""
@@ -100,7 +107,7 @@ class Stages:
         self.inside.until("the job's VM runs", lambda: self._vms() == 2)
         self.inside.machine.reboot()
         self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
-        self.inside.until("Slurm has noticed", lambda: self._noticed(job), 180)
+        self.inside.until("Slurm has noticed", lambda: self._noticed(job))
         self._until_job(job, "COMPLETED")
         self._type_occi("start")
         self._until_active()
@@ -114,7 +121,7 @@ class Stages:
 
     def _succeeds(self, script: str) -> bool:
         try:
-            self.inside.shell(script, deadline=180)
+            self.inside.shell(script)
         except FailedError:
             return False
         return True
@@ -162,10 +169,10 @@ class Stages:
         return self._as_user(f"{self._occi[name]}{after}", before=before)
 
     def _as_user(self, script: str, before: str = "") -> str:
-        return self.inside.shell(before + script, user=USER, deadline=180)
+        return self.inside.shell(before + script, user=USER)
 
     def _told(self, script: str) -> str:
-        return self.inside.shell(script, deadline=180)
+        return self.inside.shell(script)
 
     def _submit(self, script: str) -> str:
         words = f"WNODES_IMAGE=small_debian_x86_64 sbatch --parsable --wrap='{script}'"

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from contrib.docs import reference
+from guestlink import FORWARDED
 from wnodes_lrms.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,25 @@ def test_the_manual_names_every_command_and_option() -> None:
     known = {tuple(command.split()) for command, _ in everything}
     for line in named:
         assert any(line[:n] in known for n in (1, 2, 3)), f"wnodes.1 has {line}, which is gone"
+
+
+USERS_PAGES = ("docs/using.md", "docs/man/wnodes-starter.1")  # say the same, at different length
+
+
+@pytest.mark.parametrize("page", USERS_PAGES)
+def test_a_users_page_names_every_signal_that_reaches_the_script(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert [name for name in FORWARDED if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_the_users_pages_name_the_same_variables_facts_and_exit_codes() -> None:
+    names = re.compile(
+        r"\b(?:WNODES_[A-Z_]+|(?:SBATCH|X509)_[A-Z_]+|O_[A-Z]+|(?:total|allocated)_cpu|job_id"
+        r"|max_rss_bytes|jobstart_secs|shutdowntime(?:_job)?|125|130|141|128 MiB|1,000,000)\b"
+    )
+    one, other = (set(names.findall((ROOT / page).read_text())) for page in USERS_PAGES)
+    assert len(one) > 10
+    assert one == other
 
 
 def files() -> set[str]:

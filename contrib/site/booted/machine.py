@@ -18,6 +18,16 @@ from .place import HOST, SOURCES, Place
 
 KEEPER = "container"
 PROGRAM = Path(__file__).with_name("keeper")
+NAMESPACES = (
+    *("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child"),
+    "--mount-proc",
+)
+# Its own sysctl of the network may be written, the machine's other ones not.
+ENVIRONMENT = {
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
+}
+_LONG = 600  # seconds for what takes some; a machine may be very busy
 
 
 class Machine:
@@ -28,12 +38,16 @@ class Machine:
         self.memory = Memory(place.state)
         self.processes = Processes(self.memory, place.log)
 
+    def is_up(self) -> bool:
+        """Whether it was booted and has not ended."""
+        return self.processes.pid(KEEPER) is not None
+
     def boot(self, *, kept: bool) -> None:
         """Start it, unless it is up, and wait until systemd has started all. Raises SiteError.
 
         It begins with the files that those before it have left which were `kept`.
         """
-        if self.processes.pid(KEEPER) is None:
+        if not self.is_up():
             self.clear()
             layer = self.place.layer(kept=kept)
             for name in ("upper", "work", "root"):
@@ -43,7 +57,7 @@ class Machine:
             self._make_groups()
             self.processes.log(KEEPER).unlink(missing_ok=True)
             self.processes.start(
-                KEEPER, self._command(layer, [*below, self.place.root]), _ENVIRONMENT
+                KEEPER, self._command(layer, [*below, self.place.root]), ENVIRONMENT
             )
         self.await_boot()
 
@@ -52,9 +66,8 @@ class Machine:
         binds = [(place.archives, "/var/cache/apt/archives"), (place.pip, "/root/.cache/pip")]
         devices = [Path("/dev") / name for name in ("net/tun", "fuse", "kvm")]
         return [
-            *("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child"),
-            *("--mount-proc", str(PROGRAM)),
-            *(":".join(map(str, below)), str(layer), self._group),
+            *(*NAMESPACES, str(PROGRAM)),
+            *(":".join(map(str, below)), str(layer), self.group),
             *("--quiet", f"--machine={HOST}", f"--hostname={HOST}", "--boot", "--register=no"),
             *("--keep-unit", "--capability=all", "--private-network", "--console=pipe"),
             *("--kill-signal=SIGRTMIN+3", "--resolv-conf=off", "--timezone=off"),
@@ -68,7 +81,7 @@ class Machine:
 
         def up() -> bool:
             nonlocal said
-            if self.processes.pid(KEEPER) is None:
+            if not self.is_up():
                 return True
             first = self.first()
             if first is None or f"{first}" == before:
@@ -76,7 +89,7 @@ class Machine:
             said = self.output("systemctl", "is-system-running")
             return said in ("running", "degraded")
 
-        if not wait_until(up, 180, pause=0.2) or self.processes.pid(KEEPER) is None:
+        if not wait_until(up, _LONG, pause=0.2) or not self.is_up():
             raise SiteError(
                 f"the container does not boot: {said or 'no answer'}",
                 "see its log; it needs a root that may mount, and control groups that it may write",
@@ -127,7 +140,7 @@ class Machine:
         self.await_boot(before)
 
     def copy_sources(self) -> None:
-        """Put this repository's files into it: what is committed or could be."""
+        """Put this repository's files into it, as a checkout: what is committed or could be."""
         clear = f"mkdir -p {SOURCES} && cd {SOURCES} && find . -mindepth 1 -maxdepth 1"
         self.output("sh", "-c", f"{clear} ! -name .venv ! -name build -exec rm -rf {{}} +")
         files = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others"]
@@ -136,13 +149,14 @@ class Machine:
         pack = ["tar", "-C", str(REPOSITORY), "--create", "--null", "--files-from=-"]
         packed = subprocess.run(pack, input=b"\0".join(there), stdout=subprocess.PIPE, check=True)
         self.unpack(packed.stdout, SOURCES)
+        self.output("sh", "-c", f"cd {SOURCES} && git init --quiet && git add --all")
 
     def down(self) -> None:
         """End it: politely, then not. Its changed files go, unless they are kept."""
         keeper = self.processes.pid(KEEPER)
         if keeper is not None and self.first() is not None:
             self.output("systemctl", "poweroff")
-            wait_until(lambda: self.processes.pid(KEEPER) is None, 60)
+            wait_until(lambda: not self.is_up(), _LONG)
         self.processes.stop(KEEPER)
         self.clear()
 
@@ -154,38 +168,32 @@ class Machine:
         """Remove what it has left once its processes are gone."""
         for group in self._groups():
             # Those that were killed may take a moment to end.
-            if not wait_until(functools.partial(_remove, group), 30):
+            if not wait_until(functools.partial(_remove, group), _LONG):
                 raise SiteError(f"processes in {group} do not end", "see its cgroup.procs")
         shutil.rmtree(self.place.layer(kept=False), ignore_errors=True)
         work = self.place.layer(kept=True) / "work"
         shutil.rmtree(work, ignore_errors=True)
 
     @property
-    def _group(self) -> str:
+    def group(self) -> str:
+        """The name of its control groups."""
         return self.place.folder.name
 
     def _make_groups(self) -> None:
         for name in ("systemd", "unified", "."):
             hierarchy = Path("/sys/fs/cgroup") / name
             if (hierarchy / "cgroup.procs").exists():
-                (hierarchy / self._group).mkdir(exist_ok=True)
+                (hierarchy / self.group).mkdir(exist_ok=True)
 
     def _groups(self) -> list[Path]:
         hierarchies = (Path("/sys/fs/cgroup") / name for name in ("systemd", "unified", "."))
-        return [h / self._group for h in hierarchies if (h / self._group / "cgroup.procs").exists()]
+        return [h / self.group for h in hierarchies if (h / self.group / "cgroup.procs").exists()]
 
     def _enter(self) -> list[str]:
         first = self.first()
         if first is None:
             raise SiteError("the container is not up", f"container {self.place.suite} up")
         return ["nsenter", f"--target={first}", "--all", "--wdns=/"]
-
-
-# Its own sysctl of the network may be written, the machine's other ones not.
-_ENVIRONMENT = {
-    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
-    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",
-}
 
 
 # As a login of root's has it, and nobody there to be asked.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from ..box.errors import SiteError
 from ..box.report import step
-from . import root
+from . import means, root
 from .machine import Machine
 from .place import SUITES, Place, place
 
@@ -55,15 +55,15 @@ def _do(arguments: argparse.Namespace, where: Place) -> int:
     machine = Machine(where)
     match arguments.command:
         case "root":
-            with _locked(where):
-                make(where)
+            with locked(where):
+                make(machine)
         case "up":
-            with _locked(where):
+            with locked(where):
                 up(machine, kept=arguments.keep)
         case "run":
             return machine.run(arguments.argv)
         case "with":
-            with _locked(where):
+            with locked(where):
                 machine.down()
                 try:
                     up(machine, kept=arguments.keep)
@@ -74,7 +74,7 @@ def _do(arguments: argparse.Namespace, where: Place) -> int:
             with step("reboot"):
                 machine.reboot()
         case "down":
-            with _locked(where):
+            with locked(where):
                 with step("down"):
                     machine.down()
                 if arguments.purge:
@@ -82,15 +82,18 @@ def _do(arguments: argparse.Namespace, where: Place) -> int:
     return 0
 
 
-def make(where: Place) -> None:
-    """The root, if it is not there yet."""
-    with step(f"files of {where.suite}"):
-        root.make(where)
+def make(machine: Machine) -> None:
+    """The root, if it is not there yet; that of one that is up stays. Raises SiteError."""
+    if machine.is_up():
+        return
+    means.require(machine)
+    with step(f"files of {machine.place.suite}"):
+        root.make(machine.place)
 
 
 def up(machine: Machine, *, kept: bool) -> None:
     """Boot it, with the repository's files as they are now. Raises SiteError."""
-    make(machine.place)
+    make(machine)
     with step("boot"):
         machine.boot(kept=kept)
     with step("this repository's files"):
@@ -98,7 +101,7 @@ def up(machine: Machine, *, kept: bool) -> None:
 
 
 @contextmanager
-def _locked(where: Place) -> Iterator[None]:
+def locked(where: Place) -> Iterator[None]:
     """Only one that changes it at a time. Raises SiteError if there is another."""
     where.folder.mkdir(parents=True, exist_ok=True)
     with (where.folder / "lock").open("w") as lock:

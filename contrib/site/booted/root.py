@@ -5,12 +5,13 @@ with the CAs that it trusts.
 """
 
 import hashlib
+import platform
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
-from ..box.errors import SiteError
-from ..box.process import CLEAN, run, succeeds
+from ..box.process import run
 from .place import ADDRESS, ALIASES, DOMAIN, HOST, NAME_SERVER, Place
 
 BASE = (
@@ -19,10 +20,15 @@ BASE = (
 )
 # What a site has before it hears of us: Slurm with its accounting, and its database.
 SITE = ("mariadb-server", "munge", "slurm-client", "slurmctld", "slurmd", "slurmdbd")
-MIRROR = "http://deb.debian.org/debian"
+MIRROR = "http://deb.debian.org"  # for a machine that is no Debian with a code name
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_EDITION = 1  # of what `make` does with the rest
+_EDITION = 2  # of what `make` does with the rest
+# Nobody looks for a manual page by its words there; each installation would wait for that index.
+_NO_INDEX = (
+    "--essential-hook=echo man-db man-db/auto-update boolean false"
+    ' | chroot "$1" debconf-set-selections'
+)
 LONG = 3600  # seconds that a slow mirror may take
 # Until a boot's network is there, which comes from outside a moment after its first process.
 ONLINE = """[Unit]
@@ -42,7 +48,6 @@ WantedBy=network-online.target
 
 def make(place: Place) -> None:
     """Make what is not there yet. Raises SiteError with what a command that failed has said."""
-    require_means()
     recipe = _recipe(place.suite)
     if place.recipe.exists() and place.recipe.read_text() == recipe:
         return
@@ -51,20 +56,30 @@ def make(place: Place) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for folder in (place.archives, place.pip, place.log):
         folder.mkdir(parents=True, exist_ok=True)
-    run(
-        [
-            *("debootstrap", "--variant=minbase", f"--include={','.join(BASE)}"),
-            *(f"--cache-dir={place.archives}", f"--keyring={KEYRING}"),
-            *(place.suite, str(place.root), _mirror()),
-        ],
-        timeout=LONG,
-    )
+    with tempfile.TemporaryDirectory() as name:
+        acquire = Path(name) / "acquire.conf"
+        acquire.write_text(_acquire())
+        # Services start with the first boot, not now.
+        run(
+            [
+                *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase"),
+                *(f"--include={','.join((*BASE, *SITE))}", f"--keyring={KEYRING}"),
+                *(f"--aptopt={acquire}", "--dpkgopt=force-unsafe-io", _NO_INDEX),
+                *(place.suite, str(place.root), *_sources(place.suite)),
+            ],
+            timeout=LONG,
+        )
     for name, text in _files(place.suite).items():
         path = place.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     shutil.copy(CERTIFICATES, place.root / "etc/ssl/certs")
-    _install(place)
+    systemctl = ["chroot", str(place.root), "systemctl"]
+    run([*systemctl, "enable", "container-network.service"])
+    # Newer ones fail at a boot before they are configured.
+    run([*systemctl, "disable", "slurmctld.service", "slurmd.service", "slurmdbd.service"])
+    (place.root / "etc/resolv.conf").unlink(missing_ok=True)
+    (place.root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
     place.recipe.write_text(recipe)
 
 
@@ -74,41 +89,12 @@ def _recipe(suite: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _install(place: Place) -> None:
-    """The site's batch system; its services start with the first boot, not now."""
-    policy = place.root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *SITE)):
-        run(
-            [
-                *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit"),
-                *(f"--directory={place.root}", f"--bind={place.archives}:/var/cache/apt/archives"),
-                *("--setenv=DEBIAN_FRONTEND=noninteractive", "--resolv-conf=bind-host"),
-                *("--setenv=PATH=" + CLEAN["PATH"], "apt-get", "--quiet", *arguments),
-            ],
-            timeout=LONG,
-        )
-    policy.unlink()
-    systemctl = ["chroot", str(place.root), "systemctl"]
-    run([*systemctl, "enable", "container-network.service"])
-    # Newer ones fail at a boot before they are configured.
-    run([*systemctl, "disable", "slurmctld.service", "slurmd.service", "slurmdbd.service"])
-    (place.root / "etc/resolv.conf").unlink(missing_ok=True)
-    (place.root / "etc/resolv.conf").write_text(f"nameserver {NAME_SERVER}\n")
-
-
 def _files(suite: str) -> dict[str, str]:
     names = " ".join(f"{name}.{DOMAIN} {name}" for name in (HOST, *ALIASES))
-    mirror = _mirror()
-    security = mirror.removesuffix("/") + "-security"
     return {
         "etc/hostname": f"{HOST}\n",
         "etc/hosts": f"127.0.0.1 localhost\n{ADDRESS} {names}\n",
-        "etc/apt/sources.list": (
-            f"deb {mirror} {suite} main\ndeb {mirror} {suite}-updates main\n"
-            f"deb {security} {suite}-security main\n"
-        ),
+        "etc/apt/sources.list": "".join(f"{line}\n" for line in _sources(suite)),
         "etc/apt/apt.conf.d/90host": _acquire(),
         # Nobody is there to be asked, and what is needed is to be said in full.
         "etc/apt/apt.conf.d/95container": (
@@ -116,16 +102,35 @@ def _files(suite: str) -> dict[str, str]:
             'Dpkg::Use-Pty "false";\n'
         ),
         "etc/dpkg/dpkg.cfg.d/unsafe-io": "force-unsafe-io\n",
+        # Slurm's steps do not end when they are asked to at a shutdown, which waits for them.
+        "etc/systemd/system.conf.d/container.conf": "[Manager]\nDefaultTimeoutStopSec=20s\n",
         "etc/pip.conf": _pip(),
         "etc/systemd/system/container-network.service": ONLINE,
     }
 
 
-def _mirror() -> str:
-    """Where this machine has Debian from."""
-    said = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Origin: Debian"])
-    found = [uri.rstrip("/") for uri in said.split() if uri.rstrip("/").endswith("/debian")]
-    return found[0] if found else MIRROR
+def _sources(suite: str) -> list[str]:
+    """Where this machine has Debian from, with its updates."""
+    asked = ["--format", "$(REPO_URI) $(CODENAME)", "Origin: Debian", "Created-By: Packages"]
+    said = run(["apt-get", "indextargets", *asked])
+    return sources(said, platform.freedesktop_os_release().get("VERSION_CODENAME", ""), suite)
+
+
+def sources(said: str, own: str, suite: str) -> list[str]:
+    """apt's lines for a Debian, from what a machine with the Debian `own` has. Pure.
+
+    `said`: a repository's address and the name of its distribution, a line each.
+    """
+    found = {
+        (suite + name.removeprefix(own), uri.rstrip("/"))
+        for uri, _, name in (line.partition(" ") for line in said.splitlines())
+        if own and name.startswith(own)
+    }
+    if not found:
+        names = {"": "debian", "-updates": "debian", "-security": "debian-security"}
+        found = {(suite + part, f"{MIRROR}/{folder}") for part, folder in names.items()}
+    ordered = sorted(found, key=lambda each: (len(each[0]), each))
+    return [f"deb {uri} {name} main" for name, uri in ordered]
 
 
 def _acquire() -> str:
@@ -142,18 +147,3 @@ def _pip() -> str:
     return "".join(
         f"{line}\n" for line in lines if "file:" not in line and "find-links" not in line
     )
-
-
-def require_means() -> None:
-    """Raises SiteError unless the programs and rights that it takes are here."""
-    tools = {"debootstrap": "", "slirp4netns": "", "systemd-nspawn": "systemd-container"}
-    missing = [package or tool for tool, package in tools.items() if not shutil.which(tool)]
-    if missing:
-        raise SiteError("a container needs more here", f"apt-get install {' '.join(missing)}")
-    if not Path("/dev/net/tun").exists():
-        raise SiteError("a container's network needs /dev/net/tun", "load the module tun")
-    if not succeeds(["unshare", "--mount", "--pid", "--fork", "mount", "-t", "tmpfs", "t", "/mnt"]):
-        raise SiteError(
-            "a container needs a root that may make namespaces and mount",
-            "run it outside containers, or in one with all capabilities (--privileged)",
-        )

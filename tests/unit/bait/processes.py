@@ -16,7 +16,7 @@ Process = subprocess.Popen[bytes]
 @cache
 def program(name: str) -> Path:
     """A program of that name, which everybody can run: a shell."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))  # in /tmp a set-user-ID bit may do nothing
     atexit.register(shutil.rmtree, folder)
     folder.chmod(0o755)
     path = folder / name

@@ -182,7 +182,8 @@ def test_an_owner_that_others_could_have_named(machine: Machine) -> None:
 def test_the_nodes_own_is_tried_as_nobody() -> None:
     done = subprocess.run([PROGRAM, "--try"], capture_output=True, text=True)
     assert done.stdout.startswith("virtiofsd"), done.stderr
-    closed = "echo 0 >/proc/sys/user/max_user_namespaces; exec $0 --try"
+    # In a container no more than root's number may be given on, which is as little.
+    closed = "{ echo 0 >/proc/sys/user/max_user_namespaces; } 2>/dev/null; exec $0 --try"
     inside = ["unshare", "--user", "--map-root-user", "sh", "-c", closed, str(PROGRAM)]
     done = subprocess.run(inside, capture_output=True, text=True)
     assert done.returncode == 1

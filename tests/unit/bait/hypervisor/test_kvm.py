@@ -37,7 +37,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]
 @needs_qemu
 @pytest.mark.integration
 def test_an_emulated_guest_comes_to_its_end() -> None:
-    assert kvm.run_guest("tcg", deadline=30) == (True, "a probe guest ran to its end")
+    assert kvm.run_guest("tcg", deadline=300) == (True, "a probe guest ran to its end")
 
 
 @needs_qemu

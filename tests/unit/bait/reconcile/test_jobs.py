@@ -1,10 +1,11 @@
 """How often the batch system is asked, by however many who want to know whatever."""
 
-import itertools
+import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +15,7 @@ from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import Allocation
 
+T = TypeVar("T")
 UID = NOBODY.pw_uid
 JOB = JobId("7")
 
@@ -34,7 +36,7 @@ class Counted(Batch):
     def live_jobs(self) -> dict[str, bool]:
         self.asked.append("")
         found = super().live_jobs()
-        self.open.wait(5)
+        self.open.wait(60)
         return found
 
 
@@ -60,17 +62,46 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return later
 
 
+class Crowd:
+    """Many who ask at once: one whose question is under way, and others who come meanwhile."""
+
+    def __init__(self, batch: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._batch = batch
+        self._came: set[str] = set()
+        clock = time.monotonic
+
+        def monotonic() -> float:  # looked at by each who comes, before they wait
+            now = clock()
+            self._came.add(threading.current_thread().name)
+            return now
+
+        monkeypatch.setattr("bait.reconcile.jobs.time.monotonic", monotonic)
+
+    def ask(self, questions: Sequence[Callable[[], T]]) -> list[T]:
+        """What all are told."""
+        self._batch.open.clear()
+        with ThreadPoolExecutor(len(questions), thread_name_prefix="asks") as pool:
+            asked = [pool.submit(questions[0])]
+            self._until(lambda: bool(self._batch.asked))
+            asked += [pool.submit(question) for question in questions[1:]]
+            self._until(lambda: self._here() == len(questions))
+            self._batch.open.set()
+            return [each.result(60) for each in asked]
+
+    def _here(self) -> int:
+        return sum(name.startswith("asks") for name in self._came.copy())
+
+    def _until(self, so: Callable[[], bool]) -> None:
+        for _ in range(6000):
+            if so():
+                return
+            time.sleep(0.01)
+        pytest.fail("they do not come")
+
+
 @pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How often the clock was looked at: once by each who comes, twice more by who asks."""
-    real, count, seen = time.monotonic, itertools.count(1), [0]
-
-    def monotonic() -> float:
-        seen[0] = next(count)
-        return real()
-
-    monkeypatch.setattr("bait.reconcile.jobs.time.monotonic", monotonic)
-    return seen
+def crowd(batch: Counted, monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(batch, monkeypatch)
 
 
 def refused(jobs: Jobs, job: str, uid: int = UID) -> Exception:
@@ -85,15 +116,10 @@ def test_a_job_that_is_not_listed_is_asked_for_no_further(batch: Counted) -> Non
     assert batch.asked == [""]
 
 
-def test_many_numbers_at_once_cost_two_listings(batch: Counted, looks: list[int]) -> None:
+def test_many_numbers_at_once_cost_two_listings(batch: Counted, crowd: Crowd) -> None:
     jobs = Jobs(batch, pause=0.0)
-    batch.open.clear()
-    with ThreadPoolExecutor(50) as pool:
-        asked = [pool.submit(refused, jobs, str(number), number) for number in range(1, 51)]
-        while looks[0] < 50 + 2:  # all have come; the first has begun its question
-            pass
-        batch.open.set()
-        faults = [each.result(10) for each in asked]
+    numbers = range(1, 51)
+    faults = crowd.ask([functools.partial(refused, jobs, str(each), each) for each in numbers])
     assert {type(fault) for fault in faults} == {NotListedError}
     assert batch.asked == ["", ""]  # the first one's, and one for all others
 
@@ -192,15 +218,10 @@ def test_an_owner_of_many_jobs_has_their_turn_and_no_more(batch: Counted) -> Non
     assert jobs.granted(JobId("200"), 4242).uid == 4242  # others have turns of their own
 
 
-def test_who_shares_an_answer_keeps_their_turn(batch: Counted, looks: list[int]) -> None:
+def test_who_shares_an_answer_keeps_their_turn(batch: Counted, crowd: Crowd) -> None:
     shared, taken = Shared(batch.live_jobs, pause=0.0), []
-    batch.open.clear()
-    with ThreadPoolExecutor(9) as pool:
-        asked = [pool.submit(shared.ask, lambda: taken.append(1)) for _ in range(9)]
-        while looks[0] < 9 + 2:  # all have come; the first has begun its question
-            pass
-        batch.open.set()
-        assert [each.result(10) for each in asked] == [{}] * 9
+    told = crowd.ask([lambda: shared.ask(lambda: taken.append(1))] * 9)
+    assert told == [{}] * 9
     assert len(taken) == len(batch.asked) == 2
 
 

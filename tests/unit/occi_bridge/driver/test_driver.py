@@ -380,10 +380,11 @@ async def test_a_bait_that_answers_again_is_known_to(
         watched = next(each for each in driver._watchers if each.bait.url == scene.hv1.url)
         await until(lambda: watched.report)
         first = watched.back
-        monkeypatch.setattr(baits_module, "_ASKING", 0.1)
         scene.hv1.silent = True
+        monkeypatch.setattr(baits_module, "_ASKING", 0.1)
         await until(lambda: watched._missed)
         assert watched.back == first
+        monkeypatch.setattr(baits_module, "_ASKING", 60.0)
         scene.hv1.silent = False
         await until(lambda: watched.back > first)
         heard = watched.back
@@ -465,14 +466,13 @@ async def test_a_node_that_claims_a_lease_gets_no_order(scene: Scene) -> None:
 # Silent and slow baits.
 
 
-async def test_a_hung_bait_delays_nobody(scene: Scene) -> None:
+async def test_a_hung_bait_delays_nobody(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baits_module, "_ASKING", 3600.0)  # who waited for it would wait for ever
     scene.hv1.silent = True
     async with scene.bridge.driving():
-        begun = time.monotonic()
         made = scene.bridge.create(ANNAS)
         scene.lrms.baits.reverse()  # the LRMS places it on the node that answers
         await scene.state(made, "active")
-        assert time.monotonic() - begun < 3  # the patience with one bait
         assert scene.hv1.asked == []
     scene.hv1.silent = False
 
@@ -571,7 +571,10 @@ async def test_a_queued_lease_waits_for_the_bait_that_submitted_it(
     assert len(drmaa.lrms.orders) == len(drmaa.lrms.jobs) == 2
 
 
-async def test_a_hung_library_ends_no_machine(drmaa: Scene) -> None:
+async def test_a_hung_library_ends_no_machine(
+    drmaa: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baits_module, "_ASKING", 60.0)  # the baits answer, however slowly
     async with drmaa.bridge.driving():
         made = drmaa.bridge.create(ANNAS)
         await drmaa.state(made, "active")
