@@ -24,7 +24,8 @@ class Calls:
     """The calls that are not answered yet. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # A call that nobody waits for is given up by whoever collects garbage: maybe by its holder.
+        self._lock = threading.RLock()
         self._calls: set[Call] = set()
 
     @contextmanager
