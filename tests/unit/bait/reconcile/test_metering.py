@@ -86,6 +86,16 @@ def test_a_size_that_is_not_known_is_asked_for_again(metered: Metered) -> None:
     assert metered.counts()[0] == 2
 
 
+def test_no_program_looks_into_a_disk_that_a_guest_has(
+    metered: Metered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is out in QEMU may have written its header, which can name other files."""
+    metered.has_disk("2G")
+    monkeypatch.setenv("PATH", "")
+    metered.meter.tick([BATCH])
+    assert metered.counts()[0] == 2
+
+
 def test_what_a_silent_libvirt_did_not_tell_is_caught_up(metered: Metered) -> None:
     metered.has_disk("1G")
     metered.libvirt.carried = None
