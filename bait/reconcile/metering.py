@@ -56,7 +56,7 @@ class Meter:
 
 
 def _size_of(disk: Path) -> int | None:
-    """Bytes of the disk that a guest sees, by its header (QEMU's docs/interop/qcow2.txt).
+    """Bytes of the disk that a guest sees, by its header (QEMU's manual, "qcow2").
 
     No program looks into it: whoever has broken out into QEMU may have written it, and a header
     can name other files. Raises OSError.
