@@ -25,7 +25,7 @@ _WAKING = 10.0  # seconds that a guest has to wake
 
 
 def create(link: libvirt.virConnect, xml: str, *, held: bool) -> None:
-    """Start a transient domain; `held`, with its CPUs at a stand.
+    """Start a transient domain; `held`, with its CPUs stopped.
 
     libvirt is asked again where something is left of a domain that has just ended, or of a killed
     libvirtd: a log file that is still open, a card that has not quite gone.
