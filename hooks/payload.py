@@ -5,6 +5,7 @@ Nothing here speaks to anybody. Standard library only.
 
 import io
 import os
+import pwd
 import re
 import resource
 import shlex
@@ -105,6 +106,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, is_one, value in reversed(pairs) if is_one}  # the first counts
 
 
+def login_shell() -> str:
+    """The owner's, of their account on the node: it may be another in the machine.
+
+    Where SHELL is not set, bash says it of the account. What a daemon submits, a CE, has none.
+    """
+    return pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"  # where it is empty: passwd(5)
+
+
 def boot_id() -> str:
     """Which kernel this is, among all that have ever run (random(4))."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -152,7 +161,7 @@ def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
-    variables = environment() | folders
+    variables = {"SHELL": login_shell()} | environment() | folders
     made = {name: shlex.quote(variables.pop(name)) for name in TEMPORARY if variables.get(name)}
     assigned = [shlex.join(f"{key}={value}" for key, value in variables.items())]
     assigned += [f'{name}="${name}"' for name in made]

@@ -30,7 +30,7 @@ IsIt = Callable[[ElementTree.Element], bool]  # tells a device among others
 
 
 def create(link: libvirt.virConnect, xml: str, *, held: bool) -> None:
-    """Start a transient domain; `held`, with its CPUs at a stand.
+    """Start a transient domain; `held`, with its CPUs stopped.
 
     libvirt is asked again where something is left of a domain that has just ended, or of a killed
     libvirtd: a log file that is still open, a card that has not quite gone.

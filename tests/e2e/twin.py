@@ -36,6 +36,7 @@ VARIABLES = {
 }
 EXIT = 7
 OURS = {"WNODES_IMAGE", "MACHINEFEATURES", "JOBFEATURES"}  # variables of a job in a VM alone
+TOLD = {"SHELL"}  # bash knows it in any case; in a VM its children, too. See "home and shell"
 OF_ONE_RUN = {  # its process and its times
     *("SLURM_TASK_PID", "SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"),
     "SLURM_JOB_CONSTRAINTS",  # the node's feature that a job with a VM asks for
@@ -268,7 +269,7 @@ def told(output: bytes, number: str) -> dict[str, str]:
                 if key in NUMBERED:
                     value = re.sub(rf"(^|/){number}(?=[.:/]|$)", r"\1N", value)
                 variables[key] = value
-            ignored = OURS | OF_ONE_RUN
+            ignored = OURS | TOLD | OF_ONE_RUN
             said |= {f"${k}": v for k, v in variables.items() if k not in ignored}
     return said | {"order of the streams": " ".join(streams)}
 

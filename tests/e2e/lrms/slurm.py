@@ -121,7 +121,9 @@ class Slurm(interface.System):
     ) -> list[str]:
         words = [f"{name}={value}" for name, value in env.items()]
         files = ("--output=%j.out", "--error=%j.err")
-        return ["env", f"--chdir={folder}", *words, "sbatch", "--parsable", *files, *options, *what]
+        # As from a daemon, a CE: bash has the shell from the account where nobody says it.
+        caller = ("env", f"--chdir={folder}", "--unset=SHELL")
+        return [*caller, *words, "sbatch", "--parsable", *files, *options, *what]
 
     def listing(self) -> Mapping[str, Listed]:
         asked = ("squeue", "--noheader", "--states=all", "--format=%i|%j|%T|%r")

@@ -5,6 +5,7 @@ The machine is a folder of this one.
 
 import io
 import os
+import pwd
 import resource
 import shutil
 import signal
@@ -238,6 +239,16 @@ def test_tmpdir_is_tmp_where_it_can_not_be_made(tmp_path: Path, shell: str) -> N
     assert (done.stdout, done.stderr) == (b"/tmp,,\n", b"")
 
 
+@pytest.mark.parametrize("said", [None, "/bin/tcsh"])
+def test_the_shell_is_the_accounts_where_the_job_says_none(
+    tmp_path: Path, said: str | None
+) -> None:
+    """As bash has it on the node; the account in the VM has another."""
+    guest = bundled(tmp_path, "echo $SHELL", environment={"SHELL": said} if said else {})
+    known = said or pwd.getpwuid(os.getuid()).pw_shell
+    assert run(guest, "/usr/bin:/bin").stdout.decode() == f"{known}\n"
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_niceness_is_the_jobs(tmp_path: Path, shell: str) -> None:
     here = os.getpriority(os.PRIO_PROCESS, 0)
@@ -319,6 +330,7 @@ def test_environment_and_arguments_arrive_byte_for_byte(tmp_path: Path, shell: s
     found = eval(environment)  # noqa: S307
     wanted = {os.fsencode(key): os.fsencode(value) for key, value in HOSTILE.items()}
     wanted[b"PYTHONPATH"] = os.fsencode(ROOT / "hooks")
+    wanted[b"SHELL"] = os.fsencode(pwd.getpwuid(os.getuid()).pw_shell)
     for kind in ("machine", "job"):
         wanted[f"{kind}features".upper().encode()] = os.fsencode(guest / f"{kind}features")
     assert found == wanted

@@ -1,5 +1,6 @@
 """What the tests of batch VMs share: a job, its VM in a state, and what its starter hears."""
 
+import threading
 from typing import Any
 
 from bait.batch.attach import attach
@@ -7,7 +8,7 @@ from bait.ledger.records import Row
 from tests.unit.conftest import GUESTS, NOBODY, TAG, Bait, Node, eventually
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import State, machine_id
+from wnodes_lrms.model import Allocation, State, machine_id
 
 ID = machine_id("box", "7", 0)
 FIRST = f"{GUESTS}.2"
@@ -34,6 +35,19 @@ def reaches(node: Node, wanted: State, job: str = "7") -> Row:
 
 def last(bait: Bait, job: str = "7", uid: int = NOBODY.pw_uid) -> dict[str, Any]:
     return list(attach(bait.batch, JobId(job), uid))[-1]
+
+
+def slow_to_answer(node: Node) -> tuple[threading.Event, threading.Event]:
+    """Have the batch system take its time: set once it is asked; to be set for its answer."""
+    asked, may_answer, answer = threading.Event(), threading.Event(), node.batch.allocation
+
+    def slow(job: str) -> Allocation:
+        asked.set()
+        may_answer.wait()
+        return answer(job)
+
+    node.batch.allocation = slow  # type: ignore[method-assign]
+    return asked, may_answer
 
 
 def ready(node: Node, job: str = "7", address: str = FIRST) -> Bait:

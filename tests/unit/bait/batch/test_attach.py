@@ -1,6 +1,5 @@
 """What a starter hears, and what it makes begin."""
 
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,11 +7,11 @@ import pytest
 
 from bait.batch.attach import attach
 from bait.ledger.records import Row
-from tests.unit.bait.batch.batchjobs import FIRST, last, reaches, ready
+from tests.unit.bait.batch.batchjobs import FIRST, last, reaches, ready, slow_to_answer
 from tests.unit.conftest import NOBODY, Node, eventually, needs_root
 from wnodes_lrms.errors import NotListedError, RejectedError
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import Allocation, State, machine_id
+from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
 
@@ -125,15 +124,7 @@ def test_a_job_that_has_ended_gets_no_other_vm_though_it_is_listed_for_a_while(
 def test_an_answer_that_was_asked_for_before_the_end_begins_no_vm(node: Node) -> None:
     """The batch system takes its time; its epilog is over before it answers."""
     node.batch.grant("7")
-    bait, asked, ended = node.bait(), threading.Event(), threading.Event()
-    answer = node.batch.allocation
-
-    def slow(job: str) -> Allocation:
-        asked.set()
-        ended.wait()
-        return answer(job)
-
-    node.batch.allocation = slow  # type: ignore[method-assign]
+    bait, (asked, ended) = node.bait(), slow_to_answer(node)
     with ThreadPoolExecutor(1) as pool:
         heard = pool.submit(last, bait)
         asked.wait()

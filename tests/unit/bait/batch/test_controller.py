@@ -7,7 +7,6 @@ greeting on port 22 of its address, the batch system a table.
 import os
 import sqlite3
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
@@ -18,7 +17,16 @@ from bait.hypervisor.domain import Domain
 from bait.ledger.records import Row
 from bait.machine.files import paths
 from bait.reconcile.plan import Act
-from tests.unit.bait.batch.batchjobs import FIRST, ID, STEPS, last, reaches, ready, state
+from tests.unit.bait.batch.batchjobs import (
+    FIRST,
+    ID,
+    STEPS,
+    last,
+    reaches,
+    ready,
+    slow_to_answer,
+    state,
+)
 from tests.unit.conftest import (
     GUESTS,
     TAG,
@@ -32,7 +40,7 @@ from tests.unit.conftest import (
 )
 from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import Allocation, State, machine_id
+from wnodes_lrms.model import State, machine_id
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
 
@@ -105,15 +113,7 @@ def test_a_job_that_ends_while_that_is_asked_gets_no_vm(
     node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
     node.batch.grant("7")
-    bait, asked, ended = node.bait(), threading.Event(), threading.Event()
-    answer = node.batch.allocation
-
-    def slow(job: str) -> Allocation:
-        asked.set()
-        ended.wait()
-        return answer(job)
-
-    node.batch.allocation = slow  # type: ignore[method-assign]
+    bait, (asked, ended) = node.bait(), slow_to_answer(node)
     bait.batch.announce(JobId("7"))
     asked.wait()
     bait.reconciler.release("7")
