@@ -74,7 +74,7 @@ def remains() -> list[str]:
     for folder in root.glob("*/hv[12]/machines/*"):
         found.append(f"files {folder}")
     for pattern in ("spool/volumes/[!.]*", "spool/saved/*"):  # the pool's lock stays
-        found += [f"files {path}" for path in root.glob(pattern) if path.name != LOCK]
+        found += [f"files {path}" for path in root.glob(pattern)]
     for bridge in ("wn-box-hv1", "wn-box-hv2"):
         taps = Path(f"/sys/class/net/{bridge}/brif")
         found += [f"tap {tap.name}" for tap in taps.glob("*")]
