@@ -11,14 +11,14 @@ from typing import Any
 from baitsocket import Patience, answers
 from requeue import Job, NoVmError
 
-BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, as in a restart
+BAIT_AWAY = 60.0  # seconds to wait for a bait that can't be reached, or is silent
 TELL_AFTER = 5.0  # seconds, then the user hears what the job waits for
 
 
 def attach(job: Job, path: str) -> dict[str, Any]:
     """The bait's description of the machine, once it is ready. Raises NoVmError."""
     begun, away = time.monotonic(), Patience(BAIT_AWAY)
-    told, waits = False, ""
+    told, waits, silences = False, "", 0
     request = {"op": "attach", "job": job.number}
     while True:
         try:
@@ -41,16 +41,15 @@ def attach(job: Job, path: str) -> dict[str, Any]:
             else:
                 trouble = "closed the connection"
         except TimeoutError:
-            raise NoVmError(
-                f"the bait on node {job.node} does not answer ({path}): it hangs"
-            ) from None
+            trouble = f"does not answer ({path}): it hangs"
+            silences += 1
         except OSError as error:
             trouble = f"can't be reached at {path}: {error.strerror}"
         except ValueError as error:
             raise NoVmError(
                 f"the bait on node {job.node} says what is no answer ({path}): {error}"
             ) from None
-        if away.left() <= 0:
+        if away.left() <= 0 or silences > 1:  # each took half a minute
             raise NoVmError(f"the bait on node {job.node} {trouble}")
         if not told:
             told = True

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ printf "%s\\n" "$*" >>{self.folder}/scontrol.log
             "import sys; import baitlink, baitsocket, payload, requeue, starter, watch;"
             f"requeue.PATH = {self.path!r}; requeue.END_PATIENCE = 0.2;"
             f"payload.GUEST = {str(self.guest)!r};"
-            "baitsocket.SILENCE = 0.5; baitlink.BAIT_AWAY = 0.5; watch.LOOK = 0.2;"
+            "baitsocket.SILENCE = 0.5; baitlink.BAIT_AWAY = 1.5; watch.LOOK = 0.2;"
             "starter.main(*sys.argv[1:])"
         )
         argv = [sys.executable, "-c", code, "slurm", f"{self.folder}/%n.sock", "2", "7", "hv1"]
@@ -365,6 +366,24 @@ def test_a_bait_that_is_away_hangs_or_breaks_off_is_said(stage: Stage) -> None:
     silent.close()
     assert code == 1
     assert "does not answer" in errors
+
+
+def test_a_bait_that_is_silent_is_asked_once_more(stage: Stage) -> None:
+    """As one that is not there: it may have been stopped for a while, or its node be busy."""
+    stage.says(stage.ready)
+    assert stage.bait
+    goes_on = threading.Event()
+    ready = stage.bait.answer
+
+    def slow(*_: object) -> None:
+        stage.bait.answer = ready  # type: ignore[union-attr]
+        goes_on.wait(10)
+
+    stage.bait.answer = slow
+    code, out, errors = stage.run("echo ran")
+    goes_on.set()
+    assert (code, out) == (0, "ran\n")
+    assert errors.startswith("wnodes: job 7: the bait on node hv1 does not answer")
 
 
 def test_a_machine_that_dies_before_its_session_is_heard_of(stage: Stage) -> None:
