@@ -8,6 +8,7 @@ from functools import partial
 from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import mac_of
 from bait.network.cards import Card
@@ -36,6 +37,9 @@ class BatchBuilder:
             undo.callback(where.remove)
             vms.new_disk(image, where, step)
             vms.copy_kernel(image, where)
+            if size := machine.provision.scratch:
+                step("making the scratch disk")
+                make_scratch(vms.config, vms.node, where.scratch, size, machine.owner)
             step("making the seed")
             self.contextualize(where, machine, shares)
             starting()
@@ -64,6 +68,7 @@ class BatchBuilder:
             cpus=allocation.cpus,
             nics=(self.card(machine),),
             # The server wants a folder, not a link to one.
+            scratch=where.scratch if machine.provision.scratch else None,
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
 
@@ -86,6 +91,7 @@ class BatchBuilder:
             public_key=login.public,
             workdir=machine.allocation.workdir,
             shares=shares,
+            scratch=bool(machine.provision.scratch),
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
         where.owner.touch(mode=0o600)

@@ -188,7 +188,7 @@ def image(tag: str, parts: Sequence[PartSeen], unfit: str | None = None) -> Chec
 
 
 def space(folder: Path, free: int, needed: int) -> Check:
-    """Room for overlays; both numbers are MiB."""
+    """Room for overlays, without what is promised to scratch disks; both numbers are MiB."""
     if free < needed:
         return fault(
             "disk space",
@@ -196,6 +196,22 @@ def space(folder: Path, free: int, needed: int) -> Check:
             "make room there, or move state_dir in [bait] to a larger disk",
         )
     return ok("disk space", f"{folder} has {free} MiB free")
+
+
+def scratch(largest: int, room: int, able: bool) -> Check:
+    """What there is for scratch disks: `largest` is the GiB of the largest that a job can have,
+    `room` the MiB that are left beside min_free_disk, `able` whether there is a mkfs.ext4."""
+    name = "scratch disks"
+    if not able:
+        return fault(name, "mkfs.ext4 is not found: none is made", "install e2fsprogs")
+    if room < largest << 10:
+        return warning(
+            name,
+            f"there is room for {max(0, room) >> 10} GiB, and a job may have {largest}: such a job"
+            " is tried again, maybe elsewhere",
+            "make room in state_dir, or see scratch and scratch_most in [[batch]]",
+        )
+    return ok(name, f"the largest, {largest} GiB, has room")
 
 
 def cache_space(folder: Path, free: int, used: int, limit: int) -> Check:

@@ -15,9 +15,11 @@ import pycdlib
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bait.machine.hardware import SCRATCH_SERIAL
 from wnodes_lrms.model import Owner
 from wnodes_lrms.resources import render
 
+SCRATCH = "/run/wnodes/scratch"  # where a guest has its scratch disk
 _SMALLEST = 1 << 17  # bytes; on a smaller disk busybox finds no label, for it reads further first
 
 
@@ -57,6 +59,7 @@ class Guest:
     public_key: str
     workdir: str
     shares: tuple[str, ...]
+    scratch: bool = False  # it has a scratch disk
 
 
 def files(guest: Guest, context: str) -> dict[str, str]:
@@ -73,6 +76,8 @@ def files(guest: Guest, context: str) -> dict[str, str]:
         public_key=guest.public_key,
         owner=guest.owner,
         shares=guest.shares,
+        scratch=SCRATCH if guest.scratch else None,
+        scratch_serial=SCRATCH_SERIAL,
         make_home=not _within(guest.owner.home, guest.shares),
         make_top=_top(guest.workdir, guest.shares),
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Hardware
-from bait.machine.images import Cache, free_mib
+from bait.machine.hardware import SCRATCH_SERIAL, Hardware
+from bait.machine.images import Cache
+from bait.machine.room import need_room
 from bait.machine.topology import Topology, read
 from bait.machine.tuning import Tuning, tune
 from bait.network.cards import Card, Taps
@@ -68,7 +69,7 @@ class NodeVms:
     def new_disk(self, image: Image, where: Paths, step: Callable[[str], None]) -> None:
         """Make the VM's folders, and in them an empty overlay on the image. Raises WnodesError."""
         step("making the disk")
-        self._need_room()
+        need_room(self.config, self.node)
         where.remove()
         have(where.disks, PASSED)
         have(where.runtime, PASSED)
@@ -190,6 +191,8 @@ class NodeVms:
             disk=where.disk,
             base=self.cache.path(image.disk),
             seed=where.seed if hardware.seeded else None,
+            scratch=hardware.scratch,
+            scratch_serial=SCRATCH_SERIAL,
             console=where.console,
             nics=hardware.nics,
             volumes=hardware.volumes,
@@ -199,13 +202,3 @@ class NodeVms:
             kept=hardware.kept,
             ports=_PORTS + len(hardware.nics) + len(hardware.volumes) if hardware.kept else 0,
         )
-
-    def _need_room(self) -> None:
-        """Raises WnodesError if the disk is too full for another VM."""
-        folder = Path(self.config.bait.state_dir)
-        free, needed = free_mib(folder), self.config.machine.min_free_disk
-        if free < needed:
-            raise WnodesError(
-                f"disk full on node {self.node}: {folder} has {free} MiB free, "
-                f"min_free_disk asks for {needed}"
-            )

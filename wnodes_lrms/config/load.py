@@ -24,6 +24,7 @@ from wnodes_lrms.config.node import (
     TAG,
     Allow,
     Bait,
+    Batch,
     Default,
     Hooks,
     Images,
@@ -33,7 +34,6 @@ from wnodes_lrms.config.node import (
     Section,
     Share,
     Tag,
-    Throughput,
 )
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.errors import ConfigError
@@ -44,6 +44,7 @@ __all__ = [
     "Allow",
     "Api",
     "Bait",
+    "Batch",
     "Bridge",
     "Cloud",
     "CloudNetwork",
@@ -62,7 +63,6 @@ __all__ = [
     "Share",
     "Tag",
     "Template",
-    "Throughput",
     "load",
     "path_in_use",
 ]
@@ -95,7 +95,7 @@ class Config(Section):
     bridge: Bridge | None = None
     default: tuple[Default, ...] = ()
     allow: tuple[Allow, ...] = ()
-    throughput: tuple[Throughput, ...] = ()
+    batch: tuple[Batch, ...] = ()
 
 
 def path_in_use(given: Path | None = None) -> Path:

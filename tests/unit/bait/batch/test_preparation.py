@@ -9,11 +9,14 @@ from typing import Any
 import libvirt
 import pytest
 
+from bait.machine import room
+from bait.machine.files import paths
+from bait.machine.seed import SCRATCH
 from bait.network.cards import guests
 from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
-from wnodes_lrms.config.load import Allow, Throughput
+from wnodes_lrms.config.load import Allow, Batch
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
@@ -69,9 +72,7 @@ def test_a_rule_of_the_site_limits_what_its_card_carries(
     node: Node, able: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Shaper, "_trouble", lambda _: "" if able else "tc: no such qdisc")
-    node.config = node.config.model_copy(
-        update={"throughput": (Throughput(account="grid", outbound=5),)}
-    )
+    node.config = node.config.model_copy(update={"batch": (Batch(account="grid", outbound=5),)})
     node.batch.grant("7")
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
@@ -87,6 +88,38 @@ def test_a_rule_of_the_site_limits_what_its_card_carries(
         True,  # elsewhere
     )
     assert node.hypervisor.domains() == {}
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_job_gets_the_scratch_disk_that_it_asks_for(node: Node) -> None:
+    rule = Batch(partition="main", scratch_most=2)
+    node.config = node.config.model_copy(update={"batch": (rule,)})
+    node.guests.answer(FIRST)
+    node.batch.grant("7", scratch="2")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    reaches(node, State.READY)
+    where = paths(node.config, ID)
+    assert where.scratch.stat().st_size == 2 << 30
+    assert last(bait)["scratch"] == SCRATCH
+    assert any("scratch disk of 2 GiB" in event.what for event in node.ledger.events("7"))
+    domain = libvirt.open("test:///default").lookupByUUIDString(ID)
+    assert f"<source file='{where.scratch}'/>" in domain.XMLDesc()
+    bait.reconciler.release("7")
+    assert node.left() == []
+
+
+@pytest.mark.parametrize(("asked", "retry"), [("3", False), ("lots", False), ("2", True)])
+def test_a_scratch_disk_that_can_not_be_had(
+    node: Node, asked: str, retry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_mib", lambda _folder: 2048)  # and min_free_disk beside it
+    node.config = node.config.model_copy(update={"batch": (Batch(scratch_most=2),)})
+    node.vms = dataclasses.replace(node.vms, config=node.config)
+    node.batch.grant("7", scratch=asked)
+    answer = failed(node, node.bait())
+    assert answer["retry"] is retry
+    assert ("disk full on node hv1" if retry else "WNODES_SCRATCH") in answer["message"]
 
 
 @pytest.mark.parametrize(

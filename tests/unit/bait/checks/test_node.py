@@ -215,6 +215,9 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
 def test_room() -> None:
     assert verdicts.space(Path("/s"), 511, 512).status is Status.FAULT
     assert verdicts.space(Path("/s"), 512, 512).status is Status.OK
+    assert verdicts.scratch(2, 2047, able=True).status is Status.WARNING
+    assert verdicts.scratch(2, 2048, able=True).status is Status.OK
+    assert verdicts.scratch(2, 2048, able=False).status is Status.FAULT
     assert verdicts.cache_space(Path("/c"), 100, 50, 151).status is Status.WARNING
     assert verdicts.cache_space(Path("/c"), 100, 50, 150).status is Status.OK
 

@@ -28,7 +28,10 @@ ALICE = Owner(
 
 
 def guest(
-    owner: Owner = ALICE, workdir: str = "/home/alice/run", shares: tuple[str, ...] = ()
+    owner: Owner = ALICE,
+    workdir: str = "/home/alice/run",
+    shares: tuple[str, ...] = (),
+    scratch: bool = False,
 ) -> Guest:
     address = ipaddress.IPv4Address("192.168.190.7")
     return Guest(
@@ -42,6 +45,7 @@ def guest(
         public_key=seed.key_pair().public,
         workdir=workdir,
         shares=shares,
+        scratch=scratch,
     )
 
 
@@ -128,6 +132,7 @@ def owner(name: str, home: str = "/home/alice") -> Owner:
 GUESTS = {
     "plain": guest(),
     "shared folders": guest(shares=("/home", "/data/it's here")),
+    "scratch": guest(scratch=True),
     "spaces": guest(owner("a b", "/home/a b"), "/home/a b/my run"),
     "quotes": guest(owner("o'neil", "/home/o'neil"), '/home/"q"\'$(touch /run/evil)`id`'),
     "newline": guest(owner("alice"), "/home/li\nne; touch /run/evil"),
@@ -147,7 +152,7 @@ def test_the_script_is_good_shell(tmp_path: Path, name: str, context: str) -> No
     script.write_bytes(os.fsencode(text))
     for shell in (["dash"], ["bash"], ["busybox", "sh"]):
         assert subprocess.run([*shell, "-n", script]).returncode == 0
-    if shutil.which("shellcheck") and name in ("plain", "shared folders"):
+    if shutil.which("shellcheck") and name in ("plain", "shared folders", "scratch"):
         told = subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True)
         assert told.stdout == ""
 
@@ -263,7 +268,7 @@ def test_an_ssh_server_that_reads_homes_finds_the_key_elsewhere(tmp_path: Path) 
 
 @needs_namespaces
 @pytest.mark.parametrize("shell", ["dash", "busybox sh"])
-@pytest.mark.parametrize("name", sorted(set(GUESTS) - {"plain", "shared folders"}))
+@pytest.mark.parametrize("name", sorted(set(GUESTS) - {"plain", "shared folders", "scratch"}))
 def test_names_stay_data(tmp_path: Path, name: str, shell: str) -> None:
     one = GUESTS[name]
     made = Machine(tmp_path, one, shell, sshd_config_d=True)

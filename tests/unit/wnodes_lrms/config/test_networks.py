@@ -115,12 +115,12 @@ throughput = 0
 name = "lan"
 bridge = "br0"
 throughput = 1e30
-[[throughput]]
+[[batch]]
 partition = "short"
-[[throughput]]
+[[batch]]
 inbound = "10M"
 outbound = -1
-[[throughput]]
+[[batch]]
 inbound = true
 outbound = 1.5
 """,
@@ -128,11 +128,11 @@ outbound = 1.5
     assert found == [
         "network.throughput: input should be greater than or equal to 1",
         "cloud.network[1].throughput: input should be a valid integer",
-        "throughput[1]: inbound or outbound is needed",
-        "throughput[2].inbound: input should be a valid integer",
-        "throughput[2].outbound: input should be greater than or equal to 1",
-        "throughput[3].inbound: input should be a valid integer",
-        "throughput[3].outbound: input should be a valid integer",
+        "batch[1]: one of inbound, network, outbound, scratch, scratch_most is needed",
+        "batch[2].inbound: input should be a valid integer",
+        "batch[2].outbound: input should be greater than or equal to 1",
+        "batch[3].inbound: input should be a valid integer",
+        "batch[3].outbound: input should be a valid integer",
     ]
 
 
