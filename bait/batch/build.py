@@ -11,7 +11,8 @@ from bait.machine.hardware import Blueprint, Hardware
 from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import mac_of
-from bait.network.cards import Card
+from bait.network.cards import Card, site_card
+from wnodes_lrms.errors import WnodesError
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,21 @@ class BatchBuilder:
             undo.callback(vms.end, machine.id)
             hardware = self.hardware(where, machine, shares)
             begin = partial(vms.hypervisor.create, held=vms.config.machine.charge == "cgroup")
-            vms.plug_in([self.card(machine)], lambda: vms.start(where, hardware, step, begin))
+            vms.plug_in(hardware.nics, lambda: vms.start(where, hardware, step, begin))
             step("waiting for the guest's SSH server")
             undo.pop_all()
 
-    def card(self, machine: Blueprint) -> Card:
-        """The VM's one card."""
-        return self.vms.own_card(str(machine.address))
+    def cards(self, machine: Blueprint) -> tuple[Card, ...]:
+        """The VM's cards: by the first the node reaches it, by the second, if it has one, it
+        reaches the world. Raises WnodesError if this node does not have the network of that."""
+        own = self.vms.own_card(str(machine.address))
+        name = machine.provision.network
+        if not name:
+            return (own,)
+        for offer in self.vms.config.cloud.network:
+            if offer.name == name:
+                return (own, site_card(self.vms.taps.site_card(machine.id, name), offer))
+        raise WnodesError(f"node {self.vms.node} has no network {name}")
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -66,7 +75,7 @@ class BatchBuilder:
             cores=allocation.cores,
             memory=machine.memory,
             cpus=allocation.cpus,
-            nics=(self.card(machine),),
+            nics=self.cards(machine),
             # The server wants a folder, not a link to one.
             scratch=where.scratch if machine.provision.scratch else None,
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
@@ -92,6 +101,7 @@ class BatchBuilder:
             workdir=machine.allocation.workdir,
             shares=shares,
             scratch=bool(machine.provision.scratch),
+            others=tuple(card.mac for card in self.cards(machine)[1:]),
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
         where.owner.touch(mode=0o600)

@@ -103,12 +103,13 @@ class Preparation:
             allocation.scratch,
         )
         scratch = f", scratch disk of {given.scratch} GiB" if given.scratch else ""
+        network = f", network {given.network}" if given.network else ""
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
             building = self.ledger.change(
                 row.id,
                 f"building from {image.tag}: {allocation.cores} cores, {memory} MiB,"
-                f" {address}{scratch}",
+                f" {address}{network}{scratch}",
                 state=State.BUILDING,
                 cores=allocation.cores,
                 memory=memory,
@@ -116,6 +117,7 @@ class Preparation:
                 digests=" ".join(part.sha256 for part in image.parts),
                 inbound=given.rates.inbound,
                 outbound=given.rates.outbound,
+                network=given.network,
             )
         if building is None:
             return None

@@ -2,7 +2,7 @@
 bait/checks/files.py do the looking."""
 
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network
@@ -11,7 +11,7 @@ from pathlib import Path
 from bait.hypervisor.domain import Inventory
 from bait.machine.topology import Topology
 from bait.machine.tuning import QUEUES
-from wnodes_lrms.config.load import Network
+from wnodes_lrms.config.load import Batch, Network, Offer
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
@@ -65,6 +65,32 @@ def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
         seen = f"this node has no address in {network}: it takes no VM on a private network"
         return fault(name, seen, "give it one, or see [network] tunnels")
     return ok(name, f"from {end}")
+
+
+def site_networks(
+    offers: Sequence[Offer], rules: Sequence[Batch], interfaces: Collection[str]
+) -> Iterator[Check]:
+    """Whether this node has the networks that it offers, and those that batch jobs' VMs are to be
+    on; `interfaces` are the node's."""
+    for offer in offers:
+        name = f"network {offer.name}"
+        if offer.bridge in interfaces:
+            yield ok(name, f"by the bridge {offer.bridge}")
+        else:
+            yield fault(
+                name,
+                f"this node has no bridge {offer.bridge}: it takes no VM on that network",
+                "make the bridge, or take the network out of this node's [[cloud.network]]",
+            )
+    for missing in sorted(
+        {rule.network for rule in rules if rule.network} - {o.name for o in offers}
+    ):
+        yield warning(
+            f"network {missing}",
+            "this node does not offer it: jobs whose VMs are to be on it are tried elsewhere, and"
+            " held after some tries",
+            "keep such jobs off this node (partition, feature), or add a [[cloud.network]]",
+        )
 
 
 def throughput(trouble: str, unshaped: str) -> Check:

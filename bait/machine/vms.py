@@ -18,6 +18,7 @@ from bait.machine.topology import Topology, read
 from bait.machine.tuning import Tuning, tune
 from bait.network.cards import Card, Taps
 from bait.network.shaper import Shaper
+from bait.network.surroundings import interfaces
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
 from wnodes_lrms.config.load import Config
@@ -47,6 +48,7 @@ class NodeVms:
     admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
     shaper: Shaper
     topology: Callable[[], Topology] = read  # of this machine, as it is at that moment
+    interfaces: Callable[[], Collection[str]] = interfaces  # the same
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
         """Have all files of the image in the cache, its disk for those to read who need to."""
@@ -102,6 +104,11 @@ class NodeVms:
     def plug_in(self, cards: Collection[Card], plug: Callable[[], None]) -> None:
         """Have these cards plugged in, by `plug`: the firewall knows them before, and they carry
         what they may. Raises WnodesError if that can't be had, and what `plug` raises."""
+        here = self.interfaces()
+        for card in cards:
+            if card.bridge and card.bridge not in here:
+                told = f"node {self.node} has lost the bridge of one of its networks"
+                raise WnodesError(f"this node has no bridge {card.bridge}", told=told)
         self.admit()
         self.shaper.vet([card.tap for card in cards])
         plug()

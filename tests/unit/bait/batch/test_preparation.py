@@ -5,6 +5,7 @@ import re
 import threading
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
@@ -12,14 +13,15 @@ import pytest
 from bait.machine import room
 from bait.machine.files import paths
 from bait.machine.seed import SCRATCH
-from bait.network.cards import guests
+from bait.network.cards import Taps, guests
+from bait.network.ruleset import elements
 from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
-from wnodes_lrms.config.load import Allow, Batch
+from wnodes_lrms.config.load import Allow, Batch, Offer
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import State
+from wnodes_lrms.model import State, machine_id
 from wnodes_lrms.rates import Rates
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
@@ -88,6 +90,66 @@ def test_a_rule_of_the_site_limits_what_its_card_carries(
         True,  # elsewhere
     )
     assert node.hypervisor.domains() == {}
+
+
+def on_network(node: Node, *offers: Offer) -> None:
+    """Have the site put the VMs of all jobs on the network «lan», and this node offer these."""
+    cloud = node.config.cloud.model_copy(update={"network": offers})
+    changes = {"batch": (Batch(network="lan", inbound=7),), "cloud": cloud}
+    node.config = node.config.model_copy(update=changes)
+    node.vms = dataclasses.replace(node.vms, config=node.config)
+
+
+def test_a_rule_of_the_site_gives_a_second_card(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    on_network(node, Offer(name="lan", bridge="br0"))
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    row = reaches(node, State.READY)
+    own, other = sorted(guests([row], node.vms.taps), key=lambda card: not card.own)
+    assert (own.address, own.rates.inbound) == (FIRST, 7)
+    assert (other.offer, other.address, other.rates.inbound) == ("lan", None, 7)
+    tree = ElementTree.fromstring(  # noqa: S314 (our own)
+        libvirt.open("test:///default").lookupByUUIDString(ID).XMLDesc()
+    )
+    taps = [card.get("dev") for card in tree.iterfind("devices/interface/target")]
+    macs = [card.get("address") for card in tree.iterfind("devices/interface/mac")]
+    assert (taps, macs) == ([own.tap, other.tap], [own.mac, other.mac])
+    [bridge] = tree.findall("devices/interface[@type='bridge']/source")
+    assert bridge.get("bridge") == "br0"
+    # What the firewall lets the card be: any address that is not the node's or a router's.
+    held = elements([own, other], node.config.cloud.network, None)
+    assert held["bridge", "roaming"] == {f"{other.tap} . {other.mac}"}
+
+
+def test_the_mac_of_a_second_card_is_local_and_another_for_each_vm() -> None:
+    taps = Taps.of("box", "hv1")
+    cards = {taps.site_card(machine_id("box", str(job), 0), "lan").mac for job in range(1000)}
+    assert len(cards) == 1000
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in cards)
+
+
+@pytest.mark.parametrize(
+    ("offers", "message"),
+    [
+        ((), "node hv1 has no network lan"),
+        ((Offer(name="other", bridge="br0"),), "node hv1 has no network lan"),
+        ((Offer(name="lan", bridge="br9"),), "node hv1 has lost the bridge of one of its networks"),
+    ],
+)
+def test_a_job_for_a_network_that_the_node_has_not_is_tried_elsewhere(
+    node: Node, offers: tuple[Offer, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    on_network(node, *offers)
+    node.batch.grant("7")
+    answer = failed(node, node.bait())
+    assert answer["retry"]
+    assert message in answer["message"]
 
 
 @pytest.mark.usefixtures("passed")
