@@ -166,6 +166,12 @@ def test_a_wish_gives_the_job_a_machine(slurm: Slurm, wish: dict[str, Any], feat
     }
 
 
+def test_a_lease_for_a_node_with_its_networks_is_a_lease(slurm: Slurm) -> None:
+    written = slurm.submit(**lease(features="wnodes&net_lan"))["written"]
+    assert written["admin_comment"].startswith("wnodes_lease=3f0c")
+    assert "features" not in written
+
+
 @pytest.mark.parametrize(
     "job",
     [
