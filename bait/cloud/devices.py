@@ -202,7 +202,7 @@ class Devices:
         self._leaving.pop((lease, volume), None)
 
     def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
-        """Plug a card into the running VM; its addresses."""
+        """Plug a card into the running VM; its addresses. One that is in is success."""
         order = Order.model_validate_json(row.spec)
         there = next((other for other in order.nics if other.id == nic.id), None)
         if nic.rates:
@@ -224,6 +224,8 @@ class Devices:
             except WnodesError:
                 self._keep(row.id, lambda order: {"nics": _without(order.nics, nic)})
                 raise
+        elif row.state in RUNS:  # it may have been written down alone
+            self.builder.plug(row.id, self.builder.card(there, row.address))
         return self._shown(nic, row)
 
     def _limit(self, row: Row, there: Nic, rates: Rates) -> None:
