@@ -338,12 +338,16 @@ def test_a_card_that_was_written_down_and_not_plugged_in_is_when_asked_again(
         site.cloud.attach_nic(ID, LAN)
     mocker.stop(silent)
     assert site.libvirt.plugged == []
+    site.restarted()
+    assert [nic["id"] for nic in site.cloud.machine(ID)["nics"]] == [str(CARD)]
     other = LAN.model_copy(update={"mac": "52:54:00:00:00:09"})  # what was written down counts
     for _ in range(2):
         site.cloud.attach_nic(ID, other)
     (text,) = site.libvirt.plugged
     assert f"<mac address='{LAN.mac}'/>" in text
     assert [nic.mac for nic in spec(site).nics[1:]] == [LAN.mac]
+    assert [nic["mac"] for nic in site.cloud.machine(ID)["nics"][1:]] == [LAN.mac]
+    assert site.node.ledger.note("cards being plugged in") is None
 
 
 def test_a_card_on_a_bridge_that_the_node_has_lost_is_refused(site: Site) -> None:
