@@ -203,11 +203,12 @@ local function submit(job, partitions)
 
   -- All is decided before the first change. Where the user left the nodes open, as in -N 1-2, or
   -- sbatch -n 2, the job gets one.
+  local scratch = wish.asked_scratch(job.environment)
   local new_script, new_features = wish.wrapped(script, policy.starter), constraint()
   job.script = new_script
   job.features = new_features
   job.admin_comment = wish.mark(job.admin_comment, image,
-    asked and "environment" or constrained and "constraint" or "default")
+    asked and "environment" or constrained and "constraint" or "default", scratch)
   job.max_nodes = 1
 end
 
@@ -222,7 +223,8 @@ local function modify(job, record, partitions, uid)
   local image, features = wish.marked(record.admin_comment), job.features
   if image then
     if job.admin_comment and not wish.marked(job.admin_comment) then
-      job.admin_comment = wish.mark(job.admin_comment, image, wish.named_by(record.admin_comment))
+      job.admin_comment = wish.mark(job.admin_comment, image, wish.named_by(record.admin_comment),
+        wish.scratch(record.admin_comment))
     end
     if features then
       local tag, _, constraint = wish.constraint(features)

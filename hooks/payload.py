@@ -155,13 +155,19 @@ def streams() -> tuple[str, str]:
     return " ".join(leads).strip(), " ".join(map(str, outputs))
 
 
-def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str) -> bytes:
-    """A tar of files for the machine, and of what starts the job as it would start on the node."""
+def bundle(argv: list[str], files: Mapping[str, bytes], workdir: str, scratch: str = "") -> bytes:
+    """A tar of files for the machine, and of what starts the job as it would start on the node.
+
+    Where the machine has a scratch disk, in the folder `scratch`, temporary files go there.
+    """
     folders = {
         "MACHINEFEATURES": f"{GUEST}/machinefeatures",
         "JOBFEATURES": f"{GUEST}/jobfeatures",
     }
     variables = {"SHELL": login_shell()} | environment() | folders
+    if scratch:
+        variables["TMPDIR"] = scratch
+        variables |= {name: scratch for name in TEMPORARY if variables.get(name)}
     made = {name: shlex.quote(variables.pop(name)) for name in TEMPORARY if variables.get(name)}
     assigned = [shlex.join(f"{key}={value}" for key, value in variables.items())]
     assigned += [f'{name}="${name}"' for name in made]

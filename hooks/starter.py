@@ -147,7 +147,7 @@ def run_payload(
     travel = not payload.below(workdir, machine["shares"])
     wanted, results = payload.declared("WNODES_STAGE_IN"), payload.declared("WNODES_STAGE_OUT")
     facts = {name: text.encode() for name, text in payload.features(job, machine).items()}
-    packed = payload.bundle(argv, {**files, **facts}, workdir)
+    packed = payload.bundle(argv, {**files, **facts}, workdir, machine.get("scratch", ""))
     # A directory that is not shared is made by its owner; where they may not, `cd` will say so.
     make = f" && {{ mkdir -p {shlex.quote(workdir)} || :; }} 2>/dev/null" if travel else ""
     guest.connect(f"tar -x -C {payload.GUEST} -f -{make}", packed)

@@ -7,6 +7,7 @@
 local FEATURE = "wnodes"       -- the plain node feature that the prolog's guard looks for
 local MARK = "wnodes_image="   -- before the tag, in the job's administrator's comment
 local BY = "wnodes_by="         -- before what named the tag, in the same place
+local SCRATCH = "wnodes_scratch="  -- before the GiB of a scratch disk, in the same place
 local LEASE_MARK = "wnodes_lease="  -- before the lease's id, in the same place
 local LEASE = "wnodes-lease-"  -- before the lease's id, in the name of a lease job
 local LONGEST_SHEBANG = 255    -- bytes of a script's first line that the kernel reads
@@ -108,7 +109,7 @@ local function with_mark(comment, mark)
   local words = {}
   for word in (comment or ""):gmatch("%S+") do
     if word:sub(1, #MARK) ~= MARK and word:sub(1, #BY) ~= BY
-      and word:sub(1, #LEASE_MARK) ~= LEASE_MARK then
+      and word:sub(1, #SCRATCH) ~= SCRATCH and word:sub(1, #LEASE_MARK) ~= LEASE_MARK then
       words[#words + 1] = word
     end
   end
@@ -121,8 +122,27 @@ function wish.named_by(comment)
   return ((" " .. (comment or "")):match("%s" .. BY .. "(%S+)"))
 end
 
-function wish.mark(comment, image, by)
-  return with_mark(comment, MARK .. image .. (by and " " .. BY .. by or ""))
+-- The GiB of a scratch disk in an administrator's comment; nil if it has none.
+function wish.scratch(comment)
+  return ((" " .. (comment or "")):match("%s" .. SCRATCH .. "(%S+)"))
+end
+
+-- The GiB of a scratch disk that a job asks for in its environment; nil if it asks for none.
+-- wnodes_lrms/provision.py has the same grammar.
+function wish.asked_scratch(environment)
+  local size = environment["WNODES_SCRATCH"]
+  if not size or size == "" then
+    return nil
+  end
+  if not size:find("^[1-9]%d?%d?%d?%d?$") then
+    refuse(nil, "WNODES_SCRATCH=%s: a whole number of GiB is needed", shown(size))
+  end
+  return size
+end
+
+function wish.mark(comment, image, by, scratch)
+  return with_mark(comment, MARK .. image .. (by and " " .. BY .. by or "")
+    .. (scratch and " " .. SCRATCH .. scratch or ""))
 end
 
 function wish.mark_lease(comment, lease)

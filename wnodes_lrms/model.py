@@ -49,6 +49,7 @@ class Allocation:
     workdir: str
     tag: str  # empty: the job asks for no machine
     by: str = ""  # what named the tag: environment, constraint, default; empty: not told
+    scratch: str = ""  # WNODES_SCRATCH as its user has written it; empty: not asked for
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ Mac = Annotated[str, StringConstraints(pattern=r"^52:54:00(:[0-9a-f]{2}){3}$")]
 Address = Annotated[
     str, StringConstraints(pattern=r"^[0-9.]{7,15}/[0-9]{1,2}$"), AfterValidator(_interface)
 ]
+Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,30}$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$"), AfterValidator(_host)]
 
 
@@ -110,6 +111,7 @@ class LeaseRequest(BaseModel):
     cores: int = Field(ge=1)
     memory: int = Field(ge=64, description="MiB of the guest")
     node: Line = ""  # where it must run; of a request, empty: anywhere
+    features: tuple[Feature, ...] = ()  # of the nodes that may have it, in the batch system
 
 
 class Order(LeaseRequest):

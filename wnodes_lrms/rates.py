@@ -1,8 +1,7 @@
 """How much a card may carry: what is asked for, and what a site allows of it. Pure."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from annotated_types import Ge, Le
 from pydantic import Strict
@@ -59,27 +58,3 @@ class Flows:
             self.inbound.limit if self.inbound else None,
             self.outbound.limit if self.outbound else None,
         )
-
-
-class Rule(Protocol):
-    """A [[throughput]] of the configuration: the keys that are set must all fit."""
-
-    @property
-    def image(self) -> str | None: ...
-    @property
-    def partition(self) -> str | None: ...
-    @property
-    def account(self) -> str | None: ...
-    @property
-    def inbound(self) -> int | None: ...
-    @property
-    def outbound(self) -> int | None: ...
-
-
-def by_rule(rules: Iterable[Rule], image: str, partition: str, account: str) -> Rates:
-    """What the site gives to the card of such a batch job's VM: by the first rule that fits."""
-    facts = {"image": image, "partition": partition, "account": account}
-    for rule in rules:
-        if all(getattr(rule, key) in (None, value) for key, value in facts.items()):
-            return Rates(rule.inbound, rule.outbound)
-    return Rates()

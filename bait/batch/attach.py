@@ -10,6 +10,7 @@ from bait.batch.controller import BatchController
 from bait.ledger.records import Row
 from bait.machine.calls import Call
 from bait.machine.files import paths
+from bait.machine.seed import SCRATCH
 from wnodes_lrms.errors import NotListedError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.log import ids
@@ -120,6 +121,7 @@ def _handover(batch: BatchController, row: Row) -> dict[str, Any]:
         "key": key,
         "known_hosts": known_hosts,
         "shares": list(config.share.directories if image.trusted else ()),
+        "scratch": SCRATCH if where.scratch.exists() else "",
         "shutdown": batch.drain.by(),
         "cores": row.cores,
         "memory": row.memory,

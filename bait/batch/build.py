@@ -8,9 +8,11 @@ from functools import partial
 from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import mac_of
-from bait.network.cards import Card
+from bait.network.cards import Card, site_card
+from wnodes_lrms.errors import WnodesError
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,30 @@ class BatchBuilder:
             undo.callback(where.remove)
             vms.new_disk(image, where, step)
             vms.copy_kernel(image, where)
+            if size := machine.provision.scratch:
+                step("making the scratch disk")
+                make_scratch(vms.config, vms.node, where.scratch, size, machine.owner)
             step("making the seed")
             self.contextualize(where, machine, shares)
             starting()
             undo.callback(vms.end, machine.id)
             hardware = self.hardware(where, machine, shares)
             begin = partial(vms.hypervisor.create, held=vms.config.machine.charge == "cgroup")
-            vms.plug_in([self.card(machine)], lambda: vms.start(where, hardware, step, begin))
+            vms.plug_in(hardware.nics, lambda: vms.start(where, hardware, step, begin))
             step("waiting for the guest's SSH server")
             undo.pop_all()
 
-    def card(self, machine: Blueprint) -> Card:
-        """The VM's one card."""
-        return self.vms.own_card(str(machine.address))
+    def cards(self, machine: Blueprint) -> tuple[Card, ...]:
+        """The VM's cards: by the first the node reaches it, by the second, if it has one, it
+        reaches the world. Raises WnodesError if this node does not have the network of that."""
+        own = self.vms.own_card(str(machine.address))
+        name = machine.provision.network
+        if not name:
+            return (own,)
+        for offer in self.vms.config.cloud.network:
+            if offer.name == name:
+                return (own, site_card(self.vms.taps.site_card(machine.id, name), offer))
+        raise WnodesError(f"node {self.vms.node} has no network {name}")
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -62,8 +75,9 @@ class BatchBuilder:
             cores=allocation.cores,
             memory=machine.memory,
             cpus=allocation.cpus,
-            nics=(self.card(machine),),
+            nics=self.cards(machine),
             # The server wants a folder, not a link to one.
+            scratch=where.scratch if machine.provision.scratch else None,
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
 
@@ -86,6 +100,8 @@ class BatchBuilder:
             public_key=login.public,
             workdir=machine.allocation.workdir,
             shares=shares,
+            scratch=bool(machine.provision.scratch),
+            others=tuple(card.mac for card in self.cards(machine)[1:]),
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
         where.owner.touch(mode=0o600)

@@ -26,7 +26,7 @@ from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Allocation, Owner, State
 from wnodes_lrms.policy import may_use
-from wnodes_lrms.rates import by_rule
+from wnodes_lrms.provision import provision
 
 _PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before a VM is tried again for want of an answer
 
@@ -95,23 +95,33 @@ class Preparation:
         self.ledger.change(row.id, what, uid=owner.uid, tag=tag)
         image = self._image(allocation, owner)
         memory = guest_memory(allocation, image, self.config.machine.memory_overhead)
-        rates = by_rule(self.config.throughput, image.tag, allocation.partition, allocation.account)
+        given = provision(
+            self.config.batch,
+            image.tag,
+            allocation.partition,
+            allocation.account,
+            allocation.scratch,
+        )
+        scratch = f", scratch disk of {given.scratch} GiB" if given.scratch else ""
+        network = f", network {given.network}" if given.network else ""
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
             building = self.ledger.change(
                 row.id,
-                f"building from {image.tag}: {allocation.cores} cores, {memory} MiB, {address}",
+                f"building from {image.tag}: {allocation.cores} cores, {memory} MiB,"
+                f" {address}{network}{scratch}",
                 state=State.BUILDING,
                 cores=allocation.cores,
                 memory=memory,
                 address=str(address),
                 digests=" ".join(part.sha256 for part in image.parts),
-                inbound=rates.inbound,
-                outbound=rates.outbound,
+                inbound=given.rates.inbound,
+                outbound=given.rates.outbound,
+                network=given.network,
             )
         if building is None:
             return None
-        return Blueprint(row.id, allocation, owner, image, memory, address)
+        return Blueprint(row.id, allocation, owner, image, memory, address, given)
 
     def _image(self, allocation: Allocation, owner: Owner) -> Image:
         image = catalogue.read(Path(self.config.images.catalogue), allocation.tag)

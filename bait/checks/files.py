@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import httpx
 from bait.checks import verdicts
 from bait.checks.verdicts import Copy, Mode, PartSeen
 from bait.machine.images import free_mib
+from bait.machine.room import promised
+from bait.machine.scratch import MKFS
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, warning
 from wnodes_lrms.errors import RejectedError, WnodesError
@@ -111,7 +114,12 @@ def copy_of(part: Part, path: Path, until: float) -> Copy:
 def space(config: Config) -> Iterator[Check]:
     """Room for overlays and for the cache."""
     state, cache = Path(config.bait.state_dir), Path(config.images.cache_dir)
-    yield verdicts.space(state, free_mib(_existing(state)), config.machine.min_free_disk)
+    free = free_mib(_existing(state)) - promised(state)
+    yield verdicts.space(state, free, config.machine.min_free_disk)
+    largest = max((rule.scratch_most or rule.scratch for rule in config.batch), default=0)
+    if largest:
+        room, able = free - config.machine.min_free_disk, shutil.which(MKFS) is not None
+        yield verdicts.scratch(largest, room, able)
     used = sum(file.stat().st_size for file in cache.glob("*") if file.is_file()) // _MIB
     yield verdicts.cache_space(cache, free_mib(_existing(cache)), used, config.images.cache_limit)
 

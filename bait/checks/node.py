@@ -22,7 +22,7 @@ from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.machine import topology
 from bait.network import firewall, ruleset, shaper
-from bait.network.surroundings import tunnel_end
+from bait.network.surroundings import interfaces, tunnel_end
 from bait.privileges import sandbox
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown
@@ -60,6 +60,9 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "libvirt": lambda: _libvirt(config),
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
+        "networks of the site": lambda: verdicts.site_networks(
+            config.cloud.network, config.batch, interfaces()
+        ),
         "tuning": lambda: _tuning(config),
         "throughput": lambda: [verdicts.throughput(shaper.trouble(), config.network.unshaped)],
         "programs": _programs,

@@ -2,7 +2,7 @@
 bait/checks/files.py do the looking."""
 
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network
@@ -11,7 +11,7 @@ from pathlib import Path
 from bait.hypervisor.domain import Inventory
 from bait.machine.topology import Topology
 from bait.machine.tuning import QUEUES
-from wnodes_lrms.config.load import Network
+from wnodes_lrms.config.load import Batch, Network, Offer
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
@@ -65,6 +65,32 @@ def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
         seen = f"this node has no address in {network}: it takes no VM on a private network"
         return fault(name, seen, "give it one, or see [network] tunnels")
     return ok(name, f"from {end}")
+
+
+def site_networks(
+    offers: Sequence[Offer], rules: Sequence[Batch], interfaces: Collection[str]
+) -> Iterator[Check]:
+    """Whether this node has the networks that it offers, and those that batch jobs' VMs are to be
+    on; `interfaces` are the node's."""
+    for offer in offers:
+        name = f"network {offer.name}"
+        if offer.bridge in interfaces:
+            yield ok(name, f"by the bridge {offer.bridge}")
+        else:
+            yield fault(
+                name,
+                f"this node has no bridge {offer.bridge}: it takes no VM on that network",
+                "make the bridge, or take the network out of this node's [[cloud.network]]",
+            )
+    for missing in sorted(
+        {rule.network for rule in rules if rule.network} - {o.name for o in offers}
+    ):
+        yield warning(
+            f"network {missing}",
+            "this node does not offer it: jobs whose VMs are to be on it are tried elsewhere, and"
+            " held after some tries",
+            "keep such jobs off this node (partition, feature), or add a [[cloud.network]]",
+        )
 
 
 def throughput(trouble: str, unshaped: str) -> Check:
@@ -188,7 +214,7 @@ def image(tag: str, parts: Sequence[PartSeen], unfit: str | None = None) -> Chec
 
 
 def space(folder: Path, free: int, needed: int) -> Check:
-    """Room for overlays; both numbers are MiB."""
+    """Room for overlays, without what is promised to scratch disks; both numbers are MiB."""
     if free < needed:
         return fault(
             "disk space",
@@ -196,6 +222,22 @@ def space(folder: Path, free: int, needed: int) -> Check:
             "make room there, or move state_dir in [bait] to a larger disk",
         )
     return ok("disk space", f"{folder} has {free} MiB free")
+
+
+def scratch(largest: int, room: int, able: bool) -> Check:
+    """What there is for scratch disks: `largest` is the GiB of the largest that a job can have,
+    `room` the MiB that are left beside min_free_disk, `able` whether there is a mkfs.ext4."""
+    name = "scratch disks"
+    if not able:
+        return fault(name, "mkfs.ext4 is not found: none is made", "install e2fsprogs")
+    if room < largest << 10:
+        return warning(
+            name,
+            f"there is room for {max(0, room) >> 10} GiB, and a job may have {largest}: such a job"
+            " is tried again, maybe elsewhere",
+            "make room in state_dir, or see scratch and scratch_most in [[batch]]",
+        )
+    return ok(name, f"the largest, {largest} GiB, has room")
 
 
 def cache_space(folder: Path, free: int, used: int, limit: int) -> Check:

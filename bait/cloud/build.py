@@ -14,7 +14,7 @@ from bait.machine.files import Paths, paths
 from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
 from bait.network.addresses import address6_of
-from bait.network.cards import Card
+from bait.network.cards import Card, site_card
 from bait.network.surroundings import TunnelEnd, tunnel_end
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
@@ -113,18 +113,12 @@ class CloudBuilder:
             if address is None:
                 raise WnodesError(f"card {nic.id} has no address on the node's network")
             return self.vms.own_card(address)
-        tap = self.vms.taps.other_card(nic).tap
+        guest = self.vms.taps.other_card(nic)
         if nic.kind == "bridge":
             offer = offered(nic, self.vms.config.cloud.network)
-            return Card(
-                nic.mac,
-                tap,
-                bridge=offer.bridge,
-                openvswitch=offer.openvswitch,
-                vlan=offer.vlan,
-            )
+            return site_card(guest, offer)
         network, end = self.vms.hypervisor.have_isolated(nic.network), self.tunnel_end()
-        return Card(nic.mac, tap, network=network, mtu=end.mtu if end else None)
+        return Card(nic.mac, guest.tap, network=network, mtu=end.mtu if end else None)
 
     def disk_limit(self) -> DiskLimit:
         """What the site allows of each disk."""

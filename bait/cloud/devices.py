@@ -25,6 +25,7 @@ from wnodes_lrms.rates import Rates
 from wnodes_lrms.volumes import serial
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
+_COMING = "cards being plugged in"  # of the ledger's note
 _DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
 
 _T = TypeVar("_T")
@@ -48,12 +49,16 @@ class Devices:
     def shown(self, row: Row) -> dict[str, Any]:
         """The cards with their addresses and the volumes with their names, as the API has them.
 
-        A volume that is only given to the VM is not in it: a bait may have died in between.
+        What is only written down, or given to the VM, is not in it: a bait may have died in
+        between.
         """
         order = Order.model_validate_json(row.spec)
+        coming = self._coming()
         has = {str(volume) for volume in order.volumes}
         return {
-            "nics": [self._shown(nic, row) for nic in order.nics],
+            "nics": [
+                self._shown(nic, row) for nic in order.nics if _coming(row, nic) not in coming
+            ],
             "volumes": [
                 {"id": volume, "device": given.device}
                 for volume, given in self.ledger.attached(row.id).items()
@@ -202,7 +207,7 @@ class Devices:
         self._leaving.pop((lease, volume), None)
 
     def attach_nic(self, row: Row, nic: Nic) -> dict[str, Any]:
-        """Plug a card into the running VM; its addresses."""
+        """Plug a card into the running VM; its addresses. One that is in is success."""
         order = Order.model_validate_json(row.spec)
         there = next((other for other in order.nics if other.id == nic.id), None)
         if nic.rates:
@@ -216,6 +221,7 @@ class Devices:
             with self.tasks.news:  # two cards must not see the same address free
                 self.vet((nic,))
                 row = self.address(row, order, f"card {nic.id}", RUNS) or row
+                self._comes(row, nic)
                 self._keep(row.id, lambda order: {"nics": (*order.nics, nic)})
             try:
                 self.builder.plug(row.id, self.builder.card(nic, row.address))
@@ -223,8 +229,28 @@ class Devices:
                 raise  # it may be in
             except WnodesError:
                 self._keep(row.id, lambda order: {"nics": _without(order.nics, nic)})
+                self._has_come(row, nic)
                 raise
+            self._has_come(row, nic)
+        elif _coming(row, nic) in self._coming():
+            self.builder.plug(row.id, self.builder.card(there, row.address))
+            self._has_come(row, nic)
         return self._shown(nic, row)
+
+    def _coming(self) -> set[str]:
+        """The cards that were written down, and may not be plugged in."""
+        return set((self.ledger.note(_COMING) or "").split())
+
+    def _comes(self, row: Row, nic: Nic) -> None:
+        leases = {each.lease for each in self.ledger.rows()}
+        still = {name for name in self._coming() if name.partition("/")[0] in leases}
+        self.ledger.set_note(_COMING, " ".join(sorted({*still, _coming(row, nic)})))
+
+    def _has_come(self, row: Row, nic: Nic) -> None:
+        with self.tasks.news:
+            coming, gone = self._coming(), _coming(row, nic)
+            if gone in coming:
+                self.ledger.set_note(_COMING, " ".join(sorted(coming - {gone})) or None)
 
     def _limit(self, row: Row, there: Nic, rates: Rates) -> None:
         """Have a card that is in carry this much."""
@@ -252,6 +278,7 @@ class Devices:
             if row.state in RUNS:
                 self.builder.unplug(row.id, self.builder.card(found, row.address))
             self._keep(row.id, lambda order: {"nics": _without(order.nics, found)})
+            self._has_come(row, found)
 
     def _keep(self, machine: str, change: Callable[[Order], dict[str, Any]]) -> None:
         """Change the VM's order, for its next start in the same lease."""
@@ -308,6 +335,11 @@ class Devices:
 def _detachable(row: Row) -> None:
     if row.state not in _DETACHABLE:
         raise ConflictError(f"the VM is {row.state}: nothing can be taken out of it now")
+
+
+def _coming(row: Row, nic: Nic) -> str:
+    """A card in a lease: in the next one its VM starts with it."""
+    return f"{row.lease}/{nic.id}"
 
 
 def _without(devices: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:

@@ -46,6 +46,7 @@ def lease_request(wanted: LeaseRequest, config: Config) -> Request:
         cores=wanted.cores,
         memory=wanted.memory + config.machine.memory_overhead,
         node=wanted.node,
+        features=wanted.features,
         program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
         environment={"WNODES_LEASE": str(wanted.lease)},
     )

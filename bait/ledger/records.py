@@ -31,10 +31,11 @@ class Row:
     spec: str = ""  # cloud: the order, as JSON
     inbound: int | None = None  # batch: Mbit/s that the site lets its card carry; None: no limit
     outbound: int | None = None
+    network: str = ""  # batch: the site's network that it has a second card on; "": none
 
     @property
     def rates(self) -> Rates:
-        """What the site lets a batch VM's card carry."""
+        """What the site lets each card of a batch VM carry."""
         return Rates(self.inbound, self.outbound)
 
 

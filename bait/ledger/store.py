@@ -122,6 +122,7 @@ INSERT INTO given SELECT volume, machine, device, 0 FROM attached;
 DROP TABLE attached;
 ALTER TABLE given RENAME TO attached;
 """,
+    "ALTER TABLE machine ADD COLUMN network TEXT NOT NULL DEFAULT '';",
 )
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 

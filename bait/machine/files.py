@@ -6,6 +6,8 @@ from pathlib import Path
 from bait.privileges.removal import remove
 from wnodes_lrms.config.load import Config
 
+SCRATCH_FILE = "scratch.raw"
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -18,6 +20,11 @@ class Paths:
     def disk(self) -> Path:
         """The overlay on the cached image."""
         return self.disks / "disk.qcow2"
+
+    @property
+    def scratch(self) -> Path:
+        """The scratch disk of a batch VM that has one."""
+        return self.disks / SCRATCH_FILE
 
     @property
     def kernel(self) -> Path:

@@ -8,6 +8,9 @@ from bait.network.cards import Card
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Allocation, Owner
+from wnodes_lrms.provision import NOTHING, Provision
+
+SCRATCH_SERIAL = "wnodes-scratch"  # by which its guest finds the disk
 
 
 def guest_memory(allocation: Allocation, image: Image, overhead: int) -> int:
@@ -35,6 +38,7 @@ class Blueprint:
     image: Image
     memory: int  # MiB of the guest
     address: ipaddress.IPv4Address
+    provision: Provision = NOTHING
 
 
 @dataclass(frozen=True)
@@ -76,4 +80,5 @@ class Hardware:
     limit: DiskLimit = DiskLimit()  # of the root disk
     shares: tuple[str, ...] = ()
     seeded: bool = True  # has a seed
+    scratch: Path | None = None  # the scratch disk
     kept: bool = False  # the disk outlives the domain; devices come and go while it runs

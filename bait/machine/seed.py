@@ -15,9 +15,12 @@ import pycdlib
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bait.machine.hardware import SCRATCH_SERIAL
 from wnodes_lrms.model import Owner
 from wnodes_lrms.resources import render
 
+SCRATCH = "/run/wnodes/scratch"  # where a guest has its scratch disk
+_METRIC = 1000  # of the way by the node, where the guest may learn of another
 _SMALLEST = 1 << 17  # bytes; on a smaller disk busybox finds no label, for it reads further first
 
 
@@ -57,6 +60,8 @@ class Guest:
     public_key: str
     workdir: str
     shares: tuple[str, ...]
+    scratch: bool = False  # it has a scratch disk
+    others: tuple[str, ...] = ()  # MACs of its other cards, which ask for addresses by DHCP
 
 
 def files(guest: Guest, context: str) -> dict[str, str]:
@@ -73,6 +78,10 @@ def files(guest: Guest, context: str) -> dict[str, str]:
         public_key=guest.public_key,
         owner=guest.owner,
         shares=guest.shares,
+        others=len(guest.others),
+        metric=_METRIC,
+        scratch=SCRATCH if guest.scratch else None,
+        scratch_serial=SCRATCH_SERIAL,
         make_home=not _within(guest.owner.home, guest.shares),
         make_top=_top(guest.workdir, guest.shares),
     )
@@ -111,6 +120,17 @@ def _cloud_config(guest: Guest, script: str) -> str:
 
 
 def _network(guest: Guest) -> dict[str, object]:
+    by_the_node: dict[str, object] = {"to": "0.0.0.0/0", "via": str(guest.subnet[1])}
+    if guest.others:
+        by_the_node["metric"] = _METRIC
+    others = {
+        f"eth{number}": {
+            "match": {"macaddress": mac},
+            "set-name": f"eth{number}",
+            "dhcp4": True,
+        }
+        for number, mac in enumerate(guest.others, start=1)
+    }
     return {
         "version": 2,
         "ethernets": {
@@ -118,9 +138,10 @@ def _network(guest: Guest) -> dict[str, object]:
                 "match": {"macaddress": guest.mac},
                 "set-name": "eth0",
                 "addresses": [f"{guest.address}/{guest.subnet.prefixlen}"],
-                "routes": [{"to": "0.0.0.0/0", "via": str(guest.subnet[1])}],
+                "routes": [by_the_node],
                 "nameservers": {"addresses": [str(guest.subnet[1])]},
-            }
+            },
+            **others,
         },
     }
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Hardware
-from bait.machine.images import Cache, free_mib
+from bait.machine.hardware import SCRATCH_SERIAL, Hardware
+from bait.machine.images import Cache
+from bait.machine.room import need_room
 from bait.machine.topology import Topology, read
 from bait.machine.tuning import Tuning, tune
 from bait.network.cards import Card, Taps
 from bait.network.shaper import Shaper
+from bait.network.surroundings import interfaces
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
 from wnodes_lrms.config.load import Config
@@ -46,6 +48,7 @@ class NodeVms:
     admit: Callable[[], None]  # has the firewall know of a guest, by what the ledger has of it
     shaper: Shaper
     topology: Callable[[], Topology] = read  # of this machine, as it is at that moment
+    interfaces: Callable[[], Collection[str]] = interfaces  # the same
 
     def fetch(self, image: Image, step: Callable[[str], None]) -> None:
         """Have all files of the image in the cache, its disk for those to read who need to."""
@@ -68,7 +71,7 @@ class NodeVms:
     def new_disk(self, image: Image, where: Paths, step: Callable[[str], None]) -> None:
         """Make the VM's folders, and in them an empty overlay on the image. Raises WnodesError."""
         step("making the disk")
-        self._need_room()
+        need_room(self.config, self.node)
         where.remove()
         have(where.disks, PASSED)
         have(where.runtime, PASSED)
@@ -101,6 +104,11 @@ class NodeVms:
     def plug_in(self, cards: Collection[Card], plug: Callable[[], None]) -> None:
         """Have these cards plugged in, by `plug`: the firewall knows them before, and they carry
         what they may. Raises WnodesError if that can't be had, and what `plug` raises."""
+        here = self.interfaces()
+        for card in cards:
+            if card.bridge and card.bridge not in here:
+                told = f"node {self.node} has lost the bridge of one of its networks"
+                raise WnodesError(f"this node has no bridge {card.bridge}", told=told)
         self.admit()
         self.shaper.vet([card.tap for card in cards])
         plug()
@@ -190,6 +198,8 @@ class NodeVms:
             disk=where.disk,
             base=self.cache.path(image.disk),
             seed=where.seed if hardware.seeded else None,
+            scratch=hardware.scratch,
+            scratch_serial=SCRATCH_SERIAL,
             console=where.console,
             nics=hardware.nics,
             volumes=hardware.volumes,
@@ -199,13 +209,3 @@ class NodeVms:
             kept=hardware.kept,
             ports=_PORTS + len(hardware.nics) + len(hardware.volumes) if hardware.kept else 0,
         )
-
-    def _need_room(self) -> None:
-        """Raises WnodesError if the disk is too full for another VM."""
-        folder = Path(self.config.bait.state_dir)
-        free, needed = free_mib(folder), self.config.machine.min_free_disk
-        if free < needed:
-            raise WnodesError(
-                f"disk full on node {self.node}: {folder} has {free} MiB free, "
-                f"min_free_disk asks for {needed}"
-            )

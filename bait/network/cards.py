@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST
 from bait.network.addresses import mac_of
+from wnodes_lrms.config.load import Offer
 from wnodes_lrms.model import Kind
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import UNLIMITED, Rates
@@ -24,6 +25,17 @@ class Card:
     vlan: int | None = None  # that the card is in, on that bridge
     alone: bool = False  # guests on this network can't reach each other
     mtu: int | None = None  # bytes of a packet, where the guest has to be told
+
+
+def site_card(guest: "Guest", offer: Offer) -> Card:
+    """The card of this guest on a network of the site's."""
+    return Card(
+        guest.mac,
+        guest.tap,
+        bridge=offer.bridge,
+        openvswitch=offer.openvswitch,
+        vlan=offer.vlan,
+    )
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,21 @@ class Taps:
         mac = mac_of(address)
         return Guest(self.own + mac[6:].replace(":", ""), mac, address, own=True, rates=rates)
 
+    def site_card(self, machine: str, network: str, rates: Rates = UNLIMITED) -> Guest:
+        """A batch VM's on a network of the site's. What MACs other nodes give is not known here: it
+        follows from the VM, whose id is nobody else's."""
+        digest = hashlib.sha256(f"{machine}/{network}".encode()).hexdigest()
+        mac = ":".join(("56", *(digest[at : at + 2] for at in range(0, 10, 2))))
+        return Guest(self._other(mac), mac, None, network, rates=rates)
+
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
         offer = nic.network if nic.kind == "bridge" else ""
-        tap = self.other + nic.mac[9:].replace(":", "")
-        return Guest(tap, nic.mac, address, offer, rates=nic.rates)
+        return Guest(self._other(nic.mac), nic.mac, address, offer, rates=nic.rates)
+
+    def _other(self, mac: str) -> str:
+        return self.other + mac[9:].replace(":", "")
 
 
 def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
@@ -73,6 +94,8 @@ def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
             continue
         nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
         found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
+        if row.network:
+            found.append(taps.site_card(row.id, row.network, row.rates))
         if row.address:
             of_nat = (nic.rates for nic in nics if nic.kind == "nat")
             found.append(taps.own_card(row.address, next(of_nat, row.rates)))

@@ -50,6 +50,7 @@ class Shaper:
         self._batch = Path(config.bait.run_dir) / "throughput.batch"
         self._lock = threading.Lock()
         self._able = False  # the kernel has been seen to
+        self._looked = False  # at all cards that are here, once: an earlier bait limited others
         self._done: dict[str, tuple[int, Rates]] = {}  # tap: interface's number, its limits
         self._fault = ""  # why something is not limited, as it was said
         self._measured: tuple[float, dict[str, Flows]] = (0.0, {})
@@ -86,7 +87,7 @@ class Shaper:
         """
         with self._lock:
             wanted = self._wanted()
-            if wanted or self._done or self._backs():
+            if wanted or self._done or self._backs() or not self._looked:
                 self._try(wanted)
 
     def sweep(self) -> None:
@@ -146,6 +147,7 @@ class Shaper:
         self._sweep()
         wrong = self._wrong(wanted)
         if not wrong:
+            self._looked = True
             return
         numbers = _numbers()
         for tap in wrong:
@@ -157,12 +159,15 @@ class Shaper:
         except WnodesError as error:  # of a card that has just gone, or for good
             fault = error
         self._measured = (0.0, {})
-        if self._wrong(wanted) and fault:
+        if not self._wrong(wanted):
+            self._looked = True
+        elif fault:
             raise fault
 
     def _wrong(self, wanted: Mapping[str, Rates]) -> dict[str, Flows]:
         """The cards that are there, and not limited as they should be."""
-        found = self._found({*wanted, *self._done, *map(tap_of, self._backs())})
+        here = () if self._looked else self._here()
+        found = self._found({*wanted, *self._done, *map(tap_of, self._backs()), *here})
         wrong = {tap: now for tap, now in found.items() if now.limits != wanted.get(tap, UNLIMITED)}
         for tap, number in _numbers().items():
             if tap in found and tap not in wrong:
@@ -223,6 +228,10 @@ class Shaper:
                     run(["ip", "link", "delete", back], deadline=_DEADLINE)
                 except WnodesError as error:  # it is tried again in each round
                     log.warning("%s", error)
+
+    def _here(self) -> list[str]:
+        """The cards of this node's guests, limited or not."""
+        return [name for name in _numbers() if name.startswith((self._taps.own, self._taps.other))]
 
     def _backs(self) -> list[str]:
         """The IFB devices of this node's cards."""

@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ class TunnelEnd:
 
     address: str
     mtu: int  # bytes of a guest's packet that fits through
+
+
+def interfaces() -> set[str]:
+    """The names of all interfaces of the node."""
+    return {name for _number, name in socket.if_nameindex()}
 
 
 def own_macs() -> set[str]:

@@ -24,6 +24,7 @@ def order(
     does not make an order.
     """
     job = {"job": compute.job} if compute.job else {}
+    linked = [card for card in cards if not card.gone and card.network in nets]
     keys = str(compute.attributes.get(SSH_KEY, "")).splitlines()
     return Order.model_validate(
         {
@@ -45,11 +46,8 @@ def order(
             "disk": compute.disk,
             "ssh_keys": tuple(key for key in keys if key.strip()),
             "user_data": user_data,
-            "nics": tuple(
-                nets[card.network].nic(card)
-                for card in cards
-                if not card.gone and card.network in nets
-            ),
+            "features": sorted({nets[card.network].feature for card in linked} - {""}),
+            "nics": tuple(nets[card.network].nic(card) for card in linked),
             "volumes": tuple(volume.storage for volume in volumes if not volume.gone),
             "readonly": tuple(
                 volume.storage for volume in volumes if volume.readonly and not volume.gone

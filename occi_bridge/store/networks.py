@@ -45,6 +45,7 @@ class Net:
     throughput: int | None = None  # Mbit/s of a card for which nothing is asked; None: `most`
     least: int = 1  # Mbit/s that can be asked for
     most: int | None = None
+    feature: str = ""  # of the nodes that have it, in the batch system; "": all may
 
     def nic(self, card: Interface) -> Nic:
         """A network card on it, as an order has it."""
@@ -90,6 +91,7 @@ def of_site(network: CloudNetwork) -> Net:
         throughput=network.throughput,
         least=network.throughput_least,
         most=network.throughput_most,
+        feature=network.feature,
     )
 
 

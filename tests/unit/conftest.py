@@ -348,6 +348,9 @@ subnet = "{GUESTS}.0/24"
 """
 
 
+BRIDGES = {"br0"}  # that the node has: libvirt's test driver does not look
+
+
 @pytest.fixture
 def libvirt_test() -> Iterator[libvirt.virConnect]:
     """libvirt's test driver: all connections of this process see one node, with a domain `test`."""
@@ -382,7 +385,9 @@ def node(
         hypervisor.qemu_user,
     )
     shaper = Shaper(settled, "hv1", ledger.rows)
-    vms = NodeVms(settled, "hv1", False, hypervisor, cache, lambda: None, shaper, Topology)
+    vms = NodeVms(
+        settled, "hv1", False, hypervisor, cache, lambda: None, shaper, Topology, BRIDGES.copy
+    )
     node = Node(tmp_path, settled, ledger, hypervisor, cache, vms, image)
     yield node
     hypervisor.on_stop(lambda _machine, _how: None)

@@ -73,6 +73,7 @@ PURE = [
     "occi_bridge.service.quota",
     "occi_bridge.service.throughput",
     "occi_bridge.service.vm_entities",
+    "wnodes_lrms.provision",
 ]
 IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
 # Modules of others that these files of ours stand between.

@@ -213,6 +213,13 @@ class CloudNetwork(Section):
         " `[network] tunnels`; without it, it is between VMs of one node. Users' own networks get"
         " theirs by themselves",
     )
+    feature: str = Field(
+        "",
+        pattern=r"^([A-Za-z][A-Za-z0-9_]{0,30})?$",
+        description="what nodes that have it are called in the batch system, beside `wnodes`"
+        " (a feature, complex, property or resource): leases of VMs on it ask for it, so that they"
+        " come to no other node. Without it such a VM may come to a node that refuses it",
+    )
     throughput: Mbits | None = Field(
         None,
         description="Mbit/s each way of a card for which nothing is asked; without it"

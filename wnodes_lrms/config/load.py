@@ -24,6 +24,7 @@ from wnodes_lrms.config.node import (
     TAG,
     Allow,
     Bait,
+    Batch,
     Default,
     Hooks,
     Images,
@@ -33,7 +34,6 @@ from wnodes_lrms.config.node import (
     Section,
     Share,
     Tag,
-    Throughput,
 )
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.errors import ConfigError
@@ -44,6 +44,7 @@ __all__ = [
     "Allow",
     "Api",
     "Bait",
+    "Batch",
     "Bridge",
     "Cloud",
     "CloudNetwork",
@@ -62,7 +63,6 @@ __all__ = [
     "Share",
     "Tag",
     "Template",
-    "Throughput",
     "load",
     "path_in_use",
 ]
@@ -95,7 +95,7 @@ class Config(Section):
     bridge: Bridge | None = None
     default: tuple[Default, ...] = ()
     allow: tuple[Allow, ...] = ()
-    throughput: tuple[Throughput, ...] = ()
+    batch: tuple[Batch, ...] = ()
 
 
 def path_in_use(given: Path | None = None) -> Path:
@@ -116,7 +116,8 @@ def load(path: Path, node: str | None = None) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"is not TOML: {error}"]) from error
     nodes = tables.pop("nodes", {})
-    faults = _faults(tables, "")
+    whole, faults = _checked(tables, "")
+    offers = set(whole.cloud.network) if whole else set()
     if not isinstance(nodes, dict):
         faults.append("nodes: a table a node is needed, as [nodes.<name>.network]")
         nodes = {}
@@ -125,21 +126,24 @@ def load(path: Path, node: str | None = None) -> Config:
             faults.append(f"nodes.{name}: a table is needed, as [nodes.{name}.network]")
         common = set(faults)
         prefix = f"nodes.{name}."
-        here = _faults(_merge(tables, own), prefix)
+        there, here = _checked(_merge(tables, own), prefix)
+        offers.update(there.cloud.network if there else ())
         faults += [fault for fault in here if fault.removeprefix(prefix) not in common]
+    faults += networks.batch_faults(whole.batch, offers) if whole else []
     if faults:
         raise ConfigError(str(path), faults)
     merged = _merge(tables, nodes.get(node, {}))
     return Config.model_validate(merged if node is None else _for_node(merged, node))
 
 
-def _faults(tables: dict[str, Any], prefix: str) -> list[str]:
+def _checked(tables: dict[str, Any], prefix: str) -> tuple[Config | None, list[str]]:
+    """The tables as values, if each is right by itself, and all that is wrong."""
     try:
         whole = Config.model_validate(tables)
     except ValidationError as error:
-        return [f"{prefix}{_place(fault['loc'])}: {_said(fault)}" for fault in error.errors()]
+        return None, [f"{prefix}{_place(fault['loc'])}: {_said(fault)}" for fault in error.errors()]
     found = networks.faults(whole.network, whole.cloud, whole.bridge)
-    return [prefix + fault for fault in found]
+    return whole, [prefix + fault for fault in found]
 
 
 def _place(location: tuple[int | str, ...]) -> str:

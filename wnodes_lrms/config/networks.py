@@ -1,10 +1,10 @@
 """What the tables of networks may not say together, each of which is right by itself. Pure."""
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from wnodes_lrms.config.cloud import Bridge, Cloud, CloudNetwork, Offer
-from wnodes_lrms.config.node import Network
+from wnodes_lrms.config.node import Batch, Network
 
 
 def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
@@ -18,6 +18,22 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
         found += _same(cloud.network, bridge.network)
         found += _unknown(bridge)
         found += _rates(network, cloud.network, bridge.network)
+    return found
+
+
+def batch_faults(rules: Sequence[Batch], offers: Collection[Offer]) -> list[str]:
+    """What the rules for batch jobs say of networks that no node has, or that give no address."""
+    found = []
+    for number, rule in enumerate(rules, start=1):
+        place = f"batch[{number}].network"
+        named = [offer for offer in offers if offer.name == rule.network]
+        if rule.network and not named:
+            found.append(f"{place}: there is no [[cloud.network]] «{rule.network}» on any node")
+        elif any(offer.subnet for offer in named):
+            found.append(
+                f"{place}: «{rule.network}» has a subnet, whose addresses the bridge gives out:"
+                " batch VMs need one where they ask by DHCP"
+            )
     return found
 
 

@@ -213,18 +213,42 @@ class Allow(Section):
     accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")
 
 
-class Throughput(Section):
-    """How much the VMs of some batch jobs may carry: those that fit all keys given here. The first
-    rule that fits counts. What cloud VMs may is in the networks and grants of the bridge."""
+class Batch(Section):
+    """What the VMs of some batch jobs get beside cores, memory and image: those that fit image,
+    partition and account, where these are given. The first rule that fits counts, and no other.
+    What cloud VMs get is in the networks and grants of the bridge."""
 
     image: Tag | None = Field(None, description="only VMs of this image")
     partition: str | None = Field(None, description="only jobs in this partition or queue")
-    account: str | None = Field(None, description="only jobs that charge this account")
-    inbound: Mbits | None = Field(None, description="Mbit/s toward the guest")
-    outbound: Mbits | None = Field(None, description="Mbit/s from the guest")
+    account: str | None = Field(
+        None,
+        description="only jobs that charge this account (Slurm), or are of this project (Grid"
+        " Engine); the other batch systems vouch for neither",
+    )
+    network: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9-]{0,30}$",
+        description="the `[[cloud.network]]` on which they have a second card, by which they reach"
+        " the world; it has no `subnet`: they ask for an address by DHCP",
+    )
+    inbound: Mbits | None = Field(None, description="Mbit/s toward the guest, of each card")
+    outbound: Mbits | None = Field(None, description="Mbit/s from the guest, of each card")
+    scratch: int = Field(
+        0, ge=0, le=10_000, description="GiB of the scratch disk of a job that asks for none"
+    )
+    scratch_most: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="GiB that a job may ask for, by WNODES_SCRATCH; without it as much as"
+        " `scratch`",
+    )
 
     @model_validator(mode="after")
-    def _one_way(self) -> "Throughput":
-        if self.inbound is None and self.outbound is None:
-            raise ValueError("inbound or outbound is needed")
+    def _gives(self) -> "Batch":
+        gifts = {"network", "inbound", "outbound", "scratch", "scratch_most"}
+        if not gifts & self.model_fields_set:
+            raise ValueError(f"one of {', '.join(sorted(gifts))} is needed")
+        if self.scratch_most is not None and self.scratch_most < self.scratch:
+            raise ValueError(f"scratch_most: {self.scratch_most} is less than scratch")
         return self

@@ -28,11 +28,18 @@ class Request:
     node: str  # where it must run; empty: anywhere
     program: str  # absolute path
     environment: Mapping[str, str]  # what the program gets, beside the LRMS's own
+    features: tuple[str, ...] = ()  # what its node must have, beside FEATURE
 
     @property
     def name(self) -> str:
         """The job's name in the LRMS."""
         return LEASE_NAME + self.lease
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What its node must have. Where the node is named, that one says what it lacks: to the
+        batch system such a lease could only wait for ever."""
+        return (FEATURE, *(() if self.node else self.features))
 
 
 @dataclass(frozen=True)

@@ -111,12 +111,18 @@ def _cores(job: Job) -> str:
 
 def test_a_machine_is_as_large_as_its_allocation(submit: Submit) -> None:
     queues = "echo queues=$(ls -d /sys/class/net/*/queues/rx-* | grep -vc /lo/)"
-    payload = f"echo cores=$(nproc); {queues}; grep MemTotal /proc/meminfo"
-    job = submit(payload, cores=2, memory=640).wait()
+    scratch = 'cd "$TMPDIR" && echo scratch=$(df -k . | tail -n 1) && touch made && ls -A'
+    payload = f"echo cores=$(nproc); {queues}; grep MemTotal /proc/meminfo; {scratch}"
+    job = submit(payload, cores=2, memory=640, env={"WNODES_SCRATCH": "1"}).wait()
     assert "cores=2" in job.output
     assert "queues=2" in job.output
     total = int(job.output.split("MemTotal:")[1].split()[0]) // 1024
     assert 400 < total <= 512  # 640 MiB less 128, less the guest kernel's own
+    disk = job.output.split("scratch=")[1]
+    _device, size, _used, free, *_rest, place = disk.splitlines()[0].split()
+    assert place == "/run/wnodes/scratch"
+    assert 900 << 10 < int(free) <= int(size) <= 1 << 20
+    assert disk.splitlines()[1:] == ["made"]  # and nothing but what the job has there
 
 
 def test_cancelled_while_being_built(submit: Submit) -> None:

@@ -166,6 +166,12 @@ def test_a_wish_gives_the_job_a_machine(slurm: Slurm, wish: dict[str, Any], feat
     }
 
 
+def test_a_lease_for_a_node_with_its_networks_is_a_lease(slurm: Slurm) -> None:
+    written = slurm.submit(**lease(features="wnodes&net_lan"))["written"]
+    assert written["admin_comment"].startswith("wnodes_lease=3f0c")
+    assert "features" not in written
+
+
 @pytest.mark.parametrize(
     "job",
     [
@@ -288,6 +294,24 @@ def test_a_forged_mark_in_the_comment_goes_and_other_words_stay(slurm: Slurm) ->
     outcome = slurm.submit(**wish(admin_comment=f"seen  wnodes_image={GAMMA} wnodes_by=x by ops"))
     written = outcome["written"]["admin_comment"]
     assert written == f"seen by ops wnodes_image={ALPHA} wnodes_by=constraint"
+
+
+def test_a_scratch_disk_is_marked_for_the_bait_and_stays_so(slurm: Slurm) -> None:
+    env = {"WNODES_IMAGE": ALPHA, "WNODES_SCRATCH": "20"}
+    comment = slurm.submit(env=env, admin_comment="wnodes_scratch=99 seen")["written"][
+        "admin_comment"
+    ]
+    assert comment == f"seen wnodes_image={ALPHA} wnodes_by=environment wnodes_scratch=20"
+    changed = slurm.modify({"admin_comment": comment}, admin_comment="mine")
+    assert changed["written"]["admin_comment"] == f"mine {comment.removeprefix('seen ')}"
+    assert "wnodes_scratch" not in slurm.submit(env={"WNODES_SCRATCH": "20"}).get("written", {})
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "007", "1.5", "10G", "123456", "5 wnodes_image=x"])
+def test_a_scratch_disk_of_no_size_is_refused_at_submission(slurm: Slurm, size: str) -> None:
+    outcome = slurm.submit(**wish(env={"WNODES_SCRATCH": size}))
+    assert (outcome["code"], outcome["written"]) == (ERROR, {})
+    assert "a whole number of GiB is needed" in outcome["said"][0]
 
 
 def lease(**job: Any) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def bundled(
     stdin: int = subprocess.PIPE,
     stderr: int | None = None,
     niceness: int = 0,
+    scratch: str = "",
 ) -> Path:
     """The machine's folder, with what the starter sends into it."""
     guest = tmp_path / "guest"
@@ -73,9 +74,16 @@ def bundled(
     code = (
         "import sys; import payload; payload.GUEST = sys.argv[1];"
         "sys.stdout.buffer.write("
-        "payload.bundle(*payload.read('script', [*sys.argv[2:4], *sys.argv[5:]]), sys.argv[4]))"
+        "payload.bundle(*payload.read('script', [*sys.argv[3:5], *sys.argv[6:]]), sys.argv[5],"
+        "sys.argv[2]))"
     )
-    fixed: list[str | Path] = [guest, interpreter, tmp_path / "script", workdir or tmp_path]
+    fixed: list[str | Path] = [
+        guest,
+        scratch,
+        interpreter,
+        tmp_path / "script",
+        workdir or tmp_path,
+    ]
     words: list[str | bytes | Path] = [sys.executable, "-c", code, *fixed, *arguments]
     done = subprocess.run(
         [b"nice", b"-n", str(niceness).encode(), *(os.fsencode(word) for word in words)],
@@ -417,6 +425,18 @@ def test_the_folders_for_temporary_files_are_there(tmp_path: Path, shell: str) -
     assert said == [str(folders["TMPDIR"]), "/tmp", str(folders["TEMP"])], done.stderr
     assert (folders["TMPDIR"] / "made").exists()
     assert (guest / "end").read_text() == "exit 0\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_temporary_files_go_to_the_scratch_disk(tmp_path: Path, shell: str) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    script = 'echo "$TMPDIR $TMP ${TEMP-unset} $WNODES_SCRATCH"'
+    set_there: dict[str | bytes, str | bytes] = {"TMP": str(tmp_path / "job")}
+    set_there |= {"WNODES_SCRATCH": "20"}
+    guest = bundled(tmp_path, script, environment=set_there, scratch=str(scratch))
+    done = run(guest, programs(tmp_path / "bin", shell))
+    assert done.stdout.decode() == f"{scratch} {scratch} unset 20\n", done.stderr
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])

@@ -14,6 +14,7 @@ from wnodes_lrms.lrms.jobid import JobId, grammar
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
+from wnodes_lrms.provision import VARIABLE as SCRATCH
 
 _SUSPENDED = frozenset("sST")  # by a person, by its queue, by a queue's suspend_thresholds
 WISH = "vm"  # the complex that names an image
@@ -213,6 +214,7 @@ def allocation_of(
         workdir=job.workdir,
         tag=tag,
         by=by if tag else "",
+        scratch=job.environment.get(SCRATCH, ""),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms import features
 from wnodes_lrms.lrms.gridengine.allocation import parse_memory, parse_queues
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.run import run
@@ -25,12 +26,15 @@ def of_site(_config: Config) -> Iterator[Check]:
         )
 
 
-def of_node(_config: Config, name: str) -> Iterator[Check]:
+def of_node(config: Config, name: str) -> Iterator[Check]:
     """A node, as Grid Engine has it."""
     try:
         yield offers(name, run(["qhost", "-F", f"{FEATURE},vm"], deadline=_DEADLINE))
         said = run(["qstat", "-f", "-xml", "-q", f"*@{name}"], deadline=_DEADLINE, unknown=True)
         yield queues(name, parse_queues(said))
+        if wanted := features.wanted(config):
+            own = resources(name, run(["qhost", "-F", ",".join(wanted)], deadline=_DEADLINE))
+            yield from features.checks(config, name, [w for w in wanted if f":{w}=1" in own])
     except WnodesError as error:
         yield fault(
             "grid engine node",
@@ -52,12 +56,18 @@ def memory(said: str) -> Check:
     )
 
 
-def offers(name: str, said: str) -> Check:
-    """Whether jobs with machines are sent to the host, by `qhost -F wnodes,vm`."""
+def resources(name: str, said: str) -> str:
+    """The lines of a host in `qhost -F`."""
     own, here = "", False
     for line in said.splitlines():  # a host's resources stand below its line, indented
         here = here if line[:1].isspace() else line.split(None, 1)[:1] == [name]
         own += line if here else ""
+    return own
+
+
+def offers(name: str, said: str) -> Check:
+    """Whether jobs with machines are sent to the host, by `qhost -F wnodes,vm`."""
+    own = resources(name, said)
     missing = [word for word in (FEATURE, "vm") if f":{word}=" not in own]
     if not missing:
         return ok("grid engine host", f"{name} has {FEATURE} and vm")

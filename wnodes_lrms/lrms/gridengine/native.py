@@ -2,15 +2,17 @@
 
 from wnodes_lrms.lrms.drmaa.native import given
 from wnodes_lrms.lrms.interface import Drmaa
-from wnodes_lrms.lrms.lease import FEATURE, Request
+from wnodes_lrms.lrms.lease import Request
 
 
 def _native(request: Request) -> list[str]:
-    where = f"hostname={request.node}" if request.node else f"{FEATURE}=true"
+    where = [f"{need}=true" for need in request.needs]
+    if request.node:
+        where = [f"hostname={request.node}"]
     slots = ["-pe", "smp", str(request.cores)] if request.cores > 1 else []
     memory = -(-request.memory // request.cores)  # asked for each slot
     return [
-        *("-l", f"h_rt={request.walltime},mem_free={memory}M,{where}"),
+        *("-l", f"h_rt={request.walltime},mem_free={memory}M,{','.join(where)}"),
         *slots,
         *("-b", "y", "-r", "n", "-notify"),
         *given(("-A ", request.account), ("-q ", request.partition)),

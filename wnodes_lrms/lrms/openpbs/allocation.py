@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.pbs import parse_size
 from wnodes_lrms.model import Allocation
+from wnodes_lrms.provision import VARIABLE as SCRATCH
 from wnodes_lrms.users import check_owner
 
 _ATTRIBUTE = re.compile(r" {4}([A-Za-z_][A-Za-z0-9_.-]*) = (.*)", re.DOTALL)
@@ -87,6 +88,7 @@ def parse_allocation(job: str, listing: str, node: str) -> Allocation:
         workdir=variables.get("PBS_O_WORKDIR", ""),  # its home is in the machine anyway
         tag=tag,
         by=by,
+        scratch=variables.get(SCRATCH, ""),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.lrms import pbs
+from wnodes_lrms.lrms import features, pbs
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.lrms.openpbs.allocation import parse_drain, parse_node
 from wnodes_lrms.lrms.openpbs.hookplan import CODE, EVENTS, HOOK, RESOURCES, Present
@@ -16,6 +16,7 @@ from wnodes_lrms.run import run
 
 _DEADLINE = 10.0
 _INSTALL = "run `wnodes hooks install` on the server's host, and give qmgr the lines that it prints"
+_AVAILABLE = "resources_available."
 _AWAY = frozenset(("down", "offline", "offline_by_mom", "stale", "state-unknown", "unresolvable"))
 _EPILOGUE = Path("mom_priv/epilogue")
 
@@ -38,11 +39,14 @@ def of_site(config: Config) -> Iterator[Check]:
         )
 
 
-def of_node(_config: Config, name: str) -> Iterator[Check]:
+def of_node(config: Config, name: str) -> Iterator[Check]:
     """A node, as OpenPBS has it."""
     try:
         listing = run(["pbsnodes", "-H", name], deadline=_DEADLINE, unknown=True)
-        yield from node(name, parse_node(name, listing))
+        said = parse_node(name, listing)
+        yield from node(name, said)
+        has = [key for key in features.wanted(config) if "True" in said.get(_AVAILABLE + key, [])]
+        yield from features.checks(config, name, has)
         yield rights(name, server())
     except WnodesError as error:
         yield fault(
@@ -91,7 +95,7 @@ def hook(now: Present, code: bytes) -> Check:
 
 def node(name: str, said: Mapping[str, list[str]]) -> Iterator[Check]:
     """What `pbsnodes -H NAME` says: does PBS send it jobs, and jobs with machines?"""
-    if "True" in said.get(f"resources_available.{FEATURE}", []):
+    if "True" in said.get(_AVAILABLE + FEATURE, []):
         yield ok("openpbs resource", f"node {name} has {FEATURE}=True")
     else:
         yield fault(

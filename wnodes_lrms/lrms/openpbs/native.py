@@ -2,11 +2,12 @@
 
 from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.interface import Drmaa
-from wnodes_lrms.lrms.lease import FEATURE, Request
+from wnodes_lrms.lrms.lease import Request
 
 
 def _native(request: Request) -> list[str]:
-    where = f"vnode={request.node}" if request.node else f"{FEATURE}=True"
+    needs = [f"vnode={request.node}"] if request.node else [f"{n}=True" for n in request.needs]
+    where = ":".join(needs)
     return [
         *("-l", f"select=1:ncpus={request.cores}:mem={request.memory}mb:{where}"),
         *("-l", f"walltime={request.walltime}"),

@@ -29,6 +29,7 @@ _COLUMNS = (
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _WISH = re.compile(r"(?:^|\s)wnodes_image=(\S+)")
 _BY = re.compile(r"(?:^|\s)wnodes_by=(\S+)")
+_SCRATCH = re.compile(r"(?:^|\s)wnodes_scratch=(\S+)")
 _CPU_IDS = re.compile(r"^ +Nodes=(\S+) CPU_IDs=([0-9,-]+) Mem=\d+", re.MULTILINE)
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _STATES = re.compile(r"([0-9]+ [A-Z]+\n)*")
@@ -62,7 +63,7 @@ def parse_allocation(
             f"job {row['JobID']} has {row['NumNodes']} node(s) ({row['NodeList']}), "
             f"a VM needs exactly one, here {node}"
         )
-    wish, by = _WISH.search(row["admin_comment"]), _BY.search(row["admin_comment"])
+    wish, by, scratch = (mark.search(row["admin_comment"]) for mark in (_WISH, _BY, _SCRATCH))
     return Allocation(
         job=row["JobID"],
         restart=int(row["RestartCnt"]),
@@ -76,6 +77,7 @@ def parse_allocation(
         workdir=row["WorkDir"],
         tag=wish.group(1) if wish else "",
         by=by.group(1) if by else "",
+        scratch=scratch.group(1) if scratch else "",
     )
 
 

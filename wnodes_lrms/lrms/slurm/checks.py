@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms import features
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.lrms.slurm import metering
 from wnodes_lrms.run import run
@@ -37,10 +38,12 @@ def of_site(config: Config) -> Iterator[Check]:
         )
 
 
-def of_node(_config: Config, name: str) -> Iterator[Check]:
+def of_node(config: Config, name: str) -> Iterator[Check]:
     """A node, as Slurm has it."""
     try:
-        yield from node(name, run(["scontrol", "show", "node", name], deadline=_DEADLINE))
+        said = run(["scontrol", "show", "node", name], deadline=_DEADLINE)
+        yield from node(name, said)
+        yield from features.checks(config, name, active_features(said))
     except WnodesError as error:
         yield fault(
             "slurm node",
@@ -113,17 +116,22 @@ def charge(said: str) -> Check:
     )
 
 
+def active_features(said: str) -> list[str]:
+    """A node's features, by `scontrol show node NAME`."""
+    words: dict[str, str] = dict(_WORD.findall(said))
+    return words.get("ActiveFeatures", "").split(",")
+
+
 def node(name: str, said: str) -> list[Check]:
     """What `scontrol show node NAME` says: does Slurm send it jobs, and jobs with machines?"""
     words = dict(_WORD.findall(said))
-    features = words.get("ActiveFeatures", "").split(",")
     state = words.get("State", "")
     reason = _REASON.search(said)
     why = f": {reason[1]}" if reason else ""
     away = "*" in state or not _AWAY.isdisjoint(re.findall(r"\w+", state))
     return [
         ok("slurm feature", f"node {name} has the feature {FEATURE}")
-        if FEATURE in features
+        if FEATURE in active_features(said)
         else fault(
             "slurm feature",
             f"node {name} lacks the feature {FEATURE}: no job with a VM comes here",

@@ -14,7 +14,6 @@ from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms import refusals
 from wnodes_lrms.lrms.lease import (
     COMMENT,
-    FEATURE,
     Lease,
     LeaseState,
     Request,
@@ -82,7 +81,7 @@ def submission(request: Request, notice: int) -> list[str]:
     notice = min(notice, request.walltime // 4, _MOST_NOTICE)
     argv = [
         *("sbatch", "--parsable", f"--job-name={request.name}", f"--comment={COMMENT}"),
-        *(f"--constraint={FEATURE}", "--nodes=1", "--ntasks=1"),
+        *(f"--constraint={'&'.join(request.needs)}", "--nodes=1", "--ntasks=1"),
         *(f"--cpus-per-task={request.cores}", f"--mem={request.memory}M"),
         *(f"--time={-(-request.walltime // 60)}", f"--signal=B:USR1@{notice}"),
         # A second job of this name, from a request that crossed another, never runs beside it.

@@ -2,7 +2,7 @@
 
 from wnodes_lrms.lrms.drmaa.native import given
 from wnodes_lrms.lrms.interface import Drmaa
-from wnodes_lrms.lrms.lease import COMMENT, FEATURE, Request
+from wnodes_lrms.lrms.lease import COMMENT, Request
 
 
 def _native(request: Request) -> list[str]:
@@ -10,7 +10,7 @@ def _native(request: Request) -> list[str]:
     return [
         *("--nodes=1", "--ntasks=1", f"--cpus-per-task={request.cores}"),
         *(f"--mem={request.memory}", f"--time={minutes // 60}:{minutes % 60:02}"),
-        *(f"--constraint={FEATURE}", f"--comment={COMMENT}", "--no-requeue"),
+        *(f"--constraint={'&'.join(request.needs)}", f"--comment={COMMENT}", "--no-requeue"),
         *given(("--account=", request.account), ("--partition=", request.partition)),
         *given(("--nodelist=", request.node)),
     ]

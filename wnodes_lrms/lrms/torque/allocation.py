@@ -17,6 +17,7 @@ from wnodes_lrms.lrms.pbs import parse_size
 from wnodes_lrms.model import Allocation
 from wnodes_lrms.order import LEASE_NAME
 from wnodes_lrms.policy import DefaultRule, default_image
+from wnodes_lrms.provision import VARIABLE as SCRATCH
 
 WISH = "other"  # the resource that bears a wish: qsub knows no new ones, and passes this one on
 _TOKEN = re.compile(r"<(/?)([A-Za-z_][\w.]*)>([^<]*)")
@@ -24,6 +25,7 @@ _MIB = 1 << 20
 _TOTAL = "req_information.total_memory."
 _VM = re.compile(r"vm:(\S+)")
 _IMAGE = re.compile(r"(?:^|,)WNODES_IMAGE=([^,]*)")
+_SCRATCH = re.compile(rf"(?:^|,){SCRATCH}=([^,]*)")
 
 Whois = Callable[[str, str], tuple[int, int]]  # names of a user and a group: their numbers
 
@@ -111,6 +113,7 @@ def _granted(
     # Else it is the user's word, which Torque does not check: no rule may go by it.
     lease = record.get("Job_Name", "").startswith(LEASE_NAME)
     tag, by = ("", "") if lease else _wish(record, rules)
+    scratch = _SCRATCH.search(record.get("Variable_List", ""))
     uid, gid = whois(user, group)
     return Allocation(
         job=job,
@@ -125,6 +128,7 @@ def _granted(
         workdir=record.get("init_work_dir", "/"),
         tag=tag,
         by=by,
+        scratch=scratch[1] if scratch else "",
     )
 
 

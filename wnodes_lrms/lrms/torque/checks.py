@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.lrms import features
 from wnodes_lrms.lrms.lease import FEATURE
 from wnodes_lrms.lrms.torque.allocation import NodeState, parse_node
 from wnodes_lrms.run import run
@@ -71,11 +72,13 @@ def of_site(_config: Config) -> Iterator[Check]:
         )
 
 
-def of_node(_config: Config, name: str) -> Iterator[Check]:
+def of_node(config: Config, name: str) -> Iterator[Check]:
     """The node as Torque has it."""
     try:
         said = run(["pbsnodes", "-x", name], deadline=_DEADLINE)
-        yield from node(name, parse_node(name, said))
+        state = parse_node(name, said)
+        yield from node(name, state)
+        yield from features.checks(config, name, state.properties)
         settings = run(["qmgr", "-c", "print server"], deadline=_DEADLINE)
         yield operator(name, {name, socket.getfqdn()}, settings)
     except WnodesError as error:

@@ -2,11 +2,11 @@
 
 from wnodes_lrms.lrms import pbs
 from wnodes_lrms.lrms.interface import Drmaa
-from wnodes_lrms.lrms.lease import FEATURE, Request
+from wnodes_lrms.lrms.lease import Request
 
 
 def _native(request: Request) -> list[str]:
-    where = request.node or f"1:{FEATURE}"
+    where = request.node or ":".join(("1", *request.needs))
     return [
         *("-l", f"nodes={where}:ppn={request.cores}"),
         *("-l", f"mem={request.memory}mb,walltime={request.walltime}"),

@@ -60,6 +60,7 @@ def test_a_machine_from_prepare_to_release(node: Node, libvirt_test: libvirt.vir
         "key": where.key.read_text(),
         "known_hosts": where.known_hosts.read_text(),
         "shares": [],
+        "scratch": "",
         "shutdown": None,
         "cores": 2,
         "memory": 700 - 128,

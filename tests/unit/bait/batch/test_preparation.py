@@ -5,18 +5,23 @@ import re
 import threading
 from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
-from bait.network.cards import guests
+from bait.machine import room
+from bait.machine.files import paths
+from bait.machine.seed import SCRATCH
+from bait.network.cards import Taps, guests
+from bait.network.ruleset import elements
 from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
-from wnodes_lrms.config.load import Allow, Throughput
+from wnodes_lrms.config.load import Allow, Batch, Offer
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import State
+from wnodes_lrms.model import State, machine_id
 from wnodes_lrms.rates import Rates
 
 pytestmark = needs_root  # files are given to the job's owner; port 22
@@ -69,9 +74,7 @@ def test_a_rule_of_the_site_limits_what_its_card_carries(
     node: Node, able: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Shaper, "_trouble", lambda _: "" if able else "tc: no such qdisc")
-    node.config = node.config.model_copy(
-        update={"throughput": (Throughput(account="grid", outbound=5),)}
-    )
+    node.config = node.config.model_copy(update={"batch": (Batch(account="grid", outbound=5),)})
     node.batch.grant("7")
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
@@ -87,6 +90,98 @@ def test_a_rule_of_the_site_limits_what_its_card_carries(
         True,  # elsewhere
     )
     assert node.hypervisor.domains() == {}
+
+
+def on_network(node: Node, *offers: Offer) -> None:
+    """Have the site put the VMs of all jobs on the network «lan», and this node offer these."""
+    cloud = node.config.cloud.model_copy(update={"network": offers})
+    changes = {"batch": (Batch(network="lan", inbound=7),), "cloud": cloud}
+    node.config = node.config.model_copy(update=changes)
+    node.vms = dataclasses.replace(node.vms, config=node.config)
+
+
+def test_a_rule_of_the_site_gives_a_second_card(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    on_network(node, Offer(name="lan", bridge="br0"))
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    row = reaches(node, State.READY)
+    own, other = sorted(guests([row], node.vms.taps), key=lambda card: not card.own)
+    assert (own.address, own.rates.inbound) == (FIRST, 7)
+    assert (other.offer, other.address, other.rates.inbound) == ("lan", None, 7)
+    tree = ElementTree.fromstring(  # noqa: S314 (our own)
+        libvirt.open("test:///default").lookupByUUIDString(ID).XMLDesc()
+    )
+    taps = [card.get("dev") for card in tree.iterfind("devices/interface/target")]
+    macs = [card.get("address") for card in tree.iterfind("devices/interface/mac")]
+    assert (taps, macs) == ([own.tap, other.tap], [own.mac, other.mac])
+    [bridge] = tree.findall("devices/interface[@type='bridge']/source")
+    assert bridge.get("bridge") == "br0"
+    # What the firewall lets the card be: any address that is not the node's or a router's.
+    held = elements([own, other], node.config.cloud.network, None)
+    assert held["bridge", "roaming"] == {f"{other.tap} . {other.mac}"}
+
+
+def test_the_mac_of_a_second_card_is_local_and_another_for_each_vm() -> None:
+    taps = Taps.of("box", "hv1")
+    cards = {taps.site_card(machine_id("box", str(job), 0), "lan").mac for job in range(1000)}
+    assert len(cards) == 1000
+    assert all(int(mac[:2], 16) & 3 == 2 for mac in cards)
+
+
+@pytest.mark.parametrize(
+    ("offers", "message"),
+    [
+        ((), "node hv1 has no network lan"),
+        ((Offer(name="other", bridge="br0"),), "node hv1 has no network lan"),
+        ((Offer(name="lan", bridge="br9"),), "node hv1 has lost the bridge of one of its networks"),
+    ],
+)
+def test_a_job_for_a_network_that_the_node_has_not_is_tried_elsewhere(
+    node: Node, offers: tuple[Offer, ...], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    on_network(node, *offers)
+    node.batch.grant("7")
+    answer = failed(node, node.bait())
+    assert answer["retry"]
+    assert message in answer["message"]
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_job_gets_the_scratch_disk_that_it_asks_for(node: Node) -> None:
+    rule = Batch(partition="main", scratch_most=2)
+    node.config = node.config.model_copy(update={"batch": (rule,)})
+    node.guests.answer(FIRST)
+    node.batch.grant("7", scratch="2")
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    reaches(node, State.READY)
+    where = paths(node.config, ID)
+    assert where.scratch.stat().st_size == 2 << 30
+    assert last(bait)["scratch"] == SCRATCH
+    assert any("scratch disk of 2 GiB" in event.what for event in node.ledger.events("7"))
+    domain = libvirt.open("test:///default").lookupByUUIDString(ID)
+    assert f"<source file='{where.scratch}'/>" in domain.XMLDesc()
+    bait.reconciler.release("7")
+    assert node.left() == []
+
+
+@pytest.mark.parametrize(("asked", "retry"), [("3", False), ("lots", False), ("2", True)])
+def test_a_scratch_disk_that_can_not_be_had(
+    node: Node, asked: str, retry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "free_mib", lambda _folder: 2048)  # and min_free_disk beside it
+    node.config = node.config.model_copy(update={"batch": (Batch(scratch_most=2),)})
+    node.vms = dataclasses.replace(node.vms, config=node.config)
+    node.batch.grant("7", scratch=asked)
+    answer = failed(node, node.bait())
+    assert answer["retry"] is retry
+    assert ("disk full on node hv1" if retry else "WNODES_SCRATCH") in answer["message"]
 
 
 @pytest.mark.parametrize(

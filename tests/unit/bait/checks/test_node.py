@@ -22,7 +22,7 @@ from bait.hypervisor.inventory import confined_by, look, qemu_user
 from bait.machine.topology import Topology
 from tests.unit.bait.machine.recordings import recorded
 from tests.unit.conftest import needs_root
-from wnodes_lrms.config.load import Config, Network
+from wnodes_lrms.config.load import Batch, Config, Network, Offer
 from wnodes_lrms.doctor import Status
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images import catalogue
@@ -212,9 +212,25 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
     assert "it is a Linux kernel, not a disk" in unfit.seen
 
 
+def test_networks_that_a_node_has_and_lacks() -> None:
+    offers = [Offer(name="lan", bridge="br0"), Offer(name="lost", bridge="br9")]
+    rules = [Batch(network=name) for name in ("none", "lan", "none")] + [Batch(scratch=1)]
+    found = list(verdicts.site_networks(offers, rules, {"lo", "br0"}))
+    assert [(check.name, check.status) for check in found] == [
+        ("network lan", Status.OK),
+        ("network lost", Status.FAULT),
+        ("network none", Status.WARNING),
+    ]
+    assert "no bridge br9" in found[1].seen
+    assert "tried elsewhere" in found[2].seen
+
+
 def test_room() -> None:
     assert verdicts.space(Path("/s"), 511, 512).status is Status.FAULT
     assert verdicts.space(Path("/s"), 512, 512).status is Status.OK
+    assert verdicts.scratch(2, 2047, able=True).status is Status.WARNING
+    assert verdicts.scratch(2, 2048, able=True).status is Status.OK
+    assert verdicts.scratch(2, 2048, able=False).status is Status.FAULT
     assert verdicts.cache_space(Path("/c"), 100, 50, 151).status is Status.WARNING
     assert verdicts.cache_space(Path("/c"), 100, 50, 150).status is Status.OK
 

@@ -3,6 +3,7 @@
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -323,6 +324,39 @@ def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
     assert site.cloud.machine(ID)["nics"][1] == shown
     for _ in range(2):
         site.cloud.detach_nic(ID, str(LAN.id))
+    assert site.libvirt.plugged == []
+    assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def test_a_card_that_was_written_down_and_not_plugged_in_is_when_asked_again(
+    site: Site, mocker: MockerFixture
+) -> None:
+    """As after a bait that was killed in between, or a libvirt that was away."""
+    site.runs()
+    silent = mocker.patch.object(site.libvirt, "attach", side_effect=UnknownError("no answer"))
+    with pytest.raises(UnknownError):
+        site.cloud.attach_nic(ID, LAN)
+    mocker.stop(silent)
+    assert site.libvirt.plugged == []
+    site.restarted()
+    assert [nic["id"] for nic in site.cloud.machine(ID)["nics"]] == [str(CARD)]
+    other = LAN.model_copy(update={"mac": "52:54:00:00:00:09"})  # what was written down counts
+    for _ in range(2):
+        site.cloud.attach_nic(ID, other)
+    (text,) = site.libvirt.plugged
+    assert f"<mac address='{LAN.mac}'/>" in text
+    assert [nic.mac for nic in spec(site).nics[1:]] == [LAN.mac]
+    assert [nic["mac"] for nic in site.cloud.machine(ID)["nics"][1:]] == [LAN.mac]
+    assert site.node.ledger.note("cards being plugged in") is None
+
+
+def test_a_card_on_a_bridge_that_the_node_has_lost_is_refused(site: Site) -> None:
+    site.runs()
+    vms = replace(site.cloud.devices.builder.vms, interfaces=set)
+    site.cloud.devices.builder = replace(site.cloud.devices.builder, vms=vms)
+    with pytest.raises(WnodesError, match="this node has no bridge br0") as no:
+        site.cloud.attach_nic(ID, LAN)
+    assert no.value.told == "node hv1 has lost the bridge of one of its networks"
     assert site.libvirt.plugged == []
     assert [nic.id for nic in spec(site).nics] == [CARD]
 

@@ -24,6 +24,7 @@ from tests.unit.conftest import NOBODY, Batch, Node
 from wnodes_lrms.config.load import Bait, Cloud, Images, Offer
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.model import machine_id
+from wnodes_lrms.provision import Provision
 from wnodes_lrms.resources import folder
 
 pytestmark = pytest.mark.integration
@@ -49,7 +50,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, tuple[str, ...]]] =
     "one-socket-of-two": ({}, {"cores": 4, "cpus": (8, 9, 10, 11)}, True, ()),
     "both-sockets": (FULL, {"cores": 4, "cpus": (6, 7, 8, 5)}, True, ("/home",)),
     "smt": ({}, {"cores": 4, "cpus": (5, 6, 53, 54)}, True, ()),
+    "scratch": (FULL, {}, False, ("/home",)),
+    "site-network": ({}, {}, False, ()),
 }
+
+# name: what the site's rules give its VM
+PROVISIONS = {"scratch": Provision(scratch=20), "site-network": Provision(network="vlan")}
 
 # name: what machine it is on (see data/topology), and its free huge pages on each node
 MACHINES = {
@@ -147,6 +153,7 @@ def domain(node: Node, case: str, uri: str = "test:///default") -> str:
         whole,
         384,
         ipaddress.IPv4Address("192.168.190.7"),
+        PROVISIONS.get(case, Provision()),
     )
     where = paths(config, ID)
     text = drawn(vms, where, BatchBuilder(vms).hardware(where, machine, shares))

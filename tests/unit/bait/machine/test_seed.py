@@ -3,9 +3,11 @@
 import ipaddress
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +30,11 @@ ALICE = Owner(
 
 
 def guest(
-    owner: Owner = ALICE, workdir: str = "/home/alice/run", shares: tuple[str, ...] = ()
+    owner: Owner = ALICE,
+    workdir: str = "/home/alice/run",
+    shares: tuple[str, ...] = (),
+    scratch: bool = False,
+    others: tuple[str, ...] = (),
 ) -> Guest:
     address = ipaddress.IPv4Address("192.168.190.7")
     return Guest(
@@ -42,6 +48,8 @@ def guest(
         public_key=seed.key_pair().public,
         workdir=workdir,
         shares=shares,
+        scratch=scratch,
+        others=others,
     )
 
 
@@ -108,6 +116,18 @@ def test_meta_data_and_network_are_the_guests() -> None:
     assert card["routes"] == [{"to": "0.0.0.0/0", "via": "192.168.190.1"}]
 
 
+def test_a_second_card_asks_for_its_address_and_its_router_comes_first() -> None:
+    texts = seed.files(guest(others=("56:00:00:00:00:01",)), "cloud-init")
+    cards = json.loads(texts["network-config"])["ethernets"]
+    [way] = cards["eth0"]["routes"]
+    assert way == {"to": "0.0.0.0/0", "via": "192.168.190.1", "metric": 1000}
+    assert cards["eth1"] == {
+        "match": {"macaddress": "56:00:00:00:00:01"},
+        "set-name": "eth1",
+        "dhcp4": True,
+    }
+
+
 def test_cloud_init_gets_the_same_script_without_the_network() -> None:
     one = guest()
     text = seed.files(one, "cloud-init")["user-data"]
@@ -128,6 +148,8 @@ def owner(name: str, home: str = "/home/alice") -> Owner:
 GUESTS = {
     "plain": guest(),
     "shared folders": guest(shares=("/home", "/data/it's here")),
+    "scratch": guest(scratch=True),
+    "two cards": guest(others=("56:00:00:00:00:01",)),
     "spaces": guest(owner("a b", "/home/a b"), "/home/a b/my run"),
     "quotes": guest(owner("o'neil", "/home/o'neil"), '/home/"q"\'$(touch /run/evil)`id`'),
     "newline": guest(owner("alice"), "/home/li\nne; touch /run/evil"),
@@ -135,6 +157,8 @@ GUESTS = {
     "bytes": guest(owner("alice"), "/home/caf\udce9"),
     "dollar": guest(owner("host$", "/home/$HOME"), "/home/${IFS}*"),
 }
+# Whose owner's name and folders are nothing unusual.
+WHOLE = ("plain", "shared folders", "scratch", "two cards")
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -147,7 +171,7 @@ def test_the_script_is_good_shell(tmp_path: Path, name: str, context: str) -> No
     script.write_bytes(os.fsencode(text))
     for shell in (["dash"], ["bash"], ["busybox", "sh"]):
         assert subprocess.run([*shell, "-n", script]).returncode == 0
-    if shutil.which("shellcheck") and name in ("plain", "shared folders"):
+    if shutil.which("shellcheck") and name in WHOLE:
         told = subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, text=True)
         assert told.stdout == ""
 
@@ -167,10 +191,22 @@ ip -o address show dev eth0 >"$1/address"
 """
 
 
+PIDS = ("--pid", "--fork", "--kill-child", "--mount-proc")  # nothing of it outlives the script
+
+
 class Machine:
     """What is there after the script has run."""
 
-    def __init__(self, folder: Path, one: Guest, shell: str, sshd_config_d: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        one: Guest,
+        shell: str,
+        sshd_config_d: bool,
+        inside: str = INSIDE,
+        more: Mapping[Path, str] | None = None,
+    ) -> None:
+        """`more` files of the node are in these folders below /etc."""
         self.root = folder
         for name in ("etc", "run", "home"):
             (folder / name).mkdir()
@@ -188,9 +224,24 @@ class Machine:
         if sshd_config_d:
             (folder / "etc/ssh/sshd_config.d").mkdir()
         (folder / "user-data").write_bytes(os.fsencode(seed.files(one, "script")["user-data"]))
+        for file, name in (more or {}).items():
+            (folder / "etc" / name).mkdir()
+            shutil.copy(file, folder / "etc" / name)
         words = [*shell.split(), ""][:2]
         done = subprocess.run(
-            ["unshare", "--mount", "--uts", "--net", "sh", "-c", INSIDE, "sh", folder, *words],
+            [
+                "unshare",
+                "--mount",
+                "--uts",
+                "--net",
+                *PIDS,
+                "sh",
+                "-c",
+                inside,
+                "sh",
+                folder,
+                *words,
+            ],
             capture_output=True,
             text=True,
             errors="replace",
@@ -263,7 +314,7 @@ def test_an_ssh_server_that_reads_homes_finds_the_key_elsewhere(tmp_path: Path) 
 
 @needs_namespaces
 @pytest.mark.parametrize("shell", ["dash", "busybox sh"])
-@pytest.mark.parametrize("name", sorted(set(GUESTS) - {"plain", "shared folders"}))
+@pytest.mark.parametrize("name", sorted(set(GUESTS) - set(WHOLE)))
 def test_names_stay_data(tmp_path: Path, name: str, shell: str) -> None:
     one = GUESTS[name]
     made = Machine(tmp_path, one, shell, sshd_config_d=True)
@@ -307,6 +358,49 @@ def test_what_is_made_for_a_working_directory(workdir: str, top: str) -> None:
 @pytest.mark.parametrize("shares", [("/home",), ("/home/alice",), ("/",)])
 def test_a_home_that_is_shared_is_not_made(shares: tuple[str, ...]) -> None:
     assert '"$home"' not in seed.files(guest(shares=shares), "script")["user-data"]
+
+
+# The same with a second card, on a network whose DHCP server is dnsmasq, and with the client and
+# script of the small image.
+DHCP = """
+set -eu
+mount --bind "$1/etc" /etc
+mount --bind "$1/run" /run
+mount --bind "$1/home" /home
+ip link set lo up
+ip link add eth0 type veth peer name node
+unshare --net sleep 600 &
+server=$!
+until [ "$(readlink /proc/$server/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+ip link add eth1 type veth peer name lan netns $server
+inside() { nsenter --net=/proc/$server/ns/net "$@"; }
+inside ip address add 10.9.0.1/24 dev lan
+inside ip link set lan up
+inside dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --interface=lan --bind-interfaces \
+    --port=0 --dhcp-authoritative --dhcp-range=10.9.0.50,10.9.0.60 --dhcp-leasefile="$1/leases" \
+    --dhcp-option=option:dns-server,10.9.0.53 --no-ping --pid-file --user=root
+PATH="$1/bin:$PATH" "$2" "$1/user-data" >"$1/said" 2>&1 || { cat "$1/said" >&2; exit 1; }
+ip -o -4 address show dev eth1 >"$1/address"
+ip route show default >"$1/ways"
+"""
+
+
+@needs_namespaces
+@pytest.mark.integration
+def test_a_second_card_gets_its_address_and_its_router_by_dhcp(tmp_path: Path) -> None:
+    folder = tmp_path / "vm"
+    folder.mkdir()
+    script = Path(__file__).parents[4] / "contrib/images/small/root/etc/udhcpc/default.script"
+    client = folder / "bin" / "udhcpc"
+    client.parent.mkdir()
+    client.symlink_to("/bin/busybox")
+    one = guest(others=("56:00:00:00:00:01",))
+    made = Machine(folder, one, "dash", sshd_config_d=True, inside=DHCP, more={script: "udhcpc"})
+    assert re.search(r"inet 10\.9\.0\.[56]\d/", (folder / "address").read_text())
+    by_lan, by_node = sorted((folder / "ways").read_text().splitlines(), key=len)
+    assert by_lan.startswith("default via 10.9.0.1 dev eth1")
+    assert by_node.startswith("default via 192.168.190.1 dev eth0 metric 1000")
+    assert made.lines("resolv.conf") == ["nameserver 10.9.0.53"]
 
 
 SSHD = """

@@ -250,6 +250,40 @@ def test_the_next_bait_takes_over_what_it_finds(place: Place) -> None:
     assert place.tc("qdisc show") == before
 
 
+@pytest.mark.parametrize(("inbound", "outbound"), [(4, None), (None, 5), (4, 5)])
+def test_the_next_bait_takes_away_what_is_wanted_no_more(
+    place: Place, inbound: int | None, outbound: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after the site has given up a limit, which the bait reads when it starts."""
+    place.limit(inbound, outbound)
+    place.nic = place.nic.model_copy(update={"inbound": None, "outbound": None})
+    place.shaper = Shaper(place.config, "hv1", lambda: [place.row])
+    place.keep()
+    kinds = {each["kind"] for each in place.tc(f"qdisc show dev {place.tap}")}
+    assert kinds.isdisjoint({"tbf", "ingress"})
+    place.keep()
+    assert not caplog.records
+
+
+def test_the_next_bait_puts_another_limit_in_the_place_of_the_old(place: Place) -> None:
+    place.limit(4, 5)
+    place.nic = place.nic.model_copy(update={"inbound": None, "outbound": 6})
+    place.shaper = Shaper(place.config, "hv1", lambda: [place.row])
+    place.keep()
+    [flows] = place.call("node", place.shaper.flows).values()
+    assert (flows.limits.inbound, flows.limits.outbound) == (None, 6)
+
+
+def test_a_card_of_another_node_keeps_its_limit_when_a_bait_starts(place: Place) -> None:
+    other = Taps.of("box", "hv2").other_card(place.nic).tap
+    place.ip("node", f"link add {other} type ifb")
+    bucket = "root tbf rate 9mbit burst 15000 latency 100ms"
+    argv = ["tc", "qdisc", "add", "dev", other, *bucket.split()]
+    place.call("node", lambda: run(argv, deadline=5))
+    place.keep()
+    assert [each["kind"] for each in place.tc(f"qdisc show dev {other}")] == ["tbf"]
+
+
 def test_one_card_that_can_not_be_limited_keeps_no_other_out(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -35,6 +35,18 @@ def test_an_order_has_all_that_a_bait_needs() -> None:
     assert made.readonly == ()
 
 
+def test_a_lease_asks_for_the_features_of_its_networks() -> None:
+    nets = {
+        name: Net(name=name, kind="bridge", feature=feature)
+        for name, feature in (("a", "net_b"), ("b", "net_a"), ("c", ""), ("d", "net_b"))
+    }
+    cards = [card(network=name) for name in nets] + [card(network="gone")]
+    asked = order(row(lease=LEASE), "", cards, nets, (), "").lease_request
+    assert asked.features == ("net_a", "net_b")
+    plain = order(row(lease=LEASE), "", cards[2:3], nets, (), "").lease_request
+    assert "features" not in plain.model_dump(exclude_defaults=True)  # earlier baits know none
+
+
 def test_an_order_says_what_is_only_to_be_read() -> None:
     disk = link(mixins=[schema.READONLY])
     made = order(row(lease=LEASE), "", (), {}, (disk, link(id=None, mixins=disk.mixins)), "hv1")

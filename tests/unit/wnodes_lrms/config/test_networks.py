@@ -115,12 +115,12 @@ throughput = 0
 name = "lan"
 bridge = "br0"
 throughput = 1e30
-[[throughput]]
+[[batch]]
 partition = "short"
-[[throughput]]
+[[batch]]
 inbound = "10M"
 outbound = -1
-[[throughput]]
+[[batch]]
 inbound = true
 outbound = 1.5
 """,
@@ -128,11 +128,52 @@ outbound = 1.5
     assert found == [
         "network.throughput: input should be greater than or equal to 1",
         "cloud.network[1].throughput: input should be a valid integer",
-        "throughput[1]: inbound or outbound is needed",
-        "throughput[2].inbound: input should be a valid integer",
-        "throughput[2].outbound: input should be greater than or equal to 1",
-        "throughput[3].inbound: input should be a valid integer",
-        "throughput[3].outbound: input should be a valid integer",
+        "batch[1]: one of inbound, network, outbound, scratch, scratch_most is needed",
+        "batch[2].inbound: input should be a valid integer",
+        "batch[2].outbound: input should be greater than or equal to 1",
+        "batch[3].inbound: input should be a valid integer",
+        "batch[3].outbound: input should be a valid integer",
+    ]
+
+
+def test_rules_for_batch_jobs_that_can_not_be(tmp_path: Path) -> None:
+    lan = '[[cloud.network]]\nname = "lan"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n'
+    found = faults(
+        tmp_path,
+        lan
+        + """
+[[batch]]
+scratch = 10
+scratch_most = 5
+[[batch]]
+network = "Not A Name"
+scratch = -1
+""",
+    )
+    assert found == [
+        "batch[1]: scratch_most: 5 is less than scratch",
+        "batch[2].network: string should match pattern '^[a-z0-9][a-z0-9-]{0,30}$'",
+        "batch[2].scratch: input should be greater than or equal to 0",
+    ]
+    found = faults(
+        tmp_path,
+        lan
+        + """
+[[batch]]
+network = "lan"
+[[batch]]
+network = "none"
+[[batch]]
+network = "here"
+[[nodes.hv1.cloud.network]]
+name = "here"
+bridge = "br1"
+""",
+    )
+    assert found == [
+        "batch[1].network: «lan» has a subnet, whose addresses the bridge gives out: batch VMs"
+        " need one where they ask by DHCP",
+        "batch[2].network: there is no [[cloud.network]] «none» on any node",
     ]
 
 

@@ -84,6 +84,21 @@ def test_what_each_batch_system_is_asked(drms: str, request_: Request, expected:
     assert native(drms, request_, DIALECTS) == expected
 
 
+@pytest.mark.parametrize(
+    ("drms", "where"),
+    [
+        ("SLURM", "--constraint=wnodes&net_lan&net_wan "),
+        ("Torque", "-l nodes=1:wnodes:net_lan:net_wan:ppn=2 "),
+        ("OpenPBS", ":wnodes=True:net_lan=True:net_wan=True "),
+        ("GE 8.1.9", ",wnodes=true,net_lan=true,net_wan=true "),
+    ],
+)
+def test_a_lease_comes_to_a_node_that_has_its_networks(drms: str, where: str) -> None:
+    wanted = replace(REQUEST, features=("net_lan", "net_wan"))
+    assert where in native(drms, wanted, DIALECTS)
+    assert "net_" not in native(drms, replace(wanted, node="hv2"), DIALECTS)
+
+
 @pytest.mark.parametrize("value", ["a b", "-x", "a\tb", "a,b", "a;b", "ü", "a\n"])
 @pytest.mark.parametrize("what", ["account", "partition", "node"])
 def test_a_value_is_never_taken_for_an_option(what: str, value: str) -> None:

@@ -88,6 +88,17 @@ def test_an_odd_answer_is_no_answer(said: str) -> None:
         parse_queues(said)
 
 
+def test_a_scratch_disk_that_was_asked_for() -> None:
+    variable = "<VA_variable>WNODES_SCRATCH</VA_variable><VA_value>20</VA_value>"
+    said = recorded("plain.job").replace(
+        "<JB_env_list>", f"<JB_env_list><job_sublist>{variable}</job_sublist>"
+    )
+    shares, whole = (parse_held(recorded(f"plain.{form}")) for form in ("shares", "whole"))
+    kinds, number = parse_memory(recorded("complexes")), number_in("plain")
+    found = allocation_of(number, parse_job(number, said), shares, whole, kinds, RULES, "hv1")
+    assert found.scratch == "20"
+
+
 @pytest.mark.parametrize(
     ("variable", "tag", "by", "account"),
     [("OTHER", "", "", "sge"), ("WNODES_IMAGE", TAG, "environment", "")],

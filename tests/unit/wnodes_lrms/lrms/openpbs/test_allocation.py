@@ -77,7 +77,9 @@ def test_without_the_hook_resource_and_environment_are_the_wish() -> None:
     assert parse_allocation(job, "\n".join(lines), NODE).by == "resource"
     lines = [line for line in lines if "Resource_List.vm" not in line]
     found = parse_allocation(job, "\n".join(lines), NODE)
-    assert (found.tag, found.by) == ("small", "environment")
+    assert (found.tag, found.by, found.scratch) == ("small", "environment", "")
+    asking = "\n".join(lines).replace("WNODES_IMAGE=", "WNODES_SCRATCH=20,WNODES_IMAGE=")
+    assert parse_allocation(job, asking, NODE).scratch == "20"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_what_named_the_image(said: Said) -> None:
     assert (found.tag, found.by) == ("small_linux_x86_64", "constraint")
 
 
+def test_a_scratch_disk_that_was_asked_for(said: Said) -> None:
+    listing, words = said("plain", "squeue"), " wnodes_scratch=20"
+    mark = "wnodes_image=small_linux_x86_64"
+    asking = listing.replace(mark + " " * len(words), mark + words)
+    found = parse_allocation(asking.split()[0], asking, said("plain", "scontrol"), "hv1", PHYSICAL)
+    assert (found.tag, found.scratch) == ("small_linux_x86_64", "20")
+
+
 def test_cores_memory_a_cpu_and_a_wish_among_other_words(said: Said) -> None:
     found = said.allocation("cores")
     assert (found.cores, found.memory, found.cpus) == (4, 2800, (0, 1, 4, 5))

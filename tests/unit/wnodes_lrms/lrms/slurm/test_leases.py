@@ -62,6 +62,12 @@ def test_account_partition_and_node_are_asked_for_where_they_are_given() -> None
     assert argv[-4:-1] == ["--account=atlas", "--partition=-x y", "--nodelist=hv2"]
 
 
+def test_a_lease_comes_to_a_node_that_has_its_networks() -> None:
+    wanted = replace(REQUEST, features=("net_lan", "net_wan"))
+    assert "--constraint=wnodes&net_lan&net_wan" in submission(wanted, 60)
+    assert "--constraint=wnodes" in submission(replace(wanted, node="hv2"), 60)
+
+
 @pytest.mark.parametrize(
     ("walltime", "shutdown", "minutes", "notice"),
     [(60, 60, 1, 15), (61, 1, 2, 1), (86399, 60, 1440, 60), (10**6, 10**6, 16667, 65535)],

@@ -58,6 +58,13 @@ def test_a_job_that_wishes_in_its_environment() -> None:
     )
 
 
+def test_a_job_that_asks_for_a_scratch_disk() -> None:
+    listing = recorded("environment.qstat").replace(
+        "WNODES_IMAGE=", "WNODES_SCRATCH=20,WNODES_IMAGE="
+    )
+    assert parse(job_of("environment"), listing).scratch == "20"
+
+
 def test_a_job_that_wishes_by_a_resource() -> None:
     found = granted("resource")
     assert (found.tag, found.by) == ("small_linux_x86_64", "resource")
