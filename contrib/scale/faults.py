@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from contrib.scale import batch, gauges
 from contrib.scale.gauges import percentile
-from contrib.scale.plan import BRIDGE, BRIDGES
+from contrib.scale.plan import BRIDGES
 from contrib.scale.site import Site, until
 from contrib.scale.stages import Figures, Stages
 from contrib.site.box.process import run
@@ -132,8 +132,7 @@ class Faults:
         return counts["at"] > since and counts["pid"] in gauges.tree(self.site.pid(bridge))
 
     def _silent(self) -> int:
-        argv = ["psql", "-h", str(self.site.layout.run / "postgres"), "-U", BRIDGE, "-At", "bridge"]
-        return int(run([*argv, "-c", "SELECT count(*) FROM bait WHERE silent"]))
+        return self.site.ask("SELECT count(*) FROM bait WHERE silent")
 
     def _state(self, name: str) -> str:
         return run(["sinfo", "--noheader", f"--nodes={name}", "--format=%T"], self.site.env)

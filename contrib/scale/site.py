@@ -125,6 +125,11 @@ class Site:
         ask = ["curl", "--silent", "--fail", *trust, "--cert", user, "--key", user, url]
         return Part(name, argv, lambda: succeeds(ask), patience=120)
 
+    def ask(self, query: str) -> int:
+        """A number that the bridges' database has."""
+        sockets = str(self.layout.run / "postgres")
+        return int(run(["psql", "-h", sockets, "-U", BRIDGE, "-At", "-c", query, "bridge"]))
+
     def counts(self, bridge: str) -> str:
         """Where a bridge's driver writes what it has done."""
         return str(self.layout.spool / bridge / "counts.json")

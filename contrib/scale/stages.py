@@ -19,6 +19,10 @@ from contrib.site.box.process import run
 
 Figures = dict[str, float]
 MANY, TWENTY = user(0), user(1)  # who has all VMs but twenty, and who has those
+_SEEN = (
+    "SELECT count(*) FROM compute WHERE state = 'running' AND"
+    " uid IN (SELECT compute FROM interface WHERE attached)"
+)
 _LISTINGS = 5  # that are measured
 _PATIENCE = 900.0  # seconds for all VMs of a stage
 _QUEUED = re.compile(r"^\[(\S+?)\] _slurm_rpc_submit_batch_job: JobId=(\d+) ", re.MULTILINE)
@@ -71,6 +75,7 @@ class Stages:
         self.crowd.fill(MANY, more)
         answered = time.monotonic() - begun
         self._wait("cloud", count)
+        until(lambda: self.site.ask(_SEEN) >= count, _PATIENCE, "the driver sees all of them")
         made = {
             "answered_s": answered,
             "fill_s": time.monotonic() - begun,

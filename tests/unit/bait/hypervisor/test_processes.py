@@ -6,6 +6,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,21 @@ def test_odd_things_in_proc(tmp_path: Path, folder: Path, machine: str) -> None:
     has("12", QEMU.encode(), b"\xff", *options)
     assert processes.of(machine) == 12
     assert processes.running() == {machine}
+
+
+def test_nothing_costly_is_read_of_processes_that_are_no_qemu(
+    tmp_path: Path, folder: Path, machine: str
+) -> None:
+    """A node may have thousands: their state, which the kernel writes out for each reader, is not
+    read. Here whoever reads it would wait for ever."""
+    other = tmp_path / "proc" / "7"
+    other.mkdir(parents=True)
+    (other / "exe").symlink_to("/usr/bin/bash")
+    os.mkfifo(other / "status")
+    processes = Processes(folder, lambda: {0}, tmp_path / "proc")
+    with ThreadPoolExecutor(1) as pool:
+        looks = pool.submit(lambda: (processes.running(), processes.kill_helpers(machine)))
+        try:
+            assert looks.result(30) == (frozenset(), None)
+        finally:
+            os.close(os.open(other / "status", os.O_RDWR | os.O_NONBLOCK))  # whoever waits goes on
