@@ -88,8 +88,7 @@ def measure(each: Run, found: Found) -> Figures:
             stages.found["faults"] = faults.found
             faults.all()
         verdict = faults.verdict()
-        stages.crowd.clear()
-        stages.gone()
+        stages.end()
     finally:
         site.down()
     return verdict

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from contrib.scale.plan import BRIDGE_PORTS, BRIDGES, IMAGE
 from wnodes_lrms.tls.client import trusting
@@ -45,10 +46,13 @@ class NoAnswerError(Exception):
 
 
 class Client:
-    """One user at one bridge, over one connection. Not safe to use from many threads."""
+    """One user, over one connection to one bridge; when that does not answer, to the next.
+
+    Not safe to use from many threads.
+    """
 
     def __init__(self, site: Path, name: str, times: Times, bridge: str = BRIDGES[0]) -> None:
-        """`site` is the site's folder."""
+        """`site` is the site's folder; `bridge` is asked first."""
         context = trusting(str(site / "etc" / "grid-security" / "certificates"))
         context.load_cert_chain(str(site / "users" / f"{name}.pem"))
         self._context: ssl.SSLContext = context
@@ -122,7 +126,9 @@ class Client:
             self._times.add(what, time.monotonic() - begun)
         return answer.status, said, answer.headers["Location"]
 
-    def _lost(self, error: Exception) -> None:
+    def _lost(self, error: Exception) -> NoReturn:
         self.close()
+        ports = list(BRIDGE_PORTS.values())
+        self._port = ports[(ports.index(self._port) + 1) % len(ports)]
         self._times.fail()
         raise NoAnswerError(f"the bridge has not answered: {error!r}") from error

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -72,9 +72,9 @@ class Crowd:
             time.sleep(0.02)
         client.close()
 
-    def clear(self, hands: int = 4) -> None:
-        """Delete all VMs that are kept."""
-        todo = list(self.kept.items())
+    def delete(self, vms: Mapping[str, str], hands: int = 4) -> None:
+        """Delete VMs: the path of each, and whose it is."""
+        todo = list(vms.items())
 
         def work(number: int) -> None:
             clients: dict[str, Client] = {}
@@ -87,7 +87,6 @@ class Crowd:
                 _insist(lambda client=client, path=path: client.delete(path))  # type: ignore[misc]
 
         self._each(hands, work)
-        self.kept.clear()
 
     def states(self) -> dict[str, str]:
         """The state of each VM that is kept, as its owner sees it."""

@@ -98,20 +98,17 @@ class Faults:
             self.site.start(part)
 
     def verdict(self) -> Figures:
-        """How many VMs were lost that users have and whose node lives, and what there is twice."""
-        wanted = set(self.stages.crowd.kept)
-        have = [vm for vm in self._vms() if vm.kind == "cloud"]
+        """How many VMs were lost, of those that users know they have and whose node lives; and how
+        many there are twice, or that nobody has."""
         states = self.stages.crowd.states()
-        lost = [path for path in wanted if states[path] != "active"]
-        lives = Counter(vm.id for vm in have if vm.state == "ready")
+        stopped = [path for path, state in states.items() if state != "active"]
+        lost = [path for path in stopped if path.rpartition("/")[2] not in self.excused]
+        lives = Counter(vm.id for vm in self._vms() if (vm.kind, vm.state) == ("cloud", "ready"))
         names = run(["squeue", "--noheader", "--states=R", "--format=%j"], self.site.env)
         leases = Counter(_LEASE.findall(names))
         doubled = sum(count - 1 for counted in (lives, leases) for count in counted.values())
-        excused = len(self.excused & {vm.id for vm in have if vm.state != "ready"})
-        return {
-            "lost": max(0, len(lost) - max(excused, len(self.excused))),
-            "doubled": doubled + max(0, len(lives) - len(wanted)),
-        }
+        nobodys = lives.keys() - set(self.site.ask("SELECT uid FROM compute"))
+        return {"lost": len(lost), "doubled": doubled + len(nobodys)}
 
     def _churns(self) -> list[float]:
         """VMs come and go as ever; the times until they ran."""
@@ -132,7 +129,7 @@ class Faults:
         return counts["at"] > since and counts["pid"] in gauges.tree(self.site.pid(bridge))
 
     def _silent(self) -> int:
-        return self.site.ask("SELECT count(*) FROM bait WHERE silent")
+        return len(self.site.ask("SELECT url FROM bait WHERE silent"))
 
     def _state(self, name: str) -> str:
         return run(["sinfo", "--noheader", f"--nodes={name}", "--format=%T"], self.site.env)

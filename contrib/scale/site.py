@@ -125,10 +125,11 @@ class Site:
         ask = ["curl", "--silent", "--fail", *trust, "--cert", user, "--key", user, url]
         return Part(name, argv, lambda: succeeds(ask), patience=120)
 
-    def ask(self, query: str) -> int:
-        """A number that the bridges' database has."""
+    def ask(self, query: str) -> list[str]:
+        """What the bridges' database has: lines, columns parted by `|`."""
         sockets = str(self.layout.run / "postgres")
-        return int(run(["psql", "-h", sockets, "-U", BRIDGE, "-At", "-c", query, "bridge"]))
+        argv = ["psql", "-h", sockets, "-U", BRIDGE, "-At", "-c", query, "bridge"]
+        return run(argv).splitlines()
 
     def counts(self, bridge: str) -> str:
         """Where a bridge's driver writes what it has done."""
