@@ -89,7 +89,7 @@ class Faults:
         for pid in list(self.site.node_pids(name)):
             os.kill(pid, signal.SIGKILL)
         begun = time.monotonic()
-        until(lambda: self._silent() > 0, _RECOVERY, "the bridge notices a dead node")
+        until(lambda: self._silent(name), _RECOVERY, "the bridge notices a dead node")
         self.found["dead_node_known_s"] = time.monotonic() - begun
         until(lambda: "down" in self._state(name), _RECOVERY, "Slurm notices a dead node")
         self.found["dead_node_known_to_slurm_s"] = time.monotonic() - begun
@@ -128,8 +128,8 @@ class Faults:
         counts = self.stages.counts()
         return counts["at"] > since and counts["pid"] in gauges.tree(self.site.pid(bridge))
 
-    def _silent(self) -> int:
-        return len(self.site.ask("SELECT url FROM bait WHERE silent"))
+    def _silent(self, name: str) -> bool:
+        return bool(self.site.ask(f"SELECT 1 FROM bait WHERE silent AND node = '{name}'"))  # noqa: S608
 
     def _state(self, name: str) -> str:
         return run(["sinfo", "--noheader", f"--nodes={name}", "--format=%T"], self.site.env)

@@ -19,7 +19,7 @@ from contrib.scale.plan import (
 from contrib.site.box import private
 from contrib.site.box.errors import SiteError
 from contrib.site.box.layout import REPOSITORY, Layout, Memory
-from contrib.site.box.part import Part, bring_up, launch, require_alive
+from contrib.site.box.part import Part, bring_up, launch, listens, require_alive
 from contrib.site.box.process import Processes, run, succeeds, wait_until
 from contrib.site.box.report import step
 
@@ -108,7 +108,7 @@ class Site:
         socket = self.layout.bait_socket(name)
         config = configure.config_of(self.layout, name)
         argv = [str(PROGRAMS / "wnodes-bait"), "--config", str(config), "--node", name]
-        return Part(f"bait-{name}", argv, socket.exists, env=self.env, patience=120)
+        return Part(f"bait-{name}", argv, lambda: listens(socket), env=self.env, patience=120)
 
     def bridge(self, name: str) -> Part:
         """A bridge, whose driver is counted: see counted.py."""
