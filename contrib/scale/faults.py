@@ -61,9 +61,8 @@ class Faults:
         self.found["database_back_s"] = time.monotonic() - begun
 
     def controller(self) -> None:
-        """slurmctld is killed, and started again."""
-        self.site.signal("slurmctld", signal.SIGKILL)
-        until(lambda: self.site.processes.pid("slurmctld") is None, 10, "slurmctld's end")
+        """slurmctld is restarted."""
+        self.site.processes.stop("slurmctld")
         self.site.start(self.site.controller())
         self._churns()
 

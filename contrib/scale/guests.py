@@ -5,37 +5,20 @@ libvirt's test driver runs no guest. What the product sees of one is played by t
 This program listens on port 22 of all guests' addresses, which are of the loopback network, and
 greets as an SSH server once a guest has had its time to boot, counted from the first who asks.
 
-In the place of ssh the nodes have a shell script, of the smallest process that there is. It takes
-the tar with the job, and its payload is to wait as many seconds as the first line of the script
-says that begins with `sleep`.
+In the place of ssh the nodes have the shell script beside this file, of the smallest process that
+there is. It takes the tar with the job, and its payload is to wait as many seconds as the first
+line of the script says that begins with `sleep`.
 """
 
 import asyncio
 import ipaddress
+import shutil
 import sys
 import time
 from pathlib import Path
 
 _FIRST = ipaddress.IPv4Address("127.64.0.0")  # of the first node's subnet; each is a /24
 _FORGOTTEN = 5.0  # seconds that nobody has asked: its address may be another guest's by now
-
-SSH = """\
-#!/bin/sh
-# Plays ssh and the guest behind it, in the folder of the starter's SSH connection.
-case "$*" in
-*ControlMaster=yes*)
-    : >ssh
-    exec sleep infinity
-    ;;
-*"tar -x"*)
-    exec grep -a -m1 -o '^sleep [0-9]*' >payload
-    ;;
-*/run*)
-    read -r word seconds <payload
-    exec "$word" "$seconds"
-    ;;
-esac
-"""
 
 
 def subnet(number: int) -> ipaddress.IPv4Network:
@@ -45,7 +28,7 @@ def subnet(number: int) -> ipaddress.IPv4Network:
 
 def write_ssh(path: Path) -> None:
     """What the nodes have in the place of ssh."""
-    path.write_text(SSH)
+    shutil.copyfile(Path(__file__).with_name("ssh"), path)
     path.chmod(0o755)
 
 
