@@ -129,6 +129,19 @@ bench: setup ## Measure on the site in a box; the figures come as they are measu
 	@contrib/bench/install-peers
 	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
 
+# Run as on a machine of its own; bash is there as its process 1, and buries what its daemons leave.
+define scale
+@WNODES_SCALE_APART=yes contrib/site/apart bash -c '"$$@"; exit $$?' scale $(PYTHON) -m contrib.scale $(1)
+endef
+
+.PHONY: scale
+scale: setup ## 100 nodes and 2,000 VMs on this machine: what costs how much; figures in build/scale.json
+	$(call scale,)
+
+.PHONY: scale-small
+scale-small: setup ## The same with 10 nodes and 100 VMs
+	$(call scale,--small)
+
 # The figures come last, after the site has gone.
 define prove
 @mkdir -p build && rm -f build/$(1).json
