@@ -35,7 +35,7 @@ from wnodes_lrms.model import Kind, State
 
 EVERY = 15.0  # seconds
 _AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
-_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
+_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job is heard every 15
 _WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
