@@ -232,8 +232,8 @@ class BridgeService:
             raise OcciError(409, "your names have just been linked, or parted; try again")
 
     def _made_model(self, user: User, _revision: int) -> Model:
-        with self._transaction(user) as tx:
-            return user_model.model(tx)
+        with _away(), self._db.glancing() as link:
+            return user_model.model(Transaction(link, self._db, self._site, user))
 
 
 @contextmanager
