@@ -51,6 +51,10 @@ class BridgeService:
         self._wake = wake
         self._model = functools.lru_cache(_MODELS)(self._made_model)
 
+    @property
+    def remote(self) -> bool:
+        return not self._db.sqlite
+
     def revision(self) -> int:
         return self._db.revision() * 0x10000 + self._site.edition() % 0x10000
 
