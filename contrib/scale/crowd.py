@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _LOOK = 0.2  # seconds between two looks of a user at a VM that is to run
 _AGAIN = 0.5  # seconds before a user whom the bridge did not answer asks again
-LATE = 120.0  # seconds after which a VM that does not run counts as late
+LATE = 300.0  # seconds after which a VM that does not run counts as late
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Crowd:
             thread.join()
 
 
-def _insist(ask: Callable[[], T], seconds: float = 300.0) -> T:
+def _insist(ask: Callable[[], T], seconds: float = 900.0) -> T:
     """Ask until there is a good answer."""
     until = time.monotonic() + seconds
     while True:

@@ -25,6 +25,7 @@ from contrib.site.box.report import step
 
 _POSTGRES = "/usr/lib/postgresql/15/bin"
 _AT_ONCE = 5  # daemons that start together: more would only wait for each other
+_PATIENCE = 600.0  # seconds for a daemon to be ready: the machine may be busy
 
 
 class Site:
@@ -108,7 +109,7 @@ class Site:
         socket = self.layout.bait_socket(name)
         config = configure.config_of(self.layout, name)
         argv = [str(PROGRAMS / "wnodes-bait"), "--config", str(config), "--node", name]
-        return Part(f"bait-{name}", argv, lambda: listens(socket), env=self.env, patience=120)
+        return Part(f"bait-{name}", argv, lambda: listens(socket), env=self.env, patience=_PATIENCE)
 
     def bridge(self, name: str) -> Part:
         """A bridge, whose driver is counted: see counted.py."""
@@ -123,7 +124,7 @@ class Site:
         user = str(self.layout.root / "users" / "u001.pem")
         trust = ["--capath", str(self.layout.etc / "grid-security" / "certificates")]
         ask = ["curl", "--silent", "--fail", *trust, "--cert", user, "--key", user, url]
-        return Part(name, argv, lambda: succeeds(ask), patience=120)
+        return Part(name, argv, lambda: succeeds(ask), patience=_PATIENCE)
 
     def ask(self, query: str) -> list[str]:
         """What the bridges' database has: lines, columns parted by `|`."""
@@ -158,7 +159,7 @@ class Site:
                 *("-k", sockets, "-c", "listen_addresses=", "-c", "max_connections=200"),
             ],
             lambda: succeeds([f"{_POSTGRES}/pg_isready", "-q", "-h", sockets]),
-            patience=60,
+            patience=_PATIENCE,
         )
 
     def _munge(self) -> Part:
@@ -189,7 +190,7 @@ class Site:
             ["slurmctld", "-D"],
             lambda: succeeds(["scontrol", "ping"], self.env),
             env=self.env,
-            patience=60,
+            patience=_PATIENCE,
         )
 
     def slurmd(self, name: str) -> Part:
@@ -200,7 +201,7 @@ class Site:
             return run(argv, self.env).strip() in idle
 
         return Part(
-            f"slurmd-{name}", ["slurmd", "-D", "-N", name], ready, env=self.env, patience=90
+            f"slurmd-{name}", ["slurmd", "-D", "-N", name], ready, env=self.env, patience=_PATIENCE
         )
 
     def _start_all(self, title: str, parts: list[Part]) -> None:

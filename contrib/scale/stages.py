@@ -128,7 +128,7 @@ class Stages:
 
     def rest(self) -> Figures:
         """What all of it uses while nothing happens."""
-        time.sleep(12)  # what has just been made is seen to a last time
+        time.sleep(min(12.0, self.seconds))  # what has just been made is seen to a last time
         bridges = {name: gauges.tree(self.site.pid(name)) for name in BRIDGES}
         baits = [self.site.pid(f"bait-{name}") for name in self.site.size.names]
         pids = [*baits, *(pid for tree in bridges.values() for pid in tree)]
