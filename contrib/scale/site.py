@@ -23,7 +23,7 @@ from contrib.site.box.part import Part, bring_up, launch, listens, require_alive
 from contrib.site.box.process import Processes, run, succeeds, wait_until
 from contrib.site.box.report import step
 
-_POSTGRES = "/usr/lib/postgresql/15/bin"
+_POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path())  # the newest
 _AT_ONCE = 5  # daemons that start together: more would only wait for each other
 _PATIENCE = 600.0  # seconds for a daemon to be ready: the machine may be busy
 
