@@ -1,6 +1,6 @@
 """When the batch system's last listing is as good as a new one. Pure.
 
-A new one costs the batch system more the larger it is: Slurm sends all its jobs to each node that
+A new one costs the batch system more the larger it is: one may send all its jobs to each node that
 asks for its own. And nothing follows from it for a VM whose job was listed, and of which a process
 has just been heard on this node: only a suspension, and of that the stopped process tells first.
 """
