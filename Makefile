@@ -24,7 +24,7 @@ demo: setup-demo ## Bring up a whole site, run a job and a cloud user's VM on it
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit integration fuzz e2e ## Lint, and all tests that must pass: half an hour
+test: setup lint unit integration fuzz e2e scale-small ## Lint, and all tests that must pass: half an hour
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck
@@ -128,6 +128,19 @@ packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/pack
 bench: setup ## Measure on the site in a box; the figures come as they are measured, and are in build/bench.json
 	@contrib/bench/install-peers
 	@$(ON_SITE) $(PYTHON) -m contrib.bench.bench
+
+# Run as on a machine of its own; bash is there as its process 1, and buries what its daemons leave.
+define scale
+@WNODES_SCALE_APART=yes contrib/site/apart bash -c '"$$@"; exit $$?' scale $(PYTHON) -m contrib.scale $(1)
+endef
+
+.PHONY: scale
+scale: setup ## 100 nodes and 2,000 VMs on this machine: what costs how much; figures in build/scale.json
+	$(call scale,)
+
+.PHONY: scale-small
+scale-small: setup ## The same with 10 nodes and 100 VMs
+	$(call scale,--small)
 
 # The figures come last, after the site has gone.
 define prove

@@ -10,9 +10,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from bait import alone
+from bait import alone, heap
 from bait.batch.controller import BatchController
-from bait.checks import node as checks
 from bait.cloud.controller import CloudController
 from bait.cloud.volumes import Directory
 from bait.frontend.control_socket import Server, notify
@@ -66,11 +65,14 @@ def main() -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {VERSION}")
     options = parser.parse_args()
     set_up()
+    heap.have_one()
     os.umask(0o077)
     try:
         path = configuration.path_in_use(options.config)
         config = configuration.load(path, options.node)
         if options.check:
+            from bait.checks import node as checks  # a daemon needs nothing of it
+
             checks.report(config, path, options.node)
             return 0
         return _serve(config, options.node)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-# The bait speaks at least every 5 s while it works on a machine; this is "it hangs".
+# The bait speaks every 5 s while it works on a machine, and every 15 s beside a lease's: this is
+# "it hangs".
 SILENCE = 30.0  # seconds
 LONGEST = 131072  # bytes of an answer
 SLICE = 1.0  # seconds: at most so much of a time in which the job was suspended counts as waiting

@@ -17,7 +17,7 @@ from bait.machine.scratch import MKFS
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, warning
 from wnodes_lrms.errors import RejectedError, WnodesError
-from wnodes_lrms.images import catalogue, examine, source
+from wnodes_lrms.images import catalogue, examine, source, web
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.run import run
 
@@ -84,7 +84,7 @@ def unreachable(where: str, credentials: str | None = None) -> str | None:
             with Path(where).open("rb") as file:
                 file.read(1)
             return None
-        auth = source.login(credentials)
+        auth = web.login(credentials)
         answer = httpx.head(where, timeout=_WEB, follow_redirects=True, auth=auth)
         # Some servers give files and refuse to give their heads.
         if answer.is_error and answer.status_code not in (405, 501):

@@ -30,7 +30,10 @@ from wnodes_lrms.lrms.lease import account_of
 from wnodes_lrms.model import Allocation, Kind, State
 from wnodes_lrms.order import Order, public_keys, verify
 
-_NEWS = 5.0  # seconds after which a waiting lease job hears that the bait lives
+# Seconds after which a lease job hears that the bait lives, and is heard: while it waits for an
+# order, and beside its VM, of whose end it is told at once.
+_NEWS = 5.0
+_BESIDE = 15.0
 # Seconds that an allocation may wait for its order: the bridge may just be restarted, or away.
 _PATIENCE = 600.0
 _ENDED = "the batch system has ended its lease"
@@ -102,7 +105,7 @@ class LeaseJobs:
                 self.ledger.close_lease(known.id, "the VM has ended", 0)
             else:
                 yield {"state": str(row.state)}
-                self.tasks.changed(news, _NEWS)
+                self.tasks.changed(news, _BESIDE)
             known = self.ledger.lease(known.id)
         if known:
             yield {"ended": known.reason, "code": known.code, "end": True}

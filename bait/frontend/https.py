@@ -7,16 +7,17 @@ out; an error is {"error": "one sentence"}. /openapi.json describes it.
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bait.frontend import leases as apileases
 from bait.frontend import machines, models
+from bait.frontend.description import describe
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import (
@@ -40,6 +41,14 @@ _STATUS: tuple[tuple[type[WnodesError], int], ...] = (
     (UnknownError, 503),
     (WnodesError, 500),
 )
+_FAULTS = {
+    400: "The request is malformed.",
+    403: "The caller is not one of the bait's clients.",
+    404: "There is no such thing on this node.",
+    409: "The state of the VM or volume does not allow it.",
+    422: "Refused: by policy, for its signature, or by the batch system.",
+    503: "The batch system or libvirt does not answer; nothing follows from that.",
+}
 _RETRY_AFTER = "5"  # seconds
 _LONGEST_BODY = 262144  # bytes; the longest has an order in it
 _PARTING = 10.0  # seconds for requests at hand when the bait stops
@@ -85,31 +94,22 @@ def application(
     config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels
 ) -> ASGIApp:
     """The service as an ASGI application; the server tells it the callers' certificates."""
-    faults: dict[int | str, dict[str, Any]] = {
-        code: {"model": models.Fault, "description": what}
-        for code, what in (
-            (400, "The request is malformed."),
-            (403, "The caller is not one of the bait's clients."),
-            (404, "There is no such thing on this node."),
-            (409, "The state of the VM or volume does not allow it."),
-            (422, "Refused: by policy, for its signature, or by the batch system."),
-            (503, "The batch system or libvirt does not answer; nothing follows from that."),
+    endpoints = [
+        *apileases.routes(config, node, cloud, leases),
+        *machines.routes(cloud, node, tunnels),
+    ]
+
+    async def description(_request: Request) -> JSONResponse:
+        title, summary = (
+            f"wnodes-bait on {node}",
+            "Leases, cloud VMs, volumes and state of one node.",
         )
-    }
-    app = FastAPI(
-        title=f"wnodes-bait on {node}",
-        summary="Leases, cloud VMs, volumes and state of one node.",
-        version=VERSION,
-        docs_url=None,
-        redoc_url=None,
-        responses=faults,
+        return JSONResponse(describe(title, summary, VERSION, endpoints, models.Fault, _FAULTS))
+
+    app = Starlette(
+        routes=[Route("/openapi.json", description), *(each.route for each in endpoints)],
+        exception_handlers={WnodesError: _refused, HTTPException: _http, Exception: _internal},
     )
-    app.include_router(apileases.routes(config, node, cloud, leases))
-    app.include_router(machines.routes(cloud, node, tunnels))
-    app.add_exception_handler(WnodesError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _internal)
     return Gate(app, frozenset(config.api.clients))
 
 
@@ -177,13 +177,6 @@ def _about(request: Request) -> str:
     """The id of what a request is about, under which the log has it."""
     given = getattr(request.state, "about", "") or next(iter(request.path_params.values()), "")
     return str(given) or request.url.path
-
-
-async def _malformed(_request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for no other)
-    fault = error.errors()[0]
-    where = ".".join(str(part) for part in fault["loc"][1:] or fault["loc"])
-    return _error(400, f"{where}: {fault['msg']}")
 
 
 async def _http(_request: Request, error: Exception) -> JSONResponse:

@@ -7,12 +7,14 @@ from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Response
-from fastapi import Request as Asked
+from pydantic import StringConstraints
+from starlette.requests import Request as Asked
+from starlette.responses import Response
 
 from bait import metrics
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls, Recent
+from bait.frontend.endpoints import Endpoint, Endpoints
 from bait.frontend.ports import Cloud
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
@@ -52,9 +54,9 @@ def lease_request(wanted: LeaseRequest, config: Config) -> Request:
     )
 
 
-def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter:
+def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> list[Endpoint]:
     """The routes, for the leases of this LRMS and the bait of this node."""
-    router = APIRouter()
+    endpoint = Endpoints()
     queries = BlockingCalls("the batch system", *_QUERIES)
     submissions = BlockingCalls("the batch system", *_SUBMISSIONS)
     pings = BlockingCalls("libvirt", *_PINGS)
@@ -81,32 +83,34 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             metrics.REFUSED.inc()
             raise
 
-    @router.post("/leases", status_code=201, response_model=models.Submitted)
+    @endpoint("POST", "/leases", status=201, answers=models.Submitted)
     async def submit_lease(asked: models.Token, request: Asked) -> dict[str, Any]:
         """Submit a lease job, for any node. Asked again for the same lease, the job is the same."""
         lease, job = await submissions.call(submit, asked.token, request)
         listing.forget()
         return {"lease": lease, "job": job}
 
-    @router.get("/leases", response_model=models.LeasesShown)
+    @endpoint("GET", "/leases", answers=models.LeasesShown)
     async def list_leases() -> dict[str, Any]:
         """The leases that the LRMS has; through DRMAA, those of them that were submitted here."""
         return {"leases": [asdict(lease) for lease in await listing.get()]}
 
-    @router.delete("/leases/{lease}", status_code=204)
-    async def cancel_lease(lease: UUID, job: Annotated[str, Query(max_length=300)] = "") -> None:
+    @endpoint("DELETE", "/leases/{lease}", status=204)
+    async def cancel_lease(
+        lease: UUID, job: Annotated[str, StringConstraints(max_length=300)] = ""
+    ) -> None:
         """End a lease job; one that is gone is success."""
         number = SYSTEMS[config.lrms].job_id(job) if job else ""
         await submissions.call(leases.cancel, str(lease), number)
         listing.forget()
 
-    @router.get("/jobs/{job}", response_model=models.Place)
-    async def place(job: Annotated[JobText, Path()]) -> dict[str, Any]:
+    @endpoint("GET", "/jobs/{job}", answers=models.Place)
+    async def place(job: JobText) -> dict[str, Any]:
         """Whether the batch system has a job, whoever has submitted it, and on what node it is."""
         node = await queries.call(cloud.where, job)
         return {"node": node or "", "known": node is not None}
 
-    @router.put("/leases/{lease}/order", status_code=204)
+    @endpoint("PUT", "/leases/{lease}/order", status=204)
     async def order(lease: UUID, asked: models.Token) -> None:
         """Make the VM of an order in the lease job that waits for it here; see /machines.
 
@@ -131,7 +135,7 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             )
         )
 
-    @router.get("/state", response_model=models.State)
+    @endpoint("GET", "/state", answers=models.State)
     async def state() -> dict[str, Any]:
         """How this bait is."""
         machines = await pings.call(cloud.machines)
@@ -142,11 +146,11 @@ def routes(config: Config, node: str, cloud: Cloud, leases: Leases) -> APIRouter
             **await sources(),
         }
 
-    @router.get("/metrics")
+    @endpoint("GET", "/metrics")
     async def prometheus() -> Response:
         """The same and more, in Prometheus's text format."""
         await sources()
         text = metrics.text(await pings.call(cloud.census), await pings.call(cloud.flows))
         return Response(text, media_type=metrics.MEDIA_TYPE)
 
-    return router
+    return endpoint.all

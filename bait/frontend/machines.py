@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from pydantic import StringConstraints
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
+from bait.frontend.endpoints import Endpoint, Endpoints
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError
@@ -21,14 +24,14 @@ _LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
 
 
-def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
+def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
     """The routes, for the VMs of this node."""
-    router = APIRouter()
+    endpoint = Endpoints()
     listeners = BlockingCalls("the bait", *_LISTENERS)
     lists = BlockingCalls("the bait's ledger", *_LISTS)
     actions = BlockingCalls("libvirt", *_ACTIONS)
 
-    @router.get("/machines", response_model=models.MachinesShown)
+    @endpoint("GET", "/machines", answers=models.MachinesShown)
     async def machines() -> dict[str, Any]:
         """The cloud VMs of this node, and how its last leases ended."""
         return await lists.call(
@@ -42,49 +45,47 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
             }
         )
 
-    @router.get("/news", response_model=models.News)
-    async def news(since: Annotated[str, Query(max_length=40)] = "") -> dict[str, str]:
+    @endpoint("GET", "/news", answers=models.News)
+    async def news(since: Annotated[str, StringConstraints(max_length=40)] = "") -> dict[str, str]:
         """Answered once something has changed since the last answer, or after a while."""
         return {"news": await listeners.call(cloud.news, since, _LISTENING)}
 
-    @router.get("/machines/{machine}", response_model=models.MachineShown)
+    @endpoint("GET", "/machines/{machine}", answers=models.MachineShown)
     async def machine(machine: UUID) -> dict[str, Any]:
         """One VM."""
         return await lists.call(cloud.machine, str(machine))
 
-    @router.get("/machines/{machine}/console", response_model=models.Console)
+    @endpoint("GET", "/machines/{machine}/console", answers=models.Console)
     async def console(machine: UUID) -> dict[str, str]:
         """The end of what its guest wrote on the serial console, since it started last."""
         return {"text": await lists.call(cloud.console, str(machine))}
 
-    @router.post("/machines/{machine}/stop", status_code=202)
+    @endpoint("POST", "/machines/{machine}/stop", status=202)
     async def stop(machine: UUID, asked: models.Stop) -> None:
         """End the VM and free its lease; its disk is kept."""
         await actions.call(cloud.stop, str(machine), asked.method)
 
-    @router.post("/machines/{machine}/restart", status_code=202)
+    @endpoint("POST", "/machines/{machine}/restart", status=202)
     async def restart(machine: UUID, asked: models.Restart) -> None:
         """Start the VM anew, in the same lease."""
         await actions.call(cloud.restart, str(machine), asked.method)
 
-    @router.post("/machines/{machine}/suspend", status_code=202)
+    @endpoint("POST", "/machines/{machine}/suspend", status=202)
     async def suspend(machine: UUID, asked: models.Suspend) -> None:
         """Hold the VM, or hibernate it."""
         await actions.call(cloud.suspend, str(machine), asked.method)
 
-    @router.post("/machines/{machine}/resume", status_code=202)
+    @endpoint("POST", "/machines/{machine}/resume", status=202)
     async def resume(machine: UUID) -> None:
         """Let a VM that is held go on. One that hibernates is started by a new order."""
         await actions.call(cloud.resume, str(machine))
 
-    @router.post("/machines/{machine}/save", status_code=202)
+    @endpoint("POST", "/machines/{machine}/save", status=202)
     async def save(machine: UUID, asked: models.Save) -> None:
         """Make an image of the VM's disk; see /saved."""
         await actions.call(cloud.save, str(machine), asked.tag)
 
-    @router.delete(
-        "/machines/{machine}", status_code=202, responses={204: {"description": "It was gone."}}
-    )
+    @endpoint("DELETE", "/machines/{machine}", status=202, also={204: "It was gone."})
     async def delete(machine: UUID) -> Response:
         """End the VM, free its lease, remove its disk."""
         try:
@@ -93,62 +94,62 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
             return Response(status_code=204)
         return Response(status_code=202)
 
-    @router.put("/machines/{machine}/volumes/{volume}", response_model=models.Device)
+    @endpoint("PUT", "/machines/{machine}/volumes/{volume}", answers=models.Device)
     async def attach_volume(machine: UUID, volume: UUID, readonly: bool = False) -> dict[str, str]:
         """Plug a volume into the running VM. It may be in several if all of them only read it."""
         ids = str(machine), str(volume)
         return {"device": await actions.call(cloud.attach_volume, *ids, readonly)}
 
-    @router.delete("/machines/{machine}/volumes/{volume}", status_code=204)
+    @endpoint("DELETE", "/machines/{machine}/volumes/{volume}", status=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:
         """Take a volume out of the VM; one that is not in is success."""
         await actions.call(_gone_is_success(cloud.detach_volume), str(machine), str(volume))
 
-    @router.put("/machines/{machine}/nics/{nic}", response_model=models.NicShown)
+    @endpoint("PUT", "/machines/{machine}/nics/{nic}", answers=models.NicShown)
     async def attach_nic(machine: UUID, nic: UUID, card: Nic) -> dict[str, Any]:
         """Plug a network card into the running VM."""
         if card.id != nic:
             raise HTTPException(400, f"id: the card in the body is {card.id}, not {nic}")
         return await actions.call(cloud.attach_nic, str(machine), card)
 
-    @router.delete("/machines/{machine}/nics/{nic}", status_code=204)
+    @endpoint("DELETE", "/machines/{machine}/nics/{nic}", status=204)
     async def detach_nic(machine: UUID, nic: UUID) -> None:
         """Take a network card out of the VM; one that is not in is success."""
         await actions.call(_gone_is_success(cloud.detach_nic), str(machine), str(nic))
 
-    @router.get("/saved", response_model=models.SavedShown)
+    @endpoint("GET", "/saved", answers=models.SavedShown)
     async def saved() -> dict[str, Any]:
         """The images that users have saved, at this site; what is being saved on this node."""
         return await lists.call(cloud.saved)
 
-    @router.delete("/saved/{tag}", status_code=204)
+    @endpoint("DELETE", "/saved/{tag}", status=204)
     async def delete_saved(tag: Tag) -> None:
         """Remove an image that a user has saved; one that is gone is success."""
         await lists.call(cloud.delete_saved, tag)
 
-    @router.get("/volumes", response_model=models.VolumesShown)
+    @endpoint("GET", "/volumes", answers=models.VolumesShown)
     async def volumes() -> dict[str, Any]:
         """All volumes of the site."""
         found = await lists.call(cloud.volumes.list)
         return {"volumes": [{"id": volume, "size": size} for volume, size in found.items()]}
 
-    @router.put("/volumes/{volume}", status_code=201)
+    @endpoint("PUT", "/volumes/{volume}", status=201)
     async def create_volume(volume: UUID, asked: models.Size) -> None:
         """Make a volume, or have it grow to this size: a guest that has it sees that. One that has
         it already, or is larger, is success."""
         await actions.call(cloud.have_volume, str(volume), asked.size)
 
-    @router.delete("/volumes/{volume}", status_code=204)
+    @endpoint("DELETE", "/volumes/{volume}", status=204)
     async def delete_volume(volume: UUID) -> None:
         """Remove a volume; one that is gone is success."""
         await lists.call(cloud.delete_volume, str(volume))
 
-    @router.put("/tunnels", status_code=204)
+    @endpoint("PUT", "/tunnels", status=204)
     async def put_tunnels(asked: models.Tunnels) -> None:
         """From now on these private networks reach other nodes from here, and no others do."""
         await lists.call(tunnels.put, asked.tunnels)
 
-    return router
+    return endpoint.all
 
 
 def _gone_is_success(act: Callable[[str, str], None]) -> Callable[[str, str], None]:

@@ -30,13 +30,17 @@ def is_qemu(process: Process, uids: Collection[int]) -> bool:
     an upgrade, has " (deleted)" or its packager's mark behind its name.
     """
     ours = len(process.uids) == 1 and process.uids <= set(uids)
-    return ours and (not process.program or _QEMU.match(process.program) is not None)
+    return ours and _may_be_qemu(process.program)
 
 
-def is_share_server(process: Process) -> bool:
-    """Whether it serves shared folders to guests. Nothing waits for one that is not, nor spares it:
-    whoever runs one with a VM's words has it ended with the VM."""
-    return process.program.startswith("virtiofsd")
+def _may_be_qemu(program: str) -> bool:
+    return not program or _QEMU.match(program) is not None
+
+
+def is_share_server(program: str) -> bool:
+    """Whether a process that runs this serves shared folders to guests. Nothing waits for one that
+    does not, nor spares it: whoever runs one with a VM's words has it ended with the VM."""
+    return program.startswith("virtiofsd")
 
 
 class Processes:
@@ -90,8 +94,11 @@ class Processes:
     def _all(self) -> Iterator[tuple[int, str]]:
         uids = frozenset(self.uids())
         for entry in self._entries():
-            # A cheap look first, and what a process writes itself last: there may be much of it.
-            if _owner(entry) in uids and is_qemu(_process(entry), uids):
+            # Cheap looks first, for a node may have thousands of processes, and what a process
+            # writes itself last: there may be much of it.
+            if _owner(entry) not in uids or not _may_be_qemu(program := _program(entry)):
+                continue
+            if is_qemu(Process(_uids(entry), program), uids):
                 words = _command_line(entry)
                 for option, machine in pairwise(words):
                     own = f"{self.folder}/{machine}/"
@@ -104,7 +111,7 @@ class Processes:
         return [
             int(entry.name)
             for entry in self._entries()
-            if is_share_server(_process(entry)) and _command_line(entry)[:1] == [own]
+            if is_share_server(_program(entry)) and _command_line(entry)[:1] == [own]
         ]
 
     def _entries(self) -> Iterator[Path]:
@@ -144,16 +151,21 @@ def _owner(process: Path) -> int | None:
         return None
 
 
-def _process(process: Path) -> Process:
-    """What the kernel tells of it; one that is gone has no uids."""
+def _program(process: Path) -> str:
+    """The file name of what it runs; empty for a thread of the kernel, one that is gone, or one
+    that is not to be seen: root's right may be cut down."""
     try:
-        program = (process / "exe").readlink().name
-    except OSError:  # a thread of the kernel, gone, or not to be seen: root's right may be cut down
-        program = ""
+        return (process / "exe").readlink().name
+    except OSError:
+        return ""
+
+
+def _uids(process: Path) -> frozenset[int]:
+    """Its uids; one that is gone has none."""
     try:
         status = (process / "status").read_text(errors="replace")
     except OSError:
-        status = ""
+        return frozenset()
     # A program's name for itself is in a line before, in which a line break is written as `\n`.
     numbers = next((line for line in status.split("\n") if line.startswith("Uid:")), "Uid:")
-    return Process(frozenset(map(int, numbers.split()[1:])), program)
+    return frozenset(map(int, numbers.split()[1:]))

@@ -33,7 +33,7 @@ class PeriodicLoop:
                 reconciler.ledger.prune()
                 reconciler.vms.hypervisor.sweep_logs()
                 self._pruned = time.monotonic()
-            waits = [line.wait for line in reconciler.reconcile() if line.wait]
+            waits = [line.wait for line in reconciler.reconcile(sparing=True) if line.wait]
         except WnodesError as error:  # a full disk, mostly: what runs goes on, what ends waits
             self._say("nothing can be written down, so nothing is done", error)
             return EVERY

@@ -9,16 +9,18 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from bait import metrics
+from bait.hypervisor.domain import Domain
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Moved, Row
 from bait.machine.files import paths
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
-from bait.reconcile import markers
+from bait.reconcile import markers, sparing
 from bait.reconcile.doubts import Doubts, Line
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
@@ -33,7 +35,7 @@ from wnodes_lrms.model import Kind, State
 
 EVERY = 15.0  # seconds
 _AT_ONCE = 5.0  # seconds that a reconciliation waits for its own actions
-_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job all the time
+_HEARD = 45.0  # seconds: a starter speaks every 10, a lease job is heard every 15
 _WEIGHED = (State.READY, State.STOPPING, State.HIBERNATING)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -68,6 +70,16 @@ class Controller(Protocol):
         """The guest has let go of a device."""
 
 
+@dataclass(frozen=True)
+class _Node:
+    """What the node itself has: libvirt's domains, None if it does not answer; the ledger's rows;
+    the VMs with files here, and whether a user's disk is among them."""
+
+    domains: dict[str, Domain] | None
+    rows: tuple[Row, ...]
+    folders: dict[str, bool]
+
+
 class Reconciler:
     """The VMs of one node, of both kinds."""
 
@@ -94,7 +106,8 @@ class Reconciler:
         self._domains = Source("libvirt", vms.hypervisor.domains)
         self._looking = threading.Lock()  # one look at a time
         self._acting: dict[str, threading.Thread] = {}
-        self._suspended: Mapping[str, bool] = {}  # what the LRMS said last
+        self._listed: Mapping[str, bool] | None = None  # what the LRMS said last
+        self._listed_at = 0.0  # when, monotonic
         vms.hypervisor.on_stop(self.stopped)
         vms.hypervisor.on_panic(self.panicked)
         vms.hypervisor.on_flood(self.flooded)
@@ -165,17 +178,20 @@ class Reconciler:
     def should_look(self) -> bool:
         """Whether the batch system seems to have suspended a job, or let one go on, since the last
         look."""
-        return self.tasks.heard.speakers.contradict(self._suspended)
+        return self.tasks.heard.speakers.contradict(self._listed or {})
 
     def look(self) -> list[Line]:
         """The plan as it is now, with what it rests on. Nothing is done."""
         with self._looking:
             return self._lines(self._evidence())
 
-    def reconcile(self) -> list[Line]:
-        """Compare what the sources say, and do what follows; returns the plan."""
+    def reconcile(self, *, sparing: bool = False) -> list[Line]:
+        """Compare what the sources say, and do what follows; returns the plan.
+
+        `sparing`: do not ask the batch system where its last answer will do.
+        """
         with self._looking:
-            evidence = self._evidence()
+            evidence = self._evidence(sparing=sparing)
             lines = self._lines(evidence)
             self.doubts.remember(lines)
             due = [line.action for line in lines if not line.wait]
@@ -217,26 +233,40 @@ class Reconciler:
         except Exception:
             log.exception("%s: internal fault", action.act, extra=ids(action.job, action.machine))
 
-    def _evidence(self) -> Evidence:
-        # The LRMS first: a job that it grants in between has its row afterwards, never before.
-        live_jobs, domains = self._jobs.look(), self._domains.look()
-        rows = tuple(self.ledger.rows())
+    def _evidence(self, *, sparing: bool = False) -> Evidence:
+        node = self._node() if sparing else None
+        if node is None or not self._last_listing_will_do(node):
+            # The LRMS first: a job that it grants in between has its row afterwards, never before.
+            self._listed_at, self._listed = time.monotonic(), self._jobs.look()
+            node = self._node()
         speakers = self.tasks.heard.speakers
-        speakers.keep({row.job for row in rows})
-        self._suspended = live_jobs or {}
+        speakers.keep({row.job for row in node.rows})
         self._acting = {id_: each for id_, each in self._acting.items() if each.is_alive()}
         return Evidence(
-            live_jobs=live_jobs,
-            domains=domains,
-            rows=rows,
+            live_jobs=self._listed,
+            domains=node.domains,
+            rows=node.rows,
             heard=self.tasks.heard.within(_HEARD),
             moving=speakers.moving(),
             processes=self.vms.hypervisor.processes.running(),
-            folders=self._folders(),
+            folders=node.folders,
             worked_on=self.tasks.machines() | self._acting.keys(),
             now=time.time(),
             notice=self.notice,
             drain_by=self.drain.by(),
+        )
+
+    def _node(self) -> _Node:
+        return _Node(self._domains.look(), tuple(self.ledger.rows()), self._folders())
+
+    def _last_listing_will_do(self, node: _Node) -> bool:
+        found = node.folders.keys() | (node.domains or {}).keys()
+        return not self.should_look() and sparing.suffices(
+            self._listed,
+            time.monotonic() - self._listed_at,
+            node.rows,
+            found - {row.id for row in node.rows},
+            self.tasks.heard.within(_HEARD),
         )
 
     def _folders(self) -> dict[str, bool]:

@@ -18,7 +18,7 @@ from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.persistence import Rows
-from occi_bridge.driver.plan import plan, unsettled
+from occi_bridge.driver.plan import concerned, plan, unsettled
 from occi_bridge.driver.snapshot import Snapshot, Target, name
 from occi_bridge.driver.spanning import Spanning
 from occi_bridge.driver.watcher import Watcher, collected
@@ -174,10 +174,11 @@ class Driver:
         for url, wanted in self._spanning.due(snapshot).items():
             self._tell(url, wanted)
         busy = bool(actions) or bool(self._running.tasks) or unsettled(snapshot)
-        places = {image.node for image in snapshot.saved}
+        places, often = {image.node for image in snapshot.saved}, concerned(snapshot)
         for each in self._watchers:
             node = each.report.node if each.report else ""
             each.busy, each.saving = busy, node in places
+            each.often = node in places or not often.isdisjoint((each.bait.url, node))
 
     async def _snapshot(self) -> Snapshot:
         # Whatever is done while the rows are being read still counts as under way: the rows may

@@ -39,18 +39,34 @@ def plan(snapshot: Snapshot) -> list[Action]:
 
 
 def unsettled(snapshot: Snapshot) -> bool:
-    """Whether something is under way, so that baits are worth asking often."""
-    vms = {row.uid: row for row in snapshot.computes}
+    """Whether something is under way, so that baits' news are worth a look at once."""
     return (
-        any(row.gone or row.restart or not _settled(row) for row in snapshot.computes)
-        or any(
-            link.gone or (not link.attached and vms[link.compute].state == "running")
-            for links in (snapshot.interfaces, snapshot.attachments)
-            for link in links
-        )
+        bool(_unsettled_vms(snapshot))
         or any(row.gone or row.has < row.size for row in snapshot.storages)
         or bool(snapshot.saved)
     )
+
+
+def concerned(snapshot: Snapshot) -> frozenset[str]:
+    """Whom what is under way with VMs concerns, and who is therefore worth asking often: URLs of
+    baits that have submitted a lease, and nodes. Where a lease that waits begins, its bait tells as
+    news; so what this costs does not grow with the number of nodes."""
+    vms = {row.uid: row for row in snapshot.computes}
+    rows = [vms[uid] for uid in _unsettled_vms(snapshot)]
+    return frozenset(name for row in rows for name in (row.via, row.home) if name)
+
+
+def _unsettled_vms(snapshot: Snapshot) -> set[str]:
+    """The uids of VMs with which something is under way."""
+    vms = {row.uid: row for row in snapshot.computes}
+    found = {row.uid for row in snapshot.computes if row.gone or row.restart or not _settled(row)}
+    found |= {
+        link.compute
+        for links in (snapshot.interfaces, snapshot.attachments)
+        for link in links
+        if link.gone or (not link.attached and vms[link.compute].state == "running")
+    }
+    return found
 
 
 def _settled(row: Compute) -> bool:

@@ -17,8 +17,9 @@ from occi_bridge.store import heard
 from occi_bridge.store.database import Database
 from wnodes_lrms.errors import UnknownError, WnodesError
 
-OFTEN = 1.0  # seconds between two looks while something is under way
-SELDOM = 5.0
+OFTEN = 1.0  # seconds between two looks at a bait that what is under way concerns
+SELDOM = 5.0  # at any other
+SELDOM_LEASES = 10.0  # the same for leases: behind each look is the batch system
 PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
@@ -48,7 +49,8 @@ class Watcher:
         self.report: Report | None = None
         self.leases: LeasesSeen | None = None
         self.saved: SavedImages | None = None
-        self.busy = False  # look often
+        self.busy = False  # something is under way: its news are a reason to look
+        self.often = False  # and concerns this bait: look often
         self.saving = False  # look at saved images too
         self.lists = False  # ask it for leases, too
         self.mute = False  # it was asked for them, and could not tell
@@ -79,9 +81,9 @@ class Watcher:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
-            tasks.create_task(self._periodic(self._poked[0], self._look))
-            tasks.create_task(self._periodic(self._poked[1], self._lease_jobs))
-            tasks.create_task(self._periodic(self._poked[2], self._probe))
+            tasks.create_task(self._periodic(self._poked[0], self._look, SELDOM))
+            tasks.create_task(self._periodic(self._poked[1], self._lease_jobs, SELDOM_LEASES))
+            tasks.create_task(self._periodic(self._poked[2], self._probe, SELDOM))
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next look."""
@@ -95,7 +97,9 @@ class Watcher:
             except WnodesError:
                 await asyncio.sleep(SELDOM)
 
-    async def _periodic(self, poked: asyncio.Event, look: Callable[[], Awaitable[None]]) -> None:
+    async def _periodic(
+        self, poked: asyncio.Event, look: Callable[[], Awaitable[None]], seldom: float
+    ) -> None:
         while True:
             poked.clear()
             try:
@@ -104,7 +108,7 @@ class Watcher:
                 log.exception("looking at bait %s", self.bait.url)
             self._news()
             try:
-                async with asyncio.timeout(OFTEN if self.busy else SELDOM):
+                async with asyncio.timeout(OFTEN if self.often else seldom):
                     await poked.wait()
             except TimeoutError:
                 continue

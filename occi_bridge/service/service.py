@@ -51,6 +51,10 @@ class BridgeService:
         self._wake = wake
         self._model = functools.lru_cache(_MODELS)(self._made_model)
 
+    @property
+    def remote(self) -> bool:
+        return not self._db.sqlite
+
     def revision(self) -> int:
         return self._db.revision() * 0x10000 + self._site.edition() % 0x10000
 
@@ -232,8 +236,8 @@ class BridgeService:
             raise OcciError(409, "your names have just been linked, or parted; try again")
 
     def _made_model(self, user: User, _revision: int) -> Model:
-        with self._transaction(user) as tx:
-            return user_model.model(tx)
+        with _away(), self._db.glancing() as link:
+            return user_model.model(Transaction(link, self._db, self._site, user))
 
 
 @contextmanager

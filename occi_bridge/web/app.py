@@ -1,6 +1,6 @@
 """The OCCI service as an ASGI application: HTTP on this side, the operations behind it.
 
-An answer to a GET that has been rendered already goes out at once, from the event loop; all else
+An answer to a GET that has been rendered already goes out from the event loop; all else
 runs in threads, so that nobody waits for somebody else's request.
 """
 
@@ -22,6 +22,7 @@ from occi_bridge.web import bearer, body, routes
 from occi_bridge.web.cache import Cache
 from occi_bridge.web.interfaces import Authenticator, Service
 from occi_bridge.web.request import Call, NotAllowedError, accept
+from occi_bridge.web.revisions import Revisions
 from wnodes_lrms.tls import cross_site
 
 _HEADERS = 128 * 1024  # bytes; user data may come in a header
@@ -49,6 +50,7 @@ class _Occi:
         self._others = frozenset(route.path for route in others)
         self._router = Router(list[BaseRoute](others))
         self._cache = Cache()
+        self._revisions = Revisions(service.revision)
         self._rendering: dict[Hashable, asyncio.Future[Answer]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,12 +101,15 @@ class _Occi:
             _log.info("%s %s by %s: %d", call.method, call.path, user.subject, answer.status)
             return answer
         user.require(Capability.READ)
-        revision = self._service.revision()
+        revision = await self._revision()
         key = (
             *(user.key, user.groups, user.account, user.grant),
             *(scope["path"], scope["query_string"], scope["scheme"], tuple(varies)),
         )
         return self._cache.get(revision, key) or await self._rendered(scope, user, revision, key)
+
+    async def _revision(self) -> int:
+        return await self._revisions.now() if self._service.remote else self._service.revision()
 
     async def _rendered(self, scope: Scope, user: User, revision: int, key: Hashable) -> Answer:
         """The answer to a GET; however many ask for the same at once, it is rendered once."""
@@ -116,7 +121,7 @@ class _Occi:
             self._rendering[revision, key] = running
             running.add_done_callback(lambda _: self._rendering.pop((revision, key)))
         answer = await asyncio.shield(running)
-        if self._service.revision() == revision:
+        if await self._revision() == revision:
             self._cache.put(revision, key, answer)
         return answer
 

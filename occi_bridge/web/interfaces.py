@@ -1,8 +1,8 @@
 """What the OCCI application needs of the parts behind it: a service, and someone who knows users.
 
-All methods of a Service but revision() may block: the application calls them in threads, several
-at a time. Each sees and touches only what the user may see. Paths are as in Entity.path; an entity
-that is not there, or is not for this user, is OcciError 404.
+All methods of a Service may block, revision() only where it is remote: the application calls them
+in threads, several at a time. Each sees and touches only what the user may see. Paths are as in
+Entity.path; an entity that is not there, or is not for this user, is OcciError 404.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,16 @@ from occi_bridge.occi.validate_new import New
 class Service(Protocol):
     """The VMs, networks, volumes and links of all users."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether revision() waits for another process. If not, it is called in the event loop."""
+        ...
+
     def revision(self) -> int:
         """A number that is another one whenever anything that anybody sees may have changed.
 
-        Called in the event loop for every request: it must not block. Answers already rendered
-        are kept and given again as long as it stays the same.
+        Asked for every GET. Answers already rendered are kept and given again as long as it stays
+        the same.
         """
         ...
 

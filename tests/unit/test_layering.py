@@ -206,3 +206,13 @@ def test_few_modules_know_a_library(name: str) -> None:
         if name in imports(path.read_text())
     ]
     assert found == ALONE[name]
+
+
+def test_a_bait_does_not_carry_what_only_checks_and_images_from_the_web_need() -> None:
+    """A daemon of every node: a web client with all that it imports would be 5 MiB more."""
+    needless = ("httpx", "bait.checks")
+    code = f"import sys, bait.__main__; print([n for n in {needless} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"

@@ -10,7 +10,7 @@ import functools
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ _PARTING = 5  # seconds for the requests at hand when the service stops
 _BACKLOG = 2048
 _LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
 _LOOK = 5.0  # seconds between two looks at certificates and CRLs
+_DATE = 1.0  # seconds for which answers have the same date
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,32 @@ class Server(uvicorn.Server):
 
     def __init__(self, *doors: Door) -> None:
         """Of several doors the application of the first has its lifespan."""
+        self._leave = False  # before its parent's, who sets should_exit
+        self._left: Callable[[], None] = lambda: None
         super().__init__(doors[0].config)
         self._doors = doors
         self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def should_exit(self) -> bool:
+        """Whether it is to end. May be set from any thread."""
+        return self._leave
+
+    @should_exit.setter
+    def should_exit(self, wanted: bool) -> None:
+        if wanted:
+            self._leave = True
+            self._left()
+
+    async def main_loop(self) -> None:
+        """Until it is to end. Its parent looks ten times a second whether it is."""
+        loop, left = asyncio.get_running_loop(), asyncio.Event()
+        self._left = functools.partial(_tell, loop, left.set)
+        while not await self.on_tick(0):  # also makes the date that answers have
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE):
+                    await left.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Start the application, then take connections."""
@@ -128,6 +151,11 @@ class Server(uvicorn.Server):
                 # Who is connected was trusted by the old files: all come again.
                 for connection in list(self.server_state.connections):
                     connection.shutdown()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # it has ended already
+        loop.call_soon_threadsafe(call)
 
 
 def serve(

@@ -111,6 +111,8 @@ class Memory:
         self._entities: dict[str, dict[str, Entity]] = {}
         self._mixins: dict[str, dict[str, Definition]] = {}
 
+    remote = False
+
     def revision(self) -> int:
         return self._revision
 

@@ -413,6 +413,8 @@ def test_a_page_of_another_site_changes_nothing(shared: Site) -> None:
         ("PUT", f"/volumes/{VOLUME}", b'{"size": 1e99}', 400, "size"),
         ("PUT", f"/machines/{MACHINE}/nics/{NIC}", b'{"id": 3}', 400, "id"),
         ("PATCH", "/machines", None, 405, "Method"),
+        ("DELETE", f"/leases/{LEASE}?job={'1' * 301}", None, 400, "job"),
+        ("PUT", f"/machines/{MACHINE}/volumes/{VOLUME}?readonly=perhaps", None, 400, "readonly"),
         ("GET", "/nothing", None, 404, "Not Found"),
     ],
 )
@@ -426,6 +428,25 @@ def test_what_is_malformed_is_said_by_name(
     assert names in answer.json()["error"]
     assert not shared.cloud.calls
     assert not shared.queue.requests
+
+
+def test_a_body_is_json_by_its_own_word(shared: Site) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        said = b'{"method": "poweroff"}'
+        path, headers = f"/machines/{MACHINE}/stop", {"Content-Type": kind}
+        answer = shared.client().request("POST", path, content=said, headers=headers)
+        assert answer.status_code == 400
+        assert "body" in answer.json()["error"]
+    assert not shared.cloud.calls
+
+
+def test_what_is_accepted_has_no_more_to_say(shared: Site) -> None:
+    client = shared.client()
+    accepted = client.post(f"/machines/{MACHINE}/resume", json=None)
+    assert (accepted.status_code, accepted.json()) == (202, None)
+    deleted = client.delete(f"/volumes/{VOLUME}")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert client.request("HEAD", "/machines").status_code == 405
 
 
 def test_the_description_tells_of_every_answer(site: Site) -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -301,3 +302,26 @@ def test_odd_things_in_proc(tmp_path: Path, folder: Path, machine: str) -> None:
     has("12", QEMU.encode(), b"\xff", *options)
     assert processes.of(machine) == 12
     assert processes.running() == {machine}
+
+
+def test_nothing_costly_is_read_of_processes_that_are_no_qemu(
+    tmp_path: Path, folder: Path, machine: str
+) -> None:
+    """A node may have thousands: their state, which the kernel writes out for each reader, is not
+    read. Here whoever reads it would wait for ever."""
+    other = tmp_path / "proc" / "7"
+    other.mkdir(parents=True)
+    (other / "exe").symlink_to("/usr/bin/bash")
+    os.mkfifo(other / "status")
+    processes = Processes(folder, lambda: {0}, tmp_path / "proc")
+
+    found: list[frozenset[str]] = []
+
+    def look() -> None:
+        processes.kill_helpers(machine)
+        found.append(processes.running())
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(30)
+    assert found == [frozenset()]

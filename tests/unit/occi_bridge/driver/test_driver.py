@@ -52,6 +52,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, seconds in (
         (watcher, "OFTEN", 0.05),
         (watcher, "SELDOM", 0.1),
+        (watcher, "SELDOM_LEASES", 0.1),
         (driver, "_RENEW", 0.2),
         (driver, "_PAUSE", 0.01),
         (retry, "CEILING", 0.2),

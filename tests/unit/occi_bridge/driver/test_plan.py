@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occi_bridge.driver.actions import Act, Action
-from occi_bridge.driver.plan import plan, unsettled
+from occi_bridge.driver.plan import concerned, plan, unsettled
 from occi_bridge.driver.replies import SavedImages
 from occi_bridge.driver.reports import Report, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
@@ -504,3 +504,15 @@ def test_a_card_is_told_of_another_throughput(
     there = machine("running", nics=(SeenNic(CARD, **has),))
     made = snapshot(row(**RUNS), seen=report(there, at=at), interfaces=(nic,))
     assert asked(made) == expected
+
+
+def test_only_those_are_asked_often_whom_something_under_way_concerns() -> None:
+    def names(**changes: Any) -> frozenset[str]:
+        return concerned(snapshot(row(**changes)))
+
+    assert names(**RUNS) == frozenset()
+    assert names(**RUNS, desired="inactive") == {HV1, "hv1"}
+    assert names(lease=LEASE, via=HV1, lease_state="pending", node="") == {HV1}
+    assert names(**STOPPED, desired="active") == {"hv1"}
+    assert names() == frozenset()
+    assert unsettled(snapshot(row()))

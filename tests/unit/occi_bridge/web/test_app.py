@@ -188,6 +188,38 @@ def test_nobody_waits_for_another_s_answer(slow: Slow, client: Client) -> None:
     thread.join()
 
 
+class Remote(Memory):
+    """One whose database is silent for a while."""
+
+    remote = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.answers = threading.Event()
+
+    def revision(self) -> int:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return super().revision()
+
+
+def test_a_database_that_is_silent_keeps_nobody_else_waiting(
+    live: Live, service: Memory, client: Client
+) -> None:
+    assert service
+    remote = Remote()
+    live.app = app.application(remote, Users())
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(client.get, "/compute/", timeout=60)
+        assert remote.asked.wait(60)
+        try:  # what needs no database is answered meanwhile
+            assert client.post("/compute/", content="?", timeout=60).status_code in (400, 415)
+        finally:
+            remote.answers.set()
+        assert waits.result(60).status_code == 200
+
+
 @pytest.mark.parametrize(
     "sent",
     [

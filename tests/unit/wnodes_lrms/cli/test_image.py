@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from bait.checks import files
 from wnodes_lrms.cli import app
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.images import catalogue, source
+from wnodes_lrms.images import catalogue, source, web
 
 TAG = "small_linux_x86_64"
 # The header of a qcow2 of 1 MiB.
@@ -154,12 +154,12 @@ def test_a_file_that_others_may_read_is_not_used(logins: Path, closed: Closed) -
 def test_a_file_that_can_not_be_understood_is_not_repeated(logins: Path, text: str) -> None:
     logins.write_text(text, encoding="latin-1")
     with pytest.raises(WnodesError, match="is not as netrc") as caught:
-        source.login(str(logins))
+        web.login(str(logins))
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
     logins.unlink()
     with pytest.raises(WnodesError, match="No such file"):
-        source.login(str(logins))
+        web.login(str(logins))
 
 
 def test_a_wrong_word_is_refused_before_anything_is_read(

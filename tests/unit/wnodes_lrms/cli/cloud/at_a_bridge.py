@@ -105,6 +105,7 @@ def cloud(
     for module, name, seconds in (
         (watcher, "OFTEN", 0.05),
         (watcher, "SELDOM", 0.1),
+        (watcher, "SELDOM_LEASES", 0.1),
         (driver, "_PAUSE", 0.01),
     ):
         monkeypatch.setattr(module, name, seconds)

@@ -1,0 +1,26 @@
+"""The revision of a service whose database is another process: nobody waits in the event loop."""
+
+import asyncio
+from collections.abc import Callable
+
+
+class Revisions:
+    """Asks for the revision in a thread, once for all who want it meanwhile. For one event loop."""
+
+    def __init__(self, ask: Callable[[], int]) -> None:
+        self._ask = ask
+        self._asking: asyncio.Future[int] | None = None
+        self._next: asyncio.Future[int] | None = None
+
+    async def now(self) -> int:
+        """The revision, asked for after this call: what is answered to one who has waited already
+        may be older than what another one has just been told."""
+        if self._next is None:
+            self._next = asyncio.ensure_future(self._after(self._asking))
+        return await asyncio.shield(self._next)
+
+    async def _after(self, asking: asyncio.Future[int] | None) -> int:
+        if asking:
+            await asyncio.wait({asking})
+        self._asking, self._next = self._next, None  # who comes from now on waits for another
+        return await asyncio.to_thread(self._ask)
