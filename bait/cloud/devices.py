@@ -128,6 +128,12 @@ class Devices:
         """Whether the VM's volumes can be written again."""
         return not self.ledger.attached(row.id) or self.volumes.has_room()
 
+    def are_copied(self, order: Order) -> bool:
+        """Whether copies are being made of volumes that a VM is to write on: QEMU could not open
+        them."""
+        writes = {*order.volumes} - {*order.readonly}
+        return any(self.volumes.is_read(str(volume)) for volume in writes)
+
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
         with self._giving:  # nobody takes it meanwhile
@@ -287,6 +293,8 @@ class Devices:
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
             drive = self._drive(volume, Given(device, readonly))
+            if not readonly and self.volumes.is_read(volume):
+                raise ConflictError(f"volume {volume} is being copied: ask again")
             # The ledger knows this node's VMs alone.
             self.volumes.check_unused(volume, readonly=readonly)
             if not self.ledger.attach(volume, machine, device, readonly=readonly):
