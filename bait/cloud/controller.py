@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
+from bait.cloud.copies import Copies
 from bait.cloud.devices import Devices
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
@@ -58,6 +59,7 @@ class CloudController:
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(vms)
         self.devices = Devices(ledger, self.builder, tasks, volumes)
+        self.copies = Copies(ledger, self.builder, tasks, volumes)
         self.saver = Saver(config, ledger, self.builder)
         self.lifecycle = Lifecycle(
             config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
@@ -155,6 +157,10 @@ class CloudController:
     def have_volume(self, volume: str, size: int) -> None:
         """Have a volume of `size` GiB: made, or grown, also for a guest that has it."""
         self.devices.have_volume(volume, size)
+
+    def copy_volume(self, source: str, volume: str) -> dict[str, Any]:
+        """Have a volume that is a copy of another: begin, or tell how far it is."""
+        return self.copies.copy(source, volume)
 
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""

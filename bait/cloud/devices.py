@@ -26,7 +26,8 @@ from wnodes_lrms.volumes import serial
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
 _COMING = "cards being plugged in"  # of the ledger's note
-_DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
+_RESTING = (State.STOPPED, State.FAILED)  # no guest, and no memory of one, has a device
+_DETACHABLE = (*RUNS, *_RESTING)
 
 _T = TypeVar("_T")
 
@@ -132,6 +133,12 @@ class Devices:
         """Whether the VM's volumes can be written again."""
         return not self.ledger.attached(row.id) or self.volumes.has_room()
 
+    def are_copied(self, order: Order) -> bool:
+        """Whether copies are being made of volumes that a VM is to write on: QEMU could not open
+        them."""
+        writes = {*order.volumes} - {*order.readonly}
+        return any(self.volumes.is_read(str(volume)) for volume in writes)
+
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
         with self._giving:  # nobody takes it meanwhile
@@ -174,10 +181,24 @@ class Devices:
             if row.state in RUNS:
                 drive = Drive(Path(), mine[volume].device, serial(volume))
                 asked = self._leaving.setdefault((row.lease, volume), object())
-                self.builder.unplug(row.id, drive)
-                self._has_gone(row, volume, asked)
-            else:
+                try:
+                    self.builder.unplug(row.id, drive)
+                except ConflictError:
+                    if not self._rests_without(row, volume):  # it may just have stopped
+                        raise
+                else:
+                    self._has_gone(row, volume, asked)
+            elif not self._rests_without(row, volume):
+                raise ConflictError("the VM has been started meanwhile: ask again")
+
+    def _rests_without(self, row: Row, volume: str) -> bool:
+        """Free a volume, if its VM is at rest now, whatever it did when its row was read."""
+        with self.tasks.news:  # nobody starts it meanwhile
+            now = self.ledger.get(row.id)
+            rests = now is not None and now.state in _RESTING
+            if rests:
                 self._gone(row.id, row.lease, volume)
+            return rests
 
     def let_go(self, row: Row) -> None:
         """The guest has let go of something: a volume may be free."""
@@ -299,6 +320,8 @@ class Devices:
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
             drive = self._drive(volume, Given(device, readonly))
+            if not readonly and self.volumes.is_read(volume):
+                raise ConflictError(f"volume {volume} is being copied: ask again")
             # The ledger knows this node's VMs alone.
             self.volumes.check_unused(volume, readonly=readonly)
             if not self.ledger.attach(volume, machine, device, readonly=readonly):

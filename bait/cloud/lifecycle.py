@@ -91,7 +91,7 @@ class Lifecycle:
         )
         if building is None:
             return
-        while self.saver.reads(row.id):
+        while self.saver.reads(row.id) or self.devices.are_copied(order):
             task.cancelled.wait(_LOOK)
             task.check()
 

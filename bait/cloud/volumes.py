@@ -6,9 +6,9 @@ import shutil
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 from uuid import UUID
 
 from bait.cloud import wiping
@@ -21,6 +21,12 @@ _BLOCK = 512  # bytes of what stat(2) counts in
 _FLOCK = "hhqqi"  # struct flock, see fcntl(2): type, whence, start, length, process
 _LOCKED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
 _WRITTEN = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 101, 1, 0)  # BLK_PERM_WRITE
+# So says a QEMU that nobody else may write, RAW_LOCK_SHARED_BASE: then none that would opens it.
+_STAYS = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0)
+# Our own, of who makes a copy: held on what is read, and on what is written.
+_READ = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 99, 1, 0)
+_FILLED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 99, 1, 0)
+_COPY = ".copy"  # of a file that is to become a volume
 _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
@@ -36,6 +42,22 @@ class Pool(Protocol):
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
         writes on it."""
+
+    def reading(self, volume: str) -> AbstractContextManager[BinaryIO]:
+        """A volume that no VM writes on, and that none will while this lasts; others may read it.
+
+        Raises ConflictError where one does.
+        """
+
+    def is_read(self, volume: str) -> bool:
+        """Whether somebody, on whatever node, holds the volume so."""
+
+    def filling(self, volume: str, size: int) -> AbstractContextManager[Path]:
+        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well.
+
+        Raises ConflictError where the volume is there, or another fills it; RejectedError where
+        there is no room.
+        """
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -73,13 +95,20 @@ class Directory:
         """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
         self.check_unused(volume)
         path = self._file(volume)
+        half = path.with_suffix(_COPY)
         try:
-            if self.wipe and path.exists():
-                path.replace(path.with_suffix(wiping.SUFFIX))
-                threading.Thread(target=self.sweep, daemon=True).start()
-            path.unlink(missing_ok=True)
+            self._remove(path)
+            with suppress(FileNotFoundError), half.open("r+b") as file:
+                _hold(file, _FILLED, f"volume {volume} is being made")
+                self._remove(half)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
+
+    def _remove(self, path: Path) -> None:
+        if self.wipe and path.exists():
+            path.replace(path.with_suffix(wiping.SUFFIX))
+            threading.Thread(target=self.sweep, daemon=True).start()
+        path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
@@ -101,6 +130,46 @@ class Directory:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
         if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
             raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
+
+    @contextmanager
+    def reading(self, volume: str) -> Iterator[BinaryIO]:
+        """A volume that no VM writes on, and that none will while this lasts."""
+        with self.path(volume).open("rb") as file:
+            _hold(file, _READ, f"volume {volume} is being made")
+            _hold(file, _STAYS, f"volume {volume} is in use by a VM")
+            self.check_unused(volume, readonly=True)
+            yield file
+
+    def is_read(self, volume: str) -> bool:
+        """Whether somebody, on whatever node, holds the volume so."""
+        try:
+            with self._file(volume).open("rb") as file:
+                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _FILLED)
+        except OSError:
+            return False
+        return bool(struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK)
+
+    @contextmanager
+    def filling(self, volume: str, size: int) -> Iterator[Path]:
+        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well."""
+        path = self._file(volume)
+        new = path.with_suffix(_COPY)
+        with ExitStack() as undo:
+            with self._alone():
+                file = undo.enter_context(open(new, "a+b", opener=_private))
+                _hold(file, _FILLED, f"volume {volume} is being made")
+                if not _same(file, new):
+                    raise ConflictError(f"volume {volume} has just been made")
+                undo.callback(self._remove, new)
+                if path.exists():
+                    raise ConflictError(f"volume {volume} is there already")
+                file.truncate(0)
+                self._check_room(size * _GIB)
+                file.truncate(size * _GIB)
+            yield new
+            os.fsync(file.fileno())
+            new.chmod(0o600)
+            new.replace(path)
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -140,7 +209,8 @@ class Directory:
 
         What volumes were promised counts, not what was written of it.
         """
-        status = [path.stat() for path in self.folder.glob("*.raw")]
+        files = [path for form in ("*.raw", f"*{_COPY}") for path in self.folder.glob(form)]
+        status = [path.stat() for path in files]
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
         free = max(0, _free(self.folder) - _SPARE - owed)
         if more > free:
@@ -162,6 +232,26 @@ class Directory:
 
     def _file(self, volume: str) -> Path:
         return self.folder / f"{UUID(volume)}.raw"
+
+
+def _hold(file: BinaryIO, lock: bytes, otherwise: str) -> None:
+    """Take a lock, for as long as the file is open. Raises ConflictError if others have one."""
+    try:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
+    except BlockingIOError:
+        raise ConflictError(otherwise) from None
+
+
+def _same(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file is the one that is at the path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags, 0o600)
 
 
 def _free(folder: Path) -> int:

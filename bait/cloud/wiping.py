@@ -4,6 +4,7 @@ import errno
 import fcntl
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".wipe"  # of a file that is no volume any more
@@ -23,9 +24,7 @@ def wipe(path: Path) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists():
                 return
-            at = 0
-            while (found := _data(file.fileno(), at)) is not None:
-                at, end = found
+            for at, end in pieces(file.fileno()):
                 while at < end:  # which a file system without holes calls all of it
                     piece = os.pread(file.fileno(), min(len(_ZEROES), end - at), at)
                     if piece.strip(b"\0"):
@@ -43,12 +42,15 @@ def wipe(path: Path) -> None:
         log.error("%s can't be wiped: %s", path, error.strerror)
 
 
-def _data(file: int, start: int) -> tuple[int, int] | None:
-    """The next piece that has been written, from `start` on: where it begins and ends."""
-    try:
-        begin = os.lseek(file, start, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return None
-        raise
-    return begin, os.lseek(file, begin, os.SEEK_HOLE)
+def pieces(file: int) -> Iterator[tuple[int, int]]:
+    """What has been written of an open file, piece by piece: where each begins and ends."""
+    end = 0
+    while True:
+        try:
+            begin = os.lseek(file, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(file, begin, os.SEEK_HOLE)
+        yield begin, end

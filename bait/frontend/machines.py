@@ -139,6 +139,12 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
         it already, or is larger, is success."""
         await actions.call(cloud.have_volume, str(volume), asked.size)
 
+    @endpoint("PUT", "/volumes/{volume}/copy", answers=models.CopyShown)
+    async def copy_volume(volume: UUID, asked: models.CopyOf) -> dict[str, Any]:
+        """Have a volume that is a copy of another. It is begun, and told again how far it is; of
+        one that a VM here writes on, as it is at one moment."""
+        return await actions.call(cloud.copy_volume, str(asked.of), str(volume))
+
     @endpoint("DELETE", "/volumes/{volume}", status=204)
     async def delete_volume(volume: UUID) -> None:
         """Remove a volume; one that is gone is success."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.lrms.lease import LeaseState
 from wnodes_lrms.tunnel import NetworkName, Tunnel
-from wnodes_lrms.volumes import LARGEST
+from wnodes_lrms.volumes import LARGEST, Consistency
 
 LONGEST_TOKEN = 130000
 
@@ -53,6 +53,12 @@ class Size(Asked):
     """The size of a volume."""
 
     size: int = Field(ge=1, le=LARGEST, description="GiB")
+
+
+class CopyOf(Asked):
+    """The volume that another is to be a copy of."""
+
+    of: UUID
 
 
 class Tunnels(Asked):
@@ -195,6 +201,18 @@ class VolumeShown(BaseModel):
 
     id: str
     size: int = Field(description="GiB")
+
+
+class CopyShown(BaseModel):
+    """How far the copy of a volume is."""
+
+    done: bool = Field(description="false: it is being made; ask again")
+    size: int = Field(description="GiB")
+    consistency: Consistency | Literal[""] = Field(
+        description="offline: nobody wrote on the volume; crash: a VM did, so that it is as after"
+        " a power cut; frozen: that VM's guest had written down all it had; empty: not known"
+    )
+    at: float = Field(description="of which time it is, seconds since the epoch; 0: not known")
 
 
 class VolumesShown(BaseModel):

@@ -5,6 +5,7 @@ ever listed, changed or destroyed.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,6 +50,7 @@ class Hypervisor:
         self._connections = Connections(uri, self._begin)
         self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
+        self._copying = threading.Lock()
 
     def on_stop(self, callback: Callable[[str, str], None]) -> None:
         """Have `callback(VM id, how in words)` called, in another thread, when any domain
@@ -198,10 +200,13 @@ class Hypervisor:
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.save(str(file))
 
-    def backup(self, machine: str, disk: str, file: Path) -> None:
-        """Copy a disk of the running VM, as it is now, into a file that needs no other."""
-        with self._acting(machine) as domain:
-            operations.backup(domain, disk, file)
+    def backup(self, machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
+        """Copy a disk of the running VM, as it is now, into a file that needs no other.
+
+        One at a time: libvirt does no two of a VM, and those of two VMs would only be slower.
+        """
+        with self._copying, self._acting(machine) as domain:
+            operations.backup(domain, disk, file, form)
 
     def restore(self, xml: str, file: Path) -> None:
         """Start a VM with the memory in the file.

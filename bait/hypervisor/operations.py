@@ -87,16 +87,18 @@ def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
     return json.loads(said)["return"]
 
 
-def backup(domain: libvirt.virDomain, disk: str, file: Path) -> None:
-    """Copy a disk, as it is now, into a file that needs no other. Raises WnodesError."""
+def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
+    """Copy a disk, as it is now, into a file of that format that needs no other. A file that is
+    there has to be as large. Raises WnodesError."""
     others = [
         target.get("dev") or ""
         for device in _devices(domain)
         for target in device.iterfind("target")
         if device.tag == "disk" and target.get("dev") != disk
     ]
-    xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file)
-    domain.backupBegin(xml, None, 0)
+    xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
+    there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
+    domain.backupBegin(xml, None, there)
     while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         time.sleep(0.2)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)

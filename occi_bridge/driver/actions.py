@@ -23,6 +23,7 @@ class Act(StrEnum):
     DETACH = "detach"
     MAKE = "make"  # a volume
     GROW = "grow"  # a volume
+    COPY = "copy"  # a volume from another
     DELETE = "delete"  # a volume
     TELL = "tell"  # the user why nothing happens
     FORGET = "forget"  # the row: nothing is left of it anywhere

@@ -15,12 +15,15 @@ from occi_bridge.driver import persistence, refusals, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.leasing import Leasing
+from occi_bridge.driver.replies import Copy
 from occi_bridge.driver.snapshot import Target, Values, name
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
 from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.volumes import Consistency
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
+_COPYING = 2.0  # seconds between two looks at a copy that is being made
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,8 @@ class Actor:
             size = int(action.detail)
             await bait.make_volume(row.uid, size)
             return {"made": True, "has": size, "reason": ""}
+        elif isinstance(row, Storage) and action.act is Act.COPY:
+            return _copied(row, await bait.copy_volume(row.uid, row.source), time.time())
         else:
             await bait.delete_volume(row.uid)
             await asyncio.to_thread(persistence.forget, self._db, row)
@@ -158,3 +163,16 @@ class Actor:
         if await asyncio.to_thread(self._db.write, work, seen=persistence.visible(values)):
             for column, value in values.items():
                 setattr(row, column, value)
+
+
+def _copied(row: Storage, told: Copy, now: float) -> Values:
+    """What is known of a copy, while it is made and after. A bait that was killed in between no
+    longer knows what it is like: nothing better is said of it than is certain."""
+    values: Values = {"reason": "", "again": now + _COPYING}
+    if told.consistency:
+        values |= {"consistency": str(told.consistency), "taken": min(told.at, now)}
+    elif not row.consistency:
+        values |= {"consistency": str(Consistency.CRASH), "taken": now}
+    if told.done:
+        values |= {"made": True, "has": told.size}
+    return values

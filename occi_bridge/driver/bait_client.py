@@ -15,6 +15,7 @@ from occi_bridge.driver.bait_connection import BaitConnection, certificate_of, r
 from occi_bridge.driver.replies import (
     Card,
     Console,
+    Copy,
     Device,
     Leases,
     News,
@@ -38,6 +39,7 @@ _PLACE = TypeAdapter(Place)
 _NEWS = TypeAdapter(News)
 _DEVICE = TypeAdapter(Device)
 _CARD = TypeAdapter(Card)
+_COPY = TypeAdapter(Copy)
 _CONSOLE = TypeAdapter(Console)
 _SAVED = TypeAdapter(SavedImages)
 
@@ -142,6 +144,11 @@ class Bait:
     async def make_volume(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
+
+    async def copy_volume(self, volume: str, source: str) -> Copy:
+        """Have a volume that is a copy of another; how far it is."""
+        body = {"of": source}
+        return read(_COPY, await self._call("PUT", f"/volumes/{volume}/copy", _ACTING, body))
 
     async def delete_volume(self, volume: str) -> None:
         """Delete a volume; an absent one is success."""

@@ -73,8 +73,12 @@ class Placements:
 
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:
-    """Whether no other VM has the volume any more, unless all of them only read it."""
+    """Whether no other VM has the volume any more, unless all of them only read it, and none is
+    made a copy of it."""
     return not any(
+        copy.source == link.storage and not (copy.made or copy.gone or copy.reason)
+        for copy in snapshot.storages
+    ) and not any(
         other.storage == link.storage
         and other.uid != link.uid
         and not (link.readonly and other.readonly and other.compute != link.compute)

@@ -99,18 +99,24 @@ def _storage(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
     elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
+    elif not row.gone and not row.made and row.source:
+        if bait := _holder(row.source, snapshot) or bait:
+            yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source)
     elif not row.gone and not row.made and bait:
         yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
-    elif not row.gone and row.has < row.size and (bait := _grower(row, snapshot) or bait):
+    elif not row.gone and row.has < row.size and (bait := _holder(row.uid, snapshot) or bait):
         yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
 
 
-def _grower(row: Storage, snapshot: Snapshot) -> str:
-    """The URL of the bait whose VM has the volume, for its guest has to see it grow; "" for any."""
+def _holder(volume: str, snapshot: Snapshot) -> str:
+    """The URL of the bait whose VM has the volume; "" for any.
+
+    A guest has to see it grow, and how it is copied depends on what its VM does.
+    """
     machines = {row.uid: row for row in snapshot.computes}
     for link in snapshot.attachments:
         vm = machines[link.compute]
-        if link.storage == row.uid and vm.lease and vm.node:
+        if link.storage == volume and vm.node and (vm.lease or vm.ran):
             return snapshot.reports.nodes.get(vm.node, "")
     return ""
 

@@ -24,7 +24,7 @@ def consequence(act: Act, refusal: RejectedError, later: float) -> Values | None
             return over | {"desired": "active", "reason": said}
         case Act.SAVE:
             return over | {"state": "failed", "reason": said}
-        case Act.PLUG | Act.ATTACH | Act.MAKE | Act.GROW:
+        case Act.PLUG | Act.ATTACH | Act.MAKE | Act.GROW | Act.COPY:
             return {"reason": said, "again": later}
     return None
 
@@ -32,5 +32,7 @@ def consequence(act: Act, refusal: RejectedError, later: float) -> Values | None
 def _passing(act: Act, refusal: RejectedError) -> bool:
     """Whether the refusal is of this moment: the bait's next report will tell what to do."""
     if act in (Act.SUBMIT, Act.SAVE):
+        return False
+    if act is Act.COPY and isinstance(refusal, AbsentError):
         return False
     return isinstance(refusal, AbsentError | ConflictError)

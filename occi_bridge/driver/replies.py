@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from pydantic.dataclasses import dataclass
 
 from occi_bridge.driver.reports import (
@@ -16,6 +16,7 @@ from occi_bridge.driver.reports import (
 )
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.order import JobText
+from wnodes_lrms.volumes import LARGEST, Consistency
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ class Device:
     """The reply to PUT /machines/{id}/volumes/{vol}."""
 
     device: DeviceName
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The reply to PUT /volumes/{id}/copy."""
+
+    done: bool
+    size: Annotated[int, Field(ge=1, le=LARGEST)]
+    consistency: Consistency | Literal[""]
+    at: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)

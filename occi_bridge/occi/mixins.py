@@ -11,6 +11,9 @@ from occi_bridge.occi.model import Attribute, Mixin, Model
 from occi_bridge.occi.schema import (
     ACTIONS,
     COMPUTE,
+    COPY_CONSISTENCY,
+    COPY_SOURCE,
+    COPY_TIME,
     CORES,
     DISK_SIZE,
     INBOUND,
@@ -26,6 +29,7 @@ from occi_bridge.occi.schema import (
     PUBLIC_KEY,
     RESOURCE_TPL,
     SERIAL,
+    STORAGE,
     STORAGELINK,
     USERDATA,
 )
@@ -48,6 +52,7 @@ def _way(name: str) -> Attribute:
     return Attribute(name, "integer", least=1, most=MOST)
 
 
+_OF_COPIES = (COPY_SOURCE, COPY_TIME, COPY_CONSISTENCY)
 _KEY = Attribute(PUBLIC_KEY, set_by="creator", required=True, longest=16384)
 _DATA = Attribute(USERDATA, set_by="creator", required=True, longest=49152)
 
@@ -152,6 +157,15 @@ MIXINS = (
         location="/throughput/",
         applies=(NETWORKINTERFACE,),
         set_by="creator",
+    ),
+    Mixin(
+        "copy",
+        f"{OWN}storage#",
+        "A volume that was made as a copy of another",
+        tuple(Attribute(name, set_by="service") for name in _OF_COPIES),
+        location="/copy/",
+        applies=(STORAGE,),
+        set_by="service",
     ),
     Mixin(
         "readonly",

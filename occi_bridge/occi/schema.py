@@ -29,6 +29,8 @@ OBSERVED = f"{OWN}compute#observed"
 THROUGHPUT = f"{OWN}networkinterface#throughput"
 DISK = f"{OWN}storagelink#disk"
 READONLY = f"{OWN}storagelink#readonly"
+COPY = f"{OWN}storage#copy"
+COPIES = frozenset({f"{INFRA}/storage/action#snapshot", f"{INFRA}/storage/action#backup"})
 
 ID = "occi.core.id"
 SOURCE = "occi.core.source"
@@ -42,6 +44,9 @@ USERDATA = "occi.compute.userdata"
 INBOUND = "wnodes.throughput.inbound"  # Mbit/s
 OUTBOUND = "wnodes.throughput.outbound"
 SERIAL = "wnodes.storagelink.serial"  # by which the guest finds the disk
+COPY_SOURCE = "wnodes.copy.source"  # path of the volume that it is a copy of
+COPY_TIME = "wnodes.copy.time"  # ISO 8601, UTC: of when it is
+COPY_CONSISTENCY = "wnodes.copy.consistency"  # see wnodes_lrms/volumes.py
 OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
 
 _NUMBER_MOST = 1e9
@@ -77,6 +82,9 @@ def _method(*values: str) -> Attribute:
     return Attribute("method", values=values, default=values[0])
 
 
+_NAME = Attribute("name", longest=1024)
+_SIZE = Attribute("size", "number", required=True, least=1 / 1024, most=LARGEST)
+
 ACTIONS = (
     Action("start", _COMPUTE_ACTION, "Start a VM"),
     Action(
@@ -97,6 +105,9 @@ ACTIONS = (
     Action("down", _NETWORK_ACTION, "Take a network down"),
     Action("online", _STORAGE_ACTION, "Bring a volume online"),
     Action("offline", _STORAGE_ACTION, "Take a volume offline"),
+    Action("resize", _STORAGE_ACTION, "Make a volume larger", (_SIZE,)),
+    Action("snapshot", _STORAGE_ACTION, "Copy a volume into a new one", (_NAME,)),
+    Action("backup", _STORAGE_ACTION, "Copy a volume into a new one", (_NAME,)),
 )
 
 

@@ -187,6 +187,24 @@ def whole_gib(size: Value) -> int:
     return math.ceil(float(size))
 
 
+def copy_volume(tx: Transaction, source: Storage, title: str) -> Storage:
+    """A new volume that becomes what another is. Raises OcciError 403, 409, 503."""
+    if not source.made or source.has < source.size:
+        raise OcciError(409, f"/storage/{source.id} is just being made, or grown: try again later")
+    check_quota(tx, tx.user.key, Amount(storage=source.size))
+    tx.db.lock(tx.link, f"volume {source.uid}")
+    of = source.attributes.get("occi.core.title", source.id)
+    new = New(schema.STORAGE, (), {"occi.core.title": title or f"copy of {of}"[:1024]})
+    row = Storage(
+        **columns(tx, new),  # type: ignore[arg-type]
+        size=source.size,
+        source=source.uid,
+        origin=f"/storage/{source.id}",
+    )
+    queries.insert(tx.link, row)
+    return row
+
+
 def _storage(tx: Transaction, new: New) -> Storage:
     size = whole_gib(new.attributes["occi.storage.size"])
     check_quota(tx, tx.user.key, Amount(storage=size))

@@ -1,5 +1,6 @@
 """Rows as users see them: OCCI entities; those of VMs are in vm_entities. Pure."""
 
+import datetime
 from collections.abc import Iterable, Mapping
 
 from occi_bridge.occi import schema
@@ -35,9 +36,24 @@ def storage(row: Storage) -> Entity:
     }
     if row.reason or row.has < row.size:
         going = f"being grown from {row.has} GiB" if row.made else "being made"
+        going += f" as a copy of {row.origin}" if row.source and not row.made else ""
         attributes["occi.storage.state.message"] = row.reason or going
-    action = "offline" if row.online else "online"
-    return entity(row, attributes, actions=(_STORAGE_ACTION + action,))
+    actions = ["offline" if row.online else "online"]
+    if row.made:
+        actions += ["resize", "snapshot", "backup"]
+    found = tuple(_STORAGE_ACTION + action for action in actions)
+    if not row.source:
+        return entity(row, attributes, actions=found)
+    attributes[schema.COPY_SOURCE] = row.origin
+    if row.consistency:
+        attributes[schema.COPY_TIME] = instant(row.taken)
+        attributes[schema.COPY_CONSISTENCY] = row.consistency
+    return entity(row, attributes, mixins=(schema.COPY,), actions=found)
+
+
+def instant(when: float) -> str:
+    """A time (seconds since the epoch) as ISO 8601 has it, in UTC."""
+    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def network(row: Network) -> Entity:

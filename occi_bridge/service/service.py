@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from occi_bridge.identity.user import Capability, Kind, User
+from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.model import Model
 from occi_bridge.occi.validate_changes import Changes
@@ -167,13 +168,14 @@ class BridgeService:
                 with _at(path):
                     _act(tx, path, action, attributes)
 
+        _check_may(user, action)
         self._write(user, Capability.MODIFY, work)
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         def work(tx: Transaction) -> Entity:
-            _act(tx, path, action, attributes)
-            return tx.entity(tx.find(path))
+            return tx.entity(_act(tx, path, action, attributes) or tx.find(path))
 
+        _check_may(user, action)
         return self._write(user, Capability.MODIFY, work)
 
     def add_mixin(self, user: User, definition: Definition) -> None:
@@ -269,11 +271,17 @@ def _delete(tx: Transaction, path: str) -> None:
     changing.delete(tx, row)
 
 
-def _act(tx: Transaction, path: str, action: str, attributes: Mapping[str, Value]) -> None:
+def _check_may(user: User, action: str) -> None:
+    """Raises DeniedError where an action makes something, and the user's token is not for that."""
+    if action in schema.COPIES:
+        user.require(Capability.CREATE)
+
+
+def _act(tx: Transaction, path: str, action: str, attributes: Mapping[str, Value]) -> Row | None:
     row = tx.find(path)
     if not isinstance(row, Net | Network):
         _check_heard(tx)
-    changing.act(tx, row, action, attributes)
+    return changing.act(tx, row, action, attributes)
 
 
 def _check_heard(tx: Transaction) -> None:

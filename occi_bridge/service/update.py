@@ -11,7 +11,13 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import throughput
-from occi_bridge.service.create import check_image, check_quota, hostname, whole_gib
+from occi_bridge.service.create import (
+    check_image,
+    check_quota,
+    copy_volume,
+    hostname,
+    whole_gib,
+)
 from occi_bridge.service.links import check_tags, make_link, net_of, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Transaction
@@ -93,6 +99,7 @@ def _grow(tx: Transaction, row: Storage, size: int) -> None:
         raise OcciError(400, f"{_SIZE}: it has {row.size} GiB, and a volume never shrinks")
     if size > row.size:
         check_quota(tx, row.owner, Amount(storage=size - row.size))
+        _check_not_copied(tx, row)
         queries.change(tx.link, row, size=size, reason="", tries=0, again=0.0)
 
 
@@ -110,6 +117,8 @@ def delete(tx: Transaction, row: Row) -> None:
         queries.change(tx.link, row, reason="", tries=0, again=0.0)
     else:
         _check_unlinked(tx, row)
+        if isinstance(row, Storage):
+            _check_not_copied(tx, row)
     queries.change(tx.link, row, id=None)
 
 
@@ -122,22 +131,42 @@ def _check_unlinked(tx: Transaction, row: Row) -> None:
         raise OcciError(409, f"/storage/{row.id} is linked to a VM: unlink it first")
 
 
-def act(tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, Value]) -> None:
-    """Carry out an action (its id). What is so already is success. Raises OcciError."""
+def _check_not_copied(tx: Transaction, row: Row) -> None:
+    """Raises OcciError 409 while a copy of this volume is being made."""
+    tx.db.lock(tx.link, f"volume {row.uid}")
+    copies = (tables.storage.c.source == row.uid, sa.not_(tables.storage.c.made))
+    for copy in queries.existing(tx.link, Storage, *copies):
+        raise OcciError(409, f"/storage/{copy.id} is being made as a copy of it: try again later")
+
+
+def act(
+    tx: Transaction, row: Row | Net, action: str, attributes: Mapping[str, Value]
+) -> Row | None:
+    """Carry out an action (its id); what it has made, if anything. What is so already is success.
+
+    Raises OcciError.
+    """
     verb = action.rpartition("#")[2]
     if isinstance(row, Net):
         raise OcciError(403, f"network {row.name} is the site's")
+    if isinstance(row, Storage) and action in schema.COPIES:
+        return copy_volume(tx, row, str(attributes.get("name", "")))
     if isinstance(row, Compute):
         method = str(attributes.get("method", ""))
         if verb == "save":
             _save(tx, row, str(attributes.get("name", "")))
         else:
             _ACTIONS[verb](tx, row, method)
+    elif isinstance(row, Storage) and verb == "resize":
+        if "size" not in attributes:
+            raise OcciError(400, "size: the action resize needs it, in GiB")
+        _grow(tx, row, whole_gib(attributes["size"]))
     elif isinstance(row, Network | Storage):
         if verb in ("down", "offline"):
             _check_unlinked(tx, row)
         now = {"up": verb == "up"} if isinstance(row, Network) else {"online": verb == "online"}
         queries.change(tx.link, row, **now)
+    return None
 
 
 def _request(tx: Transaction, row: Compute, **values: object) -> None:

@@ -1,13 +1,12 @@
 """VMs and their links as users see them: OCCI entities. Pure."""
 
-import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
-from occi_bridge.service.entities import entity, own
+from occi_bridge.service.entities import entity, instant, own
 from occi_bridge.store.rows import Attachment, Compute, Interface, Row
 from wnodes_lrms.rates import MOST
 from wnodes_lrms.volumes import serial
@@ -79,7 +78,7 @@ def compute(
     }
     text = _message(row, now)
     if heard:
-        when = _instant(heard.seen)
+        when = instant(heard.seen)
         attributes[schema.OBSERVED_TIME] = when
         if heard.silent:
             text += f"{'; ' if text else ''}as of {when}: {row.node} has not answered since"
@@ -193,7 +192,3 @@ def _link_state(prefix: str, link: Interface | Attachment, row: Compute) -> dict
     now = "error" if link.reason else "active" if up else "inactive"
     message: dict[str, Value] = {f"{prefix}.state.message": link.reason} if link.reason else {}
     return {f"{prefix}.state": now, **message}
-
-
-def _instant(when: float) -> str:
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -119,6 +119,10 @@ class Storage(Driven):
     has: int = 0
     made: bool = False
     online: bool = True
+    source: str = ""
+    origin: str = ""
+    consistency: str = ""
+    taken: float = 0.0
     reason: str = ""
 
 

@@ -156,6 +156,10 @@ storage = Table(
     Column("has", Integer, nullable=False, default=0),  # GiB that it was made or grown to
     _flag("made"),
     _flag("online", True),  # as the user wants it: offline ones can't be linked
+    _text("source"),  # uid of the volume that it is a copy of; "" for none
+    _text("origin"),  # that one's path then
+    _text("consistency"),  # see wnodes_lrms/volumes.py; "" until it is known
+    _time("taken"),  # of which time the copy is
     _text("reason"),
     *_work(),
 )

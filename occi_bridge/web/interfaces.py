@@ -90,7 +90,8 @@ class Service(Protocol):
         ...
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
-        """Carry out an action (its id) that the entity's kind has; defaults are filled in.
+        """Carry out an action (its id) that the entity's kind has; defaults are filled in. The
+        entity as it is then, or the new one that the action has made.
 
         What is so already is success (start on an active one). Raises OcciError 409 where the
         state does not allow it, 404, 503.

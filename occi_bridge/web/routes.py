@@ -3,6 +3,7 @@
 From GFD.223 (OCCI 1.2, HTTP). Runs in a thread: a Service may block.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from occi_bridge.identity.user import Capability
@@ -109,5 +110,8 @@ def _act(service: Service, call: Call, model: Model, path: str) -> Answer:
     call.user.require(Capability.MODIFY)
     kind = model.kinds[service.entity(call.user, path).kind]
     name, attributes = action(model, kind, call.query["action"], call.body)
-    service.act(call.user, path, name, attributes)
+    found = service.act(call.user, path, name, attributes)
+    if found.path != path:  # made by the action, which is 200 all the same
+        made = render.created(media, found, model, call.base, shown=call.shown)
+        return dataclasses.replace(made, status=200)
     return render.ok(media)

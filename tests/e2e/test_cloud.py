@@ -241,6 +241,9 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
         size = r"\b(1048576|2097152) vd[c-z]\b"
         wait_until(lambda: bool(re.search(size, partitions())) is wanted, 30, f"seen: {wanted}")
 
+    def is_online(path: str) -> bool:
+        return str(alice.get(path)["attributes"]["occi.storage.state"]) == "online"
+
     first = link()
     seen(True)
     shown = alice.get(first)["attributes"]
@@ -257,6 +260,8 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
         limits = call("virsh", "blkdeviotune", machine.id, name)
         assert re.search(r"total_iops_sec *: 5000\n", limits)
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
+    alice.act(volume, "snapshot", name="copy")
+    (copied,) = {*alice.locations("/storage/")} - {volume}
     assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
     assert alice.ask("DELETE", first).status_code == 200
     seen(False)
@@ -264,6 +269,13 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     link()
     seen(True)
     assert "on the volume" in machine.ssh("head -c 20 /dev/vd[c-z]")
+    wait_until(lambda: is_online(copied), 120, "the copy is made")
+    has = alice.get(copied)["attributes"]
+    assert has["wnodes.copy.consistency"] == "crash"
+    (path,) = (SITE / "spool" / "volumes").glob(f"{copied.rpartition('/')[2]}.raw")
+    assert path.stat().st_size == 2 << 30
+    with path.open("rb") as file:
+        assert file.read(13) == b"on the volume"
     machine.act("stop", method="poweroff")
     machine.wait("inactive")
     machine.act("start")
@@ -272,6 +284,7 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     machine.delete()
     wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "the volume is free")
     assert alice.ask("GET", volume).status_code == 404
+    alice.delete(copied)
 
 
 def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemons: Box) -> None:

@@ -141,6 +141,7 @@ class FakeBait:
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
         self.polite = False  # a guest takes its time to shut down
+        self.copies = "offline"  # what copies of volumes are like; "" while they are being made
         self.clings = False  # a guest does not let go of its devices
         lrms.baits.append(self)
 
@@ -192,6 +193,7 @@ class FakeBait:
                 Route("/machines/{id}/nics/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
                 Route("/volumes/{id}", self._volume, methods=["PUT", "DELETE"]),
+                Route("/volumes/{id}/copy", self._copy, methods=["PUT"]),
                 Route("/saved", self._saved, methods=["GET"]),
                 Route("/tunnels", self._tunnels, methods=["PUT"]),
                 Route("/saved/{tag}", self._unsave, methods=["DELETE"]),
@@ -340,6 +342,17 @@ class FakeBait:
             return Response(status_code=201)
         self.lrms.volumes.pop(volume, None)
         return Response(status_code=204)
+
+    async def _copy(self, request: Request) -> Response:
+        await self._answers(request)
+        volume, source = request.path_params["id"], (await request.json())["of"]
+        if source not in self.lrms.volumes:
+            return _fault(404, "there is no such volume")
+        told = {"size": self.lrms.volumes[source], "consistency": self.copies, "at": 1e9}
+        if not self.copies:
+            return JSONResponse(told | {"done": False, "consistency": "frozen"})
+        self.lrms.volumes[volume] = self.lrms.volumes[source]
+        return JSONResponse(told | {"done": True})
 
     async def _saved(self, request: Request) -> Response:
         await self._answers(request)

@@ -73,10 +73,12 @@ class Service:
             raise WnodesError(f"the {kind} is made, but your token may not read it (compute.read)")
         return made
 
-    def act(self, path: str, action: str) -> None:
-        """Carry out an action, by its first method."""
+    def act(self, path: str, action: str, **attributes: object) -> dict[str, Any]:
+        """Carry out an action, by its first method; what it has made, if it makes anything."""
         kind = path.split("/")[1]
-        self._ask("POST", f"{path}?action={action}", {"action": f"{INFRA}/{kind}/action#{action}"})
+        body = {"action": f"{INFRA}/{kind}/action#{action}", "attributes": attributes}
+        made: dict[str, Any] = self._ask("POST", f"{path}?action={action}", body)
+        return made
 
     def delete(self, path: str) -> None:
         """Delete what is there."""

@@ -77,6 +77,9 @@ def volume(found: Json, links: Iterable[Json]) -> Row:
         "state": has["occi.storage.state"],
         "message": has.get("occi.storage.state.message", ""),
         "vm": _last(within[0]) if within else "",
+        "copy_of": _last(has.get("wnodes.copy.source", "")),
+        "copied": has.get("wnodes.copy.time", ""),
+        "consistency": has.get("wnodes.copy.consistency", ""),
     }
 
 

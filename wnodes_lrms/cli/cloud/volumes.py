@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from wnodes_lrms.cli.cloud import attaching, entities, lookup
+from wnodes_lrms.cli.cloud import attaching, entities, lookup, waiting
 from wnodes_lrms.cli.cloud.connection import opened
 from wnodes_lrms.cli.cloud.options import Name, VmName, Volume, Wait
 from wnodes_lrms.cli.out import Json, line, listing
@@ -42,6 +42,45 @@ def create(
         listing([entities.volume(made, ())], (), as_json)
     else:
         line(made["id"])
+
+
+@app.command()
+def resize(
+    ctx: typer.Context, volume: Volume, size: Annotated[float, typer.Option(help="GiB")]
+) -> None:
+    """Make a volume larger, also in a VM that runs; it never shrinks."""
+    with opened(ctx) as service:
+        service.act(f"/storage/{lookup.volume(service, volume)['id']}", "resize", size=size)
+
+
+@app.command()
+def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = False) -> None:
+    """Copy a volume, as it is now, into a new one; print that one's id.
+
+    Of a volume that a running VM writes on, the copy is as after a power cut: `list --json` tells.
+    """
+    with opened(ctx) as service:
+        path = f"/storage/{lookup.volume(service, volume)['id']}"
+        made = service.act(path, "snapshot", **({"name": name} if name else {}))
+        line(made["id"])
+        if wait:
+            further = "it is there: wnodes cloud volumes"
+            path = f"/storage/{made['id']}"
+            waiting.until(service, path, f"volume {made['id']}", waiting.volume_is_online, further)
+
+
+@app.command()
+def offline(ctx: typer.Context, volume: Volume) -> None:
+    """Keep a volume from being given to a VM."""
+    with opened(ctx) as service:
+        service.act(f"/storage/{lookup.volume(service, volume)['id']}", "offline")
+
+
+@app.command()
+def online(ctx: typer.Context, volume: Volume) -> None:
+    """Let a volume be given to VMs again."""
+    with opened(ctx) as service:
+        service.act(f"/storage/{lookup.volume(service, volume)['id']}", "online")
 
 
 @app.command()

@@ -52,6 +52,14 @@ def vm_is(wanted: str, *, reachable: bool = False) -> Callable[[Json], Look]:
     return look
 
 
+def volume_is_online(found: Json) -> Look:
+    """Judges a volume that is being made. Pure."""
+    state = found["attributes"]["occi.storage.state"]
+    message = found["attributes"].get("occi.storage.state.message", "")
+    fault = message or "it failed" if state == "error" else ""
+    return Look(f"{state}: {message}" if message else state, state == "online", fault)
+
+
 def link_is_active(kind: str) -> Callable[[Json], Look]:
     """Judges a link of a kind, as "storagelink", that shall be active. Pure."""
 

@@ -143,6 +143,64 @@ def test_a_volume_that_a_qemu_has_open_is_in_use(tmp_path: Path, reads: bool) ->
     pool.check_unused(ONE)
 
 
+@pytest.mark.integration
+def test_a_qemu_writes_on_no_volume_that_is_being_copied(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    pool.create(ONE, 1)
+
+    def opens(readonly: str) -> bool:
+        drive = f"if=virtio,format=raw,file={pool.path(ONE)},readonly={readonly}"
+        argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-accel", "tcg"]
+        argv += ["-drive", drive, "-monitor", "stdio"]
+        return subprocess.run(argv, input=b"quit\n", capture_output=True).returncode == 0
+
+    with pool.reading(ONE), pool.reading(ONE):
+        assert pool.is_read(ONE)
+        assert not opens("off")
+        assert opens("on")
+        with pytest.raises(ConflictError, match="in use"):
+            pool.check_unused(ONE)
+        pool.check_unused(ONE, readonly=True)
+        with pytest.raises(ConflictError, match="in use"):
+            pool.delete(ONE)
+    assert not pool.is_read(ONE)
+    assert opens("off")
+
+
+def test_a_volume_is_whole_or_not_there(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    with pool.filling(ONE, 2) as new:
+        assert new.stat().st_size == 2 << 30
+        with new.open("r+b") as file:
+            file.write(b"a user's work")
+        assert pool.list() == {}
+        with pytest.raises(ConflictError, match="is being made"), pool.filling(ONE, 2):
+            pass
+        with pytest.raises(ConflictError, match="is being made"):
+            pool.delete(ONE)
+    assert pool.list() == {ONE: 2}
+    assert pool.path(ONE).open("rb").read(15) == b"a user's work\0\0"
+    assert stat.S_IMODE(pool.path(ONE).stat().st_mode) == 0o600
+    with pytest.raises(ConflictError, match="is there already"), pool.filling(ONE, 2):
+        pass
+    with pytest.raises(OSError, match="No such file"), pool.filling(TWO, 1) as new:
+        new.rename(tmp_path / "elsewhere").unlink()  # what can't be finished is no volume
+    assert pool.list() == {ONE: 2}
+    (tmp_path / f"{TWO}.copy").write_bytes(b"half")  # of a bait that was killed
+    pool.delete(TWO)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{ONE}.raw", ".lock"}
+
+
+def test_what_is_being_copied_is_promised_room(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+    much = shutil.disk_usage(tmp_path).free * 7 // 10 >> 30
+    with pool.filling(ONE, much):
+        with pytest.raises(RejectedError, match="no room for that"):
+            pool.create(TWO, much)
+        with pytest.raises(RejectedError, match="no room for that"), pool.filling(TWO, much):
+            pass
+
+
 def test_a_deleted_volume_is_wiped_where_the_site_says_so(tmp_path: Path) -> None:
     pool = Directory(tmp_path, wipe=True)
     pool.create(ONE, 1)

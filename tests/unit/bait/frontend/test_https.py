@@ -186,6 +186,10 @@ class Desk:
         self.note("have_volume", volume, size)
         self._volumes.sizes[volume] = size
 
+    def copy_volume(self, source: str, volume: str) -> dict[str, Any]:
+        self.note("copy_volume", source, volume)
+        return {"done": True, "size": 3, "consistency": "crash", "at": 7.5}
+
     delete_volume = noted("delete_volume")
     detach_volume = noted("detach_volume")
     detach_nic = noted("detach_nic")
@@ -456,7 +460,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 27
+    assert len(operations) == 28
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
@@ -697,6 +701,9 @@ def test_volumes(site: Site) -> None:
     client, path = site.client(), f"/volumes/{VOLUME}"
     assert [client.put(path, json={"size": 3}).status_code for _ in range(2)] == [201, 201]
     assert client.get("/volumes").json() == {"volumes": [{"id": VOLUME, "size": 3}]}
+    copied = client.put(f"/volumes/{MACHINE}/copy", json={"of": VOLUME})
+    assert copied.json() == {"done": True, "size": 3, "consistency": "crash", "at": 7.5}
+    assert client.put(f"/volumes/{MACHINE}/copy", json={"of": "../etc"}).status_code == 400
     site.cloud.fault = ConflictError(f"volume {VOLUME} is in VM {MACHINE}")
     refused = client.delete(path)
     assert refused.status_code == 409
@@ -705,6 +712,7 @@ def test_volumes(site: Site) -> None:
     assert client.delete(path).status_code == 204
     assert site.cloud.calls == [
         *[("have_volume", VOLUME, 3)] * 2,
+        ("copy_volume", VOLUME, MACHINE),
         *[("delete_volume", VOLUME)] * 2,
     ]
 

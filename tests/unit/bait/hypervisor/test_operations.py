@@ -150,7 +150,7 @@ def test_a_disk_grows_and_never_shrinks() -> None:
 
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
     domain = Domain(after=3)
-    operations.backup(domain, "vda", tmp_path / "copy.qcow2")
+    operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
     (xml,) = domain.asked
     assert str(tmp_path / "copy.qcow2") in xml
     for disk, backed_up in (("vda", "type='file' backup='yes'"), ("vdb", "backup='no'")):
@@ -161,7 +161,7 @@ def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
     domain = Domain()
     domain.copied = {"success": False}
     with pytest.raises(WnodesError, match="VM vm: the copy of its disk failed"):
-        operations.backup(domain, "vda", tmp_path / "copy.qcow2")
+        operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
 
 
 def test_a_device_is_taken_out_by_one_request() -> None:

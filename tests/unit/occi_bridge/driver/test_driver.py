@@ -251,6 +251,40 @@ async def test_a_volume_grows_or_stays_as_it_is(scene: Scene) -> None:
         await until(lambda: said not in scene.entity(disk).attributes)
 
 
+async def test_a_volume_is_copied_and_what_the_copy_is_like_is_shown(scene: Scene) -> None:
+    state = "occi.storage.state"
+    async with scene.bridge.driving():
+        service = scene.bridge.service
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        await until(lambda: scene.entity(disk).attributes[state] == "online")
+
+        def copy() -> Entity:
+            return service.act(ANNAS, disk.path, f"{schema.INFRA}/storage/action#snapshot", {})
+
+        made = copy()
+        await until(lambda: scene.entity(made).attributes[state] == "online")
+        has = scene.entity(made).attributes
+        assert has[schema.COPY_CONSISTENCY] == "offline"
+        assert has[schema.COPY_TIME] == "2001-09-09T01:46:40Z"
+        assert list(scene.lrms.volumes.values()) == [2, 2]
+        for bait in (scene.hv1, scene.hv2):
+            bait.copies = ""
+        slow = copy()
+        await until(lambda: schema.COPY_CONSISTENCY in scene.entity(slow).attributes)
+        has = scene.entity(slow).attributes
+        assert (has[state], has[schema.COPY_CONSISTENCY]) == ("offline", "frozen")
+        service.delete(ANNAS, slow.path)
+        service.delete(ANNAS, made.path)
+        await until(lambda: len(scene.lrms.volumes) == 1)
+        lost = copy()
+        await until(lambda: schema.COPY_CONSISTENCY in scene.entity(lost).attributes)
+        scene.lrms.volumes.clear()
+        await until(lambda: "no such volume" in str(scene.entity(lost).attributes))
+        assert scene.entity(lost).attributes[state] == "error"
+        service.delete(ANNAS, lost.path)
+        await until(lambda: len(service.locations(ANNAS, schema.STORAGE)) == 1)
+
+
 async def test_an_image_is_saved(scene: Scene) -> None:
     async with scene.bridge.driving():
         made = scene.bridge.create(ANNAS)

@@ -353,6 +353,36 @@ def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: lis
     assert asked(made) == expected
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["copy v"]),
+        ({"made": True}, ["attach"]),
+        ({"id": None}, ["forget", "attach"]),
+        ({"id": None, "act": "copy v"}, ["delete", "attach"]),
+        ({"reason": "no room"}, ["copy v", "attach"]),
+    ],
+)
+def test_who_is_to_have_a_volume_waits_for_the_copy_of_it(
+    changes: dict[str, Any], expected: list[str]
+) -> None:
+    copy = volume(**({"uid": "c", "made": False, "source": "v"} | changes))
+    made = snapshot(
+        row(**RUNS), seen=report(machine("running")), attachments=(link(storage="v"),),
+        storages=(volume(uid="v"), copy),
+    )  # fmt: skip
+    assert sorted(asked(made)) == sorted(expected)
+
+
+def test_the_bait_of_the_vm_that_has_a_volume_copies_it() -> None:
+    copy = volume(uid="c", made=False, source="v")
+    rests = row(desired="inactive", state="stopped", node="hv2", ran=True)
+    seen = (report(), report(node="hv2"))
+    for links, bait in (((link(storage="v"),), HV2), ((), HV1)):
+        made = snapshot(rests, seen=seen, attachments=links, storages=(volume(uid="v"), copy))
+        assert [action.bait for action in plan(made) if action.act is Act.COPY] == [bait]
+
+
 def test_a_machine_waits_for_its_volumes() -> None:
     def waits(made: bool) -> Snapshot:
         return snapshot(

@@ -72,7 +72,10 @@ def test_a_kind() -> None:
         "occi.storage.size{required} occi.storage.state{immutable} "
         'occi.storage.state.message{immutable}"; '
         'actions="http://schemas.ogf.org/occi/infrastructure/storage/action#online '
-        'http://schemas.ogf.org/occi/infrastructure/storage/action#offline"'
+        "http://schemas.ogf.org/occi/infrastructure/storage/action#offline "
+        "http://schemas.ogf.org/occi/infrastructure/storage/action#resize "
+        "http://schemas.ogf.org/occi/infrastructure/storage/action#snapshot "
+        'http://schemas.ogf.org/occi/infrastructure/storage/action#backup"'
     )
 
 

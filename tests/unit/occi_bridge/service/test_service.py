@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from occi_bridge.driver import persistence
 from occi_bridge.driver.persistence import read_all
 from occi_bridge.occi import parse, render, schema, validate_changes
-from occi_bridge.occi.messages import Definition, Entity, OcciError
+from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
@@ -555,6 +555,47 @@ def test_a_volume_grows_within_the_quota_and_never_shrinks(bridge: LocalBridge) 
     grown = bridge.service.update(ANNAS, disk.path, Changes({name: 2.5}))
     assert (grown.attributes[name], grown.attributes[said]) == (3, "being grown from 2 GiB")
     assert bridge.service.used(ANNAS).storage == 3
+
+
+def test_a_volume_is_copied_into_one_of_its_own(bridge: LocalBridge) -> None:
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="data")
+
+    def act(verb: str, **values: Value) -> Entity:
+        return bridge.service.act(ANNAS, disk.path, f"{schema.INFRA}/storage/action#{verb}", values)
+
+    with refused(409, "just being made"):
+        act("snapshot")
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
+    names = [name.rpartition("#")[2] for name in bridge.service.entity(ANNAS, disk.path).actions]
+    assert names == ["offline", "resize", "snapshot", "backup"]
+    made = act("snapshot")
+    assert made.path != disk.path
+    assert made.attributes["occi.core.title"] == "copy of data"
+    assert made.attributes["occi.storage.size"] == 2
+    assert made.attributes["occi.storage.state"] == "offline"
+    said = f"being made as a copy of {disk.path}"
+    assert made.attributes["occi.storage.state.message"] == said
+    assert made.attributes[schema.COPY_SOURCE] == disk.path
+    assert schema.COPY in made.mixins
+    assert bridge.service.used(ANNAS).storage == 4
+    for refuse in (lambda: bridge.service.delete(ANNAS, disk.path), lambda: act("resize", size=3)):
+        with refused(409, "is being made as a copy of it: try again later"):
+            refuse()
+    with refused(403, "quota of storage: 4 GiB used"):
+        act("resize", size=10**6)
+    named = act("backup", name="Monday")
+    assert named.attributes["occi.core.title"] == "Monday"
+    for copy in (made, named):
+        bridge.service.delete(ANNAS, copy.path)
+    act("resize", size=2.5)
+    assert bridge.service.entity(ANNAS, disk.path).attributes["occi.storage.size"] == 3
+    with refused(400, "a volume never shrinks"):
+        act("resize", size=1)
+    with refused(400, "size: the action resize needs it"):
+        act("resize")
+    with refused(409, "or grown"):
+        act("snapshot")
 
 
 def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:

@@ -77,6 +77,23 @@ def test_volumes_come_and_go(cloud: Cloud) -> None:
     assert [card["network"] for card in row["networks"]] == ["private"]
 
 
+def test_a_volume_is_copied_resized_and_kept_back(cloud: Cloud) -> None:
+    volume = cloud.good("volumes", "create", "data", "--size", "1")
+    eventually(lambda: cloud("volumes", "--json").rows[0]["state"] == "online")
+    cloud.good("volumes", "offline", "data")
+    assert cloud("volumes", "--json").rows[0]["state"] == "offline"
+    cloud.good("volumes", "online", "data")
+    cloud.good("volumes", "resize", "data", "--size", "2")
+    eventually(lambda: cloud("volumes", "--json").rows[0]["message"] == "")
+    assert cloud("volumes", "--json").rows[0]["size"] == 2
+    assert cloud("volumes", "resize", "data", "--size", "1").status == 1
+    copy = cloud.good("volumes", "snapshot", "data", "monday", "--wait")
+    row = next(row for row in cloud("volumes", "--json").rows if row["id"] == copy)
+    assert (row["name"], row["size"], row["state"]) == ("monday", 2, "online")
+    assert (row["copy_of"], row["consistency"]) == (volume, "offline")
+    assert row["copied"] == "2001-09-09T01:46:40Z"
+
+
 def test_networks_come_and_go(cloud: Cloud) -> None:
     cloud.good("create", "web", *IMAGE, "--wait")
     cloud.good("networks", "create", "mine", "--address", "10.7.0.0/24")

@@ -1,0 +1,29 @@
+"""Volumes that are copies of others.
+
+Revision: 0008
+Revises: 0007
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+
+
+def upgrade() -> None:
+    """What is there is no copy."""
+    kinds = {
+        "source": sa.Text(),
+        "origin": sa.Text(),
+        "consistency": sa.Text(),
+        "taken": sa.Double(),
+    }
+    for column, kind in kinds.items():
+        op.add_column("storage", sa.Column(column, kind))
+    storage = sa.table("storage", *(sa.column(column) for column in kinds))
+    nothing = {"source": "", "origin": "", "consistency": "", "taken": 0.0}
+    op.get_bind().execute(sa.update(storage).values(nothing))
+    with op.batch_alter_table("storage") as table:
+        for column, kind in kinds.items():
+            table.alter_column(column, existing_type=kind, nullable=False)
