@@ -10,6 +10,7 @@ import pytest
 
 from tests.chaos.site import Box
 from tests.e2e.box import GOOD, call, machines, variant, wait_until
+from tests.e2e.lrms.interface import Submit
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     BARE_IMAGE,
@@ -287,7 +288,9 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     alice.delete(copied)
 
 
-def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemons: Box) -> None:
+def test_a_guest_that_never_lets_go_of_its_volume(
+    alice: Cloud, key: Key, daemons: Box, submit: Submit
+) -> None:
     """Its kernel has no driver for devices that come and go, and its bait dies in between. The
     volume goes on to a VM of the other node, and what was written is there."""
     state, said = "occi.storagelink.state", "occi.storagelink.state.message"
@@ -316,9 +319,11 @@ def test_a_guest_that_never_lets_go_of_its_volume(alice: Cloud, key: Key, daemon
         machine.ssh(f"echo still >/dev/{device}; sync")
         assert other.state == "inactive"
         assert "waiting for a volume" in other.message
-        with daemons.down(f"bait-{machines()[0]['node']}"):
+        node = machines()[0]["node"]
+        with daemons.down(f"bait-{node}"):
             pass
         assert "detaching" in shown()
+        submit("sleep 600", f"--nodelist={node}", "--exclusive", image=None)  # next on that node
         machine.act("stop", method="poweroff")
         machine.wait("inactive")
         wait_until(lambda: alice.ask("GET", old).status_code == 404, 30, "it is out")
