@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Response, WebSocket
 
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
+from bait.frontend.consoles import Consoles
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError
@@ -27,6 +28,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
     listeners = BlockingCalls("the bait", *_LISTENERS)
     lists = BlockingCalls("the bait's ledger", *_LISTS)
     actions = BlockingCalls("libvirt", *_ACTIONS)
+    consoles = Consoles(cloud)
 
     @router.get("/machines", response_model=models.MachinesShown)
     async def machines() -> dict[str, Any]:
@@ -56,6 +58,13 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
     async def console(machine: UUID) -> dict[str, str]:
         """The end of what its guest wrote on the serial console, since it started last."""
         return {"text": await lists.call(cloud.console, str(machine))}
+
+    @router.websocket("/machines/{machine}/console")
+    async def typed(
+        socket: WebSocket, machine: UUID, owner: Annotated[str, Query(max_length=1024)]
+    ) -> None:
+        """Type into the serial console; `owner` is the DN that the VM's order has."""
+        await consoles.serve(socket, str(machine), owner)
 
     @router.post("/machines/{machine}/stop", status_code=202)
     async def stop(machine: UUID, asked: models.Stop) -> None:

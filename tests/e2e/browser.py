@@ -44,7 +44,13 @@ class Browser:
     def press(self, words: str) -> None:
         """A link, a button, or what opens a question, by its words."""
         found = "self::a or self::button or self::summary"
-        self._one(f"//*[{found}][normalize-space()={json.dumps(words)}]").click()
+        path = f"//*[{found}][normalize-space()={json.dumps(words)}]"
+
+        def pressed() -> bool:
+            self._one(path).click()  # fails for one that has been replaced since it was found
+            return True
+
+        self._until(pressed, words)
 
     def fill(self, label: str, text: str) -> None:
         """Type into the field whose label begins so."""
@@ -53,6 +59,10 @@ class Browser:
         field.clear()
         field.send_keys(text)
 
+    def type(self, text: str) -> None:
+        """Into whatever has the focus."""
+        webdriver.ActionChains(self.driver).send_keys(text).perform()
+
     def choose(self, words: str) -> None:
         """What is offered in these words."""
         self._one(f"//label[.//*[normalize-space()={json.dumps(words)}]]//input").click()
@@ -60,6 +70,10 @@ class Browser:
     def sees(self, words: str) -> None:
         """Wait until the page says this, without being loaded anew."""
         self._until(lambda: words in self.text, words)
+
+    def sees_in(self, part: str, words: str) -> None:
+        """The same of the part of the page that has this id."""
+        self._until(lambda: words in self.driver.find_element(By.ID, part).text, words)
 
     @property
     def text(self) -> str:
