@@ -28,12 +28,20 @@ def logged_in(window: Browser) -> None:
 
 
 def type_into_console(window: Browser) -> None:
-    """On the page of the console: the VM's name, which is seen in the boot log as well."""
+    """On the page of the console: the VM's name, which is seen in the boot log as well.
+
+    What a guest can ask of a terminal beside that: a colour, a title, the clipboard, a link.
+    """
     window.press("Type into the console")
     window.sees("The console is open")
     window.type("\n echo name: $(hostname)\n")
     window.sees_in("terminal", "name: web")
+    window.type("printf '\\033[38;2;255;0;0mr\\145d\\033[0m \\033]0;a\\007\\033]52;c;YQ==\\007'\n")
+    window.type("printf '\\033]8;;http://a.example\\007l\\151nk\\033]8;;\\007\\n'\n")
+    window.sees_in("terminal", "red ")
+    window.sees_in("terminal", "link")
     window.sees_in("written", "name: web")
+    assert window.driver.title.startswith("Console")
     window.check()
 
 
