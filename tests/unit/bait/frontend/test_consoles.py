@@ -18,6 +18,7 @@ from bait.frontend.ports import Line, Listener
 from occi_bridge.driver.bait_console import BaitConsole, opened
 from tests.unit.bait.frontend import test_https as api
 from tests.unit.bait.frontend.test_https import MACHINE, Desk, Ends, Queue, Site
+from tests.unit.conftest import eventually
 from wnodes_lrms.console import LONGEST, End
 from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
 
@@ -81,8 +82,9 @@ class Guests(Desk):
 class Node:
     """A bait's API, and a bridge's certificate."""
 
-    def __init__(self, url: str, guests: Guests, pki: Path) -> None:
+    def __init__(self, url: str, guests: Guests, pki: Path, stop: Callable[[], None]) -> None:
         self.url = url
+        self.stop = stop
         self.guests = guests
         self.context = api.context(pki, "bridge")
         self.strangers = api.context(pki, "other")
@@ -118,7 +120,7 @@ def node(site: Site, pki: Path) -> Iterator[Node]:
     guests = Guests()
     handle = https.start(site.config, "hv1", guests, Queue(), Ends())
     port = handle._server._doors[0].sock.getsockname()[1]
-    yield Node(f"https://localhost:{port}", guests, pki)
+    yield Node(f"https://localhost:{port}", guests, pki, handle.stop)
     handle.stop()
 
 
@@ -165,6 +167,13 @@ async def test_it_ends_with_its_vm(node: Node) -> None:
     async with node.console() as console:
         node.guest.stop(UnknownError("libvirt has closed it"))
         assert await ends(console) == End.LOST
+
+
+async def test_it_ends_with_the_bait(node: Node) -> None:
+    async with node.console() as console:
+        await asyncio.to_thread(node.stop)
+        assert await ends(console) == 1012
+    eventually(lambda: node.guest.listener is None)
 
 
 @pytest.mark.parametrize(

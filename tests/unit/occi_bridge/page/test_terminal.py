@@ -307,6 +307,14 @@ async def test_it_ends_with_the_vm(place: Place) -> None:
     assert (await why(socket))[0] in (End.REFUSED, End.STOPPED)
 
 
+async def test_it_ends_with_the_service(place: Place) -> None:
+    grace, vm = place.browser("grace"), await place.vm()
+    socket = await place.console(grace, vm)
+    await says(socket, b"a")
+    await asyncio.to_thread(place.service.stop)
+    assert (await why(socket))[0] == 1012  # the script of the page knows that code
+
+
 @pytest.mark.parametrize("place", [Limits(look=0.05, idle=0.5)], indirect=True)
 async def test_it_ends_when_nobody_types(place: Place) -> None:
     grace, vm = place.browser("grace"), await place.vm()
