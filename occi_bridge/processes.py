@@ -28,6 +28,7 @@ from occi_bridge.store.links import Links
 from occi_bridge.web import whoami
 from occi_bridge.web.app import application
 from wnodes_lrms.config.load import Bridge, Config, Page
+from wnodes_lrms.console import LONGEST
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.tls import server as https
 from wnodes_lrms.tls.context import stamp_of
@@ -50,10 +51,14 @@ def answer(config: Config, wake: int, sock: socket.socket, page_sock: socket.soc
     who = whoami.route(authenticator, service.used, links)
     routes, more = [who], []
     if page := bridge.page:
-        its, logins = assemble(page, bridge.ca_dir, service, authenticator, db, Consoles(bridge))
+        consoles = Consoles(bridge)
+        its, logins = assemble(
+            page, bridge.ca_dir, service, authenticator, db, consoles.read, consoles.opened
+        )
         routes += logins
         files = page_files(bridge, page)
-        more = [https.door(its, page.listen, *files, bridge.ca_dir, ask=False, sock=page_sock)]
+        where = (its, page.listen, *files, bridge.ca_dir)
+        more = [https.door(*where, ask=False, messages=LONGEST, sock=page_sock)]
     app = application(service, authenticator, routes)
     server = https.serve(
         app,

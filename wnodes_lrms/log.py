@@ -13,7 +13,7 @@ _PRIORITY = {
 }
 # What begins a line, or is obeyed by a terminal: users have a say in what is logged.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_CHATTY = ("alembic", "httpx")
+_CHATTY = ("alembic", "httpx", "websockets")
 
 
 class _Format(logging.Formatter):

@@ -6,6 +6,8 @@ and a new order for it is taken here.
 
 import logging
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
@@ -17,6 +19,7 @@ from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
 from bait.cloud.volumes import Pool
+from bait.hypervisor.consoles import ConsoleThread, Listener
 from bait.hypervisor.domain import FULL, PANICKED
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
@@ -33,7 +36,7 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
-from wnodes_lrms.order import Nic
+from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Flows
 
 log = logging.getLogger(__name__)
@@ -97,6 +100,14 @@ class CloudController:
     def console(self, machine: str) -> str:
         """The end of what it wrote on its serial console. Raises AbsentError."""
         return self.builder.vms.console_end(self._row(machine).id)
+
+    def console_of(self, machine: str, owner: str) -> Callable[[Listener], ConsoleThread]:
+        """How its serial console is opened, to type into. Raises AbsentError, too, where the VM is
+        not this owner's (a DN, as orders have it)."""
+        row = self._row(machine)
+        if not row.spec or Order.model_validate_json(row.spec).dn != owner:
+            raise AbsentError(f"no VM {machine} of theirs here")
+        return partial(self.builder.vms.hypervisor.console, row.id)
 
     def outcomes(self) -> list[dict[str, Any]]:
         """How the last leases ended here."""

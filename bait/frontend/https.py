@@ -10,16 +10,18 @@ from collections.abc import Callable, Collection, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bait.frontend import leases as apileases
 from bait.frontend import machines, models
+from bait.frontend.consoles import Consoles
 from bait.frontend.description import describe
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Config
+from wnodes_lrms.console import LONGEST
 from wnodes_lrms.errors import (
     AbsentError,
     ConflictError,
@@ -77,7 +79,10 @@ def start(config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunn
     api = config.api
     app = application(config, node, cloud, leases, tunnels)
     server = serve(
-        app, api.listen, api.certificate, api.key, api.ca_dir, proxies=False, require=True
+        *(app, api.listen, api.certificate, api.key, api.ca_dir),
+        proxies=False,
+        require=True,
+        messages=LONGEST,
     )
     log.info("API on %s for %d client(s)", api.listen, len(api.clients))
     return Handle(server, cloud.wake)
@@ -107,7 +112,11 @@ def application(
         return JSONResponse(describe(title, summary, VERSION, endpoints, models.Fault, _FAULTS))
 
     app = Starlette(
-        routes=[Route("/openapi.json", description), *(each.route for each in endpoints)],
+        routes=[
+            Route("/openapi.json", description),
+            Consoles(cloud).route,
+            *(each.route for each in endpoints),
+        ],
         exception_handlers={WnodesError: _refused, HTTPException: _http, Exception: _internal},
     )
     return Gate(app, frozenset(config.api.clients))
@@ -123,9 +132,10 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or answer it."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        method = scope.get("method", "WebSocket")  # so called, it is not among the safe methods
         chain = scope.get("extensions", {}).get(CHAIN, ())
         name = _name(chain)
         if name not in self.clients:
@@ -133,13 +143,14 @@ class Gate:
             answer = _error(403, f"{name} is not among the clients of this bait")
             await answer(scope, receive, send)
             return
-        foreign = cross_site.refusal(scope["method"], scope.get("scheme", "http"), scope["headers"])
+        scheme = scope.get("scheme", "http").replace("ws", "http")
+        foreign = cross_site.refusal(method, scheme, scope["headers"])
         if foreign:
-            log.warning("refused: %s by %s: %s", scope["method"], name, foreign)
+            log.warning("refused: %s by %s: %s", method, name, foreign)
             await _error(403, foreign)(scope, receive, send)
             return
-        if scope["method"] != "GET":
-            log.info("%s %s by %s", scope["method"], scope["path"], name)
+        if method != "GET":
+            log.info("%s %s by %s", method, scope["path"], name)
         await self.app(scope, _limited(receive), send)
 
 
@@ -161,10 +172,11 @@ def _error(status: int, said: str, headers: dict[str, str] | None = None) -> JSO
     return JSONResponse({"error": said}, status, headers)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: HTTPConnection, error: Exception) -> JSONResponse:
     assert isinstance(error, WnodesError)  # noqa: S101 (registered for no other)
     if error.told:
-        log.error("%s %s: %s: %s", request.method, request.url.path, _about(request), error)
+        method = request.scope.get("method", "WebSocket")
+        log.error("%s %s: %s: %s", method, request.url.path, _about(request), error)
     status = next(code for kind, code in _STATUS if isinstance(error, kind))
     return _error(
         status,
@@ -173,7 +185,7 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def _about(request: Request) -> str:
+def _about(request: HTTPConnection) -> str:
     """The id of what a request is about, under which the log has it."""
     given = getattr(request.state, "about", "") or next(iter(request.path_params.values()), "")
     return str(given) or request.url.path

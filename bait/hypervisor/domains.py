@@ -16,6 +16,7 @@ import libvirt
 from bait.hypervisor import logs, networks, operations, remains
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
+from bait.hypervisor.consoles import ConsoleThread, Listener
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import (
     has_panicked,
@@ -242,6 +243,12 @@ class Hypervisor:
         """Have the guest see that one of its disks has `size` GiB; one that has is success."""
         with self._acting(machine) as domain:
             operations.grow(domain, disk, size)
+
+    def console(self, machine: str, listener: Listener) -> ConsoleThread:
+        """Open its serial console, for this listener; how that went the listener is told."""
+        thread = ConsoleThread(self._acting(machine), lambda: self.is_running(machine), listener)
+        thread.start()
+        return thread
 
     def has(self, machine: str, is_it: IsIt) -> bool:
         """Whether the running VM has a device. Raises ConflictError if it does not run."""

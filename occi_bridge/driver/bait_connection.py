@@ -92,7 +92,7 @@ class BaitConnection:
             raise UnknownError(f"bait {self.url}: {error}") from error
         if reply.is_success:
             return reply
-        raise _FAULTS.get(reply.status_code, UnknownError)(_sentence(self.url, reply))
+        raise fault(self.url, reply)
 
 
 async def _whole(coming: httpx.Response) -> httpx.Response:
@@ -110,6 +110,11 @@ def certificate_of(reply: httpx.Response) -> Any:
     stream = reply.extensions.get("network_stream")
     tls = stream.get_extra_info("ssl_object") if stream else None
     return tls.getpeercert() if tls else None
+
+
+def fault(url: str, reply: httpx.Response) -> WnodesError:
+    """What follows from an answer of a bait that is no success."""
+    return _FAULTS.get(reply.status_code, UnknownError)(_sentence(url, reply))
 
 
 def _sentence(url: str, reply: httpx.Response) -> str:

@@ -38,7 +38,8 @@ class Console:
         """The whole page."""
         text, said = await self._read(ask)
         name = ask.names["id"]
-        return templates.page("console", id=name, text=text, said=said, **common(ask))
+        may = Capability.MODIFY in ask.known.user.identity.may
+        return templates.page("console", id=name, text=text, said=said, may=may, **common(ask))
 
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from occi_bridge.identity.user import User
 
 LOG_IN = "log in first: a session lasts for eight hours"
+PLAIN = "text/plain; charset=utf-8"
 _FIELDS = 200  # of a form
 
 Headers = Sequence[tuple[bytes, bytes]]

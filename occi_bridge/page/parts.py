@@ -15,6 +15,7 @@ from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
+from occi_bridge.page.terminal import Limits, Opener, Terminals
 from occi_bridge.page.vms import Vms
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
@@ -31,14 +32,21 @@ def assemble(
     service: BridgeService,
     authenticator: Authenticator,
     db: Database,
-    consoles: Reader,
+    read: Reader,
+    opened: Opener,
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
 ) -> tuple[ASGIApp, list[Route]]:
-    """The page's application, and the routes that the OCCI service has for it."""
+    """The page's application, and the routes that the OCCI service has for it.
+
+    VMs' consoles are read by `read`, and opened to type into by `opened`.
+    """
     sessions, keys = Sessions(db), SshKeys(db)
+    login = Login(page, authenticator, sessions, newest_in(ca_dir))
     pages = app.Pages(
-        login=Login(page, authenticator, sessions, newest_in(ca_dir)),
+        login=login,
         vms=Vms(service),
-        console=Console(service, consoles),
+        console=Console(service, read),
+        terminals=Terminals(page, service, login, sessions, opened, limits),
         new=New(service, keys, page.certificate_login or ""),
         volumes=Belongings(service, VOLUMES),
         networks=Belongings(service, NETWORKS),

@@ -13,6 +13,7 @@ from wnodes_lrms import resources
 _LAST = 253_402_300_799.0  # the last second that has a date: a lease may be without end
 _MEDIA = {
     ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }

@@ -72,15 +72,18 @@ class BridgeService:
         with self._transaction(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
 
-    def place(self, user: User, path: str) -> tuple[str, str] | None:
+    def place(self, user: User, path: str, *, own: bool = False) -> tuple[str, str] | None:
         """Where a VM's bait is, and the name that it has there; None where it is on no node.
 
-        Raises OcciError 404.
+        own: it is asked for what nobody may do but who made the VM. Raises OcciError 404, and 403
+        for others of their group.
         """
         with self._transaction(user) as tx:
             row = tx.find(path)
             if not isinstance(row, Compute):
                 raise OcciError(404, f"there is no VM at {path}")
+            if own and row.owner != user.key:
+                raise OcciError(403, "only who made the VM may do that")
             url = heard.url(tx.link, row.node) if row.state else None
             return (url, row.uid) if url else None
 

@@ -59,6 +59,10 @@ class Browser:
 
         self._until(typed, label)
 
+    def type(self, text: str) -> None:
+        """Into whatever has the focus."""
+        webdriver.ActionChains(self.driver).send_keys(text).perform()
+
     def choose(self, words: str) -> None:
         """What is offered in these words."""
         path = f"//label[.//*[normalize-space()={json.dumps(words)}]]//input"
@@ -69,6 +73,14 @@ class Browser:
 
         def said() -> None:
             assert words in self.text
+
+        self._until(said, words)
+
+    def sees_in(self, part: str, words: str) -> None:
+        """The same of the part of the page that has this id."""
+
+        def said() -> None:
+            assert words in self.driver.find_element(By.ID, part).text
 
         self._until(said, words)
 

@@ -11,6 +11,12 @@ from tests.e2e.occi import URL, Cloud, Key
 PAGE = os.environ["WNODES_PAGE"]
 
 
+FIRST_BOOT = """#!/bin/sh
+echo hello, world >/dev/console
+setsid sh -i <>/dev/ttyS0 >&0 2>&1 &
+"""
+
+
 def logged_in(window: Browser) -> None:
     """As grace, at the issuer in the box."""
     window.open(PAGE)
@@ -18,6 +24,24 @@ def logged_in(window: Browser) -> None:
     window.press("Log in with the issuer in the box")
     window.press("grace")
     window.sees("You have no VM")
+    window.check()
+
+
+def type_into_console(window: Browser) -> None:
+    """On the page of the console: the VM's name, which is seen in the boot log as well.
+
+    What a guest can ask of a terminal beside that: a colour, a title, the clipboard, a link.
+    """
+    window.press("Type into the console")
+    window.sees("The console is open")
+    window.type("\n echo name: $(hostname)\n")
+    window.sees_in("terminal", "name: web")
+    window.type("printf '\\033[38;2;255;0;0mr\\145d\\033[0m \\033]0;a\\007\\033]52;c;YQ==\\007'\n")
+    window.type("printf '\\033]8;;http://a.example\\007l\\151nk\\033]8;;\\007\\n'\n")
+    window.sees_in("terminal", "red ")
+    window.sees_in("terminal", "link")
+    window.sees_in("written", "name: web")
+    assert window.driver.title.startswith("Console")
     window.check()
 
 
@@ -30,7 +54,7 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.choose("One core, 256 MiB")
         window.fill("Paste a public key", key.public)
         window.press("Networks, volumes, data for the first boot")
-        window.fill("Data for the first boot", "#!/bin/sh\necho hello, world >/dev/console\n")
+        window.fill("Data for the first boot", FIRST_BOOT)
         window.check()
         window.press("Show it as a command")
         window.sees("wnodes cloud")
@@ -42,6 +66,7 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.press("What it wrote on its console")
         window.sees("hello, world")
         window.check()
+        type_into_console(window)
         window.press("Back to the VM")
         window.press("Stop")
         window.press("Stop web")

@@ -80,6 +80,7 @@ IMPURE = ["jinja2", "libvirt", "sqlalchemy", "sqlite3"]
 ALONE = {
     "libvirt": [
         "bait/hypervisor/connections.py",
+        "bait/hypervisor/consoles.py",
         "bait/hypervisor/domain_state.py",
         "bait/hypervisor/domains.py",
         "bait/hypervisor/events.py",

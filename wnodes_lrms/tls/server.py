@@ -21,6 +21,7 @@ from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls.context import Trust, opening, server_context
 from wnodes_lrms.tls.http_protocol import Protocol
+from wnodes_lrms.tls.websocket_protocol import WebSocketProtocol
 
 _HANDSHAKE = 10.0  # seconds for a client to complete TLS
 _UNREAD = 30.0  # seconds that a client may leave an answer untaken
@@ -167,6 +168,7 @@ def serve(
     *,
     proxies: bool,
     require: bool,
+    messages: int | None = None,
     sock: socket.socket | None = None,
     more: Sequence[Door] = (),
 ) -> Server:
@@ -174,7 +176,8 @@ def serve(
 
     The arguments are those of door(); `more` are other doors of the same server.
     """
-    first = door(app, listen, certificate, key, ca_dir, proxies=proxies, require=require, sock=sock)
+    options = {"proxies": proxies, "require": require}
+    first = door(app, listen, certificate, key, ca_dir, **options, messages=messages, sock=sock)
     return Server(first, *more)
 
 
@@ -188,11 +191,13 @@ def door(
     proxies: bool = False,
     require: bool = False,
     ask: bool = True,
+    messages: int | None = None,
     sock: socket.socket | None = None,
 ) -> Door:
     """A door to the ASGI application `app`.
 
-    listen: address:port; or `sock`, a listening socket that several processes may share. The
+    listen: address:port; or `sock`, a listening socket that several processes may share. messages:
+    WebSockets are taken, too, with messages of so many bytes at most; None: they are not. The
     files and flags are those of tls.server_context; they are looked at every few seconds, and what
     has changed holds for connections from then on. Raises ConfigError, also where the address can't
     be had.
@@ -204,7 +209,9 @@ def door(
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="none",
+        ws="none" if messages is None else WebSocketProtocol,
+        ws_max_size=messages or 0,
+        ws_per_message_deflate=False,
         log_config=None,
         log_level="warning",
         access_log=False,

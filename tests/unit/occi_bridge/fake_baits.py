@@ -6,6 +6,7 @@ control socket there is tests/unit/scripted_bait.py.
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wnodes_lrms.errors import ConflictError, RejectedError
 from wnodes_lrms.order import LeaseRequest, Order, verify
@@ -129,6 +131,8 @@ class FakeBait:
         self.lrms = lrms
         self.machines: dict[str, Json] = {}
         self.consoles: dict[str, str] = {}
+        self.typing: dict[str, str] = {}  # VMs whose consoles can be typed into, and their owners
+        self.open: dict[str, tuple[asyncio.AbstractEventLoop, WebSocket]] = {}
         self.outcomes: list[Json] = []
         self.waiting: list[Json] = []
         self.claims: list[Json] = []  # what it says beside that, as a node in other hands
@@ -189,6 +193,7 @@ class FakeBait:
                 Route("/machines", self._list, methods=["GET"]),
                 Route("/machines/{id}", self._machine, methods=["DELETE"]),
                 Route("/machines/{id}/console", self._console, methods=["GET"]),
+                WebSocketRoute("/machines/{id}/console", self._typed),
                 Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/nics/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
@@ -215,6 +220,28 @@ class FakeBait:
         await self._answers(request)
         text = self.consoles.get(request.path_params["id"])
         return _fault(404, "no such VM") if text is None else JSONResponse({"text": text})
+
+    async def _typed(self, socket: WebSocket) -> None:
+        """A guest that answers in capitals."""
+        machine = socket.path_params["id"]
+        if self.typing.get(machine) != socket.query_params["owner"]:
+            await socket.send_denial_response(_fault(404, "no such VM"))
+            return
+        await socket.accept()
+        self.open[machine] = asyncio.get_running_loop(), socket
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+            while True:
+                await socket.send_bytes((await socket.receive_bytes()).upper())
+
+    def write(self, machine: str, data: bytes) -> None:
+        """The guest writes this, and waits until it is taken."""
+        loop, socket = self.open[machine]
+        asyncio.run_coroutine_threadsafe(socket.send_bytes(data), loop).result(60)
+
+    def hang_up(self, machine: str, code: int) -> None:
+        """The console of a VM ends."""
+        loop, socket = self.open[machine]
+        asyncio.run_coroutine_threadsafe(socket.close(code), loop).result(60)
 
     async def _leases(self, request: Request) -> Response:
         await self._answers(request)

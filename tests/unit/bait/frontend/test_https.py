@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from bait import metrics
 from bait.frontend import https
 from bait.frontend import machines as apimachines
+from bait.frontend.ports import Line, Listener
 from tests.unit.conftest import settings
 from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import (
@@ -138,6 +139,10 @@ class Desk:
     def console(self, machine: str) -> str:
         self.note("console", machine)
         return "\x1b[2Jlogin:"
+
+    def console_of(self, machine: str, owner: str) -> Callable[[Listener], Line]:
+        self.note("console_of", machine, owner)
+        raise AbsentError("no VM of theirs here")
 
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]

@@ -24,6 +24,7 @@ from occi_bridge.identity.user import Identity, Kind, User
 from occi_bridge.occi.messages import Entity
 from occi_bridge.page import cookies
 from occi_bridge.page.parts import assemble
+from occi_bridge.page.terminal import Limits
 from occi_bridge.store.database import Database
 from occi_bridge.store.links import Links
 from occi_bridge.store.sessions import Session, Sessions
@@ -180,7 +181,9 @@ async def site(
 
 
 @contextlib.asynccontextmanager
-async def made(grid: Grid, issuer: LocalIssuer, bridge: LocalBridge) -> AsyncIterator[Site]:
+async def made(
+    grid: Grid, issuer: LocalIssuer, bridge: LocalBridge, limits: Limits | None = None
+) -> AsyncIterator[Site]:
     secret = Path(grid.folder, "secret")
     secret.write_text(CLIENT[1])
     (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
@@ -189,7 +192,16 @@ async def made(grid: Grid, issuer: LocalIssuer, bridge: LocalBridge) -> AsyncIte
     authenticator = Authenticator(settings, Links(db))
     page = Page(url=URL, certificate_login=SERVICE)
     consoles = Consoles(settings.model_copy(update={"baits": tuple(bridge.urls)}))
-    app, routes = assemble(page, settings.ca_dir, bridge.service, authenticator, db, consoles)
+    app, routes = assemble(
+        page,
+        settings.ca_dir,
+        bridge.service,
+        authenticator,
+        db,
+        consoles.read,
+        consoles.opened,
+        limits or Limits(),
+    )
     occi = application(bridge.service, authenticator, routes)
     bridge.heard()
     yield Site(bridge, issuer, grid, authenticator, app, occi)

@@ -40,6 +40,20 @@ def test_htmx_is_that_of_its_release() -> None:
     assert file.with_name("htmx-LICENSE").is_file()
 
 
+# @xterm/xterm 6.0.0 from npm, lib/xterm.mjs and css/xterm.css.
+XTERM = {
+    "xterm-6.0.0.mjs": "b336ec65a086c056d4804b3d4c2347da5663d3f23c3f25be866467bd8857ad59",
+    "xterm-6.0.0.css": "854a7c0fb70e8b1a083c16797ab827299fb18744f5ad34f227b48337e33293c6",
+}
+
+
+def test_xterm_is_that_of_its_release() -> None:
+    folder = resources.folder("templates") / "page" / "static"
+    found = {path.name: hashlib.sha256(path.read_bytes()) for path in folder.glob("xterm-*.*s*")}
+    assert {name: digest.hexdigest() for name, digest in found.items()} == XTERM
+    assert (folder / "xterm-LICENSE").is_file()
+
+
 async def test_every_answer_has_what_browsers_are_to_refuse(site: Site) -> None:
     grace = site.browser("grace")
     vm = await site.vm()
