@@ -35,6 +35,9 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic
 from wnodes_lrms.rates import Flows
 
+_USAGES = 10_000  # the most that are told at once
+_OF_A_USAGE = ("number", "dn", "cores", "began", "wall", "held")
+
 log = logging.getLogger(__name__)
 
 
@@ -102,6 +105,11 @@ class CloudController:
             {"lease": lease.id, "machine": lease.machine, "job": lease.job, "reason": lease.reason}
             for lease in self.ledger.ended_leases(200)
         ]
+
+    def usages(self, since: float) -> list[dict[str, Any]]:
+        """What cloud VMs had of this node in leases that are open or ended since (epoch)."""
+        found = self.ledger.usages(Kind.CLOUD, since)[-_USAGES:]
+        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in found]
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""

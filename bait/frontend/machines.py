@@ -42,6 +42,14 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
             }
         )
 
+    @router.get("/usages", response_model=models.UsagesShown)
+    async def usages(
+        since: Annotated[float, Query(ge=0, le=1e11, allow_inf_nan=False)],
+    ) -> dict[str, Any]:
+        """What cloud VMs have had of this node in leases that go on, or ended since then (seconds
+        since the epoch)."""
+        return {"usages": await lists.call(cloud.usages, since)}
+
     @router.get("/news", response_model=models.News)
     async def news(since: Annotated[str, Query(max_length=40)] = "") -> dict[str, str]:
         """Answered once something has changed since the last answer, or after a while."""

@@ -135,6 +135,23 @@ class MachineShown(BaseModel):
     volumes: list[VolumeOfMachine]
 
 
+class UsageShown(BaseModel):
+    """What a cloud VM has had of the node in one lease: a row of what accounting is made of."""
+
+    number: int = Field(description="of this node, never used again")
+    dn: str = Field(description="the user, as in the order")
+    cores: int
+    began: float = Field(description="seconds since the epoch")
+    wall: float = Field(description="seconds that it has run")
+    held: float = Field(description="seconds that it was suspended")
+
+
+class UsagesShown(BaseModel):
+    """The usages of a node, the oldest first; of very many the newest."""
+
+    usages: list[UsageShown]
+
+
 class Console(BaseModel):
     """What a guest wrote on its serial console."""
 

@@ -11,16 +11,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.replies import SavedImages
+from occi_bridge.driver.replies import SavedImages, ToldUsage
 from occi_bridge.driver.reports import LeasesSeen, Report, Reports
-from occi_bridge.store import heard
+from occi_bridge.store import heard, usage
 from occi_bridge.store.database import Database
+from occi_bridge.store.usage import Usage
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 OFTEN = 1.0  # seconds between two looks while something is under way
 SELDOM = 5.0
 PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
+_METERED = 300.0  # seconds between two readings of what VMs have had of the node
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ class Watcher:
             tasks.create_task(self._periodic(self._poked[0], self._look))
             tasks.create_task(self._periodic(self._poked[1], self._lease_jobs))
             tasks.create_task(self._periodic(self._poked[2], self._probe))
+            tasks.create_task(self._meter())
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next look."""
@@ -108,6 +111,22 @@ class Watcher:
                     await poked.wait()
             except TimeoutError:
                 continue
+
+    async def _meter(self) -> None:
+        """Copy what VMs have had of the node. One whose bait does not tell is asked later."""
+        while True:
+            if self.report is None:
+                await asyncio.sleep(OFTEN)
+                continue
+            node, since = self.report.node, time.time() - usage.KEPT
+            try:
+                told = await self.bait.usages(since)
+                await asyncio.to_thread(usage.keep, self._db, node, map(_usage, told), since)
+            except WnodesError as error:
+                log.debug("bait %s: no word of usage: %s", self.bait.url, error)
+            except Exception:  # no descriptor or thread is left, or a fault of ours
+                log.exception("usage of bait %s", self.bait.url)
+            await asyncio.sleep(_METERED)
 
     async def _look(self) -> None:
         await asyncio.gather(self._machines(), self._images())
@@ -182,6 +201,10 @@ class Watcher:
             self._noted = (silent, now)
         except UnknownError as error:
             log.warning("%s", error)
+
+
+def _usage(told: ToldUsage) -> Usage:
+    return Usage(told.number, told.dn, told.cores, told.began, told.wall, told.held)
 
 
 def collected(

@@ -19,6 +19,7 @@ from occi_bridge.page.exchange import ANOTHER, LOG_IN, Ask, Fault, Form, Reply
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
+from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
 from occi_bridge.web import body
 from wnodes_lrms.config.load import Page
@@ -70,6 +71,7 @@ class Pages:
     volumes: Belongings
     networks: Belongings
     keys: Keys
+    usage: UsagePage
 
 
 def application(page: Page, pages: Pages) -> ASGIApp:
@@ -105,6 +107,7 @@ class _Application:
             _post("/networks/delete", pages.networks.delete),
             _get("/keys", pages.keys.show),
             _post("/keys/forget", pages.keys.forget),
+            _get("/usage", pages.usage.show),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,6 +15,7 @@ from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
+from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
@@ -43,6 +44,7 @@ def assemble(
         volumes=Belongings(service, VOLUMES),
         networks=Belongings(service, NETWORKS),
         keys=Keys(keys),
+        usage=UsagePage(service),
     )
     routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
     return app.application(page, pages), routes

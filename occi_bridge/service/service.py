@@ -25,7 +25,8 @@ from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.standing import Standing, standing
 from occi_bridge.service.transaction import Transaction
-from occi_bridge.store import heard, links
+from occi_bridge.service.usage import Day, by_day
+from occi_bridge.store import heard, links, usage
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Compute, Network, Row
@@ -66,6 +67,11 @@ class BridgeService:
         """How far each VM of the user is, by its path."""
         with self._transaction(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
+
+    def usage(self, user: User, now: float) -> list[Day]:
+        """The core hours of the user's own VMs, by day, as accounting has them."""
+        with self._transaction(user) as tx:
+            return by_day(usage.of(tx.link, {user.key, user.subject}), now)
 
     def place(self, user: User, path: str) -> tuple[str, str] | None:
         """Where a VM's bait is, and the name that it has there; None where it is on no node.

@@ -226,6 +226,18 @@ ssh_key = Table(
     _time("created"),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("node", String(63), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # its bait's own
+    Column("owner", Text, nullable=False, index=True),
+    Column("cores", Integer, nullable=False),
+    _time("began"),
+    _time("wall"),  # seconds that the VM ran
+    _time("held"),  # seconds that it was suspended
+)
+
 bait = Table(
     "bait",
     metadata,

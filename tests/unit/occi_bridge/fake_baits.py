@@ -129,6 +129,7 @@ class FakeBait:
         self.lrms = lrms
         self.machines: dict[str, Json] = {}
         self.consoles: dict[str, str] = {}
+        self.usages: list[Json] | None = []  # None: it is of a release that does not tell
         self.outcomes: list[Json] = []
         self.waiting: list[Json] = []
         self.claims: list[Json] = []  # what it says beside that, as a node in other hands
@@ -186,6 +187,7 @@ class FakeBait:
                 Route("/leases/{lease}/order", self._order, methods=["PUT"]),
                 Route("/jobs/{job}", self._place, methods=["GET"]),
                 Route("/machines", self._list, methods=["GET"]),
+                Route("/usages", self._usages, methods=["GET"]),
                 Route("/machines/{id}", self._machine, methods=["DELETE"]),
                 Route("/machines/{id}/console", self._console, methods=["GET"]),
                 Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
@@ -213,6 +215,16 @@ class FakeBait:
         await self._answers(request)
         text = self.consoles.get(request.path_params["id"])
         return _fault(404, "no such VM") if text is None else JSONResponse({"text": text})
+
+    async def _usages(self, request: Request) -> Response:
+        await self._answers(request)
+        if self.usages is None:
+            return _fault(404, "Not Found")
+        since = float(request.query_params["since"])
+        ended = [
+            each for each in self.usages if each["began"] + each["wall"] + each["held"] >= since
+        ]
+        return JSONResponse({"usages": ended})
 
     async def _leases(self, request: Request) -> Response:
         await self._answers(request)

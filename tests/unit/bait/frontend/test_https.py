@@ -107,6 +107,9 @@ class Ends:
         self.told = dict(wanted)
 
 
+USAGE = {"number": 3, "dn": "/C=IT/CN=A", "cores": 2, "began": 5.0, "wall": 60.0, "held": 0.0}
+
+
 class Desk:
     """In the place of the cloud controller: notes what it is asked, and may be told to fail."""
 
@@ -141,6 +144,10 @@ class Desk:
 
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
+
+    def usages(self, since: float) -> list[dict[str, Any]]:
+        self.note("usages", since)
+        return [USAGE]
 
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
@@ -625,6 +632,14 @@ def test_an_internal_fault_tells_nothing_of_the_inside(site: Site) -> None:
     answer = site.client().get(f"/machines/{MACHINE}")
     assert answer.status_code == 500
     assert answer.json() == {"error": "internal fault of the bait, see its log"}
+
+
+def test_usages_since_a_time(site: Site) -> None:
+    answer = site.client().get("/usages?since=12.5")
+    assert answer.json() == {"usages": [USAGE]}
+    assert site.cloud.calls == [("usages", 12.5)]
+    for since in ("", "?since=", "?since=-1", "?since=nan", "?since=inf", "?since=x"):
+        assert site.client().get(f"/usages{since}").status_code == 400
 
 
 def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
