@@ -16,6 +16,7 @@ from occi_bridge.page import cookies, protection, templates
 from occi_bridge.page.belongings import Belongings
 from occi_bridge.page.console import Console
 from occi_bridge.page.exchange import ANOTHER, LOG_IN, Ask, Fault, Form, Reply
+from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
@@ -70,6 +71,7 @@ class Pages:
     new: New
     volumes: Belongings
     networks: Belongings
+    images: Images
     keys: Keys
     usage: UsagePage
 
@@ -105,6 +107,8 @@ class _Application:
             _get("/networks", pages.networks.show),
             _post("/networks", pages.networks.make, again=pages.networks.again),
             _post("/networks/delete", pages.networks.delete),
+            _get("/images", pages.images.show),
+            _post("/images/delete", pages.images.delete),
             _get("/keys", pages.keys.show),
             _post("/keys/forget", pages.keys.forget),
             _get("/usage", pages.usage.show),

@@ -47,7 +47,7 @@ class New:
     async def show(self, ask: Ask) -> Reply:
         """The empty form."""
         user = ask.known.user
-        first = await run_in_threadpool(self._first, user)
+        first = replace(await run_in_threadpool(self._first, user), image=ask.asked.one("image"))
         return await run_in_threadpool(self._form, ask, first)
 
     async def make(self, ask: Ask) -> Reply:

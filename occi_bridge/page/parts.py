@@ -12,6 +12,7 @@ from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.page import app, at_service
 from occi_bridge.page.belongings import NETWORKS, VOLUMES, Belongings
 from occi_bridge.page.console import Console, Reader
+from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
@@ -43,6 +44,7 @@ def assemble(
         new=New(service, keys, page.certificate_login or ""),
         volumes=Belongings(service, VOLUMES),
         networks=Belongings(service, NETWORKS),
+        images=Images(service),
         keys=Keys(keys),
         usage=UsagePage(service),
     )

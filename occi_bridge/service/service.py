@@ -19,8 +19,9 @@ from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create as making
 from occi_bridge.service import entities as view
+from occi_bridge.service import images, user_model
 from occi_bridge.service import update as changing
-from occi_bridge.service import user_model
+from occi_bridge.service.images import Offered
 from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.standing import Standing, standing
@@ -67,6 +68,11 @@ class BridgeService:
         """How far each VM of the user is, by its path."""
         with self._transaction(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
+
+    def images(self, user: User) -> list[Offered]:
+        """The images that the user may have: their own and their group's first."""
+        with self._transaction(user) as tx:
+            return [*images.saved(tx), *images.of_site(self._site.images(user.grant))]
 
     def usage(self, user: User, now: float) -> list[Day]:
         """The core hours of the user's own VMs, by day, as accounting has them."""
