@@ -68,6 +68,7 @@ class CloudController:
         self.power = Power(ledger, self.builder, self.lifecycle)
         self.tasks = tasks
         self.volumes = volumes
+        self.drain = drain
         self.jobs = LeaseJobs(
             config, node, ledger, jobs, tasks, drain, self.lifecycle, self.devices
         )
@@ -105,6 +106,10 @@ class CloudController:
             {"lease": lease.id, "machine": lease.machine, "job": lease.job, "reason": lease.reason}
             for lease in self.ledger.ended_leases(200)
         ]
+
+    def draining(self) -> dict[str, Any] | None:
+        """That this node is drained; None if it is not."""
+        return self.drain.told()
 
     def usages(self, since: float) -> list[dict[str, Any]]:
         """What cloud VMs had of this node in leases that are open or ended since (epoch)."""

@@ -39,6 +39,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> APIRouter:
                 "outcomes": cloud.outcomes(),
                 "end": tunnels.end,
                 "tunnels": tunnels.held(),
+                "drain": cloud.draining(),
             }
         )
 

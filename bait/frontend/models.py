@@ -187,6 +187,14 @@ class News(BaseModel):
     news: str
 
 
+class DrainShown(BaseModel):
+    """That the node takes no new VMs."""
+
+    since: float = Field(description="seconds since the epoch")
+    by: float | None = Field(description="when what still runs is ended; null: at no set time")
+    reason: str
+
+
 class MachinesShown(BaseModel):
     """The cloud VMs of a node, the lease jobs that wait for an order, and how the last leases
     ended, the newest 200."""
@@ -197,6 +205,7 @@ class MachinesShown(BaseModel):
     outcomes: list[Outcome]
     end: str = Field(description="of this node's tunnels, as 10.1.0.3:4789; empty: it has none")
     tunnels: dict[NetworkName, Tunnel] = Field(description="as they were put here last")
+    drain: DrainShown | None = Field(description="null: it takes new VMs")
 
 
 class SavedShown(BaseModel):

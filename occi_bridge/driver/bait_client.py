@@ -81,6 +81,7 @@ class Bait:
             outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
             end=told.end,
             tunnels=told.tunnels,
+            drain=told.drain,
         )
 
     async def console(self, machine: str) -> str:

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.replies import SavedImages, ToldUsage
-from occi_bridge.driver.reports import LeasesSeen, Report, Reports
+from occi_bridge.driver.reports import Draining, LeasesSeen, Report, Reports
 from occi_bridge.store import heard, usage
 from occi_bridge.store.database import Database
+from occi_bridge.store.heard import Heard
 from occi_bridge.store.usage import Usage
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -45,7 +46,8 @@ class Watcher:
         self._db = db
         self._news = news
         self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
-        self._noted: tuple[bool, float] | None = None  # silent, when it was written down
+        # What was written down, and when: whether it is silent, and its drain.
+        self._noted: tuple[bool, Draining | None, float] | None = None
         self._begun = time.time()
         self.report: Report | None = None
         self.leases: LeasesSeen | None = None
@@ -187,8 +189,9 @@ class Watcher:
         if self.report is None and not silent:
             return
         now = time.time()
-        before, when = self._noted or (None, 0.0)
-        if before == silent and (silent or now - when < _NOTED):
+        drain = self.report.drain if self.report else None
+        before, drained, when = self._noted or (None, None, 0.0)
+        if (before, drained) == (silent, drain) and (silent or now - when < _NOTED):
             return
         if before is not silent:
             if silent:
@@ -196,11 +199,18 @@ class Watcher:
             elif before is not None:
                 log.info("bait %s answers again", self.bait.url)
         try:
-            by = (self.report.node, self.report.at) if self.report else None
+            by = _as_heard(self.report) if self.report else None
             await asyncio.to_thread(heard.told, self._db, self.bait.url, by, silent=silent)
-            self._noted = (silent, now)
+            self._noted = (silent, drain, now)
         except UnknownError as error:
             log.warning("%s", error)
+
+
+def _as_heard(report: Report) -> Heard:
+    if report.drain is None:
+        return Heard(report.node, report.at)
+    reason = report.drain.reason or "it does not say why"
+    return Heard(report.node, report.at, reason, report.drain.by or 0.0)
 
 
 def _usage(told: ToldUsage) -> Usage:

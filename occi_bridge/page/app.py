@@ -22,6 +22,7 @@ from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
+from occi_bridge.page.whole_site import WholeSite
 from occi_bridge.web import body
 from wnodes_lrms.config.load import Page
 from wnodes_lrms.errors import UnknownError
@@ -74,6 +75,7 @@ class Pages:
     images: Images
     keys: Keys
     usage: UsagePage
+    site: WholeSite
 
 
 def application(page: Page, pages: Pages) -> ASGIApp:
@@ -112,6 +114,7 @@ class _Application:
             _get("/keys", pages.keys.show),
             _post("/keys/forget", pages.keys.forget),
             _get("/usage", pages.usage.show),
+            _get("/site", pages.site.show),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
+from occi_bridge.page.whole_site import WholeSite
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
 from occi_bridge.store.sessions import Sessions
@@ -47,6 +48,7 @@ def assemble(
         images=Images(service),
         keys=Keys(keys),
         usage=UsagePage(service),
+        site=WholeSite(service),
     )
     routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
     return app.application(page, pages), routes

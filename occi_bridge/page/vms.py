@@ -151,4 +151,5 @@ def common(ask: Ask) -> dict[str, object]:
         "who": visitor.user.subject,
         "token": cookies.form_token(visitor.secret),
         "here": ask.path,
+        "sees_site": visitor.user.grant.site,
     }

@@ -23,6 +23,7 @@ from occi_bridge.service import images, user_model
 from occi_bridge.service import update as changing
 from occi_bridge.service.images import Offered
 from occi_bridge.service.offer import Site
+from occi_bridge.service.overview import Overview, overview
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.standing import Standing, standing
 from occi_bridge.service.transaction import Transaction
@@ -73,6 +74,13 @@ class BridgeService:
         """The images that the user may have: their own and their group's first."""
         with self._transaction(user) as tx:
             return [*images.saved(tx), *images.of_site(self._site.images(user.grant))]
+
+    def overview(self, user: User) -> Overview:
+        """The whole site. Raises OcciError 403 for those whose grant does not have that."""
+        if not user.grant.site:
+            raise OcciError(403, "your grant does not show you the whole site")
+        with self._transaction(user) as tx:
+            return overview(tx)
 
     def usage(self, user: User, now: float) -> list[Day]:
         """The core hours of the user's own VMs, by day, as accounting has them."""

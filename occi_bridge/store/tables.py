@@ -245,6 +245,8 @@ bait = Table(
     _text("node"),
     _time("seen"),  # when it answered last, to within half a minute while it does
     _flag("silent"),
+    _text("drained"),  # why its node takes no new VMs; "": it does
+    _time("drained_by"),  # when what still runs there is ended; 0: at no set time
 )
 
 leader = Table(

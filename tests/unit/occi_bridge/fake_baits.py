@@ -138,6 +138,7 @@ class FakeBait:
         self.mine: set[str] = set()  # the jobs that it has submitted
         self.end = ""  # of its tunnels
         self.tunnels: Json = {}
+        self.drain: Json | None = None
         self.silent = False
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
@@ -280,6 +281,7 @@ class FakeBait:
                 "waiting": self.waiting + self.claims,
                 "end": self.end,
                 "tunnels": self.tunnels,
+                "drain": self.drain,
             }
         )
 

@@ -1,4 +1,4 @@
-"""What VMs have had of the nodes, as the baits account it, for their users to see.
+"""What VMs have had of the nodes, as the baits account it; and which nodes are drained.
 
 Revision: 0009
 Revises: 0007
@@ -25,3 +25,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node", "number", name="pk_usage"),
     )
     op.create_index("ix_usage_owner", "usage", ["owner"])
+    with op.batch_alter_table("bait") as table:
+        table.add_column(sa.Column("drained", sa.Text(), nullable=False, server_default=""))
+        table.add_column(sa.Column("drained_by", sa.Double(), nullable=False, server_default="0"))
+        for name, type_ in (("drained", sa.Text()), ("drained_by", sa.Double())):
+            table.alter_column(name, existing_type=type_, server_default=None)

@@ -145,6 +145,9 @@ class Desk:
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
 
+    def draining(self) -> dict[str, Any] | None:
+        return {"since": 5.0, "by": None, "reason": "new disks"}
+
     def usages(self, since: float) -> list[dict[str, Any]]:
         self.note("usages", since)
         return [USAGE]
@@ -650,6 +653,7 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "outcomes": site.cloud.outcomes(),
         "end": "10.1.0.3:4789",
         "tunnels": {},
+        "drain": {"since": 5.0, "by": None, "reason": "new disks"},
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 
