@@ -77,6 +77,11 @@ class LeaseShown(BaseModel):
     state: LeaseState
     node: str = Field(description="empty: none yet, or the LRMS does not tell")
     reason: str = Field(description="why it waits, or how it ended")
+    expected: float = Field(
+        0.0,
+        description="when it is to begin as things are now, seconds since the epoch; 0: the LRMS"
+        " does not tell",
+    )
 
 
 class LeasesShown(BaseModel):

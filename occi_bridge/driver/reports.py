@@ -174,6 +174,7 @@ class SeenLease(Lease):
     state: LeaseState
     node: Said = ""
     reason: Said = ""
+    expected: Time = 0.0
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,7 @@ compute = Table(
     _text("via"),  # URL of the bait that was asked for it
     _text("lease_state"),
     _time("lease_at"),
+    _time("expected"),  # when it is to begin, as the LRMS saw it last; 0: it does not tell
     _time("began"),  # when it was first seen to run
     # What the baits said last.
     _text("state"),  # "" where no bait has it

@@ -1,4 +1,4 @@
-"""What VMs have had of the nodes, as the baits account it; and which nodes are drained.
+"""What VMs have had of the nodes, which nodes are drained, when waiting leases are to begin.
 
 Revision: 0009
 Revises: 0007
@@ -25,8 +25,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("node", "number", name="pk_usage"),
     )
     op.create_index("ix_usage_owner", "usage", ["owner"])
-    with op.batch_alter_table("bait") as table:
-        table.add_column(sa.Column("drained", sa.Text(), nullable=False, server_default=""))
-        table.add_column(sa.Column("drained_by", sa.Double(), nullable=False, server_default="0"))
-        for name, type_ in (("drained", sa.Text()), ("drained_by", sa.Double())):
+    for table_name, name, type_, first in (
+        ("bait", "drained", sa.Text(), ""),
+        ("bait", "drained_by", sa.Double(), "0"),
+        ("compute", "expected", sa.Double(), "0"),
+    ):
+        with op.batch_alter_table(table_name) as table:
+            table.add_column(sa.Column(name, type_, nullable=False, server_default=first))
             table.alter_column(name, existing_type=type_, server_default=None)

@@ -562,7 +562,7 @@ def test_what_the_batch_system_says_is_passed_on_in_words(
 def test_leases_are_listed_and_cancelled(site: Site) -> None:
     client = site.client()
     shown = {"lease": LEASE, "job": "41", "user": "cloud001", "state": "pending"}
-    expected = {"leases": [{**shown, "node": "", "reason": "Priority"}]}
+    expected = {"leases": [{**shown, "node": "", "reason": "Priority", "expected": 0.0}]}
     assert [client.get("/leases").json() for _ in range(5)] == [expected] * 5
     assert site.queue.listed == 1  # who asks often gets one answer
     assert client.delete(f"/leases/{LEASE}?job=41").status_code == 204
