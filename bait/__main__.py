@@ -39,6 +39,10 @@ from wnodes_lrms.lrms.systems import SYSTEMS, leases_of
 from wnodes_lrms.model import Kind
 from wnodes_lrms.version import VERSION
 
+# Seconds that the first round may take before the node counts as started: in it libvirt is found,
+# and the guests' network made. A libvirt or batch system that hangs keeps no node from starting.
+_PATIENCE = 20.0
+
 log = logging.getLogger(__name__)
 
 
@@ -121,10 +125,15 @@ def _serve(config: configuration.Config, node: str) -> int:
         if config.api.clients:
             api = start(config, node, cloud, leases_of(config), tunnels)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
-        notify("READY=1")
         loop = PeriodicLoop(reconciler, keep_network)
+        late = threading.Timer(_PATIENCE, notify, ("READY=1",))
+        late.daemon = True
+        late.start()
+        wait = loop.run_once()
+        notify("READY=1")  # a second time means nothing
         while not stop.is_set():
-            loop.wait(stop, loop.run_once())
+            loop.wait(stop, wait)
+            wait = loop.run_once()
         notify("STOPPING=1")
         if api:
             api.stop()

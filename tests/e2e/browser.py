@@ -2,12 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -44,27 +45,38 @@ class Browser:
     def press(self, words: str) -> None:
         """A link, a button, or what opens a question, by its words."""
         found = "self::a or self::button or self::summary"
-        self._one(f"//*[{found}][normalize-space()={json.dumps(words)}]").click()
+        path = f"//*[{found}][normalize-space()={json.dumps(words)}]"
+        self._until(lambda: self._shown(path).click(), words)
 
     def fill(self, label: str, text: str) -> None:
         """Type into the field whose label begins so."""
-        named = self._one(f"//label[starts-with(normalize-space(), {json.dumps(label)})]")
-        field = self.driver.find_element(By.ID, named.get_attribute("for") or "")
-        field.clear()
-        field.send_keys(text)
+
+        def typed() -> None:
+            named = self._shown(f"//label[starts-with(normalize-space(), {json.dumps(label)})]")
+            field = self.driver.find_element(By.ID, named.get_attribute("for") or "")
+            field.clear()
+            field.send_keys(text)
+
+        self._until(typed, label)
 
     def choose(self, words: str) -> None:
         """What is offered in these words."""
-        self._one(f"//label[.//*[normalize-space()={json.dumps(words)}]]//input").click()
+        path = f"//label[.//*[normalize-space()={json.dumps(words)}]]//input"
+        self._until(lambda: self._shown(path).click(), words)
 
     def sees(self, words: str) -> None:
         """Wait until the page says this, without being loaded anew."""
-        self._until(lambda: words in self.text, words)
+
+        def said() -> None:
+            assert words in self.text
+
+        self._until(said, words)
 
     @property
     def text(self) -> str:
         """All that can be read."""
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        text: str = self.driver.execute_script("return document.body.innerText")
+        return text
 
     def check(self) -> None:
         """The page is one for everybody (axe-core), and the browser has had nothing to refuse."""
@@ -86,21 +98,29 @@ class Browser:
             for each in self.driver.get_log("browser")  # type: ignore[no-untyped-call]
         ]
 
-    def _one(self, path: str) -> WebElement:
-        found: list[WebElement] = []
+    def _shown(self, path: str) -> WebElement:
+        return next(
+            each for each in self.driver.find_elements(By.XPATH, path) if each.is_displayed()
+        )
 
-        def there() -> bool:
-            found[:] = [
-                each for each in self.driver.find_elements(By.XPATH, path) if each.is_displayed()
-            ]
-            return bool(found)
+    def _until(self, do: Callable[[], None], what: str) -> None:
+        """Try until it can be done. The page changes under one's hands, as it does for a person:
+        what was found may have been replaced since."""
+        failed = Exception()
 
-        self._until(there, path)
-        return found[0]
+        def done(_: object) -> bool:
+            nonlocal failed
+            try:
+                do()
+            except Exception as error:
+                failed = error
+                return False
+            return True
 
-    def _until(self, true: Any, what: str) -> None:
-        wait = WebDriverWait(self.driver, _PATIENCE, ignored_exceptions=[Exception])
-        wait.until(lambda _: true(), f"{what}; there is: {self.text[:2000]}")
+        try:
+            WebDriverWait(self.driver, _PATIENCE).until(done)
+        except TimeoutException:
+            raise AssertionError(f"{what}: {failed}; there is: {self.text[:2000]}") from failed
 
 
 @contextmanager
