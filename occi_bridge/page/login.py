@@ -51,8 +51,13 @@ class Login:
         Raises DeniedError for somebody who may do nothing here, or no more.
         """
         secret = cookies.session(ask.headers)
-        session = await run_in_threadpool(self._sessions.find, secret) if secret else None
-        if not (secret and session):
+        if not secret:
+            return None
+        # Most requests are polls of a session that is known: a thread for them costs as much again.
+        session = self._sessions.remembered(secret) or await run_in_threadpool(
+            self._sessions.find, secret
+        )
+        if not session:
             return None
         if session.chain and session.created - _SETTLED < await run_in_threadpool(
             self._trusted_since
