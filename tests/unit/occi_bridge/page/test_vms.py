@@ -180,6 +180,7 @@ async def test_why_it_waits_and_when_it_ends(site: Site) -> None:
     assert "The batch system has placed it on hv7, 2004-11-09 11:33 UTC" in begun
     assert "Built, and running on hv7, 2004-11-09 11:33 UTC" in begun
     assert "expected to begin" not in begun
+    assert "Save as image" in begun
     assert "9999-12-31 23:59 UTC" in await shown(walltime=2**31 - 1, began=1e12)
     built = await shown(state="building", began=1.1e9)
     assert "Being built on its node" in built
