@@ -116,6 +116,10 @@ SUITE := bookworm
 install-test: setup ## What docs/install*.md says, typed on a Debian SUITE under systemd
 	@$(PYTHON) -m tests.install $(SUITE)
 
+.PHONY: screenshots
+screenshots: setup ## Pictures of the page for docs/screenshots, by Chromium on the site in a box
+	@$(ON_SITE) $(PYTHON) -m contrib.docs.screenshots
+
 .PHONY: bench-installed
 bench-installed: setup ## Start and end of VMs under systemd, on a Debian SUITE in a container, beside the bare tools
 	@$(PYTHON) -m tests.install $(SUITE) --measure

@@ -39,6 +39,9 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Flows
 
+_USAGES = 10_000  # the most that are told at once
+_OF_A_USAGE = ("number", "dn", "cores", "began", "wall", "held")
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,7 @@ class CloudController:
         self.power = Power(ledger, self.builder, self.lifecycle)
         self.tasks = tasks
         self.volumes = volumes
+        self.drain = drain
         self.jobs = LeaseJobs(
             config, node, ledger, jobs, tasks, drain, self.lifecycle, self.devices
         )
@@ -115,6 +119,15 @@ class CloudController:
             {"lease": lease.id, "machine": lease.machine, "job": lease.job, "reason": lease.reason}
             for lease in self.ledger.ended_leases(200)
         ]
+
+    def draining(self) -> dict[str, Any] | None:
+        """That this node is drained; None if it is not."""
+        return self.drain.told()
+
+    def usages(self, since: float) -> list[dict[str, Any]]:
+        """What cloud VMs had of this node in leases that are open or ended since (epoch)."""
+        found = self.ledger.usages(Kind.CLOUD, since)[-_USAGES:]
+        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in found]
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 @dataclass(frozen=True)
 class Parameter:
-    """Of the path, or of the query: then it has a default."""
+    """Of the path, or of the query, where it may have a default."""
 
     form: TypeAdapter[Any]
     default: Any = inspect.Parameter.empty

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -42,8 +42,17 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
                 "outcomes": cloud.outcomes(),
                 "end": tunnels.end,
                 "tunnels": tunnels.held(),
+                "drain": cloud.draining(),
             }
         )
+
+    @endpoint("GET", "/usages", answers=models.UsagesShown)
+    async def usages(
+        since: Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)],
+    ) -> dict[str, Any]:
+        """What cloud VMs have had of this node in leases that go on, or ended since then (seconds
+        since the epoch)."""
+        return {"usages": await lists.call(cloud.usages, since)}
 
     @endpoint("GET", "/news", answers=models.News)
     async def news(since: Annotated[str, StringConstraints(max_length=40)] = "") -> dict[str, str]:

@@ -83,6 +83,11 @@ class LeaseShown(BaseModel):
     state: LeaseState
     node: str = Field(description="empty: none yet, or the LRMS does not tell")
     reason: str = Field(description="why it waits, or how it ended")
+    expected: float = Field(
+        0.0,
+        description="when it is to begin as things are now, seconds since the epoch; 0: the LRMS"
+        " does not tell",
+    )
 
 
 class LeasesShown(BaseModel):
@@ -141,6 +146,23 @@ class MachineShown(BaseModel):
     volumes: list[VolumeOfMachine]
 
 
+class UsageShown(BaseModel):
+    """What a cloud VM has had of the node in one lease: a row of what accounting is made of."""
+
+    number: int = Field(description="of this node, never used again")
+    dn: str = Field(description="the user, as in the order")
+    cores: int
+    began: float = Field(description="seconds since the epoch")
+    wall: float = Field(description="seconds that it has run")
+    held: float = Field(description="seconds that it was suspended")
+
+
+class UsagesShown(BaseModel):
+    """The usages of a node, the oldest first; of very many the newest."""
+
+    usages: list[UsageShown]
+
+
 class Console(BaseModel):
     """What a guest wrote on its serial console."""
 
@@ -176,6 +198,14 @@ class News(BaseModel):
     news: str
 
 
+class DrainShown(BaseModel):
+    """That the node takes no new VMs."""
+
+    since: float = Field(description="seconds since the epoch")
+    by: float | None = Field(description="when what still runs is ended; null: at no set time")
+    reason: str
+
+
 class MachinesShown(BaseModel):
     """The cloud VMs of a node, the lease jobs that wait for an order, and how the last leases
     ended, the newest 200."""
@@ -186,6 +216,7 @@ class MachinesShown(BaseModel):
     outcomes: list[Outcome]
     end: str = Field(description="of this node's tunnels, as 10.1.0.3:4789; empty: it has none")
     tunnels: dict[NetworkName, Tunnel] = Field(description="as they were put here last")
+    drain: DrainShown | None = Field(description="null: it takes new VMs")
 
 
 class SavedShown(BaseModel):

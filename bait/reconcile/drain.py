@@ -85,6 +85,10 @@ class Drain:
         now = self._now
         return now.by if now else None
 
+    def told(self) -> dict[str, Any] | None:
+        """That the node is drained, for those who ask from afar; None if it is not."""
+        return asdict(self._now) if self._now else None
+
     def shown(self) -> dict[str, Any]:
         """How the node stands, and which VMs it has in allocations.
 

@@ -7,7 +7,7 @@ compared is run in turns, so that a slow minute hits both sides.
 import sys
 from pathlib import Path
 
-from contrib.bench import batch, cloud, driver, occi, payload, tax, transfer
+from contrib.bench import batch, cloud, driver, occi, page, payload, tax, transfer
 from contrib.bench.report import Section, run
 
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Section] = {
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
     "OCCI, answers of the bridge": (occi.reads, ""),
     "OCCI, GETs a second by token": (occi.tokens, ""),
+    "the page, answers of the bridge": (page.answers, ""),
 }
 
 if __name__ == "__main__":

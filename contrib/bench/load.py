@@ -7,8 +7,8 @@ share the work, for one interpreter would measure itself.
 import multiprocessing
 import socket
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from wnodes_lrms.tls.client import trusting
@@ -21,6 +21,7 @@ class Credential:
     proxy: str
     ca_dir: str
     token: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)  # more, of each request
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Run:
 def get(
     url: str, seconds: float, connections: int, who: Credential | None, accept: str = "text/plain"
 ) -> Run:
-    """GET the URL again and again for so long. Raises RuntimeError at an answer that is not 200."""
+    """GET the URL again and again for so long. RuntimeError unless it is 200 or 304."""
     with multiprocessing.Pool(connections) as pool:
         found = pool.starmap(_one, [(url, seconds, who, accept)] * connections)
     slowest = max(elapsed for _, elapsed in found)
@@ -56,10 +57,12 @@ def _one(
 ) -> tuple[list[float], float]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
-    bearer = f"Authorization: Bearer {who.token}\r\n" if who and who.token else ""
+    more = {"Authorization": f"Bearer {who.token}"} if who and who.token else {}
+    more |= who.headers if who else {}
+    named = "".join(f"{name}: {value}\r\n" for name, value in more.items())
     request = (
         f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nAccept: {accept}\r\n"
-        f"{bearer}\r\n"
+        f"{named}\r\n"
     ).encode()
     link = socket.create_connection((host, port))
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -84,6 +87,8 @@ def _read(link: socket.socket) -> None:
     while b"\r\n\r\n" not in data:
         data += _more(link)
     head, _, body = data.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 304"):
+        return
     if not head.startswith(b"HTTP/1.1 200"):
         raise RuntimeError(f"answer: {head.splitlines()[0].decode()}")
     length = next(

@@ -14,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -39,7 +40,8 @@ def reads() -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {}
     who = Credential(os.environ["X509_USER_PROXY"], os.environ["X509_CERT_DIR"])
     for count in (20, 2000):
-        with _pyssf() as plain, _bridge() as (url, created):
+        with _pyssf() as plain, bridge() as served:
+            url, created = served.url, Created(served.url)
             _fill_pyssf(plain, count)
             samples.setdefault(f"POST to 201, ms, up to {count}", []).extend(created(count))
             for _ in range(_ROUNDS):
@@ -65,11 +67,11 @@ def tokens() -> dict[str, list[float]]:
         "certificate": Credential(os.environ["X509_USER_PROXY"], ca_dir),
         "token": Credential("", ca_dir, token),
     }
-    with _bridge() as (url, _):
+    with bridge() as served:
         for _ in range(_PAIRS):
             for path in ("/-/", "/compute/"):
                 for name, who in by.items():
-                    run = get(url + path, _MOMENT, _CONNECTIONS, who)
+                    run = get(served.url + path, _MOMENT, _CONNECTIONS, who)
                     samples.setdefault(f"{name}, {path}", []).append(run.rate)
     for path in ("/-/", "/compute/"):
         pairs = zip(samples[f"token, {path}"], samples[f"certificate, {path}"], strict=True)
@@ -77,9 +79,18 @@ def tokens() -> dict[str, list[float]]:
     return samples
 
 
+@dataclass(frozen=True)
+class Served:
+    """A bridge: the URLs of its service and its page, and its database's."""
+
+    url: str
+    page: str
+    database: str
+
+
 @contextmanager
-def _bridge() -> Iterator[tuple[str, "_Created"]]:
-    """A bridge on its own database; its URL, and what makes so many machines there."""
+def bridge() -> Iterator[Served]:
+    """A bridge on its own database."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = configuration.path_in_use()
@@ -87,6 +98,9 @@ def _bridge() -> Iterator[tuple[str, "_Created"]]:
         public = Path(tables["api"]["order_keys"][0]).read_text()
         baits = [FakeBait("hv1", Lrms(public))]
         port = _free_port()
+        place = os.environ["WNODES_URL"].rpartition(":")[0]
+        page = _free_port()
+        tables["bridge"]["page"] |= {"listen": f"127.0.0.1:{page}", "url": f"{place}:{page}"}
         tables["bridge"] |= {
             "listen": f"127.0.0.1:{port}",
             "database": f"sqlite:///{folder}/bridge.sqlite",
@@ -97,15 +111,14 @@ def _bridge() -> Iterator[tuple[str, "_Created"]]:
             ],
         }
         (folder / "wnodes.toml").write_text(tomli_w.dumps(tables))
-        url = os.environ["WNODES_URL"].rpartition(":")[0] + f":{port}"
         program = Path(sys.executable).parent / "wnodes-bridge"
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [program, "--config", folder / "wnodes.toml"], stdout=log, stderr=log
             )
         try:
-            wait_until(lambda: _listens(port), 30)
-            yield url, _Created(url)
+            wait_until(lambda: _listens(port) and _listens(page), 30)
+            yield Served(f"{place}:{port}", f"{place}:{page}", tables["bridge"]["database"])
         finally:
             process.terminate()
             process.wait(30)
@@ -113,18 +126,22 @@ def _bridge() -> Iterator[tuple[str, "_Created"]]:
                 bait.close()
 
 
-class _Created:
+class Created:
     """Makes machines, one after the other, over one connection."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
+        """By a token, or else by the site's proxy."""
         self.url = url
+        self._token = token
 
     def __call__(self, count: int) -> list[float]:
         """The time of each answer in ms; returns when all of them run."""
         context = trusting(os.environ["X509_CERT_DIR"])
-        context.load_cert_chain(os.environ["X509_USER_PROXY"])
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        if not self._token:
+            context.load_cert_chain(os.environ["X509_USER_PROXY"])
         times = []
-        with httpx.Client(base_url=self.url, verify=context, timeout=60) as client:
+        with httpx.Client(base_url=self.url, verify=context, timeout=60, headers=headers) as client:
             for _ in range(count):
                 begun = time.monotonic()
                 answer = client.post(

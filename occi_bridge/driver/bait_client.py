@@ -22,6 +22,8 @@ from occi_bridge.driver.replies import (
     Place,
     SavedImages,
     Submitted,
+    ToldUsage,
+    Usages,
 )
 from occi_bridge.driver.reports import LeasesSeen, Machine, Machines, Report, SeenLease, SeenNic
 from wnodes_lrms.errors import AbsentError, UnknownError
@@ -42,6 +44,7 @@ _CARD = TypeAdapter(Card)
 _COPY = TypeAdapter(Copy)
 _CONSOLE = TypeAdapter(Console)
 _SAVED = TypeAdapter(SavedImages)
+_USAGES = TypeAdapter(Usages)
 
 
 class Bait:
@@ -80,12 +83,18 @@ class Bait:
             outcomes={outcome.lease: outcome.reason for outcome in told.outcomes},
             end=told.end,
             tunnels=told.tunnels,
+            drain=told.drain,
         )
 
     async def console(self, machine: str) -> str:
         """The end of what a VM wrote on its console: a guest's word, with whatever is in it."""
         reply = await self._call("GET", f"/machines/{machine}/console", _ASKING)
         return read(_CONSOLE, reply).text
+
+    async def usages(self, since: float) -> tuple[ToldUsage, ...]:
+        """What VMs have had of its node in leases that go on, or ended since (epoch)."""
+        reply = await self._call("GET", "/usages", _LISTING, query={"since": str(since)})
+        return read(_USAGES, reply).usages
 
     async def leases(self) -> LeasesSeen:
         """The lease jobs that it knows of."""

@@ -16,6 +16,7 @@ from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.store.states import LIVE, ON_DISK, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
 
+_PLANNED = 60.0  # seconds that a lease's expected begin moves before it is written down anew
 _MEASURED = 60.0  # seconds between two times that what cards carry is written down
 
 
@@ -134,6 +135,8 @@ def _leased(change: Change, lease: Lease, row: Compute, now: float) -> None:
     runs = change.values.get("state", row.state) in LIVE  # seen since that list was made
     if lease.state == "pending" and row.desired == "active" and not runs:
         change.values["reason"] = lease.reason
+    if lease.state == "pending" and abs(lease.expected - row.expected) >= _PLANNED:
+        change.values["expected"] = lease.expected
     if lease.state != row.lease_state and not change.why:
         change.why = f"lease job {lease.job} {lease.state} {lease.node}".rstrip()
 
@@ -142,6 +145,7 @@ def _ended(change: Change, row: Compute, why: str, snapshot: Snapshot) -> None:
     """The lease is over: what that means for the state that the user wants."""
     values = change.values
     values |= {"lease": "", "job": "", "via": "", "lease_state": "", "tries": 0, "again": 0.0}
+    values["expected"] = 0.0
     state = values.get("state", row.state)
     if state in LIVE and not _answers_since(row, snapshot):
         state = values["state"] = "stopped" if row.ran else ""

@@ -13,9 +13,10 @@ from occi_bridge.driver.reports import (
     NodeName,
     Said,
     SeenLease,
+    Time,
 )
 from wnodes_lrms.config.load import Tag
-from wnodes_lrms.order import JobText
+from wnodes_lrms.order import JobText, Line
 from wnodes_lrms.volumes import LARGEST, Consistency
 
 
@@ -31,6 +32,25 @@ class Console:
     """The reply to GET /machines/{id}/console."""
 
     text: Annotated[str, StringConstraints(max_length=65536)]
+
+
+@dataclass(frozen=True)
+class ToldUsage:
+    """What a VM has had of a node in one lease."""
+
+    number: Annotated[int, Field(ge=0, lt=1 << 63)]
+    dn: Line
+    cores: Annotated[int, Field(ge=1, le=100_000)]
+    began: Time
+    wall: Time
+    held: Time
+
+
+@dataclass(frozen=True)
+class Usages:
+    """The reply to GET /usages."""
+
+    usages: Annotated[tuple[ToldUsage, ...], Field(max_length=20_000)]
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,14 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Draining:
+    """That a node takes no new VMs."""
+
+    reason: Said
+    by: Time | None = None  # when what still runs there is ended
+
+
+@dataclass(frozen=True)
 class Machines:
     """The reply to GET /machines."""
 
@@ -134,6 +142,7 @@ class Machines:
     waiting: tuple[Waiting, ...] = ()
     end: End | Literal[""] = ""
     tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
+    drain: Draining | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ class Report:
     waiting: Mapping[str, frozenset[str]] = field(default_factory=dict)  # lease: jobs
     end: str = ""
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
+    drain: Draining | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,7 @@ class SeenLease(Lease):
     state: LeaseState
     node: Said = ""
     reason: Said = ""
+    expected: Time = 0.0
 
 
 @dataclass(frozen=True)

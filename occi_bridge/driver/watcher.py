@@ -11,10 +11,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import LeasesSeen, Report, Reports
-from occi_bridge.store import heard
+from occi_bridge.driver.replies import SavedImages, ToldUsage
+from occi_bridge.driver.reports import Draining, LeasesSeen, Report, Reports
+from occi_bridge.store import heard, usage
 from occi_bridge.store.database import Database
+from occi_bridge.store.heard import Heard
+from occi_bridge.store.usage import Usage
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 OFTEN = 1.0  # seconds between two looks at a bait that what is under way concerns
@@ -22,6 +24,7 @@ SELDOM = 5.0  # at any other
 SELDOM_LEASES = 10.0  # the same for leases: behind each look is the batch system
 PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
+_METERED = 300.0  # seconds between two readings of what VMs have had of the node
 _NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,8 @@ class Watcher:
         self._db = db
         self._news = news
         self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
-        self._noted: tuple[bool, float] | None = None  # silent, when it was written down
+        # What was written down, and when: whether it is silent, and its drain.
+        self._noted: tuple[bool, Draining | None, float] | None = None
         self._begun = time.time()
         self.report: Report | None = None
         self.leases: LeasesSeen | None = None
@@ -84,6 +88,7 @@ class Watcher:
             tasks.create_task(self._periodic(self._poked[0], self._look, SELDOM))
             tasks.create_task(self._periodic(self._poked[1], self._lease_jobs, SELDOM_LEASES))
             tasks.create_task(self._periodic(self._poked[2], self._probe, SELDOM))
+            tasks.create_task(self._meter())
 
     async def _listen(self) -> None:
         """Look at once when the bait has news: users need not wait for the next look."""
@@ -112,6 +117,22 @@ class Watcher:
                     await poked.wait()
             except TimeoutError:
                 continue
+
+    async def _meter(self) -> None:
+        """Copy what VMs have had of the node. One whose bait does not tell is asked later."""
+        while True:
+            if self.report is None:
+                await asyncio.sleep(OFTEN)
+                continue
+            node, since = self.report.node, time.time() - usage.KEPT
+            try:
+                told = await self.bait.usages(since)
+                await asyncio.to_thread(usage.keep, self._db, node, map(_usage, told), since)
+            except WnodesError as error:
+                log.debug("bait %s: no word of usage: %s", self.bait.url, error)
+            except Exception:  # no descriptor or thread is left, or a fault of ours
+                log.exception("usage of bait %s", self.bait.url)
+            await asyncio.sleep(_METERED)
 
     async def _look(self) -> None:
         await asyncio.gather(self._machines(), self._images())
@@ -172,8 +193,9 @@ class Watcher:
         if self.report is None and not silent:
             return
         now = time.time()
-        before, when = self._noted or (None, 0.0)
-        if before == silent and (silent or now - when < _NOTED):
+        drain = self.report.drain if self.report else None
+        before, drained, when = self._noted or (None, None, 0.0)
+        if (before, drained) == (silent, drain) and (silent or now - when < _NOTED):
             return
         if before is not silent:
             if silent:
@@ -181,11 +203,22 @@ class Watcher:
             elif before is not None:
                 log.info("bait %s answers again", self.bait.url)
         try:
-            by = (self.report.node, self.report.at) if self.report else None
+            by = _as_heard(self.report) if self.report else None
             await asyncio.to_thread(heard.told, self._db, self.bait.url, by, silent=silent)
-            self._noted = (silent, now)
+            self._noted = (silent, drain, now)
         except UnknownError as error:
             log.warning("%s", error)
+
+
+def _as_heard(report: Report) -> Heard:
+    if report.drain is None:
+        return Heard(report.node, report.at)
+    reason = report.drain.reason or "it does not say why"
+    return Heard(report.node, report.at, reason, report.drain.by or 0.0)
+
+
+def _usage(told: ToldUsage) -> Usage:
+    return Usage(told.number, told.dn, told.cores, told.began, told.wall, told.held)
 
 
 def collected(

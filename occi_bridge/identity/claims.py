@@ -154,10 +154,11 @@ def groups(issuer: Issuer, told: Groups) -> tuple[str, ...]:
         named = [_of_entitlement(text, issuer.namespace) for text in both]
     else:
         named = ()
-    return tuple(dict.fromkeys(_own(issuer, named)))
+    return tuple(dict.fromkeys(own(issuer, named)))
 
 
-def _own(issuer: Issuer, named: Iterable[str | None]) -> Iterable[str]:
+def own(issuer: Issuer, named: Iterable[str | None]) -> Iterable[str]:
+    """Those groups that are of the issuer's own VOs, in the form of FQANs."""
     for text in named:
         try:
             group = fqans.fqan(text or "")

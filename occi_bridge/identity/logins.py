@@ -21,9 +21,10 @@ from occi_bridge.identity.user import Identity, Kind
 from wnodes_lrms.errors import RejectedError, UnknownError
 
 _SCOPES = {"wlcg": ("wlcg.groups",), "aarc": ("entitlements",)}
-# Logins that an issuer is asked about at once: a stranger can have it asked, and there are only so
-# many connections, which users with tokens need as well.
+# Logins that one issuer is asked about at once: a stranger can have it asked, and there are only so
+# many connections, which users with tokens need as well. One that is slow delays its own alone.
 _AT_ONCE = 4
+_QUEUE = 5.0  # seconds that another one waits for its turn
 _TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -72,16 +73,22 @@ class Logins:
         self._issuers: Mapping[str, KnownIssuer] = {
             key_of(issuer.told.url): issuer for issuer in issuers if issuer.told.login
         }
-        self._going = 0
+        self._places = {key: asyncio.Semaphore(_AT_ONCE) for key in self._issuers}
 
     @property
     def ways(self) -> list[Way]:
         """All of them."""
         return [Way(key, issuer.told.login) for key, issuer in self._issuers.items()]
 
-    def has(self, subject: str) -> bool:
-        """Whether whoever this is could still log in."""
-        return key_of(subject.partition("#")[0]) in self._issuers
+    def identity_now(self, subject: str, groups: tuple[str, ...]) -> Identity | None:
+        """Who logged in once, with those of their groups that the issuer may tell today.
+
+        None where nobody logs in at that issuer any more.
+        """
+        issuer = self._issuers.get(key_of(subject.partition("#")[0]))
+        if issuer is None:
+            return None
+        return Identity(Kind.TOKEN, subject, tuple(profile.own(issuer.told, groups)))
 
     async def place(self, key: str, attempt: Attempt, back: str) -> str:
         """Where the browser is sent to log in; it comes back to `back`.
@@ -112,13 +119,17 @@ class Logins:
 
         `issuer_said` is who sent the user back, where that is said (RFC 9207).
         """
-        if self._going >= _AT_ONCE:
-            raise UnknownError(f"{_AT_ONCE} logins are being completed: too many at once")
-        self._going += 1
+        issuer, places = self._issuer(key), self._places[key]
         try:
-            return await self._proven(self._issuer(key), attempt, code, back, issuer_said)
+            async with asyncio.timeout(_QUEUE):
+                await places.acquire()
+        except TimeoutError as error:
+            said = f"issuer {issuer.told.url}: {_AT_ONCE} logins are being completed: too many"
+            raise UnknownError(said) from error
+        try:
+            return await self._proven(issuer, attempt, code, back, issuer_said)
         finally:
-            self._going -= 1
+            places.release()
 
     async def _proven(
         self, issuer: KnownIssuer, attempt: Attempt, code: str, back: str, issuer_said: str | None

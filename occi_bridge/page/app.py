@@ -15,12 +15,15 @@ from occi_bridge.occi.messages import OcciError
 from occi_bridge.page import cookies, protection, templates
 from occi_bridge.page.belongings import Belongings
 from occi_bridge.page.console import Console
-from occi_bridge.page.exchange import LOG_IN, PLAIN, Ask, Fault, Reply
+from occi_bridge.page.exchange import ANOTHER, LOG_IN, PLAIN, Ask, Fault, Form, Reply
+from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.terminal import Terminals
+from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
+from occi_bridge.page.whole_site import WholeSite
 from occi_bridge.web import body
 from wnodes_lrms.config.load import Page
 from wnodes_lrms.errors import UnknownError
@@ -30,8 +33,34 @@ _ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _CONSOLE = re.compile(f"/vm/(?P<id>{_ID})/console/typed")
 _OURS = "a fault of the service; it has been logged"
 
+_SMALL = 8 * 1024  # bytes of a form that has no text to paste
+_LARGE = 256 * 1024  # a key, and data for the first boot, each byte as three
+
 Handler = Callable[[Ask], Awaitable[Reply]]
-Route = tuple[str, re.Pattern[str], Handler]
+
+
+@dataclass(frozen=True)
+class Route:
+    """What answers which requests. Forms have `most` bytes.
+
+    `again` shows a form of another session once more, filled in, and does nothing else; without it
+    such a form is refused.
+    """
+
+    method: str
+    path: re.Pattern[str]
+    handler: Handler
+    most: int = _SMALL
+    again: Handler | None = None
+
+
+def _get(path: str, handler: Handler) -> Route:
+    return Route("GET", re.compile(path), handler)
+
+
+def _post(path: str, handler: Handler, most: int = _SMALL, again: Handler | None = None) -> Route:
+    return Route("POST", re.compile(path), handler, most, again)
+
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +76,10 @@ class Pages:
     new: New
     volumes: Belongings
     networks: Belongings
+    images: Images
     keys: Keys
+    usage: UsagePage
+    site: WholeSite
 
 
 def application(page: Page, pages: Pages) -> ASGIApp:
@@ -61,30 +93,34 @@ class _Application:
         self._login = pages.login
         self._terminals = pages.terminals
         self._open: list[Route] = [
-            ("GET", re.compile("/login"), pages.login.show),
-            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})"), pages.login.begin),
-            ("GET", re.compile("/login/(?P<way>[a-z0-9]{1,16})/back"), pages.login.finish),
-            ("POST", re.compile("/logout"), pages.login.leave),
+            _get("/login", pages.login.show),
+            _get("/login/(?P<way>[a-z0-9]{1,16})", pages.login.begin),
+            _get("/login/(?P<way>[a-z0-9]{1,16})/back", pages.login.finish),
+            _post("/logout", pages.login.leave),
         ]
         self._closed: list[Route] = [
-            ("GET", re.compile("/"), pages.vms.show),
-            ("GET", re.compile("/vms"), pages.vms.rows),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})"), pages.vms.one),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/now"), pages.vms.now),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console"), pages.console.show),
-            ("GET", re.compile(f"/vm/(?P<id>{_ID})/console/now"), pages.console.now),
-            ("POST", re.compile(f"/vm/(?P<id>{_ID})/console/permit"), pages.terminals.permit),
-            ("POST", re.compile(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)"), pages.vms.act),
-            ("GET", re.compile("/new"), pages.new.show),
-            ("POST", re.compile("/new"), pages.new.make),
-            ("GET", re.compile("/volumes"), pages.volumes.show),
-            ("POST", re.compile("/volumes"), pages.volumes.make),
-            ("POST", re.compile("/volumes/delete"), pages.volumes.delete),
-            ("GET", re.compile("/networks"), pages.networks.show),
-            ("POST", re.compile("/networks"), pages.networks.make),
-            ("POST", re.compile("/networks/delete"), pages.networks.delete),
-            ("GET", re.compile("/keys"), pages.keys.show),
-            ("POST", re.compile("/keys/forget"), pages.keys.forget),
+            _get("/", pages.vms.show),
+            _get("/vms", pages.vms.rows),
+            _get(f"/vm/(?P<id>{_ID})", pages.vms.one),
+            _get(f"/vm/(?P<id>{_ID})/now", pages.vms.now),
+            _get(f"/vm/(?P<id>{_ID})/console", pages.console.show),
+            _get(f"/vm/(?P<id>{_ID})/console/now", pages.console.now),
+            _post(f"/vm/(?P<id>{_ID})/console/permit", pages.terminals.permit),
+            _post(f"/vm/(?P<id>{_ID})/(?P<verb>[a-z]+)", pages.vms.act),
+            _get("/new", pages.new.show),
+            _post("/new", pages.new.make, _LARGE, pages.new.again),
+            _get("/volumes", pages.volumes.show),
+            _post("/volumes", pages.volumes.make, again=pages.volumes.again),
+            _post("/volumes/delete", pages.volumes.delete),
+            _get("/networks", pages.networks.show),
+            _post("/networks", pages.networks.make, again=pages.networks.again),
+            _post("/networks/delete", pages.networks.delete),
+            _get("/images", pages.images.show),
+            _post("/images/delete", pages.images.delete),
+            _get("/keys", pages.keys.show),
+            _post("/keys/forget", pages.keys.forget),
+            _get("/usage", pages.usage.show),
+            _get("/site", pages.site.show),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,41 +175,56 @@ class _Application:
         if path.startswith("/static/"):
             return templates.static(path.removeprefix("/static/"))
         ask = _asked(scope, method, {})
-        for handler, names in self._found(ask, self._open):
-            ask = replace(ask, names=names)
-            return await handler(await self._with_form(ask, scope, receive))
-        for handler, names in self._found(ask, self._closed):
+        for route, names in self._found(ask, self._open):
+            return await self._answer(route, replace(ask, names=names), scope, receive)
+        for route, names in self._found(ask, self._closed):
             visitor = await self._login.visitor(ask)
             if visitor is None and path == "/":
                 return await self._login.show(ask)
             if visitor is None and ask.method == "POST":
-                raise Fault(401, LOG_IN, login=True)  # a stranger's form is not read
+                kept = await self._kept(route, ask, scope, receive)
+                raise Fault(401, LOG_IN, login=True, kept=kept)
             ask = replace(ask, names=names, visitor=visitor)
-            reply = await handler(await self._with_form(ask, scope, receive))
+            reply = await self._answer(route, ask, scope, receive)
             if method == "POST" and visitor:
                 log.info("page: %s by %s: %d", path, visitor.user.subject, reply.status)
             return reply
         raise Fault(404, "there is nothing here")
 
-    def _found(self, ask: Ask, routes: list[Route]) -> Iterator[tuple[Handler, dict[str, str]]]:
+    def _found(self, ask: Ask, routes: list[Route]) -> Iterator[tuple[Route, dict[str, str]]]:
         method = "GET" if ask.method == "HEAD" else ask.method
-        for verb, form, handler in routes:
-            if verb == method and (match := form.fullmatch(ask.path)):
-                yield handler, match.groupdict()
+        for route in routes:
+            if route.method == method and (match := route.path.fullmatch(ask.path)):
+                yield route, match.groupdict()
 
-    async def _with_form(self, ask: Ask, scope: Scope, receive: Receive) -> Ask:
-        """With a form that this session's own page has sent, where one is sent. Raises Fault."""
+    async def _kept(self, route: Route, ask: Ask, scope: Scope, receive: Receive) -> Form | None:
+        """What was filled in while the session ended; None where that is not worth the reading.
+
+        A stranger's form is not read.
+        """
+        if route.again is None or cookies.session(ask.headers) is None or not _is_form(ask):
+            return None
+        return replace(ask, content=await body.whole(scope, receive, route.most)).form
+
+    async def _answer(self, route: Route, ask: Ask, scope: Scope, receive: Receive) -> Reply:
+        """Of a form only if this session's own page has sent it. Raises Fault."""
         if ask.method != "POST":
-            return ask
+            return await route.handler(ask)
         secret = cookies.session(ask.headers)
         if secret is None:
             raise Fault(401, LOG_IN, login=True)
-        if ask.header(b"content-type").partition(";")[0].strip().lower() != _FORM:
+        if not _is_form(ask):
             raise Fault(415, "only the page's own forms are taken")
-        ask = replace(ask, content=await body.whole(scope, receive))
-        if not cookies.is_form_token(secret, ask.form.one("token")):
-            raise Fault(403, "this form is of another session: go back, load it anew, try again")
-        return ask
+        ask = replace(ask, content=await body.whole(scope, receive, route.most))
+        if cookies.is_form_token(secret, ask.form.one("token")):
+            return await route.handler(ask)
+        if route.again and ask.header(b"origin"):  # a browser's, and so of this very site
+            return await route.again(ask)
+        raise Fault(403, f"{ANOTHER}go back, load it anew, try again")
+
+
+def _is_form(ask: Ask) -> bool:
+    return ask.header(b"content-type").partition(";")[0].strip().lower() == _FORM
 
 
 def _asked(scope: Scope, method: str, names: dict[str, str]) -> Ask:
@@ -215,5 +266,13 @@ def _fault(error: Fault | DeniedError | OcciError | UnknownError) -> Fault:
 def _shown(fault: Fault, scope: Scope) -> Reply:
     if (b"accept", b"text/plain") in scope["headers"]:  # a script of the page's
         return Reply(fault.said.encode(), fault.status, PLAIN)
-    page = templates.page("fault", said=fault.said, login=fault.login)
+    secret = cookies.session(scope["headers"])
+    page = templates.page(
+        "fault",
+        said=fault.said,
+        login=fault.login,
+        kept=fault.kept.filled_in if fault.kept else [],
+        path=scope["path"],
+        leave="" if fault.login or not secret else cookies.form_token(secret),
+    )
     return replace(page, status=fault.status)

@@ -11,7 +11,7 @@ from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import Body, Entity, OcciError, Value
 from occi_bridge.page import templates, views
-from occi_bridge.page.exchange import Ask, Form, Reply, see
+from occi_bridge.page.exchange import ANOTHER, Ask, Form, Reply, see
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
 
@@ -64,6 +64,11 @@ class Belongings:
     async def make(self, ask: Ask) -> Reply:
         """One more."""
         return await run_in_threadpool(self._make, ask)
+
+    async def again(self, ask: Ask) -> Reply:
+        """The form as it was filled in, which nobody has looked at."""
+        said = OcciError(403, f"{ANOTHER}look at it, and send it once more")
+        return await run_in_threadpool(self._page, ask, ask.form, said)
 
     async def delete(self, ask: Ask) -> Reply:
         """One less."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from occi_bridge.identity.user import User
 
 LOG_IN = "log in first: a session lasts for eight hours"
+ANOTHER = "this form is of another session: "
 PLAIN = "text/plain; charset=utf-8"
 _FIELDS = 200  # of a form
 
@@ -15,13 +16,19 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Fault(Exception):  # noqa: N818 (an answer)
-    """What can't be answered: status, and a sentence. `login`: logging in may help."""
+    """What can't be answered: status, and a sentence. `login`: logging in may help.
 
-    def __init__(self, status: int, said: str, *, login: bool = False) -> None:
+    `kept` is a form that was not looked at, and can be gone on with after that.
+    """
+
+    def __init__(
+        self, status: int, said: str, *, login: bool = False, kept: "Form | None" = None
+    ) -> None:
         super().__init__(said)
         self.status = status
         self.said = said
         self.login = login
+        self.kept = kept
 
 
 class Form:
@@ -46,6 +53,12 @@ class Form:
     def text(self, name: str) -> str:
         """A field's text as it is, with the line ends that Unix has."""
         return self._fields.get(name, [""])[-1].replace("\r\n", "\n")
+
+    @property
+    def filled_in(self) -> list[tuple[str, str]]:
+        """All that somebody has filled in: without the session's token."""
+        named = ((name, value) for name, values in self._fields.items() for value in values)
+        return [(name, value) for name, value in named if name != "token"]
 
     def all(self, name: str) -> list[str]:
         """What was chosen of several."""

@@ -4,6 +4,7 @@ The entity tag has the service's revision: while that is the same, nothing at al
 has a digest of the part as well, as what has changed may be somewhere else.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -19,7 +20,7 @@ _TAG = re.compile(r'"(-?[0-9]{1,20})\.([0-9a-f]{16})\.([0-9a-f]{16})"')
 
 async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
     """A part as of this revision, or 304 where the browser has it as it is."""
-    whose = _whose(ask, user)
+    whose = _whose(ask.path, user)
     has = _TAG.fullmatch(ask.header(b"if-none-match"))
     if has and (int(has[1]), has[2]) == (revision, whose):
         return _tagged(Reply(status=304), has[0])
@@ -32,13 +33,14 @@ async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply])
 
 def same_or(ask: Ask, user: User, found: Reply) -> Reply:
     """A part that changes while the service's revision stays, or 304 for the same once more."""
-    now = f'"0.{_whose(ask, user)}.{_digest(found.body)}"'
+    now = f'"0.{_whose(ask.path, user)}.{_digest(found.body)}"'
     same = ask.header(b"if-none-match") == now
     return _tagged(Reply(status=304) if same else found, now)
 
 
-def _whose(ask: Ask, user: User) -> str:
-    return _digest(repr((VERSION, ask.path, user.key, user.groups, user.account, user.grant)))
+@functools.lru_cache(4096)  # the same is asked for every three seconds
+def _whose(path: str, user: User) -> str:
+    return _digest(repr((VERSION, path, user.key, user.groups, user.account, user.grant)))
 
 
 def _tagged(reply: Reply, tag: str) -> Reply:

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from occi_bridge.identity.authenticator import Authenticator
 from occi_bridge.identity.logins import Attempt
-from occi_bridge.identity.user import DeniedError, Identity, Kind, User
+from occi_bridge.identity.user import DeniedError, User
 from occi_bridge.page import cookies, templates
 from occi_bridge.page.exchange import Ask, Fault, Reply, Visitor, see
 from occi_bridge.store.sessions import Session, Sessions
@@ -51,8 +51,13 @@ class Login:
         Raises DeniedError for somebody who may do nothing here, or no more.
         """
         secret = cookies.session(ask.headers)
-        session = await run_in_threadpool(self._sessions.find, secret) if secret else None
-        if not (secret and session):
+        if not secret:
+            return None
+        # Most requests are polls of a session that is known: a thread for them costs as much again.
+        session = self._sessions.remembered(secret) or await run_in_threadpool(
+            self._sessions.find, secret
+        )
+        if not session:
             return None
         if session.chain and session.created - _SETTLED < await run_in_threadpool(
             self._trusted_since
@@ -127,9 +132,9 @@ class Login:
     async def _user(self, session: Session, address: str) -> User:
         if session.chain:
             return await self._authenticator.user(session.chain, address)
-        if not self._authenticator.logins.has(session.subject):
+        known = self._authenticator.logins.identity_now(session.subject, session.groups)
+        if known is None:
             raise DeniedError(401, "nobody logs in at that issuer any more: log in anew")
-        known = Identity(Kind.TOKEN, session.subject, session.groups)
         return await self._authenticator.known(known, address)
 
     def _back(self, way: str) -> str:

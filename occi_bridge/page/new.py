@@ -11,7 +11,7 @@ from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import OcciError
 from occi_bridge.page import request_text, templates, views
-from occi_bridge.page.exchange import Ask, Form, Reply, see
+from occi_bridge.page.exchange import ANOTHER, Ask, Form, Reply, see
 from occi_bridge.page.request_text import Wanted
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
@@ -47,12 +47,17 @@ class New:
     async def show(self, ask: Ask) -> Reply:
         """The empty form."""
         user = ask.known.user
-        first = await run_in_threadpool(self._first, user)
+        first = replace(await run_in_threadpool(self._first, user), image=ask.asked.one("image"))
         return await run_in_threadpool(self._form, ask, first)
 
     async def make(self, ask: Ask) -> Reply:
         """Make the VM, or show the request."""
         return await run_in_threadpool(self._make, ask)
+
+    async def again(self, ask: Ask) -> Reply:
+        """The form as it was filled in, which nobody has looked at."""
+        said = f"{ANOTHER}look at it, and send it once more"
+        return await run_in_threadpool(self._form, ask, _wanted(ask.form), status=403, fault=said)
 
     def _make(self, ask: Ask) -> Reply:
         user, form = ask.known.user, ask.form

@@ -1,7 +1,7 @@
 """What the page shows of VMs, offers and quotas: entities as values for the templates. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
@@ -53,6 +53,17 @@ class Vm:
     def name(self) -> str:
         """What its user calls it."""
         return self.title or self.id
+
+
+@dataclass(frozen=True)
+class Step:
+    """One on a VM's way. `at`: when it came to pass; None: `now` it goes on, or it is to come."""
+
+    words: str
+    at: float | None
+    now: bool = False
+    why: str = ""  # it takes so long
+    expected: float | None = None  # its end, by the batch system
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,30 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
         cards=cards,
         volumes=[_disk(link) for link in found.links if link.kind == schema.STORAGELINK],
     )
+
+
+def steps(vm: Vm) -> list[Step]:
+    """How far a VM is: what has come to pass, what goes on, and what is still to come."""
+    has = vm.standing
+    if has is None:
+        return []
+    asked, on = Step("Asked for", has.asked), f" on {has.node}" if has.node else ""
+    if not (has.wanted or has.queued):
+        there = [Step(f"{vm.state.capitalize()}{on}", has.since)] if has.since else []
+        return [asked, *there]
+    up = has.since if vm.state in ("running", "suspended") else None
+    way = [
+        ("Its lease was ordered", "Ordering its lease", has.queued),
+        (f"The batch system has placed it{on}", "In the batch system's queue", has.began),
+        (f"Built, and {vm.state}{on}", "Being built on its node", up),
+    ]
+    reached = next((place for place, (*_, at) in enumerate(way) if not at), len(way))
+    found = [Step(done, at) for done, _, at in way[:reached]]
+    for place, (_, doing, _at) in enumerate(way[reached:]):
+        found.append(Step(doing, None, now=place == 0, why="" if place else vm.message))
+    if has.queued and not has.began:
+        found[1] = replace(found[1], expected=has.expected)
+    return [asked, *found]
 
 
 def quotas(user: User, used: Amount) -> list[Quota]:

@@ -57,6 +57,7 @@ class Vms:
             return templates.page(
                 "vm",
                 vm=found,
+                steps=views.steps(found),
                 verbs=VERBS,
                 fragment=f"/vm/{found.id}/now",
                 networks=[
@@ -73,17 +74,15 @@ class Vms:
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""
         visitor = ask.known
-        return await live.part(
-            ask,
-            visitor.user,
-            self._service.revision(),
-            lambda: templates.page(
-                "now",
-                vm=self._one(visitor.user, ask.names["id"]),
-                verbs=VERBS,
-                token=cookies.form_token(visitor.secret),
-            ),
-        )
+
+        def work() -> Reply:
+            found = self._one(visitor.user, ask.names["id"])
+            token = cookies.form_token(visitor.secret)
+            return templates.page(
+                "now", vm=found, steps=views.steps(found), verbs=VERBS, token=token
+            )
+
+        return await live.part(ask, visitor.user, self._service.revision(), work)
 
     async def act(self, ask: Ask) -> Reply:
         """Do something to it."""
@@ -151,4 +150,5 @@ def common(ask: Ask) -> dict[str, object]:
         "who": visitor.user.subject,
         "token": cookies.form_token(visitor.secret),
         "here": ask.path,
+        "sees_site": visitor.user.grant.site,
     }

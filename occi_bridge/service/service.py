@@ -20,13 +20,16 @@ from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create as making
 from occi_bridge.service import entities as view
+from occi_bridge.service import images, user_model
 from occi_bridge.service import update as changing
-from occi_bridge.service import user_model
+from occi_bridge.service.images import Offered
 from occi_bridge.service.offer import Site
+from occi_bridge.service.overview import Overview, overview
 from occi_bridge.service.quota import Amount
 from occi_bridge.service.standing import Standing, standing
 from occi_bridge.service.transaction import Transaction
-from occi_bridge.store import heard, links
+from occi_bridge.service.usage import Day, by_day
+from occi_bridge.store import heard, links, usage
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Compute, Network, Row
@@ -71,6 +74,23 @@ class BridgeService:
         """How far each VM of the user is, by its path."""
         with self._transaction(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
+
+    def images(self, user: User) -> list[Offered]:
+        """The images that the user may have: their own and their group's first."""
+        with self._transaction(user) as tx:
+            return [*images.saved(tx), *images.of_site(self._site.images(user.grant))]
+
+    def overview(self, user: User) -> Overview:
+        """The whole site. Raises OcciError 403 for those whose grant does not have that."""
+        if not user.grant.site:
+            raise OcciError(403, "your grant does not show you the whole site")
+        with self._transaction(user) as tx:
+            return overview(tx)
+
+    def usage(self, user: User, now: float) -> list[Day]:
+        """The core hours of the user's own VMs, by day, as accounting has them."""
+        with self._transaction(user) as tx:
+            return by_day(usage.of(tx.link, {user.key, user.subject}), now)
 
     def place(self, user: User, path: str, *, own: bool = False) -> tuple[str, str] | None:
         """Where a VM's bait is, and the name that it has there; None where it is on no node.

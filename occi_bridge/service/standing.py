@@ -15,7 +15,9 @@ class Standing:
     asked: float  # for the VM
     wanted: bool  # it is to run, whether it does or not
     node: str
+    state: str  # as its node says; "" where none has it
     queued: float | None = None  # its present lease was asked for
+    expected: float | None = None  # that lease is to begin, as the batch system sees it
     began: float | None = None  # its present lease
     ends: float | None = None
     since: float | None = None  # in its present state, as its node says
@@ -28,7 +30,9 @@ def standing(row: Compute) -> Standing:
         asked=row.created,
         wanted=row.desired == "active",
         node=row.node,
+        state=row.state,
         queued=row.lease_at or None if row.lease else None,
+        expected=row.expected or None if row.lease_state == "pending" else None,
         began=row.began if runs else None,
         ends=row.began + row.walltime if runs else None,
         since=row.since or None if row.state else None,

@@ -1,6 +1,7 @@
 """Which baits were heard of, when, and which node each is on."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -17,15 +18,20 @@ def out_of_reach(link: Connection, now: float, patience: float) -> bool:
     return bool(baits) and all(silent and seen < now - patience for silent, seen in baits)
 
 
-def told(db: Database, url: str, by: tuple[str, float] | None, *, silent: bool) -> None:
-    """Write down that a bait answers, or that it does not any more.
+@dataclass(frozen=True)
+class Heard:
+    """What a bait said last. Times are in seconds since the epoch."""
 
-    `by`: which node's it is, and when it was last heard (seconds since the epoch), if ever.
-    """
+    node: str
+    seen: float
+    drained: str = ""  # why its node takes no new VMs; "": it does
+    drained_by: float = 0.0  # when what still runs there is ended; 0: at no set time
+
+
+def told(db: Database, url: str, by: Heard | None, *, silent: bool) -> None:
+    """Write down that a bait answers, or that it does not any more; and what it said, if ever."""
     table = tables.bait
-    values: dict[str, object] = {"silent": silent}
-    if by:
-        values |= dict(zip(("node", "seen"), by, strict=True))
+    values: dict[str, object] = {"silent": silent, **(asdict(by) if by else {})}
 
     def work(link: Connection) -> None:
         done = link.execute(sa.update(table).where(table.c.url == url).values(**values))

@@ -63,6 +63,7 @@ class Compute(Driven):
     via: str = ""
     lease_state: str = ""
     lease_at: float = 0.0
+    expected: float = 0.0
     began: float = 0.0
     state: str = ""
     node: str = ""

@@ -94,18 +94,27 @@ class Sessions:
         each session that begins or ends moves its revision on.
         """
         digest = _digest(secret)
-        revision = self._db.revision()
-        with self._lock:
-            if revision != self._revision or len(self._known) > _KNOWN:
-                self._known, self._revision = {}, revision
-            known = self._known
-            if digest in known:
-                return _still(known[digest], LIFE)
+        revision, known = self._remembered()
+        if digest in known:
+            return _still(known[digest], LIFE)
         with self._db.reading() as link:
             found = _read(link, digest, LIFE, opened=True)
         if self._db.revision() == revision:
             known[digest] = found
         return found
+
+    def remembered(self, secret: str) -> Session | None:
+        """The same, without a query: None for one that has to be looked for."""
+        _, known = self._remembered()
+        return _still(known.get(_digest(secret)), LIFE)
+
+    def _remembered(self) -> tuple[int, dict[str, Session | None]]:
+        """What has been found in the database as it is now, by digest; and its revision."""
+        revision = self._db.revision()
+        with self._lock:
+            if revision != self._revision or len(self._known) > _KNOWN:
+                self._known, self._revision = {}, revision
+            return revision, self._known
 
     def end(self, secret: str) -> None:
         """End a session. Raises UnknownError."""

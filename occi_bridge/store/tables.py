@@ -106,6 +106,7 @@ compute = Table(
     _text("via"),  # URL of the bait that was asked for it
     _text("lease_state"),
     _time("lease_at"),
+    _time("expected"),  # when it is to begin, as the LRMS saw it last; 0: it does not tell
     _time("began"),  # when it was first seen to run
     # What the baits said last.
     _text("state"),  # "" where no bait has it
@@ -230,6 +231,18 @@ ssh_key = Table(
     _time("created"),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column("node", String(63), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # its bait's own
+    Column("owner", Text, nullable=False, index=True),
+    Column("cores", Integer, nullable=False),
+    _time("began"),
+    _time("wall"),  # seconds that the VM ran
+    _time("held"),  # seconds that it was suspended
+)
+
 bait = Table(
     "bait",
     metadata,
@@ -237,6 +250,8 @@ bait = Table(
     _text("node"),
     _time("seen"),  # when it answered last, to within half a minute while it does
     _flag("silent"),
+    _text("drained"),  # why its node takes no new VMs; "": it does
+    _time("drained_by"),  # when what still runs there is ended; 0: at no set time
 )
 
 leader = Table(

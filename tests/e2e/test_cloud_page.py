@@ -76,7 +76,12 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.press("Start web")
         window.sees("Its lease ends")
         window.sees("running")
-        for page, said in (("Volumes", "You have none"), ("Networks", "the site's")):
+        for page, said in (
+            ("Volumes", "You have none"),
+            ("Networks", "the site's"),
+            ("Images", "Make a VM of small_debian_x86_64"),
+            ("Usage", "Core hours that your VMs have had"),
+        ):
             window.press(page)
             window.sees(said)
             window.check()

@@ -279,6 +279,9 @@ class Grant(Section):
     share: bool = Field(
         False, description="a group (the first FQAN) sees and uses what its members have"
     )
+    site: bool = Field(
+        False, description="they see the page's Site: all nodes, and whose VMs are on them"
+    )
 
 
 class Bridge(Section):

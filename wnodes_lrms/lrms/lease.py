@@ -52,6 +52,8 @@ class Lease:
     state: LeaseState
     node: str = ""  # empty: none yet, or the LRMS does not tell
     reason: str = ""  # why it waits, or how it ended
+    # When it is to begin, as the LRMS sees it now (seconds since the epoch); 0: it does not tell.
+    expected: float = 0.0
 
 
 class Leases(Protocol):

@@ -32,7 +32,11 @@ from .layout import layout
 DISCOVERY = "/.well-known/openid-configuration"
 # Who may ask for tokens in its own name, look at others', and have users log in.
 CLIENT = ("box", "box-secret")
-PEOPLE = {"grace": [f"/{VO}"], "oscar": []}  # who can log in, and the groups that they have
+PEOPLE = {
+    "ada": [f"/{VO}"],
+    "grace": [f"/{VO}"],
+    "oscar": [],
+}  # who can log in, and the groups that they have
 _LIFE = 3600.0  # seconds
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>The issuer in the box</title>
 <link rel="icon" href="data:,">

@@ -133,6 +133,7 @@ class FakeBait:
         self.consoles: dict[str, str] = {}
         self.typing: dict[str, str] = {}  # VMs whose consoles can be typed into, and their owners
         self.open: dict[str, tuple[asyncio.AbstractEventLoop, WebSocket]] = {}
+        self.usages: list[Json] | None = []  # None: it is of a release that does not tell
         self.outcomes: list[Json] = []
         self.waiting: list[Json] = []
         self.claims: list[Json] = []  # what it says beside that, as a node in other hands
@@ -141,6 +142,7 @@ class FakeBait:
         self.mine: set[str] = set()  # the jobs that it has submitted
         self.end = ""  # of its tunnels
         self.tunnels: Json = {}
+        self.drain: Json | None = None
         self.silent = False
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
@@ -191,6 +193,7 @@ class FakeBait:
                 Route("/leases/{lease}/order", self._order, methods=["PUT"]),
                 Route("/jobs/{job}", self._place, methods=["GET"]),
                 Route("/machines", self._list, methods=["GET"]),
+                Route("/usages", self._usages, methods=["GET"]),
                 Route("/machines/{id}", self._machine, methods=["DELETE"]),
                 Route("/machines/{id}/console", self._console, methods=["GET"]),
                 WebSocketRoute("/machines/{id}/console", self._typed),
@@ -242,6 +245,16 @@ class FakeBait:
         """The console of a VM ends."""
         loop, socket = self.open[machine]
         asyncio.run_coroutine_threadsafe(socket.close(code), loop).result(60)
+
+    async def _usages(self, request: Request) -> Response:
+        await self._answers(request)
+        if self.usages is None:
+            return _fault(404, "Not Found")
+        since = float(request.query_params["since"])
+        ended = [
+            each for each in self.usages if each["began"] + each["wall"] + each["held"] >= since
+        ]
+        return JSONResponse({"usages": ended})
 
     async def _leases(self, request: Request) -> Response:
         await self._answers(request)
@@ -297,6 +310,7 @@ class FakeBait:
                 "waiting": self.waiting + self.claims,
                 "end": self.end,
                 "tunnels": self.tunnels,
+                "drain": self.drain,
             }
         )
 

@@ -25,6 +25,7 @@ from occi_bridge.service.offer import Site
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store import heard, leader
 from occi_bridge.store.database import Database
+from occi_bridge.store.heard import Heard
 from occi_bridge.store.rows import Compute
 from tests.unit.occi_bridge.fake_baits import CLUSTER
 from wnodes_lrms.config import load as configuration
@@ -118,7 +119,7 @@ class LocalBridge:
 
     def heard(self, ago: float = 0.0) -> None:
         """Have a bait have answered."""
-        heard.told(self.db, "http://127.0.0.1:1", ("hv1", time.time() - ago), silent=ago > 0)
+        heard.told(self.db, "http://127.0.0.1:1", Heard("hv1", time.time() - ago), silent=ago > 0)
         leader.lead(self.db, "nobody", 3600.0)
         leader.step_down(self.db, "nobody")
 

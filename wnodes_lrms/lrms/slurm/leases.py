@@ -8,7 +8,9 @@ import os
 import pwd
 import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms import refusals
@@ -70,6 +72,8 @@ _KEPT = ("PATH", "SLURM_CONF")  # of our own environment
 _MOST_NOTICE = 65535  # seconds; sbatch takes no more
 _SUBMISSION = 30.0  # seconds; the site's own job_submit plug-ins take their time too
 _DEADLINE = 10.0
+_PLANNED = 30.0  # seconds: as often as Slurm's backfill plans by default (bf_interval)
+_MOST_PLANNED = 200  # jobs that are asked about
 
 
 def submission(request: Request, notice: int) -> list[str]:
@@ -115,6 +119,17 @@ def parse_leases(listing: str) -> Sequence[Lease]:
         if _NAME.fullmatch(row["Name"]):
             found.append(_lease(row))
     return found
+
+
+def parse_expected(listing: str) -> dict[str, float]:
+    """When jobs are to begin, in the output of `squeue -h -O JobID:20,StartTime:20`, where times
+    are in seconds since the epoch. Those for which nothing is planned (N/A) are left out."""
+    words = (line.split() for line in listing.splitlines())
+    return {each[0]: float(each[1]) for each in words if len(each) == 2 and _is_time(each[1])}
+
+
+def _is_time(word: str) -> bool:
+    return word.isascii() and word.isdigit() and 0 < len(word) < 12
 
 
 def _lease(row: Mapping[str, str]) -> Lease:
@@ -183,6 +198,9 @@ class SlurmLeases:
         self.accounts = accounts
         self.notice = notice
         self._one_at_a_time = threading.Lock()
+        self._expected: Mapping[str, float] = {}
+        self._asked: set[str] = set()
+        self._planned = float("-inf")  # when it was asked for that, on the monotonic clock
 
     def submit(self, request: Request) -> str:
         """See Leases. However often it is asked for, one job of the lease stays."""
@@ -215,7 +233,24 @@ class SlurmLeases:
         first: dict[tuple[str, str], Lease] = {}
         for row in self._list():
             first.setdefault((row.lease, row.user), row)
-        return tuple(first.values())
+        rows = first.values()
+        expected = self._plan([row.job for row in rows if row.state == "pending"])
+        return tuple(replace(row, expected=expected.get(row.job, 0.0)) for row in rows)
+
+    def _plan(self, jobs: Sequence[str]) -> Mapping[str, float]:
+        """When these are to begin, as of half a minute ago at most; {} if Slurm does not tell."""
+        now = time.monotonic()
+        if not jobs or (now - self._planned < _PLANNED and set(jobs) <= self._asked):
+            return self._expected
+        asked = jobs[-_MOST_PLANNED:]
+        argv = ["env", "SLURM_TIME_FORMAT=%s", "squeue", "--noheader", "--all"]
+        argv += [f"--jobs={','.join(asked)}", "--Format=JobID:20,StartTime:20"]
+        try:
+            listing = run(argv, deadline=_DEADLINE, unknown=True)
+        except UnknownError:
+            listing = ""  # nothing hangs on it, and one of them may just have gone
+        self._expected, self._asked, self._planned = parse_expected(listing), set(jobs), now
+        return self._expected
 
     def _named(self, lease: str, user: str | None = None) -> Sequence[Lease]:
         """The jobs of one lease."""

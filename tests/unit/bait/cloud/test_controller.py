@@ -78,6 +78,30 @@ def test_libvirt_away_ends_nothing(site: Site) -> None:
     assert site.outcome(order)[1] == 0
 
 
+def test_a_bridge_is_told_that_the_node_is_drained(site: Site) -> None:
+    assert site.cloud.draining() is None
+    by = time.time() + 3600
+    site.bait.drain.begin(by, "new kernel")
+    told = site.cloud.draining()
+    assert told
+    assert (told["by"], told["reason"]) == (by, "new kernel")
+    site.bait.drain.resume()
+    assert site.cloud.draining() is None
+
+
+def test_what_a_bridge_is_told_of_usage_is_what_is_accounted(site: Site) -> None:
+    order = site.runs()
+    [kept] = site.cloud.ledger.usages()
+    [told] = site.cloud.usages(0.0)
+    assert told == {name: getattr(kept, name) for name in told}
+    assert (told["dn"], told["cores"]) == (order.dn, order.cores)
+    assert site.cloud.usages(time.time() + 60) == [told]  # it goes on
+    site.cloud.delete(str(order.machine))
+    site.reaches(None)
+    assert [each["number"] for each in site.cloud.usages(0.0)] == [told["number"]]
+    assert site.cloud.usages(time.time() + 60) == []
+
+
 # -- the bait is killed, and comes back ------------------------------------------------------------
 
 

@@ -108,6 +108,9 @@ class Ends:
         self.told = dict(wanted)
 
 
+USAGE = {"number": 3, "dn": "/C=IT/CN=A", "cores": 2, "began": 5.0, "wall": 60.0, "held": 0.0}
+
+
 class Desk:
     """In the place of the cloud controller: notes what it is asked, and may be told to fail."""
 
@@ -146,6 +149,13 @@ class Desk:
 
     def outcomes(self) -> list[dict[str, Any]]:
         return [{"lease": LEASE, "machine": MACHINE, "job": "6", "reason": "it was deleted"}]
+
+    def draining(self) -> dict[str, Any] | None:
+        return {"since": 5.0, "by": None, "reason": "new disks"}
+
+    def usages(self, since: float) -> list[dict[str, Any]]:
+        self.note("usages", since)
+        return [USAGE]
 
     def saved(self) -> dict[str, Any]:
         return {"tags": ["mine_linux_x86_64"], "busy": [], "failed": {"a_b_c": "disk full"}}
@@ -582,7 +592,7 @@ def test_what_the_batch_system_says_is_passed_on_in_words(
 def test_leases_are_listed_and_cancelled(site: Site) -> None:
     client = site.client()
     shown = {"lease": LEASE, "job": "41", "user": "cloud001", "state": "pending"}
-    expected = {"leases": [{**shown, "node": "", "reason": "Priority"}]}
+    expected = {"leases": [{**shown, "node": "", "reason": "Priority", "expected": 0.0}]}
     assert [client.get("/leases").json() for _ in range(5)] == [expected] * 5
     assert site.queue.listed == 1  # who asks often gets one answer
     assert client.delete(f"/leases/{LEASE}?job=41").status_code == 204
@@ -657,6 +667,14 @@ def test_an_internal_fault_tells_nothing_of_the_inside(site: Site) -> None:
     assert answer.json() == {"error": "internal fault of the bait, see its log"}
 
 
+def test_usages_since_a_time(site: Site) -> None:
+    answer = site.client().get("/usages?since=12.5")
+    assert answer.json() == {"usages": [USAGE]}
+    assert site.cloud.calls == [("usages", 12.5)]
+    for since in ("", "?since=", "?since=-1", "?since=nan", "?since=inf", "?since=x"):
+        assert site.client().get(f"/usages{since}").status_code == 400
+
+
 def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
     assert site.client().get("/machines").json() == {
         "waiting": [{"lease": LEASE, "job": "41"}],
@@ -665,6 +683,7 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "outcomes": site.cloud.outcomes(),
         "end": "10.1.0.3:4789",
         "tunnels": {},
+        "drain": {"since": 5.0, "by": None, "reason": "new disks"},
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 

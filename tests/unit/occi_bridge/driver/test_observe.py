@@ -1,5 +1,6 @@
 """What rows come to say, by what was seen, and by what was not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from occi_bridge.driver.lease_end import CONFIRMED_LATELY, SUBMITTED_LATELY, SURE, doubtful
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Machine, SeenFlow, SeenNic, SeenVolume
+from occi_bridge.driver.reports import LeasesSeen, Machine, SeenFlow, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.occi.schema import INBOUND
 from occi_bridge.store.rows import Saved
@@ -114,6 +115,19 @@ def test_a_pending_lease_tells_why_it_waits() -> None:
     waits = row(leased=True, lease_state="", node="", job="")
     values = observed(snapshot(waits, leases=listed("pending", reason="Priority")))
     assert values == {"lease_state": "pending", "job": "7", "reason": "Priority"}
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "written"),
+    [(0.0, 5000.0, 5000.0), (5000.0, 5059.0, None), (5000.0, 5060.0, 5060.0), (5000.0, 0.0, 0.0)],
+)
+def test_when_a_lease_is_to_begin_is_written_down_once_a_minute(
+    known: float, told: float, written: float | None
+) -> None:
+    waits = row(leased=True, lease_state="pending", node="", job="7", expected=known)
+    [lease] = listed("pending").leases[LEASE]
+    queue = LeasesSeen(NOW, {LEASE: (replace(lease, expected=told),)})
+    assert observed(snapshot(waits, leases=queue)).get("expected") == written
 
 
 def test_a_list_that_is_older_than_the_machine_tells_no_reason_to_wait() -> None:

@@ -182,12 +182,18 @@ async def site(
 
 @contextlib.asynccontextmanager
 async def made(
-    grid: Grid, issuer: LocalIssuer, bridge: LocalBridge, limits: Limits | None = None
+    grid: Grid,
+    issuer: LocalIssuer,
+    bridge: LocalBridge,
+    limits: Limits | None = None,
+    **changes: object,
 ) -> AsyncIterator[Site]:
+    """The page of a bridge; `changes` are to its configuration."""
     secret = Path(grid.folder, "secret")
     secret.write_text(CLIENT[1])
     (grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n')
     settings = issuer.bridge(login="Box", client_id=CLIENT[0], client_secret=str(secret))
+    settings = settings.model_copy(update=changes)
     db: Database = bridge.db
     authenticator = Authenticator(settings, Links(db))
     page = Page(url=URL, certificate_login=SERVICE)

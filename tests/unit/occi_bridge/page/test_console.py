@@ -34,7 +34,7 @@ async def site(
     bridge = make_bridge(file_url, *baits)
     async with browser.made(grid, issuer, bridge) as site:
         for bait in baits:
-            heard.told(bridge.db, bait.url, (bait.node, 1e9), silent=False)
+            heard.told(bridge.db, bait.url, heard.Heard(bait.node, 1e9), silent=False)
         yield site
 
 

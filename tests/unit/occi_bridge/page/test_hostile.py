@@ -1,6 +1,7 @@
 """What is tried against the page: forged forms, markup in names, other hosts, broken requests."""
 
 import hashlib
+import html
 import re
 
 import httpx
@@ -12,7 +13,7 @@ from occi_bridge.page import cookies
 from occi_bridge.store import tables
 from tests.unit import ca, issuers
 from tests.unit.occi_bridge.page import browser
-from tests.unit.occi_bridge.page.browser import KEY, URL, Read, Site
+from tests.unit.occi_bridge.page.browser import KEY, URL, Browser, Read, Site
 from wnodes_lrms import resources
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -138,6 +139,57 @@ async def test_a_form_without_the_sessions_own_token(site: Site) -> None:
         assert (await grace.post(f"/vm/{vm.id}/{verb}", {})).status_code == 403
         assert (await grace.get(f"/vm/{vm.id}/{verb}")).status_code == 404
     assert (await grace.post("/logout", {})).status_code == 403
+    assert (await grace.get("/vms")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "shown"),
+    [
+        ("/new", {"title": "web", "data": "#!/bin/sh\r\n<b>&\r\n", "key": KEY}, "<b>&"),
+        ("/volumes", {"title": "results", "size": "7"}, 'value="results"'),
+        ("/networks", {"title": "lab", "address": "10.9.0.0/24"}, 'value="10.9.0.0/24"'),
+    ],
+)
+async def test_what_was_filled_in_outlives_the_session(
+    site: Site, path: str, fields: dict[str, str], shown: str
+) -> None:
+    """It is told back, is there again after logging in, and is done only once it is sent anew."""
+    grace = site.browser("grace")
+    form = (await grace.read(path)).form(path) | fields
+    site.sessions.end(grace.cookie() or "")
+    answer = await grace.post(path, form | {"do": "make"})
+    kept = Read(answer.text).form(path)
+    assert answer.status_code == 401
+    assert kept.items() >= fields.items()
+    assert "token" not in kept
+    grace.http.cookies = site.browser("grace").http.cookies
+    answer = await grace.post(path, kept)
+    again = Read(answer.text).form(path)
+    assert (answer.status_code, "of another session: look at it" in answer.text) == (403, True)
+    assert shown in html.unescape(answer.text)
+    assert (again["id"], again["title"]) == (form["id"], fields["title"])
+    everything = site.bridge.service.locations
+    before = set(everything(await site.user("grace"), None))
+    assert (await grace.post(path, kept | again | fields | {"do": "make"})).status_code == 303
+    assert len(set(everything(await site.user("grace"), None)) - before) >= 1
+
+
+async def test_a_form_is_told_back_to_browsers_alone(site: Site) -> None:
+    form, without = {"title": "a-strangers", "token": "x"}, {"Origin": ""}
+    answer = await site.browser("grace").post("/volumes", form, without)
+    assert (answer.status_code, "a-strangers" in answer.text) == (403, False)
+    answer = await Browser(site.app).post("/volumes", form)
+    assert (answer.status_code, "a-strangers" in answer.text) == (401, False)
+
+
+@pytest.mark.parametrize(
+    "path", ["/logout", "/volumes", "/volumes/delete", "/keys/forget", "/vm/a/stop", "/vm/a/attach"]
+)
+async def test_forms_without_text_are_small(site: Site, path: str) -> None:
+    grace = site.browser("grace")
+    token = cookies.form_token(grace.cookie() or "")
+    answer = await grace.post(path, {"token": token, "more": "x" * 8192})
+    assert (answer.status_code, "more than 8192 bytes" in answer.text) == (413, True)
     assert (await grace.get("/vms")).status_code == 200
 
 

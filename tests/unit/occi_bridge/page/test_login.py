@@ -12,6 +12,8 @@ import jwt
 import pytest
 
 from contrib.site.box import issuer as box
+from occi_bridge.identity import logins
+from occi_bridge.identity.tokens import KnownIssuer
 from occi_bridge.page import cookies, parts
 from occi_bridge.store import sessions as store
 from occi_bridge.store.sessions import Session
@@ -19,6 +21,7 @@ from tests.unit import ca, issuers
 from tests.unit.ca import BASE, VO
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import SERVICE, URL, Browser, Read, Site
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.tls.http_protocol import CHAIN
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
@@ -212,8 +215,7 @@ async def test_a_ban_holds_from_the_next_request_on(site: Site) -> None:
     (site.grid.folder / "ban_users.db").write_text(f'"{site.issuer.url}#grace"\n')
     answer = await grace.get("/")
     assert (answer.status_code, "banned" in answer.text) == (403, True)
-    token = cookies.form_token(grace.cookie() or "")
-    left = await grace.post("/logout", {"token": token})
+    left = await grace.post("/logout", Read(answer.text).form("/logout"))
     assert (left.status_code, grace.cookie()) == (303, None)
 
 
@@ -240,6 +242,42 @@ async def test_strangers_take_not_all_connections_to_an_issuer(site: Site) -> No
 
     assert {*await asyncio.gather(*(guess() for _ in range(20)))} == {503}
     assert most == 4
+
+
+async def test_a_slow_issuer_delays_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four logins hang at one: a fifth waits there, then is told so; another issuer has its own."""
+    monkeypatch.setattr(logins, "_QUEUE", 0.1)
+    hangs, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def hanging(*_given: object, **_more: object) -> dict[str, object]:
+        begun.release()
+        await hangs.wait()
+        return {}
+
+    [quick] = site.authenticator.logins._issuers.values()
+    slow = KnownIssuer(
+        quick.told.model_copy(update={"url": "https://slow.example"}),
+        str(site.grid.folder / "issuers"),
+    )
+    slow.keys, slow.client.ask = quick.keys, hanging  # type: ignore[method-assign]
+    both = site.authenticator.logins = logins.Logins([quick, slow])
+    attempt = logins.Attempt("x")
+    key = logins.key_of(slow.told.url)
+    going = [
+        asyncio.create_task(both.identity(key, attempt, "code", f"{URL}/back", None))
+        for _ in range(4)
+    ]
+    for _ in going:
+        await begun.acquire()
+    with pytest.raises(UnknownError, match="too many"):
+        await both.identity(key, attempt, "code", f"{URL}/back", None)
+    grace = Browser(site.app)
+    sent = await grace.get(f"/login/{logins.key_of(quick.told.url)}")
+    back = at_issuer(site, dict(parse_qsl(urlsplit(sent.headers["location"]).query)))
+    assert (await grace.get(back)).status_code == 303
+    hangs.set()
+    ended = await asyncio.gather(*going, return_exceptions=True)
+    assert {str(each) for each in ended} == {"the issuer's answer to the login has no id_token"}
 
 
 async def by_certificate(site: Site, guest: Browser, chain: tuple[bytes, ...]) -> httpx.Response:
@@ -384,3 +422,12 @@ async def test_two_cookies_of_one_name_are_none(site: Site) -> None:
 async def test_groups_of_a_session(site: Site) -> None:
     session = Session("https://i#s", time.time(), groups=(f"/{VO}", f"/{VO}/Role=x"))
     assert site.sessions.find(site.sessions.open(session, None)) == session
+
+
+async def test_groups_of_a_session_are_of_the_vos_that_the_issuer_has_now(site: Site) -> None:
+    """The VO was taken from the issuer's while they were logged in."""
+    other = site.browser("grace", ("/othervo",))
+    (site.grid.folder / "voms-mapfile").write_text(f'"/{VO}" member\n"/othervo" member\n')
+    answer = await other.get("/")
+    assert (answer.status_code, "no local account" in answer.text) == (403, True)
+    assert (await site.browser("grace", ("/othervo", f"/{VO}")).get("/")).status_code == 200

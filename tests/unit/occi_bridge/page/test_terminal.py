@@ -30,6 +30,7 @@ from occi_bridge.page import cookies, terminal
 from occi_bridge.page.terminal import Limits
 from occi_bridge.page.terminal_socket import PROTOCOL, SAID
 from occi_bridge.store import heard, sessions, tables
+from occi_bridge.store.heard import Heard
 from occi_bridge.store.links import Links
 from tests.unit import ca, issuers
 from tests.unit.ca import Grid, Service
@@ -152,7 +153,7 @@ async def place(
     limits: Limits = getattr(request, "param", QUICK)
     async with browser.made(grid, issuer, bridge, limits) as site:
         for bait in baits:
-            heard.told(bridge.db, bait.url, (bait.node, time.time()), silent=False)
+            heard.told(bridge.db, bait.url, Heard(bait.node, time.time()), silent=False)
         own = Authenticator(issuer.bridge(), Links(bridge.db))
         with serving(site, own, baits) as place:
             yield place
@@ -382,7 +383,8 @@ async def test_nodes_that_do_not_let(place: Place) -> None:
     assert await why(await place.console(grace, vm)) == (End.REFUSED, terminal._NOWHERE)
     db = place.site.bridge.db
     db.write(lambda link: link.execute(sa.delete(tables.bait)))
-    heard.told(db, "http://127.0.0.1:9", (place.baits[0].node, time.time()), silent=False)
+    here = Heard(place.baits[0].node, time.time())
+    heard.told(db, "http://127.0.0.1:9", here, silent=False)
     said = (End.REFUSED, "the VM's node does not answer now")
     assert await why(await place.console(grace, vm)) == said
 

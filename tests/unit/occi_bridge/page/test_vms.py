@@ -167,13 +167,31 @@ async def test_why_it_waits_and_when_it_ends(site: Site) -> None:
 
     waits = await shown(lease="x", lease_state="pending", lease_at=1e9, reason="Priority")
     assert waits.count("waiting for the batch system: Priority") == 3
-    assert "A lease was asked for 2001-09-09 01:46 UTC" in waits
+    assert "Its lease was ordered, 2001-09-09 01:46 UTC In the batch system's queue :" in waits
+    assert "expected to begin" not in waits
+    planned = await shown(expected=1.05e9)
+    assert (
+        "Priority; expected to begin 2003-04-10 18:40 UTC , as the batch system sees it now"
+        " Being built on its node (to come)" in planned
+    )
     runs = {"lease_state": "running", "began": 1.1e9, "walltime": 3600, "state": "running"}
     begun = await shown(**runs, node="hv7", since=1.1e9)
     assert begun.count("2004-11-09 12:33 UTC") == 2
-    assert "about 2004-11-09 11:33 UTC , on hv7" in begun
+    assert "The batch system has placed it on hv7, 2004-11-09 11:33 UTC" in begun
+    assert "Built, and running on hv7, 2004-11-09 11:33 UTC" in begun
+    assert "expected to begin" not in begun
+    assert "Save as image" in begun
     assert "9999-12-31 23:59 UTC" in await shown(walltime=2**31 - 1, began=1e12)
-    assert "Its lease ends" not in await shown(lease="", state="stopped", desired="inactive")
+    built = await shown(state="building", began=1.1e9)
+    assert "Being built on its node" in built
+    assert "to come" not in built
+    stopped = await shown(lease="", state="stopped", desired="inactive")
+    assert "Its lease ends" not in stopped
+    assert "Stopped on hv7, 2004-11-09 11:33 UTC" in stopped
+    ordered = await shown(state="", node="", desired="active", lease_state="", reason="")
+    assert "Ordering its lease : waiting for a lease In the batch system's queue (to come)" in (
+        ordered
+    )
 
 
 async def test_a_hundred_vms(site: Site) -> None:

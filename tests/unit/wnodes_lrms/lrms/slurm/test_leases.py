@@ -21,6 +21,7 @@ from wnodes_lrms.lrms.slurm.leases import (
     _COLUMNS,
     SlurmLeases,
     check_cancelled,
+    parse_expected,
     parse_leases,
     parse_submitted,
     submission,
@@ -345,6 +346,51 @@ def test_only_the_leases_own_jobs_are_cancelled_and_as_their_owner(commands: Com
         LEASES.cancel(lease(1), job)
     told = [call.split()[:3] for call in commands.calls("scancel")]
     assert told == [["nobody", "--", "7"]] * 2
+
+
+def test_when_jobs_are_to_begin() -> None:
+    listing = (
+        "41                  1795833600          \n42                  N/A                 \n"
+        "43                  x                   \n44                  99999999999999999999\n45\n"
+    )
+    assert parse_expected(listing) == {"41": 1795833600.0}
+    assert parse_expected("slurm_load_jobs error: Invalid job id specified\n") == {}
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [("echo 7 1795833600; echo 9 N/A", 1795833600.0), ("exit 1", 0.0), ("echo ?", 0.0)],
+)
+def test_a_lease_that_waits_is_listed_with_its_expected_begin(
+    commands: Commands, answer: str, expected: float
+) -> None:
+    """One call for all of them, and not with each listing."""
+    squeue = commands.folder / "squeue"
+    planned = f'case "$*" in *--jobs=*) {answer}; exit;; esac\n'
+    squeue.write_text(squeue.read_text().replace("cat ", f"{planned}cat ", 1))
+    commands.list(row(1, 7, "PENDING"), row(2, 8), row(3, 9, "PENDING"))
+    leases = SlurmLeases(("nobody",), 60)
+    for _ in range(2):
+        found = {each.job: (each.state, each.expected) for each in leases.list()}
+        assert found == {
+            "7": ("pending", expected),
+            "8": ("running", 0.0),
+            "9": ("pending", 0.0),
+        }
+    [call] = [call for call in commands.calls("squeue") if "--jobs=" in call]
+    assert "--jobs=7,9 --Format=JobID:20,StartTime:20" in call
+    assert "SLURM_TIME_FORMAT=%s" in call
+    commands.list(row(1, 7, "PENDING"), row(4, 10, "PENDING"))
+    leases.list()
+    assert len([call for call in commands.calls("squeue") if "--jobs=7,10" in call]) == 1
+
+
+@needs_root
+def test_nothing_is_asked_of_the_plan_while_nothing_waits(commands: Commands) -> None:
+    commands.list(row(1, 8))
+    SlurmLeases(("nobody",), 60).list()
+    assert not [call for call in commands.calls("squeue") if "--jobs=" in call]
 
 
 @needs_root
