@@ -475,7 +475,7 @@ def test_the_description_tells_of_every_answer(site: Site) -> None:
         for path, methods in described["paths"].items()
         for method, operation in methods.items()
     ]
-    assert len(operations) == 28
+    assert len(operations) == 29
     for path, method, operation in operations:
         assert operation["description"], (path, method)
         assert {"400", "403", "404", "409", "422", "503"} <= set(operation["responses"])
