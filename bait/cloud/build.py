@@ -227,6 +227,12 @@ class CloudBuilder:
             return
         disks.copy(self.vms, self.paths(machine).disk, target)
 
+    def strip(self, order: Order, disk: Path) -> bool:
+        """Remove from a saved disk what its VM was known by; False where that can't be. Raises
+        WnodesError."""
+        own = self.paths(str(order.machine)).disks / "strip"
+        return disks.strip(self.vms, order, disk, own)
+
 
 def _used(memory: Path) -> Path:
     return memory.with_suffix(".used")

@@ -1,13 +1,17 @@
 """Cloud users' disks: programs look at them, and write on them, confined as other users."""
 
+import importlib
 import json
+import logging
 import os
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bait.cloud.inject import Injection
+from bait.cloud.strip import STRIPPED
+from bait.machine import seed
 from bait.machine.files import Paths
 from bait.machine.images import free_mib, references, virtual_size
 from bait.machine.vms import NodeVms
@@ -19,27 +23,64 @@ from wnodes_lrms.order import Order
 # Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
 _INJECTION = Limits(seconds=600.0, memory=8192, file=8192)
 _GROWING = Limits(seconds=60.0, memory=4096, file=1 << 24)
+log = logging.getLogger(__name__)
+
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def inject(vms: NodeVms, order: Order, where: Paths) -> None:
     """Write host name, keys and user data into a new disk, by libguestfs. Raises WnodesError."""
-    injection = Injection(str(where.disk), order.hostname, order.ssh_keys, order.user_data, vms.kvm)
-    uid, own = guestfs_user(), where.disks / "guestfs"
+    key = seed.key_pair().private
+    wanted = (order.hostname, order.ssh_keys, order.user_data, key, vms.kvm)
+    injection = Injection(str(where.disk), *wanted)
+    _by_guestfs("inject", asdict(injection), where.disk, where.disks / "guestfs", _INJECTION)
+    _bases(vms, where.disk)
+
+
+def strip(vms: NodeVms, order: Order, disk: Path, own: Path) -> bool:
+    """Remove from a saved disk, by libguestfs, what its VM was known by: see strip.py.
+
+    `own` is a folder that is made for the time. False, and no change, where this node has no
+    libguestfs, or that finds no system on the disk. Raises WnodesError if the disk may be damaged.
+    """
+    try:
+        guestfs_user()
+        importlib.import_module("guestfs")
+    except (WnodesError, ImportError) as error:
+        log.warning("%s keeps its SSH host keys: no libguestfs here: %s", disk.name, error)
+        return False
+    limits = replace(_INJECTION, file=(disk.stat().st_size >> 20) + _INJECTION.file)
+    what = {"disk": str(disk), "ssh_keys": order.ssh_keys, "kvm": vms.kvm}
+    told = _by_guestfs("strip", what, disk, own, limits)
+    if told.strip() != STRIPPED:
+        log.warning("%s keeps its SSH host keys: libguestfs finds no system on it", disk.name)
+        return False
+    uid = onlooker()
+    with lent(uid, disk):
+        found = references(disk, "qcow2", uid)
+    if found:
+        raise WnodesError(f"{disk} refers to another file", told="its disk refers to another file")
+    return True
+
+
+def _by_guestfs(
+    program: str, what: dict[str, object], disk: Path, own: Path, limits: Limits
+) -> str:
+    """Run one of our programs that use libguestfs on a disk; what it says."""
+    uid = guestfs_user()
     own.mkdir(mode=0o700)
     os.chown(own, uid, -1)
     try:
-        with lent(uid, where.disk):
-            run_confined(
-                (sys.executable, "-I", "-m", "bait.cloud.inject"),
+        with lent(uid, disk):
+            return run_confined(
+                (sys.executable, "-I", "-m", f"bait.cloud.{program}"),
                 uid,
-                _INJECTION,
-                data=json.dumps(asdict(injection)).encode(),
+                limits,
+                data=json.dumps(what).encode(),
                 environment=dict.fromkeys(("HOME", "TMPDIR", "LIBGUESTFS_CACHEDIR"), str(own)),
             )
     finally:
         remove_as_owner(own)
-    _bases(vms, where.disk)
 
 
 def copy(vms: NodeVms, disk: Path, target: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT_KEYS = "/root/.ssh/authorized_keys"
 HOSTS = "/etc/hosts"
+HOST_KEYS = "/etc/ssh/ssh_host_*"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 USER_DATA = "/etc/wnodes/user-data"  # an image that wants it runs it at its first boot
 
 
@@ -24,6 +26,7 @@ class Injection:
     hostname: str
     ssh_keys: tuple[str, ...]
     user_data: str  # base64
+    host_key: str  # private, for a disk that has none, as of a saved image
     kvm: bool  # whether the appliance may use it
 
 
@@ -35,16 +38,9 @@ def with_own_name(hosts: bytes, name: str) -> bytes:
 
 def inject(injection: Injection) -> None:
     """Write host name, keys and user data. Raises RuntimeError if the disk does not take them."""
-    import guestfs  # the distribution's; a node without such images need not have it
-
-    guest = guestfs.GuestFS(python_return_dict=True)
-    guest.set_backend("direct")
-    if not injection.kvm:
-        guest.set_backend_settings(["force_tcg"])
-    guest.add_drive_opts(injection.disk, format="qcow2", cachemode="writeback")
-    guest.launch()
+    guest = launched(injection.disk, injection.kvm)
     try:
-        _mount(guest)
+        mount(guest)
         guest.write("/etc/hostname", f"{injection.hostname}\n")
         had = guest.read_file(HOSTS) if guest.is_file(HOSTS) else b""
         guest.write(HOSTS, with_own_name(had, injection.hostname))
@@ -57,12 +53,28 @@ def inject(injection: Injection) -> None:
             guest.mkdir_p(str(Path(USER_DATA).parent))
             guest.write(USER_DATA, base64.b64decode(injection.user_data))
             guest.chmod(0o700, USER_DATA)
+        if guest.is_dir("/etc/ssh") and not guest.glob_expand(f"{HOST_KEYS}_key"):
+            guest.write(HOST_KEY, injection.host_key)
+            guest.chmod(0o600, HOST_KEY)
     finally:
         guest.shutdown()
         guest.close()
 
 
-def _mount(guest: "guestfs.GuestFS") -> None:  # type: ignore[name-defined]  # noqa: F821
+def launched(disk: str, kvm: bool) -> "guestfs.GuestFS":  # type: ignore[name-defined]  # noqa: F821
+    """An appliance that has the disk. Raises RuntimeError."""
+    import guestfs  # the distribution's; a node without such images need not have it
+
+    guest = guestfs.GuestFS(python_return_dict=True)
+    guest.set_backend("direct")
+    if not kvm:
+        guest.set_backend_settings(["force_tcg"])
+    guest.add_drive_opts(disk, format="qcow2", cachemode="writeback")
+    guest.launch()
+    return guest
+
+
+def mount(guest: "guestfs.GuestFS") -> None:  # type: ignore[name-defined]  # noqa: F821
     """Mount the guest's root, as its own tables say, or where an /etc/passwd is."""
     for root in guest.inspect_os():
         for place, device in sorted(guest.inspect_get_mountpoints(root).items()):

@@ -18,7 +18,9 @@ from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.log import ids
+from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
+from wnodes_lrms.volumes import Consistency
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ class Saver:
         self.builder = builder
         self._busy: dict[str, str] = {}  # tag: VM
         self._failed: dict[str, str] = {}
+        self._made: dict[str, dict[str, Any]] = {}  # what those are like that were written here
         self._guard = threading.Lock()
 
     def shown(self) -> dict[str, Any]:
@@ -42,6 +45,7 @@ class Saver:
                 "tags": catalogue.tags(self.folder),
                 "busy": sorted(self._busy),
                 "failed": dict(self._failed),
+                "made": dict(self._made),
             }
 
     def reads(self, machine: str) -> bool:
@@ -61,6 +65,7 @@ class Saver:
                 return
             self._busy[tag] = row.id
             self._failed.pop(tag, None)
+            self._made.pop(tag, None)
         self.ledger.record(row.job, row.id, f"saving its disk as {tag}")
         threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
 
@@ -75,6 +80,7 @@ class Saver:
             if tag in self._busy:
                 raise ConflictError(f"image {tag} is just being written")
             self._failed.pop(tag, None)
+            self._made.pop(tag, None)
         with suppress(RejectedError):
             catalogue.remove(self.folder, tag)
         try:
@@ -88,9 +94,16 @@ class Saver:
         try:
             have(self.folder, PASSED)
             new.unlink(missing_ok=True)
-            self.builder.save(row.id, row.state not in AT_REST, new)
+            running = row.state not in AT_REST
+            self.builder.save(row.id, running, new)
+            with self._guard:
+                self._busy[tag] = ""  # nobody reads the VM's own disk any more
+            stripped = self.builder.strip(Order.model_validate_json(row.spec), new)
+            quiet = not running and row.state is not State.HIBERNATED
+            like = Consistency.OFFLINE if quiet else Consistency.CRASH
             new.replace(disk)
             catalogue.write(self.folder, self._image(row, tag, disk), 0o600)
+            self._made[tag] = {"consistency": str(like), "stripped": stripped}
         except (WnodesError, OSError) as error:
             log.error("%s", error, extra=ids(row.job, row.id))
             with suppress(OSError):

@@ -219,12 +219,20 @@ class MachinesShown(BaseModel):
     drain: DrainShown | None = Field(description="null: it takes new VMs")
 
 
+class SavedLike(BaseModel):
+    """What a saved image is like."""
+
+    consistency: Consistency = Field(description="offline: its VM did not run; crash: it did")
+    stripped: bool = Field(description="it has no SSH host keys, and no id, of its VM any more")
+
+
 class SavedShown(BaseModel):
     """The images that users have saved."""
 
     tags: list[str]
     busy: list[str] = Field(description="being written on this node")
     failed: dict[str, str] = Field(description="tag: why, on this node")
+    made: dict[str, SavedLike] = Field({}, description="by tag, while this bait remembers")
 
 
 class VolumeShown(BaseModel):

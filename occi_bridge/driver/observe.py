@@ -205,5 +205,7 @@ def _saved(row: Saved, snapshot: Snapshot) -> Change:
         change.why = f"image {row.tag} failed: {failed}"
     elif row.tag in seen.tags:
         change.values["state"] = "ready"
+        if like := (seen.made or {}).get(row.tag):
+            change.values |= {"consistency": str(like.consistency), "stripped": like.stripped}
         change.why = f"image {row.tag} is saved"
     return change

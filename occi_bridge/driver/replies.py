@@ -101,9 +101,18 @@ class Card:
 
 
 @dataclass(frozen=True)
+class SavedLike:
+    """What a saved image is like."""
+
+    consistency: Consistency
+    stripped: bool
+
+
+@dataclass(frozen=True)
 class SavedImages:
     """The reply to GET /saved."""
 
     tags: tuple[Tag, ...]
     busy: tuple[Tag, ...] = ()
     failed: Mapping[Tag, Said] | None = None
+    made: Mapping[Tag, SavedLike] | None = None

@@ -155,6 +155,8 @@ class Saved:
     node: str
     state: str = "wanted"
     reason: str = ""
+    consistency: str = ""
+    stripped: bool = False
     created: float = 0.0
     act: str = ""
     tries: int = 0

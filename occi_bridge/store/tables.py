@@ -188,6 +188,8 @@ saved = Table(
     _text("node"),
     Column("state", String(16), nullable=False),  # wanted, ready, failed, gone
     _text("reason"),
+    _text("consistency"),  # see wnodes_lrms/volumes.py; "" where it is not known
+    _flag("stripped"),  # of what its VM was known by
     _time("created"),
     *_work(),
 )

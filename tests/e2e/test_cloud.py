@@ -199,9 +199,19 @@ def test_a_guest_that_puts_itself_to_sleep(alice: Cloud, key: Key) -> None:
     wait_until(lambda: not leases(), 30, "its lease is freed")
 
 
-def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Key) -> None:
+def test_a_saved_disk_is_an_image_of_its_owner(
+    alice: Cloud, bob: Cloud, key: Key, tmp_path: Path
+) -> None:
+    raw = str(tmp_path / "saved.raw")
+
+    def in_disk(file: str) -> str:
+        """What a file of the saved disk has in it; "" where there is none."""
+        return call("debugfs", "-R", f"cat {file}", raw)
+
     machine = alice.machine(key=key).wait("active")
     machine.ssh("echo saved > /root/saved; sync")
+    host_key = "cat /etc/ssh/ssh_host_ed25519_key"
+    old = machine.ssh(host_key)
 
     def templates(cloud: Cloud) -> set[str]:
         mixins = cloud.get("/-/")["mixins"]
@@ -212,9 +222,17 @@ def test_a_saved_disk_is_an_image_of_its_owner(alice: Cloud, bob: Cloud, key: Ke
     wait_until(lambda: templates(alice) - before, 60, "a new os_tpl")
     (image,) = templates(alice) - before
     assert image not in templates(bob)
+    titles = {m["scheme"] + m["term"]: m["title"] for m in alice.get("/-/")["mixins"]}
+    assert titles[image] == "mine (saved while it ran)"
+    (file,) = (SITE / "spool" / "saved").glob("*.qcow2")
+    call("qemu-img", "convert", "-O", "raw", str(file), raw)
+    assert in_disk("/root/saved") == "saved\n"
+    for file_of_vm in ("/etc/ssh/ssh_host_ed25519_key", "/root/.ssh/authorized_keys"):
+        assert in_disk(file_of_vm) == ""
     machine.delete()
     copy = alice.machine(image, key=key).wait("active")
     assert copy.ssh("cat /root/saved") == "saved\n"
+    assert copy.ssh(host_key) != old
     definition = {"scheme": f"{OWN}os_tpl#", "term": image.partition("#")[2]}
     assert bob.ask("DELETE", "/-/", {"mixins": [definition]}).status_code == 400
     assert alice.ask("DELETE", "/-/", {"mixins": [definition]}).status_code == 409

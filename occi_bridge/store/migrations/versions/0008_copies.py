@@ -1,4 +1,4 @@
-"""Volumes that are copies of others.
+"""Volumes that are copies of others; what saved images are like.
 
 Revision: 0008
 Revises: 0007
@@ -12,7 +12,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """What is there is no copy."""
+    """What is there is no copy, and nobody knows what images were like."""
     kinds = {
         "source": sa.Text(),
         "origin": sa.Text(),
@@ -27,3 +27,10 @@ def upgrade() -> None:
     with op.batch_alter_table("storage") as table:
         for column, kind in kinds.items():
             table.alter_column(column, existing_type=kind, nullable=False)
+    op.add_column("saved", sa.Column("consistency", sa.Text()))
+    op.add_column("saved", sa.Column("stripped", sa.Boolean()))
+    saved = sa.table("saved", sa.column("consistency"), sa.column("stripped", sa.Boolean))
+    op.get_bind().execute(sa.update(saved).values(consistency="", stripped=False))
+    with op.batch_alter_table("saved") as table:
+        table.alter_column("consistency", existing_type=sa.Text(), nullable=False)
+        table.alter_column("stripped", existing_type=sa.Boolean(), nullable=False)

@@ -11,7 +11,8 @@ import pytest
 from bait.cloud import inject
 from bait.cloud.inject import Injection
 
-INJECTION = Injection("/no/such/disk", "box", ("ssh-ed25519 AAAA a",), "IyEvYmluL3NoCg==", False)
+KEYS = ("ssh-ed25519 AAAA a",)
+INJECTION = Injection("/no/such/disk", "box", KEYS, "IyEvYmluL3NoCg==", "a host key", False)
 
 
 def told(

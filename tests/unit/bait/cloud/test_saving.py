@@ -11,9 +11,10 @@ from typing import cast
 import pytest
 from pytest_mock import MockerFixture
 
+from bait.privileges import sandbox
 from tests.unit.bait.conftest import MACHINE, Site, an_order
 from tests.unit.conftest import NOBODY, eventually, needs_root, put
-from wnodes_lrms.errors import ConflictError
+from wnodes_lrms.errors import ConflictError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import State
 
@@ -23,7 +24,9 @@ TAG = "mine_linux_x86_64"
 
 
 @pytest.fixture
-def stopped(site: Site, tmp_path: Path) -> Site:
+def stopped(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Its node has no libguestfs, which takes half a minute: see tests/e2e for what that does."""
+    monkeypatch.setattr(sandbox, "GUESTFS_USER", "wnodes-nobody")
     for at in (tmp_path, *tmp_path.parents[:-1]):  # who looks at disks comes to them as on a node
         at.chmod(at.stat().st_mode | 0o711)
     site.runs()
@@ -43,7 +46,8 @@ def done(site: Site) -> dict[str, object]:
 
 def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
     stopped.cloud.save(ID, TAG)
-    assert done(stopped) == {"tags": [TAG], "busy": [], "failed": {}}
+    made = {TAG: {"consistency": "offline", "stripped": False}}
+    assert done(stopped) == {"tags": [TAG], "busy": [], "failed": {}, "made": made}
     image = catalogue.read(folder(stopped), TAG)
     assert (image.format, image.trusted, image.context) == ("qcow2", False, "script")
     told = subprocess.run(
@@ -90,6 +94,44 @@ def test_what_reads_a_users_disk_has_no_others(
     stopped.cloud.save(ID, TAG)
     assert TAG in cast("dict[str, str]", done(stopped)["failed"])
     assert f"qemu-img: {NOBODY.pw_uid}" in caplog.messages
+
+
+def test_a_saved_disk_says_what_it_is_like(stopped: Site, mocker: MockerFixture) -> None:
+    def save(_builder: object, _machine: str, running: bool, target: Path) -> None:
+        target.write_text(f"running: {running}")
+
+    mocker.patch("bait.cloud.build.CloudBuilder.save", save)
+    strip = mocker.patch("bait.cloud.disks.strip", return_value=True)
+    for state, like in (
+        (State.READY, "crash"),
+        (State.HIBERNATED, "crash"),
+        (State.FAILED, "offline"),
+    ):
+        put(stopped.node.ledger, ID, state=state)
+        stopped.cloud.save(ID, TAG)
+        assert done(stopped)["made"] == {TAG: {"consistency": like, "stripped": True}}
+        stopped.cloud.delete_saved(TAG)
+    strip.side_effect = WnodesError("halfway", told="a program of the node can't work on the disk")
+    stopped.cloud.save(ID, TAG)
+    assert "can't work on the disk" in str(done(stopped)["failed"])
+    assert done(stopped)["made"] == {}
+    assert list(folder(stopped).iterdir()) == []
+
+
+def test_while_a_saved_disk_is_stripped_its_vm_starts(stopped: Site, mocker: MockerFixture) -> None:
+    there, go_on = threading.Event(), threading.Event()
+
+    def strip(*_: object) -> bool:
+        there.set()
+        return go_on.wait(60)
+
+    mocker.patch("bait.cloud.disks.strip", strip)
+    stopped.cloud.save(ID, TAG)
+    assert there.wait(60)
+    stopped.runs(an_order(), "9")
+    assert stopped.cloud.saved()["busy"] == [TAG]
+    go_on.set()
+    done(stopped)
 
 
 def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
@@ -205,4 +247,5 @@ def test_what_fails_is_said_leaves_nothing_and_can_be_tried_again(
     if break_it is full:
         mocker.stopall()
         stopped.cloud.save(ID, TAG)
-        assert done(stopped) == {"tags": [TAG], "busy": [], "failed": {}}
+        told = done(stopped)
+        assert (told["tags"], told["busy"], told["failed"]) == ([TAG], [], {})

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_keys_and_data_stay_data(tmp_path: Path, shell: str) -> None:
     part = text[text.index("mkdir -p /root/.ssh") :]
     for place in ("/root", "/var/lib"):
         part = part.replace(place, f"{tmp_path}{place}")
-    part = part.replace("touch $done", ":")
+    part = part.replace("echo id >$done", ":")
     done = subprocess.run(
         [*shell.split(), "-eu", "-c", part], cwd=tmp_path, capture_output=True, text=True
     )
@@ -108,6 +109,39 @@ def test_keys_and_data_stay_data(tmp_path: Path, shell: str) -> None:
     assert (tmp_path / "var/lib/wnodes-user/data").read_bytes() == data
     assert (tmp_path / "done").read_text().endswith("data $(x)\n")
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_a_vm_made_from_a_saved_image_is_another(tmp_path: Path, shell: str) -> None:
+    """It has keys and an id of its own, and those of its user; a VM that starts again stays."""
+    key, id_ = tmp_path / "etc/ssh/ssh_host_ed25519_key", tmp_path / "etc/machine-id"
+    keys = tmp_path / "root/.ssh/authorized_keys"
+
+    def boots(machine: str, host_key: str, user_key: str) -> None:
+        pair = replace(HOST_KEY, private=f"{host_key}\n")
+        made = replace(guest(keys=(user_key,)), id=machine, host_key=pair)
+        text = files(made, "script")["user-data"]
+        part = text[text.index("done=/var/lib") :]
+        for place in ("/root", "/var/lib", "/etc"):
+            part = part.replace(place, f"{tmp_path}{place}")
+        subprocess.run([*shell.split(), "-eu", "-c", part], check=True)
+
+    (tmp_path / "var/lib").mkdir(parents=True)
+    id_.parent.mkdir()
+    id_.write_text("old\n")
+    boots("one", "first", "anna")
+    assert (key.read_text(), keys.read_text(), id_.read_text()) == ("first\n", "anna\n", "old\n")
+    keys.write_text("anna\nher friend\n")
+    boots("one", "second", "anna")
+    assert (key.read_text(), keys.read_text()) == ("first\n", "anna\nher friend\n")
+    key.with_name("ssh_host_rsa_key").write_text("one's other")
+    boots("two", "third", "bob")
+    assert (key.read_text(), keys.read_text()) == ("third\n", "bob\n")
+    assert re.fullmatch("[0-9a-f]{32}\n", id_.read_text())
+    assert not key.with_name("ssh_host_rsa_key").exists()
+    (tmp_path / "var/lib/wnodes-cloud").write_text("")  # a VM of an earlier release
+    boots("two", "fourth", "carla")
+    assert (key.read_text(), keys.read_text()) == ("third\n", "bob\n")
 
 
 def test_only_a_script_is_run_by_a_script() -> None:

@@ -742,7 +742,7 @@ def test_volumes(site: Site) -> None:
 
 
 def test_saved_images(site: Site) -> None:
-    assert site.client().get("/saved").json() == site.cloud.saved()
+    assert site.client().get("/saved").json() == site.cloud.saved() | {"made": {}}
     assert site.client().delete("/saved/mine_linux_x86_64").status_code == 204
     assert site.client().delete("/saved/..%2Fetc").status_code in (400, 404)
     assert site.cloud.calls == [("delete_saved", "mine_linux_x86_64")]

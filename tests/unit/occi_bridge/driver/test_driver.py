@@ -292,18 +292,20 @@ async def test_an_image_is_saved(scene: Scene) -> None:
         scene.bridge.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
         await until(lambda: scene.hv1.saved["busy"])
         [tag] = scene.hv1.saved["busy"]
-        scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
+        like = {tag: {"consistency": "crash", "stripped": False}}
+        scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}, "made": like}
 
         def templates() -> list[str]:
             model = scene.bridge.service.model(ANNAS)
             return [mixin.title for mixin in model.mixins.values() if mixin.saved]
 
-        await until(lambda: templates() == ["web"])
+        titled = "web (saved while it ran with its SSH host keys)"
+        await until(lambda: templates() == [titled])
         scene.bridge.service.act(ANNAS, made.path, SAVE, {"method": "hot", "name": "web"})
         await until(lambda: scene.hv1.saved["busy"])
         scene.hv1.saved = {"tags": [], "busy": [], "failed": {scene.hv1.saved["busy"][0]: "full"}}
         await until(lambda: not read_all(scene.bridge.db)["saved"])
-        assert templates() == ["web"]
+        assert templates() == [titled]
         scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
         service = scene.bridge.service
         [template] = [mixin.id for mixin in service.model(ANNAS).mixins.values() if mixin.saved]
