@@ -230,7 +230,7 @@ class CloudBuilder:
     def strip(self, order: Order, disk: Path) -> bool:
         """Remove from a saved disk what its VM was known by; False where that can't be. Raises
         WnodesError."""
-        own = self.paths(str(order.machine)).disks / "strip"
+        own = self.paths(str(order.machine)).disks / f"strip-{disk.stem}"
         return disks.strip(self.vms, order, disk, own)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def _by_guestfs(
 ) -> str:
     """Run one of our programs that use libguestfs on a disk; what it says."""
     uid = guestfs_user()
+    with suppress(FileNotFoundError):
+        remove_as_owner(own)  # a bait that was killed has left it
     own.mkdir(mode=0o700)
     os.chown(own, uid, -1)
     try:

@@ -3,14 +3,18 @@
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
 from pytest_mock import MockerFixture
 
+from bait.cloud import disks
+from bait.cloud.strip import STRIPPED
 from bait.privileges import sandbox
 from tests.unit.bait.conftest import MACHINE, Site, an_order
 from tests.unit.conftest import NOBODY, eventually, needs_root, put
@@ -116,6 +120,35 @@ def test_a_saved_disk_says_what_it_is_like(stopped: Site, mocker: MockerFixture)
     assert "can't work on the disk" in str(done(stopped)["failed"])
     assert done(stopped)["made"] == {}
     assert list(folder(stopped).iterdir()) == []
+
+
+def test_two_saved_disks_of_a_vm_are_stripped_at_once(
+    stopped: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a bait that was killed has left the folder of one."""
+    confined, both = disks.run_confined, threading.Barrier(2)
+
+    def run(argv: tuple[str, ...], *more: Any, **by_name: Any) -> str:
+        if "bait.cloud.strip" not in argv:
+            return confined(argv, *more, **by_name)
+        both.wait(60)
+        return STRIPPED
+
+    monkeypatch.setattr(sandbox, "GUESTFS_USER", NOBODY.pw_name)
+    monkeypatch.setitem(sys.modules, "guestfs", ModuleType("guestfs"))
+    monkeypatch.setattr(disks, "run_confined", run)
+    left = stopped.cloud.builder.paths(ID).disks / f"strip-{TAG}"
+    left.mkdir()
+    (left / "appliance").touch()
+    for path in (left / "appliance", left):
+        os.chown(path, NOBODY.pw_uid, -1)
+    for tag in (TAG, "again_linux_x86_64"):
+        stopped.cloud.save(ID, tag)
+    told = done(stopped)
+    assert told["failed"] == {}
+    like = {"consistency": "offline", "stripped": True}
+    assert told["made"] == {TAG: like, "again_linux_x86_64": like}
+    assert not list(left.parent.glob("strip-*"))
 
 
 def test_while_a_saved_disk_is_stripped_its_vm_starts(stopped: Site, mocker: MockerFixture) -> None:
