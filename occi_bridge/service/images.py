@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import tables
 from wnodes_lrms.images.catalogue import Image
+from wnodes_lrms.volumes import Consistency
 
 _STATES = {"wanted": "being saved", "ready": "", "failed": "failed", "gone": "being deleted"}
 
@@ -52,7 +53,7 @@ def saved(tx: Transaction) -> list[Offered]:
     return [
         Offered(
             row.tag,
-            row.title or row.tag,
+            (row.title or row.tag) + like(row.consistency, row.stripped),
             Whose.OWN if row.owner == tx.user.key else Whose.GROUP,
             shared=row.shared,
             state=_STATES[row.state],
@@ -61,3 +62,11 @@ def saved(tx: Transaction) -> list[Offered]:
         )
         for row in rows
     ]
+
+
+def like(consistency: str, stripped: bool) -> str:
+    """What is to be known of a saved image, after its title; nothing of one that is of before."""
+    if not consistency:
+        return ""
+    said = "saved while it ran" if consistency == Consistency.CRASH else "saved while stopped"
+    return f" ({said}{'' if stripped else ' with its SSH host keys'})"

@@ -7,10 +7,10 @@ from occi_bridge.occi.mixins import site_model
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.service import quota
 from occi_bridge.service.entities import PATHS
+from occi_bridge.service.images import like
 from occi_bridge.service.links import check_tags
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import queries, tables
-from wnodes_lrms.volumes import Consistency
 
 
 def model(tx: Transaction) -> Model:
@@ -27,7 +27,7 @@ def model(tx: Transaction) -> Model:
     site = site_model(
         [(image.tag, "") for image in tx.site.images(tx.user.grant)],
         tx.site.templates,
-        [(image.tag, image.title + _like(image.consistency, image.stripped)) for image in images],
+        [(image.tag, image.title + like(image.consistency, image.stripped)) for image in images],
     )
     return site.with_own(
         Mixin(
@@ -40,14 +40,6 @@ def model(tx: Transaction) -> Model:
         )
         for row in mine
     )
-
-
-def _like(consistency: str, stripped: bool) -> str:
-    """What is to be known of a saved image, after its title; nothing of one that is of before."""
-    if not consistency:
-        return ""
-    said = "saved while it ran" if consistency == Consistency.CRASH else "saved while stopped"
-    return f" ({said}{'' if stripped else ' with its SSH host keys'})"
 
 
 def add_mixin(tx: Transaction, definition: Definition) -> None:

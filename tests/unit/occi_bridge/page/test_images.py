@@ -47,6 +47,21 @@ async def test_another_is_not_chosen(site: Site, image: str) -> None:
     assert "<script>alert" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("consistency", "stripped", "said"),
+    [
+        ("crash", False, "my web (saved while it ran with its SSH host keys) Tag"),
+        ("offline", True, "my web (saved while stopped) Tag"),
+        ("", False, "my web Tag"),
+    ],
+)
+async def test_what_a_saved_one_is_like(
+    site: Site, consistency: str, stripped: bool, said: str
+) -> None:
+    save(site, "grace", consistency=consistency, stripped=stripped)
+    assert said in (await site.browser("grace").read("/images")).text
+
+
 async def test_ones_own_is_deleted(site: Site) -> None:
     save(site, "grace")
     grace = site.browser("grace")
