@@ -11,6 +11,7 @@ from occi_bridge.occi.resolve import action
 from occi_bridge.page import cookies, live, templates, views
 from occi_bridge.page.exchange import Ask, Fault, Form, Reply, see
 from occi_bridge.service.service import BridgeService
+from occi_bridge.web.revisions import Revisions
 
 _ACTIONS = f"{schema.INFRA}/compute/action#"
 # What is done, and what the page says of it.
@@ -28,6 +29,7 @@ class Vms:
 
     def __init__(self, service: BridgeService) -> None:
         self._service = service
+        self._revisions = Revisions(service.revision)
 
     async def show(self, ask: Ask) -> Reply:
         """All VMs, and the quota."""
@@ -42,7 +44,7 @@ class Vms:
         return await live.part(
             ask,
             user,
-            self._service.revision(),
+            await self._revision(),
             lambda: templates.page("rows", **self._all(user)),
         )
 
@@ -82,7 +84,10 @@ class Vms:
                 "now", vm=found, steps=views.steps(found), verbs=VERBS, token=token
             )
 
-        return await live.part(ask, visitor.user, self._service.revision(), work)
+        return await live.part(ask, visitor.user, await self._revision(), work)
+
+    async def _revision(self) -> int:
+        return await self._revisions.now() if self._service.remote else self._service.revision()
 
     async def act(self, ask: Ask) -> Reply:
         """Do something to it."""

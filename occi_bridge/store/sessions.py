@@ -104,7 +104,9 @@ class Sessions:
         return found
 
     def remembered(self, secret: str) -> Session | None:
-        """The same, without a query: None for one that has to be looked for."""
+        """The same, without a wait: None for one that has to be looked for."""
+        if not self._db.sqlite:
+            return None  # whether anything has changed is a question to another process
         _, known = self._remembered()
         return _still(known.get(_digest(secret)), LIFE)
 

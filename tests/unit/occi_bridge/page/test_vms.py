@@ -1,11 +1,16 @@
 """The pages of a user's VMs, as a browser without scripts has them."""
 
+import asyncio
 import re
+import threading
 
 import pytest
 import sqlalchemy as sa
 
 from occi_bridge.occi import schema
+from occi_bridge.page.exchange import Ask, Visitor
+from occi_bridge.page.vms import Vms
+from occi_bridge.service.service import BridgeService
 from occi_bridge.store import tables
 from tests.unit import ca, issuers
 from tests.unit.occi_bridge.page import browser
@@ -153,6 +158,26 @@ async def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
     assert "mail" in changed.text
     others = await site.browser("oscar").get("/vms", **{"If-None-Match": changed.headers["etag"]})
     assert (others.status_code, "mail" in others.text) == (200, False)
+
+
+async def test_a_database_that_is_silent_keeps_nobody_else_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def revision(_: BridgeService) -> int:
+        asked.set()
+        assert answers.wait(60)
+        return 7
+
+    monkeypatch.setattr(BridgeService, "remote", True)
+    monkeypatch.setattr(BridgeService, "revision", revision)
+    visitor = Visitor("secret", await site.user("grace"))
+    ask = Ask("GET", "/vms", (), "192.0.2.7", {}, "", visitor=visitor)
+    poll = asyncio.ensure_future(Vms(site.bridge.service).rows(ask))
+    assert await asyncio.to_thread(asked.wait, 60)
+    answers.set()
+    assert (await poll).status == 200
 
 
 async def test_why_it_waits_and_when_it_ends(site: Site) -> None:

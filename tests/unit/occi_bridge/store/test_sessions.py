@@ -57,6 +57,24 @@ def test_it_ends_by_age_also_where_it_is_remembered(
     assert count(db) == 1
 
 
+def test_what_is_told_without_a_wait_asks_no_other_process(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_, session = Sessions(db), ann()
+    secret = all_.open(session, None)
+    all_.find(secret)
+    revision, asked = db.revision, 0
+
+    def ask() -> int:
+        nonlocal asked
+        asked += 1
+        return revision()
+
+    monkeypatch.setattr(db, "revision", ask)
+    found = all_.remembered(secret)
+    assert (found, asked) == ((session, 1) if db.sqlite else (None, 0))
+
+
 def test_a_user_has_a_number_of_them_at_most(db: Database) -> None:
     all_ = Sessions(db)
     now = time.time()
