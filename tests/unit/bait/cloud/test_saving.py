@@ -126,7 +126,7 @@ def test_two_saved_disks_of_a_vm_are_stripped_at_once(
     stopped: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a bait that was killed has left the folder of one."""
-    confined, both = disks.run_confined, threading.Barrier(2)
+    confined, both = sandbox.run_confined, threading.Barrier(2)
 
     def run(argv: tuple[str, ...], *more: Any, **by_name: Any) -> str:
         if "bait.cloud.strip" not in argv:
