@@ -142,8 +142,9 @@ def test_two_saved_disks_of_a_vm_are_stripped_at_once(
     (left / "appliance").touch()
     for path in (left / "appliance", left):
         os.chown(path, NOBODY.pw_uid, -1)
-    for tag in (TAG, "again_linux_x86_64"):
-        stopped.cloud.save(ID, tag)
+    stopped.cloud.save(ID, TAG)
+    eventually(lambda: both.n_waiting == 1)
+    stopped.cloud.save(ID, "again_linux_x86_64")
     told = done(stopped)
     assert told["failed"] == {}
     like = {"consistency": "offline", "stripped": True}
