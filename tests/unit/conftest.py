@@ -92,6 +92,8 @@ class Web:
         self.endless: set[str] = set()  # paths whose data comes again and again, of no told size
         self.sent = 0  # bytes of those
         self.pause = 0.0  # seconds before each answer
+        self.speaks = threading.Event()  # until this is set there is none
+        self.speaks.set()
         self.requests: Counter[str] = Counter()
         web = self
 
@@ -99,6 +101,7 @@ class Web:
             def do_GET(self) -> None:
                 web.requests[self.path] += 1
                 time.sleep(web.pause)
+                web.speaks.wait()
                 data = web.files.get(self.path)
                 if data is None:
                     self.send_error(404)
@@ -125,6 +128,7 @@ class Web:
         return Part(source=self.url + path, sha256=hashlib.sha256(data).hexdigest())
 
     def close(self) -> None:
+        self.speaks.set()
         self._server.shutdown()
         self._server.server_close()
 

@@ -167,12 +167,12 @@ def is_cancelled_at_once(cache: Cache, disk: Part, keep_on: Callable[[], None]) 
         ended.set()
 
     threading.Thread(target=ask).start()
-    return ended.wait(1.0)
+    return ended.wait(60)
 
 
 def test_cancelling_does_not_wait_for_somebody_elses_download(cache: Cache, web: Web) -> None:
     disk = web.add("/disk", b"x" * MIB)
-    web.pause = 1.5
+    web.speaks.clear()
     first = threading.Thread(target=cache.fetch, args=(image(disk), go_on))
     first.start()
     eventually(lambda: web.requests["/disk"])
@@ -181,13 +181,14 @@ def test_cancelling_does_not_wait_for_somebody_elses_download(cache: Cache, web:
         raise CancelledError("cancelled")
 
     assert is_cancelled_at_once(cache, disk, cancelled)
+    web.speaks.set()
     first.join()
     assert names(cache) == {disk.sha256}
 
 
 def test_cancelling_does_not_wait_for_a_source_that_stands_still(cache: Cache, web: Web) -> None:
     disk = web.add("/disk", b"x" * MIB)
-    web.pause = 1.5
+    web.speaks.clear()
 
     def cancelled() -> None:
         if web.requests["/disk"]:
