@@ -25,7 +25,8 @@ from wnodes_lrms.rates import Rates
 from wnodes_lrms.volumes import serial
 
 _NAMES = tuple(f"vd{letter}" for letter in string.ascii_lowercase[2:])  # after disk and seed
-_DETACHABLE = (*RUNS, State.STOPPED, State.FAILED)  # the memory of others has the device
+_RESTING = (State.STOPPED, State.FAILED)  # no guest, and no memory of one, has a device
+_DETACHABLE = (*RUNS, *_RESTING)
 
 _T = TypeVar("_T")
 
@@ -169,10 +170,24 @@ class Devices:
             if row.state in RUNS:
                 drive = Drive(Path(), mine[volume].device, serial(volume))
                 asked = self._leaving.setdefault((row.lease, volume), object())
-                self.builder.unplug(row.id, drive)
-                self._has_gone(row, volume, asked)
-            else:
+                try:
+                    self.builder.unplug(row.id, drive)
+                except ConflictError:
+                    if not self._rests_without(row, volume):  # it may just have stopped
+                        raise
+                else:
+                    self._has_gone(row, volume, asked)
+            elif not self._rests_without(row, volume):
+                raise ConflictError("the VM has been started meanwhile: ask again")
+
+    def _rests_without(self, row: Row, volume: str) -> bool:
+        """Free a volume, if its VM is at rest now, whatever it did when its row was read."""
+        with self.tasks.news:  # nobody starts it meanwhile
+            now = self.ledger.get(row.id)
+            rests = now is not None and now.state in _RESTING
+            if rests:
                 self._gone(row.id, row.lease, volume)
+            return rests
 
     def let_go(self, row: Row) -> None:
         """The guest has let go of something: a volume may be free."""

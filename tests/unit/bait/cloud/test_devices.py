@@ -239,6 +239,55 @@ def test_the_end_of_a_vm_lets_go_of_its_volume(pool: Site) -> None:
     assert attached(pool) == {ONE: "vdc"}
 
 
+def test_a_vm_that_stops_while_its_guest_is_asked_lets_go(
+    pool: Site, mocker: MockerFixture
+) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.runs(an_order(machine=OTHER), "8")
+    ran = pool.row()
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    gone = ConflictError(f"VM {ID} does not run")
+    mocker.patch.object(pool.libvirt, "detach", side_effect=gone)
+    pool.cloud.devices.detach_volume(ran, ONE)
+    assert attached(pool) == {}
+    assert spec(pool).volumes == ()
+    assert pool.cloud.attach_volume(OTHER, ONE) == "vdc"
+
+
+def test_a_vm_that_still_stops_keeps_its_volume_and_lets_go_when_it_has(
+    pool: Site, mocker: MockerFixture
+) -> None:
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    ran = pool.row()
+    put(pool.node.ledger, ID, state=State.STOPPING)
+    gone = ConflictError(f"VM {ID} does not run")
+    mocker.patch.object(pool.libvirt, "detach", side_effect=gone)
+    with pytest.raises(ConflictError, match="does not run"):
+        pool.cloud.devices.detach_volume(ran, ONE)
+    assert attached(pool) == {ONE: "vdc"}
+    pool.cloud.lifecycle.end_now(pool.row(), "its end")
+    pool.reaches(State.STOPPED)
+    pool.cloud.detach_volume(ID, ONE)
+    assert attached(pool) == {}
+
+
+def test_a_vm_that_has_started_since_keeps_its_volume(pool: Site) -> None:
+    """Its row was read while it was stopped: it writes on the volume by now."""
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    pool.runs(an_order(machine=OTHER), "8")
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    rested = pool.row()
+    pool.runs(an_order(volumes=VOLUMES[:1]), "9")
+    with pytest.raises(ConflictError, match="has been started"):
+        pool.cloud.devices.detach_volume(rested, ONE)
+    assert attached(pool) == {ONE: "vdc"}
+    assert spec(pool).volumes == VOLUMES[:1]
+    with pytest.raises(ConflictError, match="another VM's"):
+        pool.cloud.attach_volume(OTHER, ONE)
+
+
 def test_a_bait_that_died_before_it_asked_libvirt_plugs_the_volume_in(pool: Site) -> None:
     pool.runs()
     pool.node.ledger.attach(ONE, ID, "vdc")  # as it is written down first
