@@ -13,6 +13,7 @@ AWAY = (
     *(httpx.HTTPError, subprocess.SubprocessError),
 )
 Answer = TypeVar("Answer")
+_PATIENCE = 180  # seconds
 
 
 class ForgivenError(Exception):
@@ -34,11 +35,11 @@ def tolerant(true: Callable[[], object]) -> object:
 
 
 def retried(ask: Callable[[], Answer], forgiven: Callable[[], bool] = lambda: False) -> Answer:
-    """Ask until it is taken, for a minute and a half; the answer.
+    """Ask until it is taken, for three minutes; the answer. Faults meant for it take half of that.
 
-    Raises ForgivenError if it is refused for a third of that, and `forgiven` says that it may be.
+    Raises ForgivenError if it is refused for half a minute, and `forgiven` says that it may be.
     """
-    begun, end = time.monotonic(), time.monotonic() + 90
+    begun, end = time.monotonic(), time.monotonic() + _PATIENCE
     while True:
         try:
             return ask()
@@ -46,5 +47,5 @@ def retried(ask: Callable[[], Answer], forgiven: Callable[[], bool] = lambda: Fa
             if time.monotonic() > begun + 30 and forgiven():
                 raise ForgivenError from error
             if time.monotonic() > end:
-                raise Violation(f"not taken within 90 s: {error!r}") from error
+                raise Violation(f"not taken within {_PATIENCE} s: {error!r}") from error
             time.sleep(1)

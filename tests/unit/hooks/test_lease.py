@@ -167,7 +167,7 @@ def test_without_a_bait_the_lease_ends_after_a_while(site: Site, why: str) -> No
     began = time.monotonic()
     code, errors = end_of(site.start(patience=0.2))
     assert code == 1
-    assert 0.2 <= time.monotonic() - began < 3
+    assert 0.2 <= time.monotonic() - began < 30
     *before, last = errors.splitlines()
     assert [line.endswith("trying again") for line in before] == [True] * (why != "silent")
     assert last.startswith("wnodes: job 77: the bait on node hv1 ")

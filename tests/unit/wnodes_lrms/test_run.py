@@ -70,7 +70,7 @@ def test_past_the_deadline_children_are_killed_too(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UnknownError, match=r"sh: no answer within 0\.3 s"):
         sh(f"sleep 300 & echo $! >{tmp_path}/child; wait", deadline=0.3, unknown=True)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
     child = (tmp_path / "child").read_text().strip()
     eventually(lambda: not alive(child))
 
@@ -78,8 +78,8 @@ def test_past_the_deadline_children_are_killed_too(tmp_path: Path) -> None:
 def test_a_daemon_that_keeps_the_output_open_does_not_hold_us(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(WnodesError, match="no answer"):
-        sh(f"setsid sh -c 'echo $$ >{tmp_path}/daemon; sleep 4' & wait", deadline=0.3)
-    assert time.monotonic() - began < 2
+        sh(f"setsid sh -c 'echo $$ >{tmp_path}/daemon; sleep 300' & wait", deadline=0.3)
+    assert time.monotonic() - began < 30
     os.kill(int((tmp_path / "daemon").read_text()), 9)
 
 

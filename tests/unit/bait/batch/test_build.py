@@ -83,7 +83,7 @@ def test_released_while_booting(node: Node) -> None:
 def test_released_during_a_slow_download(node: Node, web: Web) -> None:
     data = Path(node.image.disk.source).read_bytes()
     other_image(node, disk=web.add("/slow", data))
-    web.pause = 1.5
+    web.speaks.clear()
     node.batch.grant("7")
     node.batch.grant("8")
     bait = node.bait()
@@ -92,8 +92,11 @@ def test_released_during_a_slow_download(node: Node, web: Web) -> None:
     eventually(lambda: web.requests["/slow"])
     with ThreadPoolExecutor(2) as pool:
         ends = [pool.submit(bait.reconciler.release, job) for job in ("7", "8")]
-        for end in ends:
-            end.result(timeout=1)
+        try:
+            for end in ends:
+                end.result(timeout=60)
+        finally:
+            web.speaks.set()
     assert node.left() == []
 
 

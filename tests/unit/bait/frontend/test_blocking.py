@@ -36,7 +36,7 @@ def test_a_call_that_hangs_is_given_up_and_keeps_its_place() -> None:
             await calls.call(free.wait)
         with pytest.raises(UnknownError):  # there is no second place
             await calls.call(int)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 10
         free.set()
         await asyncio.sleep(0.05)
         assert await calls.call(int) == 0

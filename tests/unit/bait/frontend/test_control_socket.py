@@ -366,7 +366,7 @@ def test_two_hundred_wait_while_others_are_served(node: Node, bait: Door) -> Non
     eventually(lambda: bait.server.limits.held(0) >= 200)
     began = time.monotonic()
     assert bait.ask(op="ping") == [{"ok": True, "end": True}]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     node.ledger.change(ID, "ending", state=State.ENDING)
     node.ledger.forget(node.ledger.rows("7")[0], "gone")
     for link in links:

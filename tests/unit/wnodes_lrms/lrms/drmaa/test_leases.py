@@ -341,7 +341,7 @@ def test_a_library_that_cannot_be_loaded_is_no_answer(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(UnknownError, match=r"/no/such/libdrmaa\.so.* has ended with code 1"):
         leases.submit(REQUEST)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 12
 
 
 @needs_root
