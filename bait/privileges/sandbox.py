@@ -24,6 +24,8 @@ GUESTFS_USER = "wnodes-guestfs"
 _MIB = 1 << 20
 _UNABLE = "a program of the node can't work on the disk"
 _SAID = 1 << 20  # bytes of output that are read
+_loans: dict[Path, tuple[int, int]] = {}  # file: whom it is lent to, how many times
+_returned = threading.Condition()  # of _loans
 _PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_exec.py")))
 
 
@@ -100,17 +102,36 @@ def guestfs_user() -> int:
 
 @contextmanager
 def lent(uid: int | None, *files: Path) -> Iterator[None]:
-    """Give the user these files, of root's, while this lasts. They are private then as before."""
-    if uid is not None:
+    """Give the user these files, of root's, while this lasts. They are private then as before.
+
+    A file may be lent to one user several times at once; another user waits until it is back.
+    """
+    if uid is None:
+        yield
+        return
+    with _returned:
+        _returned.wait_for(lambda: all(_loans.get(file, (uid, 0))[0] == uid for file in files))
+        for file in files:
+            _loans[file] = (uid, _loans.get(file, (uid, 0))[1] + 1)
+    try:
         for file in files:
             os.chown(file, uid, -1, follow_symlinks=False)
-    try:
         yield
     finally:
-        if uid is not None:
-            for file in files:
+        with _returned:
+            back = [file for file in files if _is_back(file)]
+            _returned.notify_all()
+            for file in back:
                 os.chown(file, 0, -1, follow_symlinks=False)
                 file.chmod(0o600)
+
+
+def _is_back(file: Path) -> bool:
+    """Note that one loan of a file is over; whether that was the last one."""
+    uid, times = _loans.pop(file)
+    if times > 1:
+        _loans[file] = (uid, times - 1)
+    return times == 1
 
 
 def _talk(process: subprocess.Popen[bytes], data: bytes, seconds: float) -> tuple[str, str] | None:

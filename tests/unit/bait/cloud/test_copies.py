@@ -175,10 +175,12 @@ def test_a_copy_says_what_it_is_like(pool: Site, state: State, consistency: str)
 
 
 def test_a_node_makes_only_so_many_at_once(pool: Site, held: Held) -> None:
-    for _ in range(4):
-        pool.cloud.copy_volume(ONE, str(uuid.uuid4()))
+    four = [str(uuid.uuid4()) for _ in range(4)]
+    for volume in four:
+        pool.cloud.copy_volume(ONE, volume)
     with pytest.raises(ConflictError, match="4 copies are being made"):
         pool.cloud.copy_volume(ONE, TWO)
     held.go_on.set()
-    eventually(lambda: len(pool.cloud.volumes.list()) == 5)
+    for volume in four:
+        copied(pool, volume)
     copied(pool)

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -89,3 +90,32 @@ def test_a_file_is_lent_and_comes_back_private(tmp_path: Path) -> None:
         file.chmod(0o666)
     status = file.stat()
     assert (status.st_uid, stat.S_IMODE(status.st_mode)) == (os.geteuid(), 0o600)
+
+
+def test_a_file_that_is_lent_twice_comes_back_when_both_are_done(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.touch(mode=0o600)
+    with lent(NOBODY.pw_uid, file):
+        with lent(NOBODY.pw_uid, file):
+            pass
+        assert file.stat().st_uid == NOBODY.pw_uid
+    assert file.stat().st_uid == 0
+
+
+def test_another_user_waits_for_a_file_that_is_lent(tmp_path: Path) -> None:
+    file = tmp_path / "disk"
+    file.touch(mode=0o600)
+    seen: list[int] = []
+
+    def borrow() -> None:
+        with lent(NOBODY.pw_uid + 1, file):
+            seen.append(file.stat().st_uid)
+
+    with lent(NOBODY.pw_uid, file):
+        other = threading.Thread(target=borrow)
+        other.start()
+        other.join(0.5)
+        assert (seen, file.stat().st_uid) == ([], NOBODY.pw_uid)
+    other.join(60)
+    assert seen == [NOBODY.pw_uid + 1]
+    assert file.stat().st_uid == 0
