@@ -143,7 +143,7 @@ def _records(report: Report, listener: Listener, box: Box) -> None:
     ]
     for usage in usages:
         report.note(f"usage {json.dumps(usage)}")
-    for verdict in (judge(runs(listener.moves), usages), published(box.queue, usages)):
+    for verdict in (judge(runs(listener.moves, box.deaths), usages), published(box.queue, usages)):
         report.records += verdict.checked
         report.records_lost += verdict.lost
         report.records_doubled += verdict.doubled

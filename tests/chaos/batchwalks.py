@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.environment import BatchJob, Environment
 from tests.chaos.patience import tolerant
-from tests.chaos.site import bait_of, end
+from tests.chaos.site import bait_of
 from tests.chaos.walk import Walk, along, walk
 from tests.chaos.wire import Seen
 from tests.e2e.box import CATALOGUE, GOOD, call
@@ -83,7 +83,7 @@ def does_not_start(env: Environment) -> None:
 def die(env: Environment, seen: Seen) -> None:
     """Kill a machine's QEMU."""
     env.case.was_hurt()
-    end(env.box.qemu_of(seen.machine))
+    env.box.end_vm(seen.machine)
     env.hold(seen)
 
 

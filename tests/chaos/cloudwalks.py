@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.batchwalks import CHANGED, LEAVING, go_on, image, spoil, take_out, wrong
 from tests.chaos.environment import CloudMachine, Environment
 from tests.chaos.patience import ForgivenError, retried, tolerant
-from tests.chaos.site import bait_of, end
+from tests.chaos.site import bait_of
 from tests.chaos.wire import Seen
 from tests.e2e.box import call
 from tests.e2e.test_cloud_identity import baits
@@ -193,7 +193,7 @@ def dies_hibernating(env: Environment) -> None:
 
     def die(seen: Seen) -> None:
         env.case.was_hurt()
-        end(env.box.qemu_of(seen.machine))
+        env.box.end_vm(seen.machine)
 
     env.at(State.HIBERNATING, die)
     mine.act("suspend", method="hibernate")
@@ -292,7 +292,7 @@ def published_while_lost(env: Environment) -> None:
     env.case.was_hurt()
     with env.listener.one:
         env.box.kill(bait_of(ready.node))
-        end(env.box.qemu_of(ready.machine))
+        env.box.end_vm(ready.machine)
         env.box.start(bait_of(ready.node))
     mine.rests()
     env.give_up()

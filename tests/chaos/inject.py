@@ -99,7 +99,8 @@ class Injector:
         self._box.again(bait_of(seen.node))
 
     def _qemu(self, seen: Seen) -> None:
-        end(_there(self._box.qemu_of(seen.machine)))
+        if not self._box.end_vm(seen.machine):
+            raise NothingThereError
 
     def _hung_qemu(self, seen: Seen) -> None:
         with stopped(_there(self._box.qemu_of(seen.machine))):

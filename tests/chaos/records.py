@@ -10,7 +10,7 @@ from tests.chaos.wire import At
 from wnodes_lrms.model import Kind, State
 
 # Seconds by which a usage may differ from what was seen: the harness holds moves while it injects,
-# and a machine that dies while its bait is away runs on in the books until a bait looks.
+# and a bait books what it has seen alive, and may be away at the beginning or at the end.
 SLACK = 45.0
 _PROVEN = {Kind.BATCH: State.BOOTING, Kind.CLOUD: State.READY}
 _ENDS = {State.STOPPED, State.HIBERNATED, State.FAILED, State.ENDING, None}
@@ -37,15 +37,32 @@ class Run:
     ended: float | None
 
 
-def runs(moves: Iterable[At]) -> list[Run]:
-    """The stretches in which each machine certainly ran, from the moves, the oldest first."""
+@dataclass(frozen=True)
+class Death:
+    """A machine's QEMU was killed by the harness (monotonic)."""
+
+    machine: str
+    time: float
+
+
+def runs(moves: Iterable[At], deaths: Iterable[Death] = ()) -> list[Run]:
+    """The stretches in which each machine certainly ran, from the moves, the oldest first.
+
+    One that was killed ran until then, though its bait notes that later.
+    """
     found: list[Run] = []
     begun: dict[str, tuple[float, str]] = {}
+    started: dict[str, float] = {}  # the last time: a cold restart goes on in the same stretch
+    died: dict[str, list[float]] = defaultdict(list)
+    for death in deaths:
+        died[death.machine].append(death.time)
     proven: set[str] = set()
     kinds: dict[str, Kind] = {}
     for at in moves:
         seen, machine = at.seen, at.seen.machine
         kinds[machine] = seen.kind
+        if seen.new is State.STARTING:
+            started[machine] = at.time
         if seen.new is State.STARTING and machine not in proven:
             begun[machine] = (at.time, seen.job)
         elif seen.new is _PROVEN[seen.kind] and machine in begun:
@@ -54,7 +71,8 @@ def runs(moves: Iterable[At]) -> list[Run]:
             time, job = begun.pop(machine)
             if machine in proven:
                 proven.discard(machine)
-                found.append(Run(seen.kind, machine, job, time, at.time))
+                dead = (d for d in died[machine] if started[machine] < d < at.time)
+                found.append(Run(seen.kind, machine, job, time, min(dead, default=at.time)))
     for machine in proven:
         time, job = begun[machine]
         found.append(Run(kinds[machine], machine, job, time, None))

@@ -22,6 +22,7 @@ from contrib.site.box import main, private
 from contrib.site.box.layout import NODES, REPOSITORY, Memory, layout
 from contrib.site.box.part import Part, launch
 from contrib.site.box.process import Processes, started_at, wait_until
+from tests.chaos.records import Death
 from tests.chaos.wire import VARIABLE
 from tests.e2e.lrms.systems import LRMS, NAME
 
@@ -46,6 +47,7 @@ class Box:
         parts = main.all_parts(self.site, memory, self.processes)
         self.parts = {part.name: part for part in parts}
         self._plain = {name: self.parts[name] for name in map(bait_of, NODES)}
+        self.deaths: list[Death] = []
         self._guard = threading.RLock()  # the site's record of its processes is one file
         self._reading = threading.Lock()
         self._read: dict[str, list[list[str]]] = {}
@@ -138,6 +140,13 @@ class Box:
     def qemu_of(self, machine: str) -> int:
         """The QEMU process of a machine; 0 if it has none."""
         return next(self.having("qemu-system", machine), 0)
+
+    def end_vm(self, machine: str) -> bool:
+        """Kill a machine's QEMU, if it has one."""
+        if pid := self.qemu_of(machine):
+            self.deaths.append(Death(machine, time.monotonic()))
+            end(pid)
+        return bool(pid)
 
     def payload_of(self, job: str, program: str) -> int:
         """The process of a job that runs one of our programs (starter, lease.py); 0 without."""

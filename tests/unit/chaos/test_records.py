@@ -9,7 +9,7 @@ import pytest
 from bait.ledger.states import MOVES
 from tests.chaos.faults import SLOW, Fault, Plan, every_move
 from tests.chaos.jobs import Queue
-from tests.chaos.records import judge, published, runs
+from tests.chaos.records import Death, judge, published, runs
 from tests.chaos.wire import At, Seen
 from tests.e2e.lrms.listing import Listed
 from wnodes_lrms.model import Kind, State
@@ -56,6 +56,18 @@ def test_a_start_that_came_to_nothing_is_no_run() -> None:
 def test_a_cold_restart_is_one_run() -> None:
     again = (S.READY, S.BUILDING, S.STARTING, S.READY, S.STOPPING, S.STOPPED)
     (run,) = runs(moves(Kind.CLOUD, S.REQUESTED, S.BUILDING, S.STARTING, *again))
+    assert (run.began, run.ended) == (20.0, 80.0)
+
+
+def test_a_vm_that_was_killed_ran_until_then() -> None:
+    (run,) = runs(moves(Kind.BATCH, *BATCH), [Death("m", 42.0), Death("other", 41.0)])
+    assert (run.began, run.ended) == (20.0, 42.0)
+
+
+def test_a_vm_that_was_killed_and_started_again_ran_on() -> None:
+    again = (S.READY, S.BUILDING, S.STARTING, S.READY, S.STOPPING, S.STOPPED)
+    seen = moves(Kind.CLOUD, S.REQUESTED, S.BUILDING, S.STARTING, *again)
+    (run,) = runs(seen, [Death("m", 35.0)])
     assert (run.began, run.ended) == (20.0, 80.0)
 
 
