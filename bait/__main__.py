@@ -113,11 +113,12 @@ def _serve(config: configuration.Config, node: str) -> int:
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
 
-    def keep_network() -> None:
+    def keep() -> None:
         tunnels.keep()
         shaper.keep()
+        cloud.freezer.thaw_left()
 
-    keep_network()
+    keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -127,7 +128,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         if config.api.clients:
             api = start(config, node, cloud, leases_of(config), tunnels)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
-        loop = PeriodicLoop(reconciler, keep_network)
+        loop = PeriodicLoop(reconciler, keep)
         late = threading.Timer(_PATIENCE, notify, ("READY=1",))
         late.daemon = True
         late.start()

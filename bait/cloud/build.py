@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
+from bait.cloud.freezing import Moment
 from bait.cloud.offers import offered
 from bait.hypervisor.operations import IsIt
 from bait.machine import seed
@@ -149,9 +150,9 @@ class CloudBuilder:
         """Have the guest see that a volume of its has `size` GiB; never fewer than it has."""
         self.vms.hypervisor.grow(machine, volume.device, size)
 
-    def copy(self, machine: str, volume: Drive, target: Path) -> None:
-        """Copy a volume of the running VM, as it is now, into a file as large."""
-        self.vms.hypervisor.backup(machine, volume.device, target, "raw")
+    def copy(self, volume: Drive, target: Path, moment: Moment) -> None:
+        """Copy a volume of the running VM, as it is at this moment, into a file as large."""
+        self.vms.hypervisor.backup(moment.machine, volume.device, target, "raw", moment)
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""
@@ -220,10 +221,11 @@ class CloudBuilder:
         router = str(offer.gateway6) if offer.gateway6 else None
         return f"{address}/{offer.subnet6.prefixlen}", router
 
-    def save(self, machine: str, running: bool, target: Path) -> None:
-        """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
-        if running:
-            self.vms.hypervisor.backup(machine, "vda", target)
+    def save(self, machine: str, moment: Moment | None, target: Path) -> None:
+        """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this
+        moment. Raises WnodesError."""
+        if moment:
+            self.vms.hypervisor.backup(machine, "vda", target, "qcow2", moment)
             return
         disks.copy(self.vms, self.paths(machine).disk, target)
 

@@ -13,6 +13,7 @@ from typing import Any
 from bait.cloud.build import CloudBuilder
 from bait.cloud.copies import Copies
 from bait.cloud.devices import Devices
+from bait.cloud.freezing import Freezer
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.power import WOKEN, Power
@@ -65,8 +66,9 @@ class CloudController:
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(vms)
         self.devices = Devices(ledger, self.builder, tasks, volumes)
-        self.copies = Copies(ledger, self.builder, tasks, volumes)
-        self.saver = Saver(config, ledger, self.builder)
+        self.freezer = Freezer(ledger, vms.hypervisor)
+        self.copies = Copies(ledger, self.builder, tasks, volumes, self.freezer)
+        self.saver = Saver(config, ledger, self.builder, self.freezer)
         self.lifecycle = Lifecycle(
             config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
         )

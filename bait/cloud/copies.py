@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bait.cloud.build import CloudBuilder
+from bait.cloud.freezing import Freezer
 from bait.cloud.volumes import Pool
 from bait.cloud.wiping import pieces
 from bait.ledger.ledger import Ledger
@@ -55,6 +56,7 @@ class Copies:
     builder: CloudBuilder
     tasks: Tasks
     volumes: Pool
+    freezer: Freezer
     _known: dict[str, _Copy] = field(init=False, default_factory=dict)  # by the new volume
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -142,9 +144,10 @@ class Copies:
         drive = Drive(Path(), device, serial(source))
         if not self.builder.has(row.id, drive):
             raise ConflictError("the VM does not have the volume yet: ask again")
+        moment = self.freezer.moment(row.id)
         with self.volumes.filling(volume, copy.size) as new:
-            copy.at = time.time()
-            self.builder.copy(row.id, drive, new)
+            self.builder.copy(drive, new, moment)
+        copy.at, copy.consistency = moment.at, moment.consistency
 
     def _of_file(self, copy: _Copy, source: str, volume: str) -> None:
         with self.volumes.reading(source) as file:

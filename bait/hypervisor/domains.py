@@ -7,7 +7,7 @@ ever listed, changed or destroyed.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -201,13 +201,35 @@ class Hypervisor:
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.save(str(file))
 
-    def backup(self, machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
-        """Copy a disk of the running VM, as it is now, into a file that needs no other.
+    def backup(
+        self,
+        machine: str,
+        disk: str,
+        file: Path,
+        form: str,
+        moment: AbstractContextManager[object],
+    ) -> None:
+        """Copy a disk of the running VM, as it is now, into a file that needs no other. `moment`
+        lasts while that of the copy is taken.
 
         One at a time: libvirt does no two of a VM, and those of two VMs would only be slower.
         """
         with self._copying, self._acting(machine) as domain:
-            operations.backup(domain, disk, file, form)
+            operations.backup(domain, disk, file, form, moment)
+
+    def freeze(self, machine: str) -> bool:
+        """Have the guest's agent freeze its file systems; False if there is none, or it does not.
+
+        After any fault but ConflictError, which a VM that does not run is, they may be frozen.
+        """
+        with self._acting(machine) as domain:
+            return operations.freeze(domain)
+
+    def thaw(self, machine: str) -> int | None:
+        """Have the agent thaw what is frozen; how many file systems that were. None if there is no
+        agent. Raises ConflictError if the VM does not run."""
+        with self._acting(machine) as domain:
+            return operations.thaw(domain)
 
     def restore(self, xml: str, file: Path) -> None:
         """Start a VM with the memory in the file.

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +23,8 @@ from wnodes_lrms.resources import render
 _LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _WAKING = 10.0  # seconds that a guest has to wake
+_ANSWERS = 5  # seconds that a guest's agent has for an answer; without it libvirt waits for ever
+_AGENT = "target[@name='org.qemu.guest_agent.0']"  # of its channel, see domain.xml.j2
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +89,40 @@ def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
     return json.loads(said)["return"]
 
 
-def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
+def freeze(domain: libvirt.virDomain) -> bool:
+    """Have its guest's agent freeze all file systems; False if none does.
+
+    After an error the guest may freeze them yet.
+    """
+    if not _hears(domain) or domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+        return False
+    domain.agentSetResponseTimeout(_ANSWERS)
+    return bool(domain.fsFreeze())
+
+
+def thaw(domain: libvirt.virDomain) -> int | None:
+    """Have the agent thaw all that are frozen; how many it has. None if there is no agent."""
+    if not _hears(domain):
+        return None
+    domain.agentSetResponseTimeout(_ANSWERS)
+    return int(domain.fsThaw())
+
+
+def _hears(domain: libvirt.virDomain) -> bool:
+    """Whether an agent in the guest has opened its end of the channel."""
+    ends = [device.find(_AGENT) for device in _devices(domain) if device.tag == "channel"]
+    return any(end is not None and end.get("state") != "disconnected" for end in ends)
+
+
+def backup(
+    domain: libvirt.virDomain,
+    disk: str,
+    file: Path,
+    form: str,
+    moment: AbstractContextManager[object],
+) -> None:
     """Copy a disk, as it is now, into a file of that format that needs no other. A file that is
-    there has to be as large. Raises WnodesError."""
+    there has to be as large. `moment` lasts while that of the copy is taken. Raises WnodesError."""
     others = [
         target.get("dev") or ""
         for device in _devices(domain)
@@ -98,7 +131,8 @@ def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
     ]
     xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
     there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
-    domain.backupBegin(xml, None, there)
+    with moment:
+        domain.backupBegin(xml, None, there)
     while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         time.sleep(0.2)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)

@@ -144,7 +144,7 @@ def test_a_vm_that_starts_waits_for_the_copy_of_its_volume(pool: Site, held: Hel
 def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFixture) -> None:
     asked: list[tuple[str, str, str]] = []
 
-    def backup(machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
+    def backup(machine: str, disk: str, file: Path, form: str, _moment: object) -> None:
         asked.append((machine, disk, form))
         assert file.stat().st_size == 2 << 30
 

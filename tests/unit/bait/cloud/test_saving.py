@@ -14,6 +14,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.cloud import disks
+from bait.cloud.freezing import Moment
 from bait.cloud.strip import STRIPPED
 from bait.privileges import sandbox
 from tests.unit.bait.conftest import MACHINE, Site, an_order
@@ -101,8 +102,8 @@ def test_what_reads_a_users_disk_has_no_others(
 
 
 def test_a_saved_disk_says_what_it_is_like(stopped: Site, mocker: MockerFixture) -> None:
-    def save(_builder: object, _machine: str, running: bool, target: Path) -> None:
-        target.write_text(f"running: {running}")
+    def save(_builder: object, _machine: str, _moment: object, target: Path) -> None:
+        target.write_text("a disk")
 
     mocker.patch("bait.cloud.build.CloudBuilder.save", save)
     strip = mocker.patch("bait.cloud.disks.strip", return_value=True)
@@ -205,10 +206,10 @@ def test_a_tag_that_is_there_or_on_its_way_is_success(stopped: Site, mocker: Moc
     save, go_on = stopped.cloud.builder.save, threading.Event()
     begun: list[str] = []
 
-    def slow(machine: str, running: bool, target: Path) -> None:
+    def slow(machine: str, moment: Moment | None, target: Path) -> None:
         begun.append(machine)
         assert go_on.wait(5)
-        save(machine, running, target)
+        save(machine, moment, target)
 
     mocker.patch("bait.cloud.build.CloudBuilder.save", side_effect=slow)
     for _ in range(3):
@@ -241,7 +242,7 @@ def test_a_machine_in_the_middle_of_something_is_not_saved(stopped: Site) -> Non
 
 
 def full(_site: Site, mocker: MockerFixture) -> None:
-    def fill(_builder: object, _machine: str, _running: bool, target: Path) -> None:
+    def fill(_builder: object, _machine: str, _moment: object, target: Path) -> None:
         target.write_text("half")
         raise OSError(28, "No space left on device")
 

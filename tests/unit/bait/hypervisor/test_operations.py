@@ -1,6 +1,7 @@
 """Waiting for what a domain does not do at once. libvirt's test driver can do none of it."""
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -150,7 +151,7 @@ def test_a_disk_grows_and_never_shrinks() -> None:
 
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
     domain = Domain(after=3)
-    operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+    operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2", nullcontext())
     (xml,) = domain.asked
     assert str(tmp_path / "copy.qcow2") in xml
     for disk, backed_up in (("vda", "type='file' backup='yes'"), ("vdb", "backup='no'")):
@@ -161,7 +162,7 @@ def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
     domain = Domain()
     domain.copied = {"success": False}
     with pytest.raises(WnodesError, match="VM vm: the copy of its disk failed"):
-        operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+        operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2", nullcontext())
 
 
 def test_a_device_is_taken_out_by_one_request() -> None:
@@ -201,3 +202,53 @@ def test_a_guest_that_holds_on_to_a_device_is_a_conflict() -> None:
     with pytest.raises(ConflictError, match="is it mounted"):
         operations.detach(domain, CARD, is_card)
     assert domain.asked == [CARD]
+
+
+CHANNEL = "<channel><target name='{name}' state='{state}'/></channel>"
+
+
+class Agent:
+    """A domain with a channel to an agent in its guest."""
+
+    def __init__(self, name: str, state: str, runs: bool = True) -> None:
+        self._xml = CHANNEL.format(name=name, state=state)
+        self._state = libvirt.VIR_DOMAIN_RUNNING if runs else libvirt.VIR_DOMAIN_PAUSED
+        self.asked: list[object] = []
+
+    def XMLDesc(self) -> str:  # noqa: N802 (libvirt's name)
+        return f"<domain><devices>{self._xml}</devices></domain>"
+
+    def state(self) -> list[int]:
+        return [self._state, 0]
+
+    def agentSetResponseTimeout(self, seconds: int) -> None:  # noqa: N802
+        self.asked.append(seconds)
+
+    def fsFreeze(self) -> int:  # noqa: N802
+        self.asked.append("freeze")
+        return 2
+
+    def fsThaw(self) -> int:  # noqa: N802
+        self.asked.append("thaw")
+        return 2
+
+
+def test_an_agent_has_five_seconds_for_its_answer() -> None:
+    guest = Agent("org.qemu.guest_agent.0", "connected")
+    assert operations.freeze(guest)
+    assert operations.thaw(guest) == 2
+    assert guest.asked == [5, "freeze", 5, "thaw"]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "runs"),
+    [
+        ("org.qemu.guest_agent.0", "disconnected", True),
+        ("org.libguestfs.channel.0", "connected", True),
+        ("org.qemu.guest_agent.0", "connected", False),
+    ],
+)
+def test_who_can_not_hear_is_not_asked(name: str, state: str, runs: bool) -> None:
+    guest = Agent(name, state, runs)
+    assert not operations.freeze(guest)
+    assert guest.asked == []
