@@ -16,10 +16,10 @@ from bait.cloud.devices import Devices
 from bait.cloud.freezing import Freezer
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
+from bait.cloud.pools import Pool
 from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
-from bait.cloud.volumes import Pool
 from bait.hypervisor.consoles import ConsoleThread, Listener
 from bait.hypervisor.domain import FULL, PANICKED
 from bait.hypervisor.events import UNSEEN

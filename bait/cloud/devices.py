@@ -10,7 +10,7 @@ from uuid import UUID
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.offers import vet
-from bait.cloud.volumes import Pool
+from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Given, Row
 from bait.ledger.states import MAKING, RUNS
@@ -330,7 +330,7 @@ class Devices:
 
     def _drive(self, volume: str, given: Given) -> Drive:
         return Drive(
-            self.volumes.path(volume),
+            self.volumes.source(volume),
             given.device,
             serial(volume),
             self.builder.disk_limit(),

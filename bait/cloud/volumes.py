@@ -1,14 +1,14 @@
-"""Users' volumes: one sparse file each, in a folder that all nodes share."""
+"""A pool in a folder that all nodes share: each volume is a sparse file."""
 
 import fcntl
 import os
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 from uuid import UUID
 
 from bait.cloud import wiping
@@ -27,50 +27,12 @@ _STAYS = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0)
 _READ = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 99, 1, 0)
 _FILLED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 99, 1, 0)
 _COPY = ".copy"  # of a file that is to become a volume
+_PIECE = 1 << 20  # bytes of a copy that are in memory
 _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
-class Pool(Protocol):
-    """Where volumes live. Every method raises WnodesError if the pool can't do it."""
-
-    def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
-
-    def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
-
-    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
-        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
-        writes on it."""
-
-    def reading(self, volume: str) -> AbstractContextManager[BinaryIO]:
-        """A volume that no VM writes on, and that none will while this lasts; others may read it.
-
-        Raises ConflictError where one does.
-        """
-
-    def is_read(self, volume: str) -> bool:
-        """Whether somebody, on whatever node, holds the volume so."""
-
-    def filling(self, volume: str, size: int) -> AbstractContextManager[Path]:
-        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well.
-
-        Raises ConflictError where the volume is there, or another fills it; RejectedError where
-        there is no room.
-        """
-
-    def list(self) -> dict[str, int]:
-        """Every volume and its size in GiB."""
-
-    def has_room(self) -> bool:
-        """Whether what is written into volumes finds room."""
-
-    def path(self, volume: str) -> Path:
-        """What QEMU opens. Raises AbsentError if there is no such volume."""
-
-
 class Directory:
-    """A pool in a folder."""
+    """A pool in a folder: see Pool. QEMU's locks on a file hold that nobody else writes on it."""
 
     def __init__(self, folder: Path, *, wipe: bool = False) -> None:
         """`wipe`: what is deleted is overwritten first, in a thread of its own."""
@@ -133,7 +95,10 @@ class Directory:
 
     @contextmanager
     def reading(self, volume: str) -> Iterator[BinaryIO]:
-        """A volume that no VM writes on, and that none will while this lasts."""
+        """A volume that no VM writes on, and that none will while this lasts; others may read it.
+
+        Raises ConflictError where one does.
+        """
         with self.path(volume).open("rb") as file:
             _hold(file, _READ, f"volume {volume} is being made")
             _hold(file, _STAYS, f"volume {volume} is in use by a VM")
@@ -149,9 +114,36 @@ class Directory:
             return False
         return bool(struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK)
 
+    def copy(
+        self,
+        source: str,
+        volume: str,
+        moment: AbstractContextManager[object],
+        by_qemu: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Make a volume that is a copy of another, whole or not at all.
+
+        A volume that no VM writes on is read from its file, and no VM, of whatever node, begins to
+        write on it meanwhile.
+        """
+        size = self.size(source)
+        if by_qemu:
+            with self.filling(volume, size) as new:
+                by_qemu(new)
+            return
+        with self.reading(source) as file:
+            with moment:
+                pass  # who has not begun to write by now waits: see is_read()
+            with self.filling(volume, size) as new, new.open("r+b") as target:
+                _copy(file, target)
+
     @contextmanager
     def filling(self, volume: str, size: int) -> Iterator[Path]:
-        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well."""
+        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well.
+
+        Raises ConflictError where the volume is there, or another fills it; RejectedError where
+        there is no room.
+        """
         path = self._file(volume)
         new = path.with_suffix(_COPY)
         with ExitStack() as undo:
@@ -185,8 +177,16 @@ class Directory:
         except OSError:
             return False
 
-    def path(self, volume: str) -> Path:
+    def size(self, volume: str) -> int:
+        """Its size in GiB. Raises AbsentError if there is no such volume."""
+        return self.path(volume).stat().st_size // _GIB
+
+    def source(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
+        return self.path(volume)
+
+    def path(self, volume: str) -> Path:
+        """Its file. Raises AbsentError if there is no such volume."""
         path = self._file(volume)
         if not path.exists():
             raise AbsentError(f"there is no volume {volume} in {self.folder}")
@@ -248,6 +248,16 @@ def _same(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy what is written in a file to the same places of another."""
+    for begin, end in wiping.pieces(source.fileno()):
+        for at in range(begin, end, _PIECE):
+            data = os.pread(source.fileno(), min(_PIECE, end - at), at)
+            if data.strip(b"\0"):  # a file system without holes calls all of it written
+                target.seek(at)
+                target.write(data)
 
 
 def _private(name: str, flags: int) -> int:

@@ -21,10 +21,15 @@ ONE, TWO, THREE = (str(volume) for volume in VOLUMES)
 WORK = b"a user's work"
 
 
+def path(site: Site, volume: str) -> Path:
+    assert isinstance(site.cloud.volumes, Directory)
+    return site.cloud.volumes.path(volume)
+
+
 @pytest.fixture
 def pool(site: Site) -> Site:
     site.cloud.volumes.create(ONE, 2)
-    with site.cloud.volumes.path(ONE).open("r+b") as file:
+    with path(site, ONE).open("r+b") as file:
         for at in (5, 1500 << 20):
             file.seek(at)
             file.write(WORK)
@@ -44,7 +49,7 @@ def copied(site: Site, volume: str = TWO) -> dict[str, Any]:
 
 
 def content(site: Site, volume: str = TWO) -> list[bytes]:
-    with site.cloud.volumes.path(volume).open("rb") as file:
+    with path(site, volume).open("rb") as file:
         return [os.pread(file.fileno(), len(WORK), at) for at in (5, 1500 << 20)]
 
 
@@ -74,11 +79,11 @@ def test_a_copy_has_what_the_volume_had(pool: Site) -> None:
     assert (told["size"], told["consistency"]) == (2, "offline")
     assert content(pool) == [WORK, WORK]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
-    blocks = [pool.cloud.volumes.path(volume).stat().st_blocks for volume in (ONE, TWO)]
+    blocks = [path(pool, volume).stat().st_blocks for volume in (ONE, TWO)]
     assert blocks[1] <= blocks[0]  # what was never written takes no room
     again = copied(pool)
     assert (again["size"], again["consistency"], again["at"]) == (2, "", 0.0)
-    with pool.cloud.volumes.path(TWO).open("r+b") as file:
+    with path(pool, TWO).open("r+b") as file:
         file.write(b"another's")
     assert content(pool, ONE) == [WORK, WORK]
 
@@ -102,7 +107,7 @@ def test_a_copy_that_is_asked_for_twice_is_made_once(pool: Site, held: Held) -> 
 
 
 def test_what_a_killed_bait_has_begun_is_begun_anew(pool: Site) -> None:
-    half = Path(pool.cloud.volumes.path(ONE)).with_name(f"{TWO}.copy")
+    half = path(pool, ONE).with_name(f"{TWO}.copy")
     half.write_bytes(b"half of it")
     pool.restarted()
     copied(pool)
