@@ -13,7 +13,7 @@ from pathlib import Path
 from bait import alone, heap
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
-from bait.cloud.volumes import Directory
+from bait.cloud.pools import pool_of
 from bait.frontend.control_socket import Server, notify
 from bait.frontend.https import start
 from bait.hypervisor import kvm as probe
@@ -106,7 +106,7 @@ def _serve(config: configuration.Config, node: str) -> int:
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     batch = BatchController(config, ledger, jobs, vms, tasks, drain)
-    volumes = Directory(Path(config.cloud.volumes), wipe=config.cloud.wipe)
+    volumes = pool_of(config.cloud, node)
     threading.Thread(target=volumes.sweep, daemon=True).start()  # what a killed bait has left
     cloud = CloudController(config, node, ledger, jobs, vms, tasks, volumes, drain)
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}

@@ -5,6 +5,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from bait.cloud.rbd import Rbd
+from bait.cloud.volumes import Directory
+from bait.machine.hardware import RbdImage
+from wnodes_lrms.config.load import Cloud
+
 
 class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
@@ -18,6 +23,13 @@ class Pool(Protocol):
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
         writes on it."""
+
+    def claim(self, volume: str, *, readonly: bool) -> AbstractContextManager[None]:
+        """While a VM of this node opens a volume: none of another node does so meanwhile, as far as
+        QEMU's own locks do not hold that.
+
+        Raises ConflictError where one has it, or is about to.
+        """
 
     def is_read(self, volume: str) -> bool:
         """Whether somebody, on whatever node, reads the volume so that no QEMU could write on it
@@ -47,8 +59,15 @@ class Pool(Protocol):
     def has_room(self) -> bool:
         """Whether what is written into volumes finds room."""
 
-    def source(self, volume: str) -> Path:
+    def source(self, volume: str) -> Path | RbdImage:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
 
     def sweep(self) -> None:
         """Go on with what a killed bait has left to be done, to its end. Raises nothing."""
+
+
+def pool_of(cloud: Cloud, node: str) -> Pool:
+    """The pool that the site has chosen, as this node uses it."""
+    if cloud.pool.kind == "rbd":
+        return Rbd(cloud.pool, node)
+    return Directory(Path(cloud.volumes), wipe=cloud.wipe)

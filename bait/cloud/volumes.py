@@ -6,7 +6,7 @@ import shutil
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -92,6 +92,10 @@ class Directory:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
         if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
             raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
+
+    def claim(self, volume: str, *, readonly: bool) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing: QEMU's own locks hold that."""
+        return nullcontext()
 
     @contextmanager
     def reading(self, volume: str) -> Iterator[BinaryIO]:
