@@ -42,7 +42,7 @@ class Ceph:
         if ended.status == 0:
             return ended.output
         said = told("rbd", ended.errors.strip().replace("\n", "; "))
-        if "error opening pool" in ended.errors:
+        if "error opening pool" in ended.errors or "couldn't connect" in ended.errors:
             raise UnknownError(said, told=_FAILED)
         kinds = {_ENOENT: AbsentError, _EBUSY: ConflictError, _EEXIST: ConflictError}
         raise kinds.get(ended.status, WnodesError)(said, told=_FAILED)

@@ -64,11 +64,22 @@ class Rbd:
         for name in (self._image(volume), self._image(volume) + _COPY):
             with suppress(AbsentError):
                 self._discard(name)
-        threading.Thread(target=self.sweep, daemon=True).start()
+        threading.Thread(target=self._empty_trash, daemon=True).start()
 
     def sweep(self) -> None:
-        """Remove the volumes that are in the trash, for as long as there are any; whoever else does
-        so goes on. What can't be removed now is logged and stays for the next time."""
+        """Remove what deleted volumes and finished copies have left; whoever else does so goes on.
+        What can't be removed now is logged and stays for the next time."""
+        try:
+            there = self.ceph.ask("ls", "--long", self.ceph.pool) or ()
+            names = {image["image"] for image in there}
+            for image in there:
+                if image.get("snapshot") in names and _is_volume(image["image"]):
+                    self._drop(self.ceph.path(f"{image['image']}@{image['snapshot']}"))
+        except WnodesError as error:
+            log.warning("snapshots of copies that are made keep their room for now: %s", error)
+        self._empty_trash()
+
+    def _empty_trash(self) -> None:
         with self._sweeping:
             try:
                 for each in self.ceph.ask("trash", "ls", self.ceph.pool) or ():

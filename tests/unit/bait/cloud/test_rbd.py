@@ -279,6 +279,19 @@ def test_what_a_killed_bait_has_begun_is_begun_anew(
     assert cluster.has(copy, 3, 7)
 
 
+def test_the_snapshot_of_a_copy_that_is_made_does_not_stay(
+    cluster: Cluster, pool: Rbd, volume: str
+) -> None:
+    made, half = str(uuid.uuid4()), str(uuid.uuid4())
+    pool.create(made, 1)
+    for copy in (made, half):  # as baits that were killed have left them
+        cluster.call("rbd", "snap", "create", f"volumes/{volume}@{copy}")
+    pool.sweep()
+    left = cluster.call("rbd", "snap", "ls", f"volumes/{volume}")
+    assert half in left
+    assert made not in left
+
+
 def test_a_copy_that_fails_is_none_and_leaves_nothing(
     cluster: Cluster, pool: Rbd, volume: str
 ) -> None:
@@ -308,7 +321,7 @@ def test_a_pool_or_user_that_is_not_there_is_no_answer(cluster: Cluster, volume:
         with pytest.raises(UnknownError, match="nowhere"):
             wrong.create(volume, 1)
         assert not wrong.has_room()
-    with pytest.raises(WnodesError, match="rbd: "):
+    with pytest.raises(UnknownError, match="couldn't connect to the cluster"):
         Rbd(cluster.settings(user="nobody"), "hv1").list()
 
 
