@@ -21,7 +21,7 @@ from wnodes_lrms.log import ids
 from wnodes_lrms.model import State
 from wnodes_lrms.volumes import Consistency
 
-_NOTE = "guests that may be frozen"  # of the ledger
+NOTE = "guests that may be frozen"  # of the ledger
 _THAWED = (State.STOPPED, State.FAILED)  # it boots anew, which a hibernated one does not
 
 log = logging.getLogger(__name__)
@@ -97,10 +97,10 @@ class Freezer:
                     log.warning("%s", error, extra=ids("", machine))
 
     def _noted(self) -> Collection[str]:
-        return (self.ledger.note(_NOTE) or "").split()
+        return (self.ledger.note(NOTE) or "").split()
 
     def _note(self, machines: Collection[str]) -> None:
-        self.ledger.set_note(_NOTE, " ".join(sorted(machines)) or None)
+        self.ledger.set_note(NOTE, " ".join(sorted(machines)) or None)
 
 
 @dataclass(eq=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.site import Box
-from tests.e2e.box import GOOD, call, machines, variant, wait_until
+from tests.e2e.box import GOOD, call, has_agent, machines, variant, wait_until
 from tests.e2e.lrms.interface import Submit
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
@@ -42,11 +42,6 @@ def curl(*arguments: str, **options: str) -> str:
         **options,  # type: ignore[call-overload]
     )
     return str(done.stdout)
-
-
-def has_agent(machine: Machine) -> bool:
-    """Whether an agent in the guest has opened its end of the channel."""
-    return "guest_agent.0' state='connected'" in call("virsh", "dumpxml", machine.id)
 
 
 def test_the_whole_way_with_curl(alice: Cloud, key: Key) -> None:
@@ -214,7 +209,7 @@ def test_a_saved_disk_is_an_image_of_its_owner(
         return call("debugfs", "-R", f"cat {file}", raw)
 
     machine = alice.machine(key=key).wait("active")
-    wait_until(lambda: has_agent(machine), 60, "its agent has the port open")
+    wait_until(lambda: has_agent(machine.id), 60, "its agent has the port open")
     machine.ssh("echo saved > /root/saved")  # which is in its memory alone
     host_key = "cat /etc/ssh/ssh_host_ed25519_key"
     old = machine.ssh(host_key)
@@ -286,7 +281,7 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
         limits = call("virsh", "blkdeviotune", machine.id, name)
         assert re.search(r"total_iops_sec *: 5000\n", limits)
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
-    wait_until(lambda: has_agent(machine), 60, "its agent has the port open")
+    wait_until(lambda: has_agent(machine.id), 60, "its agent has the port open")
     machine.ssh("kill -STOP $(pidof qemu-ga)")  # it will not answer
     alice.act(volume, "snapshot", name="copy")
     (copied,) = {*alice.locations("/storage/")} - {volume}

@@ -9,7 +9,7 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
-from bait.cloud.freezing import _NOTE, Freezer
+from bait.cloud.freezing import NOTE, Freezer
 from bait.hypervisor.operations import IsIt
 from tests.unit.bait.conftest import MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import eventually, needs_root, put
@@ -58,7 +58,7 @@ def is_frozen(site: Site) -> bool:
 
 
 def noted(site: Site) -> str | None:
-    return site.node.ledger.note(_NOTE)
+    return site.node.ledger.note(NOTE)
 
 
 def backs_up(site: Site, mocker: MockerFixture) -> list[bool]:
