@@ -22,6 +22,8 @@ from wnodes_lrms.model import State
 from wnodes_lrms.volumes import Consistency
 
 NOTE = "guests that may be frozen"  # of the ledger
+_INSISTING = 15.0  # seconds; see thaw_left()
+_AGAIN = 0.5  # seconds between two attempts
 _THAWED = (State.STOPPED, State.FAILED)  # it boots anew, which a hibernated one does not
 
 log = logging.getLogger(__name__)
@@ -42,17 +44,33 @@ class Freezer:
         return Moment(self, machine)
 
     def thaw_left(self) -> None:
-        """Begin to thaw all guests that may be frozen, though no copy is being made of them."""
+        """Begin to thaw all guests that may be frozen, though no copy is being made of them.
+
+        It is called again and again as long as the bait runs.
+        """
         for machine in self._noted():
-            threading.Thread(target=self.thaw, args=(machine,), name="thaw", daemon=True).start()
+            threading.Thread(target=self._insist, args=(machine,), daemon=True).start()
+
+    def _insist(self, machine: str) -> None:
+        """Tell a guest to thaw until it has heard: one that was too late with its answer stands
+        still meanwhile."""
+        until = time.monotonic() + _INSISTING
+        try:
+            while machine in self._noted():
+                self.thaw(machine)
+                if time.monotonic() > until:
+                    return
+                time.sleep(_AGAIN)
+        except WnodesError as error:  # of the ledger's; it is tried again
+            log.warning("its guest may be frozen: %s", error, extra=ids("", machine))
 
     def freeze(self, machine: str) -> bool:
         """Whether the guest says that its file systems hold still now; if not, why is logged."""
         with self._guard:
             if machine in self._busy:
                 return False
-            self._busy.add(machine)
             self._note({*self._noted(), machine})
+            self._busy.add(machine)
         try:
             frozen = self.hypervisor.freeze(machine)
         except WnodesError as error:  # it may do so yet

@@ -258,7 +258,7 @@ class CopyShown(BaseModel):
 
 
 class VolumesShown(BaseModel):
-    """All volumes; they are on a folder that the nodes share."""
+    """All volumes; any node can open them."""
 
     volumes: list[VolumeShown]
 

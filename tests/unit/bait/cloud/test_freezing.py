@@ -31,6 +31,7 @@ def silent(*_: object) -> Any:
 def running(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A VM with a volume and an agent; no answer of which can be late with this driver."""
     monkeypatch.setattr(libvirt.virDomain, "agentSetResponseTimeout", lambda *_: 0)
+    monkeypatch.setattr("bait.cloud.freezing._INSISTING", 0.0)
     site.cloud.volumes.create(ONE, 1)
     site.runs(an_order(volumes=VOLUMES[:1]))
     monkeypatch.setattr(site.libvirt, "has", has)
@@ -141,6 +142,37 @@ def test_a_guest_that_does_not_answer_costs_no_more_than_its_word(
     freezer(running).thaw_left()
     eventually(lambda: noted(running) is None)
     assert not is_frozen(running)
+
+
+def test_a_guest_that_is_late_is_thawed_as_soon_as_it_hears(
+    running: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.cloud.freezing._INSISTING", 60.0)
+    monkeypatch.setattr("bait.cloud.freezing._AGAIN", 0.01)
+    domain(running).fsFreeze()
+    real, heard = running.libvirt.thaw, iter((False, False, True))
+
+    def thaw(machine: str) -> int | None:
+        if not next(heard):
+            raise WnodesError("it has not answered in time")
+        return real(machine)
+
+    mocker.patch.object(running.libvirt, "freeze", side_effect=WnodesError("too late"))
+    mocker.patch.object(running.libvirt, "thaw", thaw)
+    assert not freezer(running).freeze(ID)
+    eventually(lambda: noted(running) is None)
+    assert not is_frozen(running)
+    assert next(heard, None) is None
+
+
+def test_what_can_not_be_noted_is_not_frozen(running: Site, mocker: MockerFixture) -> None:
+    mocker.patch.object(running.node.ledger, "set_note", side_effect=WnodesError("a full disk"))
+    with pytest.raises(WnodesError, match="a full disk"):
+        freezer(running).freeze(ID)
+    assert not is_frozen(running)
+    mocker.stopall()
+    assert freezer(running).freeze(ID)
+    assert freezer(running).thaw(ID, own=True)
 
 
 def test_a_guest_that_wrote_meanwhile_was_not_frozen(
