@@ -230,8 +230,11 @@ class CloudBuilder:
     def strip(self, order: Order, disk: Path) -> bool:
         """Remove from a saved disk what its VM was known by; False where that can't be. Raises
         WnodesError."""
-        own = self.paths(str(order.machine)).disks / f"strip-{disk.stem}"
-        return disks.strip(self.vms, order, disk, own)
+        return disks.strip(self.vms, order, disk, self.stripping(disk.stem))
+
+    def stripping(self, tag: str) -> Path:
+        """The folder of the program that strips a saved disk. Not its VM's: that may be deleted."""
+        return Path(self.vms.config.bait.state_dir) / "stripping" / tag
 
 
 def _used(memory: Path) -> Path:
