@@ -184,3 +184,21 @@ def test_a_node_makes_only_so_many_at_once(pool: Site, held: Held) -> None:
     for volume in four:
         copied(pool, volume)
     copied(pool)
+
+
+def test_a_volume_that_is_read_in_small_pieces_is_copied_whole(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """read(2) may give less than it was asked for."""
+    pread = os.pread
+    monkeypatch.setattr("os.pread", lambda file, size, at: pread(file, min(size, 7), at))
+    copied(pool)
+    monkeypatch.undo()
+    assert content(pool) == [WORK, WORK]
+
+
+def test_a_volume_that_can_not_be_looked_at_is_told_of(pool: Site, mocker: MockerFixture) -> None:
+    gone = pool.cloud.volumes.path(ONE).with_name("gone.raw")
+    mocker.patch.object(Directory, "path", return_value=gone)
+    with pytest.raises(WnodesError, match=f"volume {ONE} can't be read: No such file"):
+        pool.cloud.copy_volume(ONE, TWO)
