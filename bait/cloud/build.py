@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
@@ -151,7 +152,7 @@ class CloudBuilder:
 
     def copy(self, machine: str, volume: Drive, target: Path) -> None:
         """Copy a volume of the running VM, as it is now, into a file as large."""
-        self.vms.hypervisor.backup(machine, volume.device, target, "raw")
+        self.vms.hypervisor.backup(machine, _is(volume), target, "raw")
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""
@@ -223,7 +224,7 @@ class CloudBuilder:
     def save(self, machine: str, running: bool, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
         if running:
-            self.vms.hypervisor.backup(machine, "vda", target)
+            self.vms.hypervisor.backup(machine, _is_root, target)
             return
         disks.copy(self.vms, self.paths(machine).disk, target)
 
@@ -246,6 +247,10 @@ def _is(device: Card | Drive) -> IsIt:
     if isinstance(device, Card):
         return lambda element: element.find(f"mac[@address='{device.mac}']") is not None
     return lambda element: element.findtext("serial") == device.serial
+
+
+def _is_root(element: Element) -> bool:
+    return element.find("target[@dev='vda']") is not None
 
 
 def _xml(device: Card | Drive) -> str:

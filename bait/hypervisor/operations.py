@@ -87,15 +87,14 @@ def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
     return json.loads(said)["return"]
 
 
-def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
+def backup(domain: libvirt.virDomain, is_it: IsIt, file: Path, form: str) -> None:
     """Copy a disk, as it is now, into a file of that format that needs no other. A file that is
-    there has to be as large. Raises WnodesError."""
-    others = [
-        target.get("dev") or ""
-        for device in _devices(domain)
-        for target in device.iterfind("target")
-        if device.tag == "disk" and target.get("dev") != disk
-    ]
+    there has to be as large. Raises ConflictError if the disk is not in, WnodesError otherwise."""
+    disks = [device for device in _devices(domain) if device.tag == "disk"]
+    disk = next((_name(device) for device in disks if is_it(device)), None)
+    if disk is None:
+        raise ConflictError("the VM has let go of it: ask again")
+    others = [name for name in map(_name, disks) if name != disk]
     xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
     there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
     domain.backupBegin(xml, None, there)
@@ -104,6 +103,11 @@ def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     if not done.get("success", True):
         raise WnodesError(f"VM {domain.UUIDString()}: the copy of its disk failed")
+
+
+def _name(disk: ElementTree.Element) -> str:
+    target = disk.find("target")
+    return "" if target is None else target.get("dev") or ""
 
 
 def attach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:

@@ -5,15 +5,18 @@ import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 from pytest_mock import MockerFixture
 
 from bait.cloud.volumes import Directory
+from bait.hypervisor.operations import IsIt
 from tests.unit.bait.conftest import MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.model import State
+from wnodes_lrms.volumes import serial
 
 pytestmark = needs_root
 ID = str(MACHINE)
@@ -142,17 +145,19 @@ def test_a_vm_that_starts_waits_for_the_copy_of_its_volume(pool: Site, held: Hel
 
 
 def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFixture) -> None:
-    asked: list[tuple[str, str, str]] = []
+    asked: list[tuple[str, bool, str]] = []
 
-    def backup(machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
-        asked.append((machine, disk, form))
+    def backup(machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> None:
+        disk = Element("disk")
+        SubElement(disk, "serial").text = serial(ONE)
+        asked.append((machine, is_it(disk), form))
         assert file.stat().st_size == 2 << 30
 
     mocker.patch.object(pool.libvirt, "backup", backup)
     pool.runs()
     pool.cloud.attach_volume(ID, ONE)
     assert copied(pool)["consistency"] == "crash"
-    assert asked == [(ID, "vdc", "raw")]
+    assert asked == [(ID, True, "raw")]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
     mocker.patch.object(pool.libvirt, "backup", side_effect=WnodesError("no"))
     with pytest.raises(WnodesError, match="no"):

@@ -14,6 +14,10 @@ DISKS = "".join(f"<disk><target dev='{name}'/></disk>" for name in ("vda", "vdb"
 CARD = "<interface><mac address='52:54:00:00:00:01'/><target dev='wg1'/></interface>"
 
 
+def named(name: str) -> operations.IsIt:
+    return lambda device: device.find(f"target[@dev='{name}']") is not None
+
+
 class Domain:
     """A domain that does what it is asked after `after` looks at it, if at all."""
 
@@ -150,18 +154,26 @@ def test_a_disk_grows_and_never_shrinks() -> None:
 
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
     domain = Domain(after=3)
-    operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+    operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2")
     (xml,) = domain.asked
     assert str(tmp_path / "copy.qcow2") in xml
     for disk, backed_up in (("vda", "type='file' backup='yes'"), ("vdb", "backup='no'")):
         assert f"<disk name='{disk}' {backed_up}" in xml
 
 
+def test_a_disk_that_has_gone_leaves_its_name_to_no_other(tmp_path: Path) -> None:
+    """Another one is by that name in the guest, when who copies comes to have its turn."""
+    domain = Domain()
+    with pytest.raises(ConflictError, match="let go of it: ask again"):
+        operations.backup(domain, lambda disk: disk.findtext("serial") == "s", tmp_path, "raw")
+    assert domain.asked == []
+
+
 def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
     domain = Domain()
     domain.copied = {"success": False}
     with pytest.raises(WnodesError, match="VM vm: the copy of its disk failed"):
-        operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+        operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2")
 
 
 def test_a_device_is_taken_out_by_one_request() -> None:
