@@ -6,6 +6,7 @@ All raise libvirt.libvirtError for what libvirt refuses.
 import errno
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +23,7 @@ from wnodes_lrms.resources import render
 
 _LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+_COPIED = re.compile("Permission conflict on node|active block job")  # QEMU's, libvirt's
 _WAKING = 10.0  # seconds that a guest has to wake
 
 log = logging.getLogger(__name__)
@@ -147,10 +149,16 @@ def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
 
 
 def grow(domain: libvirt.virDomain, disk: str, size: int) -> None:
-    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks."""
+    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks. Raises
+    ConflictError while it is copied: QEMU lets none grow then."""
     wanted = size << 30
     if domain.blockInfo(disk)[0] < wanted:
-        domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        try:
+            domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        except libvirt.libvirtError as error:
+            if _COPIED.search(str(error)):
+                raise ConflictError("the volume is being copied: ask again") from error
+            raise
 
 
 def has(domain: libvirt.virDomain, is_it: IsIt) -> bool:

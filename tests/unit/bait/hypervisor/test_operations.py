@@ -66,6 +66,8 @@ class Domain:
 
     def blockResize(self, disk: str, size: int, flags: int) -> None:  # noqa: N802
         assert flags == libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
         self.asked.append(f"{disk} {size >> 30}")
 
     def UUIDString(self) -> str:  # noqa: N802
@@ -150,6 +152,27 @@ def test_a_disk_grows_and_never_shrinks() -> None:
     for size in (1, 2, 3):
         operations.grow(domain, "vdc", size)
     assert domain.asked == ["vdc 3"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "internal error: unable to execute QEMU command 'block_resize': Permission conflict on node"
+        " 'libvirt-3-format': permissions 'resize' are both required by an unnamed block device"
+        " (uses node 'libvirt-3-format' as 'root' child) and unshared by node '#block032' (uses"
+        " node 'libvirt-3-format' as 'file' child).",
+        "Operation not supported: disk 'vdc' already in active block job",
+    ],
+)
+def test_a_disk_that_is_copied_grows_later(said: str) -> None:
+    """Its file has grown already: who wants it larger has to ask again, and not to forget it."""
+    domain = Domain()
+    domain.refusal = said
+    with pytest.raises(ConflictError, match="is being copied: ask again"):
+        operations.grow(domain, "vdc", 3)
+    domain.refusal = "something else"
+    with pytest.raises(libvirt.libvirtError):
+        operations.grow(domain, "vdc", 3)
 
 
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
