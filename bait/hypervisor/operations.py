@@ -23,6 +23,7 @@ from wnodes_lrms.resources import render
 
 _LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+_LET_GO = "the VM has let go of it: ask again"
 _COPIED = re.compile("Permission conflict on node|active block job")  # QEMU's, libvirt's
 _WAKING = 10.0  # seconds that a guest has to wake
 
@@ -95,11 +96,16 @@ def backup(domain: libvirt.virDomain, is_it: IsIt, file: Path, form: str) -> Non
     disks = [device for device in _devices(domain) if device.tag == "disk"]
     disk = next((_name(device) for device in disks if is_it(device)), None)
     if disk is None:
-        raise ConflictError("the VM has let go of it: ask again")
+        raise ConflictError(_LET_GO)
     others = [name for name in map(_name, disks) if name != disk]
     xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
     there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
-    domain.backupBegin(xml, None, there)
+    try:
+        domain.backupBegin(xml, None, there)
+    except libvirt.libvirtError as error:
+        if not has(domain, is_it):
+            raise ConflictError(_LET_GO) from error
+        raise
     while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         time.sleep(0.2)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)

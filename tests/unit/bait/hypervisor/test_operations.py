@@ -53,6 +53,8 @@ class Domain:
 
     def backupBegin(self, xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
         self.asked.append(xml)
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
 
     def jobInfo(self) -> list[int]:  # noqa: N802
         none, running = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
@@ -190,6 +192,23 @@ def test_a_disk_that_has_gone_leaves_its_name_to_no_other(tmp_path: Path) -> Non
     with pytest.raises(ConflictError, match="let go of it: ask again"):
         operations.backup(domain, lambda disk: disk.findtext("serial") == "s", tmp_path, "raw")
     assert domain.asked == []
+
+
+def test_a_disk_that_goes_as_its_copy_begins_is_asked_for_again(tmp_path: Path) -> None:
+    class Leaving(Domain):
+        def backupBegin(self, _xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
+            self.asked.append("copy")
+            raise libvirt.libvirtError("unsupported configuration: no disk named 'vdc'")
+
+        def XMLDesc(self) -> str:  # noqa: N802
+            return "<domain/>" if self.asked else super().XMLDesc()
+
+    with pytest.raises(ConflictError, match="let go of it: ask again"):
+        operations.backup(Leaving(), named("vdc"), tmp_path, "raw")
+    refusing = Domain()
+    refusing.refusal = "no"
+    with pytest.raises(libvirt.libvirtError):
+        operations.backup(refusing, named("vdc"), tmp_path, "raw")
 
 
 def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
