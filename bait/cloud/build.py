@@ -150,9 +150,10 @@ class CloudBuilder:
         """Have the guest see that a volume of its has `size` GiB; never fewer than it has."""
         self.vms.hypervisor.grow(machine, volume.device, size)
 
-    def copy(self, machine: str, volume: Drive, target: Path) -> None:
-        """Copy a volume of the running VM, as it is now, into a file as large."""
-        self.vms.hypervisor.backup(machine, _is(volume), target, "raw")
+    def copy(self, machine: str, volume: Drive, target: Path) -> float:
+        """Copy a volume of the running VM into a file as large, as it is at one moment; that
+        moment, in seconds since the epoch."""
+        return self.vms.hypervisor.backup(machine, _is(volume), target, "raw")
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""

@@ -146,8 +146,7 @@ class Copies:
         if not self.builder.has(row.id, drive):
             raise ConflictError("the VM does not have the volume yet: ask again")
         with self.volumes.filling(volume, copy.size) as new:
-            copy.at = time.time()
-            self.builder.copy(row.id, drive, new)
+            copy.at = self.builder.copy(row.id, drive, new)
 
     def _of_file(self, copy: _Copy, source: str, volume: str) -> None:
         with self.volumes.reading(source) as file:

@@ -201,14 +201,15 @@ class Hypervisor:
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.save(str(file))
 
-    def backup(self, machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> None:
-        """Copy a disk of the running VM, as it is now, into a file that needs no other.
+    def backup(self, machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> float:
+        """Copy a disk of the running VM into a file that needs no other, as it is at one moment;
+        that moment, in seconds since the epoch.
 
         One of a VM at a time: libvirt does no two. Nobody waits for another VM's, which may take
         hours.
         """
         with self._copying.setdefault(machine, threading.Lock()), self._acting(machine) as domain:
-            operations.backup(domain, is_it, file, form)
+            return operations.backup(domain, is_it, file, form)
 
     def restore(self, xml: str, file: Path) -> None:
         """Start a VM with the memory in the file.

@@ -90,9 +90,11 @@ def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
     return json.loads(said)["return"]
 
 
-def backup(domain: libvirt.virDomain, is_it: IsIt, file: Path, form: str) -> None:
-    """Copy a disk, as it is now, into a file of that format that needs no other. A file that is
-    there has to be as large. Raises ConflictError if the disk is not in, WnodesError otherwise."""
+def backup(domain: libvirt.virDomain, is_it: IsIt, file: Path, form: str) -> float:
+    """Copy a disk, as it is at one moment, into a file of that format that needs no other; the
+    moment, in seconds since the epoch. A file that is there has to be as large. Raises
+    ConflictError if the disk is not in, WnodesError otherwise."""
+    _wait_for_jobs(domain)  # such as a copy that a bait had begun before it was killed
     disks = [device for device in _devices(domain) if device.tag == "disk"]
     disk = next((_name(device) for device in disks if is_it(device)), None)
     if disk is None:
@@ -100,17 +102,23 @@ def backup(domain: libvirt.virDomain, is_it: IsIt, file: Path, form: str) -> Non
     others = [name for name in map(_name, disks) if name != disk]
     xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
     there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
+    moment = time.time()
     try:
         domain.backupBegin(xml, None, there)
     except libvirt.libvirtError as error:
         if not has(domain, is_it):
             raise ConflictError(_LET_GO) from error
         raise
-    while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
-        time.sleep(0.2)
+    _wait_for_jobs(domain)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     if not done.get("success", True):
         raise WnodesError(f"VM {domain.UUIDString()}: the copy of its disk failed")
+    return moment
+
+
+def _wait_for_jobs(domain: libvirt.virDomain) -> None:
+    while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        time.sleep(0.2)
 
 
 def _name(disk: ElementTree.Element) -> str:

@@ -147,16 +147,18 @@ def test_a_vm_that_starts_waits_for_the_copy_of_its_volume(pool: Site, held: Hel
 def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFixture) -> None:
     asked: list[tuple[str, bool, str]] = []
 
-    def backup(machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> None:
+    def backup(machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> float:
         disk = Element("disk")
         SubElement(disk, "serial").text = serial(ONE)
         asked.append((machine, is_it(disk), form))
         assert file.stat().st_size == 2 << 30
+        return 17.0  # it has to wait for another one of that VM first
 
     mocker.patch.object(pool.libvirt, "backup", backup)
     pool.runs()
     pool.cloud.attach_volume(ID, ONE)
-    assert copied(pool)["consistency"] == "crash"
+    told = copied(pool)
+    assert (told["consistency"], told["at"]) == ("crash", 17.0)
     assert asked == [(ID, True, "raw")]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
     mocker.patch.object(pool.libvirt, "backup", side_effect=WnodesError("no"))

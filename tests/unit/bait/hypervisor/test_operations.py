@@ -58,7 +58,7 @@ class Domain:
 
     def jobInfo(self) -> list[int]:  # noqa: N802
         none, running = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
-        return [none if self._done() else running]
+        return [none if not self.asked or self._done() else running]
 
     def jobStats(self, _flags: int) -> dict[str, object]:  # noqa: N802
         return self.copied
@@ -209,6 +209,25 @@ def test_a_disk_that_goes_as_its_copy_begins_is_asked_for_again(tmp_path: Path) 
     refusing.refusal = "no"
     with pytest.raises(libvirt.libvirtError):
         operations.backup(refusing, named("vdc"), tmp_path, "raw")
+
+
+def test_a_copy_of_a_killed_baits_is_waited_for(tmp_path: Path) -> None:
+    class Busy(Domain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks = 3
+
+        def jobInfo(self) -> list[int]:  # noqa: N802
+            self.looks -= 1
+            return [libvirt.VIR_DOMAIN_JOB_UNBOUNDED] if self.looks > 0 else super().jobInfo()
+
+        def backupBegin(self, xml: str, checkpoint: None, flags: int) -> None:  # noqa: N802
+            assert self.looks <= 0
+            super().backupBegin(xml, checkpoint, flags)
+
+    domain = Busy()
+    operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2")
+    assert len(domain.asked) == 1
 
 
 def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
