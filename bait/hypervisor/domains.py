@@ -211,6 +211,11 @@ class Hypervisor:
         with self._copying.setdefault(machine, threading.Lock()), self._acting(machine) as domain:
             return operations.backup(domain, is_it, file, form)
 
+    def is_copied(self, machine: str) -> bool:
+        """Whether a copy of one of its disks is made, or waits for its turn."""
+        lock = self._copying.get(machine)
+        return lock is not None and lock.locked()
+
     def restore(self, xml: str, file: Path) -> None:
         """Start a VM with the memory in the file.
 
