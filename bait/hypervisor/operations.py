@@ -24,6 +24,7 @@ from wnodes_lrms.resources import render
 _LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
 _LET_GO = "the VM has let go of it: ask again"
+_IS_COPIED = "the volume is being copied: ask again"
 _COPIED = re.compile("Permission conflict on node|active block job")  # QEMU's, libvirt's
 _WAKING = 10.0  # seconds that a guest has to wake
 
@@ -141,13 +142,15 @@ def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
     """Ask the guest to let go of a device; one that is not there is success.
 
     It can be asked again. Raises ConflictError if the device is still there after a moment: the
-    guest may let go at any time later, or never.
+    guest may let go at any time later, or never; and while it is a disk that is copied.
     """
     if not has(domain, is_it):
         return
     try:
         domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:
+        if _COPIED.search(str(error)):
+            raise ConflictError(_IS_COPIED) from error
         # QEMU says no while the guest has not answered the last request.
         if "'device_del'" not in str(error) and has(domain, is_it):
             raise
@@ -171,7 +174,7 @@ def grow(domain: libvirt.virDomain, disk: str, size: int) -> None:
             domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
         except libvirt.libvirtError as error:
             if _COPIED.search(str(error)):
-                raise ConflictError("the volume is being copied: ask again") from error
+                raise ConflictError(_IS_COPIED) from error
             raise
 
 

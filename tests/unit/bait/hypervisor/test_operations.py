@@ -243,6 +243,13 @@ def test_a_device_is_taken_out_by_one_request() -> None:
     assert domain.asked == [CARD]
 
 
+def test_a_disk_that_is_copied_is_taken_out_later() -> None:
+    domain = Domain()
+    domain.refusal = "Operation not supported: disk 'vdc' already in active block job"
+    with pytest.raises(ConflictError, match="is being copied: ask again"):
+        operations.detach(domain, "<disk/>", named("vdc"))
+
+
 def test_a_device_that_is_not_there_is_out_already() -> None:
     domain = Domain()
     operations.detach(domain, CARD, lambda device: device.find("no") is not None)
