@@ -209,3 +209,25 @@ def test_a_volume_that_can_not_be_looked_at_is_told_of(pool: Site, mocker: Mocke
     mocker.patch.object(Directory, "path", return_value=gone)
     with pytest.raises(WnodesError, match=f"volume {ONE} can't be read: No such file"):
         pool.cloud.copy_volume(ONE, TWO)
+
+
+def test_who_hears_of_a_copy_late_forgets_none_that_was_begun_after_it(
+    pool: Site, held: Held
+) -> None:
+    pool.cloud.copy_volume(ONE, TWO)
+    known: dict[str, Any] = pool.cloud.copies._known
+    over, newer = known[TWO].over, object()
+
+    class Late:
+        """It is over, and somebody else has heard of it and begun another, before we hear."""
+
+        is_set, set = over.is_set, over.set
+
+        def wait(self, _seconds: float) -> None:
+            assert over.wait(60)
+            known[TWO] = newer
+
+    known[TWO].over = Late()
+    held.go_on.set()
+    pool.cloud.copy_volume(ONE, TWO)
+    assert known[TWO] is newer
