@@ -121,24 +121,29 @@ class Boot:
                 else:
                     self._hold(row)
         except WnodesError as error:
-            log.warning("waits: %s", error, extra=ids(row.job, row.id))
+            if wanted and not isinstance(error, UnknownError):
+                raise
+            self._note(row, error.words(row.job), f"waits: {error}")
             return None
         return wanted
 
     def _run(self, row: Row) -> None:
-        now = self.ledger.get(row.id)
-        if now and now.reason == _STILL:
-            self.ledger.change(row.id, "boots on: its job goes on", reason="")
-            log.info("boots on: its job goes on", extra=ids(row.job, row.id))
         self._charge(row)
         self.vms.hypervisor.resume(row.id)
+        self._note(row, "", "boots on")
 
     def _hold(self, row: Row) -> None:
         """Nothing is charged: who is put into the groups of a suspended job is frozen with it."""
-        self.ledger.change(row.id, f"stands still: {_STILL}", reason=_STILL)
-        log.info("stands still: %s", _STILL, extra=ids(row.job, row.id))
         self.set_aside(row)
         self.vms.hypervisor.suspend(row.id)
+        self._note(row, _STILL, f"stands still: {_STILL}")
+
+    def _note(self, row: Row, reason: str, what: str) -> None:
+        """Say why it does not boot, "" if it does: once, where that is news."""
+        now = self.ledger.get(row.id)
+        if now and now.state is State.BOOTING and now.reason != reason:
+            self.ledger.change(row.id, what, reason=reason)
+            log.info("%s", what, extra=ids(row.job, row.id))
 
     def _is_suspended(self, row: Row) -> bool:
         """Whether its job is, by a new answer of the batch system; its last, if it is away."""

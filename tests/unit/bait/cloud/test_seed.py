@@ -171,7 +171,7 @@ def test_a_guest_knows_its_own_name(tmp_path: Path, shell: str) -> None:
     assert json.loads(vendor.removeprefix("#cloud-config\n"))["manage_etc_hosts"] == "localhost"
 
 
-# A card on a network whose DHCP server is dnsmasq; then the client is told that it is time to renew.
+# A card on a network whose DHCP server is dnsmasq; then the client is told to renew.
 LAN = """
 set -eu
 mount --bind "$1/resolv.conf" /etc/resolv.conf
