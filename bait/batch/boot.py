@@ -91,7 +91,7 @@ class Boot:
         runs = self._follow(row, None)
         deadline = time.monotonic() + timeout
         look = time.monotonic() + _LOOK
-        while not _says_ssh(str(row.address)):
+        while runs is False or not _says_ssh(str(row.address)):
             if task.cancelled.wait(_POLL):
                 raise CancelledError("cancelled")
             now = time.monotonic()

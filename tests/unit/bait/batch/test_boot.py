@@ -156,6 +156,9 @@ def test_a_booting_guest_is_not_lost_to_a_libvirt_that_does_not_answer(
 ) -> None:
     """What a new bait finds booting, while libvirt still does something else with it."""
     node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    reaches(node, State.BOOTING)
+    node.drop_tasks()
     resume, silent = node.hypervisor.resume, [True]
 
     def resumed(machine: str) -> None:
@@ -164,9 +167,7 @@ def test_a_booting_guest_is_not_lost_to_a_libvirt_that_does_not_answer(
         resume(machine)
 
     monkeypatch.setattr(node.hypervisor, "resume", resumed)
-    bait = node.bait()
-    bait.batch.prepare(JobId("7"), 0)
-    reaches(node, State.BOOTING)
+    node.bait().reconciler.reconcile()
     eventually(lambda: node.ledger.rows("7")[0].reason.startswith("libvirt still does"))
     silent.clear()
     eventually(lambda: node.ledger.rows("7")[0].reason == "")

@@ -334,15 +334,15 @@ def test_a_job_that_is_suspended_while_its_guest_boots_only_takes_longer(
     bait = node.bait()
     assert acts(bait) == []
     bait.batch.prepare(JobId("7"), 0)
-    row = reaches(node, State.BOOTING)
+    reaches(node, State.BOOTING)
     eventually(lambda: still(node, libvirt_test) == ("booting", True))
     time.sleep(4)  # longer than it may take to boot
     assert acts(bait) == []
     (row,) = node.ledger.rows("7")
     assert row.state is State.BOOTING
     assert row.reason.startswith("the batch system has suspended its job")
-    node.batch.suspended = set()
     node.guests.answer(FIRST)
+    node.batch.suspended = set()
     assert acts(bait) == []
     assert reaches(node, State.READY).reason == ""
     assert still(node, libvirt_test) == ("ready", False)
@@ -354,10 +354,9 @@ def test_a_job_is_not_late_that_was_suspended_unseen(
     short = node.config.machine.model_copy(update={"ready_timeout": 2})
     node.config = node.config.model_copy(update={"machine": short})
     node.batch.grant("7")
+    node.batch.suspended = {"7"}  # nobody looks
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
-    reaches(node, State.BOOTING)
-    node.batch.suspended = {"7"}  # nobody looks
     eventually(lambda: still(node, libvirt_test) == ("booting", True))
     bait.reconciler.release("7")
     assert node.left() == []

@@ -207,7 +207,7 @@ def test_a_lease_of_the_sites_dhcp_is_renewed(tmp_path: Path) -> None:
     text = files(replace(guest(), interfaces=(DHCP,)), "script")["user-data"]
     part = text[text.index("ip link set") : text.index("# All that follows")]
     (tmp_path / "part").write_text(part.replace("/etc/udhcpc/default.script", str(event)))
-    words = ["unshare", "--mount", "--net", *PIDS, "sh", "-c", LAN, "sh", tmp_path]
+    words = ["unshare", "--mount", "--net", *PIDS, "sh", "-c", LAN, "sh", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"inet 10\.9\.0\.[56]\d/", (tmp_path / "address").read_text())
