@@ -102,8 +102,8 @@ def test_a_copy_of_a_volume_takes_the_scope_to_make_one_as_well(
     def act(user: User) -> object:
         return bridge.service.act(user, disk.path, action, {})
 
-    def act_all(user: User) -> object:
-        return bridge.service.act_all(user, [disk.path], action, {})
+    def act_all(user: User) -> None:
+        bridge.service.act_all(user, [disk.path], action, {})
 
     for do in (act, act_all):
         for missing in (Capability.CREATE, Capability.MODIFY):
