@@ -112,6 +112,8 @@ class Boot:
         None: libvirt did not answer, so that is not known, and is to be tried again.
         """
         wanted = not self.jobs.suspended(row.job)
+        if runs is None and not wanted:  # maybe that was said of an earlier run of the job
+            wanted = not self._is_suspended(row)
         if wanted is runs:
             return runs
         try:

@@ -315,10 +315,12 @@ def test_a_paused_machine_ends_with_its_job_or_is_lost_to_it(
     acts(bait)
     bait.reconciler.release("7")
     assert node.left() == []
+    node.batch.suspended = set()  # its next run is not
     node.batch.grant("7", restart=1)
     bait.batch.prepare(JobId("7"), 1)
     reaches(node, State.READY)
-    acts(bait)
+    node.batch.suspended = {"7"}
+    assert acts(bait) == [(Act.PAUSE, "7")]
     libvirt_test.lookupByUUIDString(machine_id("box", "7", 1)).destroy()
     eventually(lambda: state(node) is State.FAILED)
     assert "ended by hand" in last(bait)["message"]
@@ -357,6 +359,7 @@ def test_a_job_is_not_late_that_was_suspended_unseen(
     node.batch.suspended = {"7"}  # nobody looks
     bait = node.bait()
     bait.batch.prepare(JobId("7"), 0)
+    reaches(node, State.BOOTING)
     eventually(lambda: still(node, libvirt_test) == ("booting", True))
     bait.reconciler.release("7")
     assert node.left() == []
