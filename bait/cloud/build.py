@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
@@ -152,7 +153,7 @@ class CloudBuilder:
 
     def copy(self, volume: Drive, target: Path, moment: Moment) -> None:
         """Copy a volume of the running VM, as it is at this moment, into a file as large."""
-        self.vms.hypervisor.backup(moment.machine, volume.device, target, "raw", moment)
+        self.vms.hypervisor.backup(moment.machine, _is(volume), target, "raw", moment)
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""
@@ -225,15 +226,18 @@ class CloudBuilder:
         """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this
         moment. Raises WnodesError."""
         if moment:
-            self.vms.hypervisor.backup(machine, "vda", target, "qcow2", moment)
+            self.vms.hypervisor.backup(machine, _is_root, target, "qcow2", moment)
             return
         disks.copy(self.vms, self.paths(machine).disk, target)
 
     def strip(self, order: Order, disk: Path) -> bool:
         """Remove from a saved disk what its VM was known by; False where that can't be. Raises
         WnodesError."""
-        own = self.paths(str(order.machine)).disks / f"strip-{disk.stem}"
-        return disks.strip(self.vms, order, disk, own)
+        return disks.strip(self.vms, order, disk, self.stripping(disk.stem))
+
+    def stripping(self, tag: str) -> Path:
+        """The folder of the program that strips a saved disk. Not its VM's: that may be deleted."""
+        return Path(self.vms.config.bait.state_dir) / "stripping" / tag
 
 
 def _used(memory: Path) -> Path:
@@ -245,6 +249,10 @@ def _is(device: Card | Drive) -> IsIt:
     if isinstance(device, Card):
         return lambda element: element.find(f"mac[@address='{device.mac}']") is not None
     return lambda element: element.findtext("serial") == device.serial
+
+
+def _is_root(element: Element) -> bool:
+    return element.find("target[@dev='vda']") is not None
 
 
 def _xml(device: Card | Drive) -> str:

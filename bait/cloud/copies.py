@@ -76,7 +76,8 @@ class Copies:
         done = copy.over.is_set()
         if done:
             with self._guard:
-                self._known.pop(volume, None)
+                if self._known.get(volume) is copy:  # and not one that was begun after it
+                    del self._known[volume]
             if copy.fault:
                 raise copy.fault
         return {

@@ -51,7 +51,7 @@ class Hypervisor:
         self._connections = Connections(uri, self._begin)
         self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
-        self._copying = threading.Lock()
+        self._copying: dict[str, threading.Lock] = {}  # by VM
 
     def on_stop(self, callback: Callable[[str, str], None]) -> None:
         """Have `callback(VM id, how in words)` called, in another thread, when any domain
@@ -204,18 +204,24 @@ class Hypervisor:
     def backup(
         self,
         machine: str,
-        disk: str,
+        is_it: IsIt,
         file: Path,
         form: str,
         moment: AbstractContextManager[object],
     ) -> None:
-        """Copy a disk of the running VM, as it is now, into a file that needs no other. `moment`
-        lasts while that of the copy is taken.
+        """Copy a disk of the running VM into a file that needs no other. `moment` lasts while that
+        of the copy is taken.
 
-        One at a time: libvirt does no two of a VM, and those of two VMs would only be slower.
+        One of a VM at a time: libvirt does no two. Nobody waits for another VM's, which may take
+        hours.
         """
-        with self._copying, self._acting(machine) as domain:
-            operations.backup(domain, disk, file, form, moment)
+        with self._copying.setdefault(machine, threading.Lock()), self._acting(machine) as domain:
+            operations.backup(domain, is_it, file, form, moment)
+
+    def is_copied(self, machine: str) -> bool:
+        """Whether a copy of one of its disks is made, or waits for its turn."""
+        lock = self._copying.get(machine)
+        return lock is not None and lock.locked()
 
     def freeze(self, machine: str) -> bool:
         """Have the guest's agent freeze its file systems; False if there is none, or it does not.
