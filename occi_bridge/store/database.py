@@ -164,12 +164,15 @@ class Database:
                 key = sa.func.hashtextextended(name, 0)
                 link.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
-    def now(self, link: Connection) -> float:
+    def clock(self) -> sa.ColumnElement[float]:
         """Seconds since the epoch, by the one clock of all who use this database."""
         if self.sqlite:
-            return time.time()
-        clock = sa.func.extract("epoch", sa.func.clock_timestamp())
-        return float(link.execute(sa.select(clock)).scalar_one())
+            return sa.literal(time.time())
+        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+    def now(self, link: Connection) -> float:
+        """What the clock says."""
+        return time.time() if self.sqlite else link.execute(sa.select(self.clock())).scalar_one()
 
     def revision(self) -> int:
         """The number that every visible change moves on, by a connection of its own.
