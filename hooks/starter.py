@@ -124,9 +124,12 @@ def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str
     watched = (job, path, guest, machine.get("shutdown"), lost)
     threading.Thread(target=watch, args=watched, daemon=True).start()
     try:
-        end = run_payload(job, path, guest, machine, signals, payload.read(form, words))
+        end = run_payload(job, guest, machine, signals, payload.read(form, words))
     except NoVmError as trouble:
-        raise lost[0] if lost else trouble from None
+        if not lost:
+            time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
+            lost.append(failure(look(job, path)) or trouble)
+        raise lost[0] from None
     if lost:
         raise lost[0]
     guest.close()
@@ -135,7 +138,6 @@ def run_inside(job: Job, path: str, signals: Signals, form: str, words: list[str
 
 def run_payload(
     job: Job,
-    path: str,
     guest: Guest,
     machine: dict[str, Any],
     signals: Signals,
@@ -166,8 +168,7 @@ def run_payload(
         raise NoVmError("the session in the VM was ended")
     end = f"exit {status}" if 0 <= status <= 128 else guest.text(f"cat {payload.GUEST}/end")
     if not ENDS.fullmatch(end):
-        time.sleep(1)  # the bait hears of a machine's end when SSH does, or a moment later
-        raise failure(look(job, path)) or NoVmError("the VM was lost while the script ran in it")
+        raise NoVmError("the VM was lost while the script ran in it")
     for trouble in stage_out(guest, workdir, results) if travel else []:
         troubles.append(f"WNODES_STAGE_OUT: {trouble}")
     for trouble in troubles:

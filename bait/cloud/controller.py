@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
@@ -39,7 +40,9 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Flows
 
-_USAGES = 10_000  # the most that are told at once
+# The most that is told at once of usages: bytes, as JSON. A bridge takes 4 MiB of an answer.
+_USAGES = 3 << 20
+_USAGE = 200  # bytes of one, without its DN, each of whose characters may take two
 _OF_A_USAGE = ("number", "dn", "cores", "began", "wall", "held")
 
 log = logging.getLogger(__name__)
@@ -125,9 +128,13 @@ class CloudController:
         return self.drain.told()
 
     def usages(self, since: float) -> list[dict[str, Any]]:
-        """What cloud VMs had of this node in leases that are open or ended since (epoch)."""
-        found = self.ledger.usages(Kind.CLOUD, since)[-_USAGES:]
-        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in found]
+        """What cloud VMs had of this node in leases that are open or ended since (epoch); of very
+        many the newest."""
+        found = self.ledger.usages(Kind.CLOUD, since)
+        sizes = accumulate(_USAGE + 2 * len(usage.dn.encode()) for usage in reversed(found))
+        many = sum(1 for _ in takewhile(lambda size: size <= _USAGES, sizes))
+        told = found[len(found) - many :]
+        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in told]
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""

@@ -76,7 +76,8 @@ class Copies:
         done = copy.over.is_set()
         if done:
             with self._guard:
-                self._known.pop(volume, None)
+                if self._known.get(volume) is copy:  # and not one that was begun after it
+                    del self._known[volume]
             if copy.fault:
                 raise copy.fault
         return {
@@ -90,7 +91,10 @@ class Copies:
         self._drop_old()
         if sum(not copy.over.is_set() for copy in self._known.values()) >= _AT_ONCE:
             raise ConflictError(f"{_AT_ONCE} copies are being made on this node: ask again")
-        size = self.volumes.path(source).stat().st_size // _GIB
+        try:
+            size = self.volumes.path(source).stat().st_size // _GIB
+        except OSError as error:
+            raise WnodesError(f"volume {source} can't be read: {error.strerror}") from error
         writer = self._writer(source)
         quiet = writer is None or writer.state not in (*RUNS, State.HIBERNATED)
         found = Consistency.OFFLINE if quiet else Consistency.CRASH
@@ -143,8 +147,7 @@ class Copies:
         if not self.builder.has(row.id, drive):
             raise ConflictError("the VM does not have the volume yet: ask again")
         with self.volumes.filling(volume, copy.size) as new:
-            copy.at = time.time()
-            self.builder.copy(row.id, drive, new)
+            copy.at = self.builder.copy(row.id, drive, new)
 
     def _of_file(self, copy: _Copy, source: str, volume: str) -> None:
         with self.volumes.reading(source) as file:
@@ -159,8 +162,9 @@ class Copies:
 def _copy(source: BinaryIO, target: BinaryIO) -> None:
     """Copy what is written in a file to the same places of another."""
     for begin, end in pieces(source.fileno()):
-        for at in range(begin, end, _PIECE):
-            data = os.pread(source.fileno(), min(_PIECE, end - at), at)
+        at = begin
+        while at < end and (data := os.pread(source.fileno(), min(_PIECE, end - at), at)):
             if data.strip(b"\0"):  # a file system without holes calls all of it written
                 target.seek(at)
                 target.write(data)
+            at += len(data)  # it may be less than was asked for, see read(2)

@@ -12,6 +12,7 @@ from bait.cloud.build import CloudBuilder
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, RUNS
+from bait.privileges.removal import remove_as_owner
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
@@ -83,8 +84,11 @@ class Saver:
             self._made.pop(tag, None)
         with suppress(RejectedError):
             catalogue.remove(self.folder, tag)
+        with suppress(FileNotFoundError, WnodesError):  # a bait that was killed has left it
+            remove_as_owner(self.builder.stripping(tag))
         try:
-            (self.folder / f"{tag}.qcow2").unlink(missing_ok=True)
+            for form in ("qcow2", "new"):
+                (self.folder / f"{tag}.{form}").unlink(missing_ok=True)
         except OSError as error:
             raise WnodesError(f"image {tag}: {self.folder}: {error.strerror}") from error
 

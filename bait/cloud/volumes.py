@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -94,19 +95,24 @@ class Directory:
     def delete(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
         self.check_unused(volume)
-        path = self._file(volume)
-        half = path.with_suffix(_COPY)
         try:
-            self._remove(path)
-            with suppress(FileNotFoundError), half.open("r+b") as file:
-                _hold(file, _FILLED, f"volume {volume} is being made")
-                self._remove(half)
+            self._remove(self._file(volume))
+            self._drop_half(volume)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
 
+    def _drop_half(self, volume: str) -> None:
+        """Remove what somebody who was killed has begun to fill. Raises ConflictError if one still
+        does."""
+        half = self._file(volume).with_suffix(_COPY)
+        with suppress(FileNotFoundError), half.open("r+b") as file:
+            _hold(file, _FILLED, f"volume {volume} is being made")
+            self._remove(half)
+
     def _remove(self, path: Path) -> None:
         if self.wipe and path.exists():
-            path.replace(path.with_suffix(wiping.SUFFIX))
+            # Another of this name, such as half a copy, may still be at it.
+            path.replace(path.with_suffix(f".{secrets.token_hex(8)}{wiping.SUFFIX}"))
             threading.Thread(target=self.sweep, daemon=True).start()
         path.unlink(missing_ok=True)
 
@@ -156,6 +162,7 @@ class Directory:
         new = path.with_suffix(_COPY)
         with ExitStack() as undo:
             with self._alone():
+                self._drop_half(volume)
                 file = undo.enter_context(open(new, "a+b", opener=_private))
                 _hold(file, _FILLED, f"volume {volume} is being made")
                 if not _same(file, new):
@@ -163,18 +170,21 @@ class Directory:
                 undo.callback(self._remove, new)
                 if path.exists():
                     raise ConflictError(f"volume {volume} is there already")
-                file.truncate(0)
                 self._check_room(size * _GIB)
                 file.truncate(size * _GIB)
             yield new
             os.fsync(file.fileno())
             new.chmod(0o600)
-            new.replace(path)
+            with self._alone():  # who counts what is promised finds it under one name
+                if path.exists():
+                    raise ConflictError(f"volume {volume} has been made meanwhile")
+                new.replace(path)
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
         try:
-            return {path.stem: path.stat().st_size // _GIB for path in self.folder.glob("*.raw")}
+            found = _there(self.folder.glob("*.raw"))
+            return {path.stem: status.st_size // _GIB for path, status in found}
         except OSError as error:
             raise WnodesError(f"volumes: {self.folder}: {error.strerror}") from error
 
@@ -210,7 +220,7 @@ class Directory:
         What volumes were promised counts, not what was written of it.
         """
         files = [path for form in ("*.raw", f"*{_COPY}") for path in self.folder.glob(form)]
-        status = [path.stat() for path in files]
+        status = (status for _path, status in _there(files))
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
         free = max(0, _free(self.folder) - _SPARE - owed)
         if more > free:
@@ -248,6 +258,16 @@ def _same(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _there(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """What the files are like, without those that somebody has just removed. Raises OSError."""
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        yield path, status
 
 
 def _private(name: str, flags: int) -> int:

@@ -1,6 +1,8 @@
 """What users and administrators do with a batch job's machine, so that it makes each move."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +18,26 @@ from wnodes_lrms.model import Kind, State
 
 LEAVING = "leaving_debian_x86_64"  # an image that is taken out of the catalogue, and put back
 CHANGED = "changed_debian_x86_64"  # one with a wrong checksum
+_CHANGES = {tag: threading.Lock() for tag in (LEAVING, CHANGED)}
 
 
 def image(tag: str, **changes: object) -> None:
     """Put a variant of the good image into the catalogue."""
     catalogue.write(CATALOGUE, Image.model_validate(GOOD.model_dump() | {"tag": tag} | changes))
+
+
+@contextmanager
+def one_at_a_time(tag: str) -> Iterator[None]:
+    """No other walk changes this image while this lasts; it is right before, and afterwards."""
+    if tag not in _CHANGES:
+        yield
+        return
+    with _CHANGES[tag]:
+        image(tag)
+        try:
+            yield
+        finally:
+            image(tag)
 
 
 def take_out(tag: str) -> None:
@@ -59,19 +76,19 @@ def cancelled(state: State, env: Environment) -> None:
 
 def image_leaves(env: Environment) -> None:
     """The image leaves the catalogue when the job has just begun: it is held."""
-    image(LEAVING)
-    env.at(State.REQUESTED, lambda _seen: take_out(LEAVING))
-    job = env.submit(image=LEAVING)
-    env.wait(lambda: job.state in ("HELD", "FAILED", "COMPLETED"), lambda: f"held: {job.state}")
-    job.cancelled()
-    image(LEAVING)
+    with one_at_a_time(LEAVING):
+        env.at(State.REQUESTED, lambda _seen: take_out(LEAVING))
+        job = env.submit(image=LEAVING)
+        env.wait(lambda: job.state in ("HELD", "FAILED", "COMPLETED"), lambda: f"held: {job.state}")
+        job.cancelled()
 
 
 def image_changed(env: Environment) -> None:
     """An image is not what the catalogue says, until somebody mends that."""
-    image(CHANGED, **wrong())
-    env.at(State.FAILED, lambda _seen: image(CHANGED), old=State.BUILDING)
-    env.submit(image=CHANGED).completes()
+    with one_at_a_time(CHANGED):
+        image(CHANGED, **wrong())
+        env.at(State.FAILED, lambda _seen: image(CHANGED), old=State.BUILDING)
+        env.submit(image=CHANGED).completes()
 
 
 def does_not_start(env: Environment) -> None:

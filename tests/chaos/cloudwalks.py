@@ -5,7 +5,16 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.batchwalks import CHANGED, LEAVING, go_on, image, spoil, take_out, wrong
+from tests.chaos.batchwalks import (
+    CHANGED,
+    LEAVING,
+    go_on,
+    image,
+    one_at_a_time,
+    spoil,
+    take_out,
+    wrong,
+)
 from tests.chaos.environment import CloudMachine, Environment
 from tests.chaos.patience import ForgivenError, retried, tolerant
 from tests.chaos.site import bait_of
@@ -203,25 +212,25 @@ def dies_hibernating(env: Environment) -> None:
 
 def first_start_fails(state: State, env: Environment) -> None:
     """A machine that was never there can't be made: it is inactive, and can be tried again."""
-    tag = _break(env, state)
-    mine = env.create(image=tag, excused=True)
-    env.wait(lambda: not env.case.orders or env.case.hurts, lambda: f"fails: {mine.describe()}")
-    mine.is_("active")
-    mine.delete()
+    with one_at_a_time(_TAGS[state]):
+        _break(env, state)
+        mine = env.create(image=_TAGS[state], excused=True)
+        env.wait(lambda: not env.case.orders or env.case.hurts, lambda: f"fails: {mine.describe()}")
+        mine.is_("active")
+        mine.delete()
 
 
 def later_start_fails(state: State, env: Environment) -> None:
     """A machine that has a disk can't be started, is told why, and starts once that is mended."""
-    image(LEAVING)
-    image(CHANGED)
-    mine = env.create(image=_TAGS[state], excused=True).is_("active")
-    mine.act("stop", method="poweroff")
-    mine.is_("inactive")
-    _break(env, state)
-    mine.act("start")
-    env.wait(lambda: not env.case.orders or env.case.hurts, lambda: f"fails: {mine.describe()}")
-    mine.is_("active")
-    mine.delete()
+    with one_at_a_time(_TAGS[state]):
+        mine = env.create(image=_TAGS[state], excused=True).is_("active")
+        mine.act("stop", method="poweroff")
+        mine.is_("inactive")
+        _break(env, state)
+        mine.act("start")
+        env.wait(lambda: not env.case.orders or env.case.hurts, lambda: f"fails: {mine.describe()}")
+        mine.is_("active")
+        mine.delete()
 
 
 _TAGS = {
@@ -231,10 +240,9 @@ _TAGS = {
 }
 
 
-def _break(env: Environment, state: State) -> str:
-    """Have the next start fail in this state, and all be well after that; the image to use."""
+def _break(env: Environment, state: State) -> None:
+    """Have the next start fail in this state, and all be well after that."""
     if state is State.REQUESTED:
-        image(LEAVING)
         env.at(state, lambda _seen: take_out(LEAVING))
         _mend_at_the_end(env, state, LEAVING)
     elif state is State.BUILDING:
@@ -242,7 +250,6 @@ def _break(env: Environment, state: State) -> str:
         _mend_at_the_end(env, state, CHANGED)
     else:
         env.at(state, partial(spoil, env))
-    return _TAGS[state]
 
 
 def _mend_at_the_end(env: Environment, state: State, tag: str) -> None:

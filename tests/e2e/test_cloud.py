@@ -281,6 +281,7 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
     alice.act(volume, "snapshot", name="copy")
     (copied,) = {*alice.locations("/storage/")} - {volume}
+    wait_until(lambda: is_online(copied), 120, "the copy is made")
     assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
     assert alice.ask("DELETE", first).status_code == 200
     seen(False)
@@ -288,7 +289,6 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     link()
     seen(True)
     assert "on the volume" in machine.ssh("head -c 20 /dev/vd[c-z]")
-    wait_until(lambda: is_online(copied), 120, "the copy is made")
     has = alice.get(copied)["attributes"]
     assert has["wnodes.copy.consistency"] == "crash"
     (path,) = (SITE / "spool" / "volumes").glob(f"{copied.rpartition('/')[2]}.raw")

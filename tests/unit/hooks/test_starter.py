@@ -398,6 +398,35 @@ def test_a_machine_that_dies_before_its_session_is_heard_of(stage: Stage) -> Non
     assert f"wnodes: job 7: {FAILED['message']}\n" in errors
 
 
+@pytest.mark.parametrize(
+    "ends", ["'-N' in words", "'/work -f -' in words[-1]"], ids=["connecting", "copying in"]
+)
+def test_why_a_machine_ended_before_its_script_began_is_asked(stage: Stage, ends: str) -> None:
+    """Else one that an administrator has destroyed would come again."""
+    (stage.work / "data").touch()
+    stage.ready["shares"] = []
+    stage.environment["WNODES_STAGE_IN"] = "data"
+    asked = f"open({str(stage.folder / 'asked')!r}, 'w').close()"
+    waits = f"while not os.path.exists({str(stage.folder / 'dead')!r}): time.sleep(0.05)"
+    fake = FAKE_SSH.replace("LOG", repr(str(stage.folder / "ssh.log")))
+    fake = fake.replace("import os, signal, sys\n", "import os, signal, sys, time\n")
+    fake = fake.replace(
+        "while words[0].startswith",
+        f"if {ends}:\n    {asked}\n    {waits}\n    sys.exit(255)\nwhile words[0].startswith",
+    )
+    stage.program("ssh", fake)
+    stage.says(stage.ready)
+    process = stage.start("echo never")
+    eventually((stage.folder / "asked").exists)
+    assert stage.bait
+    destroyed = {"state": "failed", "message": "an administrator has destroyed the VM"}
+    stage.bait.answer = says(destroyed | {"retry": False})
+    (stage.folder / "dead").touch()
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, stage.scontrol[1:]) == (1, "", ["requeuehold 7"])
+    assert f"wnodes: job 7: {destroyed['message']}\n" in errors
+
+
 def test_a_machine_that_dies_under_its_job_is_asked_nothing_more(stage: Stage) -> None:
     """Its SSH connection hangs for minutes."""
     fake = (stage.folder / "bin" / "ssh").read_text()

@@ -5,15 +5,18 @@ import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 from pytest_mock import MockerFixture
 
 from bait.cloud.volumes import Directory
+from bait.hypervisor.operations import IsIt
 from tests.unit.bait.conftest import MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.model import State
+from wnodes_lrms.volumes import serial
 
 pytestmark = needs_root
 ID = str(MACHINE)
@@ -142,17 +145,21 @@ def test_a_vm_that_starts_waits_for_the_copy_of_its_volume(pool: Site, held: Hel
 
 
 def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFixture) -> None:
-    asked: list[tuple[str, str, str]] = []
+    asked: list[tuple[str, bool, str]] = []
 
-    def backup(machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
-        asked.append((machine, disk, form))
+    def backup(machine: str, is_it: IsIt, file: Path, form: str = "qcow2") -> float:
+        disk = Element("disk")
+        SubElement(disk, "serial").text = serial(ONE)
+        asked.append((machine, is_it(disk), form))
         assert file.stat().st_size == 2 << 30
+        return 17.0  # it has to wait for another one of that VM first
 
     mocker.patch.object(pool.libvirt, "backup", backup)
     pool.runs()
     pool.cloud.attach_volume(ID, ONE)
-    assert copied(pool)["consistency"] == "crash"
-    assert asked == [(ID, "vdc", "raw")]
+    told = copied(pool)
+    assert (told["consistency"], told["at"]) == ("crash", 17.0)
+    assert asked == [(ID, True, "raw")]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
     mocker.patch.object(pool.libvirt, "backup", side_effect=WnodesError("no"))
     with pytest.raises(WnodesError, match="no"):
@@ -184,3 +191,43 @@ def test_a_node_makes_only_so_many_at_once(pool: Site, held: Held) -> None:
     for volume in four:
         copied(pool, volume)
     copied(pool)
+
+
+def test_a_volume_that_is_read_in_small_pieces_is_copied_whole(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """read(2) may give less than it was asked for."""
+    pread = os.pread
+    monkeypatch.setattr("os.pread", lambda file, size, at: pread(file, min(size, 7), at))
+    copied(pool)
+    monkeypatch.undo()
+    assert content(pool) == [WORK, WORK]
+
+
+def test_a_volume_that_can_not_be_looked_at_is_told_of(pool: Site, mocker: MockerFixture) -> None:
+    gone = pool.cloud.volumes.path(ONE).with_name("gone.raw")
+    mocker.patch.object(Directory, "path", return_value=gone)
+    with pytest.raises(WnodesError, match=f"volume {ONE} can't be read: No such file"):
+        pool.cloud.copy_volume(ONE, TWO)
+
+
+def test_who_hears_of_a_copy_late_forgets_none_that_was_begun_after_it(
+    pool: Site, held: Held
+) -> None:
+    pool.cloud.copy_volume(ONE, TWO)
+    known: dict[str, Any] = pool.cloud.copies._known
+    over, newer = known[TWO].over, object()
+
+    class Late:
+        """It is over, and somebody else has heard of it and begun another, before we hear."""
+
+        is_set, set = over.is_set, over.set
+
+        def wait(self, _seconds: float) -> None:
+            assert over.wait(60)
+            known[TWO] = newer
+
+    known[TWO].over = Late()
+    held.go_on.set()
+    pool.cloud.copy_volume(ONE, TWO)
+    assert known[TWO] is newer

@@ -614,6 +614,36 @@ def test_a_volume_is_copied_into_one_of_its_own(bridge: LocalBridge) -> None:
         act("snapshot")
 
 
+@pytest.mark.parametrize("change", ["grown", "deleted"])
+def test_what_is_copied_is_not_changed_by_another_request_meanwhile(
+    make_bridge: Callable[..., LocalBridge],
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    """On SQLite one writes at a time. What is copied counts for what it is."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 1}))
+    action = f"{schema.INFRA}/storage/action#"
+    lock = Database.lock
+
+    def between(db: Database, link: Connection, *names: str) -> None:
+        monkeypatch.setattr(Database, "lock", lock)
+        if change == "grown":
+            bridge.service.act(ANNAS, disk.path, f"{action}resize", {"size": 5})
+        else:
+            bridge.service.delete(ANNAS, disk.path)
+        db.lock(link, *names)
+
+    monkeypatch.setattr(Database, "lock", between)
+    with refused(409, "has just been changed: try again"):
+        bridge.service.act(ANNAS, disk.path, f"{action}snapshot", {})
+    assert len(read_all(bridge.db)["storages"]) == 1
+
+
 def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:
     plain = bridge.create(ANNAS)
     assert schema.DISK_SIZE not in plain.attributes
