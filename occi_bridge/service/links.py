@@ -116,9 +116,8 @@ def _check_room(what: str, has: int) -> None:
 def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
     links = tables.attachment
     _check_room("volumes of a VM", tx.count(links, links.c.compute == machine.uid))
-    if not volume.online:
+    if not tx.held(volume).online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
-    tx.db.lock(tx.link, f"volume {volume.uid}")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
@@ -137,9 +136,10 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
     _check_room("networks of a VM", len(cards))
     cards = [card for card in cards if not card.gone]
     net = networks.of_user(on) if isinstance(on, Network) else on
-    if isinstance(on, Network) and not on.up:
-        raise OcciError(409, f"/network/{on.id} is down")
-    if net.owned or net.pool:
+    if isinstance(on, Network):
+        if not tx.held(on).up:
+            raise OcciError(409, f"/network/{on.id} is down")
+    elif net.pool:
         # All who are on another kind of network would wait here for each other, and for the disk.
         tx.db.lock(tx.link, f"network {net.name}")
     _check_name(cards, new)
