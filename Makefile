@@ -111,6 +111,11 @@ install-test: setup ## What docs/install*.md says, typed on a Debian SUITE under
 	@$(PYTHON) contrib/packages/build.py $(if $(filter trixie,$(SUITE)),debian13,debian12)
 	@$(PYTHON) -m tests.install $(SUITE)
 
+.PHONY: vm-test
+vm-test: setup ## What only a kernel of one's own shows: a site in an emulated VM with Debian SUITE
+	@$(PYTHON) contrib/packages/build.py $(if $(filter trixie,$(SUITE)),debian13,debian12)
+	@$(PYTHON) -m tests.vm $(SUITE)
+
 .PHONY: packages
 packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"
 	@$(PYTHON) contrib/packages/build.py $(TARGETS)
