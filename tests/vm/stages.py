@@ -91,7 +91,7 @@ class VmStages(Stages):
         if "Restarts=1 " not in self._told(f"scontrol show job {job}"):
             raise FailedError(f"job {job} was not requeued once")
         self._gone()
-        left = self._told("ls /var/lib/wnodes/machines /run/wnodes/machines 2>&1 || true")
+        left = self._told("find /run/wnodes /var/lib/wnodes -type d")
         disk = {name for name in before if name in left}
         if len(disk) != 1:
             raise FailedError(f"of the VMs {before} there is left:\n{left}")
