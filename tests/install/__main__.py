@@ -104,7 +104,8 @@ def prepare(machine: Machine, suite: str) -> None:
 
     Raises FailedError, SiteError.
     """
-    done, recipe = machine.place.folder / "prepared", needs_recipe(suite)
+    done = machine.place.folder / "prepared"
+    recipe = machine.place.recipe.read_text() + "\n" + needs_recipe(suite)  # on that root
     if done.exists() and done.read_text() == recipe:
         return
     done.unlink(missing_ok=True)

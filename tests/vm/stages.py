@@ -6,8 +6,10 @@ import statistics
 from collections.abc import Callable
 from datetime import datetime
 
-from tests.install.inside import FailedError
+from contrib.site.box.layout import Memory
+from tests.install.inside import FailedError, Inside
 from tests.install.stages import USER, Stages
+from tests.vm import charging
 
 _ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
 _TURNS = 5
@@ -26,13 +28,29 @@ done"""
 
 
 class VmStages(Stages):
-    """Those of one Debian, in one VM."""
+    """Those of one Debian, in one VM. Which of them it has passed is remembered."""
+
+    def __init__(self, inside: Inside, memory: Memory) -> None:
+        super().__init__(inside)
+        self._memory = memory
+        self._vm = memory.get("cloud VM", "")
+
+    def passed(self) -> list[str]:
+        """The names of those that this VM has passed."""
+        names: list[str] = self._memory.get("passed") or []
+        return names
+
+    def passes(self, name: str) -> None:
+        """It has passed one more."""
+        self._memory.set("cloud VM", self._vm)
+        self._memory.set("passed", [*self.passed(), name])
 
     def all(self) -> list[tuple[str, Callable[[], None]]]:
         """In order, with their names."""
         return [
             ("package", self.package),
             ("AppArmor, job with a shared folder", self.confined_job),
+            ("charged to the job", self.charged),
             ("AppArmor, cloud VM", self.confined_cloud_vm),
             ("reboot of the whole node", self.reboot),
             ("ends compared", self.ends),
@@ -62,6 +80,27 @@ class VmStages(Stages):
         self._expect(f"cat /home/{USER}/from-the-vm", r"shared\n")
         self._gone()
         self.nothing_denied()
+
+    def charged(self) -> None:
+        """Slurm meters and limits the VM as its job, with control groups v2."""
+        job = self._submit(charging.JOB, "--mem=600")
+        group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
+        if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
+            raise FailedError(f"QEMU is in {group}")
+        if int(limit) != 600 << 20:
+            raise FailedError(f"the job may use {limit} bytes")
+        self._gone()
+        self.inside.until("the record is complete", lambda: self._record(job) is not None)
+        found, qemu = (self._record(job) or {})["extern"], int(used) / 100
+        print(f"(QEMU {qemu:.0f} s; sacct {found.cpu:.0f} s, {found.memory:.0f} MiB)", end=" ")
+        if not 0.7 * qemu < found.cpu < 1.1 * qemu or found.memory < charging.TOUCHES:
+            raise FailedError(f"of QEMU's {qemu} s Slurm has {found}")
+        self._expect(
+            f"ls /sys/fs/cgroup/system.slice/*slurmstepd.scope | grep job_{job} || true", ""
+        )
+
+    def _record(self, job: str) -> dict[str, charging.Use] | None:
+        return charging.record(self._told(charging.RECORD.format(job=job)))
 
     def confined_cloud_vm(self) -> None:
         """The same of a cloud VM, which stays for the next stages."""

@@ -1,4 +1,8 @@
-"""Boots the VM, and runs commands there over SSH."""
+"""Boots the VM, and runs commands there over SSH.
+
+What it changes on its disk lies in a file above that, and a state of the whole VM can be saved
+there, to which it comes back.
+"""
 
 import shlex
 import socket
@@ -9,27 +13,30 @@ from pathlib import Path
 from ..booted.place import ADDRESS, SOURCES, Place
 from ..box.errors import SiteError
 from ..box.layout import Memory
-from ..box.process import CLEAN, Processes, wait_until
+from ..box.process import CLEAN, Processes, run, wait_until
+from . import monitor
 
 QEMU = "vm"
-_BOOT = 1800.0  # seconds
+_BOOT = 3600.0  # seconds; that much on a machine that has more to do
+_SAVE = 1800.0
+_SAVED = "saved"
 _BOOT_ID = ("cat", "/proc/sys/kernel/random/boot_id")
 # Emulated, as a machine that tests may have no other way: a model that boots without fail there
 # (with `max` a boot failed in glibc), and has no virtualization, which would not work.
 _OPTIONS = (
     *("-machine", "q35", "-accel", "tcg", "-cpu", "Nehalem", "-smp", "2", "-m", "4096"),
-    *("-display", "none", "-monitor", "none", "-serial", "stdio"),
+    *("-display", "none", "-serial", "stdio"),
 )
 _KERNEL = "root=/dev/vda rw console=ttyS0 apparmor=1 security=apparmor"
 
 
 class Guest:
-    """The VM of one Debian, up or not. What it changes on its disk is gone with it."""
+    """The VM of one Debian, up or not."""
 
     def __init__(self, place: Place) -> None:
         self.folder = place.folder / "vm"
-        self._memory = Memory(self.folder / "state.json")
-        self._processes = Processes(self._memory, self.folder)
+        self.memory = Memory(self.folder / "state.json")
+        self._processes = Processes(self.memory, self.folder)
 
     @property
     def console(self) -> Path:
@@ -37,21 +44,40 @@ class Guest:
         return self._processes.log(QEMU)
 
     def boot(self) -> None:
-        """Start it, unless it is up, and wait until systemd has started all. Raises SiteError."""
-        if self._processes.pid(QEMU) is None:
-            self.console.unlink(missing_ok=True)
-            self._memory.set("port", _free_port())
-            self._processes.start(QEMU, self._command(), {"TMPDIR": str(self.folder)})
-        self._await(before="")
+        """Start it, with the disk as it was made, and wait until systemd has started all.
+
+        Raises SiteError.
+        """
+        for name in (_SAVED, "passed"):
+            self.memory.set(name, None)
+        create = ("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw")
+        run([*create, "-b", str(self.folder / "disk"), str(self._changes)])
+        self.console.unlink(missing_ok=True)
+        self._start()
+        self.await_boot(before="")
+
+    def save(self) -> None:
+        """Remember its state, memory and disk, in place of one from before. Raises SiteError."""
+        if self.memory.get(_SAVED):
+            monitor.tell(self._monitor, f"delvm {_SAVED}", _SAVE)
+        monitor.tell(self._monitor, f"savevm {_SAVED}", _SAVE)
+        self.memory.set(_SAVED, True)
+
+    def resume(self) -> None:
+        """Let it go on from the state that was saved. Raises SiteError."""
+        if not self.memory.get(_SAVED):
+            raise SiteError("no state of the VM was saved", "run it without --again")
+        self._start("-loadvm", _SAVED)
+        self.await_boot(before="")
 
     def reboot(self) -> None:
         """As an administrator does it; comes back when it is up again. Raises SiteError."""
         before = self.output(*_BOOT_ID)
         self.output("systemctl", "reboot")
-        self._await(before)
+        self.await_boot(before)
 
     def down(self) -> None:
-        """End it, at once: nothing of it is kept."""
+        """End it, at once. What was saved is kept."""
         self._processes.stop(QEMU)
 
     def output(self, *argv: str) -> str:
@@ -72,7 +98,7 @@ class Guest:
         if done.returncode != 0:
             raise SiteError(f"files can't be put into {folder}: {done.stderr.decode()}", "see why")
 
-    def _await(self, before: str) -> None:
+    def await_boot(self, before: str) -> None:
         """Wait until it is up, in another boot than the one named. Raises SiteError."""
         said = ""
 
@@ -91,14 +117,27 @@ class Guest:
             failed = self.output("systemctl", "--failed", "--plain", "--no-legend")
             raise SiteError(f"a unit failed in the VM: {failed}", "see its journal")
 
+    @property
+    def _changes(self) -> Path:
+        return self.folder / "changes.qcow2"
+
+    @property
+    def _monitor(self) -> Path:
+        return self.folder / "monitor"
+
+    def _start(self, *more: str) -> None:
+        self.memory.set("port", _free_port())
+        command = [*self._command(), *more]
+        self._processes.start(QEMU, command, {"TMPDIR": str(self.folder)})
+
     def _command(self) -> list[str]:
-        port = self._memory.get("port")
+        port = self.memory.get("port")
         return [
             *("qemu-system-x86_64", *_OPTIONS, "-append", _KERNEL),
             *("-kernel", str(self.folder / "kernel"), "-initrd", str(self.folder / "initrd")),
-            "-drive",
-            f"file={self.folder}/disk,format=raw,if=virtio,snapshot=on,cache=unsafe",
+            *("-drive", f"file={self._changes},if=virtio,cache=unsafe,discard=unmap"),
             *("-nic", f"user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-{ADDRESS}:22"),
+            *("-qmp", f"unix:{self._monitor},server=on,wait=off"),
         ]
 
     def _ssh(self, argv: Sequence[str]) -> list[str]:
@@ -117,7 +156,7 @@ class Guest:
             "UserKnownHostsFile": "/dev/null",
         }
         words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        port = str(self._memory.get("port"))
+        port = str(self.memory.get("port"))
         return ["ssh", "-F", "none", *words, "-p", port, "root@127.0.0.1", shlex.join(argv)]
 
 
