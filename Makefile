@@ -126,7 +126,7 @@ bench-installed: setup ## Start and end of VMs under systemd, on a Debian SUITE 
 
 .PHONY: vm-test
 vm-test: setup ## What only a kernel of one's own shows: a site in an emulated VM with Debian SUITE
-	@$(PYTHON) -m tests.vm $(SUITE)
+	@$(PYTHON) -m tests.vm $(SUITE) $(if $(AGAIN),--again)
 
 .PHONY: packages
 packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"

@@ -16,7 +16,7 @@ from pathlib import Path
 from contrib.site.booted import means, root
 from contrib.site.booted.machine import Machine
 from contrib.site.booted.main import locked
-from contrib.site.booted.place import place
+from contrib.site.booted.place import Place, place
 from contrib.site.box.errors import SiteError
 from contrib.site.box.process import run as run_command
 from tests.install import remains
@@ -104,8 +104,7 @@ def prepare(machine: Machine, suite: str) -> None:
 
     Raises FailedError, SiteError.
     """
-    done = machine.place.folder / "prepared"
-    recipe = machine.place.recipe.read_text() + "\n" + needs_recipe(suite)  # on that root
+    done, recipe = machine.place.folder / "prepared", prepared_recipe(machine.place)
     if done.exists() and done.read_text() == recipe:
         return
     done.unlink(missing_ok=True)
@@ -115,6 +114,11 @@ def prepare(machine: Machine, suite: str) -> None:
     needs(Inside(machine), suite)
     machine.down()
     done.write_text(recipe)
+
+
+def prepared_recipe(where: Place) -> str:
+    """Follows from all that `prepare` does, and from the root: a new one has nothing of it."""
+    return f"{where.recipe.read_text()}\n{needs_recipe(where.suite)}"
 
 
 def start(machine: Machine, suite: str) -> None:

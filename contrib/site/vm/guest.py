@@ -78,7 +78,8 @@ class Guest:
 
     def down(self) -> None:
         """End it, at once. What was saved is kept."""
-        self._processes.stop(QEMU)
+        if self._processes.names():
+            self._processes.stop(QEMU)
 
     def output(self, *argv: str) -> str:
         """What a command says in there, whatever its exit code; nothing if it can't be run."""
