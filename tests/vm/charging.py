@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 SPINS = 60  # seconds, as the guest counts them
 TOUCHES = 150  # MiB
+LIMIT = 600  # MiB that the job asks for
 JOB = (
     f"dd if=/dev/zero of=/dev/null bs={TOUCHES}M count=1 2>&1;"
-    f" end=$((SECONDS + {SPINS})); while [ $SECONDS -lt $end ]; do :; done"
+    f" end=$(($(date +%s) + {SPINS})); while [ $(date +%s) -lt $end ]; do :; done"
 )
 # Until QEMU has ended: its control group, what that may use, and QEMU's CPU time in hundredths of a
 # second when last seen.
