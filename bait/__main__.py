@@ -13,7 +13,7 @@ from pathlib import Path
 from bait import alone, heap
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
-from bait.cloud.volumes import Directory
+from bait.cloud.pools import pool_of
 from bait.frontend.control_socket import Server, notify
 from bait.frontend.https import start
 from bait.hypervisor import kvm as probe
@@ -106,18 +106,19 @@ def _serve(config: configuration.Config, node: str) -> int:
     lrms, tasks = SYSTEMS[config.lrms].node(config, node), Tasks()
     drain, jobs = Drain(ledger, lrms), Jobs(lrms)
     batch = BatchController(config, ledger, jobs, vms, tasks, drain)
-    volumes = Directory(Path(config.cloud.volumes), wipe=config.cloud.wipe)
+    volumes = pool_of(config.cloud, node)
     threading.Thread(target=volumes.sweep, daemon=True).start()  # what a killed bait has left
     cloud = CloudController(config, node, ledger, jobs, vms, tasks, volumes, drain)
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
 
-    def keep_network() -> None:
+    def keep() -> None:
         tunnels.keep()
         shaper.keep()
+        cloud.freezer.thaw_left()
 
-    keep_network()
+    keep()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -127,7 +128,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         if config.api.clients:
             api = start(config, node, cloud, leases_of(config), tunnels)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
-        loop = PeriodicLoop(reconciler, keep_network)
+        loop = PeriodicLoop(reconciler, keep)
         late = threading.Timer(_PATIENCE, notify, ("READY=1",))
         late.daemon = True
         late.start()

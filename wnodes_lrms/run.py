@@ -47,6 +47,12 @@ def run(argv: Sequence[str], *, deadline: float, unknown: bool = False) -> str:
     return ended.output
 
 
+def call(argv: Sequence[str], *, deadline: float) -> Ended:
+    """Run a program to its end; otherwise as `run`, but a failure is for the caller to read. Raises
+    UnknownError if the program is missing or takes too long."""
+    return _ended(argv, deadline, UnknownError, os.environ)
+
+
 def told(program: str, why: str) -> str:
     """A program's complaint, after the program's name, which most programs put there themselves."""
     name = _name(program)

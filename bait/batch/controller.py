@@ -49,7 +49,7 @@ class BatchController:
         self.vms = vms
         self.tasks = tasks
         self.drain = drain
-        self.boot = Boot(config, ledger, vms)
+        self.boot = Boot(config, ledger, jobs, vms)
         self.preparation = Preparation(config, ledger, jobs.lrms, vms, tasks, self.boot)
 
     def announce(self, job: JobId) -> None:

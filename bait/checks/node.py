@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait.checks import api, files, verdicts
+from bait.checks import api, files, storage, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.machine import topology
@@ -73,6 +73,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "disk space": lambda: files.space(config),
         "charge": lambda: _charge(config),
         "api": lambda: api.checks(config),
+        "volumes": lambda: storage.checks(config),
         "permissions": lambda: files.permissions(config, config_file),
         "clock": lambda: [verdicts.clock(_clock_state())],
     }

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from bait.cloud import disks
 from bait.cloud import seed as cloudseed
+from bait.cloud.freezing import Moment
 from bait.cloud.offers import offered
 from bait.hypervisor.operations import IsIt
 from bait.machine import seed
@@ -149,9 +151,9 @@ class CloudBuilder:
         """Have the guest see that a volume of its has `size` GiB; never fewer than it has."""
         self.vms.hypervisor.grow(machine, volume.device, size)
 
-    def copy(self, machine: str, volume: Drive, target: Path) -> None:
-        """Copy a volume of the running VM, as it is now, into a file as large."""
-        self.vms.hypervisor.backup(machine, volume.device, target, "raw")
+    def copy(self, volume: Drive, target: Path, moment: Moment) -> None:
+        """Copy a volume of the running VM, as it is at this moment, into a file as large."""
+        self.vms.hypervisor.backup(moment.machine, _is(volume), target, "raw", moment)
 
     def has(self, machine: str, device: Card | Drive) -> bool:
         """Whether the running VM has it."""
@@ -220,18 +222,22 @@ class CloudBuilder:
         router = str(offer.gateway6) if offer.gateway6 else None
         return f"{address}/{offer.subnet6.prefixlen}", router
 
-    def save(self, machine: str, running: bool, target: Path) -> None:
-        """Copy the VM's disk into one file that needs no other. Raises WnodesError."""
-        if running:
-            self.vms.hypervisor.backup(machine, "vda", target)
+    def save(self, machine: str, moment: Moment | None, target: Path) -> None:
+        """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this
+        moment. Raises WnodesError."""
+        if moment:
+            self.vms.hypervisor.backup(machine, _is_root, target, "qcow2", moment)
             return
         disks.copy(self.vms, self.paths(machine).disk, target)
 
     def strip(self, order: Order, disk: Path) -> bool:
         """Remove from a saved disk what its VM was known by; False where that can't be. Raises
         WnodesError."""
-        own = self.paths(str(order.machine)).disks / f"strip-{disk.stem}"
-        return disks.strip(self.vms, order, disk, own)
+        return disks.strip(self.vms, order, disk, self.stripping(disk.stem))
+
+    def stripping(self, tag: str) -> Path:
+        """The folder of the program that strips a saved disk. Not its VM's: that may be deleted."""
+        return Path(self.vms.config.bait.state_dir) / "stripping" / tag
 
 
 def _used(memory: Path) -> Path:
@@ -243,6 +249,10 @@ def _is(device: Card | Drive) -> IsIt:
     if isinstance(device, Card):
         return lambda element: element.find(f"mac[@address='{device.mac}']") is not None
     return lambda element: element.findtext("serial") == device.serial
+
+
+def _is_root(element: Element) -> bool:
+    return element.find("target[@dev='vda']") is not None
 
 
 def _xml(device: Card | Drive) -> str:

@@ -8,17 +8,19 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, takewhile
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.copies import Copies
 from bait.cloud.devices import Devices
+from bait.cloud.freezing import Freezer
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
+from bait.cloud.pools import Pool
 from bait.cloud.power import WOKEN, Power
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown
-from bait.cloud.volumes import Pool
 from bait.hypervisor.consoles import ConsoleThread, Listener
 from bait.hypervisor.domain import FULL, PANICKED
 from bait.hypervisor.events import UNSEEN
@@ -39,7 +41,9 @@ from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Flows
 
-_USAGES = 10_000  # the most that are told at once
+# The most that is told at once of usages: bytes, as JSON. A bridge takes 4 MiB of an answer.
+_USAGES = 3 << 20
+_USAGE = 200  # bytes of one, without its DN, each of whose characters may take two
 _OF_A_USAGE = ("number", "dn", "cores", "began", "wall", "held")
 
 log = logging.getLogger(__name__)
@@ -65,8 +69,9 @@ class CloudController:
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(vms)
         self.devices = Devices(ledger, self.builder, tasks, volumes)
-        self.copies = Copies(ledger, self.builder, tasks, volumes)
-        self.saver = Saver(config, ledger, self.builder)
+        self.freezer = Freezer(ledger, vms.hypervisor)
+        self.copies = Copies(ledger, self.builder, tasks, volumes, self.freezer)
+        self.saver = Saver(config, ledger, self.builder, self.freezer)
         self.lifecycle = Lifecycle(
             config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
         )
@@ -125,9 +130,13 @@ class CloudController:
         return self.drain.told()
 
     def usages(self, since: float) -> list[dict[str, Any]]:
-        """What cloud VMs had of this node in leases that are open or ended since (epoch)."""
-        found = self.ledger.usages(Kind.CLOUD, since)[-_USAGES:]
-        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in found]
+        """What cloud VMs had of this node in leases that are open or ended since (epoch); of very
+        many the newest."""
+        found = self.ledger.usages(Kind.CLOUD, since)
+        sizes = accumulate(_USAGE + 2 * len(usage.dn.encode()) for usage in reversed(found))
+        many = sum(1 for _ in takewhile(lambda size: size <= _USAGES, sizes))
+        told = found[len(found) - many :]
+        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in told]
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""

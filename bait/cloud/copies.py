@@ -1,23 +1,24 @@
 """Copies of volumes: each is a volume of its own, made by a thread of its own.
 
-A volume that no VM writes on is read from its file, and no VM, of whatever node, begins to write on
-it meanwhile. One that a running VM writes on is copied by its QEMU, as it is at one moment.
+How a pool makes one is its affair: see pools.py. What it is like follows from whether a VM wrote on
+the volume at that moment, and from whether the guest's file systems stood still then.
 
 Nothing of it is in the ledger: what a killed bait has not finished is begun anew when it is asked
 for again, and until then there is no such volume.
 """
 
 import logging
-import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from bait.cloud.build import CloudBuilder
-from bait.cloud.volumes import Pool
-from bait.cloud.wiping import pieces
+from bait.cloud.freezing import Freezer
+from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
@@ -30,8 +31,6 @@ from wnodes_lrms.volumes import Consistency, serial
 _AT_ONCE = 4  # copies on a node
 _MOMENT = 2.0  # seconds for a copy to be made while who asks waits
 _AT_REST = (State.STOPPED, State.FAILED, State.HIBERNATED)
-_GIB = 1 << 30
-_PIECE = 1 << 20  # bytes
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +54,7 @@ class Copies:
     builder: CloudBuilder
     tasks: Tasks
     volumes: Pool
+    freezer: Freezer
     _known: dict[str, _Copy] = field(init=False, default_factory=dict)  # by the new volume
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -76,7 +76,8 @@ class Copies:
         done = copy.over.is_set()
         if done:
             with self._guard:
-                self._known.pop(volume, None)
+                if self._known.get(volume) is copy:  # and not one that was begun after it
+                    del self._known[volume]
             if copy.fault:
                 raise copy.fault
         return {
@@ -90,7 +91,7 @@ class Copies:
         self._drop_old()
         if sum(not copy.over.is_set() for copy in self._known.values()) >= _AT_ONCE:
             raise ConflictError(f"{_AT_ONCE} copies are being made on this node: ask again")
-        size = self.volumes.path(source).stat().st_size // _GIB
+        size = self.volumes.size(source)
         writer = self._writer(source)
         quiet = writer is None or writer.state not in (*RUNS, State.HIBERNATED)
         found = Consistency.OFFLINE if quiet else Consistency.CRASH
@@ -126,7 +127,7 @@ class Copies:
             if writer and writer.state in RUNS:
                 self._of_running(copy, source, volume, writer)
             else:
-                self._of_file(copy, source, volume)
+                self.volumes.copy(source, volume, self._at_rest(copy, source))
             copy.fault = None
             log.info("volume %s is a copy of %s (%s)", volume, source, copy.consistency)
         except OSError as error:
@@ -142,25 +143,18 @@ class Copies:
         drive = Drive(Path(), device, serial(source))
         if not self.builder.has(row.id, drive):
             raise ConflictError("the VM does not have the volume yet: ask again")
-        with self.volumes.filling(volume, copy.size) as new:
-            copy.at = time.time()
-            self.builder.copy(row.id, drive, new)
+        moment = self.freezer.moment(row.id)
+        self.volumes.copy(
+            source, volume, moment, lambda target: self.builder.copy(drive, target, moment)
+        )
+        copy.at, copy.consistency = moment.at, moment.consistency
 
-    def _of_file(self, copy: _Copy, source: str, volume: str) -> None:
-        with self.volumes.reading(source) as file:
-            writer = self._writer(source)  # who begins to start now waits: see is_read()
-            if writer and writer.state in RUNS:
-                raise ConflictError("the VM that has the volume has just started: ask again")
-            copy.at = time.time()
-            with self.volumes.filling(volume, copy.size) as new, new.open("r+b") as target:
-                _copy(file, target)
-
-
-def _copy(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy what is written in a file to the same places of another."""
-    for begin, end in pieces(source.fileno()):
-        for at in range(begin, end, _PIECE):
-            data = os.pread(source.fileno(), min(_PIECE, end - at), at)
-            if data.strip(b"\0"):  # a file system without holes calls all of it written
-                target.seek(at)
-                target.write(data)
+    @contextmanager
+    def _at_rest(self, copy: _Copy, source: str) -> Iterator[None]:
+        """The moment of a copy of a volume that no VM of this node writes on. Raises ConflictError
+        where one does."""
+        writer = self._writer(source)
+        if writer and writer.state in RUNS:
+            raise ConflictError("the VM that has the volume has just started: ask again")
+        copy.at = time.time()
+        yield

@@ -2,7 +2,8 @@
 
 import string
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from uuid import UUID
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.offers import vet
-from bait.cloud.volumes import Pool
+from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Given, Row
 from bait.ledger.states import MAKING, RUNS
@@ -113,6 +114,15 @@ class Devices:
                 self.ledger.detach(machine, volume)  # it is another link now
         return tuple(self._take(machine, volume, volume in readers) for volume in wanted)
 
+    @contextmanager
+    def claimed(self, order: Order) -> Iterator[None]:
+        """While a VM opens its volumes, as it starts: see Pool.claim."""
+        with ExitStack() as claims:
+            for volume in order.volumes:
+                readonly = volume in order.readonly
+                claims.enter_context(self.volumes.claim(str(volume), readonly=readonly))
+            yield
+
     def have_volume(self, volume: str, size: int) -> None:
         """Have a volume of `size` GiB: made, or grown, also for a guest that has it.
 
@@ -153,7 +163,9 @@ class Devices:
             raise ConflictError("the guest has been asked to let go of it, and has not yet")
         drive, id_ = self._take(row.id, volume, readonly), UUID(volume)
         try:
-            self.builder.plug(row.id, drive)
+            if not self.builder.has(row.id, drive):
+                with self.volumes.claim(volume, readonly=readonly):
+                    self.builder.plug(row.id, drive)
         except UnknownError:
             raise  # it may be in
         except WnodesError:
@@ -330,7 +342,7 @@ class Devices:
 
     def _drive(self, volume: str, given: Given) -> Drive:
         return Drive(
-            self.volumes.path(volume),
+            self.volumes.source(volume),
             given.device,
             serial(volume),
             self.builder.disk_limit(),

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bait.machine.vms import NodeVms
 from bait.privileges.removal import remove_as_owner
 from bait.privileges.sandbox import Limits, guestfs_user, lent, onlooker, run_confined
 from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.order import Order
 
 # Under emulation the appliance alone takes 26 to 43 s; its own disk is 4 GiB.
@@ -27,6 +29,9 @@ _GROWING = Limits(seconds=60.0, memory=4096, file=1 << 24)
 log = logging.getLogger(__name__)
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+_LONGEST = 300  # characters of what a program says that are logged
+# No lease holds the memory that an appliance takes for a disk that is saved.
+_strips = threading.BoundedSemaphore(2)
 
 
 def inject(vms: NodeVms, order: Order, where: Paths) -> None:
@@ -41,8 +46,9 @@ def inject(vms: NodeVms, order: Order, where: Paths) -> None:
 def strip(vms: NodeVms, order: Order, disk: Path, own: Path) -> bool:
     """Remove from a saved disk, by libguestfs, what its VM was known by: see strip.py.
 
-    `own` is a folder that is made for the time. False, and no change, where this node has no
-    libguestfs, or that finds no system on the disk. Raises WnodesError if the disk may be damaged.
+    `own` is a folder that is made for the time. False where this node has no libguestfs, where that
+    finds no system on the disk, or where something stays. Raises WnodesError if the disk may be
+    damaged.
     """
     try:
         guestfs_user()
@@ -52,16 +58,17 @@ def strip(vms: NodeVms, order: Order, disk: Path, own: Path) -> bool:
         return False
     limits = replace(_INJECTION, file=(disk.stat().st_size >> 20) + _INJECTION.file)
     what = {"disk": str(disk), "ssh_keys": order.ssh_keys, "kvm": vms.kvm}
-    told = _by_guestfs("strip", what, disk, own, limits)
-    if told.strip() != STRIPPED:
-        log.warning("%s keeps its SSH host keys: libguestfs finds no system on it", disk.name)
-        return False
+    have(own.parent, PASSED)
+    with _strips:
+        told = _by_guestfs("strip", what, disk, own, limits).strip()
+    if told != STRIPPED:
+        log.warning("%s is not stripped: %s", disk.name, told[:_LONGEST])
     uid = onlooker()
     with lent(uid, disk):
         found = references(disk, "qcow2", uid)
     if found:
         raise WnodesError(f"{disk} refers to another file", told="its disk refers to another file")
-    return True
+    return told == STRIPPED
 
 
 def _by_guestfs(

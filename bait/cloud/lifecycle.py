@@ -7,6 +7,7 @@ was killed in between goes on from the VM's state.
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,7 @@ from bait.machine.owner import owner_of
 from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.errors import (
-    RejectedError,
-    UnknownError,
-    WnodesError,
-)
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.log import ids
@@ -37,6 +34,8 @@ from wnodes_lrms.policy import may_use
 
 _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
+_FORGOTTEN = 75.0  # seconds until the site's storage has forgotten who was killed
+_CLAIM_AGAIN = 1.0  # seconds between two looks whether it has
 _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
 
 log = logging.getLogger(__name__)
@@ -98,8 +97,31 @@ class Lifecycle:
         drives = self.devices.take_volumes(order)
         plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
         progress = Progress(self.ledger, row, task)
-        self.builder.build(plan, progress.step, progress.starting)
+        with ExitStack() as claims:
+
+            def starting() -> None:
+                self._claim(order, task, claims)
+                progress.starting()
+
+            self.builder.build(plan, progress.step, starting)
         self._runs(row, task)
+
+    def _claim(self, order: Order, task: Task, claims: ExitStack) -> None:
+        """Have nobody else open the VM's volumes until it has; a QEMU or a bait that was killed may
+        have them for a while.
+
+        Raises ConflictError if another VM has one.
+        """
+        until = time.monotonic() + _FORGOTTEN
+        while True:
+            try:
+                claims.enter_context(self.devices.claimed(order))
+                return
+            except ConflictError:
+                if time.monotonic() > until:
+                    raise
+            task.cancelled.wait(_CLAIM_AGAIN)
+            task.check()
 
     def _runs(self, row: Row, task: Task) -> None:
         self.ledger.move(row, "running", MAKING, state=State.READY, reason="")

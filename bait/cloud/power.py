@@ -45,6 +45,9 @@ class Power:
         if row.state not in (State.READY, State.SUSPENDED):
             raise ConflictError(f"the VM is {row.state}, not running")
         if method == "hibernate":
+            if self.builder.vms.hypervisor.is_copied(row.id):
+                # libvirt would let it run on until then, even past the end of its lease.
+                raise ConflictError("a disk of the VM is being copied: ask again")
             held = self.ledger.move(row, "hibernating", RUNS, state=State.HIBERNATING)
             if held:
                 self.lifecycle.start_now(held, self.lifecycle.hibernate)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
+from bait.cloud.freezing import Freezer
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST, RUNS
+from bait.privileges.removal import remove_as_owner
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
@@ -28,11 +30,14 @@ log = logging.getLogger(__name__)
 class Saver:
     """Writes images into the folder of saved ones, a thread each."""
 
-    def __init__(self, config: Config, ledger: Ledger, builder: CloudBuilder) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, builder: CloudBuilder, freezer: Freezer
+    ) -> None:
         self.folder = Path(config.cloud.saved)
         self.catalogue = Path(config.images.catalogue)
         self.ledger = ledger
         self.builder = builder
+        self.freezer = freezer
         self._busy: dict[str, str] = {}  # tag: VM
         self._failed: dict[str, str] = {}
         self._made: dict[str, dict[str, Any]] = {}  # what those are like that were written here
@@ -83,8 +88,11 @@ class Saver:
             self._made.pop(tag, None)
         with suppress(RejectedError):
             catalogue.remove(self.folder, tag)
+        with suppress(FileNotFoundError, WnodesError):  # a bait that was killed has left it
+            remove_as_owner(self.builder.stripping(tag))
         try:
-            (self.folder / f"{tag}.qcow2").unlink(missing_ok=True)
+            for form in ("qcow2", "new"):
+                (self.folder / f"{tag}.{form}").unlink(missing_ok=True)
         except OSError as error:
             raise WnodesError(f"image {tag}: {self.folder}: {error.strerror}") from error
 
@@ -94,13 +102,13 @@ class Saver:
         try:
             have(self.folder, PASSED)
             new.unlink(missing_ok=True)
-            running = row.state not in AT_REST
-            self.builder.save(row.id, running, new)
+            moment = None if row.state in AT_REST else self.freezer.moment(row.id)
+            self.builder.save(row.id, moment, new)
             with self._guard:
                 self._busy[tag] = ""  # nobody reads the VM's own disk any more
             stripped = self.builder.strip(Order.model_validate_json(row.spec), new)
-            quiet = not running and row.state is not State.HIBERNATED
-            like = Consistency.OFFLINE if quiet else Consistency.CRASH
+            rests = Consistency.CRASH if row.state is State.HIBERNATED else Consistency.OFFLINE
+            like = moment.consistency if moment else rests
             new.replace(disk)
             catalogue.write(self.folder, self._image(row, tag, disk), 0o600)
             self._made[tag] = {"consistency": str(like), "stripped": stripped}

@@ -1,14 +1,15 @@
-"""Users' volumes: one sparse file each, in a folder that all nodes share."""
+"""A pool in a folder that all nodes share: each volume is a sparse file."""
 
 import fcntl
 import os
+import secrets
 import shutil
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 from uuid import UUID
 
 from bait.cloud import wiping
@@ -27,50 +28,12 @@ _STAYS = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0)
 _READ = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 99, 1, 0)
 _FILLED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 99, 1, 0)
 _COPY = ".copy"  # of a file that is to become a volume
+_PIECE = 1 << 20  # bytes of a copy that are in memory
 _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
-class Pool(Protocol):
-    """Where volumes live. Every method raises WnodesError if the pool can't do it."""
-
-    def create(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
-
-    def delete(self, volume: str) -> None:
-        """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
-
-    def check_unused(self, volume: str, *, readonly: bool = False) -> None:
-        """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
-        writes on it."""
-
-    def reading(self, volume: str) -> AbstractContextManager[BinaryIO]:
-        """A volume that no VM writes on, and that none will while this lasts; others may read it.
-
-        Raises ConflictError where one does.
-        """
-
-    def is_read(self, volume: str) -> bool:
-        """Whether somebody, on whatever node, holds the volume so."""
-
-    def filling(self, volume: str, size: int) -> AbstractContextManager[Path]:
-        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well.
-
-        Raises ConflictError where the volume is there, or another fills it; RejectedError where
-        there is no room.
-        """
-
-    def list(self) -> dict[str, int]:
-        """Every volume and its size in GiB."""
-
-    def has_room(self) -> bool:
-        """Whether what is written into volumes finds room."""
-
-    def path(self, volume: str) -> Path:
-        """What QEMU opens. Raises AbsentError if there is no such volume."""
-
-
 class Directory:
-    """A pool in a folder."""
+    """A pool in a folder: see Pool. QEMU's locks on a file hold that nobody else writes on it."""
 
     def __init__(self, folder: Path, *, wipe: bool = False) -> None:
         """`wipe`: what is deleted is overwritten first, in a thread of its own."""
@@ -94,19 +57,24 @@ class Directory:
     def delete(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError for one in use."""
         self.check_unused(volume)
-        path = self._file(volume)
-        half = path.with_suffix(_COPY)
         try:
-            self._remove(path)
-            with suppress(FileNotFoundError), half.open("r+b") as file:
-                _hold(file, _FILLED, f"volume {volume} is being made")
-                self._remove(half)
+            self._remove(self._file(volume))
+            self._drop_half(volume)
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
 
+    def _drop_half(self, volume: str) -> None:
+        """Remove what somebody who was killed has begun to fill. Raises ConflictError if one still
+        does."""
+        half = self._file(volume).with_suffix(_COPY)
+        with suppress(FileNotFoundError), half.open("r+b") as file:
+            _hold(file, _FILLED, f"volume {volume} is being made")
+            self._remove(half)
+
     def _remove(self, path: Path) -> None:
         if self.wipe and path.exists():
-            path.replace(path.with_suffix(wiping.SUFFIX))
+            # Another of this name, such as half a copy, may still be at it.
+            path.replace(path.with_suffix(f".{secrets.token_hex(8)}{wiping.SUFFIX}"))
             threading.Thread(target=self.sweep, daemon=True).start()
         path.unlink(missing_ok=True)
 
@@ -131,9 +99,16 @@ class Directory:
         if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
             raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
 
+    def claim(self, volume: str, *, readonly: bool) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Nothing: QEMU's own locks hold that."""
+        return nullcontext()
+
     @contextmanager
     def reading(self, volume: str) -> Iterator[BinaryIO]:
-        """A volume that no VM writes on, and that none will while this lasts."""
+        """A volume that no VM writes on, and that none will while this lasts; others may read it.
+
+        Raises ConflictError where one does.
+        """
         with self.path(volume).open("rb") as file:
             _hold(file, _READ, f"volume {volume} is being made")
             _hold(file, _STAYS, f"volume {volume} is in use by a VM")
@@ -149,13 +124,41 @@ class Directory:
             return False
         return bool(struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK)
 
+    def copy(
+        self,
+        source: str,
+        volume: str,
+        moment: AbstractContextManager[object],
+        by_qemu: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Make a volume that is a copy of another, whole or not at all.
+
+        A volume that no VM writes on is read from its file, and no VM, of whatever node, begins to
+        write on it meanwhile.
+        """
+        size = self.size(source)
+        if by_qemu:
+            with self.filling(volume, size) as new:
+                by_qemu(new)
+            return
+        with self.reading(source) as file:
+            with moment:
+                pass  # who has not begun to write by now waits: see is_read()
+            with self.filling(volume, size) as new, new.open("r+b") as target:
+                _copy(file, target)
+
     @contextmanager
     def filling(self, volume: str, size: int) -> Iterator[Path]:
-        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well."""
+        """A file of `size` GiB with nothing in it that becomes this volume, if all goes well.
+
+        Raises ConflictError where the volume is there, or another fills it; RejectedError where
+        there is no room.
+        """
         path = self._file(volume)
         new = path.with_suffix(_COPY)
         with ExitStack() as undo:
             with self._alone():
+                self._drop_half(volume)
                 file = undo.enter_context(open(new, "a+b", opener=_private))
                 _hold(file, _FILLED, f"volume {volume} is being made")
                 if not _same(file, new):
@@ -163,18 +166,21 @@ class Directory:
                 undo.callback(self._remove, new)
                 if path.exists():
                     raise ConflictError(f"volume {volume} is there already")
-                file.truncate(0)
                 self._check_room(size * _GIB)
                 file.truncate(size * _GIB)
             yield new
             os.fsync(file.fileno())
             new.chmod(0o600)
-            new.replace(path)
+            with self._alone():  # who counts what is promised finds it under one name
+                if path.exists():
+                    raise ConflictError(f"volume {volume} has been made meanwhile")
+                new.replace(path)
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
         try:
-            return {path.stem: path.stat().st_size // _GIB for path in self.folder.glob("*.raw")}
+            found = _there(self.folder.glob("*.raw"))
+            return {path.stem: status.st_size // _GIB for path, status in found}
         except OSError as error:
             raise WnodesError(f"volumes: {self.folder}: {error.strerror}") from error
 
@@ -185,8 +191,19 @@ class Directory:
         except OSError:
             return False
 
-    def path(self, volume: str) -> Path:
+    def size(self, volume: str) -> int:
+        """Its size in GiB. Raises AbsentError if there is no such volume."""
+        try:
+            return self.path(volume).stat().st_size // _GIB
+        except OSError as error:
+            raise WnodesError(f"volume {volume} can't be read: {error.strerror}") from error
+
+    def source(self, volume: str) -> Path:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
+        return self.path(volume)
+
+    def path(self, volume: str) -> Path:
+        """Its file. Raises AbsentError if there is no such volume."""
         path = self._file(volume)
         if not path.exists():
             raise AbsentError(f"there is no volume {volume} in {self.folder}")
@@ -210,7 +227,7 @@ class Directory:
         What volumes were promised counts, not what was written of it.
         """
         files = [path for form in ("*.raw", f"*{_COPY}") for path in self.folder.glob(form)]
-        status = [path.stat() for path in files]
+        status = (status for _path, status in _there(files))
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
         free = max(0, _free(self.folder) - _SPARE - owed)
         if more > free:
@@ -248,6 +265,27 @@ def _same(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _copy(source: BinaryIO, target: BinaryIO) -> None:
+    """Copy what is written in a file to the same places of another."""
+    for begin, end in wiping.pieces(source.fileno()):
+        at = begin
+        while at < end and (data := os.pread(source.fileno(), min(_PIECE, end - at), at)):
+            if data.strip(b"\0"):  # a file system without holes calls all of it written
+                target.seek(at)
+                target.write(data)
+            at += len(data)  # it may be less than was asked for, see read(2)
+
+
+def _there(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """What the files are like, without those that somebody has just removed. Raises OSError."""
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            continue
+        yield path, status
 
 
 def _private(name: str, flags: int) -> int:

@@ -33,7 +33,7 @@ def wipe(path: Path) -> None:
                         at += len(piece) or end - at
             os.fsync(file.fileno())
             path.unlink()
-        log.info("%s is wiped", path.stem)
+        log.info("%s is wiped", path.name.partition(".")[0])
     except BlockingIOError:
         log.debug("%s is being wiped", path)
     except FileNotFoundError:

@@ -22,6 +22,7 @@ _LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
 _LISTENERS = 16, 30.0
 _LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
+_COPIES = 8, 60.0  # of volumes: looks at a folder that other nodes share, and that may hang
 
 
 def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
@@ -30,6 +31,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
     listeners = BlockingCalls("the bait", *_LISTENERS)
     lists = BlockingCalls("the bait's ledger", *_LISTS)
     actions = BlockingCalls("libvirt", *_ACTIONS)
+    copies = BlockingCalls("the volumes' folder", *_COPIES)
 
     @endpoint("GET", "/machines", answers=models.MachinesShown)
     async def machines() -> dict[str, Any]:
@@ -152,7 +154,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
     async def copy_volume(volume: UUID, asked: models.CopyOf) -> dict[str, Any]:
         """Have a volume that is a copy of another. It is begun, and told again how far it is; of
         one that a VM here writes on, as it is at one moment."""
-        return await actions.call(cloud.copy_volume, str(asked.of), str(volume))
+        return await copies.call(cloud.copy_volume, str(asked.of), str(volume))
 
     @endpoint("DELETE", "/volumes/{volume}", status=204)
     async def delete_volume(volume: UUID) -> None:

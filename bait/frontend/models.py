@@ -222,7 +222,10 @@ class MachinesShown(BaseModel):
 class SavedLike(BaseModel):
     """What a saved image is like."""
 
-    consistency: Consistency = Field(description="offline: its VM did not run; crash: it did")
+    consistency: Consistency = Field(
+        description="offline: its VM did not run; crash: it did; frozen: it did, and its guest had"
+        " written down all it had"
+    )
     stripped: bool = Field(description="it has no SSH host keys, and no id, of its VM any more")
 
 
@@ -255,7 +258,7 @@ class CopyShown(BaseModel):
 
 
 class VolumesShown(BaseModel):
-    """All volumes; they are on a folder that the nodes share."""
+    """All volumes; any node can open them."""
 
     volumes: list[VolumeShown]
 

@@ -10,7 +10,7 @@ from wnodes_lrms.tunnel import Tunnel
 
 
 class Pool(Protocol):
-    """Users' volumes: see bait/cloud/volumes.py."""
+    """Users' volumes: see bait/cloud/pools.py."""
 
     def list(self) -> dict[str, int]: ...
 

@@ -19,6 +19,10 @@ _CAUSES = (
         "its disk is damaged, or not of the format it should be",
     ),
     (r"virtiofsd|vhost-user", "the server of one of its shared folders does not run"),
+    (
+        r"error connecting: |error opening pool|error reading header",  # QEMU's block/rbd.c
+        "the node's QEMU does not get through to the site's storage",
+    ),
     (r"Permission denied", "the node's QEMU may not open one of its files"),
     (r"No such file", "one of its files is not on the node"),
     (r"kvm|KVM", "the node's hardware virtualization does not work"),

@@ -7,7 +7,7 @@ ever listed, changed or destroyed.
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -51,7 +51,7 @@ class Hypervisor:
         self._connections = Connections(uri, self._begin)
         self._events = Events()
         self._runs_as: int | None = None  # the uid of QEMU, as libvirt has told
-        self._copying = threading.Lock()
+        self._copying: dict[str, threading.Lock] = {}  # by VM
 
     def on_stop(self, callback: Callable[[str, str], None]) -> None:
         """Have `callback(VM id, how in words)` called, in another thread, when any domain
@@ -201,13 +201,41 @@ class Hypervisor:
         with suppress(ConflictError), self._acting(machine) as domain:
             domain.save(str(file))
 
-    def backup(self, machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
-        """Copy a disk of the running VM, as it is now, into a file that needs no other.
+    def backup(
+        self,
+        machine: str,
+        is_it: IsIt,
+        file: Path,
+        form: str,
+        moment: AbstractContextManager[object],
+    ) -> None:
+        """Copy a disk of the running VM into a file that needs no other. `moment` lasts while that
+        of the copy is taken.
 
-        One at a time: libvirt does no two of a VM, and those of two VMs would only be slower.
+        One of a VM at a time: libvirt does no two. Nobody waits for another VM's, which may take
+        hours.
         """
-        with self._copying, self._acting(machine) as domain:
-            operations.backup(domain, disk, file, form)
+        with self._copying.setdefault(machine, threading.Lock()), self._acting(machine) as domain:
+            operations.backup(domain, is_it, file, form, moment)
+
+    def is_copied(self, machine: str) -> bool:
+        """Whether a copy of one of its disks is made, or waits for its turn."""
+        lock = self._copying.get(machine)
+        return lock is not None and lock.locked()
+
+    def freeze(self, machine: str) -> bool:
+        """Have the guest's agent freeze its file systems; False if there is none, or it does not.
+
+        After any fault but ConflictError, which a VM that does not run is, they may be frozen.
+        """
+        with self._acting(machine) as domain:
+            return operations.freeze(domain)
+
+    def thaw(self, machine: str) -> int | None:
+        """Have the agent thaw what is frozen; how many file systems that were. None if there is no
+        agent. Raises ConflictError if the VM does not run."""
+        with self._acting(machine) as domain:
+            return operations.thaw(domain)
 
     def restore(self, xml: str, file: Path) -> None:
         """Start a VM with the memory in the file.

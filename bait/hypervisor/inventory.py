@@ -28,6 +28,18 @@ def look(uri: str) -> Inventory:
         raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
 
 
+def has_secret(uri: str, secret: str) -> bool:
+    """Whether a libvirt has a secret for Ceph with this UUID. Raises UnknownError if it is away."""
+    be_quiet()
+    try:
+        found = libvirt.openReadOnly(uri).secretLookupByUUIDString(secret)
+        return bool(found.usageType() == libvirt.VIR_SECRET_USAGE_TYPE_CEPH)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
+            return False
+        raise UnknownError(f"libvirt does not answer at {uri}: {error}") from error
+
+
 def qemu_user(capabilities: str) -> tuple[int, int] | None:
     """Uid and gid of QEMU's processes; None if libvirt does not tell.
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 FOLDER = Path("/var/log/libvirt/qemu")  # of qemu:///system
 _KEPT = 7 * 86400.0  # seconds after the last word: long enough to ask why a VM has failed
+# Of a job and its restart, or of a cloud VM: another cluster's name may begin as this one's does.
+_VM = r"(\d+(\[\d*\])?(\.[\w.-]+?)?-\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 # Of QEMU, and of what serves its shared folders; virtlogd adds numbers.
-_LOG = re.compile(r"(?P<domain>.+?)(-fs\d+-virtiofsd)?\.log(\.\d+)?")
+_LOG = r"(-fs\d+-virtiofsd)?\.log(\.\d+)?"
 
 
 def sweep(folder: Path, cluster: str, living: Collection[str]) -> None:
@@ -18,8 +20,9 @@ def sweep(folder: Path, cluster: str, living: Collection[str]) -> None:
     """
     if not folder.is_dir():
         return
-    for path in folder.glob(f"wnodes-{cluster}-*"):
-        name = _LOG.fullmatch(path.name)
+    log = re.compile(rf"(?P<domain>wnodes-{re.escape(cluster)}-{_VM}){_LOG}", re.ASCII)
+    for path in folder.iterdir():
+        name = log.fullmatch(path.name)
         if name and name["domain"] not in living and _is_old(path):
             path.unlink(missing_ok=True)
 

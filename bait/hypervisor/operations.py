@@ -6,9 +6,10 @@ All raise libvirt.libvirtError for what libvirt refuses.
 import errno
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -22,7 +23,12 @@ from wnodes_lrms.resources import render
 
 _LETTING_GO = 3.0  # seconds to wait for a guest to let go of a device, beside libvirt's own 5
 _BUSY = 5.0  # seconds for libvirt to let go of what an earlier domain had
+_LET_GO = "the VM has let go of it: ask again"
+_IS_COPIED = "the volume is being copied: ask again"
+_COPIED = re.compile("Permission conflict on node|active block job")  # QEMU's, libvirt's
 _WAKING = 10.0  # seconds that a guest has to wake
+_ANSWERS = 5  # seconds that a guest's agent has for an answer; without it libvirt waits for ever
+_AGENT = "target[@name='org.qemu.guest_agent.0']"  # of its channel, see domain.xml.j2
 
 log = logging.getLogger(__name__)
 
@@ -87,23 +93,70 @@ def _tell_qemu(domain: libvirt.virDomain, command: str) -> Any:
     return json.loads(said)["return"]
 
 
-def backup(domain: libvirt.virDomain, disk: str, file: Path, form: str) -> None:
-    """Copy a disk, as it is now, into a file of that format that needs no other. A file that is
-    there has to be as large. Raises WnodesError."""
-    others = [
-        target.get("dev") or ""
-        for device in _devices(domain)
-        for target in device.iterfind("target")
-        if device.tag == "disk" and target.get("dev") != disk
-    ]
+def freeze(domain: libvirt.virDomain) -> bool:
+    """Have its guest's agent freeze all file systems; False if none does.
+
+    After an error the guest may freeze them yet.
+    """
+    if not _hears(domain) or domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+        return False
+    domain.agentSetResponseTimeout(_ANSWERS)
+    return bool(domain.fsFreeze())
+
+
+def thaw(domain: libvirt.virDomain) -> int | None:
+    """Have the agent thaw all that are frozen; how many it has. None if there is no agent."""
+    if not _hears(domain):
+        return None
+    domain.agentSetResponseTimeout(_ANSWERS)
+    return int(domain.fsThaw())
+
+
+def _hears(domain: libvirt.virDomain) -> bool:
+    """Whether an agent in the guest has opened its end of the channel."""
+    ends = [device.find(_AGENT) for device in _devices(domain) if device.tag == "channel"]
+    return any(end is not None and end.get("state") != "disconnected" for end in ends)
+
+
+def backup(
+    domain: libvirt.virDomain,
+    is_it: IsIt,
+    file: Path,
+    form: str,
+    moment: AbstractContextManager[object],
+) -> None:
+    """Copy a disk, as it is at one moment, into a file of that format that needs no other. `moment`
+    lasts while that is taken. A file that is there has to be as large. Raises ConflictError if the
+    disk is not in, WnodesError otherwise."""
+    _wait_for_jobs(domain)  # such as a copy that a bait had begun before it was killed
+    disks = [device for device in _devices(domain) if device.tag == "disk"]
+    disk = next((_name(device) for device in disks if is_it(device)), None)
+    if disk is None:
+        raise ConflictError(_LET_GO)
+    others = [name for name in map(_name, disks) if name != disk]
     xml = render("backup.xml.j2", xml=True, disk=disk, others=others, file=file, form=form)
     there = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL if file.exists() else 0
-    domain.backupBegin(xml, None, there)
-    while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
-        time.sleep(0.2)
+    try:
+        with moment:
+            domain.backupBegin(xml, None, there)
+    except libvirt.libvirtError as error:
+        if not has(domain, is_it):
+            raise ConflictError(_LET_GO) from error
+        raise
+    _wait_for_jobs(domain)
     done = domain.jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
     if not done.get("success", True):
         raise WnodesError(f"VM {domain.UUIDString()}: the copy of its disk failed")
+
+
+def _wait_for_jobs(domain: libvirt.virDomain) -> None:
+    while domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        time.sleep(0.2)
+
+
+def _name(disk: ElementTree.Element) -> str:
+    target = disk.find("target")
+    return "" if target is None else target.get("dev") or ""
 
 
 def attach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
@@ -121,13 +174,15 @@ def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
     """Ask the guest to let go of a device; one that is not there is success.
 
     It can be asked again. Raises ConflictError if the device is still there after a moment: the
-    guest may let go at any time later, or never.
+    guest may let go at any time later, or never; and while it is a disk that is copied.
     """
     if not has(domain, is_it):
         return
     try:
         domain.detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
     except libvirt.libvirtError as error:
+        if _COPIED.search(str(error)):
+            raise ConflictError(_IS_COPIED) from error
         # QEMU says no while the guest has not answered the last request.
         if "'device_del'" not in str(error) and has(domain, is_it):
             raise
@@ -143,10 +198,16 @@ def detach(domain: libvirt.virDomain, xml: str, is_it: IsIt) -> None:
 
 
 def grow(domain: libvirt.virDomain, disk: str, size: int) -> None:
-    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks."""
+    """Have a disk of at least `size` GiB: the guest is told. A disk never shrinks. Raises
+    ConflictError while it is copied: QEMU lets none grow then."""
     wanted = size << 30
     if domain.blockInfo(disk)[0] < wanted:
-        domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        try:
+            domain.blockResize(disk, wanted, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        except libvirt.libvirtError as error:
+            if _COPIED.search(str(error)):
+                raise ConflictError(_IS_COPIED) from error
+            raise
 
 
 def has(domain: libvirt.virDomain, is_it: IsIt) -> bool:

@@ -53,10 +53,21 @@ class DiskLimit:
 
 
 @dataclass(frozen=True)
+class RbdImage:
+    """An image of Ceph's, as QEMU opens it."""
+
+    name: str  # POOL/IMAGE
+    conf: str
+    user: str
+    secret: str | None  # in libvirt, with the user's key; None: the cluster asks for none
+    protocol = "rbd"
+
+
+@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
-    file: Path
+    source: Path | RbdImage
     device: str
     serial: str
     limit: DiskLimit = DiskLimit()

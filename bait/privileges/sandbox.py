@@ -104,7 +104,8 @@ def guestfs_user() -> int:
 def lent(uid: int | None, *files: Path) -> Iterator[None]:
     """Give the user these files, of root's, while this lasts. They are private then as before.
 
-    A file may be lent to one user several times at once; another user waits until it is back.
+    A file may be lent to one user several times at once; another user waits until it is back. One
+    that is removed meanwhile, as a VM's that is deleted, is nobody's any more.
     """
     if uid is None:
         yield
@@ -122,8 +123,9 @@ def lent(uid: int | None, *files: Path) -> Iterator[None]:
             back = [file for file in files if _is_back(file)]
             _returned.notify_all()
             for file in back:
-                os.chown(file, 0, -1, follow_symlinks=False)
-                file.chmod(0o600)
+                with suppress(FileNotFoundError):
+                    os.chown(file, 0, -1, follow_symlinks=False)
+                    file.chmod(0o600)
 
 
 def _is_back(file: Path) -> bool:

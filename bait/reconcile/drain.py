@@ -87,7 +87,8 @@ class Drain:
 
     def told(self) -> dict[str, Any] | None:
         """That the node is drained, for those who ask from afar; None if it is not."""
-        return asdict(self._now) if self._now else None
+        now = self._now
+        return asdict(now) if now else None
 
     def shown(self) -> dict[str, Any]:
         """How the node stands, and which VMs it has in allocations.

@@ -98,13 +98,19 @@ class Jobs:
         self._limit = RateLimit()
         self._lock = threading.Lock()
         self._known: dict[JobId, _Job] = {}
+        self._last: Mapping[str, bool] = {}
 
     def live(self) -> Mapping[str, bool]:
         """The jobs that hold an allocation here, and whether each is suspended.
 
         Raises UnknownError.
         """
-        return self._listing.ask()
+        self._last = self._listing.ask()
+        return self._last
+
+    def suspended(self, job: str) -> bool:
+        """Whether the job is, as its batch system has said last: nobody asks it for that."""
+        return self._last.get(job, False)
 
     def granted(self, job: JobId, uid: int) -> Allocation:
         """What a job was granted that this user says is theirs.

@@ -15,11 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class PeriodicLoop:
-    """Reconciles a node, and keeps its drain, its guests' network and its ledger in order."""
+    """Reconciles a node, and keeps its drain and its ledger in order, and by `keep` its guests'
+    network and what else there is."""
 
-    def __init__(self, reconciler: Reconciler, keep_network: Callable[[], None]) -> None:
+    def __init__(self, reconciler: Reconciler, keep: Callable[[], None]) -> None:
         self._reconciler = reconciler
-        self._keep_network = keep_network
+        self._keep = keep
         self._pruned = time.monotonic()  # at the ledger's opening, for the first time
         self._fault = ""  # why the last one did nothing, as it was said
 
@@ -27,7 +28,7 @@ class PeriodicLoop:
         """Do what there is to do; seconds until there may be more. Raises nothing."""
         reconciler = self._reconciler
         try:
-            self._keep_network()
+            self._keep()
             reconciler.drain.keep()
             if time.monotonic() > self._pruned + _PRUNED:
                 reconciler.ledger.prune()

@@ -25,16 +25,18 @@ class Run:
     """What is done with a number of nodes."""
 
     nodes: int
-    vms: tuple[int, ...]  # alive at a time, in turn of each kind
-    rest: float  # seconds for each look at what is at rest
-    seconds: float  # for which VMs come and go, each time
-    hands: int  # users who make VMs at a time
+    jobs: tuple[int, ...]  # jobs' VMs alive at a time, in turn
+    vms: tuple[int, ...]  # cloud VMs alive at a time, in turn
     away: float  # seconds that PostgreSQL is away; 0: nothing is hurt
+    rest: float = 31.0  # seconds for each look at what is at rest; an empty node lists jobs each 30
+    seconds: float = 30.0  # for which VMs come and go, each time
+    hands: int = 8  # users who make VMs at a time
+    hung: float = 20.0  # seconds that baits have hung before VMs are made beside them
+    boot: float = 3.0  # seconds from a guest's domain to its SSH server: simulated
 
 
-SMALL = (Run(10, (20, 100), 5.0, 4.0, 4, 5.0),)
-# An empty node lists jobs every 30 s.
-WHOLE = (Run(10, (20, 200), 31.0, 30.0, 8, 0.0), Run(100, (200, 2000), 31.0, 30.0, 8, 60.0))
+SMALL = (Run(10, (20,), (20, 100), 3.0, rest=1.5, seconds=2.0, hands=4, hung=1.0, boot=1.0),)
+WHOLE = (Run(10, (20, 200), (20, 200), 0.0), Run(100, (200, 2000), (200, 2000), 60.0))
 
 
 def main() -> int:
@@ -48,7 +50,8 @@ def main() -> int:
         parser.error("this wants a machine of its own: make scale")
     runs = SMALL if options.small else WHOLE
     if options.nodes:
-        runs = (Run(options.nodes, tuple(options.vms or (20,)), 31.0, 30.0, 8, 10.0),)
+        counts = tuple(options.vms or (20,))
+        runs = (Run(options.nodes, counts, counts, 10.0),)
     found: Found = {}
     verdict: Figures = {}
     try:
@@ -67,7 +70,7 @@ def main() -> int:
 def measure(each: Run, found: Found) -> Figures:
     """All stages with this number of nodes; what went wrong, counted: see Faults.verdict()."""
     size = Size(each.nodes, max(each.vms))
-    site = Site(layout(), size)
+    site = Site(layout(), size, each.boot)
     begun = time.monotonic()
 
     def say(what: str) -> None:
@@ -80,13 +83,13 @@ def measure(each: Run, found: Found) -> Figures:
         site.up()
         stages.seconds = each.rest
         stages.found["empty"] = stages.rest()
-        for count in each.vms:
+        for count in each.jobs:
             stages.batch(count)
         for count in each.vms:
             stages.cloud(count)
         stages.seconds = each.seconds
         stages.mixed(f"mixed {max(each.vms)}", each.hands)
-        faults = Faults(site, stages, each.hands, each.away)
+        faults = Faults(site, stages, each.hands, each.away, each.hung)
         if each.away:
             stages.found["faults"] = faults.found
             faults.all()

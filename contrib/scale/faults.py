@@ -26,6 +26,7 @@ class Faults:
     stages: Stages
     hands: int  # users who make VMs at a time
     away: float  # seconds that PostgreSQL is away
+    hung_for: float  # seconds that baits have hung before VMs are made beside them
     found: Figures = field(default_factory=dict)
     excused: set[str] = field(default_factory=set)  # VMs whose node has died
 
@@ -75,7 +76,7 @@ class Faults:
         run(["scontrol", "update", change, "State=DRAIN", "Reason=hung"], self.site.env)
         for name in names:
             self.site.signal(f"bait-{name}", signal.SIGSTOP)
-        time.sleep(20)  # so long an answer is believed
+        time.sleep(self.hung_for)
         hurt = self._churns()
         for name in names:
             self.site.signal(f"bait-{name}", signal.SIGCONT)

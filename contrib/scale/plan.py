@@ -11,7 +11,6 @@ FIRST_UID = 20001
 ACCOUNT = "scalecloud"  # that leases run as
 BRIDGE = "wnodes-bridge"
 IMAGE = "guest_linux_x86_64"
-BOOT = 3.0  # seconds from a guest's domain to its SSH server: simulated
 BASE = "/C=IT/O=Scale"
 PROGRAMS = REPOSITORY / ".venv" / "bin"
 BRIDGES = ("bridge-1", "bridge-2")

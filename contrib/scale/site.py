@@ -9,7 +9,6 @@ from pathlib import Path
 
 from contrib.scale import configure, guests
 from contrib.scale.plan import (
-    BOOT,
     BRIDGE,
     BRIDGE_PORTS,
     BRIDGES,
@@ -31,10 +30,11 @@ _PATIENCE = 600.0  # seconds for a daemon to be ready: the machine may be busy
 class Site:
     """The daemons of one size. What it is asked for raises SiteError where it can't be had."""
 
-    def __init__(self, layout: Layout, size: Size) -> None:
-        """Nothing runs yet."""
+    def __init__(self, layout: Layout, size: Size, boot: float) -> None:
+        """Nothing runs yet. A guest takes `boot` seconds to boot."""
         self.layout = layout
         self.size = size
+        self.boot = boot
         self.layout.root.mkdir(parents=True, exist_ok=True)
         memory = Memory(layout.root / "state.json")
         self.processes = Processes(memory, layout.log)
@@ -47,6 +47,9 @@ class Site:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         with step("users, certificates, configuration"):
+            # As packages have it: a process that compiles keeps 6 MiB of that.
+            sources = [str(REPOSITORY / name) for name in ("wnodes_lrms", "bait", "occi_bridge")]
+            run([str(PROGRAMS / "python"), "-m", "compileall", "-q", *sources])
             private.prepare(self.layout, self._memory)
             configure.write(self.layout, self.size)
             guests.write_ssh(self.layout.etc / "ssh")
@@ -62,8 +65,7 @@ class Site:
         run(["createdb", "-h", str(self.layout.run / "postgres"), "-U", BRIDGE, "bridge"])
         self._start_all("baits", [self.bait(name) for name in self.size.names])
         self._start_all("slurmds", [self.slurmd(name) for name in self.size.names])
-        for bridge in BRIDGES:
-            self.start(self.bridge(bridge))
+        self._start_all("bridges", [self.bridge(name) for name in BRIDGES])
 
     def down(self) -> None:
         """End all of it, whatever state it is in, and remove it but the logs."""
@@ -178,7 +180,7 @@ class Site:
     def _guests(self) -> Part:
         argv = [
             *("env", f"--chdir={REPOSITORY}", str(PROGRAMS / "python")),
-            *("-m", "contrib.scale.guests", str(BOOT)),
+            *("-m", "contrib.scale.guests", str(self.boot)),
         ]
         # Whoever asks 127.0.0.1 is told at once that it answers.
         return Part("guests", argv, lambda: succeeds(["bash", "-c", ":</dev/tcp/127.0.0.1/22"]))

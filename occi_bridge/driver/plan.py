@@ -129,6 +129,8 @@ def _image(image: Saved, snapshot: Snapshot) -> Iterator[Action]:
     seen = snapshot.saved_seen.get(image.node)
     if image.state != "wanted" or (seen and image.tag in (*seen.busy, *seen.tags)):
         return
+    if seen is None and image.act and not image.tries:
+        return  # it was taken, and silence does not say that it is not being made
     report = snapshot.reports.of_node(image.node)
     if report:
         yield Action(Act.SAVE, image.tag, "its user wants it", report.url, image.machine)

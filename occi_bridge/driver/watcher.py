@@ -152,10 +152,12 @@ class Watcher:
             self._missed = True
 
     async def _images(self) -> None:
-        self.saved = None
+        """What it said last stays until it answers: a plan may be made in between."""
+        saved = None
         if self.saving:
             with contextlib.suppress(WnodesError):
-                self.saved = await self.bait.saved()
+                saved = await self.bait.saved()
+        self.saved = saved
 
     async def _lease_jobs(self) -> None:
         if not self.lists:

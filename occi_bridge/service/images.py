@@ -11,6 +11,10 @@ from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.volumes import Consistency
 
 _STATES = {"wanted": "being saved", "ready": "", "failed": "failed", "gone": "being deleted"}
+_SAVED = {  # and any other: while stopped
+    Consistency.CRASH: "saved while it ran",
+    Consistency.FROZEN: "frozen and saved while it ran",
+}
 
 
 class Whose(StrEnum):
@@ -68,5 +72,5 @@ def like(consistency: str, stripped: bool) -> str:
     """What is to be known of a saved image, after its title; nothing of one that is of before."""
     if not consistency:
         return ""
-    said = "saved while it ran" if consistency == Consistency.CRASH else "saved while stopped"
+    said = _SAVED.get(Consistency(consistency), "saved while stopped")
     return f" ({said}{'' if stripped else ' with its SSH host keys'})"

@@ -4,7 +4,7 @@ import ipaddress
 import secrets
 import time
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -103,18 +103,19 @@ def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
     raise OcciError(400, f"{schema.TARGET}: this kind of link can't go there")
 
 
-def _check_room(tx: Transaction, machine: Compute, table: sa.Table, what: str) -> None:
+def _check_room(what: str, has: int) -> None:
     """Raises OcciError 403 where a VM has all the links of a kind that it may have.
 
     Deleted ones count until they are gone from the VM.
     """
-    fault = quota.full(what, tx.count(table, table.c.compute == machine.uid), quota.LINKS)
+    fault = quota.full(what, has, quota.LINKS)
     if fault:
         raise OcciError(403, fault)
 
 
 def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
-    _check_room(tx, machine, tables.attachment, "volumes of a VM")
+    links = tables.attachment
+    _check_room("volumes of a VM", tx.count(links, links.c.compute == machine.uid))
     if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
     tx.db.lock(tx.link, f"volume {volume.uid}")
@@ -122,8 +123,7 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
     )
-    column = tables.attachment.c.storage
-    for other in queries.existing(tx.link, Attachment, column == volume.uid):
+    for other in queries.existing(tx.link, Attachment, links.c.storage == volume.uid):
         if other.compute == machine.uid or not (row.readonly and other.readonly):
             both = "" if other.compute == machine.uid else "; links of which all have the mixin "
             both += "readonly can be several" if both else ""
@@ -133,14 +133,18 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
 
 
 def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:
-    _check_room(tx, machine, tables.interface, "networks of a VM")
+    cards = queries.read(tx.link, Interface, tables.interface.c.compute == machine.uid)
+    _check_room("networks of a VM", len(cards))
+    cards = [card for card in cards if not card.gone]
     net = networks.of_user(on) if isinstance(on, Network) else on
     if isinstance(on, Network) and not on.up:
         raise OcciError(409, f"/network/{on.id} is down")
-    tx.db.lock(tx.link, f"network {net.name}")
-    _check_name(tx, machine, new)
+    if net.owned or net.pool:
+        # All who are on another kind of network would wait here for each other, and for the disk.
+        tx.db.lock(tx.link, f"network {net.name}")
+    _check_name(cards, new)
     _check_given(net, new)
-    _check_once(tx, machine, net)
+    _check_once(tx, cards, net)
     _check_node(tx, machine, net)
     limits = throughput.settled(net, tx.user.grant, new.attributes)
     new = replace(new, attributes={**new.attributes, **limits})
@@ -148,7 +152,7 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(tx),
+        mac=_mac(),
         assigned=_address(tx, net, new),
         gateway=str(net.gateway or ""),
     )
@@ -162,18 +166,17 @@ def _of_machine(tx: Transaction, machine: Compute, new: New) -> dict[str, object
     return columns(tx, new, machine.owner) | of_machine
 
 
-def _check_name(tx: Transaction, machine: Compute, new: New) -> None:
+def _check_name(cards: Sequence[Interface], new: New) -> None:
     """Cards are counted, and that is how they are called."""
     name = "occi.networkinterface.interface"
-    of = tables.interface.c.compute
-    own = f"eth{len(queries.existing(tx.link, Interface, of == machine.uid))}"
+    own = f"eth{len(cards)}"
     if new.attributes.get(name, own) != own:
         raise OcciError(400, f"{name}: this one is {own}; leave it out")
 
 
 def _check_given(net: Net, new: New) -> None:
     """Gateway and allocation are the network's."""
-    name, ours = "occi.networkinterface", net.subnet and KINDS[net.kind].addresses
+    name, ours = "occi.networkinterface", net.pool
     own = {
         f"{name}.gateway": str(net.gateway or ""),
         f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
@@ -184,10 +187,10 @@ def _check_given(net: Net, new: New) -> None:
             raise OcciError(400, f"{key}: {value or 'none'} in network {net.name}; leave it out")
 
 
-def _check_once(tx: Transaction, machine: Compute, net: Net) -> None:
+def _check_once(tx: Transaction, cards: Sequence[Interface], net: Net) -> None:
     if not KINDS[net.kind].once:
         return
-    for card in queries.existing(tx.link, Interface, tables.interface.c.compute == machine.uid):
+    for card in cards:
         other = tx.site.nets.get(card.network)
         if other and other.kind == net.kind:
             raise OcciError(409, f"the VM is on /network/{other.name} already: once is all")
@@ -205,19 +208,22 @@ def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
             )
 
 
-def _mac(tx: Transaction) -> str:
-    """A link address that no card has: on the site's networks they have to be told apart."""
-    column = tables.interface.c.mac
-    while True:
-        mac = "52:54:00:" + secrets.token_bytes(3).hex(":")
-        if not tx.link.execute(sa.select(column).where(column == mac)).first():
-            return mac
+def _mac() -> str:
+    """A link address: on the site's networks they have to be told apart.
+
+    The table takes none twice. What one that is taken was for is then done anew, with another.
+    """
+    return "52:54:00:" + secrets.token_bytes(3).hex(":")
 
 
 def _address(tx: Transaction, net: Net, new: New) -> str | None:
     """An address of the network that no card has, the one that is asked for, if any is."""
     name = "occi.networkinterface.address"
     asked = str(new.attributes.get(name, "")).partition("/")[0]
+    if net.pool is None:
+        if asked:
+            raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
+        return None
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
     taken = set(tx.link.execute(query).scalars())
@@ -226,12 +232,10 @@ def _address(tx: Transaction, net: Net, new: New) -> str | None:
             return net.free_address(taken)
         except LookupError as error:
             raise OcciError(409, str(error)) from error
-    if net.subnet is None or not KINDS[net.kind].addresses:
-        raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
-    address = f"{asked}/{net.subnet.prefixlen}"
-    ends = (net.subnet.network_address, net.subnet.broadcast_address, net.gateway)
-    if ip_of(name, asked) not in net.subnet or ip_of(name, asked) in ends or address in taken:
-        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.subnet}")
+    address = f"{asked}/{net.pool.prefixlen}"
+    ends = (net.pool.network_address, net.pool.broadcast_address, net.gateway)
+    if ip_of(name, asked) not in net.pool or ip_of(name, asked) in ends or address in taken:
+        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.pool}")
     return address
 
 

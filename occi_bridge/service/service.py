@@ -309,7 +309,7 @@ def _act(tx: Transaction, path: str, action: str, attributes: Mapping[str, Value
 
 def _check_heard(tx: Transaction) -> None:
     """Raises OcciError 503 where no bait has answered for long: a change could only wait."""
-    if heard.out_of_reach(tx.link, tx.db.now(tx.link), _UNHEARD):
+    if heard.out_of_reach(tx.db, tx.link, _UNHEARD):
         raise OcciError(503, "no node answers at present; nothing was changed", _RETRY)
 
 

@@ -125,23 +125,23 @@ class Transaction:
     def used(self, owner: str) -> Amount:
         """What counts for an owner's quota: all that they have not deleted."""
         own = sa.and_(tables.entity.c.owner == owner, queries.THERE)
-        size = tables.compute.c
-        computes = self._row(
-            sa.select(
-                sa.func.count(),
-                sa.func.coalesce(sa.func.sum(size.cores), 0),
-                sa.func.coalesce(sa.func.sum(size.memory), 0),
-            )
-            .join_from(tables.compute, tables.entity, size.uid == tables.entity.c.uid)
-            .where(own)
-        )
-        volume = tables.storage.c
-        [storage] = self._row(
+        size, volume = tables.compute.c, tables.storage.c
+        storage = (
             sa.select(sa.func.coalesce(sa.func.sum(volume.size), 0))
             .join_from(tables.storage, tables.entity, volume.uid == tables.entity.c.uid)
             .where(own)
         )
-        return Amount(int(computes[0]), int(computes[1]), int(computes[2]), int(storage))
+        used = self._row(
+            sa.select(
+                sa.func.count(),
+                sa.func.coalesce(sa.func.sum(size.cores), 0),
+                sa.func.coalesce(sa.func.sum(size.memory), 0),
+                storage.correlate(None).scalar_subquery(),
+            )
+            .join_from(tables.compute, tables.entity, size.uid == tables.entity.c.uid)
+            .where(own)
+        )
+        return Amount(*map(int, used))
 
     def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         """How many rows of a table fit."""
@@ -174,7 +174,9 @@ class Transaction:
             volumes.setdefault(volume.compute, []).append(volume)
         ends = {card.owned for card in links[0] if card.owned}
         ends |= {volume.storage for volume in links[1]}
-        around = vm_entities.Around(self._ids(ends), self._nodes())
+        machines = list(machines)
+        placed = any(row.node for row in machines)
+        around = vm_entities.Around(self._ids(ends), self._nodes() if placed else {})
         return [
             vm_entities.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
             for row in machines

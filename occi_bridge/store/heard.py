@@ -10,12 +10,19 @@ from occi_bridge.store import tables
 from occi_bridge.store.database import Database
 
 
-def out_of_reach(link: Connection, now: float, patience: float) -> bool:
+def out_of_reach(db: Database, link: Connection, patience: float) -> bool:
     """Whether for `patience` seconds no bait has answered, or no driver has led to ask them."""
-    if link.execute(sa.select(tables.leader.c.until)).scalar_one() < now - patience:
+    bait, leader = tables.bait.c, tables.leader.c
+    found = link.execute(
+        sa.select(db.clock().label("now"), leader.until, bait.silent, bait.seen).join_from(
+            tables.leader, tables.bait, sa.true(), isouter=True
+        )
+    ).all()
+    since = min(row.now for row in found) - patience
+    if found[0].until < since:
         return True
-    baits = [(row.silent, row.seen) for row in link.execute(sa.select(tables.bait))]
-    return bool(baits) and all(silent and seen < now - patience for silent, seen in baits)
+    baits = [row for row in found if row.seen is not None]  # none: nobody has answered yet
+    return bool(baits) and all(row.silent and row.seen < since for row in baits)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class Links:
     def __call__(self) -> Mapping[str, str]:
         """The DN of each subject that is linked. Blocks for a query."""
         try:
-            with self._db.reading() as link:
+            with self._db.glancing() as link:
                 self._known = dict(_rows(link))
         except UnknownError as error:
             log.warning("links: %s; going on with those of before", error)

@@ -60,18 +60,23 @@ class Net:
             outbound=card.rates.outbound,
         )
 
+    @property
+    def pool(self) -> ipaddress.IPv4Network | None:
+        """The range that the bridge gives addresses of; None where a bait does, or nobody."""
+        return self.subnet if KINDS[self.kind].addresses else None
+
     def free_address(self, taken: Collection[str]) -> str | None:
         """An address, with the prefix's length, that nobody has; None if it gives none.
 
         Raises LookupError when all are taken.
         """
-        if self.subnet is None or not KINDS[self.kind].addresses:
+        if self.pool is None:
             return None
-        for host in self.subnet.hosts():
-            address = f"{host}/{self.subnet.prefixlen}"
+        for host in self.pool.hosts():
+            address = f"{host}/{self.pool.prefixlen}"
             if host != self.gateway and address not in taken:
                 return address
-        raise LookupError(f"network {self.name}: all addresses of {self.subnet} are taken")
+        raise LookupError(f"network {self.name}: all addresses of {self.pool} are taken")
 
 
 def own_name(uid: str) -> str:

@@ -264,9 +264,12 @@ leader = Table(
     _time("until"),
 )
 
-revision = Table(
-    "revision",
+# How many changes there were that users may see is the sum. Who counts has a part until the change
+# is on disk: with one part for all, each would wait for the disk of all others.
+PARTS = 32
+changes = Table(
+    "changes",
     metadata,
-    Column("name", String(16), primary_key=True),  # one row: "all"
+    Column("part", Integer, primary_key=True, autoincrement=False),  # from 0 to PARTS - 1
     Column("number", BigInteger, nullable=False),
 )

@@ -14,6 +14,7 @@ from occi_bridge.store import tables
 from occi_bridge.store.database import Database
 
 KEPT = 32 * 86400.0  # seconds after its end
+MOST = 40_000  # rows of a node: a bait that makes them up does not fill the database
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,17 @@ class Usage:
 
 
 def keep(db: Database, node: str, told: Iterable[Usage], since: float) -> None:
-    """Have what the bait of a node tells; what ended before `since` goes. Raises UnknownError."""
+    """Have what the bait of a node tells; what ended before `since` goes, and of too much what it
+    tells no more and ended first. Raises UnknownError."""
     table = tables.usage
     now = {usage.number: usage for usage in told}
     with db.reading() as link:
         had = {usage.number: usage for usage in _read(link, table.c.node == node)}
     changed = [usage for usage in now.values() if usage != had.get(usage.number)]
     gone = [usage.number for usage in had.values() if usage.end < since]
+    only_had = {number: had[number] for number in had.keys() - now.keys() - set(gone)}
+    too_many = max(len(now) + len(only_had) - MOST, 0)
+    gone += sorted(only_had, key=lambda number: only_had[number].end)[:too_many]
     stale = [*gone, *(usage.number for usage in changed if usage.number in had)]
     if not (changed or gone):
         return

@@ -60,6 +60,11 @@ def wait_until_none(left: Callable[[], Sequence[str]], seconds: float) -> None:
         time.sleep(0.2)
 
 
+def has_agent(machine: str) -> bool:
+    """Whether an agent in the guest has opened its end of the channel."""
+    return "guest_agent.0' state='connected'" in call("virsh", "dumpxml", machine)
+
+
 def machines() -> list[dict[str, object]]:
     """`wnodes vm list --json`."""
     found: list[dict[str, object]] = json.loads(call("wnodes", "vm", "list", "--json"))

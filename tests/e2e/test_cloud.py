@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.site import Box
-from tests.e2e.box import GOOD, call, machines, variant, wait_until
+from tests.e2e.box import GOOD, call, has_agent, machines, variant, wait_until
 from tests.e2e.lrms.interface import Submit
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
@@ -209,7 +209,8 @@ def test_a_saved_disk_is_an_image_of_its_owner(
         return call("debugfs", "-R", f"cat {file}", raw)
 
     machine = alice.machine(key=key).wait("active")
-    machine.ssh("echo saved > /root/saved; sync")
+    wait_until(lambda: has_agent(machine.id), 60, "its agent has the port open")
+    machine.ssh("echo saved > /root/saved")  # which is in its memory alone
     host_key = "cat /etc/ssh/ssh_host_ed25519_key"
     old = machine.ssh(host_key)
 
@@ -223,7 +224,8 @@ def test_a_saved_disk_is_an_image_of_its_owner(
     (image,) = templates(alice) - before
     assert image not in templates(bob)
     titles = {m["scheme"] + m["term"]: m["title"] for m in alice.get("/-/")["mixins"]}
-    assert titles[image] == "mine (saved while it ran)"
+    assert titles[image] == "mine (frozen and saved while it ran)"
+    machine.ssh("echo it goes on > /root/thawed; sync")
     (file,) = (SITE / "spool" / "saved").glob("*.qcow2")
     call("qemu-img", "convert", "-O", "raw", str(file), raw)
     assert in_disk("/root/saved") == "saved\n"
@@ -279,8 +281,12 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
         limits = call("virsh", "blkdeviotune", machine.id, name)
         assert re.search(r"total_iops_sec *: 5000\n", limits)
     machine.ssh(f"echo on the volume > {device if device[0] == '/' else '/dev/' + device}; sync")
+    wait_until(lambda: has_agent(machine.id), 60, "its agent has the port open")
+    machine.ssh("kill -STOP $(pidof qemu-ga)")  # it will not answer
     alice.act(volume, "snapshot", name="copy")
     (copied,) = {*alice.locations("/storage/")} - {volume}
+    wait_until(lambda: is_online(copied), 120, "the copy is made")
+    machine.ssh("kill -CONT $(pidof qemu-ga)")
     assert alice.ask("DELETE", volume).status_code == 409  # not while it is in a machine
     assert alice.ask("DELETE", first).status_code == 200
     seen(False)
@@ -288,7 +294,6 @@ def test_a_volume_comes_and_goes_while_the_machine_runs(alice: Cloud, key: Key) 
     link()
     seen(True)
     assert "on the volume" in machine.ssh("head -c 20 /dev/vd[c-z]")
-    wait_until(lambda: is_online(copied), 120, "the copy is made")
     has = alice.get(copied)["attributes"]
     assert has["wnodes.copy.consistency"] == "crash"
     (path,) = (SITE / "spool" / "volumes").glob(f"{copied.rpartition('/')[2]}.raw")

@@ -6,16 +6,18 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from bait.cloud.freezing import NOTE
+from bait.ledger.ledger import Ledger
 from contrib.site.box import ca
 from contrib.site.box.grid import VO
 from tests.chaos.site import Box
-from tests.e2e.box import call, machines, wait_until
+from tests.e2e.box import call, has_agent, machines, wait_until
 from tests.e2e.lrms.slurm import leases, the_lease
 from tests.e2e.occi import (
     INFRA,
@@ -223,6 +225,20 @@ def test_storage_that_is_full(alice: Cloud, key: Key, tmp_path: Path, daemons: B
         machine.delete()
         wait_until(lambda: alice.ask("DELETE", volume).status_code == 200, 20, "it is free")
         wait_until(lambda: not list(pool.glob("*.raw")), 60, "the volume is gone")
+
+
+def test_a_guest_that_a_killed_bait_has_frozen_goes_on(
+    alice: Cloud, key: Key, daemons: Box
+) -> None:
+    machine = alice.machine(key=key).wait("active")
+    wait_until(lambda: has_agent(machine.id), 60, "its agent has the port open")
+    node = str(machines()[0]["node"])
+    with daemons.down(f"bait-{node}"):  # in the moment of a copy: its note, and what follows
+        with closing(Ledger(SITE / "spool" / node / "ledger.sqlite")) as ledger:
+            ledger.set_note(NOTE, machine.id)
+        assert "Froze" in call("virsh", "domfsfreeze", machine.id)
+    machine.ssh("echo it goes on >/root/thawed; sync", seconds=120)
+    machine.delete()
 
 
 def test_all_baits_away(alice: Cloud, daemons: Box) -> None:

@@ -36,7 +36,7 @@ LAYERS = {
             *("hypervisor", "ledger", "machine", "metrics", "network", "privileges", "reconcile"),
         },
         "frontend": {"accounting", "batch", "cloud", "ledger", "metrics", "reconcile"},
-        "checks": {"batch", "hypervisor", "machine", "network", "privileges"},
+        "checks": {"batch", "cloud", "hypervisor", "machine", "network", "privileges"},
     },
     "occi_bridge": {
         "occi": set(),

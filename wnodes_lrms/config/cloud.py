@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -116,6 +116,31 @@ class Offer(Section):
     )
 
 
+class Pool(Section):
+    """Where users' volumes are."""
+
+    kind: Literal["directory", "rbd"] = Field(
+        "directory", description="directory: files in `[cloud] volumes`; rbd: images in Ceph"
+    )
+    name: str = Field(
+        "volumes",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        description="rbd: Ceph's pool, which is for nothing else",
+    )
+    user: str = Field(
+        "wnodes",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        description="rbd: Ceph's user, without `client.`",
+    )
+    secret: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description="rbd: UUID of the secret in each node's libvirt that has the user's key, for"
+        " QEMU; without it the cluster is one that asks for no key",
+    )
+    conf: PathText = Field("/etc/ceph/ceph.conf", description="rbd: Ceph's configuration")
+
+
 class Cloud(Section):
     """VMs of cloud users, as the baits make them."""
 
@@ -151,7 +176,17 @@ class Cloud(Section):
     disk_iops: int = Field(
         0, ge=0, le=1 << 24, description="the same for requests a second; 0: no limit"
     )
+    pool: Pool = Pool()
     network: Annotated[tuple[Offer, ...], AfterValidator(_each_name_once)] = ()
+
+    @model_validator(mode="after")
+    def _wipes_files(self) -> Self:
+        if self.wipe and self.pool.kind == "rbd":
+            raise ValueError(
+                "wipe is for files: Ceph writes elsewhere than where the data was, so nothing would"
+                " be overwritten; leave it out, and encrypt Ceph's disks"
+            )
+        return self
 
 
 class Accounting(Section):

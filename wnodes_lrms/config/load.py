@@ -16,6 +16,7 @@ from wnodes_lrms.config.cloud import (
     CloudNetwork,
     Grant,
     Offer,
+    Pool,
     Template,
 )
 from wnodes_lrms.config.issuer import Issuer
@@ -59,6 +60,7 @@ __all__ = [
     "Offer",
     "Page",
     "PathText",
+    "Pool",
     "Section",
     "Share",
     "Tag",

@@ -88,7 +88,13 @@ def test_nobody_reads_the_files_of_a_busy_site(
     assert {path.owner() for path in shared} == {"root"}
     job.cancel()
     running.delete()
-    mine = [mixin for mixin in alice.get("/-/")["mixins"] if mixin["term"].startswith("mine-")]
+    mine: list[dict[str, str]] = []
+
+    def shown() -> bool:
+        mine[:] = [each for each in alice.get("/-/")["mixins"] if each["term"].startswith("mine-")]
+        return bool(mine)
+
+    wait_until(shown, 120, "its image is shown")
     definition = {"mixins": [{name: mine[0][name] for name in ("scheme", "term")}]}
     wait_until(lambda: alice.ask("DELETE", "/-/", definition).is_success, 30, "its image is gone")
 

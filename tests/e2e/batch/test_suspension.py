@@ -56,3 +56,22 @@ def test_a_suspended_jobs_vm_stands_still_and_goes_on(submit: Submit) -> None:
     assert [machine["id"] for machine in job.machines()] == [boot]
     wait_until(lambda: abs(clock(job) - time.time()) < 6, 60, "the VM's clock is right")
     ends(job)
+
+
+def test_a_job_that_is_suspended_before_its_vm_is_ready_runs_once_it_goes_on(
+    submit: Submit,
+) -> None:
+    job = submit("echo done", node="hv1")
+    wait_until(lambda: bool(job.machines()), 60, "its VM is begun")
+    job.do("suspend")
+    wait_until(
+        lambda: bool(job.machines()[0]["address"]) and domain_state(job) == "paused",
+        90,
+        f"its guest stands still: {job.machines()}",
+    )
+    boot = job.machines()[0]
+    assert boot["state"] in ("booting", "paused")  # it may have been ready just before
+    assert "suspended" in call("wnodes", "why", job.number)
+    job.do("resume")
+    assert job.wait().end == "exit 0", job.error
+    assert "done" in job.output

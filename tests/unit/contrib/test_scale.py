@@ -120,7 +120,7 @@ def test_the_last_line_is_of_the_largest_size() -> None:
             "faults": {"failover_s": 15.0},
         },
     }
-    runs = (Run(10, (20,), 1.0, 1.0, 1, 0.0), Run(100, (200, 2000), 1.0, 1.0, 1, 0.0))
+    runs = (Run(10, (20,), (20,), 0.0), Run(100, (200,), (200, 2000), 0.0))
     last = summary(runs, found, {"lost": 0, "doubled": 0, "stuck": 0})
     assert (last["nodes"], last["vms"], last["bait_mib"]) == (100, 2000, 97.06)
     assert (last["post_p99_ms"], last["failover_s"], last["lost"]) == (12.0, 15.0, 0)

@@ -113,7 +113,7 @@ def file_url(file: Path, databases: Callable[[str], Database]) -> Iterator[str]:
 
 def _empty(link: Connection) -> None:
     for table in reversed(tables.metadata.sorted_tables):
-        if table not in (tables.leader, tables.revision):
+        if table not in (tables.leader, tables.changes):
             link.execute(sa.delete(table))
     link.execute(sa.update(tables.leader).values(holder="", until=0.0))
 

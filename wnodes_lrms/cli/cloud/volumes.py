@@ -57,7 +57,8 @@ def resize(
 def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = False) -> None:
     """Copy a volume, as it is now, into a new one; print that one's id.
 
-    Of a volume that a running VM writes on, the copy is as after a power cut: `list --json` tells.
+    Of a volume that a running VM writes on, the copy is as after a power cut, unless the VM has
+    QEMU's guest agent: `list --json` tells.
     """
     with opened(ctx) as service:
         path = f"/storage/{lookup.volume(service, volume)['id']}"

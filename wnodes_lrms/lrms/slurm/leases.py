@@ -72,6 +72,9 @@ _KEPT = ("PATH", "SLURM_CONF")  # of our own environment
 _MOST_NOTICE = 65535  # seconds; sbatch takes no more
 _SUBMISSION = 30.0  # seconds; the site's own job_submit plug-ins take their time too
 _DEADLINE = 10.0
+# After a listing that took its time a bridge must still get it: see _LISTS in
+# bait/frontend/leases.py.
+_OF_THE_PLAN = 3.0
 _PLANNED = 30.0  # seconds: as often as Slurm's backfill plans by default (bf_interval)
 _MOST_PLANNED = 200  # jobs that are asked about
 
@@ -246,7 +249,7 @@ class SlurmLeases:
         argv = ["env", "SLURM_TIME_FORMAT=%s", "squeue", "--noheader", "--all"]
         argv += [f"--jobs={','.join(asked)}", "--Format=JobID:20,StartTime:20"]
         try:
-            listing = run(argv, deadline=_DEADLINE, unknown=True)
+            listing = run(argv, deadline=_OF_THE_PLAN, unknown=True)
         except UnknownError:
             listing = ""  # nothing hangs on it, and one of them may just have gone
         self._expected, self._asked, self._planned = parse_expected(listing), set(jobs), now

@@ -12,7 +12,7 @@ from bait.machine.files import paths
 from bait.reconcile.plan import Act, Action
 from tests.unit.bait.batch.batchjobs import FIRST, ID, last, reaches, ready
 from tests.unit.conftest import Node, eventually, needs_root
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.lrms.interface import Charging
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
@@ -149,3 +149,27 @@ def test_what_is_charged_is_set_aside_before_it_is_paused_and_put_back_afterward
         ("charged again", False),
         ("charged again", False),
     ]
+
+
+def test_a_booting_guest_is_not_lost_to_a_libvirt_that_does_not_answer(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a new bait finds booting, while libvirt still does something else with it."""
+    node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    reaches(node, State.BOOTING)
+    node.drop_tasks()
+    resume, silent = node.hypervisor.resume, [True]
+
+    def resumed(machine: str) -> None:
+        if silent:
+            raise UnknownError("libvirt still does something else with it")
+        resume(machine)
+
+    monkeypatch.setattr(node.hypervisor, "resume", resumed)
+    node.bait().reconciler.reconcile()
+    eventually(lambda: node.ledger.rows("7")[0].reason.startswith("libvirt still does"))
+    silent.clear()
+    eventually(lambda: node.ledger.rows("7")[0].reason == "")
+    node.guests.answer(FIRST)
+    reaches(node, State.READY)

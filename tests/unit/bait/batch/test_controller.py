@@ -7,6 +7,7 @@ greeting on port 22 of its address, the batch system a table.
 import os
 import sqlite3
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import libvirt
@@ -314,28 +315,54 @@ def test_a_paused_machine_ends_with_its_job_or_is_lost_to_it(
     acts(bait)
     bait.reconciler.release("7")
     assert node.left() == []
+    node.batch.suspended = set()  # its next run is not
     node.batch.grant("7", restart=1)
     bait.batch.prepare(JobId("7"), 1)
     reaches(node, State.READY)
-    acts(bait)
+    node.batch.suspended = {"7"}
+    assert acts(bait) == [(Act.PAUSE, "7")]
     libvirt_test.lookupByUUIDString(machine_id("box", "7", 1)).destroy()
     eventually(lambda: state(node) is State.FAILED)
     assert "ended by hand" in last(bait)["message"]
 
 
-def test_a_job_that_is_suspended_before_its_machine_is_ready(
+def test_a_job_that_is_suspended_while_its_guest_boots_only_takes_longer(
     node: Node, libvirt_test: libvirt.virConnect
 ) -> None:
+    short = node.config.machine.model_copy(update={"ready_timeout": 2})
+    node.config = node.config.model_copy(update={"machine": short})
     node.batch.grant("7")
     node.batch.suspended = {"7"}
     bait = node.bait()
+    assert acts(bait) == []
     bait.batch.prepare(JobId("7"), 0)
     reaches(node, State.BOOTING)
+    eventually(lambda: still(node, libvirt_test) == ("booting", True))
+    time.sleep(4)  # longer than it may take to boot
     assert acts(bait) == []
+    (row,) = node.ledger.rows("7")
+    assert row.state is State.BOOTING
+    assert row.reason.startswith("the batch system has suspended its job")
     node.guests.answer(FIRST)
-    reaches(node, State.READY)
-    eventually(lambda: acts(bait) == [(Act.PAUSE, "7")])
-    assert still(node, libvirt_test) == ("paused", True)
+    node.batch.suspended = set()
+    assert acts(bait) == []
+    assert reaches(node, State.READY).reason == ""
+    assert still(node, libvirt_test) == ("ready", False)
+
+
+def test_a_job_is_not_late_that_was_suspended_unseen(
+    node: Node, libvirt_test: libvirt.virConnect
+) -> None:
+    short = node.config.machine.model_copy(update={"ready_timeout": 2})
+    node.config = node.config.model_copy(update={"machine": short})
+    node.batch.grant("7")
+    node.batch.suspended = {"7"}  # nobody looks
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    reaches(node, State.BOOTING)
+    eventually(lambda: still(node, libvirt_test) == ("booting", True))
+    bait.reconciler.release("7")
+    assert node.left() == []
 
 
 def test_a_machine_that_stops_is_told_to_its_job(

@@ -5,11 +5,13 @@ Real here: libvirt, qemu-img, the seed, the ledger, the signatures. The batch sy
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pytest_mock import MockerFixture
 
+from bait.frontend.models import UsagesShown
 from bait.ledger.records import Row
 from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, STEPS, UID, acts, into, leaves_nothing, rest_of
@@ -100,6 +102,21 @@ def test_what_a_bridge_is_told_of_usage_is_what_is_accounted(site: Site) -> None
     site.reaches(None)
     assert [each["number"] for each in site.cloud.usages(0.0)] == [told["number"]]
     assert site.cloud.usages(time.time() + 60) == []
+
+
+def test_of_very_many_usages_the_newest_are_told_in_an_answer_that_a_bridge_takes(
+    site: Site, mocker: MockerFixture
+) -> None:
+    """Whoever has a long name, and VMs that come and go, hides nobody else's."""
+    site.runs()
+    [one] = site.cloud.ledger.usages()
+    long = "/CN=" + "é\\" * 500
+    many = [replace(one, number=number, dn=long) for number in range(9000)]
+    mocker.patch.object(site.cloud.ledger, "usages", return_value=[*many, one])
+    told = site.cloud.usages(0.0)
+    shown = UsagesShown.model_validate({"usages": told}).model_dump_json()
+    assert 1 << 20 < len(shown.encode()) < 4 << 20
+    assert [each["number"] for each in told[-2:]] == [8999, one.number]
 
 
 # -- the bait is killed, and comes back ------------------------------------------------------------

@@ -5,15 +5,19 @@ import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, SubElement
 
 import pytest
 from pytest_mock import MockerFixture
 
+from bait.cloud.freezing import Moment
 from bait.cloud.volumes import Directory
+from bait.hypervisor.operations import IsIt
 from tests.unit.bait.conftest import MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.model import State
+from wnodes_lrms.volumes import serial
 
 pytestmark = needs_root
 ID = str(MACHINE)
@@ -21,10 +25,15 @@ ONE, TWO, THREE = (str(volume) for volume in VOLUMES)
 WORK = b"a user's work"
 
 
+def path(site: Site, volume: str) -> Path:
+    assert isinstance(site.cloud.volumes, Directory)
+    return site.cloud.volumes.path(volume)
+
+
 @pytest.fixture
 def pool(site: Site) -> Site:
     site.cloud.volumes.create(ONE, 2)
-    with site.cloud.volumes.path(ONE).open("r+b") as file:
+    with path(site, ONE).open("r+b") as file:
         for at in (5, 1500 << 20):
             file.seek(at)
             file.write(WORK)
@@ -44,7 +53,7 @@ def copied(site: Site, volume: str = TWO) -> dict[str, Any]:
 
 
 def content(site: Site, volume: str = TWO) -> list[bytes]:
-    with site.cloud.volumes.path(volume).open("rb") as file:
+    with path(site, volume).open("rb") as file:
         return [os.pread(file.fileno(), len(WORK), at) for at in (5, 1500 << 20)]
 
 
@@ -74,11 +83,11 @@ def test_a_copy_has_what_the_volume_had(pool: Site) -> None:
     assert (told["size"], told["consistency"]) == (2, "offline")
     assert content(pool) == [WORK, WORK]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
-    blocks = [pool.cloud.volumes.path(volume).stat().st_blocks for volume in (ONE, TWO)]
+    blocks = [path(pool, volume).stat().st_blocks for volume in (ONE, TWO)]
     assert blocks[1] <= blocks[0]  # what was never written takes no room
     again = copied(pool)
     assert (again["size"], again["consistency"], again["at"]) == (2, "", 0.0)
-    with pool.cloud.volumes.path(TWO).open("r+b") as file:
+    with path(pool, TWO).open("r+b") as file:
         file.write(b"another's")
     assert content(pool, ONE) == [WORK, WORK]
 
@@ -102,7 +111,7 @@ def test_a_copy_that_is_asked_for_twice_is_made_once(pool: Site, held: Held) -> 
 
 
 def test_what_a_killed_bait_has_begun_is_begun_anew(pool: Site) -> None:
-    half = Path(pool.cloud.volumes.path(ONE)).with_name(f"{TWO}.copy")
+    half = path(pool, ONE).with_name(f"{TWO}.copy")
     half.write_bytes(b"half of it")
     pool.restarted()
     copied(pool)
@@ -142,17 +151,22 @@ def test_a_vm_that_starts_waits_for_the_copy_of_its_volume(pool: Site, held: Hel
 
 
 def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFixture) -> None:
-    asked: list[tuple[str, str, str]] = []
+    asked: list[tuple[str, bool, str]] = []
 
-    def backup(machine: str, disk: str, file: Path, form: str = "qcow2") -> None:
-        asked.append((machine, disk, form))
+    def backup(machine: str, is_it: IsIt, file: Path, form: str, moment: Moment) -> None:
+        disk = Element("disk")
+        SubElement(disk, "serial").text = serial(ONE)
+        asked.append((machine, is_it(disk), form))
         assert file.stat().st_size == 2 << 30
+        with moment:
+            moment.at = 17.0  # it has to wait for another one of that VM first
 
     mocker.patch.object(pool.libvirt, "backup", backup)
     pool.runs()
     pool.cloud.attach_volume(ID, ONE)
-    assert copied(pool)["consistency"] == "crash"
-    assert asked == [(ID, "vdc", "raw")]
+    told = copied(pool)
+    assert (told["consistency"], told["at"]) == ("crash", 17.0)
+    assert asked == [(ID, True, "raw")]
     assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
     mocker.patch.object(pool.libvirt, "backup", side_effect=WnodesError("no"))
     with pytest.raises(WnodesError, match="no"):
@@ -184,3 +198,43 @@ def test_a_node_makes_only_so_many_at_once(pool: Site, held: Held) -> None:
     for volume in four:
         copied(pool, volume)
     copied(pool)
+
+
+def test_a_volume_that_is_read_in_small_pieces_is_copied_whole(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """read(2) may give less than it was asked for."""
+    pread = os.pread
+    monkeypatch.setattr("os.pread", lambda file, size, at: pread(file, min(size, 7), at))
+    copied(pool)
+    monkeypatch.undo()
+    assert content(pool) == [WORK, WORK]
+
+
+def test_a_volume_that_can_not_be_looked_at_is_told_of(pool: Site, mocker: MockerFixture) -> None:
+    gone = path(pool, ONE).with_name("gone.raw")
+    mocker.patch.object(Directory, "path", return_value=gone)
+    with pytest.raises(WnodesError, match=f"volume {ONE} can't be read: No such file"):
+        pool.cloud.copy_volume(ONE, TWO)
+
+
+def test_who_hears_of_a_copy_late_forgets_none_that_was_begun_after_it(
+    pool: Site, held: Held
+) -> None:
+    pool.cloud.copy_volume(ONE, TWO)
+    known: dict[str, Any] = pool.cloud.copies._known
+    over, newer = known[TWO].over, object()
+
+    class Late:
+        """It is over, and somebody else has heard of it and begun another, before we hear."""
+
+        is_set, set = over.is_set, over.set
+
+        def wait(self, _seconds: float) -> None:
+            assert over.wait(60)
+            known[TWO] = newer
+
+    known[TWO].over = Late()
+    held.go_on.set()
+    pool.cloud.copy_volume(ONE, TWO)
+    assert known[TWO] is newer

@@ -2,7 +2,9 @@
 
 import threading
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -550,3 +552,63 @@ def test_the_bridge_is_the_one_that_the_node_names(site: Site) -> None:
     text = site.libvirt._connect().lookupByUUIDString(ID).XMLDesc()
     assert "bridge='br0'" in text
     assert "br-storage" not in text
+
+
+class Claims:
+    """What is asked of a pool where QEMU holds no locks; so often another VM has the volume."""
+
+    def __init__(self, pool: Site, mocker: MockerFixture, refusals: int = 0) -> None:
+        self.refusals = refusals
+        self.made: list[tuple[str, bool]] = []
+        self._pool = pool
+        mocker.patch.object(pool.cloud.volumes, "claim", self._claim)
+
+    @contextmanager
+    def _claim(self, volume: str, *, readonly: bool) -> Iterator[None]:
+        assert not self._has(volume)
+        if self.refusals:
+            self.refusals -= 1
+            raise ConflictError("in use by a VM, on this node or another")
+        yield
+        assert self._has(volume)
+        self.made.append((volume, readonly))
+
+    def _has(self, volume: str) -> bool:
+        """Whether a QEMU has it open."""
+        here = [link.XMLDesc() for link in self._pool.libvirt._connect().listAllDomains()]
+        return any(volume in text for text in (*here, *self._pool.libvirt.plugged))
+
+
+def test_a_volume_is_claimed_before_it_is_plugged_in(pool: Site, mocker: MockerFixture) -> None:
+    pool.runs()
+    claims = Claims(pool, mocker, refusals=1)
+    with pytest.raises(ConflictError, match="or another"):
+        pool.cloud.attach_volume(ID, ONE)
+    assert attached(pool) == {}
+    assert pool.libvirt.plugged == []
+    pool.cloud.delete_volume(ONE)  # it is free
+    for _ in range(2):  # asked for again it is in, and would be found in use by itself
+        pool.cloud.attach_volume(ID, TWO)
+    assert claims.made == [(TWO, False)]
+
+
+def test_a_vm_claims_its_volumes_just_before_it_starts(
+    pool: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waits while a QEMU that was killed is not forgotten yet; not for ever."""
+    monkeypatch.setattr("bait.cloud.lifecycle._CLAIM_AGAIN", 0.01)
+    claims = Claims(pool, mocker, refusals=3)
+    order = an_order(volumes=VOLUMES[:2], readonly=VOLUMES[1:2])
+    pool.runs(order)
+    assert claims.made == [(TWO, True), (ONE, False)]
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    monkeypatch.setattr("bait.cloud.lifecycle._FORGOTTEN", 0.1)
+    claims.refusals = 1 << 30
+    again = an_order(volumes=VOLUMES[:2], readonly=VOLUMES[1:2])
+    told = list(pool.lease(again, "8"))
+    assert "on this node or another" in told[-1]["ended"]
+    assert pool.domains() == []
+    pool.reaches(State.FAILED)
+    claims.refusals = 0
+    pool.runs(order.model_copy(update={"lease": uuid.uuid4()}), "9")

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,32 @@ def test_hibernated_it_has_no_lease_and_starts_with_its_memory(
     assert restore.call_count == 1
     assert create.call_count == 0
     assert [path.name for path in memory.parent.glob("memory*")] == []
+
+
+def test_it_is_not_hibernated_while_a_disk_is_copied(
+    site: Site, mocker: MockerFixture, tmp_path: Path
+) -> None:
+    """libvirt would do that after the copy, and until then its guest would run without a lease."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def backup(*_: object) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    mocker.patch("bait.hypervisor.operations.backup", backup)
+    site.runs()
+    args = (ID, lambda _: True, tmp_path / "copy", "qcow2", nullcontext())
+    copying = threading.Thread(target=site.libvirt.backup, args=args, daemon=True)
+    copying.start()
+    assert begun.wait(60)
+    with pytest.raises(ConflictError, match="is being copied: ask again"):
+        site.cloud.suspend(ID, "hibernate")
+    assert site.row().state is State.READY
+    site.cloud.suspend(ID, "suspend")
+    go_on.set()
+    copying.join(60)
+    site.cloud.suspend(ID, "hibernate")
+    site.reaches(State.HIBERNATED)
 
 
 def test_what_hibernates_starts_as_large_as_it_was(site: Site) -> None:

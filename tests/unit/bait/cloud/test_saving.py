@@ -14,6 +14,7 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.cloud import disks
+from bait.cloud.freezing import Moment
 from bait.cloud.strip import STRIPPED
 from bait.privileges import sandbox
 from tests.unit.bait.conftest import MACHINE, Site, an_order
@@ -46,6 +47,20 @@ def folder(site: Site) -> Path:
 def done(site: Site) -> dict[str, object]:
     eventually(lambda: not site.cloud.saved()["busy"])
     return site.cloud.saved()
+
+
+def stripping(monkeypatch: pytest.MonkeyPatch, program: Callable[[Path], str]) -> None:
+    """Have the node strip saved disks by a function in the place of the program."""
+
+    def run(argv: tuple[str, ...], *more: Any, **by_name: Any) -> str:
+        if "bait.cloud.strip" not in argv:
+            return confined(argv, *more, **by_name)
+        return program(Path(json.loads(by_name["data"])["disk"]))
+
+    confined = sandbox.run_confined
+    monkeypatch.setattr(sandbox, "GUESTFS_USER", NOBODY.pw_name)
+    monkeypatch.setitem(sys.modules, "guestfs", ModuleType("guestfs"))
+    monkeypatch.setattr(disks, "run_confined", run)
 
 
 def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
@@ -101,8 +116,8 @@ def test_what_reads_a_users_disk_has_no_others(
 
 
 def test_a_saved_disk_says_what_it_is_like(stopped: Site, mocker: MockerFixture) -> None:
-    def save(_builder: object, _machine: str, running: bool, target: Path) -> None:
-        target.write_text(f"running: {running}")
+    def save(_builder: object, _machine: str, _moment: object, target: Path) -> None:
+        target.write_text("a disk")
 
     mocker.patch("bait.cloud.build.CloudBuilder.save", save)
     strip = mocker.patch("bait.cloud.disks.strip", return_value=True)
@@ -126,19 +141,15 @@ def test_two_saved_disks_of_a_vm_are_stripped_at_once(
     stopped: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a bait that was killed has left the folder of one."""
-    confined, both = sandbox.run_confined, threading.Barrier(2)
+    both = threading.Barrier(2)
 
-    def run(argv: tuple[str, ...], *more: Any, **by_name: Any) -> str:
-        if "bait.cloud.strip" not in argv:
-            return confined(argv, *more, **by_name)
+    def program(_disk: Path) -> str:
         both.wait(60)
         return STRIPPED
 
-    monkeypatch.setattr(sandbox, "GUESTFS_USER", NOBODY.pw_name)
-    monkeypatch.setitem(sys.modules, "guestfs", ModuleType("guestfs"))
-    monkeypatch.setattr(disks, "run_confined", run)
-    left = stopped.cloud.builder.paths(ID).disks / f"strip-{TAG}"
-    left.mkdir()
+    stripping(monkeypatch, program)
+    left = stopped.cloud.builder.stripping(TAG)
+    left.mkdir(parents=True)
     (left / "appliance").touch()
     for path in (left / "appliance", left):
         os.chown(path, NOBODY.pw_uid, -1)
@@ -149,7 +160,53 @@ def test_two_saved_disks_of_a_vm_are_stripped_at_once(
     assert told["failed"] == {}
     like = {"consistency": "offline", "stripped": True}
     assert told["made"] == {TAG: like, "again_linux_x86_64": like}
-    assert not list(left.parent.glob("strip-*"))
+    assert list(left.parent.iterdir()) == []
+
+
+def test_a_vm_that_is_deleted_meanwhile_takes_no_saved_disk_along(
+    stopped: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, go_on = threading.Event(), threading.Event()
+
+    def program(_disk: Path) -> str:
+        there.set()
+        assert go_on.wait(60)
+        return STRIPPED
+
+    stripping(monkeypatch, program)
+    stopped.cloud.save(ID, TAG)
+    assert there.wait(60)
+    stopped.cloud.delete(ID)
+    stopped.reaches(None)
+    go_on.set()
+    told = done(stopped)
+    assert (told["tags"], told["failed"]) == ([TAG], {})
+
+
+@pytest.mark.parametrize("says", [STRIPPED, "/etc/machine-id: read-only", ""])
+def test_what_strips_a_disk_can_not_have_it_read_another_file(
+    stopped: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    """Whatever a disk has made of that program, which may say what it likes."""
+
+    def program(disk: Path) -> str:
+        argv = ["rebase", "-u", "-f", "qcow2", "-F", "raw", "-b", str(tmp_path / "secret")]
+        subprocess.run(["qemu-img", *argv, str(disk)], check=True)
+        return says
+
+    stripping(monkeypatch, program)
+    stopped.cloud.save(ID, TAG)
+    assert "its disk refers to another file (" in str(done(stopped)["failed"])
+    assert not list(folder(stopped).iterdir())
+
+
+def test_a_disk_that_keeps_something_is_saved(
+    stopped: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stripping(monkeypatch, lambda _disk: "/etc/machine-id: read-only")
+    stopped.cloud.save(ID, TAG)
+    assert done(stopped)["made"] == {TAG: {"consistency": "offline", "stripped": False}}
+    assert f"{TAG}.new is not stripped: /etc/machine-id: read-only" in caplog.messages
 
 
 def test_while_a_saved_disk_is_stripped_its_vm_starts(stopped: Site, mocker: MockerFixture) -> None:
@@ -175,6 +232,12 @@ def test_what_is_deleted_is_gone_and_can_be_saved_again(stopped: Site) -> None:
         stopped.cloud.delete_saved(TAG)
         assert list(folder(stopped).iterdir()) == []
     assert done(stopped)["tags"] == []
+    left = stopped.cloud.builder.stripping(TAG)
+    left.mkdir(parents=True)  # by a bait that was killed
+    half = folder(stopped) / f"{TAG}.new"
+    half.touch()
+    stopped.cloud.delete_saved(TAG)
+    assert (left.exists(), half.exists()) == (False, False)
     stopped.cloud.save(ID, TAG)
     assert done(stopped)["tags"] == [TAG]
 
@@ -205,10 +268,10 @@ def test_a_tag_that_is_there_or_on_its_way_is_success(stopped: Site, mocker: Moc
     save, go_on = stopped.cloud.builder.save, threading.Event()
     begun: list[str] = []
 
-    def slow(machine: str, running: bool, target: Path) -> None:
+    def slow(machine: str, moment: Moment | None, target: Path) -> None:
         begun.append(machine)
         assert go_on.wait(5)
-        save(machine, running, target)
+        save(machine, moment, target)
 
     mocker.patch("bait.cloud.build.CloudBuilder.save", side_effect=slow)
     for _ in range(3):
@@ -241,7 +304,7 @@ def test_a_machine_in_the_middle_of_something_is_not_saved(stopped: Site) -> Non
 
 
 def full(_site: Site, mocker: MockerFixture) -> None:
-    def fill(_builder: object, _machine: str, _running: bool, target: Path) -> None:
+    def fill(_builder: object, _machine: str, _moment: object, target: Path) -> None:
         target.write_text("half")
         raise OSError(28, "No space left on device")
 

@@ -13,6 +13,7 @@ import pytest
 from bait.cloud.seed import CloudGuest, Interface, files
 from bait.machine import seed
 from bait.network.cards import Card
+from tests.unit.bait.machine.test_seed import PIDS, needs_namespaces
 
 HOST_KEY = seed.key_pair()
 STATIC = Interface(Card("52:54:00:00:00:01", "wl1"), "10.0.0.5/24", "10.0.0.1")
@@ -168,3 +169,46 @@ def test_a_guest_knows_its_own_name(tmp_path: Path, shell: str) -> None:
     assert hosts.read_text().split() == ["127.0.1.1", "box"]
     vendor = files(guest(), "cloud-init")["vendor-data"]
     assert json.loads(vendor.removeprefix("#cloud-config\n"))["manage_etc_hosts"] == "localhost"
+
+
+# A card on a network whose DHCP server is dnsmasq; then the client is told to renew.
+LAN = """
+set -eu
+mount --bind "$1/resolv.conf" /etc/resolv.conf
+ip link set lo up
+ip link add eth0 type veth peer name spare
+unshare --net sleep 600 &
+server=$!
+until [ "$(readlink /proc/$server/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+ip link set spare name lan netns $server
+inside() { nsenter --net=/proc/$server/ns/net "$@"; }
+inside ip address add 10.9.0.1/24 dev lan
+inside ip link set lan up
+inside dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --interface=lan --bind-interfaces \
+    --port=0 --dhcp-authoritative --dhcp-range=10.9.0.50,10.9.0.60 --dhcp-leasefile="$1/leases" \
+    --log-facility="$1/log" --no-ping --pid-file --user=root
+PATH="$1/bin:$PATH" sh -eu "$1/part"
+ip -o -4 address show dev eth0 >"$1/address"
+for process in /proc/[0-9]*; do
+    [ "$(cat $process/comm)" != udhcpc ] || kill -USR1 ${process#/proc/}
+done
+n=0
+until [ "$(grep -c DHCPACK "$1/log")" -ge 2 ] || [ $n -ge 300 ]; do sleep 0.1; n=$((n + 1)); done
+"""
+
+
+@needs_namespaces
+@pytest.mark.integration
+def test_a_lease_of_the_sites_dhcp_is_renewed(tmp_path: Path) -> None:
+    event = Path(__file__).parents[4] / "contrib/images/small/root/etc/udhcpc/default.script"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/udhcpc").symlink_to("/bin/busybox")
+    (tmp_path / "resolv.conf").touch()
+    text = files(replace(guest(), interfaces=(DHCP,)), "script")["user-data"]
+    part = text[text.index("ip link set") : text.index("# All that follows")]
+    (tmp_path / "part").write_text(part.replace("/etc/udhcpc/default.script", str(event)))
+    words = ["unshare", "--mount", "--net", *PIDS, "sh", "-c", LAN, "sh", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"inet 10\.9\.0\.[56]\d/", (tmp_path / "address").read_text())
+    assert (tmp_path / "log").read_text().count("DHCPACK") == 2

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,30 @@ def test_a_volume_is_whole_or_not_there(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {f"{ONE}.raw", ".lock"}
 
 
+def test_a_volume_that_was_made_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    pool = Directory(tmp_path)
+
+    def fill() -> None:
+        with pool.filling(ONE, 1):
+            pool.create(ONE, 1)
+            pool.path(ONE).write_bytes(b"a user's work")
+
+    with pytest.raises(ConflictError, match="has been made meanwhile"):
+        fill()
+    assert pool.path(ONE).read_bytes() == b"a user's work"
+    assert {path.name for path in tmp_path.iterdir()} == {f"{ONE}.raw", ".lock"}
+
+
+def test_a_volume_that_goes_while_others_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, glob = Directory(tmp_path), Path.glob
+    pool.create(ONE, 1)
+    monkeypatch.setattr(Path, "glob", lambda at, form: [*glob(at, form), tmp_path / f"{TWO}.raw"])
+    assert pool.list() == {ONE: 1}
+    pool.create(ONE, 2)
+
+
 def test_what_is_being_copied_is_promised_room(tmp_path: Path) -> None:
     pool = Directory(tmp_path)
     much = shutil.disk_usage(tmp_path).free * 7 // 10 >> 30
@@ -233,3 +258,29 @@ def test_what_a_killed_bait_has_not_wiped_the_next_one_does(tmp_path: Path) -> N
     pool.sweep()
     assert list(tmp_path.iterdir()) == []
     pool.sweep()
+
+
+def test_halves_of_one_volume_are_all_wiped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that fails again and again leaves one each time, and a killed bait one too."""
+    pool = Directory(tmp_path, wipe=True)
+    monkeypatch.setattr(pool, "sweep", lambda: None)  # it is slow
+    half = tmp_path / f"{ONE}.copy"
+    half.write_bytes(b"a user's secret")
+    with ExitStack() as kept:
+        files = [kept.enter_context(half.open("rb"))]
+
+        def fill() -> None:
+            with pool.filling(ONE, 1) as new:
+                new.write_bytes(b"a user's secret")
+                files.append(kept.enter_context(new.open("rb")))
+                raise RejectedError("no")
+
+        for _ in range(2):
+            with pytest.raises(RejectedError):
+                fill()
+        monkeypatch.undo()
+        pool.sweep()
+        assert [os.pread(file.fileno(), 15, 0) for file in files] == [bytes(15)] * 3
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -775,6 +775,37 @@ def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
     site.cloud.stuck.set()
 
 
+def test_a_folder_of_volumes_that_hangs_holds_no_vm(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apimachines, "_ACTIONS", (2, 30.0))
+    monkeypatch.setattr(apimachines, "_COPIES", (2, 30.0))
+    stuck, client = threading.Event(), site.client()
+
+    def copy_volume(_source: str, _volume: str) -> dict[str, Any]:
+        assert stuck.wait(60)
+        return {"done": True, "size": 1, "consistency": "offline", "at": 0.0}
+
+    monkeypatch.setattr(site.cloud, "copy_volume", copy_volume)
+    told: list[int] = []
+
+    def copy() -> None:
+        path = f"/volumes/{VOLUME}/copy"
+        told.append(client.put(path, json={"of": VOLUME}).status_code)
+
+    threads = [threading.Thread(target=copy) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    stop = {"method": "poweroff"}
+    for _ in range(5):
+        assert client.post(f"/machines/{MACHINE}/stop", json=stop).status_code == 202
+    assert told == []
+    stuck.set()
+    for thread in threads:
+        thread.join(60)
+    assert told == [200] * 4
+
+
 # The bait itself
 
 

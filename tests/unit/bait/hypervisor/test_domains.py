@@ -3,6 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import libvirt
@@ -387,3 +388,40 @@ def test_what_the_cards_carried() -> None:
     }
     assert traffic_of_cards(stats) == {"vnet0": (100, 10), "vnet2": (0, 0)}
     assert traffic_of_cards({}) == {}
+
+
+def test_a_copy_of_one_vms_disk_keeps_no_other_vm_waiting(
+    ours: Hypervisor, tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """But a second one of the same VM waits, as libvirt would refuse it."""
+    copied: list[str] = []
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def backup(_domain: object, _is_it: object, file: Path, *_: object) -> None:
+        begun.release()
+        assert file.name == "short" or go_on.wait(60)
+        copied.append(file.name)
+
+    mocker.patch("bait.hypervisor.operations.backup", backup)
+    other = machine_id("box", "8", 0)
+    ours.create(xml())
+    ours.create(xml(other, "wnodes-box-8-0", job="8"))
+    works = [
+        threading.Thread(
+            target=ours.backup,
+            args=(ID, lambda _: True, tmp_path / name, "qcow2", nullcontext()),
+            daemon=True,
+        )
+        for name in ("long", "longer")
+    ]
+    for work in works:
+        work.start()
+    assert begun.acquire(timeout=60)
+    ours.backup(other, lambda _: True, tmp_path / "short", "qcow2", nullcontext())
+    assert copied == ["short"]
+    assert begun.acquire(blocking=False)
+    assert not begun.acquire(blocking=False)
+    go_on.set()
+    for work in works:
+        work.join(60)
+    assert sorted(copied) == ["long", "longer", "short"]

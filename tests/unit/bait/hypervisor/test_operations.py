@@ -1,6 +1,7 @@
 """Waiting for what a domain does not do at once. libvirt's test driver can do none of it."""
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -11,7 +12,12 @@ from bait.hypervisor import operations
 from wnodes_lrms.errors import ConflictError, WnodesError
 
 DISKS = "".join(f"<disk><target dev='{name}'/></disk>" for name in ("vda", "vdb", "vdc"))
+NOW = nullcontext()
 CARD = "<interface><mac address='52:54:00:00:00:01'/><target dev='wg1'/></interface>"
+
+
+def named(name: str) -> operations.IsIt:
+    return lambda device: device.find(f"target[@dev='{name}']") is not None
 
 
 class Domain:
@@ -49,10 +55,12 @@ class Domain:
 
     def backupBegin(self, xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
         self.asked.append(xml)
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
 
     def jobInfo(self) -> list[int]:  # noqa: N802
         none, running = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_UNBOUNDED
-        return [none if self._done() else running]
+        return [none if not self.asked or self._done() else running]
 
     def jobStats(self, _flags: int) -> dict[str, object]:  # noqa: N802
         return self.copied
@@ -62,6 +70,8 @@ class Domain:
 
     def blockResize(self, disk: str, size: int, flags: int) -> None:  # noqa: N802
         assert flags == libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES
+        if self.refusal:
+            raise libvirt.libvirtError(self.refusal)
         self.asked.append(f"{disk} {size >> 30}")
 
     def UUIDString(self) -> str:  # noqa: N802
@@ -148,26 +158,98 @@ def test_a_disk_grows_and_never_shrinks() -> None:
     assert domain.asked == ["vdc 3"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "internal error: unable to execute QEMU command 'block_resize': Permission conflict on node"
+        " 'libvirt-3-format': permissions 'resize' are both required by an unnamed block device"
+        " (uses node 'libvirt-3-format' as 'root' child) and unshared by node '#block032' (uses"
+        " node 'libvirt-3-format' as 'file' child).",
+        "Operation not supported: disk 'vdc' already in active block job",
+    ],
+)
+def test_a_disk_that_is_copied_grows_later(said: str) -> None:
+    """Its file has grown already: who wants it larger has to ask again, and not to forget it."""
+    domain = Domain()
+    domain.refusal = said
+    with pytest.raises(ConflictError, match="is being copied: ask again"):
+        operations.grow(domain, "vdc", 3)
+    domain.refusal = "something else"
+    with pytest.raises(libvirt.libvirtError):
+        operations.grow(domain, "vdc", 3)
+
+
 def test_of_one_disk_a_copy_is_made_and_waited_for(tmp_path: Path) -> None:
     domain = Domain(after=3)
-    operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+    operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2", NOW)
     (xml,) = domain.asked
     assert str(tmp_path / "copy.qcow2") in xml
     for disk, backed_up in (("vda", "type='file' backup='yes'"), ("vdb", "backup='no'")):
         assert f"<disk name='{disk}' {backed_up}" in xml
 
 
+def test_a_disk_that_has_gone_leaves_its_name_to_no_other(tmp_path: Path) -> None:
+    """Another one is by that name in the guest, when who copies comes to have its turn."""
+    domain = Domain()
+    with pytest.raises(ConflictError, match="let go of it: ask again"):
+        operations.backup(domain, lambda disk: disk.findtext("serial") == "s", tmp_path, "raw", NOW)
+    assert domain.asked == []
+
+
+def test_a_disk_that_goes_as_its_copy_begins_is_asked_for_again(tmp_path: Path) -> None:
+    class Leaving(Domain):
+        def backupBegin(self, _xml: str, _checkpoint: None, _flags: int) -> None:  # noqa: N802
+            self.asked.append("copy")
+            raise libvirt.libvirtError("unsupported configuration: no disk named 'vdc'")
+
+        def XMLDesc(self) -> str:  # noqa: N802
+            return "<domain/>" if self.asked else super().XMLDesc()
+
+    with pytest.raises(ConflictError, match="let go of it: ask again"):
+        operations.backup(Leaving(), named("vdc"), tmp_path, "raw", NOW)
+    refusing = Domain()
+    refusing.refusal = "no"
+    with pytest.raises(libvirt.libvirtError):
+        operations.backup(refusing, named("vdc"), tmp_path, "raw", NOW)
+
+
+def test_a_copy_of_a_killed_baits_is_waited_for(tmp_path: Path) -> None:
+    class Busy(Domain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks = 3
+
+        def jobInfo(self) -> list[int]:  # noqa: N802
+            self.looks -= 1
+            return [libvirt.VIR_DOMAIN_JOB_UNBOUNDED] if self.looks > 0 else super().jobInfo()
+
+        def backupBegin(self, xml: str, checkpoint: None, flags: int) -> None:  # noqa: N802
+            assert self.looks <= 0
+            super().backupBegin(xml, checkpoint, flags)
+
+    domain = Busy()
+    operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2", NOW)
+    assert len(domain.asked) == 1
+
+
 def test_a_copy_that_failed_is_none(tmp_path: Path) -> None:
     domain = Domain()
     domain.copied = {"success": False}
     with pytest.raises(WnodesError, match="VM vm: the copy of its disk failed"):
-        operations.backup(domain, "vda", tmp_path / "copy.qcow2", "qcow2")
+        operations.backup(domain, named("vda"), tmp_path / "copy.qcow2", "qcow2", NOW)
 
 
 def test_a_device_is_taken_out_by_one_request() -> None:
     domain = Domain(after=3)
     operations.detach(domain, CARD, is_card)
     assert domain.asked == [CARD]
+
+
+def test_a_disk_that_is_copied_is_taken_out_later() -> None:
+    domain = Domain()
+    domain.refusal = "Operation not supported: disk 'vdc' already in active block job"
+    with pytest.raises(ConflictError, match="is being copied: ask again"):
+        operations.detach(domain, "<disk/>", named("vdc"))
 
 
 def test_a_device_that_is_not_there_is_out_already() -> None:
@@ -201,3 +283,53 @@ def test_a_guest_that_holds_on_to_a_device_is_a_conflict() -> None:
     with pytest.raises(ConflictError, match="is it mounted"):
         operations.detach(domain, CARD, is_card)
     assert domain.asked == [CARD]
+
+
+CHANNEL = "<channel><target name='{name}' state='{state}'/></channel>"
+
+
+class Agent:
+    """A domain with a channel to an agent in its guest."""
+
+    def __init__(self, name: str, state: str, runs: bool = True) -> None:
+        self._xml = CHANNEL.format(name=name, state=state)
+        self._state = libvirt.VIR_DOMAIN_RUNNING if runs else libvirt.VIR_DOMAIN_PAUSED
+        self.asked: list[object] = []
+
+    def XMLDesc(self) -> str:  # noqa: N802 (libvirt's name)
+        return f"<domain><devices>{self._xml}</devices></domain>"
+
+    def state(self) -> list[int]:
+        return [self._state, 0]
+
+    def agentSetResponseTimeout(self, seconds: int) -> None:  # noqa: N802
+        self.asked.append(seconds)
+
+    def fsFreeze(self) -> int:  # noqa: N802
+        self.asked.append("freeze")
+        return 2
+
+    def fsThaw(self) -> int:  # noqa: N802
+        self.asked.append("thaw")
+        return 2
+
+
+def test_an_agent_has_five_seconds_for_its_answer() -> None:
+    guest = Agent("org.qemu.guest_agent.0", "connected")
+    assert operations.freeze(guest)
+    assert operations.thaw(guest) == 2
+    assert guest.asked == [5, "freeze", 5, "thaw"]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "runs"),
+    [
+        ("org.qemu.guest_agent.0", "disconnected", True),
+        ("org.libguestfs.channel.0", "connected", True),
+        ("org.qemu.guest_agent.0", "connected", False),
+    ],
+)
+def test_who_can_not_hear_is_not_asked(name: str, state: str, runs: bool) -> None:
+    guest = Agent(name, state, runs)
+    assert not operations.freeze(guest)
+    assert guest.asked == []

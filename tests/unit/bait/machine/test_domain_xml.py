@@ -15,7 +15,7 @@ from bait.cloud.build import CloudBuilder, Plan
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Blueprint, Drive, Hardware
+from bait.machine.hardware import Blueprint, Drive, Hardware, RbdImage
 from bait.machine.owner import owner_of
 from bait.machine.vms import NodeVms
 from tests.unit.bait.conftest import MACHINE, an_order
@@ -90,8 +90,13 @@ CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] =
     "cloud-numa": ({}, {"cores": 2}, (7, 8), True),
     "cloud-vlans": ({}, {"nics": SWITCHED}, (), False),
     "cloud-limited": ({}, {"volumes": VOLUMES[:1]}, (), False),
+    "cloud-rbd": ({}, {"volumes": VOLUMES}, (), False),
     "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
 }
+IN_CEPH = (
+    RbdImage("volumes/one", "/etc/ceph/ceph.conf", "wnodes", str(UUID(int=3))),
+    RbdImage("volumes/two", "/etc/ceph/ceph.conf", "wnodes", None),
+)
 LIMITS: dict[str, dict[str, Any]] = {"cloud-limited": {"disk_rate": 100, "disk_iops": 500}}
 EVERY = (*CASES, *CLOUD)
 
@@ -106,7 +111,12 @@ def cloud_domain(vms: NodeVms, image: Image, case: str) -> str:
     limit = CloudBuilder(vms).disk_limit()
     folder = Path("/var/lib/wnodes/volumes")
     volumes = tuple(
-        Drive(folder / f"{volume}.raw", f"vd{'cd'[n]}", volume.hex[:20], limit)
+        Drive(
+            IN_CEPH[n] if case == "cloud-rbd" else folder / f"{volume}.raw",
+            f"vd{'cd'[n]}",
+            volume.hex[:20],
+            limit,
+        )
         for n, volume in enumerate(order.volumes)
     )
     machine = Plan(order, "7", cpus, image, "192.168.190.7", volumes)

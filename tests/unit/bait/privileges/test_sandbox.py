@@ -102,6 +102,15 @@ def test_a_file_that_is_lent_twice_comes_back_when_both_are_done(tmp_path: Path)
     assert file.stat().st_uid == 0
 
 
+def test_a_lent_file_that_is_removed_keeps_no_other_from_coming_back(tmp_path: Path) -> None:
+    gone, file = tmp_path / "disk", tmp_path / "copy"
+    for each in (gone, file):
+        each.touch(mode=0o600)
+    with lent(NOBODY.pw_uid, gone, file):
+        gone.unlink()
+    assert file.stat().st_uid == 0
+
+
 def test_another_user_waits_for_a_file_that_is_lent(tmp_path: Path) -> None:
     file = tmp_path / "disk"
     file.touch(mode=0o600)

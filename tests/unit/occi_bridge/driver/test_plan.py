@@ -406,6 +406,12 @@ def test_saved_images() -> None:
     busy = SavedImages(tags=(), busy=(image.tag,))
     assert planned(saved_seen={"hv1": busy}) == []
     assert planned(saved_seen={"hv2": busy}) == [f"save {UID}"]
+    none = {"hv1": SavedImages(tags=(), busy=())}
+    image = replace(image, act=f"save {UID}")  # long ago
+    assert planned() == []
+    assert planned(saved_seen=none) == [f"save {UID}"]  # its bait was restarted
+    image = replace(image, tries=1)
+    assert planned() == [f"save {UID}"]
     image = replace(image, state="gone")
     assert planned(saved_seen={"hv1": busy}) == ["unsave"]
 

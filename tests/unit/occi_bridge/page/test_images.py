@@ -51,6 +51,7 @@ async def test_another_is_not_chosen(site: Site, image: str) -> None:
     ("consistency", "stripped", "said"),
     [
         ("crash", False, "my web (saved while it ran with its SSH host keys) Tag"),
+        ("frozen", True, "my web (frozen and saved while it ran) Tag"),
         ("offline", True, "my web (saved while stopped) Tag"),
         ("", False, "my web Tag"),
     ],

@@ -19,8 +19,9 @@ from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service import quota
+from occi_bridge.service import create, quota
 from occi_bridge.service.quota import Amount
+from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import leader, tables
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.local_bridge import (
@@ -74,6 +75,21 @@ def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
 def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
     given = {name.replace("__", "."): value for name, value in more.items()}
     return New(kind, (), {schema.TARGET: target, **given})
+
+
+@contextlib.contextmanager
+def statements(bridge: LocalBridge) -> Iterator[list[str]]:
+    """What the database is asked meanwhile, without locks and the ends of transactions."""
+    asked: list[str] = []
+
+    def note(*arguments: object) -> None:
+        text = str(arguments[2])
+        if not text.startswith("BEGIN") and "pg_advisory" not in text:
+            asked.append(text)
+
+    sa.event.listen(bridge.db._engine, "before_cursor_execute", note)
+    yield asked
+    sa.event.remove(bridge.db._engine, "before_cursor_execute", note)
 
 
 # Making.
@@ -598,6 +614,36 @@ def test_a_volume_is_copied_into_one_of_its_own(bridge: LocalBridge) -> None:
         act("snapshot")
 
 
+@pytest.mark.parametrize("change", ["grown", "deleted"])
+def test_what_is_copied_is_not_changed_by_another_request_meanwhile(
+    make_bridge: Callable[..., LocalBridge],
+    postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    """On SQLite one writes at a time. What is copied counts for what it is."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 1}))
+    action = f"{schema.INFRA}/storage/action#"
+    lock = Database.lock
+
+    def between(db: Database, link: Connection, *names: str) -> None:
+        monkeypatch.setattr(Database, "lock", lock)
+        if change == "grown":
+            bridge.service.act(ANNAS, disk.path, f"{action}resize", {"size": 5})
+        else:
+            bridge.service.delete(ANNAS, disk.path)
+        db.lock(link, *names)
+
+    monkeypatch.setattr(Database, "lock", between)
+    with refused(409, "has just been changed: try again"):
+        bridge.service.act(ANNAS, disk.path, f"{action}snapshot", {})
+    assert len(read_all(bridge.db)["storages"]) == 1
+
+
 def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:
     plain = bridge.create(ANNAS)
     assert schema.DISK_SIZE not in plain.attributes
@@ -888,19 +934,54 @@ def test_a_revision_is_had_in_microseconds(file_url: str) -> None:
 def test_lists_are_few_queries(bridge: LocalBridge) -> None:
     """However many VMs there are."""
     for _ in range(3):
+        put(bridge, bridge.create(ANNAS), node="hv1", state="ready")
+    with statements(bridge) as asked:
+        bridge.service.locations(ANNAS, schema.COMPUTE)
+    assert len(asked) == 1
+    with statements(bridge) as asked:
+        assert len(bridge.service.entities(ANNAS, schema.COMPUTE)) == 3
+    assert len(asked) == 4
+
+
+def test_a_vm_is_made_with_few_queries(bridge: LocalBridge) -> None:
+    """Each is a round trip to the database's host."""
+    bridge.create(ANNAS)
+    bridge.service.model(ANNAS)
+    with statements(bridge) as asked:
         bridge.create(ANNAS)
-    asked: list[str] = []
-    sa.event.listen(
-        bridge.db._engine,
-        "before_cursor_execute",
-        lambda *arguments: asked.append(str(arguments[2])),
-    )
-    bridge.service.locations(ANNAS, schema.COMPUTE)
-    selects = [text for text in asked if text.startswith("SELECT")]
-    assert len(selects) == 1
-    asked.clear()
-    assert len(bridge.service.entities(ANNAS, schema.COMPUTE)) == 3
-    assert len([text for text in asked if text.startswith("SELECT")]) == 4
+    # Baits heard, quota, deleted ones, its rows, its cards, deleted ones, a card's rows, what is
+    # shown (cards, volumes), the revision.
+    assert len(asked) == 12, asked
+
+
+def test_users_of_the_nodes_own_network_wait_for_nobody(
+    postgres_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    """Nobody gives addresses there. SQLite has one writer at a time, whatever they write."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    model = bridge.service.model(ANNAS)
+
+    def make_two(link: Connection) -> Entity:
+        tx = Transaction(link, bridge.db, bridge.site, ANNAS)
+        create.make(tx, model, New(schema.COMPUTE))
+        return pool.submit(bridge.create, BOBS).result(60)  # before the first one is committed
+
+    with ThreadPoolExecutor(1) as pool:
+        made = bridge.db.write(make_two)
+    assert made.links[0].attributes[schema.TARGET] == "/network/public"
+    for user in (ANNAS, BOBS):
+        assert len(bridge.service.locations(user, schema.COMPUTE)) == 1
+
+
+def test_a_link_address_that_is_taken_is_not_given_again(
+    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter((b"abc", b"abc", b"xyz"))
+    monkeypatch.setattr("secrets.token_bytes", lambda _size: next(drawn))
+    macs = [bridge.create(ANNAS).links[0].attributes["occi.networkinterface.mac"] for _ in "12"]
+    assert macs == ["52:54:00:61:62:63", "52:54:00:78:79:7a"]
+    assert len(bridge.service.locations(ANNAS, schema.COMPUTE)) == 2
 
 
 # What nobody needs more of.

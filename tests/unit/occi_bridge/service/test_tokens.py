@@ -12,6 +12,8 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge import __main__ as program
 from occi_bridge import link_admin
+from occi_bridge.driver import persistence
+from occi_bridge.driver.persistence import read_all
 from occi_bridge.identity.user import Capability, DeniedError, Identity, Kind, User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Definition, OcciError
@@ -86,6 +88,31 @@ def test_each_scope_allows_just_that(bridge: LocalBridge) -> None:
             do(bridge, holder(*others), machine.path)
         assert (caught.value.status, caught.value.error) == (403, "insufficient_scope"), name
         do(bridge, holder(needed), machine.path)
+
+
+@pytest.mark.parametrize("verb", ["snapshot", "backup"])
+def test_a_copy_of_a_volume_takes_the_scope_to_make_one_as_well(
+    bridge: LocalBridge, verb: str
+) -> None:
+    disk = bridge.create(whole(), schema.STORAGE, occi__storage__size=2)
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
+    action = f"{schema.INFRA}/storage/action#{verb}"
+
+    def act(user: User) -> object:
+        return bridge.service.act(user, disk.path, action, {})
+
+    def act_all(user: User) -> None:
+        bridge.service.act_all(user, [disk.path], action, {})
+
+    for do in (act, act_all):
+        for missing in (Capability.CREATE, Capability.MODIFY):
+            with pytest.raises(DeniedError, match=str(missing)):
+                do(holder(*(set(Capability) - {missing})))
+        assert len(read_all(bridge.db)["storages"]) == 1
+    for do in (act, act_all):
+        do(holder(Capability.CREATE, Capability.MODIFY))
+    assert len(read_all(bridge.db)["storages"]) == 3
 
 
 JSON_BODY = (b"content-type", b"application/occi+json")

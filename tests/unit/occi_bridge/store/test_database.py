@@ -141,6 +141,32 @@ def test_whoever_holds_a_lock_counts_alone(db: Database) -> None:
     assert nodes == {f"n{number}" for number in range(5)}
 
 
+def part_of(db: Database) -> int:
+    """Where its connection counts; it has one as long as nobody wants a second."""
+    with db.reading() as link:
+        pid = link.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+    return int(pid) % tables.PARTS
+
+
+def test_who_counts_a_change_waits_for_no_other_one(postgres_url: str) -> None:
+    """SQLite has one writer at a time."""
+    made = [Database(postgres_url)]
+    while len(made) < 2 or part_of(made[-1]) == part_of(made[0]):
+        made.append(Database(postgres_url))
+    here, there = made[0], made[-1]
+    before = here.revision()
+
+    def work(link: sa.Connection) -> None:
+        here._count(link)
+        pool.submit(there.write, lambda _: None).result(60)  # before the first one is committed
+
+    with ThreadPoolExecutor(1) as pool:
+        here.write(work)
+    assert here.revision() == there.revision() == before + 3
+    for each in made:
+        each.close()
+
+
 def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
     before = db.revision()
 

@@ -34,7 +34,7 @@ def test_no_answer_is_forgotten_for_that(db: Database) -> None:
 
     def revision() -> int:
         with db.reading() as link:
-            return int(link.execute(sa.select(tables.revision.c.number)).scalar_one())
+            return int(link.execute(sa.select(sa.func.sum(tables.changes.c.number))).scalar_one())
 
     before = revision()
     usage.keep(db, "hv1", [OF_ANNA], 0.0)
@@ -49,3 +49,17 @@ def test_what_ended_long_ago_goes(db: Database) -> None:
     assert all_of(db, "anna", "bob") == [OF_BOB]
     usage.keep(db, "hv1", [], 1166.0)
     assert all_of(db, "anna", "bob") == []
+
+
+def test_a_node_has_only_so_many_rows_whatever_it_tells(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that makes up numbers, and ends that are yet to come: nothing of it would ever go."""
+    monkeypatch.setattr(usage, "MOST", 3)
+    usage.keep(db, "hv2", [Usage(1, "bob", 1, 1.0, 1.0, 0.0)], 0.0)
+    for turn in range(4):
+        told = [Usage(2 * turn + nr, "anna", 1, 1e10 + turn, 1.0, 0.0) for nr in (1, 2)]
+        usage.keep(db, "hv1", told, 0.0)
+        assert all_of(db, "anna")[-2:] == told
+    assert [each.number for each in all_of(db, "anna")] in ([5, 7, 8], [6, 7, 8])
+    assert len(all_of(db, "bob")) == 1

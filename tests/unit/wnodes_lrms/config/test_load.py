@@ -172,6 +172,24 @@ image = ["a"]
     assert "bridge.template[1].memory: is missing" in found
 
 
+def test_where_volumes_are(file: Path) -> None:
+    assert config.load(file).cloud.pool.kind == "directory"
+    pool = '[cloud.pool]\nkind = "rbd"\nname = "cloud"\n'
+    file.write_text(GOOD + pool)
+    assert (config.load(file).cloud.pool.name, config.load(file).cloud.pool.user) == (
+        "cloud",
+        "wnodes",
+    )
+    wrong = 'kind = "lvm"\nname = "--help"\nuser = "a b"\nsecret = "key"\nconf = "ceph.conf"\n'
+    found = faults(file, GOOD + "[cloud.pool]\n" + wrong)
+    assert sorted(fault.partition(": ")[0] for fault in found) == [
+        *("cloud.pool.conf", "cloud.pool.kind", "cloud.pool.name", "cloud.pool.secret"),
+        "cloud.pool.user",
+    ]
+    (refused,) = faults(file, f"{GOOD}[cloud]\nwipe = true\n{pool}")
+    assert refused.startswith("cloud: wipe is for files: Ceph writes elsewhere")
+
+
 def test_a_bridge_needs_baits(file: Path) -> None:
     assert faults(file, GOOD + "[bridge]\n") == ["bridge.baits: is missing"]
     (fault,) = faults(file, GOOD + "[bridge]\nbaits = []\n")

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from bait.frontend import leases as bait_leases
 from tests.unit.conftest import needs_root
 from tests.unit.wnodes_lrms.lrms.behaviour import REQUEST, read
 from wnodes_lrms.errors import RejectedError, UnknownError
 from wnodes_lrms.lrms.lease import Lease
 from wnodes_lrms.lrms.slurm.leases import (
     _COLUMNS,
+    _DEADLINE,
+    _OF_THE_PLAN,
     SlurmLeases,
     check_cancelled,
     parse_expected,
@@ -384,6 +387,11 @@ def test_a_lease_that_waits_is_listed_with_its_expected_begin(
     commands.list(row(1, 7, "PENDING"), row(4, 10, "PENDING"))
     leases.list()
     assert len([call for call in commands.calls("squeue") if "--jobs=7,10" in call]) == 1
+
+
+def test_who_asks_for_a_listing_that_takes_its_time_gets_it_whatever_the_plan_takes() -> None:
+    slow = _DEADLINE + _OF_THE_PLAN
+    assert slow < bait_leases._LISTS[1]
 
 
 @needs_root
