@@ -124,6 +124,10 @@ screenshots: setup ## Pictures of the page for docs/screenshots, by Chromium on 
 bench-installed: setup ## Start and end of VMs under systemd, on a Debian SUITE in a container, beside the bare tools
 	@$(PYTHON) -m tests.install $(SUITE) --measure
 
+.PHONY: vm-test
+vm-test: setup ## What only a kernel of one's own shows: a site in an emulated VM with Debian SUITE
+	@$(PYTHON) -m tests.vm $(SUITE) $(if $(AGAIN),--again)
+
 .PHONY: packages
 packages: setup ## debs for Debian 12 and 13 and an rpm for EL 10, in build/packages; TARGETS="debian12 el9"
 	@$(PYTHON) contrib/packages/build.py $(TARGETS)

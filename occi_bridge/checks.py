@@ -22,7 +22,7 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls import check as hostcheck
 
 _STATE = 65536  # bytes of a bait's answer
-_PATIENCE = 5.0  # seconds that each bait gets
+_PATIENCE = 30.0  # seconds that each bait gets
 
 
 def report(bridge: Bridge) -> None:

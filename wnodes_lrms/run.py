@@ -11,6 +11,10 @@ from itertools import takewhile
 
 from wnodes_lrms.errors import UnknownError, WnodesError
 
+# Seconds for a program that asks nobody but the kernel or a disk. It takes milliseconds; a node at
+# its limits, or one that is booting, may need a thousand times that, and is not at fault.
+LOCAL = 60.0
+
 
 @dataclass(frozen=True)
 class Ended:

@@ -19,10 +19,9 @@ from wnodes_lrms.doctor import Check, fault, warning
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.images import catalogue, examine, source, web
 from wnodes_lrms.images.catalogue import Image, Part
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
 _WEB = 3.0  # seconds for a web server to answer
-_SHORT = 10.0  # seconds for a program
 _READING = 20.0  # seconds for reading cached files again
 _MIB = 1 << 20
 _LIBVIRT_MAY_START = ("/usr/bin", "/usr/sbin")  # by Debian's profile of its daemon
@@ -184,4 +183,4 @@ def closed_to(uid: int, gid: int, folders: Iterable[Path]) -> list[Path]:
     there = [str(at) for at in dict.fromkeys(chains) if at.exists()]
     argv = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--reset-env"]
     argv += ["sh", "-c", _PASSES, "sh", *there]
-    return [Path(line) for line in run(argv, deadline=_SHORT).split()]
+    return [Path(line) for line in run(argv, deadline=LOCAL).split()]

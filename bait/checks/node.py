@@ -30,11 +30,11 @@ from wnodes_lrms.errors import RejectedError, UnknownError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.resources import share_server
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
 _Answer = TypeVar("_Answer")
 
-_SHORT = 10.0  # seconds for one question to libvirt or a program
+_LIBVIRT = 60.0  # seconds for one question; its first answer waits for QEMU to be looked at
 _PROGRAMS = {
     "qemu-img": "install qemu-utils (Debian) or qemu-img (EL)",
     kvm.QEMU: "install qemu-system-x86 (Debian) or qemu-kvm (EL)",
@@ -121,7 +121,7 @@ def _kvm(config: Config) -> Check:
 def _libvirt(config: Config) -> Iterator[Check]:
     uri = config.bait.libvirt_uri
     try:
-        found = bounded(_SHORT, lambda: look(uri))
+        found = bounded(_LIBVIRT, lambda: look(uri))
     except UnknownError as error:
         yield fault(
             "libvirt",
@@ -157,7 +157,7 @@ def _tunnels(config: Config) -> Iterator[Check]:
     trouble = None
     try:  # in a network of its own, which ends with the program
         device = ["ip", "link", "add", "wnodes", "type", "vxlan", "id", "1", "dstport", "4789"]
-        run(["unshare", "--net", *device], deadline=_SHORT)
+        run(["unshare", "--net", *device], deadline=LOCAL)
     except WnodesError as error:
         trouble = str(error)
     end = tunnel_end(network)
@@ -182,7 +182,7 @@ def _shares(config: Config) -> Iterator[Check]:
     if not config.share.directories:
         return
     try:
-        said = run([str(share_server()), "--try"], deadline=_SHORT)
+        said = run([str(share_server()), "--try"], deadline=LOCAL)
         yield ok("virtiofsd", said.strip().partition("\n")[0])
     except WnodesError as error:
         yield fault(
@@ -230,7 +230,7 @@ def _sfq_trouble() -> str | None:
     try:
         run(
             ["unshare", "--net", "--", "tc", "qdisc", "add", "dev", "lo", "root", "sfq"],
-            deadline=_SHORT,
+            deadline=LOCAL,
         )
     except WnodesError as error:
         return str(error)

@@ -2,7 +2,8 @@
 
 /dev/kvm can exist, open, and run a boot sector as far as long mode, and a kernel still hang in
 its first second. So the probe is a kernel of the node's own, without any root disk: one that comes
-as far as its panic over that has worked. The answer is kept until kernel, QEMU or boot change.
+as far as its panic over that has worked. The answer is kept until kernel, QEMU or boot change,
+or the device comes or goes.
 """
 
 import json
@@ -12,10 +13,11 @@ import subprocess
 from pathlib import Path
 
 from wnodes_lrms.errors import WnodesError
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
 _DEADLINE = 10.0  # seconds; a working KVM takes about one
 _PROOF = "Kernel panic"
+DEVICE = Path("/dev/kvm")
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +47,8 @@ def kvm_works(memory: Path) -> bool:
 
 def run_guest(accel: str, deadline: float = _DEADLINE) -> tuple[bool, str]:
     """Run the probe guest under an accelerator; whether it ran to its end, and what was seen."""
-    if accel == "kvm" and not Path("/dev/kvm").exists():
-        return False, "there is no /dev/kvm"
+    if accel == "kvm" and not DEVICE.exists():
+        return False, f"there is no {DEVICE}"
     kernel = _kernel()
     if kernel is None:
         return False, "there is no kernel in /boot to probe with; if KVM works, set accel = 'kvm'"
@@ -80,9 +82,12 @@ def _kernel() -> Path | None:
 
 
 def _identity() -> str:
-    try:
-        version = run([QEMU, "--version"], deadline=10).splitlines()[0]
-    except WnodesError as error:
-        version = str(error)
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{platform.release()} {boot} {version}"
+    return f"{platform.release()} {boot} {_version() if DEVICE.exists() else f'no {DEVICE}'}"
+
+
+def _version() -> str:
+    try:
+        return run([QEMU, "--version"], deadline=LOCAL).splitlines()[0]
+    except WnodesError as error:
+        return str(error)

@@ -27,7 +27,7 @@ from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.log import ids
 from wnodes_lrms.resources import render, share_server
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
 _CONSOLE_LINES = 3
 _CONSOLE_END = 16384  # bytes in which they are looked for: a guest may write without end
@@ -77,7 +77,7 @@ class NodeVms:
         have(where.runtime, PASSED)
         base = str(self.cache.path(image.disk))
         overlay = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", image.format, "-b", base]
-        run([*overlay, str(where.disk)], deadline=30)
+        run([*overlay, str(where.disk)], deadline=LOCAL)
 
     def copy_kernel(self, image: Image, where: Paths) -> None:
         """Copies of the image's kernel and of what that starts with, if it has any.

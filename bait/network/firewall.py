@@ -18,10 +18,8 @@ from bait.network.tunnels import device_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 from wnodes_lrms.tunnel import Tunnel
-
-_DEADLINE = 10.0  # seconds for one program
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +121,7 @@ class Firewall:
         commands = changes(self.node, held, wanted)
         try:
             if commands:
-                run(["nft", "; ".join(commands)], deadline=_DEADLINE)
+                run(["nft", "; ".join(commands)], deadline=LOCAL)
             self._held = wanted
         except WnodesError:  # somebody has removed them, or it is too much for a command line
             self._make(wanted, self._around)
@@ -141,7 +139,7 @@ class Firewall:
             self.file.write_text(text)
         except OSError as error:
             raise WnodesError(f"{self.file}: {error.strerror}") from error
-        run(["nft", "-f", str(self.file)], deadline=_DEADLINE)
+        run(["nft", "-f", str(self.file)], deadline=LOCAL)
         self._held, self._rules = look(self.node, wanted)
         self._around, self._ever = around, True
 
@@ -156,12 +154,12 @@ def look(node: str, held: Elements) -> tuple[Elements, str]:
     listed = []
     for family in FAMILIES:
         argv = ["nft", "-j", "list", "table", family, table(node)]
-        listed += json.loads(run(argv, deadline=_DEADLINE))["nftables"]
+        listed += json.loads(run(argv, deadline=LOCAL))["nftables"]
     return seen(listed, held)
 
 
 def there(node: str) -> bool:
     """Whether the kernel has both of a node's tables. Raises WnodesError if nft can't be asked."""
-    tables = json.loads(run(["nft", "-j", "list", "tables"], deadline=_DEADLINE))["nftables"]
+    tables = json.loads(run(["nft", "-j", "list", "tables"], deadline=LOCAL))["nftables"]
     found = {(t["table"]["family"], t["table"]["name"]) for t in tables if "table" in t}
     return {(family, table(node)) for family in FAMILIES} <= found

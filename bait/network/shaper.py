@@ -21,9 +21,8 @@ from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.rates import UNLIMITED, Flows, Rates
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
-_DEADLINE = 10.0  # seconds for one program
 _FRESH = 2.0  # seconds for which what was measured is not measured again
 
 log = logging.getLogger(__name__)
@@ -33,7 +32,7 @@ def trouble() -> str:
     """Why the kernel can't limit throughput; "" if it can. It is tried in a network of its own."""
     script = "\n".join(shaping.trial("wgprobe"))
     try:
-        run(["unshare", "--net", "--", "sh", "-ec", script], deadline=_DEADLINE)
+        run(["unshare", "--net", "--", "sh", "-ec", script], deadline=LOCAL)
     except WnodesError as error:
         return str(error)
     return ""
@@ -115,7 +114,7 @@ class Shaper:
         self._remove(tap)  # of a bait that was killed
         try:
             for line in shaping.trial(tap):
-                run(line.split(), deadline=_DEADLINE)
+                run(line.split(), deadline=LOCAL)
         except WnodesError as error:
             return str(error)
         finally:
@@ -125,7 +124,7 @@ class Shaper:
     def _remove(self, tap: str) -> None:
         for device in _numbers().keys() & {tap, back_of(tap)}:
             with suppress(WnodesError):
-                run(["ip", "link", "delete", device], deadline=_DEADLINE)
+                run(["ip", "link", "delete", device], deadline=LOCAL)
 
     def _wanted(self) -> dict[str, Rates]:
         cards = guests(self._rows(), self._taps)
@@ -218,14 +217,14 @@ class Shaper:
             self._batch.write_text("\n".join(lines) + "\n")
         except OSError as error:
             raise WnodesError(f"{self._batch}: {error.strerror}") from error
-        run([program, "-force", "-batch", str(self._batch)], deadline=_DEADLINE)
+        run([program, "-force", "-batch", str(self._batch)], deadline=LOCAL)
 
     def _sweep(self) -> None:
         there = _numbers()
         for back in self._backs():
             if tap_of(back) not in there:
                 try:
-                    run(["ip", "link", "delete", back], deadline=_DEADLINE)
+                    run(["ip", "link", "delete", back], deadline=LOCAL)
                 except WnodesError as error:  # it is tried again in each round
                     log.warning("%s", error)
 
@@ -246,7 +245,7 @@ def _numbers() -> dict[str, int]:
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
     try:
-        said = json.loads(run(argv, deadline=_DEADLINE) or "[]")
+        said = json.loads(run(argv, deadline=LOCAL) or "[]")
     except ValueError as error:
         raise WnodesError(f"{' '.join(argv)}: no JSON: {error}") from error
     return [each for each in said if each]

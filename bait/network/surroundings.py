@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 
-_DEADLINE = 10.0  # seconds
 _VXLAN = 50  # bytes of a packet that it takes, over IPv4
 _ETHERNET = 1500  # bytes of a guest's packet, where the nodes' own network would carry more
 
@@ -68,6 +67,6 @@ def tunnel_end(network: ipaddress.IPv4Network) -> TunnelEnd | None:
 
 
 def _ip(*arguments: str) -> list[dict[str, Any]]:
-    said = run(["ip", "-json", "-4", *arguments], deadline=_DEADLINE)
+    said = run(["ip", "-json", "-4", *arguments], deadline=LOCAL)
     found: list[dict[str, Any]] = json.loads(said or "[]")
     return found

@@ -22,10 +22,9 @@ from bait.network.tunnels import Device, Devices, bridge_of, device_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
-from wnodes_lrms.run import run
+from wnodes_lrms.run import LOCAL, run
 from wnodes_lrms.tunnel import NetworkName, Tunnel, another
 
-_DEADLINE = 10.0  # seconds for one program
 _KEY = "tunnels"  # of the ledger's note
 _HELD = TypeAdapter(dict[NetworkName, Tunnel])
 
@@ -152,19 +151,19 @@ class Tunnels:
             )
         gone = tunnels.removals(wanted, found)
         for argv in gone:
-            run(["ip", *argv], deadline=_DEADLINE)
+            run(["ip", *argv], deadline=LOCAL)
         for argv in tunnels.additions(wanted, found):
-            run(argv, deadline=_DEADLINE)
+            run(argv, deadline=LOCAL)
         lines = tunnels.table_changes(wanted, found)
         if lines:
             have(self._batch.parent, PASSED)
             self._batch.write_text("\n".join(lines) + "\n")
-            run(["bridge", "-force", "-batch", str(self._batch)], deadline=_DEADLINE)
+            run(["bridge", "-force", "-batch", str(self._batch)], deadline=LOCAL)
 
     def _take_away(self, found: Devices) -> None:
         """Raises WnodesError if there should be tunnels."""
         for argv in tunnels.removals({}, found):
-            run(["ip", *argv], deadline=_DEADLINE)
+            run(["ip", *argv], deadline=LOCAL)
         if self._own and self.held():
             raise WnodesError("nftables does not hold the guests, so there are no tunnels")
 
@@ -206,5 +205,5 @@ def _links(kind: str) -> list[dict[str, Any]]:
 
 
 def _json(argv: list[str]) -> list[dict[str, Any]]:
-    said = json.loads(run(argv, deadline=_DEADLINE) or "[]")
+    said = json.loads(run(argv, deadline=LOCAL) or "[]")
     return [each for each in said if each]

@@ -16,7 +16,7 @@ from pathlib import Path
 from contrib.site.booted import means, root
 from contrib.site.booted.machine import Machine
 from contrib.site.booted.main import locked
-from contrib.site.booted.place import place
+from contrib.site.booted.place import Place, place
 from contrib.site.box.errors import SiteError
 from contrib.site.box.process import run as run_command
 from tests.install import remains
@@ -62,8 +62,8 @@ def test(machine: Machine, suite: str, then: Callable[[Stages, Figures], None]) 
     try:
         timed(figures, "our packages", lambda: build(suite))
         timed(figures, "root", lambda: root.make(machine.place))
-        timed(figures, "packages of Debian", lambda: prepare(inside, suite))
-        timed(figures, "boot", lambda: start(inside, suite))
+        timed(figures, "packages of Debian", lambda: prepare(machine, suite))
+        timed(figures, "boot", lambda: start(machine, suite))
         then(Stages(inside), figures)
         code = 0
     except (FailedError, SiteError) as error:
@@ -99,30 +99,34 @@ def build(suite: str) -> None:
     run_command([sys.executable, str(BUILDER), TARGETS[suite]], timeout=root.LONG)
 
 
-def prepare(inside: Inside, suite: str) -> None:
+def prepare(machine: Machine, suite: str) -> None:
     """Install what the documentation takes from Debian; kept for the next time.
 
     Raises FailedError, SiteError.
     """
-    machine = inside.machine
-    done, recipe = machine.place.folder / "prepared", needs_recipe(suite)
+    done, recipe = machine.place.folder / "prepared", prepared_recipe(machine.place)
     if done.exists() and done.read_text() == recipe:
         return
     done.unlink(missing_ok=True)
     machine.forget()
     machine.boot(kept=True)
     machine.copy_sources()
-    needs(inside, suite)
+    needs(Inside(machine), suite)
     machine.down()
     done.write_text(recipe)
 
 
-def start(inside: Inside, suite: str) -> None:
+def prepared_recipe(where: Place) -> str:
+    """Follows from all that `prepare` does, and from the root: a new one has nothing of it."""
+    return f"{where.recipe.read_text()}\n{needs_recipe(where.suite)}"
+
+
+def start(machine: Machine, suite: str) -> None:
     """Boot it, with the sources and the packages of ours. Raises SiteError."""
-    inside.machine.boot(kept=False)
-    inside.machine.copy_sources()
+    machine.boot(kept=False)
+    machine.copy_sources()
     built = sorted((BUILT / TARGETS[suite]).glob("*.deb"))
-    inside.put(
+    Inside(machine).put(
         {f"{PACKAGES}/{path.name}".lstrip("/"): (path.read_bytes(), 0o644) for path in built}
     )
 

@@ -4,10 +4,9 @@ import io
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from contrib.site.booted.machine import Machine
+from typing import Protocol
 
 LONG = 900.0  # seconds for a block that installs packages, for a state on a busy machine
 
@@ -16,11 +15,26 @@ class FailedError(Exception):
     """A command that did not do what the documentation says."""
 
 
-class Inside:
-    """The container, as those see it who type commands there."""
+class Host(Protocol):
+    """A container, or a VM."""
 
-    def __init__(self, machine: Machine) -> None:
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """What runs a command there as root, in the sources, with our streams."""
+
+    def unpack(self, packed: bytes, folder: str) -> None:
+        """Unpack a tar file in a folder there, all of it root's."""
+
+    def reboot(self) -> None:
+        """As an administrator does it; comes back when it is up again."""
+
+
+class Inside:
+    """A machine, as those see it who type commands there."""
+
+    def __init__(self, machine: Host, patience: float = 1) -> None:
+        """What it is waited for takes `patience` times as long as in a container."""
         self.machine = machine
+        self.patience = patience
 
     def shell(self, script: str, user: str = "root", deadline: float = LONG) -> str:
         """What a script says, on both streams; it ends with the first command that fails.
@@ -32,7 +46,7 @@ class Inside:
             home = f"/home/{user}"
             argv[-1] = f"cd\n{script}"  # the shell notes it in PWD, which sbatch believes
             argv = ["runuser", "-u", user, "--", "env", f"HOME={home}", *argv]
-        argv = ["timeout", "--kill-after=10", f"{deadline:g}", *argv]
+        argv = ["timeout", "--kill-after=10", f"{deadline * self.patience:g}", *argv]
         done = subprocess.run(
             self.machine.command(argv),
             stdin=subprocess.DEVNULL,
@@ -47,11 +61,12 @@ class Inside:
 
     def until(self, what: str, true: Callable[[], bool], seconds: float = LONG) -> None:
         """Wait for something. Raises FailedError if it is not so in time."""
+        seconds *= self.patience
         deadline = time.monotonic() + seconds
         while not true():
             if time.monotonic() > deadline:
                 raise FailedError(f"after {seconds:g} s not yet: {what}")
-            time.sleep(0.5)
+            time.sleep(0.5 * self.patience)
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files, root's, of this content and mode; folders are made."""

@@ -174,8 +174,9 @@ class Stages:
     def _told(self, script: str) -> str:
         return self.inside.shell(script)
 
-    def _submit(self, script: str) -> str:
-        words = f"WNODES_IMAGE=small_debian_x86_64 sbatch --parsable --wrap='{script}'"
+    def _submit(self, script: str, *options: str) -> str:
+        words = "WNODES_IMAGE=small_debian_x86_64 sbatch --parsable"
+        words += f" {' '.join(options)} --wrap='{script}'"
         return self._as_user(words).strip()
 
     def _until_job(self, job: str, *states: str) -> None:

@@ -24,7 +24,7 @@ from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.run import run
 
 _BAIT = 10.0  # seconds that the bait gets to answer
-_NODE = 120.0  # seconds for a node's own checks; each of them has a deadline of its own
+_NODE = 300.0  # seconds for a node's own checks; each of them has a deadline of its own
 _STATUS_WIDTH = max(len(status) for status in Status)
 
 Found = tuple[str, Check]  # the node that a check is about, empty for the site, and the check

@@ -153,12 +153,16 @@ class Machine:
 
     def down(self) -> None:
         """End it: politely, then not. Its changed files go, unless they are kept."""
+        self.off()
+        self.clear()
+
+    def off(self) -> None:
+        """End it: politely, then not. Its changed files stay until it is cleared."""
         keeper = self.processes.pid(KEEPER)
         if keeper is not None and self.first() is not None:
             self.output("systemctl", "poweroff")
             wait_until(lambda: not self.is_up(), _LONG)
         self.processes.stop(KEEPER)
-        self.clear()
 
     def forget(self) -> None:
         """Remove the files that were kept. It must be down."""

@@ -10,6 +10,7 @@ from contrib.site.booted import main
 from contrib.site.booted.machine import KEEPER, Machine
 from contrib.site.booted.place import Place
 from contrib.site.booted.root import sources
+from tests.install.__main__ import prepared_recipe
 from tests.unit.conftest import needs_root
 
 ROOT = Path(__file__).parents[3]
@@ -50,6 +51,15 @@ def test_the_files_of_a_container_that_is_up_stay(tmp_path: Path) -> None:
         machine.processes.stop(KEEPER)
     assert where.root.is_dir()
     assert where.recipe.read_text() == "of an earlier version"
+
+
+def test_what_was_installed_in_a_root_is_not_believed_to_be_in_a_new_one(tmp_path: Path) -> None:
+    where = Place("trixie", tmp_path)
+    where.recipe.write_text("one")
+    first = prepared_recipe(where)
+    assert prepared_recipe(where) == first
+    where.recipe.write_text("another")
+    assert prepared_recipe(where) != first
 
 
 def install_test(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

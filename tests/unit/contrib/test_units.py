@@ -1,5 +1,6 @@
 """contrib/systemd: how exposed the services are, by systemd's own measure (0 to 10)."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -27,3 +28,14 @@ def test_a_service_is_not_more_exposed_than_it_must_be(unit: str, most: float) -
 def test_what_a_service_writes_is_its_own(unit: str) -> None:
     lines = (UNITS / f"wnodes-{unit}.service").read_text().splitlines()
     assert "UMask=0077" in lines
+
+
+def test_kvm_may_come_after_the_bait_was_started() -> None:
+    """systemd passes over a device that is named, and not there yet: the bait would not get it."""
+    lines = (UNITS / "wnodes-bait.service").read_text().splitlines()
+    allowed = [line for line in lines if line.startswith("DeviceAllow=")]
+    assert allowed == ["DeviceAllow=/dev/char/10:232 rw"]
+    kvm = Path("/dev/kvm")
+    if kvm.exists():
+        number = kvm.stat().st_rdev
+        assert (os.major(number), os.minor(number)) == (10, 232)

@@ -22,6 +22,13 @@ def qemu(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     monkeypatch.setattr(kvm, "QEMU", str(program))
 
 
+def device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where KVM's device is to be, which is not there yet."""
+    path = folder / "dev-kvm"
+    monkeypatch.setattr(kvm, "DEVICE", path)
+    return path
+
+
 def answers(monkeypatch: pytest.MonkeyPatch, works: bool, why: str) -> list[str]:
     """Have each probe end like that; the list of those that were asked for."""
     asked: list[str] = []
@@ -87,6 +94,7 @@ def test_the_answer_is_remembered_until_something_changes(
 ) -> None:
     asked = answers(monkeypatch, True, "it ran")
     qemu(tmp_path, monkeypatch, "echo QEMU emulator version 7.2")
+    device(tmp_path, monkeypatch).touch()
     memory = tmp_path / "kvm.json"
     assert kvm.kvm_works(memory)
     assert kvm.kvm_works(memory)
@@ -95,6 +103,21 @@ def test_the_answer_is_remembered_until_something_changes(
     qemu(tmp_path, monkeypatch, "echo QEMU emulator version 8.0")
     assert kvm.kvm_works(memory)
     assert asked == ["kvm", "kvm"]
+
+
+def test_without_the_device_no_qemu_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    qemu(tmp_path, monkeypatch, f"touch {asked}; echo QEMU emulator version 7.2")
+    there, memory = device(tmp_path, monkeypatch), tmp_path / "kvm.json"
+    assert not kvm.kvm_works(memory)
+    assert json.loads(memory.read_text())["why"] == f"there is no {there}"
+    assert not asked.exists()
+    answers(monkeypatch, True, "it ran")
+    there.touch()  # as when its module is loaded
+    assert kvm.kvm_works(memory)
+    assert asked.exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"identity": 1}', "\0"])

@@ -1,0 +1,182 @@
+"""What is looked at in the VM, where a site runs that was set up before its first boot."""
+
+import json
+import re
+import statistics
+from collections.abc import Callable
+from datetime import datetime
+
+from contrib.site.box.layout import Memory
+from tests.install.inside import FailedError, Inside
+from tests.install.stages import USER, Stages
+from tests.vm import charging
+
+_ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
+_TURNS = 5
+_BY_HAND = "/usr/bin/python3 tests/vm/byhand.py"
+_MAKES_LIKE_IT = f"{_BY_HAND} start wnodes-mysite-{{}}-0"
+_OF_JOBS = "virsh list --name | grep -E --count '^wnodes-mysite-[0-9]+-[0-9]+$' || true"
+_FOLDERS = ("/run/wnodes", "/var/lib/wnodes", "/var/cache/wnodes")
+# The label of each VM's QEMU, after its name.
+_LABELS = """for file in /run/libvirt/qemu/wnodes-*.pid; do
+    echo "$(basename "$file" .pid) $(tr -d '\\0' <"/proc/$(cat "$file")/attr/current")"
+done"""
+
+
+class VmStages(Stages):
+    """Those of one Debian, in one VM. Which of them it has passed is remembered."""
+
+    def __init__(self, inside: Inside, memory: Memory) -> None:
+        super().__init__(inside)
+        self._memory = memory
+        self._vm = memory.get("cloud VM", "")
+
+    def passed(self) -> list[str]:
+        """The names of those that this VM has passed."""
+        names: list[str] = self._memory.get("passed") or []
+        return names
+
+    def passes(self, name: str) -> None:
+        """It has passed one more."""
+        self._memory.set("cloud VM", self._vm)
+        self._memory.set("passed", [*self.passed(), name])
+
+    def all(self) -> list[tuple[str, Callable[[], None]]]:
+        """In order, with their names."""
+        return [
+            ("package", self.package),
+            ("ends compared", self.ends),
+            ("job, confined and charged", self.confined_job),
+            ("cloud VM, confined", self.confined_cloud_vm),
+            ("reboot of the whole node", self.reboot),
+            ("AppArmor, whole log", self.nothing_denied),
+        ]
+
+    def package(self) -> None:
+        """What the package brings for systemd and libvirt is in force after a boot."""
+        self._type(self._batch, "doctor")
+        units = "wnodes-bait wnodes-bridge"
+        self._expect(f"systemctl is-enabled {units}", r"enabled\nenabled\n")
+        self._expect(f"systemctl is-active {units}", r"active\nactive\n")
+        self._expect(f"stat --format='%U %F' {' '.join(_FOLDERS)}", r"(root directory\n){3}")
+        self._expect("getent passwd wnodes wnodes-guestfs | wc --lines", r"2\n")
+        profiles = self._told("cat /sys/kernel/security/apparmor/profiles")
+        for name in _ENFORCED:
+            if f"{name} (enforce)" not in profiles.splitlines():
+                raise FailedError(f"AppArmor does not enforce {name}:\n{profiles}")
+        # Until it is needed: there is little CPU, which is for what is looked at.
+        self._told("systemctl stop wnodes-bridge")
+
+    def confined_job(self) -> None:
+        """Its VM runs under a profile of its own, writes into a folder that it shares, and is
+        metered and limited by Slurm as the job."""
+        job = self._submit(f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}")
+        self._until_job(job, "RUNNING")
+        self.inside.until("the job's VM runs", lambda: self._vms() == 1)
+        self._confined(1)
+        group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
+        if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
+            raise FailedError(f"QEMU is in {group}")
+        if int(limit) != charging.LIMIT << 20:
+            raise FailedError(f"the job may use {limit} bytes")
+        self._until_job(job, "COMPLETED")
+        self._expect(f"cat /home/{USER}/from-the-vm", r"shared\n")
+        self._gone()
+        self._charged(job, int(used) / 100)
+        self._expect(f"find /sys/fs/cgroup/system.slice -name job_{job}", "")
+        self.nothing_denied()
+
+    def _charged(self, job: str, used: float) -> None:
+        """Slurm's record has the CPU time (seconds) of its QEMU, and its memory."""
+        self.inside.until("the record is complete", lambda: self._record(job) is not None)
+        found = (self._record(job) or {})["extern"]
+        print(f"(QEMU {used:.0f} s; sacct {found.cpu:.0f} s, {found.memory:.0f} MiB)", end=" ")
+        if not 0.7 * used < found.cpu < 1.1 * used or found.memory < charging.TOUCHES:
+            raise FailedError(f"of QEMU's {used} s Slurm has {found}")
+
+    def _record(self, job: str) -> dict[str, charging.Use] | None:
+        return charging.record(self._told(charging.RECORD.format(job=job)))
+
+    def confined_cloud_vm(self) -> None:
+        """The same profiles for a cloud VM, which stays for the next stages."""
+        self._told("systemctl start wnodes-bridge")
+        self.create()
+        self._confined(1)
+        self.nothing_denied()
+
+    def nothing_denied(self) -> None:
+        """AppArmor has kept nothing from what we start. virt-aa-helper may look in vain into disks:
+        see docs/packages.md."""
+        said = self._told("dmesg | grep 'apparmor=\"DENIED\"' || true")
+        denied = [line for line in said.splitlines() if 'profile="virt-aa-helper"' not in line]
+        if denied:
+            raise FailedError("AppArmor denied:\n" + "\n".join(denied))
+
+    def reboot(self) -> None:
+        """A job and a cloud VM run: Slurm runs the job again, the VM keeps its disk, and nothing
+        is left of the VMs that there were."""
+        job = self._submit("sleep 30; echo done")
+        self._until_job(job, "RUNNING")
+        self.inside.until("the job's VM runs", lambda: self._vms() == 2)
+        before = set(self._told("virsh list --uuid").split())
+        self.inside.machine.reboot()
+        self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
+        self._until_job(job, "COMPLETED")
+        if "Restarts=1 " not in self._told(f"scontrol show job {job}"):
+            raise FailedError(f"job {job} was not requeued once")
+        self._gone()
+        left = self._told("find /run/wnodes /var/lib/wnodes -type d")
+        disk = {name for name in before if name in left}
+        if len(disk) != 1:
+            raise FailedError(f"of the VMs {before} there is left:\n{left}")
+        self._type_occi("start")
+        self._until_active()
+        self._login("test -e /root/file")
+        self.nothing_denied()
+
+    def ends(self) -> None:
+        """A job's VM and the same domain made by hand, both just started, are ended in turns; the
+        ratio of the medians is only said."""
+        ours, theirs = [], []
+        for turn in range(_TURNS):
+            job = self._submit("sleep 100000")
+            self._until_event(job, "booting")
+            self._told(_MAKES_LIKE_IT.format(job))
+            if turn % 2:
+                theirs.append(float(self._told(f"{_BY_HAND} end")))
+            self._told(f"scancel {job}")
+            self._until_event(job, "gone")
+            if not turn % 2:
+                theirs.append(float(self._told(f"{_BY_HAND} end")))
+            at = self._events(job)
+            ours.append((at["gone"] - at["ending"]).total_seconds())
+        ratio = statistics.median(ours) / statistics.median(theirs)
+        print(f"(ours {_words(ours)}, virsh destroy {_words(theirs)}, ratio {ratio:.2f})", end=" ")
+
+    def _events(self, job: str) -> dict[str, datetime]:
+        """When what happened to a job, the last of each."""
+        return {
+            event["what"].split(":")[0].split(" from ")[0]: datetime.fromisoformat(event["at"])
+            for event in json.loads(self._told(f"wnodes job show {job} --json"))
+        }
+
+    def _until_event(self, job: str, what: str) -> None:
+        self.inside.until(f"job {job}: {what}", lambda: what in self._events(job))
+
+    def _confined(self, vms: int) -> None:
+        """Each VM's QEMU is under the profile that libvirt has made for it alone."""
+        labels = self._told(_LABELS)
+        if len(re.findall(r"^\S+ libvirt-[0-9a-f-]{36} \(enforce\)$", labels, re.M)) != vms:
+            raise FailedError(f"the VMs' labels are:\n{labels}")
+
+    def _gone(self) -> None:
+        self.inside.until("no job's VM is left", lambda: int(self._told(_OF_JOBS)) == 0)
+
+    def _expect(self, script: str, pattern: str) -> None:
+        said = self._told(script)
+        if not re.fullmatch(pattern, said):
+            raise FailedError(f"«{script}» says:\n{said}")
+
+
+def _words(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f} s of {len(seconds)}"
