@@ -192,7 +192,9 @@ def copy_volume(tx: Transaction, source: Storage, title: str) -> Storage:
     if not source.made or source.has < source.size:
         raise OcciError(409, f"/storage/{source.id} is just being made, or grown: try again later")
     check_quota(tx, tx.user.key, Amount(storage=source.size))
-    if tx.held(source).size != source.size:  # others come in until it is held
+    tx.db.lock(tx.link, f"volume {source.uid}")
+    now = queries.existing(tx.link, Storage, tables.entity.c.uid == source.uid)
+    if [each.size for each in now] != [source.size]:  # others come in until it is locked
         raise OcciError(409, f"/storage/{source.id} has just been changed: try again")
     of = source.attributes.get("occi.core.title", source.id)
     new = New(schema.STORAGE, (), {"occi.core.title": title or f"copy of {of}"[:1024]})

@@ -115,8 +115,9 @@ def _check_room(tx: Transaction, machine: Compute, table: sa.Table, what: str) -
 
 def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
     _check_room(tx, machine, tables.attachment, "volumes of a VM")
-    if not tx.held(volume).online:
+    if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
+    tx.db.lock(tx.link, f"volume {volume.uid}")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         storage=volume.uid,
@@ -134,11 +135,9 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
 def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:
     _check_room(tx, machine, tables.interface, "networks of a VM")
     net = networks.of_user(on) if isinstance(on, Network) else on
-    if isinstance(on, Network):
-        if not tx.held(on).up:
-            raise OcciError(409, f"/network/{on.id} is down")
-    else:
-        tx.db.lock(tx.link, f"network {net.name}")
+    if isinstance(on, Network) and not on.up:
+        raise OcciError(409, f"/network/{on.id} is down")
+    tx.db.lock(tx.link, f"network {net.name}")
     _check_name(tx, machine, new)
     _check_given(net, new)
     _check_once(tx, machine, net)

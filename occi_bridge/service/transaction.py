@@ -19,7 +19,6 @@ from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
 
 Found = TypeVar("Found", bound=Row)
-Held = TypeVar("Held", bound=Network | Storage)
 
 _BY_PATH = {path: kind for kind, path in view.PATHS.items()}
 _BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
@@ -66,18 +65,6 @@ class Transaction:
             if found:  # of two that are called so, since the group had another policy, one's own
                 return min(found, key=lambda row: row.owner != self.user.key)
         raise OcciError(404, f"there is nothing at {path}")
-
-    def held(self, row: Held) -> Held:
-        """A volume or network as it is now; nobody else links to it or changes it meanwhile.
-
-        Who needs the owner's lock as well takes that one first. Raises OcciError 409 if it has
-        just been deleted.
-        """
-        self.db.lock(self.link, f"{queries.TABLES[type(row)].name} {row.uid}")
-        found = queries.existing(self.link, type(row), tables.entity.c.uid == row.uid)
-        if not found:
-            raise OcciError(409, f"{view.PATHS[type(row)]}{row.id} has just been deleted")
-        return found[0]
 
     def machine(self, uid: str) -> Compute:
         """The VM of a link."""

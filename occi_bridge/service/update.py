@@ -99,8 +99,6 @@ def _grow(tx: Transaction, row: Storage, size: int) -> None:
         raise OcciError(400, f"{_SIZE}: it has {row.size} GiB, and a volume never shrinks")
     if size > row.size:
         check_quota(tx, row.owner, Amount(storage=size - row.size))
-        if tx.held(row).size != row.size:  # others come in until it is held
-            raise OcciError(409, f"/storage/{row.id} has just been changed: try again")
         _check_not_copied(tx, row)
         queries.change(tx.link, row, size=size, reason="", tries=0, again=0.0)
 
@@ -117,8 +115,8 @@ def delete(tx: Transaction, row: Row) -> None:
         if tx.machine(row.compute).state == "suspended":
             raise OcciError(409, "the VM is suspended: start it before its links are changed")
         queries.change(tx.link, row, reason="", tries=0, again=0.0)
-    elif isinstance(row, Network | Storage):
-        _check_unlinked(tx, tx.held(row))
+    else:
+        _check_unlinked(tx, row)
         if isinstance(row, Storage):
             _check_not_copied(tx, row)
     queries.change(tx.link, row, id=None)
@@ -135,6 +133,7 @@ def _check_unlinked(tx: Transaction, row: Row) -> None:
 
 def _check_not_copied(tx: Transaction, row: Row) -> None:
     """Raises OcciError 409 while a copy of this volume is being made."""
+    tx.db.lock(tx.link, f"volume {row.uid}")
     copies = (tables.storage.c.source == row.uid, sa.not_(tables.storage.c.made))
     for copy in queries.existing(tx.link, Storage, *copies):
         raise OcciError(409, f"/storage/{copy.id} is being made as a copy of it: try again later")
@@ -164,7 +163,7 @@ def act(
         _grow(tx, row, whole_gib(attributes["size"]))
     elif isinstance(row, Network | Storage):
         if verb in ("down", "offline"):
-            _check_unlinked(tx, tx.held(row))
+            _check_unlinked(tx, row)
         now = {"up": verb == "up"} if isinstance(row, Network) else {"online": verb == "online"}
         queries.change(tx.link, row, **now)
     return None

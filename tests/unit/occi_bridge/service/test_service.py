@@ -57,23 +57,6 @@ def bridge(url: str, make_bridge: Callable[..., LocalBridge]) -> LocalBridge:
 
 
 @contextlib.contextmanager
-def just_before_the_locks(
-    monkeypatch: pytest.MonkeyPatch, other: Callable[[], object]
-) -> Iterator[None]:
-    """Another request comes in, whole, when the next one has read, and has locked nothing yet."""
-    lock = Database.lock
-
-    def between(db: Database, link: Connection, *names: str) -> None:
-        monkeypatch.setattr(Database, "lock", lock)
-        other()
-        lock(db, link, *names)
-
-    monkeypatch.setattr(Database, "lock", between)
-    yield
-    monkeypatch.setattr(Database, "lock", lock)
-
-
-@contextlib.contextmanager
 def refused(status: int, *words: str) -> Iterator[None]:
     with pytest.raises(OcciError) as caught:
         yield
@@ -629,68 +612,20 @@ def test_what_is_copied_is_not_changed_by_another_request_meanwhile(
     [row] = read_all(bridge.db)["storages"]
     bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 1}))
     action = f"{schema.INFRA}/storage/action#"
+    lock = Database.lock
 
-    def other() -> None:
+    def between(db: Database, link: Connection, *names: str) -> None:
+        monkeypatch.setattr(Database, "lock", lock)
         if change == "grown":
             bridge.service.act(ANNAS, disk.path, f"{action}resize", {"size": 5})
         else:
             bridge.service.delete(ANNAS, disk.path)
+        db.lock(link, *names)
 
-    why = "has just been changed: try again" if change == "grown" else "has just been deleted"
-    with just_before_the_locks(monkeypatch, other), refused(409, why):
+    monkeypatch.setattr(Database, "lock", between)
+    with refused(409, "has just been changed: try again"):
         bridge.service.act(ANNAS, disk.path, f"{action}snapshot", {})
     assert len(read_all(bridge.db)["storages"]) == 1
-
-
-@pytest.mark.parametrize("kind", [schema.STORAGE, schema.NETWORK])
-def test_what_is_linked_is_not_deleted_by_another_request_meanwhile(
-    make_bridge: Callable[..., LocalBridge],
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-) -> None:
-    """On SQLite one writes at a time. Whichever request comes second is refused."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    machine = bridge.create(ANNAS)
-    of_link = schema.STORAGELINK if kind == schema.STORAGE else schema.NETWORKINTERFACE
-
-    def make() -> Entity:
-        if kind == schema.NETWORK:
-            return bridge.create(ANNAS, kind)
-        return bridge.create(ANNAS, kind, occi__storage__size=1)
-
-    def link(path: str) -> Entity:
-        ends = {schema.SOURCE: machine.path, schema.TARGET: path}
-        return bridge.service.create(ANNAS, New(of_link, (), ends))
-
-    def delete(path: str) -> None:
-        bridge.service.delete(ANNAS, path)
-
-    for first, second, why in (
-        (delete, link, "has just been deleted"),
-        (link, delete, "unlink"),
-        (delete, delete, "has just been deleted"),
-    ):
-        thing = make()
-        other = functools.partial(first, thing.path)
-        with just_before_the_locks(monkeypatch, other), refused(409, why):
-            second(thing.path)
-
-
-def test_a_volume_that_grows_does_not_shrink_by_another_request(
-    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    grow = f"{schema.INFRA}/storage/action#resize"
-    act = functools.partial(bridge.service.act, ANNAS, disk.path, grow)
-    other = functools.partial(act, {"size": 5})
-    with just_before_the_locks(monkeypatch, other), refused(409, "has just been changed"):
-        act({"size": 3})
-    [row] = read_all(bridge.db)["storages"]
-    assert row.size == 5
 
 
 def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:
