@@ -132,8 +132,10 @@ def _leased(change: Change, lease: Lease, row: Compute, now: float) -> None:
     change.values |= {"lease_state": lease.state, "job": row.job or lease.job}
     if lease.state == "running" != row.lease_state:
         change.values["began"] = now
-    runs = change.values.get("state", row.state) in LIVE  # seen since that list was made
-    if lease.state == "pending" and row.desired == "active" and not runs:
+    # What was seen of the VM may be newer than that list: it may run by now, or have fallen asleep.
+    runs = change.values.get("state", row.state) in LIVE
+    waits = change.values.get("desired", row.desired) == "active" and not runs
+    if lease.state == "pending" and waits:
         change.values["reason"] = lease.reason
     if lease.state == "pending" and abs(lease.expected - row.expected) >= _PLANNED:
         change.values["expected"] = lease.expected

@@ -299,6 +299,16 @@ def test_a_guest_that_puts_itself_to_sleep_is_not_woken_and_may_wake_by_itself()
     assert "desired" not in observed(snapshot(started, seen=slept))  # its user's word
 
 
+def test_why_a_guest_stands_still_is_not_lost_to_a_listing_that_is_older() -> None:
+    young = row(**(RUNS | {"lease_state": "pending"}))
+    slept = report(machine("suspended", reason="it sleeps"))
+    values = observed(snapshot(young, seen=slept, leases=listed("pending")))
+    assert (values["desired"], values["reason"]) == ("suspended", "it sleeps")
+    hibernated = row(**(RUNS | {"state": "suspended", "lease_state": "pending"}))  # and started
+    queue = listed("pending", reason="Priority")
+    assert observed(snapshot(hibernated, leases=queue))["reason"] == "Priority"
+
+
 def test_a_suspension_that_was_asked_for_is_not_the_guests() -> None:
     again = row(**(RUNS | {"act": "suspend suspend"}))  # started before it was suspended
     assert "desired" not in observed(snapshot(again, seen=report(machine("suspended"))))
