@@ -25,8 +25,10 @@ def actions(row: Compute, snapshot: Snapshot, placements: placement.Placements) 
 
 def _deleted(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
     seen = [report for report, _ in snapshot.seen.get(row.uid, [])]
+    read = {each.node for each in snapshot.saved if each.is_made_of(row.uid)}
     for report in seen:
-        yield Action(Act.DESTROY, row.uid, "its owner deleted it", report.url, report.node)
+        if report.node not in read:
+            yield Action(Act.DESTROY, row.uid, "its owner deleted it", report.url, report.node)
     if any(report.node == row.node or not row.node for report in seen):
         return
     if row.lease:

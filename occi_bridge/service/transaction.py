@@ -136,8 +136,11 @@ class Transaction:
         return self.read(Interface), queries.read(self.link, Attachment, self.visible(), shown)
 
     def used(self, owner: str) -> Amount:
-        """What counts for an owner's quota: all that they have not deleted."""
-        own = sa.and_(tables.entity.c.owner == owner, queries.THERE)
+        """What counts for an owner's quota: all that they have not deleted, and the VMs that stay
+        until images of them are written."""
+        read = sa.select(tables.saved.c.machine).where(tables.saved.c.state == "wanted")
+        stays = sa.or_(queries.THERE, tables.entity.c.uid.in_(read))
+        own = sa.and_(tables.entity.c.owner == owner, stays)
         size, volume = tables.compute.c, tables.storage.c
         storage = (
             sa.select(sa.func.coalesce(sa.func.sum(volume.size), 0))

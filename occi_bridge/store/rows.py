@@ -162,3 +162,7 @@ class Saved:
     tries: int = 0
     again: float = 0.0
     acted: float = 0.0
+
+    def is_made_of(self, machine: str) -> bool:
+        """Whether it is still to be written, from the disk of this VM (its uid)."""
+        return self.state == "wanted" and self.machine == machine

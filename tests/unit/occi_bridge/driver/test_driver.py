@@ -315,6 +315,20 @@ async def test_an_image_is_saved(scene: Scene) -> None:
         await until(lambda: not read_all(scene.bridge.db)["saved"])
 
 
+async def test_a_machine_that_is_deleted_once_it_is_to_be_saved_is_saved(scene: Scene) -> None:
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await scene.state(made, "active")
+        scene.bridge.service.act(ANNAS, made.path, SAVE, {"method": "hot"})
+        scene.bridge.service.delete(ANNAS, made.path)
+        await until(lambda: scene.hv1.saved["busy"])
+        [tag] = scene.hv1.saved["busy"]
+        assert scene.hv1.machines
+        scene.hv1.saved = {"tags": [tag], "busy": [], "failed": {}}
+        await scene.forgotten()
+    assert (scene.hv1.machines, scene.lrms.jobs) == ({}, {})
+
+
 async def test_machines_of_one_network_meet(scene: Scene) -> None:
     async with scene.bridge.driving():
         scene.lrms.auto = False

@@ -146,6 +146,24 @@ def test_a_deleted_machine_is_destroyed_wherever_it_is() -> None:
     ]
 
 
+def test_a_deleted_machine_stays_until_images_of_it_are_written() -> None:
+    gone, other = row(id=None, leased=True, state="running", ran=True), report(node="hv2")
+    image = Saved(tag="a_saved_x86_64", owner="/CN=Anna", machine=UID, node="hv1", act="save")
+    busy = {"hv1": SavedImages(tags=(), busy=(image.tag,))}
+
+    def planned(*images: Saved, seen: Report | None = None) -> list[str]:
+        there = seen or report(machine("running"))
+        return asked(snapshot(gone, seen=(there, other), saved=images, saved_seen=busy))
+
+    assert planned(image) == []
+    assert planned(image, replace(image, machine=LINK)) == []
+    assert planned(replace(image, machine=LINK)) == ["destroy hv1"]
+    assert planned(replace(image, node="hv2")) == ["destroy hv1"]
+    for state in ("ready", "failed"):
+        assert planned(replace(image, state=state)) == ["destroy hv1"]
+    assert planned(image, seen=report()) == ["cancel 7"]  # it has ended: nothing reads its disk
+
+
 def test_an_order_has_a_witness() -> None:
     """Who has submitted the job knows where it runs, else whoever does not say so itself."""
     waits, hv2 = row(leased=True, node=""), "https://hv2:8445"

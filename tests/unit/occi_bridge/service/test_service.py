@@ -871,6 +871,17 @@ def test_a_saved_image_is_its_owners(bridge: LocalBridge) -> None:
     assert [gone.state for gone in read_all(bridge.db)["saved"]] == ["gone"]
 
 
+def test_a_deleted_machine_counts_until_images_of_it_are_written(bridge: LocalBridge) -> None:
+    made = bridge.create(ANNAS)
+    put(bridge, made, state="running", node="hv1", ran=True)
+    bridge.service.act(ANNAS, made.path, SAVE, {})
+    bridge.service.delete(ANNAS, made.path)
+    assert bridge.service.used(ANNAS).machines == 1
+    [image] = read_all(bridge.db)["saved"]
+    bridge.db.write(lambda link: persistence.set_columns(link, image, {"state": "ready"}))
+    assert bridge.service.used(ANNAS).machines == 0
+
+
 # Mixins of users.
 
 
