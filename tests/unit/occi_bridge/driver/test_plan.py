@@ -392,6 +392,27 @@ def test_who_is_to_have_a_volume_waits_for_the_copy_of_it(
     assert sorted(asked(made)) == sorted(expected)
 
 
+@pytest.mark.parametrize(
+    ("sources", "why"),
+    [((), "deleted"), (({"id": None, "act": "delete"},), "deleted"), (({"size": 3},), "grown")],
+)
+def test_a_copy_of_what_is_no_longer_is_told_of_once(
+    sources: tuple[dict[str, Any], ...], why: str
+) -> None:
+    copy = volume(uid="c", made=False, has=0, source="v", reason="no room")
+
+    def told() -> list[Action]:
+        there = [volume(**({"uid": "v", "has": 3} | changes)) for changes in sources]
+        made = snapshot(seen=NOWHERE, storages=(*there, copy))
+        return [action for action in plan(made) if action.uid == "c"]
+
+    [action] = told()
+    assert action.act is Act.TELL
+    assert f"been {why}" in action.why
+    copy = replace(copy, reason=action.why)
+    assert told() == []
+
+
 def test_the_bait_of_the_vm_that_has_a_volume_copies_it() -> None:
     copy = volume(uid="c", made=False, source="v")
     rests = row(desired="inactive", state="stopped", node="hv2", ran=True)

@@ -631,6 +631,36 @@ def test_a_volume_is_copied_into_one_of_its_own(bridge: LocalBridge) -> None:
         act("snapshot")
 
 
+@pytest.mark.parametrize("change", ["grow", "delete"])
+def test_somebody_elses_copy_that_has_failed_holds_nothing(
+    bridge: LocalBridge, change: str
+) -> None:
+    anna, bob = (person(dn, "atlas", share=True) for dn in (ANNA, BOB))
+    disk = bridge.create(anna, schema.STORAGE, occi__storage__size=2)
+    [row] = read_all(bridge.db)["storages"]
+    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
+
+    def act() -> None:
+        if change == "grow":
+            bridge.service.update(anna, disk.path, Changes({"occi.storage.size": 3}))
+        else:
+            bridge.service.delete(anna, disk.path)
+
+    for whose in (bob, anna):
+        snapshot = f"{schema.INFRA}/storage/action#snapshot"
+        made = bridge.service.act(whose, disk.path, snapshot, {})
+        with refused(409, "try again later, or delete that"):
+            act()
+        [copy] = [each for each in read_all(bridge.db)["storages"] if each.id == made.id]
+        persist = functools.partial(persistence.set_columns, row=copy, values={"reason": "full"})
+        bridge.db.write(persist)
+        if whose is anna:
+            with refused(409, "try again later, or delete that"):
+                act()
+            bridge.service.delete(anna, made.path)
+    act()
+
+
 @pytest.mark.parametrize("change", ["grown", "deleted"])
 def test_what_is_copied_is_not_changed_by_another_request_meanwhile(
     make_bridge: Callable[..., LocalBridge],

@@ -1,0 +1,51 @@
+"""What to ask for volumes: that they are made, copied, grown, deleted. Pure; see plan.py."""
+
+from collections.abc import Iterator
+
+from occi_bridge.driver import placement
+from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.snapshot import Snapshot
+from occi_bridge.store.rows import Storage
+
+
+def actions(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
+    """What is to be done for a volume now."""
+    bait = placement.any_bait(snapshot.reports)
+    if row.gone and not row.act:
+        yield Action(Act.FORGET, row.uid, "deleted before it was made")
+    elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
+        yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
+    elif not row.gone and not row.made and row.source:
+        yield from _copied(row, snapshot)
+    elif not row.gone and not row.made and bait:
+        yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
+    elif not row.gone and row.has < row.size and (bait := _holder(row.uid, snapshot) or bait):
+        yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
+
+
+def _copied(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
+    source = snapshot.by_uid.get(row.source)
+    if not isinstance(source, Storage) or source.gone:
+        lost = "the volume that it was to be a copy of has been deleted"
+    elif source.size != row.size:
+        lost = "the volume that it was to be a copy of has been grown since: copy that"
+    else:
+        bait = _holder(row.source, snapshot) or placement.any_bait(snapshot.reports)
+        if bait:
+            yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source)
+        return
+    if row.reason != lost:
+        yield Action(Act.TELL, row.uid, lost)
+
+
+def _holder(volume: str, snapshot: Snapshot) -> str:
+    """The URL of the bait whose VM has the volume; "" for any.
+
+    A guest has to see it grow, and how it is copied depends on what its VM does.
+    """
+    machines = {row.uid: row for row in snapshot.computes}
+    for link in snapshot.attachments:
+        vm = machines[link.compute]
+        if link.storage == volume and vm.node and (vm.lease or vm.ran):
+            return snapshot.reports.nodes.get(vm.node, "")
+    return ""
