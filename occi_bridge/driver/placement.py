@@ -4,6 +4,7 @@ A VM goes to the node that has its disk. Where the nodes have no tunnels, VMs th
 own network meet on one node: the first of them that gets a lease decides for the others.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from occi_bridge.driver.reports import Report, Reports
@@ -91,6 +92,16 @@ def any_bait(reports: Reports, first: str = "") -> str:
     if first in reports.baits:
         return first
     return min(reports.baits, default="")
+
+
+def spread(uid: str, reports: Reports) -> str:
+    """The URL of a bait that answers, the same for a row as long as that does; other rows have
+    others. "" if none does."""
+
+    def weight(url: str) -> bytes:
+        return hashlib.sha256(f"{uid} {url}".encode()).digest()
+
+    return max(reports.baits, key=weight, default="")
 
 
 def submitter(row: Compute, reports: Reports) -> str:

@@ -25,8 +25,10 @@ def plan(snapshot: Snapshot) -> list[Action]:
         actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))
     for volume in snapshot.attachments:
         actions += _due(volume, snapshot, plan_links.volume(volume, vms[volume.compute], snapshot))
+    turns = plan_volumes.Turns(snapshot)
     for storage in snapshot.storages:
-        actions += _due(storage, snapshot, plan_volumes.actions(storage, snapshot))
+        due = _due(storage, snapshot, plan_volumes.actions(storage, snapshot))
+        actions += [each for each in due if each.act is not Act.COPY or turns.takes(storage)]
     used = {card.owned for card in snapshot.interfaces}
     actions += [
         Action(Act.FORGET, net.uid, "its owner deleted it and no VM is on it")

@@ -23,6 +23,28 @@ def actions(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
         yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
 
 
+class Turns:
+    """Whose turn it is: a node makes few copies at a time, so of each owner's one is made."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Those that are being made go on."""
+        self._turns = {
+            row.owner: row.uid for row in snapshot.storages if _is_being_copied(row, snapshot)
+        }
+
+    def takes(self, row: Storage) -> bool:
+        """Whether this copy is the one of its owner, from now on if there was none."""
+        return self._turns.setdefault(row.owner, row.uid) == row.uid
+
+
+def _is_being_copied(row: Storage, snapshot: Snapshot) -> bool:
+    """Whether a bait may be at it. One that is deleted meanwhile is made to its end."""
+    if row.made or not row.source:
+        return False
+    refused = (row.tries or row.reason) and not row.gone
+    return row.uid in snapshot.under_way or bool(row.act and not refused)
+
+
 def _copied(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
     source = snapshot.by_uid.get(row.source)
     if not isinstance(source, Storage) or source.gone:
@@ -30,7 +52,7 @@ def _copied(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
     elif source.size != row.size:
         lost = "the volume that it was to be a copy of has been grown since: copy that"
     else:
-        bait = _holder(row.source, snapshot) or placement.any_bait(snapshot.reports)
+        bait = _holder(row.source, snapshot) or placement.spread(row.uid, snapshot.reports)
         if bait:
             yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source)
         return

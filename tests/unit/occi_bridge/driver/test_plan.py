@@ -417,9 +417,53 @@ def test_the_bait_of_the_vm_that_has_a_volume_copies_it() -> None:
     copy = volume(uid="c", made=False, source="v")
     rests = row(desired="inactive", state="stopped", node="hv2", ran=True)
     seen = (report(), report(node="hv2"))
-    for links, bait in (((link(storage="v"),), HV2), ((), HV1)):
-        made = snapshot(rests, seen=seen, attachments=links, storages=(volume(uid="v"), copy))
-        assert [action.bait for action in plan(made) if action.act is Act.COPY] == [bait]
+    made = snapshot(
+        rests, seen=seen, attachments=(link(storage="v"),), storages=(volume(uid="v"), copy)
+    )
+    assert [action.bait for action in plan(made) if action.act is Act.COPY] == [HV2]
+
+
+def copies(*rows: dict[str, Any], seen: tuple[Report, ...] = (NOWHERE,), **more: Any) -> list[str]:
+    """The copies that are asked for, each of a volume of its own, the oldest first; as «bait uid»
+    where there are several baits."""
+    sources = [volume(uid=f"v{n}") for n in range(len(rows))]
+    made = [
+        volume(**({"uid": f"c{n}", "made": False, "has": 0, "source": f"v{n}"} | changes))
+        for n, changes in enumerate(rows)
+    ]
+    found = plan(snapshot(seen=seen, storages=(*sources, *made), **more))
+    asked = [action for action in found if action.act is Act.COPY]
+    return [f"{action.bait} {action.uid}" if seen[1:] else action.uid for action in asked]
+
+
+def test_of_each_owners_copies_one_is_made_at_a_time() -> None:
+    bobs: dict[str, Any] = {"owner": "/CN=Bob"}
+    assert copies({}, {}, bobs, {}, bobs) == ["c0", "c2"]
+    going: dict[str, Any] = {"act": "copy v1"}
+    assert copies({}, going, bobs) == ["c1", "c2"]
+    assert copies({}, going | {"again": NOW + 1}) == []  # looked at a moment ago
+    assert copies({}, {}, under_way=frozenset({"c1"})) == []
+    # One that can't be made, or not now, keeps no other waiting; nor does one that is there.
+    later: dict[str, Any] = {"act": "copy v0", "again": NOW + 1}
+    assert copies(later | {"reason": "no room"}, {}) == ["c1"]
+    assert copies(later | {"tries": 1}, {}) == ["c1"]
+    assert copies({"act": "copy v0", "made": True}, {}) == ["c1"]
+    # One that is deleted while it is made is made to its end.
+    assert copies({"act": "copy v0", "id": None}, {}) == []
+    assert copies({"act": "delete", "tries": 1, "id": None}, {}) == []
+    assert copies({"id": None}, {}) == ["c1"]
+
+
+def test_copies_are_spread_over_the_baits() -> None:
+    many = [{"owner": f"/CN={n}"} for n in range(40)]
+    both = copies(*many, seen=(report(), report(node="hv2")))
+    assert len(both) == 40
+    for url in (HV1, HV2):
+        assert 10 < sum(each.startswith(url) for each in both) < 30
+    # While its bait answers a copy stays there, whoever else comes or goes.
+    more = copies(*many, seen=(report(), report(node="hv2"), report(node="hv3")))
+    kept = [each for each in both if each in more]
+    assert {*more} - {*kept} == {each for each in more if each.startswith("https://hv3")}
 
 
 def test_a_machine_waits_for_its_volumes() -> None:
