@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from occi_bridge.driver import persistence, refusals, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.bait_connection import FailedError
 from occi_bridge.driver.leasing import Leasing
 from occi_bridge.driver.replies import Copy
 from occi_bridge.driver.snapshot import Target, Values, name
@@ -51,7 +52,9 @@ class Actor:
         try:
             values = await self._ask(action, row)
         except UnknownError as error:
-            await self._failed(action, row, str(error))
+            # Of volumes nobody sees more than what is said here.
+            failed = isinstance(row, Storage) and isinstance(error, FailedError)
+            await self._failed(action, row, str(error), error.told if failed else None)
         except RejectedError as error:
             await self._refused(action, row, error)
         else:
@@ -84,7 +87,9 @@ class Actor:
             return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
-        elif action.act in (Act.MAKE, Act.GROW):
+        elif isinstance(row, Storage) and action.act is Act.GROW:
+            return await _grown(row, int(action.detail), bait)
+        elif action.act is Act.MAKE:
             size = int(action.detail)
             await bait.make_volume(row.uid, size)
             return {"made": True, "has": size, "reason": ""}
@@ -163,6 +168,20 @@ class Actor:
         if await asyncio.to_thread(self._db.write, work, seen=persistence.visible(values)):
             for column, value in values.items():
                 setattr(row, column, value)
+
+
+async def _grown(row: Storage, size: int, bait: Bait) -> Values:
+    """Have a volume grow to `size` GiB. If that fails it is shown as large as it is, and why; where
+    only its guest has not seen that it has grown, FailedError is raised, and it is told again."""
+    try:
+        await bait.make_volume(row.uid, size)
+    except FailedError as error:
+        has = max(row.has, await bait.size_of_volume(row.uid))  # it never shrinks
+        if has >= size:
+            raise
+        log.warning("%s: it has %d GiB, not %d: %s", name(row), has, size, error)
+        return {"size": has, "has": has, "reason": error.told}
+    return {"has": size, "reason": ""}
 
 
 def _copied(row: Storage, told: Copy, now: float) -> Values:

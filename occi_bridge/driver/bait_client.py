@@ -24,6 +24,7 @@ from occi_bridge.driver.replies import (
     Submitted,
     ToldUsage,
     Usages,
+    Volumes,
 )
 from occi_bridge.driver.reports import LeasesSeen, Machine, Machines, Report, SeenLease, SeenNic
 from wnodes_lrms.errors import AbsentError, UnknownError
@@ -42,6 +43,7 @@ _NEWS = TypeAdapter(News)
 _DEVICE = TypeAdapter(Device)
 _CARD = TypeAdapter(Card)
 _COPY = TypeAdapter(Copy)
+_VOLUMES = TypeAdapter(Volumes)
 _CONSOLE = TypeAdapter(Console)
 _SAVED = TypeAdapter(SavedImages)
 _USAGES = TypeAdapter(Usages)
@@ -153,6 +155,11 @@ class Bait:
     async def make_volume(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
+
+    async def size_of_volume(self, volume: str) -> int:
+        """How large a volume is, in GiB; 0 if there is none."""
+        told = read(_VOLUMES, await self._call("GET", "/volumes", _ACTING))
+        return next((each.size for each in told.volumes if each.id == volume), 0)
 
     async def copy_volume(self, volume: str, source: str) -> Copy:
         """Have a volume that is a copy of another; how far it is."""

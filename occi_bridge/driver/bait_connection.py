@@ -1,7 +1,8 @@
 """HTTPS to one bait: mutual TLS with host certificates, JSON, deadlines and a largest answer.
 
-Any fault is one of wnodes_lrms.errors. No answer, one that makes no sense, and a bait that does not
-know this bridge (403) are UnknownError: nothing follows from that for anybody's VM.
+Any fault is one of wnodes_lrms.errors. No answer, one that makes no sense, a fault of the bait's,
+and a bait that does not know this bridge (403) are UnknownError: nothing follows from that for
+anybody's VM.
 """
 
 import asyncio
@@ -34,6 +35,13 @@ _FAULTS: Mapping[int, type[WnodesError]] = {
     409: ConflictError,
     422: RejectedError,
 }
+
+
+class FailedError(UnknownError):
+    """A bait has met a fault while it did something (500): how far it has come it does not say.
+
+    `told` is the fault, for users.
+    """
 
 
 def client_context(certificate: str, key: str, ca_dir: str) -> ssl.SSLContext:
@@ -114,16 +122,19 @@ def certificate_of(reply: httpx.Response) -> Any:
 
 def fault(url: str, reply: httpx.Response) -> WnodesError:
     """What follows from an answer of a bait that is no success."""
-    return _FAULTS.get(reply.status_code, UnknownError)(_sentence(url, reply))
+    said = _sentence(reply)
+    if reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
+        return FailedError(f"bait {url}: {said}", told=said)
+    kind = _FAULTS.get(reply.status_code, UnknownError)
+    return kind(f"bait {url}: {said}" if reply.status_code >= 500 else said)
 
 
-def _sentence(url: str, reply: httpx.Response) -> str:
+def _sentence(reply: httpx.Response) -> str:
     try:
         said = reply.json()["error"]
     except (ValueError, LookupError, TypeError):
         said = f"HTTP status {reply.status_code}"
-    said = str(said)[:_SENTENCE]
-    return f"bait {url}: {said}" if reply.status_code >= 500 else said
+    return str(said)[:_SENTENCE]
 
 
 def read(form: TypeAdapter[Reply], reply: httpx.Response) -> Reply:

@@ -83,6 +83,21 @@ class Device:
 
 
 @dataclass(frozen=True)
+class ToldVolume:
+    """A file or an image in the storage of volumes, whatever it is."""
+
+    id: Annotated[str, StringConstraints(max_length=300)]
+    size: Annotated[int, Field(ge=0)]  # GiB
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The reply to GET /volumes."""
+
+    volumes: tuple[ToldVolume, ...]
+
+
+@dataclass(frozen=True)
 class Copy:
     """The reply to PUT /volumes/{id}/copy."""
 

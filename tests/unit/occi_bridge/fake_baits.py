@@ -43,6 +43,8 @@ class Lrms:
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
     room: int = 1000  # GiB for a volume there
+    breaks: str = ""  # what goes wrong with a volume that is made or grown
+    breaks_after: bool = False  # once it is that large
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
@@ -200,6 +202,7 @@ class FakeBait:
                 Route("/machines/{id}/volumes/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/nics/{link}", self._link, methods=["PUT", "DELETE"]),
                 Route("/machines/{id}/{verb}", self._do, methods=["POST"]),
+                Route("/volumes", self._volumes, methods=["GET"]),
                 Route("/volumes/{id}", self._volume, methods=["PUT", "DELETE"]),
                 Route("/volumes/{id}/copy", self._copy, methods=["PUT"]),
                 Route("/saved", self._saved, methods=["GET"]),
@@ -379,10 +382,18 @@ class FakeBait:
             size = (await request.json())["size"]
             if size > self.lrms.room:
                 return _fault(422, f"the pool has room for {self.lrms.room} GiB")
-            self.lrms.volumes[volume] = size
+            if not self.lrms.breaks or self.lrms.breaks_after:
+                self.lrms.volumes[volume] = size
+            if self.lrms.breaks:
+                return _fault(500, self.lrms.breaks)
             return Response(status_code=201)
         self.lrms.volumes.pop(volume, None)
         return Response(status_code=204)
+
+    async def _volumes(self, request: Request) -> Response:
+        await self._answers(request)
+        there = self.lrms.volumes.items()
+        return JSONResponse({"volumes": [{"id": volume, "size": size} for volume, size in there]})
 
     async def _copy(self, request: Request) -> Response:
         await self._answers(request)

@@ -251,6 +251,41 @@ async def test_a_volume_grows_or_stays_as_it_is(scene: Scene) -> None:
         await until(lambda: said not in scene.entity(disk).attributes)
 
 
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_volume_whose_growth_fails_is_shown_as_large_as_it_is(
+    scene: Scene, after: bool
+) -> None:
+    """Also where it has grown, and its guest could not be told."""
+    size, said = "occi.storage.size", "occi.storage.state.message"
+    why = "the node's libvirt has failed"
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        await until(lambda: scene.entity(disk).attributes["occi.storage.state"] == "online")
+        scene.lrms.breaks, scene.lrms.breaks_after = why, after
+        scene.bridge.service.update(ANNAS, disk.path, Changes({size: 3}))
+        await until(lambda: scene.entity(disk).attributes.get(said) == why)
+        has = scene.entity(disk).attributes
+        assert (has[size], has["occi.storage.state"]) == (3 if after else 2, "online")
+        assert scene.bridge.service.used(ANNAS).storage == has[size]
+        scene.lrms.breaks = ""
+        if not after:  # a guest that could not be told is told again
+            scene.bridge.service.update(ANNAS, disk.path, Changes({size: 3}))
+        await until(lambda: said not in scene.entity(disk).attributes)
+        assert scene.entity(disk).attributes[size] == 3
+
+
+async def test_a_volume_that_can_not_be_made_says_why(scene: Scene) -> None:
+    said = "occi.storage.state.message"
+    scene.lrms.breaks = "its disk has failed"
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        await until(lambda: scene.entity(disk).attributes[said] == scene.lrms.breaks)
+        assert scene.entity(disk).attributes["occi.storage.state"] == "error"
+        scene.lrms.breaks = ""
+        await until(lambda: said not in scene.entity(disk).attributes)
+        assert scene.entity(disk).attributes["occi.storage.state"] == "online"
+
+
 async def test_a_volume_is_copied_and_what_the_copy_is_like_is_shown(scene: Scene) -> None:
     state = "occi.storage.state"
     async with scene.bridge.driving():
