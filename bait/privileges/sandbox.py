@@ -11,7 +11,7 @@ import pwd
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ GUESTFS_USER = "wnodes-guestfs"
 _MIB = 1 << 20
 _UNABLE = "a program of the node can't work on the disk"
 _SAID = 1 << 20  # bytes of output that are read
+_PATIENCE = 600.0  # seconds to wait for a file that is lent to another user
 _loans: dict[Path, tuple[int, int]] = {}  # file: whom it is lent to, how many times
 _returned = threading.Condition()  # of _loans
 _PROGRAM = (sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_exec.py")))
@@ -104,14 +105,18 @@ def guestfs_user() -> int:
 def lent(uid: int | None, *files: Path) -> Iterator[None]:
     """Give the user these files, of root's, while this lasts. They are private then as before.
 
-    A file may be lent to one user several times at once; another user waits until it is back. One
-    that is removed meanwhile, as a VM's that is deleted, is nobody's any more.
+    A file may be lent to one user several times at once; another user waits until it is back, and
+    WnodesError is raised if that takes too long. One that is removed meanwhile, as a VM's that is
+    deleted, is nobody's any more.
     """
     if uid is None:
         yield
         return
     with _returned:
-        _returned.wait_for(lambda: all(_loans.get(file, (uid, 0))[0] == uid for file in files))
+        if not _returned.wait_for(lambda: not _lent_to_others(uid, files), _PATIENCE):
+            which = ", ".join(str(file) for file in _lent_to_others(uid, files))
+            said = f"{which}: lent to another user than {uid} for {_PATIENCE:g} s and longer"
+            raise WnodesError(said, told="another program of the node still works on the disk")
         for file in files:
             _loans[file] = (uid, _loans.get(file, (uid, 0))[1] + 1)
     try:
@@ -126,6 +131,10 @@ def lent(uid: int | None, *files: Path) -> Iterator[None]:
                 with suppress(FileNotFoundError):
                     os.chown(file, 0, -1, follow_symlinks=False)
                     file.chmod(0o600)
+
+
+def _lent_to_others(uid: int, files: Iterable[Path]) -> list[Path]:
+    return [file for file in files if _loans.get(file, (uid, 0))[0] != uid]
 
 
 def _is_back(file: Path) -> bool:

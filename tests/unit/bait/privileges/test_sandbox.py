@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bait.privileges import sandbox
 from bait.privileges.sandbox import Limits, lent, run_confined
 from tests.unit.conftest import NOBODY, eventually, needs_root
 from wnodes_lrms.errors import WnodesError
@@ -128,3 +129,22 @@ def test_another_user_waits_for_a_file_that_is_lent(tmp_path: Path) -> None:
     other.join(60)
     assert seen == [NOBODY.pw_uid + 1]
     assert file.stat().st_uid == 0
+
+
+def test_nobody_waits_for_ever_for_a_file_that_is_lent_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "_PATIENCE", 0.1)
+    disk, free = tmp_path / "disk", tmp_path / "copy"
+    for each in (disk, free):
+        each.touch(mode=0o600)
+    other = lent(NOBODY.pw_uid + 1, free, disk)
+    with lent(NOBODY.pw_uid, disk):
+        with pytest.raises(WnodesError, match=f"^{disk}: lent to another user than"), other:
+            raise AssertionError
+        assert disk.stat().st_uid == NOBODY.pw_uid
+        with lent(NOBODY.pw_uid, free):  # who has waited in vain has nothing
+            assert free.stat().st_uid == NOBODY.pw_uid
+    with lent(NOBODY.pw_uid + 1, disk):
+        assert disk.stat().st_uid == NOBODY.pw_uid + 1
+    assert (disk.stat().st_uid, free.stat().st_uid) == (0, 0)
