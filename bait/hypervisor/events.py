@@ -2,11 +2,11 @@
 of a device."""
 
 import functools
-import threading
 from collections.abc import Callable
 
 import libvirt
 
+from bait.hypervisor.coalescing import Coalescer
 from bait.hypervisor.domain import PANICKED
 from bait.hypervisor.floods import Floods
 
@@ -34,7 +34,8 @@ THREAD = "libvirt event"  # the name of a thread in which a callback runs
 
 class Events:
     """Calls `stopped` (VM's id, how in words), `panicked`, `flooded`, `slept`, `stuck` and `let_go`
-    (VM's id), each in another thread."""
+    (VM's id), each in another thread. However often a guest has something happen, it has one thread
+    for each."""
 
     def __init__(self) -> None:
         self.stopped: Callable[[str, str], None] = lambda _machine, _how: None
@@ -44,6 +45,7 @@ class Events:
         self.stuck: Callable[[str], None] = lambda _machine: None
         self.let_go: Callable[[str], None] = lambda _machine: None
         self._floods = Floods()
+        self._calls = Coalescer(THREAD)  # not in libvirt's own thread: they ask libvirt things
 
     def listen(self, link: libvirt.virConnect) -> None:
         """Have this connection tell of any domain. Raises libvirt.libvirtError."""
@@ -54,27 +56,23 @@ class Events:
     def _removed(
         self, _link: object, domain: libvirt.virDomain, _device: str, _opaque: object
     ) -> None:
-        _in_a_thread(functools.partial(self.let_go, domain.UUIDString()))
+        self._tell("let go", domain.UUIDString(), self.let_go)
 
     def _hear(
         self, _link: object, domain: libvirt.virDomain, event: int, detail: int, _opaque: object
     ) -> None:
         machine = domain.UUIDString()
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            tell = functools.partial(self.stopped, machine, _ENDINGS.get(detail, UNSEEN))
+            how = _ENDINGS.get(detail, UNSEEN)
+            self._tell("stopped", machine, lambda machine: self.stopped(machine, how))
         elif (event, detail) == _PANIC:
-            tell = functools.partial(self.panicked, machine)
+            self._tell("panicked", machine, self.panicked)
         elif (event, detail) == _CRASH_KERNEL and self._floods.begins(machine):
-            tell = functools.partial(self.flooded, machine)
+            self._tell("flooded", machine, self.flooded)
         elif event == libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED or (event, detail) == _WOKEN:
-            tell = functools.partial(self.slept, machine)
+            self._tell("slept", machine, self.slept)
         elif (event, detail) == _NO_ROOM:
-            tell = functools.partial(self.stuck, machine)
-        else:
-            return
-        _in_a_thread(tell)
+            self._tell("stuck", machine, self.stuck)
 
-
-def _in_a_thread(tell: Callable[[], None]) -> None:
-    """Not in libvirt's own: the callback asks libvirt things."""
-    threading.Thread(target=tell, name=THREAD, daemon=True).start()
+    def _tell(self, what: str, machine: str, tell: Callable[[str], None]) -> None:
+        self._calls.call((what, machine), functools.partial(tell, machine))
