@@ -52,22 +52,28 @@ class Boot:
     def _charge(self, row: Row) -> None:
         """Have the batch system count what QEMU uses as the job's. It runs without that, too.
 
-        Memory is charged where it is touched first: so the guest has not run yet.
+        Memory is charged where it is touched first: so the guest has not run yet. Done again, it is
+        written down only if it is news.
         """
-        if what := self._adopt(row, _STEP_PATIENCE):
+        failed = False
+        try:
+            what = self._adopt(row, _STEP_PATIENCE)
+        except WnodesError as error:
+            failed, what = True, _not_charged(row, error)
+        if what and all(event.what != what for event in self.ledger.events(row.id)):
             self.ledger.record(row.job, row.id, what)
+            if failed:
+                log.warning("%s", what, extra=ids(row.job, row.id))
 
     def _adopt(self, row: Row, patience: float) -> str | None:
-        """Have QEMU charged to the job; what was done, in words. None: it is not to be charged."""
+        """Have QEMU charged to the job; what was done, in words. None: it is not to be charged.
+
+        Raises WnodesError.
+        """
         pid = self._charged(row)
         if pid is None or row.uid is None:
             return None
-        try:
-            return self.charging.adopt(pid, self.vms.node, row.uid, row.job, patience)
-        except WnodesError as error:
-            what = f"not charged to its job: {error.words(row.job)}"
-            log.warning("%s", what, extra=ids(row.job, row.id))
-            return what
+        return self.charging.adopt(pid, self.vms.node, row.uid, row.job, patience)
 
     def set_aside(self, row: Row) -> None:
         """Keep QEMU from being frozen with its job, which is suspended. Raises WnodesError."""
@@ -76,7 +82,10 @@ class Boot:
 
     def put_back(self, row: Row) -> None:
         """Have QEMU charged to the job again, which goes on."""
-        self._adopt(row, 0.0)
+        try:
+            self._adopt(row, 0.0)
+        except WnodesError as error:
+            log.warning("%s", _not_charged(row, error), extra=ids(row.job, row.id))
 
     def _charged(self, row: Row) -> int | None:
         """The process that is to be charged to the job; None if there is none."""
@@ -159,6 +168,10 @@ class Boot:
             return not self.vms.hypervisor.is_running(row.id)
         except UnknownError:
             return False
+
+
+def _not_charged(row: Row, error: WnodesError) -> str:
+    return f"not charged to its job: {error.words(row.job)}"
 
 
 def _says_ssh(address: str) -> bool:

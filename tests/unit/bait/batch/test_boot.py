@@ -7,6 +7,7 @@ import libvirt
 import pytest
 
 from bait import metrics
+from bait.batch import boot
 from bait.batch.controller import BatchController
 from bait.machine.files import paths
 from bait.reconcile.plan import Act, Action
@@ -136,6 +137,38 @@ def test_a_guest_that_can_not_be_charged_runs_all_the_same(
         booted(node, charging)
     assert runs(charging.link)
     assert "not charged to its job: Slurm meters no jobs" in caplog.text
+
+
+@pytest.mark.parametrize("refuses", ["", "Slurm meters no jobs"])
+def test_that_a_guest_is_charged_is_written_down_once(
+    node: Node,
+    charging: Charged,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    refuses: str,
+) -> None:
+    """However often it has to be done until libvirt lets the guest run."""
+    resume = node.hypervisor.resume
+
+    def resumed(machine: str) -> None:
+        if len(charging.done) < 3:
+            raise UnknownError("libvirt still does something else with it")
+        resume(machine)
+
+    monkeypatch.setattr(node.hypervisor, "resume", resumed)
+    monkeypatch.setattr(boot, "_LOOK", 0.01)
+    charging.refuses = refuses
+    with caplog.at_level(logging.WARNING):
+        node.batch.grant("7")
+        batch = node.bait().batch
+        batch.charging = batch.boot.charging = charging
+        batch.prepare(JobId("7"), 0)
+        eventually(lambda: len(charging.done) == 3)
+        node.guests.answer(FIRST)
+        reaches(node, State.READY)
+    what = f"not charged to its job: {refuses}" if refuses else "it is charged"
+    assert [event.what for event in node.ledger.events("7")].count(what) == 1
+    assert caplog.text.count("not charged") == bool(refuses)
 
 
 def test_what_is_charged_is_set_aside_before_it_is_paused_and_put_back_afterwards(
