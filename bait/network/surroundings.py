@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,14 @@ def interfaces() -> set[str]:
     return {name for _number, name in socket.if_nameindex()}
 
 
-def own_macs() -> set[str]:
-    """The MACs of all interfaces of the node."""
-    links = Path("/sys/class/net").glob("*/address")
-    return {link.read_text().strip() for link in links if link.exists()}
+def own_macs(cards: Path = Path("/sys/class/net")) -> set[str]:
+    """The MACs of all interfaces of the node. One that goes meanwhile, as a guest's, has none: the
+    kernel says then that there is no such file, or that it can't be read (EINVAL)."""
+    found: set[str] = set()
+    for card in cards.glob("*/address"):
+        with suppress(OSError):
+            found.add(card.read_text().strip())
+    return found
 
 
 def surroundings() -> Surroundings:
