@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes the configuration reference, docs/configuration.md and docs/man/wnodes.toml.5, and the
 file that packages install, contrib/packages/files/wnodes.toml, from wnodes_lrms/config/load.py and
-the tables it is made of (config/node.py, config/cloud.py): their docstrings, descriptions, defaults
-and limits are the reference.
+the tables it is made of (node.py, cloud.py, bridge.py beside it): their docstrings, descriptions,
+defaults and limits are the reference.
 
 usage: contrib/docs/reference.py, with the project's own interpreter (.venv/bin/python)
 """

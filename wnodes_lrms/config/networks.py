@@ -3,7 +3,8 @@
 import ipaddress
 from collections.abc import Collection, Iterator, Sequence
 
-from wnodes_lrms.config.cloud import Bridge, Cloud, CloudNetwork, Offer
+from wnodes_lrms.config.bridge import Bridge, CloudNetwork
+from wnodes_lrms.config.cloud import Cloud, Offer
 from wnodes_lrms.config.node import Batch, Network
 
 

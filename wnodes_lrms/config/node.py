@@ -1,12 +1,13 @@
 """The tables of the configuration file, and what their settings may be.
 
 Docstrings, descriptions, defaults and limits are also the reference manual
-(contrib/docs/reference.py writes it). Those of the cloud service are in config/cloud.py.
+(contrib/docs/reference.py writes it). Those of the cloud service are in config/cloud.py and
+config/bridge.py.
 """
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +30,23 @@ def roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
     if subnet.prefixlen > 30:
         raise ValueError("a /30 or larger is needed: the node itself takes the first address")
     return subnet
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Table = TypeVar("_Table", bound=_Named)
+
+
+def each_name_once(tables: tuple[_Table, ...]) -> tuple[_Table, ...]:
+    """The tables themselves. Raises ValueError where two have one name."""
+    names = [table.name for table in tables]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"the name {', '.join(twice)} is there more than once")
+    return tables
 
 
 def _opening(text: str) -> str:
