@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from bait.checks import verdicts
-from bait.checks.verdicts import Copy, Mode, PartSeen
+from bait.checks import file_verdicts
+from bait.checks.file_verdicts import Copy, Mode, PartSeen
 from bait.machine.images import free_mib
 from bait.machine.room import promised
 from bait.machine.scratch import MKFS
@@ -57,7 +57,7 @@ def _image(entry: Image, cache: Path, until: float, credentials: str | None) -> 
         )
         for part in entry.parts
     ]
-    return verdicts.image(entry.tag, parts, _unfit(entry, cache))
+    return file_verdicts.image(entry.tag, parts, _unfit(entry, cache))
 
 
 def _unfit(entry: Image, cache: Path) -> str | None:
@@ -114,13 +114,15 @@ def space(config: Config) -> Iterator[Check]:
     """Room for overlays and for the cache."""
     state, cache = Path(config.bait.state_dir), Path(config.images.cache_dir)
     free = free_mib(_existing(state)) - promised(state)
-    yield verdicts.space(state, free, config.machine.min_free_disk)
+    yield file_verdicts.space(state, free, config.machine.min_free_disk)
     largest = max((rule.scratch_most or rule.scratch for rule in config.batch), default=0)
     if largest:
         room, able = free - config.machine.min_free_disk, shutil.which(MKFS) is not None
-        yield verdicts.scratch(largest, room, able)
+        yield file_verdicts.scratch(largest, room, able)
     used = sum(file.stat().st_size for file in cache.glob("*") if file.is_file()) // _MIB
-    yield verdicts.cache_space(cache, free_mib(_existing(cache)), used, config.images.cache_limit)
+    yield file_verdicts.cache_space(
+        cache, free_mib(_existing(cache)), used, config.images.cache_limit
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -138,14 +140,14 @@ def permissions(config: Config, config_file: Path) -> Iterator[Check]:
         Path(config.images.cache_dir),
     ]
     found = (
-        verdicts.open_to_others(lineage(path.resolve()), os.geteuid())
+        file_verdicts.open_to_others(lineage(path.resolve()), os.geteuid())
         for path in private
         if path.exists()
     )
-    yield from verdicts.permissions(dict.fromkeys(trouble for trouble in found if trouble))
+    yield from file_verdicts.permissions(dict.fromkeys(trouble for trouble in found if trouble))
     socket = Path(config.bait.socket)
     if socket.exists():
-        yield verdicts.control_socket(socket, socket.stat().st_mode)
+        yield file_verdicts.control_socket(socket, socket.stat().st_mode)
 
 
 def lineage(path: Path) -> list[Mode]:
@@ -171,9 +173,9 @@ def apparmor_lets_start(program: Path) -> bool:
 def traversal(config: Config, qemu: tuple[int, int] | None) -> Check:
     """Whether QEMU, as this uid and gid, comes to the files of VMs."""
     if qemu is None:
-        return verdicts.traversal(None, [])
+        return file_verdicts.traversal(None, [])
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
-    return verdicts.traversal(qemu[0], closed_to(*qemu, map(Path, folders)))
+    return file_verdicts.traversal(qemu[0], closed_to(*qemu, map(Path, folders)))
 
 
 def closed_to(uid: int, gid: int, folders: Iterable[Path]) -> list[Path]:

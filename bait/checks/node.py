@@ -2,7 +2,8 @@
 
 Only KVM's answer is kept, as the bait itself keeps it. Everything that may hang has a deadline, so
 that one thing that is broken does not hide the others. Files are looked at in
-bait/checks/files.py; what follows from what is seen is in bait/checks/verdicts.py.
+bait/checks/files.py; what follows from what is seen is in verdicts.py, network_verdicts.py and
+file_verdicts.py beside it.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar, cast
 
-from bait.checks import api, files, storage, verdicts
+from bait.checks import api, file_verdicts, files, network_verdicts, storage, verdicts
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.machine import topology
@@ -60,15 +61,17 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "libvirt": lambda: _libvirt(config),
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
-        "networks of the site": lambda: verdicts.site_networks(
+        "networks of the site": lambda: network_verdicts.site_networks(
             config.cloud.network, config.batch, interfaces()
         ),
         "tuning": lambda: _tuning(config),
-        "throughput": lambda: [verdicts.throughput(shaper.trouble(), config.network.unshaped)],
+        "throughput": lambda: [
+            network_verdicts.throughput(shaper.trouble(), config.network.unshaped)
+        ],
         "programs": _programs,
         "shared folders": lambda: _shares(config),
         "guestfs": lambda: [_guestfs(config)],
-        "sfq": lambda: [verdicts.sfq(_sfq_trouble())],
+        "sfq": lambda: [network_verdicts.sfq(_sfq_trouble())],
         "images": lambda: files.images(config),
         "disk space": lambda: files.space(config),
         "charge": lambda: _charge(config),
@@ -131,7 +134,7 @@ def _libvirt(config: Config) -> Iterator[Check]:
         )
         return
     yield ok("libvirt", f"{found.version} at {uri}")
-    yield verdicts.network(found, config.network)
+    yield network_verdicts.network(found, config.network)
     if "apparmor" in found.confined_by:
         server = share_server()
         allowed = not config.share.directories or files.apparmor_lets_start(server)
@@ -139,15 +142,15 @@ def _libvirt(config: Config) -> Iterator[Check]:
     uid, gid = found.qemu or (None, None)
     folders = (config.bait.state_dir, config.bait.run_dir, config.images.cache_dir)
     closed = [] if uid is None or gid is None else files.closed_to(uid, gid, map(Path, folders))
-    yield verdicts.traversal(uid, closed)
+    yield file_verdicts.traversal(uid, closed)
 
 
 def _firewall(node: str) -> Check:
     try:
         there = firewall.there(node)
     except WnodesError as error:
-        return verdicts.firewall(ruleset.table(node), str(error))
-    return verdicts.firewall(ruleset.table(node), None if there else "it has none")
+        return network_verdicts.firewall(ruleset.table(node), str(error))
+    return network_verdicts.firewall(ruleset.table(node), None if there else "it has none")
 
 
 def _tunnels(config: Config) -> Iterator[Check]:
@@ -161,7 +164,7 @@ def _tunnels(config: Config) -> Iterator[Check]:
     except WnodesError as error:
         trouble = str(error)
     end = tunnel_end(network)
-    yield verdicts.tunnels(network, end.address if end else "", trouble)
+    yield network_verdicts.tunnels(network, end.address if end else "", trouble)
 
 
 def _tuning(config: Config) -> Iterator[Check]:

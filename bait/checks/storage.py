@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 
-from bait.checks import verdicts
+from bait.checks import file_verdicts
 from bait.cloud.ceph import Ceph
 from bait.hypervisor.inventory import has_secret
 from wnodes_lrms.config.load import Config
@@ -27,7 +27,7 @@ def checks(config: Config) -> Iterator[Check]:
     else:
         ceph = Ceph(pool.conf, pool.user, pool.name, patience=_SHORT)
         try:
-            yield verdicts.ceph(pool.name, *ceph.room(), ceph.promised())
+            yield file_verdicts.ceph(pool.name, *ceph.room(), ceph.promised())
         except WnodesError as error:
             yield fault(
                 "volumes",

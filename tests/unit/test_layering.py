@@ -51,6 +51,8 @@ LAYERS = {
 # Decisions alone: imported in a fresh interpreter that has none of these libraries.
 PURE = [
     "bait.accounting.apel",
+    "bait.checks.file_verdicts",
+    "bait.checks.network_verdicts",
     "bait.checks.verdicts",
     "bait.cloud.admission",
     "bait.cloud.offers",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from bait.checks import files, node, verdicts
-from bait.checks.verdicts import Copy, Mode, PartSeen
+from bait.checks import file_verdicts, files, network_verdicts, node, verdicts
+from bait.checks.file_verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
 from bait.hypervisor.inventory import confined_by, look, qemu_user
 from bait.machine.topology import Topology
@@ -63,13 +63,13 @@ def test_how_vms_are_fitted_to_their_cores() -> None:
 
 
 def test_network() -> None:
-    assert verdicts.network(INVENTORY, Network()).status is Status.OK
-    assert verdicts.network(INVENTORY, Network(name="other")).status is Status.FAULT
+    assert network_verdicts.network(INVENTORY, Network()).status is Status.OK
+    assert network_verdicts.network(INVENTORY, Network(name="other")).status is Status.FAULT
 
 
 def test_the_guests_firewall() -> None:
-    assert verdicts.firewall("wnodes-hv1", None).status is Status.OK
-    check = verdicts.firewall("wnodes-hv1", "nft: No such file or directory")
+    assert network_verdicts.firewall("wnodes-hv1", None).status is Status.OK
+    check = network_verdicts.firewall("wnodes-hv1", "nft: No such file or directory")
     assert check.status is Status.FAULT
     assert "reach the node" in check.seen
     assert "install nftables" in check.remedy
@@ -77,11 +77,11 @@ def test_the_guests_firewall() -> None:
 
 def test_the_tunnels_of_private_networks() -> None:
     network = IPv4Network("10.1.0.0/24")
-    assert verdicts.tunnels(network, "10.1.0.3", None).status is Status.OK
-    check = verdicts.tunnels(network, "", None)
+    assert network_verdicts.tunnels(network, "10.1.0.3", None).status is Status.OK
+    check = network_verdicts.tunnels(network, "", None)
     assert check.status is Status.FAULT
     assert "no address in 10.1.0.0/24" in check.seen
-    check = verdicts.tunnels(network, "10.1.0.3", "ip: Unknown device type")
+    check = network_verdicts.tunnels(network, "10.1.0.3", "ip: Unknown device type")
     assert "Unknown device type" in check.seen
     assert "kernel with VXLAN" in check.remedy
 
@@ -179,7 +179,7 @@ def test_image(trouble: str | None, copy: Copy, expected: Status, remedy: str) -
         PartSeen("/disk", None, Copy.RIGHT, Path("/cache/1")),
         PartSeen("/kernel", trouble, copy, Path("/cache/2")),
     ]
-    check = verdicts.image("t", parts)
+    check = file_verdicts.image("t", parts)
     assert check.status is expected
     assert remedy in check.remedy
 
@@ -215,7 +215,7 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
 def test_networks_that_a_node_has_and_lacks() -> None:
     offers = [Offer(name="lan", bridge="br0"), Offer(name="lost", bridge="br9")]
     rules = [Batch(network=name) for name in ("none", "lan", "none")] + [Batch(scratch=1)]
-    found = list(verdicts.site_networks(offers, rules, {"lo", "br0"}))
+    found = list(network_verdicts.site_networks(offers, rules, {"lo", "br0"}))
     assert [(check.name, check.status) for check in found] == [
         ("network lan", Status.OK),
         ("network lost", Status.FAULT),
@@ -226,13 +226,13 @@ def test_networks_that_a_node_has_and_lacks() -> None:
 
 
 def test_room() -> None:
-    assert verdicts.space(Path("/s"), 511, 512).status is Status.FAULT
-    assert verdicts.space(Path("/s"), 512, 512).status is Status.OK
-    assert verdicts.scratch(2, 2047, able=True).status is Status.WARNING
-    assert verdicts.scratch(2, 2048, able=True).status is Status.OK
-    assert verdicts.scratch(2, 2048, able=False).status is Status.FAULT
-    assert verdicts.cache_space(Path("/c"), 100, 50, 151).status is Status.WARNING
-    assert verdicts.cache_space(Path("/c"), 100, 50, 150).status is Status.OK
+    assert file_verdicts.space(Path("/s"), 511, 512).status is Status.FAULT
+    assert file_verdicts.space(Path("/s"), 512, 512).status is Status.OK
+    assert file_verdicts.scratch(2, 2047, able=True).status is Status.WARNING
+    assert file_verdicts.scratch(2, 2048, able=True).status is Status.OK
+    assert file_verdicts.scratch(2, 2048, able=False).status is Status.FAULT
+    assert file_verdicts.cache_space(Path("/c"), 100, 50, 151).status is Status.WARNING
+    assert file_verdicts.cache_space(Path("/c"), 100, 50, 150).status is Status.OK
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_who_may_write(
     above: tuple[int, int, int], itself: tuple[int, int, int], expected: str | None
 ) -> None:
     lineage = [Mode(Path("/a"), *above), Mode(Path("/a/b"), *itself)]
-    assert verdicts.open_to_others(lineage, owner=1000) == expected
+    assert file_verdicts.open_to_others(lineage, owner=1000) == expected
 
 
 def test_lineage_of_real_folders(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_lineage_of_real_folders(tmp_path: Path) -> None:
     found = files.lineage(file)
     assert found[0].path == Path("/")
     assert found[-1].mode & 0o777 == 0o602
-    assert verdicts.open_to_others(found, os.geteuid()) == f"{file} is writable by everybody"
+    assert file_verdicts.open_to_others(found, os.geteuid()) == f"{file} is writable by everybody"
 
 
 @needs_root
@@ -275,22 +275,22 @@ def test_folders_that_another_user_can_t_pass() -> None:
         inner.parent.chmod(0o700)
         found = files.closed_to(65534, 65534, [inner])
     assert found[0] == inner.parent
-    assert verdicts.traversal(65534, found).status is Status.FAULT
-    assert f"chmod o+x {inner.parent}" in verdicts.traversal(65534, found).remedy
+    assert file_verdicts.traversal(65534, found).status is Status.FAULT
+    assert f"chmod o+x {inner.parent}" in file_verdicts.traversal(65534, found).remedy
 
 
 def test_socket_clock_sfq() -> None:
-    assert verdicts.control_socket(Path("/s"), 0o140666).status is Status.OK
-    assert verdicts.control_socket(Path("/s"), 0o140600).status is Status.FAULT
+    assert file_verdicts.control_socket(Path("/s"), 0o140666).status is Status.OK
+    assert file_verdicts.control_socket(Path("/s"), 0o140600).status is Status.FAULT
     assert [verdicts.clock(state).status for state in (0, 5, -1)] == [
         Status.OK,
         Status.WARNING,
         Status.UNKNOWN,
     ]
-    assert verdicts.sfq(None).status is Status.OK
-    missing = verdicts.sfq("unshare: Error: Specified qdisc kind is unknown.")
+    assert network_verdicts.sfq(None).status is Status.OK
+    missing = network_verdicts.sfq("unshare: Error: Specified qdisc kind is unknown.")
     assert missing.status is Status.OK  # nothing of ours needs it
-    assert verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN
+    assert network_verdicts.sfq("unshare: Operation not permitted").status is Status.UNKNOWN
 
 
 def test_the_security_models_are_those_that_libvirt_names() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.checks import storage, verdicts
+from bait.checks import file_verdicts, storage
 from tests.unit.conftest import settings
 from wnodes_lrms.config import load as config
 from wnodes_lrms.config.load import Config
@@ -31,7 +31,7 @@ def configured(tmp_path: Path) -> Config:
     ],
 )
 def test_room(free: int, written: int, promised: int, expected: Status, said: str) -> None:
-    check = verdicts.ceph("volumes", free << 30, written << 30, promised << 30)
+    check = file_verdicts.ceph("volumes", free << 30, written << 30, promised << 30)
     assert check.status is expected
     assert said in check.seen
 
