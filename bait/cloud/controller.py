@@ -4,29 +4,29 @@ A VM runs inside the allocation of its lease. Without one it is at rest: its dis
 and a new order for it is taken here.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate, takewhile
 from typing import Any
 
+from bait.cloud.attachments import Attachments
 from bait.cloud.build import CloudBuilder
 from bait.cloud.copies import Copies
-from bait.cloud.devices import Devices
+from bait.cloud.devices import Orders
 from bait.cloud.freezing import Freezer
+from bait.cloud.guest_events import GuestEvents
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
+from bait.cloud.nics import Nics
 from bait.cloud.pools import Pool
-from bait.cloud.power import WOKEN, Power
+from bait.cloud.power import Power
 from bait.cloud.saving import Saver
-from bait.cloud.shown import shown
+from bait.cloud.shown import shown, usages_shown
 from bait.hypervisor.consoles import ConsoleThread, Listener
-from bait.hypervisor.domain import FULL, PANICKED
+from bait.hypervisor.domain import FULL
 from bait.hypervisor.events import UNSEEN
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
-from bait.ledger.states import RUNS
 from bait.machine.tasks import Tasks
 from bait.machine.vms import NodeVms
 from bait.network.cards import guests
@@ -36,17 +36,9 @@ from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
-from wnodes_lrms.log import ids
 from wnodes_lrms.model import Kind, State
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import Flows
-
-# The most that is told at once of usages: bytes, as JSON. A bridge takes 4 MiB of an answer.
-_USAGES = 3 << 20
-_USAGE = 200  # bytes of one, without its DN, each of whose characters may take two
-_OF_A_USAGE = ("number", "dn", "cores", "began", "wall", "held")
-
-log = logging.getLogger(__name__)
 
 
 class CloudController:
@@ -68,20 +60,20 @@ class CloudController:
         self.ledger = ledger
         self.lrms = jobs.lrms
         self.builder = CloudBuilder(vms)
-        self.devices = Devices(ledger, self.builder, tasks, volumes)
+        orders = Orders(ledger, tasks)
+        self.attachments = Attachments(ledger, self.builder, tasks, volumes, orders)
+        self.nics = Nics(ledger, self.builder, tasks, orders)
         self.freezer = Freezer(ledger, vms.hypervisor)
         self.copies = Copies(ledger, self.builder, tasks, volumes, self.freezer)
         self.saver = Saver(config, ledger, self.builder, self.freezer)
-        self.lifecycle = Lifecycle(
-            config, ledger, jobs.lrms, self.builder, tasks, self.devices, self.saver
-        )
+        parts = self.builder, tasks, self.attachments, self.nics, self.saver
+        self.lifecycle = Lifecycle(config, ledger, jobs.lrms, *parts)
         self.power = Power(ledger, self.builder, self.lifecycle)
+        self.guest_events = GuestEvents(ledger, vms.hypervisor, tasks, self.lifecycle)
         self.tasks = tasks
         self.volumes = volumes
         self.drain = drain
-        self.jobs = LeaseJobs(
-            config, node, ledger, jobs, tasks, drain, self.lifecycle, self.devices
-        )
+        self.jobs = LeaseJobs(config, node, ledger, jobs, tasks, drain, self.lifecycle, self.nics)
 
     # What the bridge asks, beside the lease jobs
 
@@ -96,15 +88,11 @@ class CloudController:
 
     def machines(self) -> list[dict[str, Any]]:
         """All cloud VMs here, as the API shows them."""
-        return [
-            shown(row, self.node, self.devices)
-            for row in self.ledger.rows()
-            if row.kind is Kind.CLOUD
-        ]
+        return [self._shown(row) for row in self.ledger.rows() if row.kind is Kind.CLOUD]
 
     def machine(self, machine: str) -> dict[str, Any]:
         """One of them. Raises AbsentError."""
-        return shown(self._row(machine), self.node, self.devices)
+        return self._shown(self._row(machine))
 
     def console(self, machine: str) -> str:
         """The end of what it wrote on its serial console. Raises AbsentError."""
@@ -132,11 +120,7 @@ class CloudController:
     def usages(self, since: float) -> list[dict[str, Any]]:
         """What cloud VMs had of this node in leases that are open or ended since (epoch); of very
         many the newest."""
-        found = self.ledger.usages(Kind.CLOUD, since)
-        sizes = accumulate(_USAGE + 2 * len(usage.dn.encode()) for usage in reversed(found))
-        many = sum(1 for _ in takewhile(lambda size: size <= _USAGES, sizes))
-        told = found[len(found) - many :]
-        return [{name: getattr(usage, name) for name in _OF_A_USAGE} for usage in told]
+        return usages_shown(self.ledger.usages(Kind.CLOUD, since))
 
     def census(self) -> Counter[tuple[str, str]]:
         """How many VMs of each kind and state this node has."""
@@ -189,7 +173,7 @@ class CloudController:
 
     def have_volume(self, volume: str, size: int) -> None:
         """Have a volume of `size` GiB: made, or grown, also for a guest that has it."""
-        self.devices.have_volume(volume, size)
+        self.attachments.have_volume(volume, size)
 
     def copy_volume(self, source: str, volume: str) -> dict[str, Any]:
         """Have a volume that is a copy of another: begin, or tell how far it is."""
@@ -197,23 +181,23 @@ class CloudController:
 
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
-        self.devices.delete_volume(volume)
+        self.attachments.delete_volume(volume)
 
     def attach_volume(self, machine: str, volume: str, readonly: bool = False) -> str:
         """Plug a volume in; the device that the guest sees."""
-        return self.devices.attach_volume(self._running(machine), volume, readonly)
+        return self.attachments.attach_volume(self._running(machine), volume, readonly)
 
     def detach_volume(self, machine: str, volume: str) -> None:
         """Take a volume out; one that is not in is success."""
-        self.devices.detach_volume(self._row(machine), volume)
+        self.attachments.detach_volume(self._row(machine), volume)
 
     def attach_nic(self, machine: str, nic: Nic) -> dict[str, Any]:
         """Plug a card in; its addresses."""
-        return self.devices.attach_nic(self._running(machine), nic)
+        return self.nics.attach_nic(self._running(machine), nic)
 
     def detach_nic(self, machine: str, card: str) -> None:
         """Take a card out; one that is not in is success."""
-        self.devices.detach_nic(self._row(machine), card)
+        self.nics.detach_nic(self._row(machine), card)
 
     def save(self, machine: str, tag: str) -> None:
         """Begin to save its disk as an image."""
@@ -238,7 +222,7 @@ class CloudController:
         elif action.act is Act.HIBERNATE:
             self.lifecycle.start(row, self.lifecycle.hibernate)
         elif action.act is Act.LOST:
-            self.stopped(row, UNSEEN)
+            self.guest_events.stopped(row, UNSEEN)
         elif action.act is Act.SHUT_DOWN:
             self.lifecycle.halt(row, True, row.reason or action.why)
         elif action.act is Act.HALT:
@@ -246,13 +230,13 @@ class CloudController:
         elif action.act is Act.SWEEP:
             self.builder.rest(row.id)
         elif action.act is Act.PANIC:
-            self.panicked(row)
+            self.guest_events.panicked(row)
         elif action.act is Act.FULL:
-            self.stuck(row)
-        elif action.act is Act.WAKE and row.reason == FULL and not self.devices.has_room(row):
+            self.guest_events.stuck(row)
+        elif action.act is Act.WAKE and row.reason == FULL and not self.attachments.has_room(row):
             pass  # it would stand still again at once
         elif action.act is Act.FOLLOW:
-            self.slept(row)
+            self.guest_events.slept(row)
         elif action.act in (Act.PAUSE, Act.CONTINUE):
             pausing.follow(self.ledger, self.builder.vms.hypervisor, action, row)
             self.tasks.tell()
@@ -273,49 +257,27 @@ class CloudController:
         self.lifecycle.end_now(row, "an administrator has ended the VM")
 
     def stopped(self, row: Row, how: str) -> None:
-        """The VM's domain has stopped.
-
-        Told late, it may be about a domain that the VM had before: so libvirt is asked.
-        """
-        if row.state in RUNS and not self.builder.vms.hypervisor.is_running(row.id):
-            now = self.ledger.get(row.id)
-            if now and (now.lease, now.since) == (row.lease, row.since):
-                self.lifecycle.halt(row, False, how)
+        """The VM's domain has stopped."""
+        self.guest_events.stopped(row, how)
 
     def panicked(self, row: Row) -> None:
-        """The guest's kernel has panicked, or runs anew after that: as libvirt has it now, so is
-        it shown. What becomes of it its user decides."""
-        if row.state is State.READY:
-            panicked = self.builder.vms.hypervisor.has_panicked(row.id)
-            what = PANICKED if panicked else "the guest runs anew"
-            reason = PANICKED if panicked else ""
-            if self.ledger.move(row, what, (State.READY,), reason=reason):
-                self.tasks.tell()
+        """The guest's kernel has panicked, or runs anew after that."""
+        self.guest_events.panicked(row)
 
     def stuck(self, row: Row) -> None:
-        """The guest is held because there was no room for what it wrote, or goes on after that: as
-        libvirt has it now, so is it shown."""
-        if row.state is State.READY:
-            stuck = self.builder.vms.hypervisor.is_stuck(row.id)
-            what = FULL if stuck else "there is room again"
-            if self.ledger.move(row, what, (State.READY,), reason=FULL if stuck else ""):
-                log.warning("%s", what, extra=ids(row.job, row.id))
-                self.tasks.tell()
+        """The guest is held because there was no room for what it wrote, or goes on after that."""
+        self.guest_events.stuck(row)
 
     def slept(self, row: Row) -> None:
-        """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""
-        asleep = row.state in RUNS and self.builder.vms.hypervisor.is_asleep(row.id)
-        if asleep:
-            what = "the guest has put itself to sleep"
-            moved = self.ledger.move(row, what, (State.READY,), state=State.ASLEEP, reason=what)
-        else:
-            moved = self.ledger.move(row, WOKEN, (State.ASLEEP,), state=State.READY, reason="")
-        if moved:
-            self.tasks.tell()
+        """The guest has put itself to sleep, or woken."""
+        self.guest_events.slept(row)
 
     def let_go(self, row: Row) -> None:
         """The guest has let go of a device."""
-        self.devices.let_go(row)
+        self.attachments.let_go(row)
+
+    def _shown(self, row: Row) -> dict[str, Any]:
+        return shown(row, self.node, self.nics.shown(row), self.attachments.shown(row))
 
     def _row(self, machine: str) -> Row:
         row = self.ledger.get(machine)

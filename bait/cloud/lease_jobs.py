@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bait.cloud.admission import check
-from bait.cloud.devices import Devices
 from bait.cloud.lifecycle import Lifecycle
+from bait.cloud.nics import Nics
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.calls import Call
@@ -69,7 +69,7 @@ class LeaseJobs:
     tasks: Tasks
     drain: Drain
     lifecycle: Lifecycle
-    devices: Devices
+    nics: Nics
     _waiting: dict[JobId, _Waiter] = field(init=False, default_factory=dict)  # by job
     # Two orders must not see the same VM at rest.
     _admission: threading.Lock = field(init=False, default_factory=threading.Lock)
@@ -215,7 +215,7 @@ class LeaseJobs:
         overhead = self.config.machine.memory_overhead
         check(order, allocation, owner.name, self.node, overhead, old, carries)
         try:
-            self.devices.vet(order.nics, machine)
+            self.nics.vet(order.nics, machine)
         except RejectedError as error:
             raise RejectedError(f"order refused: {error}") from error
         row = Row(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bait import metrics
+from bait.cloud.attachments import Attachments
 from bait.cloud.build import CloudBuilder, Plan
-from bait.cloud.devices import Devices
+from bait.cloud.nics import Nics
 from bait.cloud.saving import Saver
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -50,7 +51,8 @@ class Lifecycle:
     lrms: Lrms
     builder: CloudBuilder
     tasks: Tasks
-    devices: Devices
+    attachments: Attachments
+    nics: Nics
     saver: Saver
 
     def end_now(self, row: Row, why: str) -> bool:
@@ -80,7 +82,7 @@ class Lifecycle:
         # A disk that is there stays on the files that it was made from, whatever the tag is now.
         needed = row.digests.split() if self.builder.paths(row.id).ran.exists() else []
         needed += [part.sha256 for part in image.parts if part.sha256 not in needed]
-        building = self.devices.address(
+        building = self.nics.address(
             row,
             order,
             f"building from {image.tag}: {order.cores} cores, {order.memory} MiB",
@@ -90,11 +92,11 @@ class Lifecycle:
         )
         if building is None:
             return
-        while self.saver.reads(row.id) or self.devices.are_copied(order):
+        while self.saver.reads(row.id) or self.attachments.are_copied(order):
             task.cancelled.wait(_LOOK)
             task.check()
 
-        drives = self.devices.take_volumes(order)
+        drives = self.attachments.take_volumes(order)
         plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
         progress = Progress(self.ledger, row, task)
         with ExitStack() as claims:
@@ -115,7 +117,7 @@ class Lifecycle:
         until = time.monotonic() + _FORGOTTEN
         while True:
             try:
-                claims.enter_context(self.devices.claimed(order))
+                claims.enter_context(self.attachments.claimed(order))
                 return
             except ConflictError:
                 if time.monotonic() > until:

@@ -7,6 +7,7 @@ from bait.reconcile.plan import Act
 from tests.unit.bait.conftest import MACHINE, Site
 from tests.unit.conftest import GUESTS, NOBODY, TAG, put
 from wnodes_lrms.model import State
+from wnodes_lrms.order import Order
 
 ID = str(MACHINE)
 UID = NOBODY.pw_uid
@@ -20,6 +21,11 @@ def acts(site: Site) -> list[Act]:
 
 def rest_of(told: Any) -> list[dict[str, Any]]:
     return list(told)
+
+
+def spec(site: Site) -> Order:
+    """The VM's order, as it is by now."""
+    return Order.model_validate_json(site.row().spec)
 
 
 def leaves_nothing(site: Site) -> bool:

@@ -93,22 +93,22 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
 
 def test_a_card_that_reaches_other_nodes_is_told_what_fits_through(site: Site) -> None:
     nic = Nic(id=uuid4(), kind="isolated", network="a", mac="52:54:00:00:00:07")
-    devices, vms = site.cloud.devices, site.cloud.builder.vms
-    devices.vet((nic,))
-    assert devices.builder.card(nic, None).mtu is None
+    nics, vms = site.cloud.nics, site.cloud.builder.vms
+    nics.vet((nic,))
+    assert nics.builder.card(nic, None).mtu is None
 
     def tunnels(network: str) -> None:
         own = Network(tunnels=IPv4Network(network))
         config = vms.config.model_copy(update={"network": own})
-        devices.builder = replace(devices.builder, vms=replace(vms, config=config))
+        nics.builder = replace(nics.builder, vms=replace(vms, config=config))
 
     tunnels("127.0.0.0/8")
-    devices.vet((nic,))
-    assert devices.builder.card(nic, None).mtu == 1500
+    nics.vet((nic,))
+    assert nics.builder.card(nic, None).mtu == 1500
     tunnels("203.0.113.0/24")
     with pytest.raises(RejectedError, match=r"no address in 203\.0\.113\.0/24"):
-        devices.vet((nic,))
-    assert devices.builder.card(nic, None).mtu is None  # as for one that is to be taken out
+        nics.vet((nic,))
+    assert nics.builder.card(nic, None).mtu is None  # as for one that is to be taken out
 
 
 def test_an_image_that_the_account_may_not_use(site: Site) -> None:

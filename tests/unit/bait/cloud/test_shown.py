@@ -1,10 +1,9 @@
 """A cloud VM in every state, as the bait's HTTPS service shows it."""
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
-from bait.cloud.devices import Devices
 from bait.cloud.shown import shown
 from bait.frontend import models
 from bait.ledger.records import Row
@@ -14,16 +13,6 @@ from wnodes_lrms.model import Kind, State
 STATES = sorted({state for _, state in MOVES[Kind.CLOUD] if state})
 
 
-class OneVolume(Devices):
-    """In the place of a VM's devices."""
-
-    def __init__(self) -> None:
-        pass
-
-    def shown(self, row: Row) -> dict[str, Any]:
-        return {"nics": [], "volumes": [{"id": row.id, "device": "vdb"}]}
-
-
 def row(state: State) -> Row:
     return Row(
         "vm", "7", 0, state, 1.5, cores=2, memory=384, tag="image", reason="why", lease="lease"
@@ -31,7 +20,7 @@ def row(state: State) -> Row:
 
 
 def test_all_that_is_shown() -> None:
-    assert shown(row(State.READY), "hv1", OneVolume()) == {
+    assert shown(row(State.READY), "hv1", [], [{"id": "vm", "device": "vdb"}]) == {
         "id": "vm",
         "lease": "lease",
         "job": "7",
@@ -50,7 +39,7 @@ def test_all_that_is_shown() -> None:
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_state_is_one_that_bridges_know(state: State) -> None:
-    told = shown(row(state), "hv1", OneVolume())["state"]
+    told = shown(row(state), "hv1", [], [])["state"]
     assert told in get_args(models.MachineShown.model_fields["state"].annotation)
     assert (told == "running") is (state is State.READY)
     kept = (State.SUSPENDED, State.PAUSED, State.ASLEEP, State.HIBERNATED)
