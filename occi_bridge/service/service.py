@@ -4,15 +4,11 @@ Nothing here asks a node. A request becomes rows; the driver is woken and carrie
 """
 
 import functools
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import Literal
 
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError
-
-from occi_bridge.identity.user import Capability, Kind, User
+from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.model import Model
@@ -26,20 +22,16 @@ from occi_bridge.service.images import Offered
 from occi_bridge.service.offer import Site
 from occi_bridge.service.overview import Overview, overview
 from occi_bridge.service.quota import Amount
+from occi_bridge.service.requests import RETRY, Requests
 from occi_bridge.service.standing import Standing, standing
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.usage import Day, by_day
-from occi_bridge.store import heard, links, usage
+from occi_bridge.store import heard, usage
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Compute, Network, Row
-from wnodes_lrms.errors import UnknownError
-
-log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 _UNHEARD = 30.0  # seconds without any bait's answer after which changes are refused
-_RETRY = 30  # seconds after which clients are told to ask again
 _MODELS = 256  # kept, for as many users
 
 _BY_ID = {name: kind for kind, name in view.KIND_IDS.items()}
@@ -52,7 +44,7 @@ class BridgeService:
         """`wake` tells the driver, if it is near, that there is a new request."""
         self._db = db
         self._site = site
-        self._wake = wake
+        self._requests = Requests(db, site, wake)
         self._model = functools.lru_cache(_MODELS)(self._made_model)
 
     @property
@@ -67,29 +59,29 @@ class BridgeService:
 
     def used(self, user: User) -> Amount:
         """What the user has, of what their quota limits."""
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return tx.used(user.key)
 
     def standings(self, user: User) -> Mapping[str, Standing]:
         """How far each VM of the user is, by its path."""
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return {f"/compute/{row.id}": standing(row) for row in tx.read(Compute)}
 
     def images(self, user: User) -> list[Offered]:
         """The images that the user may have: their own and their group's first."""
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return [*images.saved(tx), *images.of_site(self._site.images(user.grant))]
 
     def overview(self, user: User) -> Overview:
         """The whole site. Raises OcciError 403 for those whose grant does not have that."""
         if not user.grant.site:
             raise OcciError(403, "your grant does not show you the whole site")
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return overview(tx)
 
     def usage(self, user: User, now: float) -> list[Day]:
         """The core hours of the user's own VMs, by day, as accounting has them."""
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return by_day(usage.of(tx.link, {user.key, user.subject}), now)
 
     def place(self, user: User, path: str, *, own: bool = False) -> tuple[str, str] | None:
@@ -98,7 +90,7 @@ class BridgeService:
         own: it is asked for what nobody may do but who made the VM. Raises OcciError 404, and 403
         for others of their group.
         """
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             row = tx.find(path)
             if not isinstance(row, Compute):
                 raise OcciError(404, f"there is no VM at {path}")
@@ -108,19 +100,19 @@ class BridgeService:
             return (url, row.uid) if url else None
 
     def locations(self, user: User, category: str | None) -> Sequence[str]:
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             if category is None or category in _BY_ID:
                 return tx.locations(_BY_ID[category] if category else None)
             return [entity.path for entity in _having(tx, category)]
 
     def entities(self, user: User, category: str | None) -> Sequence[Entity]:
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             if category is None or category in _BY_ID:
                 return tx.entities(_BY_ID[category] if category else None)
             return _having(tx, category)
 
     def entity(self, user: User, path: str) -> Entity:
-        with self._transaction(user) as tx:
+        with self._requests.reading(user) as tx:
             return tx.entity(tx.find(path))
 
     def create(self, user: User, new: New) -> Entity:
@@ -131,7 +123,7 @@ class BridgeService:
                 _check_heard(tx)
             return tx.entity(making.make(tx, model, new))
 
-        return self._write(user, Capability.CREATE, work)
+        return self._requests.write(user, Capability.CREATE, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
         if changes.links:
@@ -146,7 +138,7 @@ class BridgeService:
             changing.change(tx, row, changes.attributes, mixins, changes.links, whole=False)
             return tx.entity(tx.find(path))
 
-        return self._write(user, Capability.MODIFY, work)
+        return self._requests.write(user, Capability.MODIFY, work)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
         if new.links:
@@ -160,13 +152,13 @@ class BridgeService:
             changing.change(tx, row, new.attributes, mixins, new.links, whole=True)
             return tx.entity(tx.find(path))
 
-        return self._write(user, Capability.MODIFY, work)
+        return self._requests.write(user, Capability.MODIFY, work)
 
     def delete(self, user: User, path: str) -> None:
         def work(tx: Transaction) -> None:
             _delete(tx, path)
 
-        self._write(user, Capability.CANCEL, work)
+        self._requests.write(user, Capability.CANCEL, work)
 
     def delete_all(self, user: User, paths: Sequence[str]) -> None:
         def work(tx: Transaction) -> None:
@@ -178,7 +170,7 @@ class BridgeService:
                         if fault.status != 404:  # it went with another of them
                             raise
 
-        self._write(user, Capability.CANCEL, work)
+        self._requests.write(user, Capability.CANCEL, work)
 
     def fixed(self, user: User) -> frozenset[str]:
         return frozenset(f"/network/{net.name}" for net in self._site.granted(user.grant))
@@ -192,17 +184,19 @@ class BridgeService:
                     _act(tx, path, action, attributes)
 
         _check_may(user, action)
-        self._write(user, Capability.MODIFY, work)
+        self._requests.write(user, Capability.MODIFY, work)
 
     def act(self, user: User, path: str, action: str, attributes: Mapping[str, Value]) -> Entity:
         def work(tx: Transaction) -> Entity:
             return tx.entity(_act(tx, path, action, attributes) or tx.find(path))
 
         _check_may(user, action)
-        return self._write(user, Capability.MODIFY, work)
+        return self._requests.write(user, Capability.MODIFY, work)
 
     def add_mixin(self, user: User, definition: Definition) -> None:
-        self._write(user, Capability.MODIFY, lambda tx: user_model.add_mixin(tx, definition))
+        self._requests.write(
+            user, Capability.MODIFY, lambda tx: user_model.add_mixin(tx, definition)
+        )
 
     def remove_mixin(self, user: User, mixin: str) -> None:
         named = self.model(user).mixins.get(mixin)
@@ -214,7 +208,7 @@ class BridgeService:
             else:
                 user_model.remove_mixin(tx, mixin)
 
-        self._write(user, needed, work)
+        self._requests.write(user, needed, work)
 
     def tag(
         self, user: User, mixin: str, paths: Sequence[str], how: Literal["add", "remove", "set"]
@@ -224,45 +218,11 @@ class BridgeService:
             bearing = set() if how == "remove" else named
             user_model.tag(tx, mixin, bearing, among=None if how == "set" else named)
 
-        self._write(user, Capability.MODIFY, work)
-
-    @contextmanager
-    def _transaction(self, user: User) -> Iterator[Transaction]:
-        with _away(), self._db.reading() as link:
-            yield Transaction(link, self._db, self._site, user)
-
-    def _write(
-        self, user: User, needed: Capability, work: Callable[[Transaction], Result]
-    ) -> Result:
-        """Do the work in a transaction. Raises DeniedError where the user's token is not for it."""
-        user.require(needed)
-
-        def in_transaction(link: Connection) -> Result:
-            if user.identity.kind is Kind.TOKEN:
-                self._check_owner(link, user)
-            return work(Transaction(link, self._db, self._site, user))
-
-        with _away():
-            try:
-                result = self._db.write(in_transaction)
-            except IntegrityError as error:
-                raise OcciError(409, "somebody else changed the same; try again") from error
-        self._wake()
-        return result
-
-    def _check_owner(self, link: Connection, user: User) -> None:
-        """Raises OcciError 409 where what they have is kept under another name by now.
-
-        Nobody links or parts their names until the transaction is over, or what it makes would be
-        nobody's.
-        """
-        self._db.lock(link, *{f"owner {user.subject}", f"owner {user.key}"})
-        if links.owner(link, user.subject) != user.key:
-            raise OcciError(409, "your names have just been linked, or parted; try again")
+        self._requests.write(user, Capability.MODIFY, work)
 
     def _made_model(self, user: User, _revision: int) -> Model:
-        with _away(), self._db.glancing() as link:
-            return user_model.model(Transaction(link, self._db, self._site, user))
+        with self._requests.glancing(user) as tx:
+            return user_model.model(tx)
 
 
 @contextmanager
@@ -310,13 +270,4 @@ def _act(tx: Transaction, path: str, action: str, attributes: Mapping[str, Value
 def _check_heard(tx: Transaction) -> None:
     """Raises OcciError 503 where no bait has answered for long: a change could only wait."""
     if heard.out_of_reach(tx.db, tx.link, _UNHEARD):
-        raise OcciError(503, "no node answers at present; nothing was changed", _RETRY)
-
-
-@contextmanager
-def _away() -> Iterator[None]:
-    try:
-        yield
-    except UnknownError as error:
-        log.error("%s", error)
-        raise OcciError(503, f"{error.told or error}; nothing was changed", _RETRY) from error
+        raise OcciError(503, "no node answers at present; nothing was changed", RETRY)
