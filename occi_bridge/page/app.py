@@ -19,11 +19,10 @@ from occi_bridge.page.exchange import ANOTHER, LOG_IN, PLAIN, Ask, Fault, Form, 
 from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
+from occi_bridge.page.read_only import ReadOnly
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.terminal import Terminals
-from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
-from occi_bridge.page.whole_site import WholeSite
 from occi_bridge.web import body
 from wnodes_lrms.config.load import Page
 from wnodes_lrms.errors import UnknownError
@@ -78,8 +77,8 @@ class Pages:
     networks: Belongings
     images: Images
     keys: Keys
-    usage: UsagePage
-    site: WholeSite
+    usage: ReadOnly
+    site: ReadOnly
 
 
 def application(page: Page, pages: Pages) -> ASGIApp:

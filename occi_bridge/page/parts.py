@@ -9,17 +9,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from occi_bridge.identity.authenticator import Authenticator
-from occi_bridge.page import app, at_service
+from occi_bridge.page import app, at_service, usage
 from occi_bridge.page.belongings import NETWORKS, VOLUMES, Belongings
 from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
+from occi_bridge.page.read_only import ReadOnly
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.terminal import Limits, Opener, Terminals
-from occi_bridge.page.usage import UsagePage
 from occi_bridge.page.vms import Vms
-from occi_bridge.page.whole_site import WholeSite
 from occi_bridge.service.service import BridgeService
 from occi_bridge.store.database import Database
 from occi_bridge.store.sessions import Sessions
@@ -55,8 +54,8 @@ def assemble(
         networks=Belongings(service, NETWORKS),
         images=Images(service),
         keys=Keys(keys),
-        usage=UsagePage(service),
-        site=WholeSite(service),
+        usage=ReadOnly("usage", lambda user: usage.found(service.usage(user, time.time()))),
+        site=ReadOnly("site", lambda user: {"site": service.overview(user), "now": time.time()}),
     )
     routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
     return app.application(page, pages), routes

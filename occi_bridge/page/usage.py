@@ -1,16 +1,8 @@
 """What a user's VMs have had, drawn and as a table."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.concurrency import run_in_threadpool
-
-from occi_bridge.identity.user import Capability
-from occi_bridge.page import templates
-from occi_bridge.page.exchange import Ask, Reply
-from occi_bridge.page.vms import common
-from occi_bridge.service.service import BridgeService
 from occi_bridge.service.usage import Day
 
 _WIDE, _HIGH = 20, 160  # of a day's column in the drawing
@@ -37,22 +29,10 @@ class Chart:
     bars: Sequence[Bar]
 
 
-class UsagePage:
-    """The page of the core hours."""
-
-    def __init__(self, service: BridgeService) -> None:
-        self._service = service
-
-    async def show(self, ask: Ask) -> Reply:
-        """The whole page."""
-        return await run_in_threadpool(self._page, ask)
-
-    def _page(self, ask: Ask) -> Reply:
-        user = ask.known.user
-        user.require(Capability.READ)
-        days = self._service.usage(user, time.time())
-        total = sum(day.core_hours for day in days)
-        return templates.page("usage", chart=chart(days), days=days, total=total, **common(ask))
+def found(days: Sequence[Day]) -> dict[str, object]:
+    """What the page shows of these days."""
+    total = sum(day.core_hours for day in days)
+    return {"chart": chart(days), "days": days, "total": total}
 
 
 def chart(days: Sequence[Day]) -> Chart:

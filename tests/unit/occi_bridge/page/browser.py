@@ -1,7 +1,8 @@
 """A page in one process, with a database and an issuer of its own, and a browser without scripts.
 
 Test modules take the fixtures by `from tests.unit.occi_bridge.page import browser` and
-`site = browser.site`; they need those of tests/unit/ca.py, issuers.py and bridgefixtures.py, too.
+`site = browser.site`, or `browser.site_of_two_nodes`; they need those of tests/unit/ca.py,
+issuers.py and bridgefixtures.py, too.
 """
 
 import contextlib
@@ -31,8 +32,9 @@ from occi_bridge.store.sessions import Session, Sessions
 from occi_bridge.web.app import application
 from tests.unit.ca import VO, Grid
 from tests.unit.issuers import LocalIssuer
+from tests.unit.occi_bridge.fake_baits import FakeBait
 from tests.unit.occi_bridge.local_bridge import LocalBridge
-from wnodes_lrms.config.load import Page
+from wnodes_lrms.config.load import Grant, Page
 
 HOST = "localhost:11444"
 URL = f"https://{HOST}"
@@ -177,6 +179,20 @@ async def site(
     """The page of one bridge, whose users come from the issuer or with certificates."""
     monkeypatch.setattr(identity, "_LOOK", 0.0)
     async with made(grid, issuer, make_bridge(file_url)) as site:
+        yield site
+
+
+@pytest.fixture
+async def site_of_two_nodes(
+    grid: Grid,
+    issuer: LocalIssuer,
+    make_bridge: Callable[..., LocalBridge],
+    file_url: str,
+    baits: list[FakeBait],
+) -> AsyncIterator[Site]:
+    """A page whose bridge has two nodes; of its users, ada sees the whole site."""
+    grants = (Grant(match=f"{issuer.url}#ada", site=True), Grant(match="*"))
+    async with made(grid, issuer, make_bridge(file_url, *baits), grant=grants) as site:
         yield site
 
 

@@ -1,7 +1,5 @@
 """The end of a VM's console: whose it is, what a guest can write, nodes that don't answer."""
 
-from collections.abc import AsyncIterator, Callable
-
 import pytest
 import sqlalchemy as sa
 
@@ -9,37 +7,19 @@ from occi_bridge.occi.messages import Entity
 from occi_bridge.page.console import readable
 from occi_bridge.store import heard, tables
 from tests.unit import ca, issuers
-from tests.unit.ca import Grid
-from tests.unit.issuers import LocalIssuer
 from tests.unit.occi_bridge.fake_baits import FakeBait
-from tests.unit.occi_bridge.local_bridge import LocalBridge
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import Site
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-grid, issuer = ca.grid, issuers.issuer
-
-
-@pytest.fixture
-async def site(
-    grid: Grid,
-    issuer: LocalIssuer,
-    make_bridge: Callable[..., LocalBridge],
-    file_url: str,
-    baits: list[FakeBait],
-) -> AsyncIterator[Site]:
-    """A page whose bridge has two nodes."""
-    bridge = make_bridge(file_url, *baits)
-    async with browser.made(grid, issuer, bridge) as site:
-        for bait in baits:
-            heard.told(bridge.db, bait.url, heard.Heard(bait.node, 1e9), silent=False)
-        yield site
+grid, issuer, site = ca.grid, issuers.issuer, browser.site_of_two_nodes
 
 
 async def runs(site: Site, bait: FakeBait, text: str | None) -> Entity:
     """A VM of grace's that is on this bait's node, where it has written so much."""
+    heard.told(site.bridge.db, bait.url, heard.Heard(bait.node, 1e9), silent=False)
     vm = await site.vm()
     uid = site.bridge.row(vm).uid
     if text is not None:

@@ -2,7 +2,6 @@
 
 import datetime
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -12,31 +11,16 @@ from occi_bridge.service.usage import Day
 from occi_bridge.store import usage
 from occi_bridge.store.usage import Usage
 from tests.unit import ca, issuers
-from tests.unit.ca import Grid
-from tests.unit.issuers import LocalIssuer
 from tests.unit.occi_bridge.fake_baits import FakeBait
-from tests.unit.occi_bridge.local_bridge import LocalBridge, until
+from tests.unit.occi_bridge.local_bridge import until
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import Site
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-grid, issuer = ca.grid, issuers.issuer
+grid, issuer, site = ca.grid, issuers.issuer, browser.site_of_two_nodes
 DAY = 86400.0
-
-
-@pytest.fixture
-async def site(
-    grid: Grid,
-    issuer: LocalIssuer,
-    make_bridge: Callable[..., LocalBridge],
-    file_url: str,
-    baits: list[FakeBait],
-) -> AsyncIterator[Site]:
-    """A page whose bridge has two nodes."""
-    async with browser.made(grid, issuer, make_bridge(file_url, *baits)) as site:
-        yield site
 
 
 async def test_what_the_nodes_account_is_shown_to_its_user(

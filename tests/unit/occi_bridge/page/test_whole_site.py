@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 import sqlalchemy as sa
@@ -11,33 +10,16 @@ from occi_bridge.occi.messages import OcciError
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.heard import Heard
 from tests.unit import ca, issuers
-from tests.unit.ca import Grid
-from tests.unit.issuers import LocalIssuer
 from tests.unit.occi_bridge.fake_baits import FakeBait
-from tests.unit.occi_bridge.local_bridge import LocalBridge, until
+from tests.unit.occi_bridge.local_bridge import until
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import Read, Site
-from wnodes_lrms.config.load import Grant
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-grid, issuer = ca.grid, issuers.issuer
+grid, issuer, site = ca.grid, issuers.issuer, browser.site_of_two_nodes
 MARKUP = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-async def site(
-    grid: Grid,
-    issuer: LocalIssuer,
-    make_bridge: Callable[..., LocalBridge],
-    file_url: str,
-    baits: list[FakeBait],
-) -> AsyncIterator[Site]:
-    """A page whose bridge has two nodes; of its users, ada sees all."""
-    grants = (Grant(match=f"{issuer.url}#ada", site=True), Grant(match="*"))
-    async with browser.made(grid, issuer, make_bridge(file_url, *baits), grant=grants) as site:
-        yield site
 
 
 def lead(site: Site) -> None:
