@@ -22,6 +22,7 @@ from wnodes_lrms.console import PIECE, SHOWN, TYPED, End, Pace, first_of
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 
 MOST = 16  # VMs of one node whose consoles are open at once
+MOST_OF_ONE = 4  # of them, of one user: their bridge may have many workers, which count apart
 _LONGEST_DN = 1024  # characters
 _LOOKUPS = 16, 10.0  # at once, seconds: in the ledger
 _OPENING = 30.0  # seconds
@@ -58,9 +59,9 @@ class Consoles:
         """Have the owner of a VM type into its console. Raises WnodesError where that can't be."""
         opener = await self._lookups.call(self._cloud.console_of, machine, owner)
         before = self._open.get(machine)
-        if before is None and len(self._open) >= MOST:
-            raise ConflictError(f"{MOST} consoles are open on the VM's node: try again later")
-        console = self._open[machine] = _Console()
+        if before is None:
+            self._check_room(owner)
+        console = self._open[machine] = _Console(owner)
         try:
             if before:
                 await before.hand_over()
@@ -73,11 +74,20 @@ class Consoles:
             if self._open.get(machine) is console:
                 del self._open[machine]
 
+    def _check_room(self, owner: str) -> None:
+        """Raises ConflictError where no more can be opened."""
+        if sum(each.owner == owner for each in self._open.values()) >= MOST_OF_ONE:
+            said = f"you have {MOST_OF_ONE} consoles open on the VM's node: close one first"
+            raise ConflictError(said)
+        if len(self._open) >= MOST:
+            raise ConflictError(f"{MOST} consoles are open on the VM's node: try again later")
+
 
 class _Console:
     """One of them: a listener in libvirt's threads, and what the event loop does with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._backlog = Backlog()
