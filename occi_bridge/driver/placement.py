@@ -75,9 +75,15 @@ class Placements:
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:
     """Whether no other VM has the volume any more, unless all of them only read it, and none is
-    made a copy of it."""
+    made a copy of it.
+
+    Somebody else's copy that has not begun waits for its turn, which may take long: it is made of
+    the VM that runs then.
+    """
     return not any(
-        copy.source == link.storage and not (copy.made or copy.gone or copy.reason)
+        copy.source == link.storage
+        and not (copy.made or copy.gone or copy.reason)
+        and (copy.act or copy.owner == link.owner)
         for copy in snapshot.storages
     ) and not any(
         other.storage == link.storage

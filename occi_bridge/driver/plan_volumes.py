@@ -10,13 +10,15 @@ from occi_bridge.store.rows import Storage
 
 def actions(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
     """What is to be done for a volume now."""
-    bait = placement.any_bait(snapshot.reports)
+    work = row.source and not row.made  # for long: not all of it is one node's
+    reports = snapshot.reports
+    bait = placement.spread(row.uid, reports) if work else placement.any_bait(reports)
     if row.gone and not row.act:
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
     elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
     elif not row.gone and not row.made and row.source:
-        yield from _copied(row, snapshot)
+        yield from _copied(row, snapshot, bait)
     elif not row.gone and not row.made and bait:
         yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
     elif not row.gone and row.has < row.size and (bait := _holder(row.uid, snapshot) or bait):
@@ -45,15 +47,14 @@ def _is_being_copied(row: Storage, snapshot: Snapshot) -> bool:
     return row.uid in snapshot.under_way or bool(row.act and not refused)
 
 
-def _copied(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
+def _copied(row: Storage, snapshot: Snapshot, bait: str) -> Iterator[Action]:
     source = snapshot.by_uid.get(row.source)
     if not isinstance(source, Storage) or source.gone:
         lost = "the volume that it was to be a copy of has been deleted"
     elif source.size != row.size:
         lost = "the volume that it was to be a copy of has been grown since: copy that"
     else:
-        bait = _holder(row.source, snapshot) or placement.spread(row.uid, snapshot.reports)
-        if bait:
+        if bait := _holder(row.source, snapshot) or bait:
             yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source)
         return
     if row.reason != lost:

@@ -379,6 +379,8 @@ def test_volumes(changes: dict[str, Any], linked: tuple[Any, ...], expected: lis
         ({"id": None}, ["forget", "attach"]),
         ({"id": None, "act": "copy v"}, ["delete", "attach"]),
         ({"reason": "no room"}, ["copy v", "attach"]),
+        ({"owner": "/CN=Bob"}, ["copy v", "attach"]),  # it waits for no queue of Bob's
+        ({"owner": "/CN=Bob", "act": "copy v"}, ["copy v"]),
     ],
 )
 def test_who_is_to_have_a_volume_waits_for_the_copy_of_it(
