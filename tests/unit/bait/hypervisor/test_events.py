@@ -99,6 +99,10 @@ def test_a_guest_that_tells_of_a_crash_again_and_again_is_told_of_once() -> None
     assert told.threads == {THREAD}
 
 
+def threads() -> int:
+    return sum(thread.name == THREAD for thread in threading.enumerate())
+
+
 def test_a_guest_that_sleeps_and_wakes_without_end_has_one_thread() -> None:
     told, go_on = Told(), threading.Event()
 
@@ -112,7 +116,7 @@ def test_a_guest_that_sleeps_and_wakes_without_end_has_one_thread() -> None:
         told.hear(STARTED, libvirt.VIR_DOMAIN_EVENT_STARTED_WAKEUP)
     told.hear(STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN)
     eventually(lambda: told.words == ["vm stopped: the guest has shut itself down"])
-    assert sum(thread.name == THREAD for thread in threading.enumerate()) == 1
+    eventually(lambda: threads() == 1)
     go_on.set()
-    eventually(lambda: not any(thread.name == THREAD for thread in threading.enumerate()))
+    eventually(lambda: threads() == 0)
     assert 1 <= told.words.count("vm slept") <= 2
