@@ -15,9 +15,9 @@ from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
-from bait.network.addresses import address6_of
 from bait.network.cards import Card, site_card
 from bait.network.surroundings import TunnelEnd, tunnel_end
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image

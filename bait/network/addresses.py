@@ -22,13 +22,6 @@ def free_address(subnet: ipaddress.IPv4Network, used: Collection[str]) -> ipaddr
     raise WnodesError(f"all addresses of {subnet} are taken: give [network] a larger subnet")
 
 
-def address6_of(mac: str, subnet: str | ipaddress.IPv6Network) -> ipaddress.IPv6Address:
-    """The address of a /64 that goes with a link address: a modified EUI-64 (RFC 4291, A)."""
-    first, *rest = bytes.fromhex(mac.replace(":", ""))
-    last = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
-    return ipaddress.IPv6Network(subnet)[int.from_bytes(last, "big")]
-
-
 def mac_of(address: ipaddress.IPv4Address | str) -> str:
     """The link address that goes with an address: locally administered, unique as it is."""
     return "52:54:" + ":".join(f"{byte:02x}" for byte in ipaddress.IPv4Address(address).packed)

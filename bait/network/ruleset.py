@@ -12,9 +12,9 @@ has that node's address.
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from bait.network.addresses import address6_of
 from bait.network.cards import Guest, Taps
 from bait.network.surroundings import Surroundings
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Network, Offer
 from wnodes_lrms.opening import Opening, opening
 from wnodes_lrms.resources import render

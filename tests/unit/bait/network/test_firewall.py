@@ -19,12 +19,13 @@ from uuid import UUID
 import pytest
 
 from bait.ledger.records import Row
-from bait.network.addresses import address6_of, mac_of
+from bait.network.addresses import mac_of
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
 from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import needs_root
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Bait, Cloud, Config, Network, Offer
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State
