@@ -15,9 +15,9 @@ from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
+from bait.network.addresses import ipv6_of
 from bait.network.cards import Card, site_card
 from bait.network.surroundings import TunnelEnd, tunnel_end
-from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
@@ -193,34 +193,27 @@ class CloudBuilder:
         )
 
     def _seed(self, machine: Plan, where: Paths) -> None:
-        order, subnet = machine.order, self.vms.config.network.subnet
-        interfaces = []
-        for nic in order.nics:
-            card = self.card(nic, machine.address)
-            address, gateway = nic.address, nic.gateway
-            if nic.kind == "nat":
-                address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
-            interfaces.append(cloudseed.Interface(card, address, gateway, *self._ipv6(nic)))
+        order = machine.order
         guest = cloudseed.CloudGuest(
             id=machine.id,
             hostname=order.hostname,
             ssh_keys=order.ssh_keys,
             user_data=order.user_data,
-            interfaces=tuple(interfaces),
+            interfaces=tuple(self._interface(nic, machine.address) for nic in order.nics),
             host_key=seed.key_pair(),
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
-    def _ipv6(self, nic: Nic) -> tuple[str | None, str | None]:
-        """The address, with the prefix's length, and the router that a card has by IPv6."""
-        if nic.kind != "bridge":
-            return None, None
-        offer = offered(nic, self.vms.config.cloud.network)
-        if offer.subnet6 is None:
-            return None, None
-        address = address6_of(nic.mac, offer.subnet6)
-        router = str(offer.gateway6) if offer.gateway6 else None
-        return f"{address}/{offer.subnet6.prefixlen}", router
+    def _interface(self, nic: Nic, own: str | None) -> seed.Interface:
+        """The card as its guest is told of it; `own` is its address on the node's own network."""
+        card, subnet = self.card(nic, own), self.vms.config.network.subnet
+        if nic.kind == "nat":
+            return seed.Interface(card.mac, f"{own}/{subnet.prefixlen}", str(subnet[1]))
+        address6, gateway6 = None, None
+        if nic.kind == "bridge":
+            address6, gateway6 = ipv6_of(nic.mac, offered(nic, self.vms.config.cloud.network))
+        gateway, dhcp = nic.gateway if nic.address else None, nic.address is None
+        return seed.Interface(card.mac, nic.address, gateway, address6, gateway6, dhcp, card.mtu)
 
     def save(self, machine: str, moment: Moment | None, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this

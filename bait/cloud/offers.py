@@ -67,6 +67,8 @@ def _vet_offered(nic: Nic, offer: Offer, addresses: Collection[str]) -> None:
         refuse(f"{nic.address} is not of {offer.subnet}")
     if card.ip == offer.gateway or str(card.ip) in addresses:
         refuse(f"{card.ip} is the router's or the node's own")
+    if any(card.ip in part for part in offer.batch.values()):
+        refuse(f"{card.ip} is for VMs of batch jobs")
     if nic.gateway and IPv4Address(nic.gateway) != offer.gateway:
         refuse(f"{nic.gateway} is not its router")
 

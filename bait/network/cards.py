@@ -1,13 +1,14 @@
 """The network cards of a node's guests: where each is plugged in, and what it may say it is."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST
 from bait.network.addresses import mac_of
 from wnodes_lrms.config.load import Offer
+from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import UNLIMITED, Rates
@@ -25,6 +26,14 @@ class Card:
     vlan: int | None = None  # that the card is in, on that bridge
     alone: bool = False  # guests on this network can't reach each other
     mtu: int | None = None  # bytes of a packet, where the guest has to be told
+
+
+def offer_named(name: str, offers: Sequence[Offer], node: str) -> Offer:
+    """The network of the site's of that name. Raises WnodesError if this node does not have it."""
+    for offer in offers:
+        if offer.name == name:
+            return offer
+    raise WnodesError(f"node {node} has no network {name}")
 
 
 def site_card(guest: "Guest", offer: Offer) -> Card:
@@ -69,12 +78,14 @@ class Taps:
         mac = mac_of(address)
         return Guest(self.own + mac[6:].replace(":", ""), mac, address, own=True, rates=rates)
 
-    def site_card(self, machine: str, network: str, rates: Rates = UNLIMITED) -> Guest:
+    def site_card(
+        self, machine: str, network: str, address: str | None = None, rates: Rates = UNLIMITED
+    ) -> Guest:
         """A batch VM's on a network of the site's. What MACs other nodes give is not known here: it
         follows from the VM, whose id is nobody else's."""
         digest = hashlib.sha256(f"{machine}/{network}".encode()).hexdigest()
         mac = ":".join(("56", *(digest[at : at + 2] for at in range(0, 10, 2))))
-        return Guest(self._other(mac), mac, None, network, rates=rates)
+        return Guest(self._other(mac), mac, address, network, rates=rates)
 
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
@@ -95,7 +106,7 @@ def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
         nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
         found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
         if row.network:
-            found.append(taps.site_card(row.id, row.network, row.rates))
+            found.append(taps.site_card(row.id, row.network, row.site_address, row.rates))
         if row.address:
             of_nat = (nic.rates for nic in nics if nic.kind == "nat")
             found.append(taps.own_card(row.address, next(of_nat, row.rates)))

@@ -16,9 +16,12 @@ from occi_bridge.service import quota, throughput
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
+from occi_bridge.store.returned import resting
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
+from wnodes_lrms.addresses import QUARANTINE
 
 _RETRY = 30  # seconds after which clients are told to ask again
+_RESTS = f"another VM's until a moment ago: try again in {QUARANTINE:.0f} seconds"
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
     schema.SOURCE,
@@ -226,16 +229,18 @@ def _address(tx: Transaction, net: Net, new: New) -> str | None:
         return None
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
-    taken = set(tx.link.execute(query).scalars())
+    taken = set(tx.link.execute(query).scalars())  # first: what goes meanwhile is found resting
+    rest = set() if net.owned else resting(tx.link, net.name, time.time())
     if not asked:
         try:
-            return net.free_address(taken)
+            return net.free_address(taken | rest)
         except LookupError as error:
-            raise OcciError(409, str(error)) from error
+            raise OcciError(409, f"{error}{f', or {_RESTS}' if rest else ''}") from error
     address = f"{asked}/{net.pool.prefixlen}"
-    ends = (net.pool.network_address, net.pool.broadcast_address, net.gateway)
-    if ip_of(name, asked) not in net.pool or ip_of(name, asked) in ends or address in taken:
+    if not net.gives(ip_of(name, asked)) or address in taken:
         raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.pool}")
+    if address in rest:
+        raise OcciError(409, f"{name}: {asked} was {_RESTS}")
     return address
 
 

@@ -149,6 +149,14 @@ interface = Table(
     UniqueConstraint("network", "assigned"),
 )
 
+returned = Table(
+    "returned",
+    metadata,
+    Column("network", String(63), primary_key=True),  # the site's
+    Column("address", String(18), primary_key=True),  # as in interface.assigned
+    _time("at"),  # since when no card has it
+)
+
 storage = Table(
     "storage",
     metadata,

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.addresses import fault6
 from wnodes_lrms.config.issuer import Issuer, each_url_once
-from wnodes_lrms.config.node import PathText, Section, roomy
+from wnodes_lrms.config.node import NodeText, PathText, Section, roomy
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.opening import opening
 from wnodes_lrms.rates import Mbits
@@ -51,10 +52,13 @@ def _each_name_once(tables: tuple[_Named, ...]) -> tuple[_Named, ...]:
     return tables
 
 
-def _whole(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
-    if subnet.prefixlen != 64:
-        raise ValueError("a /64 is needed: addresses follow from MACs")
+def _of_hosts(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
+    if fault := fault6(subnet):
+        raise ValueError(fault)
     return subnet
+
+
+Subnet6 = Annotated[ipaddress.IPv6Network, AfterValidator(_of_hosts)]
 
 
 def _place(text: str) -> str:
@@ -95,13 +99,18 @@ class Offer(Section):
     gateway: ipaddress.IPv4Address | None = Field(
         None, description="its router: no card has this address"
     )
-    subnet6: Annotated[ipaddress.IPv6Network, AfterValidator(_whole)] | None = Field(
+    subnet6: Subnet6 | None = Field(
         None,
         description="IPv6: each card has the one address of it that follows from its MAC, and can't"
         " use another; a /64. Without it nothing of IPv6 leaves a guest",
     )
     gateway6: ipaddress.IPv6Address | None = Field(
         None, description="its router by IPv6; without it guests listen to what routers advertise"
+    )
+    batch: dict[NodeText, ipaddress.IPv4Network] = Field(
+        {},
+        description="which addresses of `subnet` each node has for VMs of batch jobs, by the nodes'"
+        " names in the batch system; no two have the same, and the bridge gives none of them",
     )
     closed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
         (), description="networks that VMs may not reach by it, such as those of the site"
@@ -240,6 +249,11 @@ class CloudNetwork(Section):
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
+    reserved: tuple[ipaddress.IPv4Network, ...] = Field(
+        (),
+        description="addresses of `subnet` that are never given out: those that nodes have for VMs"
+        " of batch jobs (`batch` in `[[cloud.network]]`), those of other hosts",
+    )
     vni: int | None = Field(
         None,
         ge=1,

@@ -16,6 +16,7 @@ LAN = Offer(
     bridge="br0",
     subnet=IPv4Network("10.0.0.0/24"),
     gateway=IPv4Address("10.0.0.1"),
+    batch={"hv1": IPv4Network("10.0.0.64/28"), "hv2": IPv4Network("10.0.0.80/28")},
 )
 OPEN = Offer(name="open", bridge="br1")
 MACS, ADDRESSES = {"52:54:00:aa:aa:aa"}, {"10.0.0.2"}
@@ -74,6 +75,8 @@ def test_what_the_node_offers(cards: tuple[Nic, ...]) -> None:
         ((nic(network="virbr0", bridge="virbr0"),), "is none that this node offers"),
         ((nic(address="10.0.0.1/24"),), "10.0.0.1 is the router's or the node's own"),
         ((nic(address="10.0.0.2/24"),), "10.0.0.2 is the router's or the node's own"),
+        ((nic(address="10.0.0.64/24"),), "10.0.0.64 is for VMs of batch jobs"),
+        ((nic(address="10.0.0.95/24"),), "10.0.0.95 is for VMs of batch jobs"),
         ((nic(address="10.0.1.9/24"),), "10.0.1.9/24 is not of 10.0.0.0/24"),
         ((nic(address="10.0.0.9/16"),), "10.0.0.9/16 is not of 10.0.0.0/24"),
         ((nic(address="10.0.0.0/24"),), "10.0.0.0/24 is not of 10.0.0.0/24"),

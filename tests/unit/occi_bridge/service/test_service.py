@@ -36,6 +36,7 @@ from tests.unit.occi_bridge.local_bridge import (
     LocalBridge,
     person,
 )
+from wnodes_lrms.addresses import QUARANTINE
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
@@ -309,6 +310,50 @@ def test_cards_with_an_address_of_ones_own(bridge: LocalBridge) -> None:
             card("/network/private", wrong)
     with refused(409, "by itself"):
         card("/network/public", "10.1.0.6")
+
+
+def test_an_address_of_the_sites_goes_back_once_and_rests(bridge: LocalBridge) -> None:
+    """Five addresses: when all have been given, the first that was given back is not free at once,
+    and another that goes back later leaves it alone."""
+    name = "occi.networkinterface.address"
+    private = [link_to("/network/private")]
+
+    def address(links: list[New]) -> str:
+        return str(bridge.create(ANNAS, links=links).links[0].attributes[name])
+
+    def forget(machine: Entity) -> None:
+        persistence.forget(bridge.db, bridge.row(machine))
+
+    def wait(seconds: float) -> None:
+        earlier = {"at": tables.returned.c.at - seconds}
+        bridge.db.write(lambda link: link.execute(sa.update(tables.returned).values(earlier)))
+
+    first, *others = [bridge.create(ANNAS, links=private) for _ in range(5)]
+    with refused(409, "all addresses of 10.1.0.0/29 are taken"):
+        address(private)
+    gone = bridge.row(first)
+    forget(first)
+    with refused(409, "are taken, or another VM's until a moment ago: try again in 60 seconds"):
+        address(private)
+    with refused(409, f"{name}: 10.1.0.2 was another VM's until a moment ago"):
+        address([link_to("/network/private", **{name: "10.1.0.2"})])
+    wait(QUARANTINE)
+    assert address(private) == "10.1.0.2"
+    persistence.forget(bridge.db, gone)  # by a driver that has not seen that it is done
+    with refused(409, "10.1.0.2 is taken, or not one of 10.1.0.0/29"):
+        address([link_to("/network/private", **{name: "10.1.0.2"})])
+    for machine in others:
+        forget(machine)
+    wait(QUARANTINE)
+    assert [address(private) for _ in range(4)] == [f"10.1.0.{last}" for last in range(3, 7)]
+
+
+def test_an_address_in_a_network_of_ones_own_is_free_at_once(bridge: LocalBridge) -> None:
+    name = "occi.networkinterface.address"
+    net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/30")
+    links = [link_to(net.path, **{name: "10.9.0.2"})]
+    persistence.forget(bridge.db, bridge.row(bridge.create(ANNAS, links=links)))
+    assert bridge.create(ANNAS, links=links).links[0].attributes[name] == "10.9.0.2"
 
 
 def test_what_is_shown_is_what_is(bridge: LocalBridge) -> None:
