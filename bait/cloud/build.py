@@ -199,21 +199,29 @@ class CloudBuilder:
             hostname=order.hostname,
             ssh_keys=order.ssh_keys,
             user_data=order.user_data,
-            interfaces=tuple(self._interface(nic, machine.address) for nic in order.nics),
+            interfaces=tuple(self.told(nic, machine.address) for nic in order.nics),
             host_key=seed.key_pair(),
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
-    def _interface(self, nic: Nic, own: str | None) -> seed.Interface:
+    def told(self, nic: Nic, own: str | None) -> seed.Interface:
         """The card as its guest is told of it; `own` is its address on the node's own network."""
         card, subnet = self.card(nic, own), self.vms.config.network.subnet
         if nic.kind == "nat":
             return seed.Interface(card.mac, f"{own}/{subnet.prefixlen}", str(subnet[1]))
-        address6, gateway6 = None, None
+        address6, gateway6 = nic.address6, None
         if nic.kind == "bridge":
             address6, gateway6 = ipv6_of(nic.mac, offered(nic, self.vms.config.cloud.network))
-        gateway, dhcp = nic.gateway if nic.address else None, nic.address is None
-        return seed.Interface(card.mac, nic.address, gateway, address6, gateway6, dhcp, card.mtu)
+        return seed.Interface(
+            card.mac,
+            nic.address,
+            nic.gateway if nic.address else None,
+            address6,
+            gateway6,
+            # In a private network nobody answers: who has IPv6 there does not wait for it.
+            dhcp=nic.address is None and (nic.kind == "bridge" or address6 is None),
+            mtu=card.mtu,
+        )
 
     def save(self, machine: str, moment: Moment | None, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this

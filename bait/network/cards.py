@@ -57,6 +57,7 @@ class Guest:
     offer: str = ""  # the network of the site's that it is on; "": none
     own: bool = False  # it is on the node's own network
     rates: Rates = UNLIMITED  # as they were asked for
+    address6: str | None = None  # where its order has it; on a network of the site's it follows
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Taps:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
         offer = nic.network if nic.kind == "bridge" else ""
-        return Guest(self._other(nic.mac), nic.mac, address, offer, rates=nic.rates)
+        own6 = nic.address6.partition("/")[0] if nic.address6 and not offer else None
+        tap = self._other(nic.mac)
+        return Guest(tap, nic.mac, address, offer, rates=nic.rates, address6=own6)
 
     def _other(self, mac: str) -> str:
         return self.other + mac[9:].replace(":", "")

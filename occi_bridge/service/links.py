@@ -32,11 +32,12 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",
-    "occi.network.address",
+    schema.NETWORK_ADDRESS,
+    schema.NETWORK_ADDRESS6,
     "occi.network.gateway",
     "occi.network.allocation",
     "occi.networkinterface.interface",
-    "occi.networkinterface.address",
+    schema.ADDRESS,
     "occi.networkinterface.gateway",
     "occi.networkinterface.allocation",
     "occi.storagelink.deviceid",
@@ -179,7 +180,7 @@ def _check_name(cards: Sequence[Interface], new: New) -> None:
 
 def _check_given(net: Net, new: New) -> None:
     """Gateway and allocation are the network's."""
-    name, ours = "occi.networkinterface", net.pool
+    name, ours = "occi.networkinterface", net.pool or net.subnet6
     own = {
         f"{name}.gateway": str(net.gateway or ""),
         f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
@@ -221,8 +222,10 @@ def _mac() -> str:
 
 def _address(tx: Transaction, net: Net, new: New) -> str | None:
     """An address of the network that no card has, the one that is asked for, if any is."""
-    name = "occi.networkinterface.address"
+    name = schema.ADDRESS
     asked = str(new.attributes.get(name, "")).partition("/")[0]
+    if ":" in asked:
+        raise OcciError(400, f"{name}: a card's IPv6 address follows from its MAC; leave it out")
     if net.pool is None:
         if asked:
             raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from occi_bridge.store.rows import Interface, Network
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import CloudNetwork, Grant
 from wnodes_lrms.order import Nic
 
@@ -43,11 +44,18 @@ class Net:
     subnet: ipaddress.IPv4Network | None = None
     gateway: ipaddress.IPv4Address | None = None
     reserved: tuple[ipaddress.IPv4Network, ...] = ()  # of the subnet, never given out
+    subnet6: ipaddress.IPv6Network | None = None
     owned: str | None = None  # its uid, where a user made it
     throughput: int | None = None  # Mbit/s of a card for which nothing is asked; None: `most`
     least: int = 1  # Mbit/s that can be asked for
     most: int | None = None
     feature: str = ""  # of the nodes that have it, in the batch system; "": all may
+
+    def address6(self, card: Interface) -> str | None:
+        """The IPv6 address of a card on it, with the prefix's length; None if it has none."""
+        if self.subnet6 is None:
+            return None
+        return f"{address6_of(card.mac, self.subnet6)}/{self.subnet6.prefixlen}"
 
     def nic(self, card: Interface) -> Nic:
         """A network card on it, as an order has it."""
@@ -58,6 +66,7 @@ class Net:
             mac=card.mac,
             address=card.assigned,
             gateway=card.gateway or None,
+            address6=self.address6(card),
             inbound=card.rates.inbound,
             outbound=card.rates.outbound,
         )
@@ -120,6 +129,7 @@ def of_site(network: CloudNetwork) -> Net:
         subnet=network.subnet,
         gateway=network.gateway,
         reserved=network.reserved,
+        subnet6=network.subnet6,
         throughput=network.throughput,
         least=network.throughput_least,
         most=network.throughput_most,
@@ -134,6 +144,7 @@ def of_user(row: Network) -> Net:
         kind="isolated",
         subnet=ipaddress.IPv4Network(row.subnet) if row.subnet else None,
         gateway=ipaddress.IPv4Address(row.gateway) if row.gateway else None,
+        subnet6=ipaddress.IPv6Network(row.subnet6) if row.subnet6 else None,
         owned=row.uid,
     )
 

@@ -126,6 +126,7 @@ network = Table(
     Column("name", String(63), nullable=False, unique=True),  # as the baits know it
     _text("subnet"),  # "" without addresses
     _text("gateway"),
+    _text("subnet6"),  # by IPv6; "" without
     _flag("up", True),
     Column("vni", Integer, nullable=False, unique=True),  # under which it spans nodes
 )

@@ -254,6 +254,11 @@ class CloudNetwork(Section):
         description="addresses of `subnet` that are never given out: those that nodes have for VMs"
         " of batch jobs (`batch` in `[[cloud.network]]`), those of other hosts",
     )
+    subnet6: Subnet6 | None = Field(
+        None,
+        description="IPv6: each card has the one address of it that follows from its MAC; a /64. Of"
+        " a network of kind bridge as the nodes have it: it lets users see their addresses",
+    )
     vni: int | None = Field(
         None,
         ge=1,

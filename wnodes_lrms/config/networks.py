@@ -17,6 +17,7 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
+        found += _without6(bridge.network)
         found += _same(cloud.network, bridge.network)
         found += _reserved(cloud.network, bridge.network)
         found += _unknown(bridge)
@@ -133,6 +134,12 @@ def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
             seen[each.vni] = number
 
 
+def _without6(networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    for number, each in enumerate(networks, start=1):
+        if each.subnet6 and each.kind == "nat":
+            yield f"bridge.network[{number}].subnet6: the nodes' own networks have IPv4 alone"
+
+
 def _same(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator[str]:
     """A node refuses cards with other addresses than it has been told of."""
     own = {offer.name: offer for offer in offers}
@@ -140,9 +147,9 @@ def _same(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator
         offer = own.get(each.name)
         if offer is None or each.kind != "bridge":
             continue
-        for what in ("subnet", "gateway"):
+        for what in ("subnet", "gateway", "subnet6"):
             here, there = getattr(each, what), getattr(offer, what)
-            if here != there and not (what == "gateway" and here is None):
+            if here != there and not (what != "subnet" and here is None):
                 yield (
                     f"bridge.network[{number}].{what}: is {here or 'not there'}, but"
                     f" {there or 'not there'} in the [[cloud.network]] of the same name"

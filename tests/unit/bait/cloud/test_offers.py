@@ -1,6 +1,6 @@
 """What of this node an order may name, however well it is signed."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ LAN = Offer(
     bridge="br0",
     subnet=IPv4Network("10.0.0.0/24"),
     gateway=IPv4Address("10.0.0.1"),
+    subnet6=IPv6Network("2001:db8:1::/64"),
     batch={"hv1": IPv4Network("10.0.0.64/28"), "hv2": IPv4Network("10.0.0.80/28")},
 )
 OPEN = Offer(name="open", bridge="br1")
@@ -35,6 +36,7 @@ def nic(number: int = 1, **changes: Any) -> Nic:
 
 
 OTHER = nic(2)
+OWN6, PRIVATE6 = "2001:db8:1:0:5054:ff:fe00:1/64", "fd12::5054:ff:fe00:1/64"
 FREE = nic(3, kind="isolated", network="mine", address="10.7.0.3/24", gateway=None)
 
 
@@ -59,6 +61,9 @@ def refusal(*nics: Nic) -> str:
         (nic(kind="isolated", network="another", address="10.7.0.3/24"),),
         (nic(kind="isolated", network="mine", address=None),),
         (nic(kind="nat", network="public", mac=OTHER.mac, address=None),),
+        (nic(address6=OWN6),),
+        (nic(address6=OWN6.replace(":0:", ":0000:")),),
+        (nic(kind="isolated", network="mine", address=None, gateway=None, address6=PRIVATE6),),
         (OTHER,),  # asked again
         tuple(nic(number) for number in range(4, 20)),
     ],
@@ -84,6 +89,20 @@ def test_what_the_node_offers(cards: tuple[Nic, ...]) -> None:
         ((nic(address=None),), "cards on it are of 10.0.0.0/24"),
         ((nic(network="open"),), "cards on it ask by DHCP"),
         ((nic(gateway="10.0.0.66"),), "10.0.0.66 is not its router"),
+        ((nic(address6=PRIVATE6),), f"{PRIVATE6} is not of 2001:db8:1::/64"),
+        (
+            (nic(network="open", address=None, gateway=None, address6=OWN6),),
+            f"{OWN6} is not of it: it has no subnet6",
+        ),
+        ((nic(2, address6=OWN6),), f"{OWN6} does not follow from 52:54:00:00:00:02"),
+        (
+            (nic(kind="isolated", network="mine", address6="fd12::1/64"),),
+            "fd12::1/64 does not follow from 52:54:00:00:00:01",
+        ),
+        (
+            (nic(kind="isolated", network="mine", address6="fe80::5054:ff:fe00:1/64"),),
+            "hosts have addresses of 2000::/3 and fc00::/7 alone",
+        ),
         ((nic(address=OTHER.address),), "10.0.0.12/24 is another VM's"),
         ((nic(mac=OTHER.mac),), f"{OTHER.mac} is another's"),
         ((nic(mac="52:54:00:aa:aa:aa"),), "52:54:00:aa:aa:aa is another's"),

@@ -94,8 +94,8 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         assert sorted(map(tuple, kept)) == [(f"my-{each}", {"a": 1}) for each in "cns"]
         assert link.execute(sa.select(tables.storage.c.has)).scalars().all() == [3]
         net = tables.network.c
-        [(uid, vni)] = link.execute(sa.select(net.uid, net.vni)).all()
-        assert (uid, vni in USERS_VNIS) == ("n", True)
+        [(uid, vni, subnet6)] = link.execute(sa.select(net.uid, net.vni, net.subnet6)).all()
+        assert (uid, vni in USERS_VNIS, subnet6) == ("n", True, "")
     with pytest.raises(IntegrityError), engine.begin() as link:
         link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
     with pytest.raises(IntegrityError), engine.begin() as link:

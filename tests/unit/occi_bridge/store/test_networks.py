@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occi_bridge.store.networks import Net, granted, own_name
-from tests.unit.occi_bridge.snapshots import UID
+from tests.unit.occi_bridge.snapshots import UID, card
 from wnodes_lrms.config.load import CloudNetwork, Grant
 
 
@@ -50,6 +50,15 @@ def test_what_is_reserved_is_never_given_out() -> None:
     # The half of a large network is not walked through.
     large = replace(net("bridge", "10.0.0.0/8"), reserved=(ipaddress.IPv4Network("10.0.0.0/9"),))
     assert large.free_address(()) == "10.128.0.0/8"
+
+
+def test_the_ipv6_address_of_a_card_follows_from_its_mac() -> None:
+    mine = card(network="a", mac="52:54:00:00:00:01", assigned="10.0.0.2/24")
+    plain = net("isolated", "10.0.0.0/24")
+    assert plain.address6(mine) is plain.nic(mine).address6 is None
+    dual = replace(plain, subnet6=ipaddress.IPv6Network("fd12::/64"))
+    assert dual.address6(mine) == dual.nic(mine).address6 == "fd12::5054:ff:fe00:1/64"
+    assert dual.nic(mine).address == "10.0.0.2/24"
 
 
 def test_networks_that_give_no_addresses() -> None:

@@ -312,3 +312,32 @@ def test_the_bridge_gives_out_nothing_that_a_node_gives(tmp_path: Path) -> None:
         "bridge.network[1].reserved: 10.2.1.0/28 is not of 10.2.0.0/24",
         "bridge.network[1].reserved: 10.2.0.80/28 is missing, which node hv2 has for batch VMs",
     ]
+
+
+def test_ipv6_that_can_not_be(tmp_path: Path) -> None:
+    lan = '[[cloud.network]]\nname = "lan"\nbridge = "br0"\nsubnet6 = "2001:db8:1::/64"\n' + BRIDGE
+    found = faults(
+        tmp_path,
+        lan
+        + """
+[[bridge.network]]
+name = "lan"
+kind = "bridge"
+subnet6 = "2001:db8:2::/64"
+[[bridge.network]]
+name = "public"
+kind = "nat"
+subnet6 = "fd00::/64"
+""",
+    )
+    assert found == [
+        "bridge.network[2].subnet6: the nodes' own networks have IPv4 alone",
+        "bridge.network[1].subnet6: is 2001:db8:2::/64, but 2001:db8:1::/64 in the"
+        " [[cloud.network]] of the same name",
+    ]
+    assert faults(tmp_path, lan + '[[bridge.network]]\nname = "lan"\nkind = "bridge"\n') == []
+    for wrong, why in (("2001:db8::/56", "a /64 is needed"), ("fe80::/64", "2000::/3")):
+        own = f'name = "a"\nkind = "isolated"\nsubnet6 = "{wrong}"\n'
+        (fault,) = faults(tmp_path, BRIDGE + f"[[bridge.network]]\n{own}")
+        assert fault.startswith("bridge.network[1].subnet6: ")
+        assert why in fault
