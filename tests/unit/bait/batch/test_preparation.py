@@ -4,7 +4,7 @@ import dataclasses
 import re
 import threading
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,15 +12,20 @@ import libvirt
 import pytest
 
 from bait.batch import preparation
+from bait.batch.build import BatchBuilder
+from bait.ledger.records import Row
 from bait.machine import room
 from bait.machine.files import paths
+from bait.machine.hardware import Blueprint
 from bait.machine.seed import SCRATCH
 from bait.network.cards import Taps, guests
 from bait.network.ruleset import elements
 from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Allow, Batch, Offer
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
@@ -133,6 +138,7 @@ LAN = Offer(
     bridge="br0",
     subnet=IPv4Network("10.2.0.0/24"),
     gateway=IPv4Address("10.2.0.64"),
+    subnet6=IPv6Network("2001:db8:1::/64"),
     batch={"hv1": IPv4Network("10.2.0.64/31"), "hv2": IPv4Network("10.2.0.66/31")},
 )
 
@@ -161,6 +167,8 @@ def test_a_node_gives_an_address_of_its_own_and_takes_it_back_once(
     [other] = [card for card in cards if not card.own]
     assert f"{other.tap} . {other.mac} . 10.2.0.65" in held["bridge", "addresses"]
     assert held["bridge", "roaming"] == frozenset()
+    six = address6_of(other.mac, "2001:db8:1::/64")
+    assert f"{other.tap} . {other.mac} . {six}" in held["bridge", "addresses6"]
     bait.batch.prepare(JobId("8"), 0)
     waits = "all addresses of node hv1 on network lan are taken"
     eventually(lambda: node.ledger.rows("8")[0].reason.startswith(waits))
@@ -170,6 +178,34 @@ def test_a_node_gives_an_address_of_its_own_and_takes_it_back_once(
     with node.ledger.store.change() as db:
         db.execute("UPDATE returned SET at = at - ?", (long,))
     assert reaches(node, State.READY, "8").site_address == "10.2.0.65"
+
+
+def test_a_vm_that_is_tried_once_more_keeps_its_address(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a lower one is free by then: what it has, goes back with its row and no sooner."""
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    monkeypatch.setattr(preparation, "_PAUSES", (0.1,))
+    build, tried = BatchBuilder.build, list[str | None]()
+
+    def away_at_first(self: BatchBuilder, machine: Blueprint, *steps: Callable[..., None]) -> None:
+        tried.append(machine.site_address)
+        if len(tried) == 1:
+            node.ledger.forget(neighbour, "gone")
+            with node.ledger.store.change() as db:
+                db.execute("DELETE FROM returned")
+            raise UnknownError("libvirt is away")
+        build(self, machine, *steps)
+
+    monkeypatch.setattr(BatchBuilder, "build", away_at_first)
+    on_network(node, LAN.model_copy(update={"batch": {"hv1": IPv4Network("10.2.0.64/30")}}))
+    neighbour = Row("id", "6", 0, State.ENDING, 0.0, network="lan", site_address="10.2.0.65")
+    assert node.ledger.promise(neighbour)
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    assert reaches(node, State.READY).site_address == "10.2.0.66"
+    assert tried == ["10.2.0.66"] * 2
 
 
 def test_the_mac_of_a_second_card_is_local_and_another_for_each_vm() -> None:
