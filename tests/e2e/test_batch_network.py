@@ -58,7 +58,7 @@ def test_a_batch_vm_has_an_address_of_its_nodes_on_a_network_of_the_sites(submit
         job = submit(
             f"""
 ip -o address show dev eth1
-ip route show default
+ip route
 until (: </dev/tcp/10.88.0.1/{port}) 2>/dev/null; do sleep 0.2; done
 echo reached
 """,
