@@ -7,8 +7,8 @@ import pytest
 
 from contrib.site.box.layout import NODES
 from tests.chaos.site import Box, bait_of
-from tests.e2e.attacks.test_networks import listening
 from tests.e2e.box import call, variant
+from tests.e2e.listening import listening
 from tests.e2e.lrms.interface import Submit
 
 NODE = NODES[0]
