@@ -11,8 +11,7 @@ from bait.machine.hardware import Blueprint, Hardware
 from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import ipv6_of, mac_of
-from bait.network.cards import Card, offer_named, site_card
-from wnodes_lrms.config.load import Offer
+from bait.network.cards import Card, site_card
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,14 @@ class BatchBuilder:
         name = machine.provision.network
         if not name:
             return (own,)
-        return (own, site_card(self.vms.taps.site_card(machine.id, name), self._offer(name)))
-
-    def _offer(self, name: str) -> Offer:
-        return offer_named(name, self.vms.config.cloud.network, self.vms.node)
+        return (own, site_card(self.vms.taps.site_card(machine.id, name), self.vms.offer(name)))
 
     def _on_site(self, machine: Blueprint) -> tuple[seed.Interface, ...]:
         """The card on a network of the site's as its guest is told of it, if there is one."""
         name, address = machine.provision.network, machine.site_address
         if not name:
             return ()
-        offer, mac = self._offer(name), self.vms.taps.site_card(machine.id, name).mac
+        offer, mac = self.vms.offer(name), self.vms.taps.site_card(machine.id, name).mac
         address6, gateway6 = ipv6_of(mac, offer)
         return (
             seed.Interface(

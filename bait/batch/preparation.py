@@ -19,7 +19,7 @@ from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
 from bait.machine.vms import NodeVms
 from bait.network.addresses import free_address, site_address
-from bait.network.cards import guests, offer_named
+from bait.network.cards import guests
 from bait.network.surroundings import surroundings
 from wnodes_lrms.addresses import QUARANTINE
 from wnodes_lrms.config.load import TAG, Config, Offer
@@ -107,7 +107,7 @@ class Preparation:
             allocation.scratch,
         )
         scratch = f", scratch disk of {given.scratch} GiB" if given.scratch else ""
-        offer = self._offer(given.network)
+        offer = self.builder.vms.offer(given.network) if given.network else None
         own = surroundings().addresses if offer and offer.subnet else ()
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
@@ -142,12 +142,6 @@ class Preparation:
     def _free_address(self, row: Row) -> ipaddress.IPv4Address:
         used = {r.address for r in self.ledger.rows() if r.address and r.id != row.id}
         return free_address(self.config.network.subnet, used)
-
-    def _offer(self, network: str) -> Offer | None:
-        """The network of the site's that a VM is to be on; None if it is to be on none. Raises
-        WnodesError if this node does not have it."""
-        offers = self.config.cloud.network
-        return offer_named(network, offers, self.builder.vms.node) if network else None
 
     def _site_address(self, row: Row, offer: Offer, own: Collection[str]) -> str | None:
         """The VM's address there, of those that this node has to give; `own` are the node's.

@@ -1,14 +1,13 @@
 """The network cards of a node's guests: where each is plugged in, and what it may say it is."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bait.ledger.records import Row
 from bait.ledger.states import AT_REST
 from bait.network.addresses import mac_of
 from wnodes_lrms.config.load import Offer
-from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind
 from wnodes_lrms.order import Nic, Order
 from wnodes_lrms.rates import UNLIMITED, Rates
@@ -26,14 +25,6 @@ class Card:
     vlan: int | None = None  # that the card is in, on that bridge
     alone: bool = False  # guests on this network can't reach each other
     mtu: int | None = None  # bytes of a packet, where the guest has to be told
-
-
-def offer_named(name: str, offers: Sequence[Offer], node: str) -> Offer:
-    """The network of the site's of that name. Raises WnodesError if this node does not have it."""
-    for offer in offers:
-        if offer.name == name:
-            return offer
-    raise WnodesError(f"node {node} has no network {name}")
 
 
 def site_card(guest: "Guest", offer: Offer) -> Card:
