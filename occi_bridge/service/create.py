@@ -11,7 +11,8 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service.links import columns, interface, ip_of, make_link
+from occi_bridge.service.addresses import ip_of
+from occi_bridge.service.links import columns, interface, make_link
 from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import architecture

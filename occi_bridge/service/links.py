@@ -1,7 +1,5 @@
 """Link VMs to networks and volumes, in one transaction; and what every new row has."""
 
-import ipaddress
-import secrets
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -13,15 +11,13 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota, throughput
+from occi_bridge.service.addresses import new_address, new_mac
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
-from occi_bridge.store.returned import resting
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
-from wnodes_lrms.addresses import QUARANTINE
 
 _RETRY = 30  # seconds after which clients are told to ask again
-_RESTS = f"another VM's until a moment ago: try again in {QUARANTINE:.0f} seconds"
 _APART = {  # attributes that have a column, or that only the baits can know
     schema.ID,
     schema.SOURCE,
@@ -156,8 +152,8 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(),
-        assigned=_address(tx, net, new),
+        mac=new_mac(),
+        assigned=new_address(tx, net, new),
         gateway=str(net.gateway or ""),
     )
     queries.insert(tx.link, row)
@@ -210,45 +206,3 @@ def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
             raise OcciError(
                 409, f"the VM is on {machine.node}, those of this network on {other.node}"
             )
-
-
-def _mac() -> str:
-    """A link address: on the site's networks they have to be told apart.
-
-    The table takes none twice. What one that is taken was for is then done anew, with another.
-    """
-    return "52:54:00:" + secrets.token_bytes(3).hex(":")
-
-
-def _address(tx: Transaction, net: Net, new: New) -> str | None:
-    """An address of the network that no card has, the one that is asked for, if any is."""
-    name = schema.ADDRESS
-    asked = str(new.attributes.get(name, "")).partition("/")[0]
-    if ":" in asked:
-        raise OcciError(400, f"{name}: a card's IPv6 address follows from its MAC; leave it out")
-    if net.pool is None:
-        if asked:
-            raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
-        return None
-    table = tables.interface.c
-    query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
-    taken = set(tx.link.execute(query).scalars())  # first: what goes meanwhile is found resting
-    rest = set() if net.owned else resting(tx.link, net.name, time.time())
-    if not asked:
-        try:
-            return net.free_address(taken | rest)
-        except LookupError as error:
-            raise OcciError(409, f"{error}{f', or {_RESTS}' if rest else ''}") from error
-    address = f"{asked}/{net.pool.prefixlen}"
-    if not net.gives(ip_of(name, asked)) or address in taken:
-        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.pool}")
-    if address in rest:
-        raise OcciError(409, f"{name}: {asked} was {_RESTS}")
-    return address
-
-
-def ip_of(name: str, text: str) -> ipaddress.IPv4Address:
-    try:
-        return ipaddress.IPv4Address(text)
-    except ValueError as error:
-        raise OcciError(400, f"{name}: {error}") from error
