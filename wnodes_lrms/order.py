@@ -41,6 +41,11 @@ def _interface(text: str) -> str:
     return text
 
 
+def _interface6(text: str) -> str:
+    ipaddress.IPv6Interface(text)
+    return text
+
+
 def _host(text: str) -> str:
     ipaddress.IPv4Address(text)
     return text
@@ -59,6 +64,9 @@ Mac = Annotated[str, StringConstraints(pattern=r"^52:54:00(:[0-9a-f]{2}){3}$")]
 Address = Annotated[
     str, StringConstraints(pattern=r"^[0-9.]{7,15}/[0-9]{1,2}$"), AfterValidator(_interface)
 ]
+Address6 = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f:]{2,39}/64$"), AfterValidator(_interface6)
+]
 Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,30}$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$"), AfterValidator(_host)]
 
@@ -68,7 +76,8 @@ class Nic(BaseModel):
 
     On a network of kind nat the bait of the node gives the address; on the others it is here, or
     absent where the guest is to ask for one itself. What a network of kind bridge is on a node, the
-    node's own configuration says.
+    node's own configuration says, and whether cards on it have IPv6; on one of kind isolated those
+    have it whose orders say so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +88,7 @@ class Nic(BaseModel):
     mac: Mac
     address: Address | None = None  # with the prefix's length
     gateway: Host | None = None
+    address6: Address6 | None = None  # that follows from the MAC, with the prefix's length
     inbound: Mbits | None = None
     outbound: Mbits | None = None
 

@@ -10,9 +10,8 @@ from bait.machine.files import Paths, paths
 from bait.machine.hardware import Blueprint, Hardware
 from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
-from bait.network.addresses import mac_of
+from bait.network.addresses import ipv6_of, mac_of
 from bait.network.cards import Card, site_card
-from wnodes_lrms.errors import WnodesError
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,25 @@ class BatchBuilder:
         name = machine.provision.network
         if not name:
             return (own,)
-        for offer in self.vms.config.cloud.network:
-            if offer.name == name:
-                return (own, site_card(self.vms.taps.site_card(machine.id, name), offer))
-        raise WnodesError(f"node {self.vms.node} has no network {name}")
+        return (own, site_card(self.vms.taps.site_card(machine.id, name), self.vms.offer(name)))
+
+    def _on_site(self, machine: Blueprint) -> tuple[seed.Interface, ...]:
+        """The card on a network of the site's as its guest is told of it, if there is one."""
+        name, address = machine.provision.network, machine.site_address
+        if not name:
+            return ()
+        offer, mac = self.vms.offer(name), self.vms.taps.site_card(machine.id, name).mac
+        address6, gateway6 = ipv6_of(mac, offer)
+        return (
+            seed.Interface(
+                mac,
+                f"{address}/{offer.subnet.prefixlen}" if address and offer.subnet else None,
+                str(offer.gateway) if address and offer.gateway else None,
+                address6,
+                gateway6,
+                dhcp=not address,
+            ),
+        )
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
@@ -101,7 +115,7 @@ class BatchBuilder:
             workdir=machine.allocation.workdir,
             shares=shares,
             scratch=bool(machine.provision.scratch),
-            others=tuple(card.mac for card in self.cards(machine)[1:]),
+            others=self._on_site(machine),
         )
         seed.write(where.seed, seed.files(guest, machine.image.context))
         where.owner.touch(mode=0o600)

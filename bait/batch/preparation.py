@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import time
+from collections.abc import Collection
 from itertools import chain, repeat
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from bait.machine.owner import owner_of
 from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
 from bait.machine.vms import NodeVms
-from bait.network.addresses import free_address
-from wnodes_lrms.config.load import TAG, Config
+from bait.network.addresses import free_address, site_address
+from bait.network.cards import guests
+from bait.network.surroundings import surroundings
+from wnodes_lrms.addresses import QUARANTINE
+from wnodes_lrms.config.load import TAG, Config, Offer
 from wnodes_lrms.errors import CancelledError, RejectedError, UnknownError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
@@ -103,9 +107,13 @@ class Preparation:
             allocation.scratch,
         )
         scratch = f", scratch disk of {given.scratch} GiB" if given.scratch else ""
-        network = f", network {given.network}" if given.network else ""
+        offer = self.builder.vms.offer(given.network) if given.network else None
+        own = surroundings().addresses if offer and offer.subnet else ()
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
+            site_address = self._site_address(row, offer, own) if offer else None
+            network = f", network {given.network}" if offer else ""
+            network += f" as {site_address}" if site_address else ""
             building = self.ledger.change(
                 row.id,
                 f"building from {image.tag}: {allocation.cores} cores, {memory} MiB,"
@@ -118,10 +126,11 @@ class Preparation:
                 inbound=given.rates.inbound,
                 outbound=given.rates.outbound,
                 network=given.network,
+                site_address=site_address,
             )
         if building is None:
             return None
-        return Blueprint(row.id, allocation, owner, image, memory, address, given)
+        return Blueprint(row.id, allocation, owner, image, memory, address, given, site_address)
 
     def _image(self, allocation: Allocation, owner: Owner) -> Image:
         image = catalogue.read(Path(self.config.images.catalogue), allocation.tag)
@@ -133,3 +142,17 @@ class Preparation:
     def _free_address(self, row: Row) -> ipaddress.IPv4Address:
         used = {r.address for r in self.ledger.rows() if r.address and r.id != row.id}
         return free_address(self.config.network.subnet, used)
+
+    def _site_address(self, row: Row, offer: Offer, own: Collection[str]) -> str | None:
+        """The VM's address there, of those that this node has to give; `own` are the node's.
+
+        Raises as network.addresses.site_address.
+        """
+        rows = {each.id: each for each in self.ledger.rows()}
+        now = rows.pop(row.id, row)
+        if now.network == offer.name and now.site_address:
+            return now.site_address  # it is tried once more
+        taken = {guest.address for guest in guests(rows.values(), self.builder.vms.taps)}
+        taken |= self.ledger.returned(offer.name, time.time() - QUARANTINE)
+        found = site_address(offer, self.builder.vms.node, {*filter(None, taken), *own})
+        return str(found) if found else None

@@ -45,10 +45,10 @@ def tunnels(network: IPv4Network, end: str, trouble: str | None) -> Check:
 
 
 def site_networks(
-    offers: Sequence[Offer], rules: Sequence[Batch], interfaces: Collection[str]
+    offers: Sequence[Offer], rules: Sequence[Batch], interfaces: Collection[str], node: str
 ) -> Iterator[Check]:
     """Whether this node has the networks that it offers, and those that batch jobs' VMs are to be
-    on; `interfaces` are the node's."""
+    on, with addresses for these; `interfaces` are the node's."""
     for offer in offers:
         name = f"network {offer.name}"
         if offer.bridge in interfaces:
@@ -59,14 +59,20 @@ def site_networks(
                 f"this node has no bridge {offer.bridge}: it takes no VM on that network",
                 "make the bridge, or take the network out of this node's [[cloud.network]]",
             )
-    for missing in sorted(
-        {rule.network for rule in rules if rule.network} - {o.name for o in offers}
-    ):
+    named = {offer.name: offer for offer in offers}
+    for name in sorted({rule.network for rule in rules if rule.network}):
+        there = named.get(name)
+        if there is None:
+            lacks, remedy = "does not offer it", "add a [[cloud.network]]"
+        elif there.subnet and node not in there.batch:
+            lacks, remedy = "has no addresses of it for batch VMs", "say which it has, in its batch"
+        else:
+            continue
         yield warning(
-            f"network {missing}",
-            "this node does not offer it: jobs whose VMs are to be on it are tried elsewhere, and"
-            " held after some tries",
-            "keep such jobs off this node (partition, feature), or add a [[cloud.network]]",
+            f"network {name}",
+            f"this node {lacks}: jobs whose VMs are to be on it are tried elsewhere, and held after"
+            " some tries",
+            f"keep such jobs off this node (partition, feature), or {remedy}",
         )
 
 

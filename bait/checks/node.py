@@ -62,7 +62,7 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
         "guests' firewall": lambda: [_firewall(node)],
         "tunnels of private networks": lambda: _tunnels(config),
         "networks of the site": lambda: network_verdicts.site_networks(
-            config.cloud.network, config.batch, interfaces()
+            config.cloud.network, config.batch, interfaces(), node
         ),
         "tuning": lambda: _tuning(config),
         "throughput": lambda: [

@@ -15,7 +15,7 @@ from bait.machine import seed
 from bait.machine.files import Paths, paths
 from bait.machine.hardware import DiskLimit, Drive, Hardware
 from bait.machine.vms import NodeVms
-from bait.network.addresses import address6_of
+from bait.network.addresses import ipv6_of
 from bait.network.cards import Card, site_card
 from bait.network.surroundings import TunnelEnd, tunnel_end
 from wnodes_lrms.errors import UnknownError, WnodesError
@@ -193,34 +193,35 @@ class CloudBuilder:
         )
 
     def _seed(self, machine: Plan, where: Paths) -> None:
-        order, subnet = machine.order, self.vms.config.network.subnet
-        interfaces = []
-        for nic in order.nics:
-            card = self.card(nic, machine.address)
-            address, gateway = nic.address, nic.gateway
-            if nic.kind == "nat":
-                address, gateway = f"{machine.address}/{subnet.prefixlen}", str(subnet[1])
-            interfaces.append(cloudseed.Interface(card, address, gateway, *self._ipv6(nic)))
+        order = machine.order
         guest = cloudseed.CloudGuest(
             id=machine.id,
             hostname=order.hostname,
             ssh_keys=order.ssh_keys,
             user_data=order.user_data,
-            interfaces=tuple(interfaces),
+            interfaces=tuple(self.told(nic, machine.address) for nic in order.nics),
             host_key=seed.key_pair(),
         )
         seed.write(where.seed, cloudseed.files(guest, machine.image.context))
 
-    def _ipv6(self, nic: Nic) -> tuple[str | None, str | None]:
-        """The address, with the prefix's length, and the router that a card has by IPv6."""
-        if nic.kind != "bridge":
-            return None, None
-        offer = offered(nic, self.vms.config.cloud.network)
-        if offer.subnet6 is None:
-            return None, None
-        address = address6_of(nic.mac, offer.subnet6)
-        router = str(offer.gateway6) if offer.gateway6 else None
-        return f"{address}/{offer.subnet6.prefixlen}", router
+    def told(self, nic: Nic, own: str | None) -> seed.Interface:
+        """The card as its guest is told of it; `own` is its address on the node's own network."""
+        card, subnet = self.card(nic, own), self.vms.config.network.subnet
+        if nic.kind == "nat":
+            return seed.Interface(card.mac, f"{own}/{subnet.prefixlen}", str(subnet[1]))
+        address6, gateway6 = nic.address6, None
+        if nic.kind == "bridge":
+            address6, gateway6 = ipv6_of(nic.mac, offered(nic, self.vms.config.cloud.network))
+        return seed.Interface(
+            card.mac,
+            nic.address,
+            nic.gateway if nic.address else None,
+            address6,
+            gateway6,
+            # In a private network nobody answers: who has IPv6 there does not wait for it.
+            dhcp=nic.address is None and (nic.kind == "bridge" or address6 is None),
+            mtu=card.mtu,
+        )
 
     def save(self, machine: str, moment: Moment | None, target: Path) -> None:
         """Copy the VM's disk into one file that needs no other; of one that runs, as it is at this

@@ -4,8 +4,9 @@ A bridge's key signs what users want; the node's administrator has said what the
 """
 
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface
 
+from wnodes_lrms.addresses import address6_of, fault6
 from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.order import Nic
@@ -42,6 +43,7 @@ def vet(
             continue
         if nic.mac in macs or nic.mac in {other.mac for other in taken if other.id != nic.id}:
             raise RejectedError(f"card {nic.id}: {nic.mac} is another's on this node")
+        _vet6(nic)
         if nic.kind == "bridge":
             _vet_offered(nic, offered(nic, offers), addresses)
         for other in taken:
@@ -54,10 +56,22 @@ def _place(nic: Nic) -> tuple[str, str, str | None]:
     return nic.kind, nic.network, nic.address and nic.address.partition("/")[0]
 
 
+def _vet6(nic: Nic) -> None:
+    if nic.address6 is None:
+        return
+    card = IPv6Interface(nic.address6)
+    if fault := fault6(card.network):
+        raise RejectedError(f"card {nic.id}: {nic.address6}: {fault}")
+    if card.ip != address6_of(nic.mac, card.network):
+        raise RejectedError(f"card {nic.id}: {nic.address6} does not follow from {nic.mac}")
+
+
 def _vet_offered(nic: Nic, offer: Offer, addresses: Collection[str]) -> None:
     def refuse(why: str) -> None:
         raise RejectedError(f"network {offer.name}: {why}; see [[cloud.network]]")
 
+    if nic.address6 and IPv6Interface(nic.address6).network != offer.subnet6:
+        refuse(f"{nic.address6} is not of {offer.subnet6 or 'it: it has no subnet6'}")
     if offer.subnet is None or nic.address is None:
         if nic.address or offer.subnet:
             refuse(f"cards on it {'ask by DHCP' if nic.address else f'are of {offer.subnet}'}")
@@ -67,6 +81,8 @@ def _vet_offered(nic: Nic, offer: Offer, addresses: Collection[str]) -> None:
         refuse(f"{nic.address} is not of {offer.subnet}")
     if card.ip == offer.gateway or str(card.ip) in addresses:
         refuse(f"{card.ip} is the router's or the node's own")
+    if any(card.ip in part for part in offer.batch.values()):
+        refuse(f"{card.ip} is for VMs of batch jobs")
     if nic.gateway and IPv4Address(nic.gateway) != offer.gateway:
         refuse(f"{nic.gateway} is not its router")
 

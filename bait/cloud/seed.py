@@ -5,24 +5,11 @@ as the user gave it; vendor-data for what they may overrule) and "Networking con
 """
 
 import base64
-import ipaddress
 import json
 from dataclasses import dataclass
 
-from bait.machine.seed import KeyPair
-from bait.network.cards import Card
+from bait.machine.seed import Interface, KeyPair, ethernet
 from wnodes_lrms.resources import render
-
-
-@dataclass(frozen=True)
-class Interface:
-    """A network card as the guest sees it; without an address it asks by DHCP."""
-
-    card: Card
-    address: str | None  # with the prefix's length
-    gateway: str | None
-    address6: str | None = None  # beside it, with the prefix's length
-    gateway6: str | None = None  # without it, a router's advertisements tell
 
 
 @dataclass(frozen=True)
@@ -70,26 +57,5 @@ def _network(guest: CloudGuest) -> dict[str, object]:
 
 
 def _ethernet(name: str, interface: Interface) -> dict[str, object]:
-    found: dict[str, object] = {
-        "match": {"macaddress": interface.card.mac},
-        "set-name": name,
-    }
-    if interface.card.mtu:
-        found["mtu"] = interface.card.mtu
-    addresses, routes = [], []
-    if interface.address is None:
-        found["dhcp4"] = True
-    else:
-        addresses.append(str(ipaddress.IPv4Interface(interface.address)))
-    if interface.address and interface.gateway:
-        routes.append({"to": "0.0.0.0/0", "via": interface.gateway})
-        found["nameservers"] = {"addresses": [interface.gateway]}
-    if interface.address6:
-        addresses.append(interface.address6)
-    if interface.gateway6:
-        routes.append({"to": "::/0", "via": interface.gateway6})
-    return (
-        found
-        | ({"addresses": addresses} if addresses else {})
-        | ({"routes": routes} if routes else {})
-    )
+    router = {"nameservers": {"addresses": [interface.gateway]}} if interface.gateway else {}
+    return {**ethernet(name, interface), **router}

@@ -81,8 +81,9 @@ class Ledger:
                 and may(now.kind, now.state, None)
                 and (now.lease == row.lease or now.state is State.ENDING)
             )
-            if gone:
+            if now and gone:
                 sql.follow(db, row, None)
+                sql.give_back(db, now)
                 db.execute("DELETE FROM machine WHERE id = ?", (row.id,))
                 db.execute("DELETE FROM attached WHERE machine = ?", (row.id,))
                 sql.record(db, row.job, row.id, what)
@@ -125,6 +126,17 @@ class Ledger:
                 (name, name),
             )
             return [Event(*values) for values in found]
+
+    def returned(self, network: str, since: float) -> set[str]:
+        """The addresses on a network of the site's that were given back at this time (seconds
+        since the epoch) or later. What a clock that was wrong calls the future is not among them.
+        """
+        with self.store.change() as db:
+            found = db.execute(
+                "SELECT address FROM returned WHERE network = ? AND at BETWEEN ? AND ?",
+                (network, since, time.time()),
+            )
+            return {address for (address,) in found}
 
     # Leases
 

@@ -32,6 +32,7 @@ class Row:
     inbound: int | None = None  # batch: Mbit/s that the site lets its card carry; None: no limit
     outbound: int | None = None
     network: str = ""  # batch: the site's network that it has a second card on; "": none
+    site_address: str | None = None  # batch: its address there; None: it asks by DHCP
 
     @property
     def rates(self) -> Rates:

@@ -61,6 +61,15 @@ def close_lease(db: sqlite3.Connection, lease: str, reason: str, code: int) -> N
     )
 
 
+def give_back(db: sqlite3.Connection, row: Row) -> None:
+    """Write down that nobody has the VM's address on the site's network any more."""
+    if row.site_address:
+        db.execute(
+            "INSERT OR REPLACE INTO returned VALUES (?, ?, ?)",
+            (row.network, row.site_address, time.time()),
+        )
+
+
 def record(db: sqlite3.Connection, job: str, machine: str, what: str) -> None:
     """Add an event."""
     db.execute("INSERT INTO event VALUES (?, ?, ?, ?)", (time.time(), job, machine, what))

@@ -123,6 +123,16 @@ DROP TABLE attached;
 ALTER TABLE given RENAME TO attached;
 """,
     "ALTER TABLE machine ADD COLUMN network TEXT NOT NULL DEFAULT '';",
+    """
+ALTER TABLE machine ADD COLUMN site_address TEXT;
+CREATE UNIQUE INDEX machine_site ON machine (network, site_address);
+CREATE TABLE returned (
+    network TEXT NOT NULL,
+    address TEXT NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (network, address)
+) STRICT;
+""",
 )
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 
@@ -179,5 +189,6 @@ def prune(db: sqlite3.Connection, now: float) -> None:
         # What was never sent is a user's debt: it waits for a site that publishes.
         "usage WHERE ended < ? AND (kind = 'batch' OR sent >= ended)",
         "message WHERE at < ? AND state = 'sent'",
+        "returned WHERE at < ?",
     ):
         db.execute(f"DELETE FROM {condition}", (now - _KEPT,))  # noqa: S608 (ours)

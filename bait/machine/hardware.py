@@ -39,6 +39,7 @@ class Blueprint:
     memory: int  # MiB of the guest
     address: ipaddress.IPv4Address
     provision: Provision = NOTHING
+    site_address: str | None = None  # on the network that it is provided with
 
 
 @dataclass(frozen=True)

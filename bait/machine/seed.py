@@ -47,6 +47,19 @@ def key_pair() -> KeyPair:
 
 
 @dataclass(frozen=True)
+class Interface:
+    """A network card as its guest is told of it."""
+
+    mac: str
+    address: str | None = None  # by IPv4, with the prefix's length
+    gateway: str | None = None
+    address6: str | None = None  # beside it, with the prefix's length
+    gateway6: str | None = None  # without it, a router's advertisements tell
+    dhcp: bool = False  # the guest asks for its address by IPv4
+    mtu: int | None = None  # bytes of a packet, where it has to be told
+
+
+@dataclass(frozen=True)
 class Guest:
     """What a VM has to know of itself."""
 
@@ -61,7 +74,7 @@ class Guest:
     workdir: str
     shares: tuple[str, ...]
     scratch: bool = False  # it has a scratch disk
-    others: tuple[str, ...] = ()  # MACs of its other cards, which ask for addresses by DHCP
+    others: tuple[Interface, ...] = ()  # its other cards
 
 
 def files(guest: Guest, context: str) -> dict[str, str]:
@@ -78,7 +91,7 @@ def files(guest: Guest, context: str) -> dict[str, str]:
         public_key=guest.public_key,
         owner=guest.owner,
         shares=guest.shares,
-        others=len(guest.others),
+        others=guest.others,
         metric=_METRIC,
         scratch=SCRATCH if guest.scratch else None,
         scratch_serial=SCRATCH_SERIAL,
@@ -119,17 +132,33 @@ def _cloud_config(guest: Guest, script: str) -> str:
     return "#cloud-config\n" + json.dumps(config)
 
 
+def ethernet(name: str, interface: Interface) -> dict[str, object]:
+    """A card as cloud-init has it."""
+    found: dict[str, object] = {
+        "match": {"macaddress": interface.mac},
+        "set-name": name,
+    }
+    if interface.mtu:
+        found["mtu"] = interface.mtu
+    if interface.dhcp:
+        found["dhcp4"] = True
+    addresses = [each for each in (interface.address, interface.address6) if each]
+    if addresses:
+        found["addresses"] = addresses
+    ways = (("0.0.0.0/0", interface.gateway), ("::/0", interface.gateway6))
+    routes = [{"to": target, "via": router} for target, router in ways if router]
+    if routes:
+        found["routes"] = routes
+    return found
+
+
 def _network(guest: Guest) -> dict[str, object]:
     by_the_node: dict[str, object] = {"to": "0.0.0.0/0", "via": str(guest.subnet[1])}
     if guest.others:
         by_the_node["metric"] = _METRIC
     others = {
-        f"eth{number}": {
-            "match": {"macaddress": mac},
-            "set-name": f"eth{number}",
-            "dhcp4": True,
-        }
-        for number, mac in enumerate(guest.others, start=1)
+        f"eth{number}": ethernet(f"eth{number}", other)
+        for number, other in enumerate(guest.others, start=1)
     }
     return {
         "version": 2,

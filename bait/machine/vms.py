@@ -21,7 +21,7 @@ from bait.network.shaper import Shaper
 from bait.network.surroundings import interfaces
 from bait.privileges.ownership import let_read
 from bait.privileges.sandbox import guestfs_user, onlooker
-from wnodes_lrms.config.load import Config
+from wnodes_lrms.config.load import Config, Offer
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 from wnodes_lrms.images.catalogue import Image
@@ -139,6 +139,13 @@ class NodeVms:
     def taps(self) -> Taps:
         """How this node calls its ends of the guests' cards."""
         return Taps.of(self.config.cluster, self.node)
+
+    def offer(self, network: str) -> Offer:
+        """The network of the site's of that name. Raises WnodesError if this node has it not."""
+        for offer in self.config.cloud.network:
+            if offer.name == network:
+                return offer
+        raise WnodesError(f"node {self.node} has no network {network}")
 
     def own_card(self, address: str) -> Card:
         """The card with this address on the node's own network."""

@@ -4,7 +4,9 @@ import ipaddress
 from collections.abc import Collection
 from itertools import islice
 
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.addresses import address6_of
+from wnodes_lrms.config.load import Offer
+from wnodes_lrms.errors import UnknownError, WnodesError
 
 _MOST = 1022  # guests of a node: DHCP's table is written out for them
 
@@ -22,11 +24,33 @@ def free_address(subnet: ipaddress.IPv4Network, used: Collection[str]) -> ipaddr
     raise WnodesError(f"all addresses of {subnet} are taken: give [network] a larger subnet")
 
 
-def address6_of(mac: str, subnet: str | ipaddress.IPv6Network) -> ipaddress.IPv6Address:
-    """The address of a /64 that goes with a link address: a modified EUI-64 (RFC 4291, A)."""
-    first, *rest = bytes.fromhex(mac.replace(":", ""))
-    last = bytes([first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]])
-    return ipaddress.IPv6Network(subnet)[int.from_bytes(last, "big")]
+def site_address(offer: Offer, node: str, taken: Collection[str]) -> ipaddress.IPv4Address | None:
+    """The lowest of the addresses that this node has on a network of the site's for batch VMs, and
+    that nobody has; None on a network where guests ask by DHCP.
+
+    Raises WnodesError if the node has none there, UnknownError while all are taken.
+    """
+    if offer.subnet is None:
+        return None
+    if node not in offer.batch:
+        raise WnodesError(f"node {node} has no addresses for batch VMs on network {offer.name}")
+    never = {offer.subnet.network_address, offer.subnet.broadcast_address, offer.gateway}
+    for address in offer.batch[node]:
+        if address not in never and str(address) not in taken:
+            return address
+    raise UnknownError(
+        f"all addresses of node {node} on network {offer.name} are taken: one is free again a"
+        " minute after its VM has ended"
+    )
+
+
+def ipv6_of(mac: str, offer: Offer) -> tuple[str | None, str | None]:
+    """The address, with the prefix's length, and the router that a card on a network of the site's
+    has by IPv6."""
+    if offer.subnet6 is None:
+        return None, None
+    address = f"{address6_of(mac, offer.subnet6)}/{offer.subnet6.prefixlen}"
+    return address, str(offer.gateway6) if offer.gateway6 else None
 
 
 def mac_of(address: ipaddress.IPv4Address | str) -> str:

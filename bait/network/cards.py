@@ -48,6 +48,7 @@ class Guest:
     offer: str = ""  # the network of the site's that it is on; "": none
     own: bool = False  # it is on the node's own network
     rates: Rates = UNLIMITED  # as they were asked for
+    address6: str | None = None  # where its order has it; on a network of the site's it follows
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,22 @@ class Taps:
         mac = mac_of(address)
         return Guest(self.own + mac[6:].replace(":", ""), mac, address, own=True, rates=rates)
 
-    def site_card(self, machine: str, network: str, rates: Rates = UNLIMITED) -> Guest:
+    def site_card(
+        self, machine: str, network: str, address: str | None = None, rates: Rates = UNLIMITED
+    ) -> Guest:
         """A batch VM's on a network of the site's. What MACs other nodes give is not known here: it
         follows from the VM, whose id is nobody else's."""
         digest = hashlib.sha256(f"{machine}/{network}".encode()).hexdigest()
         mac = ":".join(("56", *(digest[at : at + 2] for at in range(0, 10, 2))))
-        return Guest(self._other(mac), mac, None, network, rates=rates)
+        return Guest(self._other(mac), mac, address, network, rates=rates)
 
     def other_card(self, nic: Nic) -> Guest:
         """On another network; no two cards of a node have the same MAC there."""
         address = nic.address.partition("/")[0] if nic.address else None
         offer = nic.network if nic.kind == "bridge" else ""
-        return Guest(self._other(nic.mac), nic.mac, address, offer, rates=nic.rates)
+        own6 = nic.address6.partition("/")[0] if nic.address6 and not offer else None
+        tap = self._other(nic.mac)
+        return Guest(tap, nic.mac, address, offer, rates=nic.rates, address6=own6)
 
     def _other(self, mac: str) -> str:
         return self.other + mac[9:].replace(":", "")
@@ -95,7 +100,7 @@ def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
         nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
         found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
         if row.network:
-            found.append(taps.site_card(row.id, row.network, row.rates))
+            found.append(taps.site_card(row.id, row.network, row.site_address, row.rates))
         if row.address:
             of_nat = (nic.rates for nic in nics if nic.kind == "nat")
             found.append(taps.own_card(row.address, next(of_nat, row.rates)))

@@ -57,7 +57,7 @@ class Firewall:
         with self._lock:
             wanted = self._wanted()
             try:
-                if self._held is None:
+                if self._held is None or self._held.keys() != wanted.keys():
                     self._make(wanted, surroundings())
                 else:
                     self._change(self._held, wanted)
@@ -102,7 +102,7 @@ class Firewall:
 
     def _keep(self, wanted: Elements) -> None:
         around = surroundings()
-        if self._held is None or around != self._around:
+        if self._held is None or self._held.keys() != wanted.keys() or around != self._around:
             self._make(wanted, around)
         elif self._changed(wanted):
             log.warning("somebody has changed the tables %s of nftables: made again", self._name)

@@ -1,9 +1,9 @@
 """What guests may send, as nftables has it. Pure: bait/network/firewall.py hands it to the kernel.
 
 Two tables of the node's own, by nft(8). In `bridge` a frame is held against the card that it comes
-from: only IPv4 and ARP, and IPv6 where the site has given it a network, under the card's own
-addresses, and nothing that routers and DHCP servers say; what comes by a tunnel, against the cards
-behind it. In `inet` a packet is held against where it wants to go: not to the node, nor to what is
+from: only IPv4 and ARP, and IPv6 where its network has that, under the card's own addresses, and
+nothing that routers and DHCP servers say; what comes by a tunnel, against the cards behind it. In
+`inet` a packet is held against where it wants to go: not to the node, nor to what is
 closed, but for what the site has opened. Guests may answer connections that the node began. To the
 tunnels' port only other nodes may send, and there only root: what a user of a node sends to another
 has that node's address.
@@ -12,9 +12,9 @@ has that node's address.
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from bait.network.addresses import address6_of
 from bait.network.cards import Guest, Taps
 from bait.network.surroundings import Surroundings
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Network, Offer
 from wnodes_lrms.opening import Opening, opening
 from wnodes_lrms.resources import render
@@ -55,20 +55,34 @@ def elements(
 
 
 def _six(guests: Iterable[Guest], offers: Sequence[Offer]) -> Elements:
-    """IPv6: what each card on a network that has it may use, and what it may say it is."""
+    """IPv6: what each card that has it may use, and what it may say it is. Nothing where no network
+    of the site's has it, and no card."""
     subnets = {offer.name: offer.subnet6 for offer in offers if offer.subnet6}
-    if not subnets:
-        return {}
     own = [
-        (f"{g.tap} . {g.mac}", address6_of(g.mac, subnet))
-        for g in guests
-        if g.offer in subnets
-        for subnet in (_LINK, subnets[g.offer])
+        (f"{guest.tap} . {guest.mac}", address)
+        for guest in guests
+        for address in _addresses6(guest, subnets.get(guest.offer))
     ]
+    if not subnets and not own:
+        return {}
     return {
+        ("bridge", "cards6"): frozenset(card for card, _ in own),
         ("bridge", "addresses6"): frozenset(f"{card} . {address}" for card, address in own),
         ("bridge", "targets6"): frozenset(f"{card} . {int(address):#x}" for card, address in own),
     }
+
+
+def _addresses6(
+    guest: Guest, subnet: ipaddress.IPv6Network | None
+) -> tuple[ipaddress.IPv6Address, ...]:
+    """The card's own address, and its link-local one; none where it has no IPv6."""
+    if subnet:
+        own = address6_of(guest.mac, subnet)
+    elif guest.address6:
+        own = ipaddress.IPv6Address(guest.address6)
+    else:
+        return ()
+    return address6_of(guest.mac, _LINK), own
 
 
 def _limited(offers: Sequence[Offer]) -> dict[str, Offer]:

@@ -101,6 +101,8 @@ def kind(annotation: Any, metadata: list[Any]) -> str:
         return kind(inner, more)
     if _is_list(annotation):
         return f"list, each: {kind(_item(annotation), [])}"
+    if get_origin(annotation) is dict:
+        return f"table, for each node: {kind(get_args(annotation)[1], [])}"
     if annotation not in _WORDS and _set(annotation) is not annotation:
         return kind(_set(annotation), metadata)
     if get_origin(annotation) is Literal:
@@ -129,7 +131,7 @@ def _default(field: FieldInfo) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value if isinstance(value, int) else str(value))
+    return json.dumps(value if isinstance(value, int | dict) else str(value))
 
 
 def _is_list(annotation: Any) -> bool:

@@ -1,5 +1,6 @@
 """What the driver reads of the database and writes into it, and who of several drivers leads."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from occi_bridge.driver.observe import Change
-from occi_bridge.store import queries, tables
+from occi_bridge.store import queries, returned, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.queries import TABLES
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Saved, Storage
@@ -80,14 +81,18 @@ def set_columns(
 
 
 def forget(db: Database, row: Row) -> None:
-    """Take out a row of which nothing is left, a VM with its links."""
+    """Take out a row of which nothing is left, a VM with its links; addresses go back with it."""
 
     def work(link: Connection) -> None:
+        gone: list[Row] = []
         if isinstance(row, Compute):
-            for kind in (Interface, Attachment):
-                for each in queries.read(link, kind, TABLES[kind].c.compute == row.uid):
-                    queries.remove(link, each)
-        queries.remove(link, row)
+            gone += queries.read(link, Interface, tables.interface.c.compute == row.uid)
+            gone += queries.read(link, Attachment, tables.attachment.c.compute == row.uid)
+        gone += queries.read(link, type(row), tables.entity.c.uid == row.uid)
+        for each in gone:
+            queries.remove(link, each)
+            if isinstance(each, Interface):
+                returned.give_back(link, each, time.time())
 
     db.write(work)
 

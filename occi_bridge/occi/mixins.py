@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from occi_bridge.occi.model import Attribute, Mixin, Model
 from occi_bridge.occi.schema import (
     ACTIONS,
+    ADDRESS6,
     COMPUTE,
     COPY_CONSISTENCY,
     COPY_SOURCE,
@@ -21,6 +22,7 @@ from occi_bridge.occi.schema import (
     KINDS,
     MEMORY,
     NETWORK,
+    NETWORK_ADDRESS6,
     NETWORKINTERFACE,
     OBSERVED_TIME,
     OS_TPL,
@@ -36,14 +38,16 @@ from occi_bridge.occi.schema import (
 from wnodes_lrms.config.load import Template
 from wnodes_lrms.rates import MOST
 
-_ADDRESS = r"[0-9.]{7,15}(/[0-9]{1,2})?"
+_V4 = r"[0-9.]{7,15}(/[0-9]{1,2})?"
+_V6 = r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,41}(/[0-9]{1,3})?"
 
 
 def _ip(prefix: str) -> tuple[Attribute, ...]:
+    either = "an IPv4 or IPv6 address, with or without its prefix's length"
     meaning = "an IPv4 address, with or without its prefix's length"
     return (
-        Attribute(f"{prefix}.address", set_by="creator", form=_ADDRESS, meaning=meaning),
-        Attribute(f"{prefix}.gateway", set_by="creator", form=_ADDRESS, meaning=meaning),
+        Attribute(f"{prefix}.address", set_by="creator", form=f"{_V4}|{_V6}", meaning=either),
+        Attribute(f"{prefix}.gateway", set_by="creator", form=_V4, meaning=meaning),
         Attribute(f"{prefix}.allocation", set_by="creator", values=("dynamic", "static")),
     )
 
@@ -115,6 +119,31 @@ MIXINS = (
         location="/ipnetworkinterface/",
         applies=(NETWORKINTERFACE,),
         set_by="creator",
+    ),
+    Mixin(
+        "ipv6network",
+        f"{OWN}network#",
+        "IPv6 of a network",
+        (
+            Attribute(
+                NETWORK_ADDRESS6,
+                set_by="creator",
+                form=_V6,
+                meaning="an IPv6 range, as fd12:3456:789a:1::/64",
+            ),
+        ),
+        location="/ipv6network/",
+        applies=(NETWORK,),
+        set_by="creator",
+    ),
+    Mixin(
+        "ipv6networkinterface",
+        f"{OWN}networkinterface#",
+        "IPv6 address of a VM",
+        (Attribute(ADDRESS6, set_by="service"),),
+        location="/ipv6networkinterface/",
+        applies=(NETWORKINTERFACE,),
+        set_by="service",
     ),
     Mixin("os_tpl", f"{INFRA}#", "Image", location="/os_tpl/", applies=(COMPUTE,)),
     Mixin("resource_tpl", f"{INFRA}#", "Size", location="/resource_tpl/", applies=(COMPUTE,)),

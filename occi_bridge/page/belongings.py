@@ -34,11 +34,16 @@ def _volume(form: Form) -> Body:
 
 
 def _network(form: Form) -> Body:
-    address = form.one("address")
-    if not address:
-        return Body((schema.NETWORK,), _named(form))
-    own = {**_named(form), "occi.network.address": address}
-    return Body((schema.NETWORK, schema.IPNETWORK), own)
+    words = form.one("address").replace(",", " ").split()
+    kinds, own = [schema.NETWORK], _named(form)
+    for mixin, name, six in (
+        (schema.IPNETWORK, schema.NETWORK_ADDRESS, False),
+        (schema.IPV6NETWORK, schema.NETWORK_ADDRESS6, True),
+    ):
+        if found := " ".join(word for word in words if (":" in word) is six):
+            kinds.append(mixin)
+            own[name] = found
+    return Body(tuple(kinds), own)
 
 
 def _named(form: Form) -> dict[str, Value]:

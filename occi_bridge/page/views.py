@@ -29,6 +29,7 @@ class Link:
     state: str
     message: str
     address: str = ""
+    address6: str = ""  # beside it
     device: str = ""
 
 
@@ -217,7 +218,13 @@ def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
         state=str(has.get(f"occi.{kind}.state", "")),
         message=str(has.get(f"occi.{kind}.state.message", "")),
         size=str(has.get("occi.storage.size", "")),
-        address=str(has.get("occi.network.address", "")),
+        address=", ".join(
+            dict.fromkeys(
+                str(has[name])
+                for name in (schema.NETWORK_ADDRESS, schema.NETWORK_ADDRESS6)
+                if name in has
+            )
+        ),
         own=bool(found.actions),
         vms=[Named(vm.id, _titled(vm)) for vm in linked],
     )
@@ -240,12 +247,14 @@ def _is(category: object, parent: str) -> bool:
 
 def _card(link: Entity) -> Link:
     has = link.attributes
+    address, address6 = (str(has.get(name, "")) for name in (schema.ADDRESS, schema.ADDRESS6))
     return Link(
         link.id,
         _last(has),
         str(has.get("occi.networkinterface.state", "")),
         str(has.get("occi.networkinterface.state.message", "")),
-        address=str(has.get("occi.networkinterface.address", "")).partition("/")[0],
+        address=address.partition("/")[0],
+        address6=address6 if address6 != address else "",
     )
 
 

@@ -11,12 +11,14 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service.links import columns, interface, ip_of, make_link
+from occi_bridge.service.addresses import ip_of
+from occi_bridge.service.links import columns, interface, make_link
 from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import architecture
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.rows import Compute, Network, Row, Storage
+from wnodes_lrms.addresses import fault6
 from wnodes_lrms.tunnel import USERS_VNIS
 
 
@@ -140,14 +142,14 @@ def _network(tx: Transaction, new: New) -> Network:
     if fault:
         raise OcciError(403, fault)
     own = columns(tx, new)
-    subnet = _subnet(new.attributes.get("occi.network.address"))
+    subnet, subnet6 = _ranges(new)
     gateway = str(new.attributes.get("occi.network.gateway", "")).partition("/")[0]
     if gateway:
         name = "occi.network.gateway"
         if not subnet or ip_of(name, gateway) not in subnet:
             raise OcciError(400, f"{name}: {gateway} is not in the network's address range")
     allocation = new.attributes.get("occi.network.allocation")
-    if allocation == "dynamic" or (allocation and not subnet):
+    if allocation == "dynamic" or (allocation and not (subnet or subnet6)):
         said = "addresses in a network of yours are static, and need occi.network.address"
         raise OcciError(400, f"occi.network.allocation: {said}")
     row = Network(
@@ -156,6 +158,7 @@ def _network(tx: Transaction, new: New) -> Network:
         vni=_vni(tx),
         subnet=str(subnet or ""),
         gateway=gateway,
+        subnet6=str(subnet6 or ""),
     )
     queries.insert(tx.link, row)
     return row
@@ -170,15 +173,28 @@ def _vni(tx: Transaction) -> int:
             return vni
 
 
-def _subnet(asked: Value | None) -> ipaddress.IPv4Network | None:
-    if not asked:
-        return None
+def _ranges(new: New) -> tuple[ipaddress.IPv4Network | None, ipaddress.IPv6Network | None]:
+    """The addresses that a network of theirs is to have, by IPv4 and by IPv6. Raises OcciError
+    400."""
+    given: dict[int, ipaddress.IPv4Network | ipaddress.IPv6Network] = {}
+    for name in (schema.NETWORK_ADDRESS, schema.NETWORK_ADDRESS6):
+        if asked := new.attributes.get(name):
+            subnet = _subnet(name, str(asked))
+            first = given.setdefault(subnet.version, subnet)
+            if first != subnet:
+                raise OcciError(400, f"{name}: {subnet}, but {first} is asked for already")
+    return given.get(4), given.get(6)  # type: ignore[return-value]
+
+
+def _subnet(name: str, asked: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     try:
-        subnet = ipaddress.IPv4Network(str(asked), strict=False)
+        subnet = ipaddress.ip_network(asked, strict=False)
     except ValueError as error:
-        raise OcciError(400, f"occi.network.address: {error}") from error
-    if not 8 <= subnet.prefixlen <= 30:
-        raise OcciError(400, "occi.network.address: a range from /8 to /30 is needed")
+        raise OcciError(400, f"{name}: {error}") from error
+    if subnet.version == 4 and not 8 <= subnet.prefixlen <= 30:
+        raise OcciError(400, f"{name}: a range from /8 to /30 is needed")
+    if subnet.version == 6 and (fault := fault6(subnet)):
+        raise OcciError(400, f"{name}: {subnet}: {fault}")
     return subnet
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
-from occi_bridge.store.networks import KINDS, Net
+from occi_bridge.store.networks import KINDS, Net, of_user
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
 
 PATHS: Mapping[type[Row], str] = {
@@ -63,14 +63,10 @@ def network(row: Network) -> Entity:
         **_named(row, "occi.network.label"),
         "occi.network.state": "active" if row.up else "inactive",
     }
-    if row.subnet:
-        attributes["occi.network.address"] = row.subnet
-        attributes["occi.network.allocation"] = "static"
-    if row.gateway:
-        attributes["occi.network.gateway"] = row.gateway
-    mixins = (schema.IPNETWORK,) if row.subnet else ()
+    net = of_user(row)
+    attributes |= _addresses(net)
     action = "down" if row.up else "up"
-    return entity(row, attributes, mixins=mixins, actions=(_NETWORK_ACTION + action,))
+    return entity(row, attributes, mixins=_mixins(net), actions=(_NETWORK_ACTION + action,))
 
 
 def site_network(net: Net) -> Entity:
@@ -81,19 +77,32 @@ def site_network(net: Net) -> Entity:
         "occi.network.label": net.name,
         "occi.network.state": "active",
     }
-    if net.subnet:
-        attributes["occi.network.address"] = str(net.subnet)
-        ours = KINDS[net.kind].addresses
-        attributes["occi.network.allocation"] = "static" if ours else "dynamic"
-    if net.gateway:
-        attributes["occi.network.gateway"] = str(net.gateway)
     return Entity(
         id=net.name,
         kind=schema.NETWORK,
         path=f"/network/{net.name}",
-        mixins=(schema.IPNETWORK,) if net.subnet else (),
-        attributes=attributes,
+        mixins=_mixins(net),
+        attributes=attributes | _addresses(net),
     )
+
+
+def _addresses(net: Net) -> dict[str, Value]:
+    """OCCI has one attribute for a range of either kind: where there are two, the IPv4 one."""
+    found: dict[str, Value] = {}
+    if shown := net.subnet or net.subnet6:
+        found[schema.NETWORK_ADDRESS] = str(shown)
+        ours = KINDS[net.kind].addresses
+        found["occi.network.allocation"] = "static" if ours else "dynamic"
+    if net.gateway:
+        found["occi.network.gateway"] = str(net.gateway)
+    if net.subnet6:
+        found[schema.NETWORK_ADDRESS6] = str(net.subnet6)
+    return found
+
+
+def _mixins(net: Net) -> tuple[str, ...]:
+    known = ((schema.IPNETWORK, net.subnet or net.subnet6), (schema.IPV6NETWORK, net.subnet6))
+    return tuple(mixin for mixin, has in known if has)
 
 
 def entity(

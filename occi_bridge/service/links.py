@@ -1,7 +1,5 @@
 """Link VMs to networks and volumes, in one transaction; and what every new row has."""
 
-import ipaddress
-import secrets
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -13,6 +11,7 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value, named_in
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import quota, throughput
+from occi_bridge.service.addresses import new_address, new_mac
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import networks, queries, tables
 from occi_bridge.store.networks import KINDS, Net
@@ -29,11 +28,12 @@ _APART = {  # attributes that have a column, or that only the baits can know
     schema.USERDATA,
     "occi.compute.hostname",
     "occi.storage.size",
-    "occi.network.address",
+    schema.NETWORK_ADDRESS,
+    schema.NETWORK_ADDRESS6,
     "occi.network.gateway",
     "occi.network.allocation",
     "occi.networkinterface.interface",
-    "occi.networkinterface.address",
+    schema.ADDRESS,
     "occi.networkinterface.gateway",
     "occi.networkinterface.allocation",
     "occi.storagelink.deviceid",
@@ -152,8 +152,8 @@ def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) ->
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=_mac(),
-        assigned=_address(tx, net, new),
+        mac=new_mac(),
+        assigned=new_address(tx, net, new),
         gateway=str(net.gateway or ""),
     )
     queries.insert(tx.link, row)
@@ -176,7 +176,7 @@ def _check_name(cards: Sequence[Interface], new: New) -> None:
 
 def _check_given(net: Net, new: New) -> None:
     """Gateway and allocation are the network's."""
-    name, ours = "occi.networkinterface", net.pool
+    name, ours = "occi.networkinterface", net.pool or net.subnet6
     own = {
         f"{name}.gateway": str(net.gateway or ""),
         f"{name}.allocation": "static" if ours else "" if net.owned else "dynamic",
@@ -206,41 +206,3 @@ def _check_node(tx: Transaction, machine: Compute, net: Net) -> None:
             raise OcciError(
                 409, f"the VM is on {machine.node}, those of this network on {other.node}"
             )
-
-
-def _mac() -> str:
-    """A link address: on the site's networks they have to be told apart.
-
-    The table takes none twice. What one that is taken was for is then done anew, with another.
-    """
-    return "52:54:00:" + secrets.token_bytes(3).hex(":")
-
-
-def _address(tx: Transaction, net: Net, new: New) -> str | None:
-    """An address of the network that no card has, the one that is asked for, if any is."""
-    name = "occi.networkinterface.address"
-    asked = str(new.attributes.get(name, "")).partition("/")[0]
-    if net.pool is None:
-        if asked:
-            raise OcciError(409, f"{name}: network {net.name} gives addresses by itself, or none")
-        return None
-    table = tables.interface.c
-    query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
-    taken = set(tx.link.execute(query).scalars())
-    if not asked:
-        try:
-            return net.free_address(taken)
-        except LookupError as error:
-            raise OcciError(409, str(error)) from error
-    address = f"{asked}/{net.pool.prefixlen}"
-    ends = (net.pool.network_address, net.pool.broadcast_address, net.gateway)
-    if ip_of(name, asked) not in net.pool or ip_of(name, asked) in ends or address in taken:
-        raise OcciError(409, f"{name}: {asked} is taken, or not one of {net.pool}")
-    return address
-
-
-def ip_of(name: str, text: str) -> ipaddress.IPv4Address:
-    try:
-        return ipaddress.IPv4Address(text)
-    except ValueError as error:
-        raise OcciError(400, f"{name}: {error}") from error

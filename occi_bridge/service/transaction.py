@@ -15,7 +15,7 @@ from occi_bridge.service.offer import Site
 from occi_bridge.service.quota import Amount
 from occi_bridge.store import queries, tables
 from occi_bridge.store.database import Database
-from occi_bridge.store.networks import Net
+from occi_bridge.store.networks import Net, of_user
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
 
 Found = TypeVar("Found", bound=Row)
@@ -192,7 +192,9 @@ class Transaction:
         ends |= {volume.storage for volume in links[1]}
         machines = list(machines)
         placed = any(row.node for row in machines)
-        around = vm_entities.Around(self._ids(ends), self._nodes() if placed else {})
+        around = vm_entities.Around(
+            self._ids(ends), self._nets(links[0]), self._nodes() if placed else {}
+        )
         return [
             vm_entities.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
             for row in machines
@@ -207,6 +209,14 @@ class Transaction:
         where = of.uid.in_(uids) if len(uids) < 100 else ends
         found = self.link.execute(sa.select(of.uid, of.id).where(where, queries.THERE))
         return {row.uid: row.id for row in found}
+
+    def _nets(self, cards: Sequence[Interface]) -> Mapping[str, Net]:
+        """The site's networks, and those of their own that say more of these cards than their rows:
+        which address they have by IPv6."""
+        if not any(card.owned for card in cards):
+            return self.site.nets
+        own = map(of_user, self.read(Network, tables.network.c.subnet6 != ""))
+        return {**self.site.nets, **{net.name: net for net in own}}
 
     def _nodes(self) -> Mapping[str, vm_entities.Heard]:
         found = self.link.execute(sa.select(tables.bait))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.service.entities import entity, instant, own
+from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Row
 from wnodes_lrms.rates import MOST
 from wnodes_lrms.volumes import serial
@@ -28,9 +29,11 @@ class Around:
     """What an entity's rendering needs beside its row.
 
     `ids` are what users call the ends of links, by uid; a network of the site has its name.
+    `nets` are the networks, by their names.
     """
 
     ids: Mapping[str, str] = field(default_factory=dict)
+    nets: Mapping[str, Net] = field(default_factory=dict)
     nodes: Mapping[str, Heard] = field(default_factory=dict)
 
 
@@ -137,16 +140,21 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
         "occi.networkinterface.mac": card.seen_mac or card.mac,
         **_link_state("occi.networkinterface", card, row),
     }
-    mixins: tuple[str, ...] = (schema.THROUGHPUT,)
+    mixins = [schema.THROUGHPUT]
     for name, way in ((schema.INBOUND, "inbound"), (schema.OUTBOUND, "outbound")):
         attributes |= _carried(name, way, card, up=card.attached and state(row) == "active")
-    if address:
-        mixins = (schema.IPNETWORKINTERFACE, schema.THROUGHPUT)
-        attributes["occi.networkinterface.address"] = address.partition("/")[0]
+    net = around.nets.get(card.network)
+    address6 = net.address6(card) if net else None
+    if address6:
+        mixins.insert(0, schema.IPV6NETWORKINTERFACE)
+        attributes[schema.ADDRESS6] = address6.partition("/")[0]
+    if shown := address or address6:  # OCCI has one attribute for an address of either kind
+        mixins.insert(0, schema.IPNETWORKINTERFACE)
+        attributes[schema.ADDRESS] = shown.partition("/")[0]
         if card.gateway:
             attributes["occi.networkinterface.gateway"] = card.gateway
-        kind = "static" if card.assigned else "dynamic"
-        attributes["occi.networkinterface.allocation"] = kind
+        given = card.assigned or not address
+        attributes["occi.networkinterface.allocation"] = "static" if given else "dynamic"
     return entity(card, attributes, mixins=mixins)
 
 

@@ -4,10 +4,12 @@ What tells one kind of network from another is in KINDS alone.
 """
 
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from occi_bridge.store.rows import Interface, Network
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import CloudNetwork, Grant
 from wnodes_lrms.order import Nic
 
@@ -41,11 +43,19 @@ class Net:
     public: bool = False
     subnet: ipaddress.IPv4Network | None = None
     gateway: ipaddress.IPv4Address | None = None
+    reserved: tuple[ipaddress.IPv4Network, ...] = ()  # of the subnet, never given out
+    subnet6: ipaddress.IPv6Network | None = None
     owned: str | None = None  # its uid, where a user made it
     throughput: int | None = None  # Mbit/s of a card for which nothing is asked; None: `most`
     least: int = 1  # Mbit/s that can be asked for
     most: int | None = None
     feature: str = ""  # of the nodes that have it, in the batch system; "": all may
+
+    def address6(self, card: Interface) -> str | None:
+        """The IPv6 address of a card on it, with the prefix's length; None if it has none."""
+        if self.subnet6 is None:
+            return None
+        return f"{address6_of(card.mac, self.subnet6)}/{self.subnet6.prefixlen}"
 
     def nic(self, card: Interface) -> Nic:
         """A network card on it, as an order has it."""
@@ -56,6 +66,7 @@ class Net:
             mac=card.mac,
             address=card.assigned,
             gateway=card.gateway or None,
+            address6=self.address6(card),
             inbound=card.rates.inbound,
             outbound=card.rates.outbound,
         )
@@ -72,11 +83,35 @@ class Net:
         """
         if self.pool is None:
             return None
-        for host in self.pool.hosts():
-            address = f"{host}/{self.pool.prefixlen}"
-            if host != self.gateway and address not in taken:
-                return address
+        for address in self._given:
+            found = f"{address}/{self.pool.prefixlen}"
+            if self.gives(address) and found not in taken:
+                return found
         raise LookupError(f"network {self.name}: all addresses of {self.pool} are taken")
+
+    def gives(self, address: ipaddress.IPv4Address) -> bool:
+        """Whether cards may have this address, if nobody has it."""
+        if self.pool is None or address not in self.pool:
+            return False
+        ends = (self.pool.network_address, self.pool.broadcast_address, self.gateway)
+        return address not in ends and not any(address in kept for kept in self.reserved)
+
+    @property
+    def _given(self) -> Iterator[ipaddress.IPv4Address]:
+        """The addresses of the pool, without walking through those that are reserved."""
+        ranges = [self.pool] if self.pool else []
+        for kept in self.reserved:
+            ranges = [each for one in ranges for each in _without(one, kept)]
+        return chain.from_iterable(sorted(ranges))
+
+
+def _without(
+    one: ipaddress.IPv4Network, kept: ipaddress.IPv4Network
+) -> Iterable[ipaddress.IPv4Network]:
+    """What of it is not in `kept`."""
+    if not one.overlaps(kept):
+        return (one,)
+    return one.address_exclude(kept) if kept.subnet_of(one) else ()
 
 
 def own_name(uid: str) -> str:
@@ -93,6 +128,8 @@ def of_site(network: CloudNetwork) -> Net:
         public=network.public,
         subnet=network.subnet,
         gateway=network.gateway,
+        reserved=network.reserved,
+        subnet6=network.subnet6,
         throughput=network.throughput,
         least=network.throughput_least,
         most=network.throughput_most,
@@ -107,6 +144,7 @@ def of_user(row: Network) -> Net:
         kind="isolated",
         subnet=ipaddress.IPv4Network(row.subnet) if row.subnet else None,
         gateway=ipaddress.IPv4Address(row.gateway) if row.gateway else None,
+        subnet6=ipaddress.IPv6Network(row.subnet6) if row.subnet6 else None,
         owned=row.uid,
     )
 

@@ -86,6 +86,7 @@ class Network(Row):
     vni: int  # under which it spans nodes
     subnet: str = ""
     gateway: str = ""
+    subnet6: str = ""
     up: bool = True
 
 

@@ -126,6 +126,7 @@ network = Table(
     Column("name", String(63), nullable=False, unique=True),  # as the baits know it
     _text("subnet"),  # "" without addresses
     _text("gateway"),
+    _text("subnet6"),  # by IPv6; "" without
     _flag("up", True),
     Column("vni", Integer, nullable=False, unique=True),  # under which it spans nodes
 )
@@ -147,6 +148,14 @@ interface = Table(
     _text("reason"),
     *_work(),
     UniqueConstraint("network", "assigned"),
+)
+
+returned = Table(
+    "returned",
+    metadata,
+    Column("network", String(63), primary_key=True),  # the site's
+    Column("address", String(18), primary_key=True),  # as in interface.assigned
+    _time("at"),  # since when no card has it
 )
 
 storage = Table(

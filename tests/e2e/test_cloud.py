@@ -28,6 +28,7 @@ from tests.e2e.occi import (
 )
 
 SITE = Path(os.environ["WNODES_SITE"])
+SIX = "wnodes.networkinterface.address6"
 
 
 def curl(*arguments: str, **options: str) -> str:
@@ -366,8 +367,11 @@ def test_two_machines_on_a_network_of_ones_own(alice: Cloud, key: Key) -> None:
     network = alice.create(
         "network",
         {
-            "mixins": [f"{INFRA}/network#ipnetwork"],
-            "attributes": {"occi.network.address": "10.123.0.0/24"},
+            "mixins": [f"{INFRA}/network#ipnetwork", f"{OWN}network#ipv6network"],
+            "attributes": {
+                "occi.network.address": "10.123.0.0/24",
+                "wnodes.network.address6": "fd12:3456::/64",
+            },
             "title": "mine",
         },
     )
@@ -384,6 +388,10 @@ def test_two_machines_on_a_network_of_ones_own(alice: Cloud, key: Key) -> None:
         machine.ssh("true", seconds=90)  # three cores at once, on a busy machine
     assert "1 packets received" in pair[0].ssh(f"ping -c 1 -w 20 {inner[1]}")
     assert "2 packets received" in pair[1].ssh(f"ping -c 2 -s 3000 {inner[0]}")
+    shown = [link["attributes"] for link in alice.get(pair[1].path)["links"]]
+    [six] = [own[SIX] for own in shown if SIX in own]
+    assert six.startswith("fd12:3456::5054:ff:fe")
+    assert "1 packets received" in pair[0].ssh(f"ping6 -c 1 -w 20 {six}")
     assert alice.ask("DELETE", network).status_code == 409
     for machine in pair:
         machine.delete()

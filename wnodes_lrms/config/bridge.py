@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from wnodes_lrms.config.issuer import Issuer, each_url_once
-from wnodes_lrms.config.node import PathText, Section, each_name_once, roomy
+from wnodes_lrms.config.node import PathText, Section, Subnet6, each_name_once, roomy
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.rates import Mbits
 
@@ -46,6 +46,16 @@ class CloudNetwork(Section):
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")
+    reserved: tuple[ipaddress.IPv4Network, ...] = Field(
+        (),
+        description="addresses of `subnet` that are never given out: those that nodes have for VMs"
+        " of batch jobs (`batch` in `[[cloud.network]]`), those of other hosts",
+    )
+    subnet6: Subnet6 | None = Field(
+        None,
+        description="IPv6: each card has the one address of it that follows from its MAC; a /64. Of"
+        " a network of kind bridge as the nodes have it: it lets users see their addresses",
+    )
     vni: int | None = Field(
         None,
         ge=1,

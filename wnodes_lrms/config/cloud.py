@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from wnodes_lrms.config.node import PathText, Section, each_name_once, roomy
+from wnodes_lrms.config.node import NodeText, PathText, Section, Subnet6, each_name_once, roomy
 from wnodes_lrms.opening import opening
 from wnodes_lrms.rates import Mbits
 from wnodes_lrms.tls.oneline import normal
@@ -35,12 +35,6 @@ class Api(Section):
 
 
 LeaseAccount = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}\*?$")]
-
-
-def _whole(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
-    if subnet.prefixlen != 64:
-        raise ValueError("a /64 is needed: addresses follow from MACs")
-    return subnet
 
 
 def _place(text: str) -> str:
@@ -81,13 +75,18 @@ class Offer(Section):
     gateway: ipaddress.IPv4Address | None = Field(
         None, description="its router: no card has this address"
     )
-    subnet6: Annotated[ipaddress.IPv6Network, AfterValidator(_whole)] | None = Field(
+    subnet6: Subnet6 | None = Field(
         None,
         description="IPv6: each card has the one address of it that follows from its MAC, and can't"
         " use another; a /64. Without it nothing of IPv6 leaves a guest",
     )
     gateway6: ipaddress.IPv6Address | None = Field(
         None, description="its router by IPv6; without it guests listen to what routers advertise"
+    )
+    batch: dict[NodeText, ipaddress.IPv4Network] = Field(
+        {},
+        description="which addresses of `subnet` each node has for VMs of batch jobs, by the nodes'"
+        " names in the batch system; no two have the same, and the bridge gives none of them",
     )
     closed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
         (), description="networks that VMs may not reach by it, such as those of the site"

@@ -110,7 +110,7 @@ def load(path: Path, node: str | None = None) -> Config:
         raise ConfigError(str(path), [f"is not TOML: {error}"]) from error
     nodes = tables.pop("nodes", {})
     whole, faults = _checked(tables, "")
-    offers = set(whole.cloud.network) if whole else set()
+    offers = [*whole.cloud.network] if whole else []
     if not isinstance(nodes, dict):
         faults.append("nodes: a table a node is needed, as [nodes.<name>.network]")
         nodes = {}
@@ -120,7 +120,7 @@ def load(path: Path, node: str | None = None) -> Config:
         common = set(faults)
         prefix = f"nodes.{name}."
         there, here = _checked(_merge(tables, own), prefix)
-        offers.update(there.cloud.network if there else ())
+        offers += there.cloud.network if there else ()
         faults += [fault for fault in here if fault.removeprefix(prefix) not in common]
     faults += networks.batch_faults(whole.batch, offers) if whole else []
     if faults:

@@ -1,7 +1,8 @@
 """What the tables of networks may not say together, each of which is right by itself. Pure."""
 
 import ipaddress
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from wnodes_lrms.config.bridge import Bridge, CloudNetwork
 from wnodes_lrms.config.cloud import Cloud, Offer
@@ -13,29 +14,32 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     found = [*_tunnels(network), *_routers("cloud.network", cloud.network)]
     found += [*_closed6(cloud.network), *_unheld(cloud.network)]
     found += _overlaps(network, cloud.network)
+    found += _parts(cloud.network)
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
+        found += _without6(bridge.network)
         found += _same(cloud.network, bridge.network)
+        found += _reserved(cloud.network, bridge.network)
         found += _unknown(bridge)
         found += _rates(network, cloud.network, bridge.network)
     return found
 
 
 def batch_faults(rules: Sequence[Batch], offers: Collection[Offer]) -> list[str]:
-    """What the rules for batch jobs say of networks that no node has, or that give no address."""
+    """What the rules for batch jobs say of networks that no node has, or has addresses of."""
     found = []
     for number, rule in enumerate(rules, start=1):
         place = f"batch[{number}].network"
         named = [offer for offer in offers if offer.name == rule.network]
         if rule.network and not named:
             found.append(f"{place}: there is no [[cloud.network]] «{rule.network}» on any node")
-        elif any(offer.subnet for offer in named):
+        elif named and all(offer.subnet and not offer.batch for offer in named):
             found.append(
-                f"{place}: «{rule.network}» has a subnet, whose addresses the bridge gives out:"
-                " batch VMs need one where they ask by DHCP"
+                f"{place}: «{rule.network}» has a subnet, and no node has addresses of it to give:"
+                " say which in its batch"
             )
-    return found
+    return [*found, *_common(offers)]
 
 
 def _tunnels(network: Network) -> Iterator[str]:
@@ -85,6 +89,40 @@ def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:
             seen[place] = (offer.bridge, offer.subnet)
 
 
+def _parts(offers: Sequence[Offer]) -> Iterator[str]:
+    for number, offer in enumerate(offers, start=1):
+        for node, part in offer.batch.items():
+            if offer.subnet is None or not part.subnet_of(offer.subnet):
+                place = f"cloud.network[{number}].batch.{node}"
+                yield f"{place}: {part} is not of {offer.subnet or 'a subnet: there is none'}"
+
+
+def _common(offers: Iterable[Offer]) -> Iterator[str]:
+    """Each address that batch VMs get is one node's to give, whatever node's table says so."""
+    parts = {
+        (part, f"that of {node} in «{offer.name}»")
+        for offer in offers
+        for node, part in offer.batch.items()
+    }
+    # Networks are within each other or apart: sorted, those that overlap come in a row.
+    for (one, here), (other, there) in pairwise(sorted(parts)):
+        if one.overlaps(other):
+            yield f"cloud.network.batch: {one}, {here}, and {other}, {there}, overlap"
+
+
+def _reserved(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    """What the bridge must not give out is the networks', and has all that batch VMs get."""
+    parts = {offer.name: offer.batch for offer in offers}
+    for number, each in enumerate(networks, start=1):
+        place = f"bridge.network[{number}].reserved"
+        for kept in each.reserved:
+            if each.subnet is None or not kept.subnet_of(each.subnet):
+                yield f"{place}: {kept} is not of {each.subnet or 'a subnet: there is none'}"
+        for node, part in parts.get(each.name, {}).items() if each.kind == "bridge" else ():
+            if not any(part.subnet_of(kept) for kept in each.reserved):
+                yield f"{place}: {part} is missing, which node {node} has for batch VMs"
+
+
 def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
     seen: dict[int, int] = {}
     for number, each in enumerate(networks, start=1):
@@ -97,6 +135,12 @@ def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
             seen[each.vni] = number
 
 
+def _without6(networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    for number, each in enumerate(networks, start=1):
+        if each.subnet6 and each.kind == "nat":
+            yield f"bridge.network[{number}].subnet6: the nodes' own networks have IPv4 alone"
+
+
 def _same(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator[str]:
     """A node refuses cards with other addresses than it has been told of."""
     own = {offer.name: offer for offer in offers}
@@ -104,9 +148,9 @@ def _same(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator
         offer = own.get(each.name)
         if offer is None or each.kind != "bridge":
             continue
-        for what in ("subnet", "gateway"):
+        for what in ("subnet", "gateway", "subnet6"):
             here, there = getattr(each, what), getattr(offer, what)
-            if here != there and not (what == "gateway" and here is None):
+            if here != there and not (what != "subnet" and here is None):
                 yield (
                     f"bridge.network[{number}].{what}: is {here or 'not there'}, but"
                     f" {there or 'not there'} in the [[cloud.network]] of the same name"

@@ -9,8 +9,16 @@ import ipaddress
 import re
 from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from wnodes_lrms.addresses import fault6
 from wnodes_lrms.opening import opening
 from wnodes_lrms.rates import Mbits
 
@@ -49,6 +57,12 @@ def each_name_once(tables: tuple[_Table, ...]) -> tuple[_Table, ...]:
     return tables
 
 
+def _of_hosts(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
+    if fault := fault6(subnet):
+        raise ValueError(fault)
+    return subnet
+
+
 def _opening(text: str) -> str:
     opening(text)
     return text
@@ -67,6 +81,8 @@ def _tag_or_all(tag: str) -> str:
 PathText = Annotated[str, AfterValidator(_absolute)]
 Tag = Annotated[str, AfterValidator(_tag)]
 OpeningText = Annotated[str, AfterValidator(_opening)]
+Subnet6 = Annotated[ipaddress.IPv6Network, AfterValidator(_of_hosts)]
+NodeText = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME.pattern}$")]
 
 
 class Section(BaseModel):
@@ -247,7 +263,8 @@ class Batch(Section):
         None,
         pattern=r"^[a-z0-9][a-z0-9-]{0,30}$",
         description="the `[[cloud.network]]` on which they have a second card, by which they reach"
-        " the world; it has no `subnet`: they ask for an address by DHCP",
+        " the world. The node gives it one of its addresses there (`batch`); where the network has"
+        " no `subnet`, the guest asks by DHCP",
     )
     inbound: Mbits | None = Field(None, description="Mbit/s toward the guest, of each card")
     outbound: Mbits | None = Field(None, description="Mbit/s from the guest, of each card")

@@ -4,21 +4,19 @@ on other guests.
 
 import base64
 import contextlib
-import ctypes
 import json
 import re
 import shlex
 import socket
 import subprocess
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests import frames
 from tests.e2e.box import USER, call, wait_until
+from tests.e2e.listening import listening
 from tests.e2e.lrms.slurm import Submit
 from tests.e2e.occi import INFRA, Cloud, Key, Machine
 from tests.frames import BROADCAST, frame, udp
@@ -57,38 +55,6 @@ def outside() -> Iterator[None]:
 def closed(node: str) -> str:
     """What a node closes to its guests, as the kernel has it."""
     return call("nft", "list", "set", "inet", f"wnodes-{node}", "closed")
-
-
-@contextmanager
-def listening(namespace: str = "") -> Iterator[int]:
-    """A service on all addresses of the node, or of a namespace; its port."""
-    with closing(_socket(namespace)) as server:
-        threading.Thread(target=_greet, args=(server,), daemon=True).start()
-        yield int(server.getsockname()[1])
-
-
-def _socket(namespace: str) -> socket.socket:
-    made: list[socket.socket] = []
-
-    def make() -> None:  # a namespace is a thread's
-        if namespace:
-            with Path("/run/netns", namespace).open() as file:
-                assert ctypes.CDLL(None).setns(file.fileno(), 0) == 0
-        made.append(socket.create_server(("", 0), family=socket.AF_INET, backlog=64))
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    thread.join()
-    return made[0]
-
-
-def _greet(server: socket.socket) -> None:
-    while True:
-        try:
-            link, _peer = server.accept()
-        except OSError:
-            return
-        link.close()
 
 
 def tries(closed: Iterable[tuple[str, int]], opened: Iterable[tuple[str, int]] = ()) -> str:

@@ -204,6 +204,10 @@ def test_what_names_no_lease_is_no_token(text: str) -> None:
         {"nics": (CARD | {"address": "10.0.0.5"},)},
         {"nics": (CARD | {"address": "10.0.0.256/24"},)},
         {"nics": (CARD | {"address": "10.0.0.5/33"},)},
+        {"nics": (CARD | {"address6": "fd12::5"},)},
+        {"nics": (CARD | {"address6": "fd12::5/48"},)},
+        {"nics": (CARD | {"address6": "fd12:::5/64"},)},
+        {"nics": (CARD | {"address6": "fe80::5%eth0/64"},)},
         {"nics": (CARD | {"address": "10.0.0.5/24", "gateway": "10.0.0"},)},
         {"nics": (CARD | {"address": "10.0.0.5/24", "gateway": "10.0.0.999"},)},
     ],
@@ -245,5 +249,6 @@ def test_nothing_but_a_refusal_comes_of_rubbish(text: str) -> None:
 
 
 def test_a_card_is_taken_as_the_bridge_writes_it() -> None:
-    nic = Nic.model_validate(CARD | {"address": "10.0.0.5/24", "gateway": "10.0.0.1"})
+    six = {"address6": "fd12::5054:ff:feaa:bbcc/64"}
+    nic = Nic.model_validate(CARD | six | {"address": "10.0.0.5/24", "gateway": "10.0.0.1"})
     assert Nic.model_validate_json(nic.model_dump_json(exclude_defaults=True)) == nic

@@ -12,6 +12,7 @@ Row = dict[str, Any]
 INFRA = "http://schemas.ogf.org/occi/infrastructure"
 OWN = "http://wnodes-lrms.invalid/occi/"  # the scheme of what is not OCCI's
 IPNETWORK = f"{INFRA}/network#ipnetwork"
+IPV6NETWORK = f"{OWN}network#ipv6network"
 IMAGES, SIZES = f"{OWN}os_tpl#", f"{OWN}resource_tpl#"
 
 
@@ -47,6 +48,7 @@ def card(link: Json) -> Row:
         "state": has.get("occi.networkinterface.state", ""),
         "message": has.get("occi.networkinterface.state.message", ""),
         "address": str(has.get("occi.networkinterface.address", "")).partition("/")[0],
+        "address6": has.get("wnodes.networkinterface.address6", ""),
         "mac": has.get("occi.networkinterface.mac", ""),
         "interface": has.get("occi.networkinterface.interface", ""),
     }
@@ -90,6 +92,7 @@ def network(found: Json) -> Row:
         "id": found["id"],
         "name": has.get("occi.core.title", ""),
         "address": has.get("occi.network.address", ""),
+        "address6": has.get("wnodes.network.address6", ""),
         "state": has["occi.network.state"],
         "of": "you" if found.get("actions") else "the site",
     }

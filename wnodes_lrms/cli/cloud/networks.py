@@ -10,7 +10,7 @@ from wnodes_lrms.cli.cloud.options import Name, Network, VmName, Wait
 from wnodes_lrms.cli.out import Json, line, listing
 
 app = typer.Typer(help="Networks: the site's, and your own.", invoke_without_command=True)
-_SHOWN = ("id", "name", "address", "state", "of")
+_SHOWN = ("id", "name", "address", "address6", "state", "of")
 
 
 @app.callback()
@@ -32,13 +32,18 @@ def create(
     ctx: typer.Context,
     name: Name = "",
     address: Annotated[str, typer.Option(help="its IPv4 range, as 10.1.2.0/24")] = "",
+    address6: Annotated[
+        str, typer.Option(help="its IPv6 range, a /64 as fd12:3456:789a:1::/64")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Make a private network, between VMs of yours; print its id."""
     own = {"occi.core.title": name} if name else {}
     own |= {"occi.network.address": address} if address else {}
+    own |= {"wnodes.network.address6": address6} if address6 else {}
+    mixins = [entities.IPNETWORK] if address else []
+    mixins += [entities.IPV6NETWORK] if address6 else []
     with opened(ctx) as service:
-        mixins = [entities.IPNETWORK] if address else []
         made = service.create("network", {"mixins": mixins, "attributes": own})
     if as_json:
         listing([entities.network(made)], (), as_json)

@@ -176,7 +176,8 @@ def _lines(row: Row) -> list[tuple[str, Any]]:
     for key, value in row.items():
         if key == "networks":
             shown += [
-                ("network", _words(c, "network", "interface", "address", "mac")) for c in value
+                ("network", _words(c, "network", "interface", "address", "address6", "mac"))
+                for c in value
             ]
         elif key == "volumes":
             shown += [("volume", _words(disk, "volume", "device")) for disk in value]
@@ -186,5 +187,5 @@ def _lines(row: Row) -> list[tuple[str, Any]]:
 
 
 def _words(link: Row, *keys: str) -> str:
-    told = [str(link[key]) for key in (*keys, "state") if link[key]]
+    told = dict.fromkeys(str(link[key]) for key in (*keys, "state") if link[key])
     return " ".join(told) + (f" ({link['message']})" if link["message"] else "")

@@ -4,21 +4,28 @@ import dataclasses
 import re
 import threading
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
+from bait.batch import preparation
+from bait.batch.build import BatchBuilder
+from bait.ledger.records import Row
 from bait.machine import room
 from bait.machine.files import paths
+from bait.machine.hardware import Blueprint
 from bait.machine.seed import SCRATCH
 from bait.network.cards import Taps, guests
 from bait.network.ruleset import elements
 from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Allow, Batch, Offer
+from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State, machine_id
@@ -126,6 +133,81 @@ def test_a_rule_of_the_site_gives_a_second_card(
     assert held["bridge", "roaming"] == {f"{other.tap} . {other.mac}"}
 
 
+LAN = Offer(
+    name="lan",
+    bridge="br0",
+    subnet=IPv4Network("10.2.0.0/24"),
+    gateway=IPv4Address("10.2.0.64"),
+    subnet6=IPv6Network("2001:db8:1::/64"),
+    batch={"hv1": IPv4Network("10.2.0.64/31"), "hv2": IPv4Network("10.2.0.66/31")},
+)
+
+
+def test_a_node_gives_an_address_of_its_own_and_takes_it_back_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its two addresses one is the router's: the next job waits for the other."""
+    long = 1e6  # seconds
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    monkeypatch.setattr(preparation, "_PAUSES", (0.1,))
+    monkeypatch.setattr(preparation, "QUARANTINE", long)
+    on_network(node, LAN)
+    patient = node.config.machine.model_copy(update={"ready_timeout": 600})
+    node.config = node.config.model_copy(update={"machine": patient})
+    node.guests.answer(FIRST)
+    for job in ("7", "8"):
+        node.batch.grant(job)
+    bait = node.bait()
+    bait.batch.prepare(JobId("7"), 0)
+    row = reaches(node, State.READY)
+    assert (row.network, row.site_address) == ("lan", "10.2.0.65")
+    assert any("network lan as 10.2.0.65" in event.what for event in node.ledger.events("7"))
+    cards = guests([row], node.vms.taps)
+    held = elements(cards, node.config.cloud.network, None)
+    [other] = [card for card in cards if not card.own]
+    assert f"{other.tap} . {other.mac} . 10.2.0.65" in held["bridge", "addresses"]
+    assert held["bridge", "roaming"] == frozenset()
+    six = address6_of(other.mac, "2001:db8:1::/64")
+    assert f"{other.tap} . {other.mac} . {six}" in held["bridge", "addresses6"]
+    bait.batch.prepare(JobId("8"), 0)
+    waits = "all addresses of node hv1 on network lan are taken"
+    eventually(lambda: node.ledger.rows("8")[0].reason.startswith(waits))
+    bait.reconciler.release("7")
+    assert node.ledger.returned("lan", 0.0) == {"10.2.0.65"}
+    assert state(node, "8") is State.REQUESTED  # it is still nobody's
+    with node.ledger.store.change() as db:
+        db.execute("UPDATE returned SET at = at - ?", (long,))
+    assert reaches(node, State.READY, "8").site_address == "10.2.0.65"
+
+
+def test_a_vm_that_is_tried_once_more_keeps_its_address(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though a lower one is free by then: what it has, goes back with its row and no sooner."""
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    monkeypatch.setattr(preparation, "_PAUSES", (0.1,))
+    build, tried = BatchBuilder.build, list[str | None]()
+
+    def away_at_first(self: BatchBuilder, machine: Blueprint, *steps: Callable[..., None]) -> None:
+        tried.append(machine.site_address)
+        if len(tried) == 1:
+            node.ledger.forget(neighbour, "gone")
+            with node.ledger.store.change() as db:
+                db.execute("DELETE FROM returned")
+            raise UnknownError("libvirt is away")
+        build(self, machine, *steps)
+
+    monkeypatch.setattr(BatchBuilder, "build", away_at_first)
+    on_network(node, LAN.model_copy(update={"batch": {"hv1": IPv4Network("10.2.0.64/30")}}))
+    neighbour = Row("id", "6", 0, State.ENDING, 0.0, network="lan", site_address="10.2.0.65")
+    assert node.ledger.promise(neighbour)
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    assert reaches(node, State.READY).site_address == "10.2.0.66"
+    assert tried == ["10.2.0.66"] * 2
+
+
 def test_the_mac_of_a_second_card_is_local_and_another_for_each_vm() -> None:
     taps = Taps.of("box", "hv1")
     cards = {taps.site_card(machine_id("box", str(job), 0), "lan").mac for job in range(1000)}
@@ -139,6 +221,10 @@ def test_the_mac_of_a_second_card_is_local_and_another_for_each_vm() -> None:
         ((), "node hv1 has no network lan"),
         ((Offer(name="other", bridge="br0"),), "node hv1 has no network lan"),
         ((Offer(name="lan", bridge="br9"),), "node hv1 has lost the bridge of one of its networks"),
+        (
+            (LAN.model_copy(update={"batch": {"hv2": IPv4Network("10.2.0.66/31")}}),),
+            "node hv1 has no addresses for batch VMs on network lan",
+        ),
     ],
 )
 def test_a_job_for_a_network_that_the_node_has_not_is_tried_elsewhere(

@@ -214,15 +214,23 @@ def test_a_catalogue_s_wrong_entry_does_not_hide_the_others(tmp_path: Path) -> N
 
 def test_networks_that_a_node_has_and_lacks() -> None:
     offers = [Offer(name="lan", bridge="br0"), Offer(name="lost", bridge="br9")]
-    rules = [Batch(network=name) for name in ("none", "lan", "none")] + [Batch(scratch=1)]
-    found = list(network_verdicts.site_networks(offers, rules, {"lo", "br0"}))
+    subnet, part = IPv4Network("10.2.0.0/24"), IPv4Network("10.2.0.64/28")
+    for name, whose in (("given", "hv1"), ("held", "hv2")):
+        offers.append(Offer(name=name, bridge="br0", subnet=subnet, batch={whose: part}))
+    networks = ("none", "lan", "none", "given", "held")
+    rules = [Batch(network=name) for name in networks] + [Batch(scratch=1)]
+    found = list(network_verdicts.site_networks(offers, rules, {"lo", "br0"}, "hv1"))
     assert [(check.name, check.status) for check in found] == [
         ("network lan", Status.OK),
         ("network lost", Status.FAULT),
+        ("network given", Status.OK),
+        ("network held", Status.OK),
+        ("network held", Status.WARNING),
         ("network none", Status.WARNING),
     ]
+    assert "has no addresses of it for batch VMs" in found[4].seen
     assert "no bridge br9" in found[1].seen
-    assert "tried elsewhere" in found[2].seen
+    assert "tried elsewhere" in found[5].seen
 
 
 def test_room() -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,10 +11,10 @@ from uuid import uuid4
 import libvirt
 import pytest
 
-from tests.unit.bait.cloud.cloudsite import ID, STEPS, acts, leaves_nothing, rest_of
+from tests.unit.bait.cloud.cloudsite import FIRST, ID, STEPS, acts, leaves_nothing, rest_of
 from tests.unit.bait.conftest import VOLUMES, Site, an_order, interrupt
 from tests.unit.conftest import TAG, eventually, needs_root, part_of
-from wnodes_lrms.config.load import Allow, Network
+from wnodes_lrms.config.load import Allow, Network, Offer
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.images import catalogue
 from wnodes_lrms.model import State
@@ -89,6 +89,28 @@ def test_a_domain_that_libvirt_does_not_take_is_said(
     assert "can't start the VM" in told[-1]["ended"]
     site.reaches(None)
     assert leaves_nothing(site)
+
+
+def test_what_a_guest_is_told_of_its_cards(site: Site) -> None:
+    """Who has no IPv4 in a private network, but IPv6, does not wait for a DHCP server there."""
+    vms = site.cloud.builder.vms
+    lan = Offer(name="lan", bridge="br0", subnet6=IPv6Network("2001:db8:1::/64"))
+    cloud = vms.config.cloud.model_copy(update={"network": (lan,)})
+    config = vms.config.model_copy(update={"cloud": cloud})
+    builder = replace(site.cloud.builder, vms=replace(vms, config=config))
+    mac = "52:54:00:00:00:07"
+
+    def told(kind: str, **more: str) -> tuple[str | None, str | None, bool]:
+        nic = Nic.model_validate({"id": uuid4(), "kind": kind, "network": "lan", "mac": mac} | more)
+        found = builder.told(nic, FIRST)
+        return found.address, found.address6, found.dhcp
+
+    own, four = "fd12::5054:ff:fe00:7/64", "10.1.0.5/24"
+    assert told("nat") == (f"{FIRST}/24", None, False)
+    assert told("isolated") == (None, None, True)
+    assert told("isolated", address6=own) == (None, own, False)
+    assert told("isolated", address=four, address6=own) == (four, own, False)
+    assert told("bridge") == (None, "2001:db8:1:0:5054:ff:fe00:7/64", True)
 
 
 def test_a_card_that_reaches_other_nodes_is_told_what_fits_through(site: Site) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from bait.cloud.seed import CloudGuest, Interface, files
+from bait.cloud.seed import CloudGuest, files
 from bait.machine import seed
-from bait.network.cards import Card
+from bait.machine.seed import Interface
 from tests.unit.bait.machine.test_seed import PIDS, needs_namespaces
 
 HOST_KEY = seed.key_pair()
-STATIC = Interface(Card("52:54:00:00:00:01", "wl1"), "10.0.0.5/24", "10.0.0.1")
-CLOSED = Interface(Card("52:54:00:00:00:02", "wl2"), "10.1.0.5/16", None)
-DHCP = Interface(Card("52:54:00:00:00:03", "wl3"), None, None)
+STATIC = Interface("52:54:00:00:00:01", "10.0.0.5/24", "10.0.0.1")
+CLOSED = Interface("52:54:00:00:00:02", "10.1.0.5/16")
+DHCP = Interface("52:54:00:00:00:03", dhcp=True)
 EVIL = "ssh-ed25519 AAAA '\"$(touch evil)`touch evil`"
 
 
@@ -49,9 +49,12 @@ def test_cloud_init_gets_keys_name_and_cards() -> None:
 
 def test_a_guest_is_told_its_ipv6_and_what_fits_through_a_tunnel() -> None:
     six = Interface(
-        Card("52:54:00:00:00:01", "wl1"), None, None, "2001:db8::5054:ff:fe00:1/64", "fe80::1"
+        "52:54:00:00:00:01",
+        address6="2001:db8::5054:ff:fe00:1/64",
+        gateway6="fe80::1",
+        dhcp=True,
     )
-    far = Interface(Card("52:54:00:00:00:02", "wl2", mtu=1450), "10.1.0.5/16", None)
+    far = Interface("52:54:00:00:00:02", "10.1.0.5/16", mtu=1450)
     made = replace(guest(), interfaces=(six, far))
     cards = json.loads(files(made, "cloud-init")["network-config"])["ethernets"]
     assert cards["eth0"] == {

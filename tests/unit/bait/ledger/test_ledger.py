@@ -57,6 +57,28 @@ def test_a_requeued_job_is_another_machine(ledger: Ledger) -> None:
     assert [each.job for each in ledger.rows()] == ["7", "7", "8"]
 
 
+def on_lan(job: str, address: str | None = None) -> Row:
+    return dataclasses.replace(row(job), network="lan", site_address=address)
+
+
+def test_an_address_of_the_sites_is_one_vms_and_goes_back_with_its_row(ledger: Ledger) -> None:
+    began = time.time()
+    assert ledger.promise(on_lan("7", "10.2.0.64"))
+    with pytest.raises(WnodesError, match="UNIQUE constraint failed"):
+        ledger.promise(on_lan("8", "10.2.0.64"))
+    assert all(ledger.promise(on_lan(job)) for job in ("9", "10"))  # by DHCP: none of ours
+    ended = ledger.change(row("7").id, "ending", state=State.ENDING)
+    assert ended
+    assert ledger.returned("lan", began) == set()
+    for _ in range(2):
+        ledger.forget(ended, "gone")
+        ledger.forget(on_lan("9"), "gone")
+        assert ledger.returned("lan", began) == {"10.2.0.64"}
+    assert ledger.returned("other", began) == set()
+    assert ledger.returned("lan", time.time() + 1) == set()
+    assert ledger.promise(on_lan("11", "10.2.0.64"))
+
+
 def test_since_moves_with_the_state_alone(ledger: Ledger) -> None:
     ledger.promise(Row(row().id, "7", 0, State.REQUESTED, 123.5))
     told = ledger.change(row().id, "allocation read", uid=1000)

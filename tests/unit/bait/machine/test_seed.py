@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from bait.machine import seed
-from bait.machine.seed import Guest
+from bait.machine.seed import Guest, Interface
 from bait.network.addresses import mac_of
 from wnodes_lrms.model import Owner
 
@@ -34,7 +34,7 @@ def guest(
     workdir: str = "/home/alice/run",
     shares: tuple[str, ...] = (),
     scratch: bool = False,
-    others: tuple[str, ...] = (),
+    others: tuple[Interface, ...] = (),
 ) -> Guest:
     address = ipaddress.IPv4Address("192.168.190.7")
     return Guest(
@@ -51,6 +51,16 @@ def guest(
         scratch=scratch,
         others=others,
     )
+
+
+ASKS = Interface("56:00:00:00:00:01", dhcp=True)
+GIVEN = Interface(
+    "56:00:00:00:00:02",
+    "10.2.0.64/24",
+    "10.2.0.1",
+    "2001:db8:1:0:5400:ff:fe00:2/64",
+    "fe80::1",
+)
 
 
 def test_keys_are_ones_that_ssh_takes(tmp_path: Path) -> None:
@@ -117,7 +127,7 @@ def test_meta_data_and_network_are_the_guests() -> None:
 
 
 def test_a_second_card_asks_for_its_address_and_its_router_comes_first() -> None:
-    texts = seed.files(guest(others=("56:00:00:00:00:01",)), "cloud-init")
+    texts = seed.files(guest(others=(ASKS,)), "cloud-init")
     cards = json.loads(texts["network-config"])["ethernets"]
     [way] = cards["eth0"]["routes"]
     assert way == {"to": "0.0.0.0/0", "via": "192.168.190.1", "metric": 1000}
@@ -126,6 +136,29 @@ def test_a_second_card_asks_for_its_address_and_its_router_comes_first() -> None
         "set-name": "eth1",
         "dhcp4": True,
     }
+
+
+def test_a_second_card_that_has_its_address_from_the_node() -> None:
+    cards = json.loads(seed.files(guest(others=(GIVEN,)), "cloud-init")["network-config"])
+    assert cards["ethernets"]["eth1"] == {
+        "match": {"macaddress": "56:00:00:00:00:02"},
+        "set-name": "eth1",
+        "addresses": ["10.2.0.64/24", "2001:db8:1:0:5400:ff:fe00:2/64"],
+        "routes": [{"to": "0.0.0.0/0", "via": "10.2.0.1"}, {"to": "::/0", "via": "fe80::1"}],
+    }
+    assert seed.files(guest(others=(GIVEN,)), "script")["user-data"].splitlines()[11:21] == [
+        "ip route add default via 192.168.190.1 metric 1000",
+        "echo 'nameserver 192.168.190.1' >/etc/resolv.conf",
+        "",
+        "# A card on a network of the site's: if a router is named there, it is the way to the"
+        " world.",
+        "ip link set eth1 up",
+        "ip address add 10.2.0.64/24 dev eth1",
+        "ip route add default via 10.2.0.1",
+        "ip -6 address replace 2001:db8:1:0:5400:ff:fe00:2/64 dev eth1 || true",
+        "ip -6 route replace default via fe80::1 dev eth1 || true",
+        "",
+    ]
 
 
 def test_cloud_init_gets_the_same_script_without_the_network() -> None:
@@ -149,7 +182,8 @@ GUESTS = {
     "plain": guest(),
     "shared folders": guest(shares=("/home", "/data/it's here")),
     "scratch": guest(scratch=True),
-    "two cards": guest(others=("56:00:00:00:00:01",)),
+    "two cards": guest(others=(ASKS,)),
+    "an address given": guest(others=(GIVEN,)),
     "spaces": guest(owner("a b", "/home/a b"), "/home/a b/my run"),
     "quotes": guest(owner("o'neil", "/home/o'neil"), '/home/"q"\'$(touch /run/evil)`id`'),
     "newline": guest(owner("alice"), "/home/li\nne; touch /run/evil"),
@@ -158,7 +192,7 @@ GUESTS = {
     "dollar": guest(owner("host$", "/home/$HOME"), "/home/${IFS}*"),
 }
 # Whose owner's name and folders are nothing unusual.
-WHOLE = ("plain", "shared folders", "scratch", "two cards")
+WHOLE = ("plain", "shared folders", "scratch", "two cards", "an address given")
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -360,9 +394,8 @@ def test_a_home_that_is_shared_is_not_made(shares: tuple[str, ...]) -> None:
     assert '"$home"' not in seed.files(guest(shares=shares), "script")["user-data"]
 
 
-# The same with a second card, on a network whose DHCP server is dnsmasq, and with the client and
-# script of the small image.
-DHCP = """
+# The same with a second card, on a network of the site's.
+LAN = """
 set -eu
 mount --bind "$1/etc" /etc
 mount --bind "$1/run" /run
@@ -376,12 +409,18 @@ ip link add eth1 type veth peer name lan netns $server
 inside() { nsenter --net=/proc/$server/ns/net "$@"; }
 inside ip address add 10.9.0.1/24 dev lan
 inside ip link set lan up
+"""
+# Its DHCP server is dnsmasq; the client and its script are those of the small image.
+SERVER = """
 inside dnsmasq --conf-file=/dev/null --no-hosts --no-resolv --interface=lan --bind-interfaces \
     --port=0 --dhcp-authoritative --dhcp-range=10.9.0.50,10.9.0.60 --dhcp-leasefile="$1/leases" \
     --dhcp-option=option:dns-server,10.9.0.53 --no-ping --pid-file --user=root
+"""
+RUNS = """
 PATH="$1/bin:$PATH" "$2" "$1/user-data" >"$1/said" 2>&1 || { cat "$1/said" >&2; exit 1; }
-ip -o -4 address show dev eth1 >"$1/address"
+ip -o address show dev eth1 >"$1/address"
 ip route show default >"$1/ways"
+ip -6 route show default >"$1/ways6"
 """
 
 
@@ -394,13 +433,31 @@ def test_a_second_card_gets_its_address_and_its_router_by_dhcp(tmp_path: Path) -
     client = folder / "bin" / "udhcpc"
     client.parent.mkdir()
     client.symlink_to("/bin/busybox")
-    one = guest(others=("56:00:00:00:00:01",))
-    made = Machine(folder, one, "dash", sshd_config_d=True, inside=DHCP, more={script: "udhcpc"})
+    one = guest(others=(ASKS,))
+    made = Machine(
+        folder, one, "dash", sshd_config_d=True, inside=LAN + SERVER + RUNS, more={script: "udhcpc"}
+    )
     assert re.search(r"inet 10\.9\.0\.[56]\d/", (folder / "address").read_text())
     by_lan, by_node = sorted((folder / "ways").read_text().splitlines(), key=len)
     assert by_lan.startswith("default via 10.9.0.1 dev eth1")
     assert by_node.startswith("default via 192.168.190.1 dev eth0 metric 1000")
     assert made.lines("resolv.conf") == ["nameserver 10.9.0.53"]
+
+
+@needs_namespaces
+@pytest.mark.integration
+def test_a_second_card_has_the_addresses_and_routers_that_it_is_told(tmp_path: Path) -> None:
+    mac, address6 = "56:00:00:00:00:02", "2001:db8:1:0:5400:ff:fe00:2/64"
+    card = Interface(mac, "10.9.0.64/24", "10.9.0.1", address6, "fe80::1")
+    made = Machine(tmp_path, guest(others=(card,)), "dash", True, inside=LAN + RUNS)
+    told = (tmp_path / "address").read_text()
+    assert "inet 10.9.0.64/24" in told
+    assert f"inet6 {address6}" in told
+    by_lan, by_node = sorted((tmp_path / "ways").read_text().splitlines(), key=len)
+    assert by_lan.startswith("default via 10.9.0.1 dev eth1")
+    assert by_node.startswith("default via 192.168.190.1 dev eth0 metric 1000")
+    assert (tmp_path / "ways6").read_text().startswith("default via fe80::1 dev eth1")
+    assert made.lines("resolv.conf") == ["nameserver 192.168.190.1"]
 
 
 SSHD = """

@@ -1,13 +1,15 @@
 """Addresses of guests are given from below, and run out."""
 
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
 
-from bait.network.addresses import address6_of, free_address
+from bait.network.addresses import free_address, ipv6_of, site_address
 from tests.unit.conftest import GUESTS, settings
 from wnodes_lrms.config import load as config
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.config.load import Offer
+from wnodes_lrms.errors import UnknownError, WnodesError
 
 
 def test_addresses_are_given_from_below_and_run_out(tmp_path: Path) -> None:
@@ -24,7 +26,36 @@ def test_addresses_are_given_from_below_and_run_out(tmp_path: Path) -> None:
     assert str(free_address(subnet, used - {"10.0.0.4"})) == "10.0.0.4"
 
 
-def test_the_ipv6_address_that_goes_with_a_mac() -> None:
-    """The example of RFC 4291, A."""
-    address = address6_of("34:56:78:9a:bc:de", "2001:db8::/64")
-    assert str(address) == "2001:db8::3656:78ff:fe9a:bcde"
+LAN = Offer(
+    name="lan",
+    bridge="br0",
+    subnet=IPv4Network("10.2.0.0/24"),
+    gateway=IPv4Address("10.2.0.2"),
+    batch={"hv1": IPv4Network("10.2.0.0/29"), "hv2": IPv4Network("10.2.0.255/32")},
+)
+
+
+def test_a_node_gives_what_is_its_own_on_a_network_of_the_sites() -> None:
+    """Never the network's own ends, nor its router."""
+    taken: set[str] = set()
+    for last_byte in (1, 3, 4, 5, 6, 7):
+        taken.add(str(site_address(LAN, "hv1", taken)))
+        assert f"10.2.0.{last_byte}" in taken
+    assert len(taken) == 6
+    assert str(site_address(LAN, "hv1", taken - {"10.2.0.5"})) == "10.2.0.5"
+    for node in ("hv1", "hv2"):
+        with pytest.raises(UnknownError, match=f"all addresses of node {node} on network lan"):
+            site_address(LAN, node, taken)
+    with pytest.raises(WnodesError, match="node hv3 has no addresses for batch VMs") as caught:
+        site_address(LAN, "hv3", taken)
+    assert not isinstance(caught.value, UnknownError)  # another node may have some
+    assert site_address(Offer(name="lan", bridge="br0"), "hv3", taken) is None
+
+
+def test_what_a_card_has_by_ipv6() -> None:
+    six = Offer(name="six", bridge="br0", subnet6=IPv6Network("2001:db8:1::/64"))
+    assert ipv6_of("56:00:00:00:00:02", LAN) == (None, None)
+    own = "2001:db8:1:0:5400:ff:fe00:2/64"
+    assert ipv6_of("56:00:00:00:00:02", six) == (own, None)
+    routed = six.model_copy(update={"gateway6": IPv6Address("fe80::1")})
+    assert ipv6_of("56:00:00:00:00:02", routed) == (own, "fe80::1")

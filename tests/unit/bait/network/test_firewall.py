@@ -19,12 +19,13 @@ from uuid import UUID
 import pytest
 
 from bait.ledger.records import Row
-from bait.network.addresses import address6_of, mac_of
+from bait.network.addresses import mac_of
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
 from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import needs_root
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Bait, Cloud, Config, Network, Offer
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import Kind, State
@@ -417,6 +418,56 @@ def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) 
     good = ("good", "link", "asks", "answers", "of link", "probes", "solicits", "member", "joins")
     assert heard == set(good)
     assert node == set()
+
+
+def test_ipv6_of_one_card_is_no_other_cards(
+    tmp_path: Path, apart: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a private network that has it, from its first VM on; on a network that has it not, what is
+    IPv6 is dropped as such, before and after. The tables are made anew: nobody has changed them."""
+    mine = Nic(
+        id=UUID(int=9),
+        kind="isolated",
+        network="u-mine",
+        mac="52:54:00:00:00:09",
+        address6="fd12::5054:ff:fe00:9/64",
+    )
+    link, there, everybody = str(address6_of(mine.mac, "fe80::/64")), "fd12::1", "ff02::1"
+    own, other = "fd12::5054:ff:fe00:9", str(address6_of(LAN_MAC, "fd12::/64"))
+    report = struct.pack("!BBHHHI", 143, 0, 0, 0, 1, 0)
+    alert = bytes([58, 0, 5, 2, 0, 0, 1, 0])
+    sent = {
+        "good": ipv6(own, there, 17, b"\0\x09\0\x09\0\x20\0\0<good>"),
+        "link": ipv6(link, everybody, 58, neighbour(136, link, b"<link>")),
+        "answers": ipv6(own, everybody, 58, neighbour(136, own, b"<answers>")),
+        "other": ipv6(other, there, 17, b"\0\x09\0\x09\0\x20\0\0<other>"),
+        "lies": ipv6(own, everybody, 58, neighbour(136, other, b"<lies>")),
+        "ra": ipv6(link, everybody, 58, b"\x86\0\0\0\0\0\0\0<ra>"),
+        "joins": ipv6("::", "ff02::16", 58, report + b"<joins>", alert),
+    }
+
+    def attack() -> tuple[list[set[str]], list[bool]]:
+        with ExitStack() as stack:
+            world = World(tmp_path, stack)
+            world.join("mine", TAPS.other_card(mine).tap, "wi-x")
+            world.join("friend", "vx", "wi-x")
+            plain, heard, six = world.rows, [], []
+            for rows in (plain, [*plain, cloud(mine)], plain):
+                world.rows = rows
+                world.firewall.keep()
+                world.firewall.admit()
+                six.append("addresses6" in run(["nft", "list", "ruleset"], deadline=5))
+                for data in sent.values():
+                    world.send("mine", frame(BROADCAST, mine.mac, 0x86DD, data))
+                    world.send("guest", frame(BROADCAST, LAN_MAC, 0x86DD, data))
+                heard += [world.heard("friend"), world.heard("host")]
+            return heard, six
+
+    heard, six = apart(attack)
+    good = {"good", "link", "answers", "joins"}
+    assert heard == [set(), set(), good, set(), set(), set()]
+    assert six == [False, True, False]
+    assert "somebody has changed" not in caplog.text
 
 
 def test_what_the_site_opens(tmp_path: Path, apart: Callable[..., Any]) -> None:

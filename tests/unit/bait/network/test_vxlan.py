@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -25,9 +25,10 @@ from bait.network.cards import Taps
 from bait.network.firewall import Firewall
 from bait.network.tunnels import Devices, Entry, bridge_of, device_of
 from bait.network.vxlan import Tunnels, held
-from tests.frames import BROADCAST, arp, frame, udp
+from tests.frames import BROADCAST, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
 from tests.unit.conftest import NOBODY, needs_root
+from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Bait, Config, Network
 from wnodes_lrms.errors import RejectedError, WnodesError
 from wnodes_lrms.model import Kind, State
@@ -43,6 +44,7 @@ ADDRESS = {"hv1": "10.50.0.1", "hv2": "10.50.0.2"}
 ELSEWHERE = "10.50.0.9"  # beside the nodes, and none of them
 MAC = {"hv1": "52:54:00:00:00:01", "hv2": "52:54:00:00:00:02"}
 GUEST = {"hv1": "10.77.0.1", "hv2": "10.77.0.2"}
+SIX = {node: str(address6_of(mac, "fd12::/64")) for node, mac in MAC.items()}
 EVIL = "52:54:00:66:66:66"
 PORT = 4789
 # The guest's end is in the node's network, but what comes to it does not come to the node by it.
@@ -91,7 +93,8 @@ class Node:
     def set_up(self) -> None:
         """Its bridge, its guest, its bait's part."""
         taps = Taps.of("box", self.name)
-        nic = Nic(id=UUID(int=1), kind="isolated", network=NET, mac=MAC[self.name], address=None)
+        mac, six = MAC[self.name], f"{SIX[self.name]}/64"
+        nic = Nic(id=UUID(int=1), kind="isolated", network=NET, mac=mac, address6=six)
         spec = an_order(nics=(nic,)).model_dump_json(exclude_defaults=True)
         row = Row("vm", "8", 0, State.READY, 0.0, kind=Kind.CLOUD, spec=spec)
         config = Config(
@@ -200,6 +203,28 @@ def test_guests_of_one_network_meet_across_nodes(nodes: tuple[Node, Node]) -> No
     two.send(to("hv1", "to one", "hv2"))
     assert two.hears("asks all", "to two") == {"asks all", "to two"}
     assert one.hears("to one") == {"to one"}
+
+
+def test_they_meet_by_ipv6_under_no_address_but_their_own(nodes: tuple[Node, Node]) -> None:
+    """What asks for a neighbour is for many, and comes to all nodes of the network."""
+    one, two = nodes
+    many, evil = "ff02::1:ff00:2", "fd12::5"
+    sent = {
+        "asks": (SIX["hv1"], many, 58, neighbour(135, SIX["hv2"], b"<asks>")),
+        "mine": (SIX["hv1"], SIX["hv2"], 17, b"\0\x09\0\x09\0\x20\0\0<mine>"),
+        "evil": (evil, SIX["hv2"], 17, b"\0\x09\0\x09\0\x20\0\0<evil>"),
+        "lies": (SIX["hv1"], "ff02::1", 58, neighbour(136, evil, b"<lies>")),
+    }
+    for source, target, kind, data in sent.values():
+        door = f"33:33:{IPv6Address(target).packed[-4:].hex(':')}"  # RFC 2464, 7
+        door = door if IPv6Address(target).is_multicast else MAC["hv2"]
+        one.send(frame(door, MAC["hv1"], 0x86DD, ipv6(source, target, kind, data)))
+    assert two.hears("asks", "mine") == {"asks", "mine"}
+    assert one.count("bridge", "other_address") == 1
+    assert one.count("bridge", "false_neighbour") == 1
+    answer = neighbour(136, SIX["hv2"], b"<answers>")
+    two.send(frame(MAC["hv1"], MAC["hv2"], 0x86DD, ipv6(SIX["hv2"], SIX["hv1"], 58, answer)))
+    assert one.hears("answers") == {"answers"}
 
 
 def test_nobody_else_gets_into_a_network(nodes: tuple[Node, Node]) -> None:

@@ -44,9 +44,10 @@ async def test_a_network_comes_and_goes(site: Site) -> None:
     before = await grace.read("/networks")
     assert "public the site's" in before.text
     assert not [each for each in before.forms if each["action"] == "/networks/delete"]
-    made = await grace.send("/networks", "/networks", title="mine", address="10.9.0.7/24")
+    ranges = "10.9.0.7/24, fd12::/64"
+    made = await grace.send("/networks", "/networks", title="mine", address=ranges)
     assert made.status_code == 303
-    assert "mine yours 10.9.0.0/24" in (await grace.read("/networks")).text
+    assert "mine yours 10.9.0.0/24, fd12::/64" in (await grace.read("/networks")).text
     assert "mine" not in (await site.browser("oscar").read("/networks")).text
     assert (await grace.send("/networks", "/networks/delete")).status_code == 303
     assert "mine" not in (await grace.read("/networks")).text
@@ -68,6 +69,8 @@ async def test_a_network_comes_and_goes(site: Site) -> None:
         ("/volumes", {"size": MARKUP, "title": MARKUP}, "occi.storage.size"),
         ("/networks", {"address": "10.9.0.0"}, "a range from /8 to /30"),
         ("/networks", {"address": MARKUP}, "occi.network.address"),
+        ("/networks", {"address": "fd12::/48"}, "fd12::/48: a /64 is needed"),
+        ("/networks", {"address": "fd12::/64 fd13::/64"}, "wnodes.network.address6"),
     ],
 )
 async def test_what_is_wrong_is_said_and_what_was_typed_stays(

@@ -36,6 +36,7 @@ from tests.unit.occi_bridge.local_bridge import (
     LocalBridge,
     person,
 )
+from wnodes_lrms.addresses import QUARANTINE, address6_of
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
@@ -309,6 +310,137 @@ def test_cards_with_an_address_of_ones_own(bridge: LocalBridge) -> None:
             card("/network/private", wrong)
     with refused(409, "by itself"):
         card("/network/public", "10.1.0.6")
+
+
+SIX = """
+[[bridge.network]]
+name = "six"
+kind = "isolated"
+subnet6 = "fd12:0:0:5::/64"
+[[bridge.network]]
+name = "dual"
+kind = "bridge"
+subnet = "10.3.0.0/24"
+subnet6 = "2001:db8:3::/64"
+"""
+V4, V6 = schema.ADDRESS, schema.ADDRESS6
+
+
+def test_the_ipv6_address_of_a_card_is_shown(
+    url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    """Beside the IPv4 address, which OCCI's own attribute has; in that, where there is no other."""
+    bridge = make_bridge(url, more=SIX)
+    bridge.heard()
+    own = bridge.create(
+        ANNAS,
+        schema.NETWORK,
+        mixins=[schema.IPNETWORK, schema.IPV6NETWORK],
+        occi__network__address="10.9.0.0/24",
+        wnodes__network__address6="FD12:3456:789a:1::7/64",
+    )
+    assert own.attributes[schema.NETWORK_ADDRESS6] == "fd12:3456:789a:1::/64"
+    assert own.attributes[schema.NETWORK_ADDRESS] == "10.9.0.0/24"
+    assert own.mixins == (schema.IPNETWORK, schema.IPV6NETWORK)
+    only = bridge.create(ANNAS, schema.NETWORK, occi__network__address="fd99::/64")
+    for name in (schema.NETWORK_ADDRESS, schema.NETWORK_ADDRESS6):
+        assert only.attributes[name] == "fd99::/64"
+    assert only.mixins == (schema.IPNETWORK, schema.IPV6NETWORK)
+    assert only.attributes["occi.network.allocation"] == "static"
+    dual = bridge.service.entity(ANNAS, "/network/dual")
+    assert dual.attributes[schema.NETWORK_ADDRESS6] == "2001:db8:3::/64"
+    assert schema.IPV6NETWORK in dual.mixins
+    paths = (own.path, only.path, "/network/six", "/network/dual", "/network/private")
+    made = bridge.create(ANNAS, links=[link_to(path) for path in paths])
+    ranges = ("fd12:3456:789a:1::/64", "fd99::/64", "fd12:0:0:5::/64", "2001:db8:3::/64")
+    for link, path, subnet in zip(made.links, paths, ranges, strict=False):
+        assert bridge.service.entity(ANNAS, link.path) == link
+        mac = str(link.attributes["occi.networkinterface.mac"])
+        six = str(address6_of(mac, subnet))
+        assert link.attributes[V6] == six
+        assert (link.attributes[V4] == six) is (path in (only.path, "/network/six"))
+        assert link.attributes["occi.networkinterface.allocation"] == "static"
+        mixins = {schema.IPNETWORKINTERFACE, schema.IPV6NETWORKINTERFACE, schema.THROUGHPUT}
+        assert set(link.mixins) == mixins
+    assert V6 not in made.links[4].attributes
+    # A rendering can be sent back.
+    model = bridge.service.model(ANNAS)
+    for media in (JSON, PLAIN, OCCI):
+        for entity in (own, only, made.links[0], made.links[1]):
+            answer = render.entity(media, entity, model)
+            body = parse.request(answer.headers, answer.body)
+            new = validate_changes.replace(model, body, entity)
+            assert bridge.service.replace(ANNAS, entity.path, new) == entity
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({schema.NETWORK_ADDRESS: "fd12::/48"}, "fd12::/48: a /64 is needed"),
+        ({schema.NETWORK_ADDRESS6: "fe80::/64"}, "hosts have addresses of 2000::/3 and fc00::/7"),
+        ({schema.NETWORK_ADDRESS6: "fd12::1"}, "a /64 is needed"),
+        ({schema.NETWORK_ADDRESS6: "fd12:::/64"}, "does not appear to be an IPv4 or IPv6 network"),
+        (
+            {schema.NETWORK_ADDRESS: "fd12::/64", schema.NETWORK_ADDRESS6: "fd13::/64"},
+            "fd13::/64, but fd12::/64 is asked for already",
+        ),
+        (
+            {schema.NETWORK_ADDRESS: "fd12::/64", "occi.network.gateway": "10.0.0.1"},
+            "10.0.0.1 is not in the network's address range",
+        ),
+    ],
+)
+def test_ipv6_that_a_network_can_not_have(
+    bridge: LocalBridge, asked: dict[str, Value], why: str
+) -> None:
+    with refused(400, *asked if len(asked) == 1 else (), why):
+        bridge.service.create(ANNAS, New(schema.NETWORK, (), asked))
+    with refused(400, f"{V4}: a card's IPv6 address follows from its MAC; leave it out"):
+        bridge.create(ANNAS, links=[link_to("/network/private", **{V4: "fd12::7"})])
+
+
+def test_an_address_of_the_sites_goes_back_once_and_rests(bridge: LocalBridge) -> None:
+    """Five addresses: when all have been given, the first that was given back is not free at once,
+    and another that goes back later leaves it alone."""
+    name = "occi.networkinterface.address"
+    private = [link_to("/network/private")]
+
+    def address(links: list[New]) -> str:
+        return str(bridge.create(ANNAS, links=links).links[0].attributes[name])
+
+    def forget(machine: Entity) -> None:
+        persistence.forget(bridge.db, bridge.row(machine))
+
+    def wait(seconds: float) -> None:
+        earlier = {"at": tables.returned.c.at - seconds}
+        bridge.db.write(lambda link: link.execute(sa.update(tables.returned).values(earlier)))
+
+    first, *others = [bridge.create(ANNAS, links=private) for _ in range(5)]
+    with refused(409, "all addresses of 10.1.0.0/29 are taken"):
+        address(private)
+    gone = bridge.row(first)
+    forget(first)
+    with refused(409, "are taken, or another VM's until a moment ago: try again in 60 seconds"):
+        address(private)
+    with refused(409, f"{name}: 10.1.0.2 was another VM's until a moment ago"):
+        address([link_to("/network/private", **{name: "10.1.0.2"})])
+    wait(QUARANTINE)
+    assert address(private) == "10.1.0.2"
+    persistence.forget(bridge.db, gone)  # by a driver that has not seen that it is done
+    with refused(409, "10.1.0.2 is taken, or not one of 10.1.0.0/29"):
+        address([link_to("/network/private", **{name: "10.1.0.2"})])
+    for machine in others:
+        forget(machine)
+    wait(QUARANTINE)
+    assert [address(private) for _ in range(4)] == [f"10.1.0.{last}" for last in range(3, 7)]
+
+
+def test_an_address_in_a_network_of_ones_own_is_free_at_once(bridge: LocalBridge) -> None:
+    name = "occi.networkinterface.address"
+    net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/30")
+    links = [link_to(net.path, **{name: "10.9.0.2"})]
+    persistence.forget(bridge.db, bridge.row(bridge.create(ANNAS, links=links)))
+    assert bridge.create(ANNAS, links=links).links[0].attributes[name] == "10.9.0.2"
 
 
 def test_what_is_shown_is_what_is(bridge: LocalBridge) -> None:

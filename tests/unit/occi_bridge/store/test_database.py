@@ -78,11 +78,13 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         names = "uid, size, made, online, reason, act, tries, again, acted"
         volume = f"INSERT INTO storage ({names}) VALUES ('s', 3, :yes, :yes, '', '', 0, 0, 0)"  # noqa: S608
         link.execute(sa.text(volume), {"yes": True})
-        for uid, table in (("n", tables.network), ("c", None)):
+        for uid in ("n", "c"):
             values = {"uid": uid, "id": f"my-{uid}", "kind": "network", **own}
             link.execute(sa.insert(tables.entity).values(values))
-            if table is not None:
-                link.execute(sa.insert(table).values(uid=uid, name=uid))
+        network = (
+            "INSERT INTO network (uid, name, subnet, gateway, up) VALUES ('n', 'n', '', '', :up)"
+        )
+        link.execute(sa.text(network), {"up": True})
     engine.dispose()
     migrate(url)
     engine = database.engine(url)
@@ -91,8 +93,9 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         kept = link.execute(sa.select(tables.entity.c.id, tables.entity.c.attributes))
         assert sorted(map(tuple, kept)) == [(f"my-{each}", {"a": 1}) for each in "cns"]
         assert link.execute(sa.select(tables.storage.c.has)).scalars().all() == [3]
-        [(uid, vni)] = link.execute(sa.select(tables.network.c.uid, tables.network.c.vni)).all()
-        assert (uid, vni in USERS_VNIS) == ("n", True)
+        net = tables.network.c
+        [(uid, vni, subnet6)] = link.execute(sa.select(net.uid, net.vni, net.subnet6)).all()
+        assert (uid, vni in USERS_VNIS, subnet6) == ("n", True, "")
     with pytest.raises(IntegrityError), engine.begin() as link:
         link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
     with pytest.raises(IntegrityError), engine.begin() as link:

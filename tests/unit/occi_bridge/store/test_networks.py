@@ -1,13 +1,14 @@
 """Networks: the addresses that they give, their names, and who may choose them."""
 
 import ipaddress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from occi_bridge.store.networks import Net, granted, own_name
-from tests.unit.occi_bridge.snapshots import UID
+from tests.unit.occi_bridge.snapshots import UID, card
 from wnodes_lrms.config.load import CloudNetwork, Grant
 
 
@@ -29,6 +30,35 @@ def test_addresses_are_given_out_in_turn_and_never_the_router() -> None:
     with pytest.raises(LookupError, match=r"all addresses of 10\.0\.0\.0/29 are taken"):
         bridged.free_address(taken)
     assert bridged.free_address(taken[1:]) == "10.0.0.2/29"
+
+
+def test_what_is_reserved_is_never_given_out() -> None:
+    kept = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/30", "10.0.0.6/31", "10.0.0.10/32")))
+    bridged = replace(net("bridge", "10.0.0.0/28", "10.0.0.5"), reserved=kept)
+    taken: list[str] = []
+    for last in (4, 8, 9, 11, 12, 13, 14):
+        taken.append(str(bridged.free_address(taken)))
+        assert taken[-1] == f"10.0.0.{last}/28"
+    with pytest.raises(LookupError):
+        bridged.free_address(taken)
+    assert bridged.gives(ipaddress.IPv4Address("10.0.0.9"))
+    for never in ("10.0.0.0", "10.0.0.15", "10.0.0.5", "10.0.0.7", "10.0.0.10", "10.0.1.9"):
+        assert not bridged.gives(ipaddress.IPv4Address(never))
+    nothing = replace(bridged, reserved=(ipaddress.IPv4Network("10.0.0.0/28"),))
+    with pytest.raises(LookupError):
+        nothing.free_address(())
+    # The half of a large network is not walked through.
+    large = replace(net("bridge", "10.0.0.0/8"), reserved=(ipaddress.IPv4Network("10.0.0.0/9"),))
+    assert large.free_address(()) == "10.128.0.0/8"
+
+
+def test_the_ipv6_address_of_a_card_follows_from_its_mac() -> None:
+    mine = card(network="a", mac="52:54:00:00:00:01", assigned="10.0.0.2/24")
+    plain = net("isolated", "10.0.0.0/24")
+    assert plain.address6(mine) is plain.nic(mine).address6 is None
+    dual = replace(plain, subnet6=ipaddress.IPv6Network("fd12::/64"))
+    assert dual.address6(mine) == dual.nic(mine).address6 == "fd12::5054:ff:fe00:1/64"
+    assert dual.nic(mine).address == "10.0.0.2/24"
 
 
 def test_networks_that_give_no_addresses() -> None:

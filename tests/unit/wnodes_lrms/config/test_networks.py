@@ -171,8 +171,8 @@ bridge = "br1"
 """,
     )
     assert found == [
-        "batch[1].network: «lan» has a subnet, whose addresses the bridge gives out: batch VMs"
-        " need one where they ask by DHCP",
+        "batch[1].network: «lan» has a subnet, and no node has addresses of it to give: say which"
+        " in its batch",
         "batch[2].network: there is no [[cloud.network]] «none» on any node",
     ]
 
@@ -249,3 +249,95 @@ closed = ["10.0.0.0/8"]
 """,
     )
     assert found == ["cloud.network[1].closed: can't be held on Open vSwitch"]
+
+
+LAN = """
+[[cloud.network]]
+name = "lan"
+bridge = "br0"
+subnet = "10.2.0.0/24"
+[cloud.network.batch]
+"""
+
+
+def test_addresses_of_nodes_for_batch_vms_that_can_not_be(tmp_path: Path) -> None:
+    found = faults(
+        tmp_path,
+        LAN
+        + """
+hv1 = "10.2.0.64/28"
+hv2 = "10.2.1.64/28"
+hv3 = "10.2.0.72/29"
+[[cloud.network]]
+name = "roam"
+bridge = "br1"
+batch = { hv1 = "10.3.0.0/28" }
+[[batch]]
+network = "lan"
+[[nodes.hv4.cloud.network]]
+name = "lan"
+bridge = "br0"
+subnet = "10.2.0.0/24"
+batch = { hv4 = "10.2.0.96/28", hv3 = "10.2.0.80/28" }
+[[nodes.hv5.cloud.network]]
+name = "lan"
+bridge = "br0"
+subnet = "10.2.0.0/24"
+batch = { hv5 = "10.2.0.96/28" }
+""",
+    )
+    assert found == [
+        "cloud.network[1].batch.hv2: 10.2.1.64/28 is not of 10.2.0.0/24",
+        "cloud.network[2].batch.hv1: 10.3.0.0/28 is not of a subnet: there is none",
+        "cloud.network.batch: 10.2.0.64/28, that of hv1 in «lan», and 10.2.0.72/29, that of hv3 in"
+        " «lan», overlap",
+        "cloud.network.batch: 10.2.0.96/28, that of hv4 in «lan», and 10.2.0.96/28, that of hv5 in"
+        " «lan», overlap",
+    ]
+    (wrong,) = faults(tmp_path, LAN + '"not a node" = "10.2.0.64/28"\n')
+    assert wrong.startswith("cloud.network[1].batch.not a node")
+    assert faults(tmp_path, LAN + 'hv1 = "10.2.0.65/28"\n') == [
+        "cloud.network[1].batch.hv1: input is not a valid IPv4 network"
+    ]
+
+
+def test_the_bridge_gives_out_nothing_that_a_node_gives(tmp_path: Path) -> None:
+    def found(reserved: str) -> list[str]:
+        own = f'name = "lan"\nkind = "bridge"\nsubnet = "10.2.0.0/24"\nreserved = [{reserved}]\n'
+        parts = 'hv1 = "10.2.0.64/28"\nhv2 = "10.2.0.80/28"\n'
+        return faults(tmp_path, LAN + parts + BRIDGE + f"[[bridge.network]]\n{own}")
+
+    assert found('"10.2.0.64/27"') == []
+    assert found('"10.2.0.64/28", "10.2.1.0/28"') == [
+        "bridge.network[1].reserved: 10.2.1.0/28 is not of 10.2.0.0/24",
+        "bridge.network[1].reserved: 10.2.0.80/28 is missing, which node hv2 has for batch VMs",
+    ]
+
+
+def test_ipv6_that_can_not_be(tmp_path: Path) -> None:
+    lan = '[[cloud.network]]\nname = "lan"\nbridge = "br0"\nsubnet6 = "2001:db8:1::/64"\n' + BRIDGE
+    found = faults(
+        tmp_path,
+        lan
+        + """
+[[bridge.network]]
+name = "lan"
+kind = "bridge"
+subnet6 = "2001:db8:2::/64"
+[[bridge.network]]
+name = "public"
+kind = "nat"
+subnet6 = "fd00::/64"
+""",
+    )
+    assert found == [
+        "bridge.network[2].subnet6: the nodes' own networks have IPv4 alone",
+        "bridge.network[1].subnet6: is 2001:db8:2::/64, but 2001:db8:1::/64 in the"
+        " [[cloud.network]] of the same name",
+    ]
+    assert faults(tmp_path, lan + '[[bridge.network]]\nname = "lan"\nkind = "bridge"\n') == []
+    for wrong, why in (("2001:db8::/56", "a /64 is needed"), ("fe80::/64", "2000::/3")):
+        own = f'name = "a"\nkind = "isolated"\nsubnet6 = "{wrong}"\n'
+        (fault,) = faults(tmp_path, BRIDGE + f"[[bridge.network]]\n{own}")
+        assert fault.startswith("bridge.network[1].subnet6: ")
+        assert why in fault

@@ -1,5 +1,6 @@
 """The commands of `wnodes cloud` at a bridge over TLS, with baits in memory behind it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -96,10 +97,13 @@ def test_a_volume_is_copied_resized_and_kept_back(cloud: Cloud) -> None:
 
 def test_networks_come_and_go(cloud: Cloud) -> None:
     cloud.good("create", "web", *IMAGE, "--wait")
-    cloud.good("networks", "create", "mine", "--address", "10.7.0.0/24")
+    ranges = ("--address", "10.7.0.0/24", "--address6", "fd12::/64")
+    cloud.good("networks", "create", "mine", *ranges)
     row = next(row for row in cloud("networks", "list", "--json").rows if row["name"] == "mine")
-    assert (row["of"], row["address"]) == ("you", "10.7.0.0/24")
+    assert (row["of"], row["address"], row["address6"]) == ("you", "10.7.0.0/24", "fd12::/64")
     assert cloud.good("networks", "attach", "mine", "web", "--wait").startswith("10.7.0.")
+    said = cloud.good("show", "web")
+    assert re.search(r" eth1 10\.7\.0\.\d+ fd12::5054:ff:fe\S+ 52:54:00", said), said
     assert cloud("networks", "delete", "mine").status == 5
     cloud.good("networks", "detach", "mine", "web")
     eventually(lambda: cloud("networks", "delete", "mine").status == 0)
@@ -121,6 +125,7 @@ def test_networks_come_and_go(cloud: Cloud) -> None:
         (("show", ""), 1, "which VM? Its name or id is needed, and is empty"),
         (("volumes", "create", "--size", "-1"), 1, "occi.storage.size"),
         (("networks", "create", "--address", "10.300.0.0/24"), 1, "occi.network.address"),
+        (("networks", "create", "--address6", "fd12::/48"), 1, "fd12::/48: a /64 is needed"),
         (("--url", "http://localhost:1", "list"), 1, "«http://localhost:1» is not a service's URL"),
         (("--url", "https://localhost:1", "list"), 6, "https://localhost:1 does not answer: "),
         (("--proxy", "none.pem", "list"), 1, "none.pem is not there"),

@@ -1,0 +1,73 @@
+"""A batch VM on a network of the site's on which its node gives the addresses."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from contrib.site.box.layout import NODES
+from tests.chaos.site import Box, bait_of
+from tests.e2e.box import call, variant
+from tests.e2e.listening import listening
+from tests.e2e.lrms.interface import Submit
+
+NODE = NODES[0]
+TAG = "lan_debian_x86_64"
+RULE = f'[[batch]]\nimage = "{TAG}"\nnetwork = "lan"\n\n'
+NETWORK = f"""
+[[cloud.network]]
+name = "lan"
+bridge = "box-lan"
+subnet = "10.88.0.0/24"
+gateway = "10.88.0.1"
+subnet6 = "fd88::/64"
+[cloud.network.batch]
+{NODE} = "10.88.0.64/31"
+"""
+
+
+@pytest.fixture
+def lan(daemons: Box) -> Iterator[None]:
+    """A network beside the first node, with a host on it, for the VMs of one image."""
+    file = daemons.site.wnodes_config
+    before = file.read_text()
+    for line in (
+        "ip link add box-lan type bridge",
+        "ip link set box-lan up",
+        "ip netns add lan",
+        "ip link add lan-host type veth peer name in netns lan",
+        "ip link set lan-host master box-lan up",
+        "ip -n lan address add 10.88.0.1/24 dev in",
+        "ip -n lan link set in up",
+    ):
+        call(*line.split())
+    try:
+        file.write_text(before.replace("[[batch]]", RULE + "[[batch]]", 1) + NETWORK)
+        daemons.again(bait_of(NODE))
+        yield
+    finally:
+        file.write_text(before)
+        daemons.again(bait_of(NODE))
+        call("ip", "netns", "delete", "lan")
+        call("ip", "link", "delete", "box-lan")
+
+
+@pytest.mark.usefixtures("lan")
+def test_a_batch_vm_has_an_address_of_its_nodes_on_a_network_of_the_sites(submit: Submit) -> None:
+    with listening("lan") as port, variant(TAG):
+        job = submit(
+            f"""
+ip -o address show dev eth1
+ip route
+until (: </dev/tcp/10.88.0.1/{port}) 2>/dev/null; do sleep 0.2; done
+echo reached
+""",
+            image=TAG,
+            node=NODE,
+        ).says("reached")
+        assert job.wait().end == "exit 0"
+    assert "inet 10.88.0.64/24" in job.output
+    assert re.search(r"inet6 fd88::54[0-9a-f:]+/64", job.output)
+    assert "default via 10.88.0.1 dev eth1" in job.output
+    shown = call("wnodes", "job", "show", job.number)  # by an administrator
+    assert "network lan as 10.88.0.64" in shown
