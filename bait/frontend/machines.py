@@ -45,6 +45,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
                 "end": tunnels.end,
                 "tunnels": tunnels.held(),
                 "drain": cloud.draining(),
+                "local_volumes": cloud.volumes.local,
             }
         )
 

@@ -19,7 +19,7 @@ from occi_bridge.driver.replies import Copy
 from occi_bridge.driver.snapshot import Target, Values, name
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError
 from wnodes_lrms.volumes import Consistency
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
@@ -43,8 +43,8 @@ class Actor:
             await asyncio.to_thread(persistence.forget, self._db, row)
             log.info("%s: %s", name(row), action.why)
             return
-        if action.act is Act.TELL:
-            await self._note(row, {"reason": action.why}, always=False)
+        if action.act in (Act.AWAIT, Act.TELL, Act.FAIL):
+            await self._note(row, _told(action), always=False)
             log.info("%s: %s", name(row), action.why)
             return
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
@@ -70,7 +70,9 @@ class Actor:
             return await self._leasing.submit(action, row, bait)
         if isinstance(row, Compute) and action.act is Act.ORDER:
             return await self._leasing.order(action, row, bait)
-        await self._note(row, {"act": action.asked, "again": 0.0})
+        if isinstance(row, Compute) and action.act is Act.PLACE:
+            return await self._leasing.place(action, row)
+        await self._note(row, {"act": action.asked, "again": 0.0, **_kept(action)})
         if isinstance(row, Compute):
             return await self._ask_for_machine(action, row, bait)
         if isinstance(row, Interface):
@@ -84,9 +86,9 @@ class Actor:
             return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
-        elif action.act in (Act.MAKE, Act.GROW):
-            size = int(action.detail)
-            await bait.make_volume(row.uid, size)
+        elif isinstance(row, Storage) and action.act in (Act.MAKE, Act.GROW):
+            size = int(action.detail.partition(" ")[0])
+            await self._have_volume(action, row, bait, size)
             return {"made": True, "has": size, "reason": ""}
         elif isinstance(row, Storage) and action.act is Act.COPY:
             return _copied(row, await bait.copy_volume(row.uid, row.source), time.time())
@@ -96,6 +98,17 @@ class Actor:
             log.info("%s: deleted", name(row))
             return None
         return {}
+
+    async def _have_volume(self, action: Action, row: Storage, bait: Bait, size: int) -> None:
+        try:
+            await bait.make_volume(row.uid, size)
+        except ConflictError:
+            raise
+        except RejectedError:
+            if action.node:  # with nothing left of it there, it may be made elsewhere
+                await bait.delete_volume(row.uid)
+                await self._note(row, {"node": ""})
+            raise
 
     async def _ask_for_machine(self, action: Action, row: Compute, bait: Bait) -> Values:
         match action.act:
@@ -163,6 +176,19 @@ class Actor:
         if await asyncio.to_thread(self._db.write, work, seen=persistence.visible(values)):
             for column, value in values.items():
                 setattr(row, column, value)
+
+
+def _told(action: Action) -> Values:
+    """What the row says, where no bait is asked for anything."""
+    if action.act is Act.AWAIT:
+        return {"act": action.asked, "reason": ""}
+    fails: Values = {"desired": "inactive", "fault": True} if action.act is Act.FAIL else {}
+    return fails | {"reason": action.why}
+
+
+def _kept(action: Action) -> Values:
+    """Where a volume will be, if on one node alone: written down before that is asked for it."""
+    return {"node": action.node} if action.node else {}
 
 
 def _copied(row: Storage, told: Copy, now: float) -> Values:

@@ -84,6 +84,7 @@ class Bait:
             end=told.end,
             tunnels=told.tunnels,
             drain=told.drain,
+            local_volumes=told.local_volumes,
         )
 
     async def console(self, machine: str) -> str:

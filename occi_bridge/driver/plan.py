@@ -7,7 +7,7 @@ silent.
 
 from collections.abc import Iterable, Iterator
 
-from occi_bridge.driver import placement, plan_links, plan_vms, retry
+from occi_bridge.driver import placement, plan_links, plan_vms, plan_volumes, retry
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved, Storage
@@ -26,7 +26,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
     for volume in snapshot.attachments:
         actions += _due(volume, snapshot, plan_links.volume(volume, vms[volume.compute], snapshot))
     for storage in snapshot.storages:
-        actions += _due(storage, snapshot, _storage(storage, snapshot))
+        actions += _due(storage, snapshot, plan_volumes.actions(storage, snapshot))
     used = {card.owned for card in snapshot.interfaces}
     actions += [
         Action(Act.FORGET, net.uid, "its owner deleted it and no VM is on it")
@@ -42,9 +42,13 @@ def unsettled(snapshot: Snapshot) -> bool:
     """Whether something is under way, so that baits' news are worth a look at once."""
     return (
         bool(_unsettled_vms(snapshot))
-        or any(row.gone or row.has < row.size for row in snapshot.storages)
+        or any(row.gone or _grows(row) for row in snapshot.storages)
         or bool(snapshot.saved)
     )
+
+
+def _grows(row: Storage) -> bool:
+    return row.has < row.size and row.act != Act.AWAIT
 
 
 def concerned(snapshot: Snapshot) -> frozenset[str]:
@@ -86,39 +90,11 @@ def _due(
     if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.under_way:
         return
     for action in wanted:
-        ours = action.act in (Act.TELL, Act.FORGET)
+        ours = action.act in (Act.AWAIT, Act.TELL, Act.FAIL, Act.FORGET)
         asked = (action.bait, action.witness)
         due = retry.is_due(row.tries, row.again, snapshot.now, asked, snapshot.reports.back)
         if ours or row.act != action.asked or due:
             yield action
-
-
-def _storage(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
-    bait = placement.any_bait(snapshot.reports)
-    if row.gone and not row.act:
-        yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
-        yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
-    elif not row.gone and not row.made and row.source:
-        if bait := _holder(row.source, snapshot) or bait:
-            yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source)
-    elif not row.gone and not row.made and bait:
-        yield Action(Act.MAKE, row.uid, "its owner wants it", bait, str(row.size))
-    elif not row.gone and row.has < row.size and (bait := _holder(row.uid, snapshot) or bait):
-        yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
-
-
-def _holder(volume: str, snapshot: Snapshot) -> str:
-    """The URL of the bait whose VM has the volume; "" for any.
-
-    A guest has to see it grow, and how it is copied depends on what its VM does.
-    """
-    machines = {row.uid: row for row in snapshot.computes}
-    for link in snapshot.attachments:
-        vm = machines[link.compute]
-        if link.storage == volume and vm.node and (vm.lease or vm.ran):
-            return snapshot.reports.nodes.get(vm.node, "")
-    return ""
 
 
 def _image(image: Saved, snapshot: Snapshot) -> Iterator[Action]:

@@ -90,8 +90,8 @@ class Lrms:
             raise ConflictError("it does not wait here")
         bait.waiting.remove(waits)
         self.orders[order.job] = order
-        if self.fail:
-            bait.outcomes.append({"lease": lease, "reason": self.fail})
+        if self.fail or any(str(each) not in bait.volumes for each in order.volumes):
+            bait.outcomes.append({"lease": lease, "reason": self.fail or "there is no such volume"})
             del self.jobs[order.job]
             return
         bait.begin(order, order.job)
@@ -149,7 +149,12 @@ class FakeBait:
         self.polite = False  # a guest takes its time to shut down
         self.copies = "offline"  # what copies of volumes are like; "" while they are being made
         self.clings = False  # a guest does not let go of its devices
+        self.own: dict[str, int] | None = None  # volumes, where its node keeps them for itself
         lrms.baits.append(self)
+
+    @property
+    def volumes(self) -> dict[str, int]:
+        return self.lrms.volumes if self.own is None else self.own
 
     def knows(self, job: str) -> bool:
         return not self.lrms.drmaa or job in self.mine
@@ -311,6 +316,7 @@ class FakeBait:
                 "end": self.end,
                 "tunnels": self.tunnels,
                 "drain": self.drain,
+                **({} if self.own is None else {"local_volumes": True}),
             }
         )
 
@@ -379,20 +385,20 @@ class FakeBait:
             size = (await request.json())["size"]
             if size > self.lrms.room:
                 return _fault(422, f"the pool has room for {self.lrms.room} GiB")
-            self.lrms.volumes[volume] = size
+            self.volumes[volume] = size
             return Response(status_code=201)
-        self.lrms.volumes.pop(volume, None)
+        self.volumes.pop(volume, None)
         return Response(status_code=204)
 
     async def _copy(self, request: Request) -> Response:
         await self._answers(request)
         volume, source = request.path_params["id"], (await request.json())["of"]
-        if source not in self.lrms.volumes:
+        if source not in self.volumes:
             return _fault(404, "there is no such volume")
-        told = {"size": self.lrms.volumes[source], "consistency": self.copies, "at": 1e9}
+        told = {"size": self.volumes[source], "consistency": self.copies, "at": 1e9}
         if not self.copies:
             return JSONResponse(told | {"done": False, "consistency": "frozen"})
-        self.lrms.volumes[volume] = self.lrms.volumes[source]
+        self.volumes[volume] = self.volumes[source]
         return JSONResponse(told | {"done": True})
 
     async def _saved(self, request: Request) -> Response:

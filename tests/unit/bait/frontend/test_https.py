@@ -75,6 +75,8 @@ SHOWN: dict[str, Any] = {
 
 
 class Volumes:
+    local = False
+
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
 
@@ -684,6 +686,7 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "end": "10.1.0.3:4789",
         "tunnels": {},
         "drain": {"since": 5.0, "by": None, "reason": "new disks"},
+        "local_volumes": False,
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 
