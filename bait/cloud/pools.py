@@ -77,4 +77,4 @@ def pool_of(cloud: Cloud, node: str) -> Pool:
         return Rbd(cloud.pool, node)
     if cloud.pool.kind == "lvm":
         return Thin(cloud.pool, wipe=cloud.wipe)
-    return Directory(Path(cloud.volumes), wipe=cloud.wipe)
+    return Directory(Path(cloud.volumes), wipe=cloud.wipe, local=not cloud.pool.shared)

@@ -180,7 +180,7 @@ class Thin:
         if not found.pool.zeroes:
             what = f"thin pool {self.lvm.group}/{self.lvm.pool}"
             said = f"{what} does not zero what it gives away: lvchange --zero y"
-            raise WnodesError(said, told="the site's storage is not set up to be shared")
+            raise RejectedError(said, told="the site's storage is not set up to be shared")
         if found.pool.metadata >= _METADATA:
             said = f"its thin pool's metadata is full to {found.pool.metadata:g} %"
             raise RejectedError(f"the site's storage has no room for that: {said}")

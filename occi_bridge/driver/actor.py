@@ -101,7 +101,7 @@ class Actor:
 
     async def _have_volume(self, action: Action, row: Storage, bait: Bait, size: int) -> None:
         try:
-            await bait.make_volume(row.uid, size)
+            await bait.make_volume(row.uid, size, local=bool(row.node))
         except ConflictError:
             raise
         except RejectedError:

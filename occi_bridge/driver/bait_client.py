@@ -151,9 +151,13 @@ class Bait:
         """Remove an image that a user has saved; an absent one is success."""
         await self._call("DELETE", f"/saved/{tag}", _ACTING)
 
-    async def make_volume(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
-        await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
+    async def make_volume(self, volume: str, size: int, *, local: bool = False) -> None:
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success.
+
+        `local`: it will be on that node alone. Raises ConflictError, too, if the bait knows better.
+        """
+        query = {"local": "true"} if local else None
+        await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size}, query=query)
 
     async def copy_volume(self, volume: str, source: str) -> Copy:
         """Have a volume that is a copy of another; how far it is."""

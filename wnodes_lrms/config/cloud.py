@@ -124,6 +124,11 @@ class Pool(Section):
         description="directory: files in `[cloud] volumes`; rbd: images in Ceph; lvm: logical"
         " volumes of a thin pool, which each node has for itself",
     )
+    shared: bool = Field(
+        True,
+        description="directory: all nodes share the folder; false: each has its own, and a volume"
+        " stays on the node where it was made",
+    )
     group: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$",
@@ -148,7 +153,9 @@ class Pool(Section):
     conf: PathText = Field("/etc/ceph/ceph.conf", description="rbd: Ceph's configuration")
 
     @model_validator(mode="after")
-    def _in_a_group(self) -> Self:
+    def _of_its_kind(self) -> Self:
+        if not self.shared and self.kind != "directory":
+            raise ValueError(f"shared is of kind directory alone, and kind is {self.kind}")
         if self.kind == "lvm" and self.group is None:
             raise ValueError("kind lvm needs `group`: the volume group that has the thin pool")
         if self.kind != "lvm" and self.group is not None:
@@ -171,7 +178,9 @@ class Cloud(Section):
         60, ge=1, description="seconds that a guest has to shut down before it is ended"
     )
     volumes: PathText = Field(
-        "/var/lib/wnodes/volumes", description="users' volumes; a folder that all nodes share"
+        "/var/lib/wnodes/volumes",
+        description="users' volumes; a folder that all nodes share, unless `[cloud.pool]` says"
+        " otherwise",
     )
     saved: PathText = Field(
         "/var/lib/wnodes/saved", description="images that users save; a folder that all nodes share"

@@ -383,6 +383,8 @@ class FakeBait:
         volume = request.path_params["id"]
         if request.method == "PUT":
             size = (await request.json())["size"]
+            if (request.query_params.get("local") == "true") is (self.own is None):
+                return _fault(409, "volumes are otherwise")
             if size > self.lrms.room:
                 return _fault(422, f"the pool has room for {self.lrms.room} GiB")
             self.volumes[volume] = size

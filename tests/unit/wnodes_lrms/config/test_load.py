@@ -194,6 +194,9 @@ def test_where_volumes_are(file: Path) -> None:
     assert faults(file, GOOD + '[cloud.pool]\nkind = "lvm"\n') == [
         "cloud.pool: kind lvm needs `group`: the volume group that has the thin pool"
     ]
+    assert faults(file, f"{GOOD}{pool}shared = false\n") == [
+        "cloud.pool: shared is of kind directory alone, and kind is rbd"
+    ]
     assert faults(file, f'{GOOD}{pool}group = "data"\n') == [
         "cloud.pool: group is of kind lvm alone, and kind is rbd"
     ]
