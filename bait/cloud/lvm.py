@@ -178,7 +178,7 @@ def _volume(row: Mapping[str, str]) -> LogicalVolume:
         row["lv_name"],
         int(row["lv_size"]),
         frozenset(filter(None, row["lv_tags"].split(","))),
-        row["lv_active"] != "",
+        row["lv_active"] == "active",
         row["lv_device_open"] == "open",
     )
 

@@ -46,6 +46,7 @@ class VmStages(LvmStages):
         """In order, with their names."""
         return [
             ("package", self.package),
+            ("thin pool", self.thin_pool),
             ("ends compared", self.ends),
             ("job, confined and charged", self.confined_job),
             ("cloud VM, confined", self.confined_cloud_vm),

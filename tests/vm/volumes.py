@@ -1,5 +1,7 @@
-"""Users' volumes in LVM, on a kernel that has thin pools: made, written, grown, copied, read in
-another VM, shared, deleted."""
+"""Users' volumes in LVM, on a kernel that has thin pools: the bait's pool alone, then with VMs.
+
+They are made, written, grown, copied, read in another VM, shared, deleted.
+"""
 
 import re
 from collections.abc import Iterator
@@ -21,9 +23,16 @@ _WRITTEN = 32  # MiB of a volume, which is enough to see them come and go
 _TAKEN = f"stat --format=%b {_FILE}"  # blocks of 512 bytes
 # What the documentation's lines have changed, and what they have made.
 _BEGIN = "cp --archive /etc/wnodes/wnodes.toml /root/wnodes.toml"
+_BACK = "mv /root/wnodes.toml /etc/wnodes/wnodes.toml; systemctl restart wnodes-bait"
+_PYTHON = "/usr/lib/wnodes/bin/python3"
+_ALONE = f"{_PYTHON} -m tests.vm.thinpool {_FILE}"
+# In a sandbox as the bait's unit has it.
+_IN_A_UNIT = f"""
+systemd-run --quiet --collect --pipe --wait --same-dir --property=PrivateDevices=yes \\
+    --property=CapabilityBoundingSet=CAP_CHOWN --property=ProtectSystem=full \\
+    --property=NoNewPrivileges=yes {_PYTHON} -m tests.vm.thinpool look
+"""
 _END = f"""
-mv /root/wnodes.toml /etc/wnodes/wnodes.toml
-systemctl restart wnodes-bait
 rm /etc/udev/rules.d/58-wnodes.rules
 udevadm control --reload
 lvremove --yes data/volumes
@@ -49,22 +58,42 @@ def needs(inside: Inside) -> None:
 class LvmStages(Stages):
     """With one that has a thin pool of its own, in a file, and leaves none."""
 
-    def volumes(self) -> None:
-        """A cloud VM runs. It has a volume for a while, then another has it; both read a copy."""
-        self._told(_BEGIN)
+    def thin_pool(self) -> None:
+        """The bait's pool by itself, and as a unit's process sees it."""
+        with self._thin_pool():
+            self._told(_ALONE)
+            made = "lvcreate --yes --type thin --thinpool volumes --virtualsize 1g --addtag wnodes"
+            volume = "00000000-0000-4000-8000-000000000001"
+            self._told(f"{made} --name wnodes-{volume} data")
+            self._is(_IN_A_UNIT, volume)
+            self._told(f"lvremove --yes data/wnodes-{volume}")
+
+    @contextmanager
+    def _thin_pool(self) -> Iterator[None]:
+        """There is one meanwhile, as the documentation has it made; what fails leaves it there."""
         device = self._told(f"truncate --size=4G {_FILE}; losetup --find --show {_FILE}").strip()
         self._told(self._cloud["lvm pool"].replace(_DISK, device))
-        for name in ("lvm udev", "lvm configuration"):
-            self._type(self._cloud, name)
+        self._type(self._cloud, "lvm udev")
+        yield
+        self._told(_END.format(device=device))
+
+    def volumes(self) -> None:
+        """A cloud VM runs. It has a volume for a while, then another has it; both read a copy."""
+        with self._thin_pool():
+            self._told(_BEGIN)
+            self._configured()
+            volume, copy = self._written_and_copied()
+            self._elsewhere(volume, copy)
+            self._deleted(volume, copy)
+            self._told(_BACK)
+
+    def _configured(self) -> None:
+        self._type(self._cloud, "lvm configuration")
         self._told("sed -i '/^\\[cloud\\]$/a wipe = true' /etc/wnodes/wnodes.toml")
         self._told("systemctl restart wnodes-bait")
         said = self._told("wnodes doctor")
         if "thin pool data/volumes has 3 GiB, of which 0 are promised" not in said:
             raise FailedError(f"doctor does not know the thin pool:\n{said}")
-        volume, copy = self._written_and_copied()
-        self._elsewhere(volume, copy)
-        self._deleted(volume, copy)
-        self._told(_END.format(device=device))
 
     def _written_and_copied(self) -> tuple[str, str]:
         """A volume that was in the VM, and a copy of it as it was when it had one GiB."""

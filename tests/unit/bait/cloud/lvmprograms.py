@@ -1,8 +1,9 @@
 """LVM's programs as bait/cloud/lvm.py calls them, for what needs a kernel of its own.
 
-Not recorded: what they print, and what they refuse, was read in the sources of lvm2 2.03.16
-(lib/report, libdm/libdm-report.c, lib/metadata/lv_manip.c, lib/activate/activate.c) and its manual.
-Words that they are not called with in there are a fault here. The real ones: `make vm-test`.
+What they print and refuse was recorded (tests/unit/data/lvm-2.03.16), but without a kernel that has
+thin pools: what such a one adds was read in the sources of lvm2 2.03.16 (lib/report/values.h,
+lib/activate/activate.c). Words that the real ones were not called with are a fault here. The real
+ones, with such a kernel: `make vm-test`.
 """
 
 import fcntl
@@ -26,6 +27,7 @@ FIELDS = (
     *("data_percent", "metadata_percent", "zero", "lv_when_full", "kernel_discards"),
 )
 _STATE = "LVM_PROGRAMS_STATE"
+_EXTENT = 4 << 20  # bytes
 _POOL_ROW = {
     "segtype": "thin-pool",
     "lv_active": "active",
@@ -140,6 +142,10 @@ def _done(state: dict[str, Any], program: str, has: dict[str, str]) -> str:
     if program == "lvcreate":
         if name in rows:
             raise _RefusedError(f'Logical Volume "{name}" already exists in volume group "{GROUP}"')
+        if has.get("source", GROUP) not in (GROUP, *rows):
+            raise _RefusedError(
+                f"Snapshot origin LV {has['source']} not found in Volume group {GROUP}."
+            )
         size = has.get("size") or rows[has["source"]]["lv_size"]
         tag = has.get("tag") or has["copytag"]
         made = {"lv_size": size, "segtype": "thin", "pool_lv": POOL, "lv_tags": tag}
@@ -148,10 +154,17 @@ def _done(state: dict[str, Any], program: str, has: dict[str, str]) -> str:
     if name not in rows:
         raise _RefusedError(f'Failed to find logical volume "{GROUP}/{name}"')
     if program == "lvextend":
-        if int(has["size"]) <= int(rows[name]["lv_size"]):
-            raise _RefusedError("New size given not larger than existing size")
+        wanted, old = (int(size) // _EXTENT for size in (has["size"], rows[name]["lv_size"]))
+        if wanted <= old:
+            said = (
+                f"New size given ({wanted} extents) not larger than existing size ({old} extents)"
+            )
+            raise _RefusedError(said)
         rows[name]["lv_size"] = has["size"]
     elif program == "lvrename":
+        if has["new"] in rows:
+            said = f'Logical Volume "{has["new"]}" already exists in volume group "{GROUP}"'
+            raise _RefusedError(said)
         rows[has["new"]] = rows.pop(name)
     elif program == "lvremove":
         if rows[name].get("lv_device_open"):
