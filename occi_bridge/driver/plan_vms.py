@@ -7,7 +7,7 @@ from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.plan_volumes import made_for
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Compute, Storage
-from occi_bridge.store.states import LIVE
+from occi_bridge.store.states import LIVE, asked_to_end
 
 
 def actions(row: Compute, snapshot: Snapshot, placements: placement.Placements) -> Iterator[Action]:
@@ -100,8 +100,8 @@ def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
         if not missing or row.node != report.node:
             act, why = Act.PLACE if missing else Act.ORDER, "its lease job waits there"
             yield Action(act, row.uid, why, report.url, report.node, witness)
-        elif why := _hopeless(row, missing):
-            yield Action(Act.FAIL, row.uid, why)
+        elif (why := _hopeless(row, missing)) and not asked_to_end(row.act):
+            yield Action(Act.FAIL, row.uid, why)  # or its user has started it again meanwhile
 
 
 def _missing(row: Compute, snapshot: Snapshot, node: str) -> list[Storage]:

@@ -29,12 +29,13 @@ def made_for(row: Storage, vm: Compute) -> str:
 
 
 def _deleted(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
-    linked = any(link.storage == row.uid for link in snapshot.attachments)
+    if any(link.storage == row.uid for link in snapshot.attachments):
+        return  # some VM may still have it
     if row.act in ("", Act.AWAIT):
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.node and row.node not in snapshot.reports.nodes and not linked:
+    elif row.node and row.node not in snapshot.reports.nodes:
         yield Action(Act.FORGET, row.uid, f"deleted, and the site has node {row.node} no more")
-    elif (bait := _keeper(row.node, snapshot)) and not linked:
+    elif bait := _keeper(row.node, snapshot):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
 
 
@@ -49,7 +50,11 @@ def _made(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
             what = _detail(row, vm)
             yield Action(Act.MAKE, row.uid, "its first VM is there", report.url, what, node=vm.home)
             return
-    if not row.act and snapshot.reports.baits:
+    if row.node:  # where it may be
+        if bait := _keeper(row.node, snapshot):
+            why = "it was asked for there"
+            yield Action(Act.MAKE, row.uid, why, bait, str(row.size), node=row.node)
+    elif not row.act and snapshot.reports.baits:
         yield Action(Act.AWAIT, row.uid, "it will be where its first VM is")
 
 

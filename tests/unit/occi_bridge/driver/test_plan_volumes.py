@@ -109,6 +109,9 @@ def test_a_vm_whose_volume_can_not_be_there_gives_its_lease_back(
     assert failed == ([why] if why else [])
     if why is None:
         assert [action.asked for action in found] == [ASKED]  # once more, in this lease
+    started_again = row(**PLACED | {"act": "cancel 7"})  # the lease is just being given back
+    later = plan(seen(started_again, report(waits="7"), **UNMADE | disk))
+    assert Act.FAIL not in {action.act for action in later}
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,24 @@ def test_its_own_node_is_asked_and_no_other(disk: dict[str, Any], expected: list
     assert {action.bait for action in plan(made)} <= {HV2, ""}
     silent = snapshot(seen=local()[:1], storages=own)
     assert [each for each in asked(silent) if each != "forget"] == []
+
+
+def test_one_that_may_be_there_is_asked_for_there() -> None:
+    """Its first VM was deleted before the node has answered."""
+    begun = volume(**UNMADE | {"act": ASKED, "node": "hv2"})
+    [made] = plan(snapshot(seen=local(), storages=(begun,)))
+    assert (made.asked, made.bait, made.node) == ("make 1", HV2, "hv2")
+    elsewhere = snapshot(row(**RUNS), seen=local(report(machine("running"))), storages=(begun,),
+                         attachments=(link(),))  # fmt: skip
+    assert {each.bait for each in plan(elsewhere) if each.act is Act.MAKE} == {HV2}
+
+
+@pytest.mark.parametrize("act", ["", "await", "make 1"])
+def test_a_deleted_one_stays_while_a_link_to_it_does(act: str) -> None:
+    """As that of a VM whose lease waits, and which its user has unlinked."""
+    pending = row(**WAITS | {"lease_state": "pending"})
+    gone = {"id": None, "made": False, "act": act}
+    assert plan(seen(pending, links=(link(id=None),), **gone)) == []
 
 
 def test_a_node_that_shares_keeps_nothing() -> None:
