@@ -26,7 +26,8 @@ def checks(config: Config) -> Iterator[Check]:
             "order keys", "none: every order is refused", "set order_keys in [api]: see the manual"
         )
     yield from _accounts(config.cloud.accounts)
-    for key in ("volumes", "saved") if config.cloud.pool.kind == "directory" else ("saved",):
+    pool = config.cloud.pool
+    for key in ("volumes", "saved") if pool.kind == "directory" and pool.shared else ("saved",):
         folder = Path(getattr(config.cloud, key))
         if not folder.is_dir():
             yield warning(

@@ -95,16 +95,6 @@ def scratch(largest: int, room: int, able: bool) -> Check:
     return ok(name, f"the largest, {largest} GiB, has room")
 
 
-def ceph(pool: str, free: int, written: int, promised: int) -> Check:
-    """Room for users' volumes in a pool of Ceph's: bytes that are free, that volumes take, and that
-    they have in all."""
-    owed = max(0, promised - written)
-    said = f"Ceph's pool {pool} has {free >> 30} GiB free, of which {owed >> 30} are promised"
-    if free <= owed:
-        return warning("volumes", f"{said}: no new one is made", "give the pool more room")
-    return ok("volumes", said)
-
-
 def cache_space(folder: Path, free: int, used: int, limit: int) -> Check:
     """Room for the image cache to reach its limit; all numbers are MiB."""
     if free + used < limit:

@@ -1,33 +1,66 @@
-"""What users' volumes in Ceph need on this node, for `wnodes doctor`."""
+"""What users' volumes in Ceph or LVM need on this node, for `wnodes doctor`."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from bait.checks import file_verdicts
+from bait.checks import storage_verdicts
 from bait.cloud.ceph import Ceph
+from bait.cloud.lvm import Lvm
 from bait.hypervisor.inventory import has_secret
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.run import call
 
-_PROGRAMS = ("rbd", "rados", "ceph")
+_OF_CEPH = {"rbd": "ceph-common", "rados": "ceph-common", "ceph": "ceph-common"}
+# Without the last LVM activates no thin pool.
+_OF_LVM = {"lvs": "lvm2", "blkdiscard": "util-linux", "thin_check": "thin-provisioning-tools"}
 _SHORT = 10.0  # seconds for an answer
 
 
 def checks(config: Config) -> Iterator[Check]:
     """Nothing where the cloud service is not in use, or volumes are files."""
-    pool = config.cloud.pool
-    if not config.api.clients or pool.kind != "rbd":
+    if not config.api.clients:
         return
-    missing = [name for name in _PROGRAMS if shutil.which(name) is None]
-    if missing:
-        said = f"{', '.join(missing)} not found in PATH: there are no volumes here"
-        yield fault("volumes", said, "install ceph-common")
+    if config.cloud.pool.kind == "rbd":
+        yield from _in_ceph(config)
+    elif config.cloud.pool.kind == "lvm":
+        yield from _in_lvm(config)
+
+
+def _missing(programs: Mapping[str, str]) -> Check | None:
+    """What to install, of programs and the packages that have them."""
+    missing = [name for name in programs if shutil.which(name) is None]
+    if not missing:
+        return None
+    said = f"{', '.join(missing)} not found in PATH: there are no volumes here"
+    packages = dict.fromkeys(programs[name] for name in missing)
+    return fault("volumes", said, f"install {' '.join(packages)}")
+
+
+def _in_lvm(config: Config) -> Iterator[Check]:
+    if missing := _missing(_OF_LVM):
+        yield missing
+        return
+    pool = config.cloud.pool
+    name = f"{pool.group}/{pool.name}"
+    try:
+        found = Lvm(pool.group or "", pool.name, patience=_SHORT).look()
+    except WnodesError as error:
+        remedy = f"lvcreate --type thin-pool makes {name}: the manual, install-cloud, has the lines"
+        yield fault("volumes", f"thin pool {name}: {error}", remedy)
+        return
+    yield from storage_verdicts.thin_pool(name, found, wipe=config.cloud.wipe)
+
+
+def _in_ceph(config: Config) -> Iterator[Check]:
+    pool = config.cloud.pool
+    if missing := _missing(_OF_CEPH):
+        yield missing
     else:
         ceph = Ceph(pool.conf, pool.user, pool.name, patience=_SHORT)
         try:
-            yield file_verdicts.ceph(pool.name, *ceph.room(), ceph.promised())
+            yield storage_verdicts.ceph(pool.name, *ceph.room(), ceph.promised())
         except WnodesError as error:
             yield fault(
                 "volumes",

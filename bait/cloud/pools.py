@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Protocol
 
 from bait.cloud.rbd import Rbd
+from bait.cloud.thin import Thin
 from bait.cloud.volumes import Directory
-from bait.machine.hardware import RbdImage
+from bait.machine.hardware import BlockDevice, RbdImage
 from wnodes_lrms.config.load import Cloud
 
 
 class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
+
+    @property
+    def local(self) -> bool:
+        """Whether they are this node's alone: VMs of other nodes can't have them."""
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
@@ -59,7 +64,7 @@ class Pool(Protocol):
     def has_room(self) -> bool:
         """Whether what is written into volumes finds room."""
 
-    def source(self, volume: str) -> Path | RbdImage:
+    def source(self, volume: str) -> Path | RbdImage | BlockDevice:
         """What QEMU opens. Raises AbsentError if there is no such volume."""
 
     def sweep(self) -> None:
@@ -70,4 +75,6 @@ def pool_of(cloud: Cloud, node: str) -> Pool:
     """The pool that the site has chosen, as this node uses it."""
     if cloud.pool.kind == "rbd":
         return Rbd(cloud.pool, node)
-    return Directory(Path(cloud.volumes), wipe=cloud.wipe)
+    if cloud.pool.kind == "lvm":
+        return Thin(cloud.pool, wipe=cloud.wipe)
+    return Directory(Path(cloud.volumes), wipe=cloud.wipe, local=not cloud.pool.shared)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 class Rbd:
     """A pool in Ceph: see Pool."""
 
+    local = False
+
     def __init__(self, settings: Settings, node: str) -> None:
         self.ceph = Ceph(settings.conf, settings.user, settings.name)
         self.secret = settings.secret

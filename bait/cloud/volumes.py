@@ -1,4 +1,4 @@
-"""A pool in a folder that all nodes share: each volume is a sparse file."""
+"""A pool in a folder, of all nodes or of this one: each volume is a sparse file."""
 
 import fcntl
 import os
@@ -35,9 +35,11 @@ _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand s
 class Directory:
     """A pool in a folder: see Pool. QEMU's locks on a file hold that nobody else writes on it."""
 
-    def __init__(self, folder: Path, *, wipe: bool = False) -> None:
-        """`wipe`: what is deleted is overwritten first, in a thread of its own."""
+    def __init__(self, folder: Path, *, wipe: bool = False, local: bool = False) -> None:
+        """`wipe`: what is deleted is overwritten first, in a thread of its own. `local`: the folder
+        is this node's alone."""
         self.folder = folder
+        self.local = local
         self.wipe = wipe
         self._guard = threading.Lock()
 

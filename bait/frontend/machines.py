@@ -15,7 +15,7 @@ from bait.frontend.blocking import BlockingCalls
 from bait.frontend.endpoints import Endpoint, Endpoints
 from bait.frontend.ports import Cloud, Tunnels
 from wnodes_lrms.config.load import Tag
-from wnodes_lrms.errors import AbsentError
+from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 
 _LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
@@ -45,6 +45,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
                 "end": tunnels.end,
                 "tunnels": tunnels.held(),
                 "drain": cloud.draining(),
+                "local_volumes": cloud.volumes.local,
             }
         )
 
@@ -140,14 +141,18 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
 
     @endpoint("GET", "/volumes", answers=models.VolumesShown)
     async def volumes() -> dict[str, Any]:
-        """All volumes of the site."""
+        """All volumes of the site; of this node, where it keeps them for itself."""
         found = await lists.call(cloud.volumes.list)
         return {"volumes": [{"id": volume, "size": size} for volume, size in found.items()]}
 
     @endpoint("PUT", "/volumes/{volume}", status=201)
-    async def create_volume(volume: UUID, asked: models.Size) -> None:
+    async def create_volume(volume: UUID, asked: models.Size, local: bool = False) -> None:
         """Make a volume, or have it grow to this size: a guest that has it sees that. One that has
-        it already, or is larger, is success."""
+        it already, or is larger, is success. `local`: who asks knows that it will be on this node
+        alone."""
+        if local is not cloud.volumes.local:
+            here = "for VMs of this node alone" if cloud.volumes.local else "for all nodes"
+            raise ConflictError(f"volumes are {here}: see local_volumes")
         await actions.call(cloud.have_volume, str(volume), asked.size)
 
     @endpoint("PUT", "/volumes/{volume}/copy", answers=models.CopyShown)

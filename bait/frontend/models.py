@@ -217,6 +217,7 @@ class MachinesShown(BaseModel):
     end: str = Field(description="of this node's tunnels, as 10.1.0.3:4789; empty: it has none")
     tunnels: dict[NetworkName, Tunnel] = Field(description="as they were put here last")
     drain: DrainShown | None = Field(description="null: it takes new VMs")
+    local_volumes: bool = Field(description="volumes made here are for VMs of this node alone")
 
 
 class SavedLike(BaseModel):

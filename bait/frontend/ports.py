@@ -12,6 +12,8 @@ from wnodes_lrms.tunnel import Tunnel
 class Pool(Protocol):
     """Users' volumes: see bait/cloud/pools.py."""
 
+    @property
+    def local(self) -> bool: ...
     def list(self) -> dict[str, int]: ...
 
 

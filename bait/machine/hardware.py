@@ -65,10 +65,17 @@ class RbdImage:
 
 
 @dataclass(frozen=True)
+class BlockDevice:
+    """A device of the node's, as QEMU opens it."""
+
+    dev: str  # its path
+
+
+@dataclass(frozen=True)
 class Drive:
     """A user's volume, as the guest sees it."""
 
-    source: Path | RbdImage
+    source: Path | RbdImage | BlockDevice
     device: str
     serial: str
     limit: DiskLimit = DiskLimit()

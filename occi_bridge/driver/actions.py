@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from occi_bridge.store.states import AWAITS
+
 
 class Act(StrEnum):
-    """What to do. All but TELL and FORGET are requests to a bait."""
+    """What to do. All but the last four are requests to a bait."""
 
     SUBMIT = "submit"  # a request for a lease
+    PLACE = "place"  # write down the node where its lease job waits, before there is an order
     ORDER = "order"  # a VM, of the node where its lease job waits for that
     CANCEL = "cancel"  # a lease job
     STOP = "stop"
@@ -25,7 +28,9 @@ class Act(StrEnum):
     GROW = "grow"  # a volume
     COPY = "copy"  # a volume from another
     DELETE = "delete"  # a volume
+    AWAIT = AWAITS  # the first VM of a volume, whose node will keep it
     TELL = "tell"  # the user why nothing happens
+    FAIL = "fail"  # a VM, which can't start in the lease that it has
     FORGET = "forget"  # the row: nothing is left of it anywhere
 
 
@@ -34,6 +39,7 @@ class Action:
     """One line of the plan. `bait` is the URL of the one that is to be asked, `detail` how.
 
     For an order `detail` is the node, and `witness` who knows whether the lease job runs there.
+    `node` is where a volume will be, if that is on one alone.
     """
 
     act: Act
@@ -42,6 +48,7 @@ class Action:
     bait: str = ""
     detail: str = ""
     witness: str = ""
+    node: str = ""
 
     @property
     def asked(self) -> str:

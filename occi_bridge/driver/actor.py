@@ -20,7 +20,7 @@ from occi_bridge.driver.replies import Copy
 from occi_bridge.driver.snapshot import Target, Values, name
 from occi_bridge.store.database import Database
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Saved, Storage
-from wnodes_lrms.errors import RejectedError, UnknownError
+from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError
 from wnodes_lrms.volumes import Consistency
 
 _PATIENCE = 30.0  # seconds for what was asked to show, before it is asked again
@@ -44,8 +44,8 @@ class Actor:
             await asyncio.to_thread(persistence.forget, self._db, row)
             log.info("%s: %s", name(row), action.why)
             return
-        if action.act is Act.TELL:
-            await self._note(row, {"reason": action.why}, always=False)
+        if action.act in (Act.AWAIT, Act.TELL, Act.FAIL):
+            await self._note(row, _told(action), always=False)
             log.info("%s: %s", name(row), action.why)
             return
         assert not isinstance(row, Network)  # noqa: S101 (for mypy)
@@ -73,7 +73,9 @@ class Actor:
             return await self._leasing.submit(action, row, bait)
         if isinstance(row, Compute) and action.act is Act.ORDER:
             return await self._leasing.order(action, row, bait)
-        await self._note(row, {"act": action.asked, "again": 0.0})
+        if isinstance(row, Compute) and action.act is Act.PLACE:
+            return await self._leasing.place(action, row)
+        await self._note(row, {"act": action.asked, "again": 0.0, **_kept(action)})
         if isinstance(row, Compute):
             return await self._ask_for_machine(action, row, bait)
         if isinstance(row, Interface):
@@ -87,12 +89,10 @@ class Actor:
             return None
         if isinstance(row, Saved):
             await bait.save(row.machine, row.tag)
+        elif isinstance(row, Storage) and action.act is Act.MAKE:
+            return await self._made(action, row, bait)
         elif isinstance(row, Storage) and action.act is Act.GROW:
             return await _grown(row, int(action.detail), bait)
-        elif action.act is Act.MAKE:
-            size = int(action.detail)
-            await bait.make_volume(row.uid, size)
-            return {"made": True, "has": size, "reason": ""}
         elif isinstance(row, Storage) and action.act is Act.COPY:
             return _copied(row, await bait.copy_volume(row.uid, row.source), time.time())
         else:
@@ -101,6 +101,19 @@ class Actor:
             log.info("%s: deleted", name(row))
             return None
         return {}
+
+    async def _made(self, action: Action, row: Storage, bait: Bait) -> Values:
+        size = int(action.detail.partition(" ")[0])
+        try:
+            await bait.make_volume(row.uid, size, local=bool(row.node))
+        except ConflictError:
+            raise
+        except RejectedError:
+            if action.node:  # with nothing left of it there, it may be made elsewhere
+                await bait.delete_volume(row.uid)
+                await self._note(row, {"node": ""})
+            raise
+        return {"made": True, "has": size, "reason": ""}
 
     async def _ask_for_machine(self, action: Action, row: Compute, bait: Bait) -> Values:
         match action.act:
@@ -174,7 +187,7 @@ async def _grown(row: Storage, size: int, bait: Bait) -> Values:
     """Have a volume grow to `size` GiB. If that fails it is shown as large as it is, and why; where
     only its guest has not seen that it has grown, FailedError is raised, and it is told again."""
     try:
-        await bait.make_volume(row.uid, size)
+        await bait.make_volume(row.uid, size, local=bool(row.node))
     except FailedError as error:
         has = max(row.has, await bait.size_of_volume(row.uid))  # it never shrinks
         if has >= size:
@@ -182,6 +195,19 @@ async def _grown(row: Storage, size: int, bait: Bait) -> Values:
         log.warning("%s: it has %d GiB, not %d: %s", name(row), has, size, error)
         return {"size": has, "has": has, "reason": error.told}
     return {"has": size, "reason": ""}
+
+
+def _told(action: Action) -> Values:
+    """What the row says, where no bait is asked for anything."""
+    if action.act is Act.AWAIT:
+        return {"act": action.asked, "reason": ""}
+    fails: Values = {"desired": "inactive", "fault": True} if action.act is Act.FAIL else {}
+    return fails | {"reason": action.why}
+
+
+def _kept(action: Action) -> Values:
+    """Where a volume will be, if on one node alone: written down before that is asked for it."""
+    return {"node": action.node} if action.node else {}
 
 
 def _copied(row: Storage, told: Copy, now: float) -> Values:

@@ -86,6 +86,7 @@ class Bait:
             end=told.end,
             tunnels=told.tunnels,
             drain=told.drain,
+            local_volumes=told.local_volumes,
         )
 
     async def console(self, machine: str) -> str:
@@ -152,9 +153,13 @@ class Bait:
         """Remove an image that a user has saved; an absent one is success."""
         await self._call("DELETE", f"/saved/{tag}", _ACTING)
 
-    async def make_volume(self, volume: str, size: int) -> None:
-        """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
-        await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size})
+    async def make_volume(self, volume: str, size: int, *, local: bool = False) -> None:
+        """Make a volume of `size` GiB, or have it grow to that; one that has it is success.
+
+        `local`: it will be on that node alone. Raises ConflictError, too, if the bait knows better.
+        """
+        query = {"local": "true"} if local else None
+        await self._call("PUT", f"/volumes/{volume}", _ACTING, {"size": size}, query=query)
 
     async def size_of_volume(self, volume: str) -> int:
         """How large a volume is, in GiB; 0 if there is none."""

@@ -71,17 +71,24 @@ class Leasing:
 
         Raises ConflictError if it does not, by the witness's word. Returns as submit().
         """
+        order = await self._placed(action, row)
+        if order is None:
+            return None
+        await bait.order(row.lease, self._signed(order))
+        return {}
+
+    async def place(self, action: Action, row: Compute) -> Values | None:
+        """Write down that the lease job runs on the node that says so; as order(), without one."""
+        return None if await self._placed(action, row) is None else {}
+
+    async def _placed(self, action: Action, row: Compute) -> Order | None:
         if action.witness != action.bait:
             node = await self._baits[action.witness].where(row.job)
             if node != action.detail:
                 has = f"has job {row.job} on {node or 'no node'}, not on {action.detail}"
                 none = f"has no job {row.job}"
                 raise ConflictError(f"the batch system {none if node is None else has}")
-        order = await self._prepared(action, row, {"node": action.detail})
-        if order is None:
-            return None
-        await bait.order(row.lease, self._signed(order))
-        return {}
+        return await self._prepared(action, row, {"node": action.detail})
 
     async def nic(self, card: Interface) -> Nic:
         """A network card, as a bait is to make it. Raises RejectedError if its network is gone."""

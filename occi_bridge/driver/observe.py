@@ -159,7 +159,7 @@ def _ended(change: Change, row: Compute, why: str, snapshot: Snapshot) -> None:
         values |= {"desired": "inactive", "restart": "", "fault": fault, "reason": why}
     elif row.desired == "suspended" and state != "suspended":
         values |= {"desired": "inactive", "reason": why}
-    elif row.desired != "active":
+    elif row.desired != "active" and not row.fault:
         values["reason"] = ""
 
 

@@ -1,7 +1,8 @@
 """Where a VM's next lease has to be, and what it still has to wait for. Pure.
 
-A VM goes to the node that has its disk. Where the nodes have no tunnels, VMs that share a user's
-own network meet on one node: the first of them that gets a lease decides for the others.
+A VM goes to the node that has its disk, or a volume that this node keeps for itself. Where the
+nodes have no tunnels, VMs that share a user's own network meet on one node: the first of them that
+gets a lease decides for the others.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from occi_bridge.driver.reports import Report, Reports
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.networks import KINDS, of_user
-from occi_bridge.store.rows import Attachment, Compute
+from occi_bridge.store.rows import Attachment, Compute, Storage
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Placements:
     def __init__(self, snapshot: Snapshot) -> None:
         """Look at the snapshot once for all VMs."""
         self._snapshot = snapshot
-        self._made = {row.uid for row in snapshot.storages if row.made}
+        self._volumes = {row.uid: row for row in snapshot.storages}
         self._one_node = {
             net.uid: net.name
             for net in snapshot.networks
@@ -42,12 +43,20 @@ class Placements:
 
     def of(self, row: Compute) -> Placement:
         """Where this VM's lease has to be."""
-        for volume in self._snapshot.volumes.get(row.uid, []):
-            if not volume.gone and not (
-                volume.storage in self._made and attachable(volume, self._snapshot)
-            ):
-                return Placement(wait="waiting for a volume")
         node = row.node if row.ran else ""
+        for link in self._snapshot.volumes.get(row.uid, []):
+            volume = self._volumes.get(link.storage)
+            if link.gone:
+                continue
+            if volume is None or not attachable(link, self._snapshot):
+                return Placement(wait="waiting for a volume")
+            if not volume.made and (row.ran or not made_with_vm(volume, self._snapshot)):
+                return Placement(wait="waiting for a volume")
+            if volume.node and node and volume.node != node:
+                what = "its disk" if row.ran else "another volume of its"
+                where = f"{what} is on {node}, volume {called(volume)} is on {volume.node}"
+                return Placement(wait=where)
+            node = node or volume.node
         shared = [
             card.owned
             for card in self._snapshot.cards.get(row.uid, [])
@@ -93,21 +102,36 @@ def attachable(link: Attachment, snapshot: Snapshot) -> bool:
     )
 
 
-def any_bait(reports: Reports, first: str = "") -> str:
-    """The URL of a bait that answers, `first` if it does; "" if none does."""
+def made_with_vm(volume: Storage, snapshot: Snapshot) -> bool:
+    """Whether a volume that is not made yet will be where its VM's lease comes to."""
+    return not volume.source and not any_bait(snapshot.reports, shared=True)
+
+
+def called(volume: Storage) -> str:
+    """How its user knows a volume."""
+    return str(volume.attributes.get("occi.core.title") or volume.id or volume.uid)
+
+
+def any_bait(reports: Reports, first: str = "", *, shared: bool = False) -> str:
+    """The URL of a bait that answers, `first` if it does; "" if none does. `shared`: of one whose
+    volumes other nodes have too."""
     if first in reports.baits:
         return first
-    return min(reports.baits, default="")
+    return min(_sharing(reports) if shared else reports.baits, default="")
 
 
 def spread(uid: str, reports: Reports) -> str:
-    """The URL of a bait that answers, the same for a row as long as that does; other rows have
-    others. "" if none does."""
+    """As any_bait() for a volume, of those that share theirs if any do: the same for one as long as
+    it answers; other volumes have others."""
 
     def weight(url: str) -> bytes:
         return hashlib.sha256(f"{uid} {url}".encode()).digest()
 
-    return max(reports.baits, key=weight, default="")
+    return max(_sharing(reports) or reports.baits, key=weight, default="")
+
+
+def _sharing(reports: Reports) -> list[str]:
+    return [url for url, report in reports.baits.items() if not report.local_volumes]
 
 
 def submitter(row: Compute, reports: Reports) -> str:

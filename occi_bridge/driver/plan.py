@@ -44,9 +44,13 @@ def unsettled(snapshot: Snapshot) -> bool:
     """Whether something is under way, so that baits' news are worth a look at once."""
     return (
         bool(_unsettled_vms(snapshot))
-        or any(row.gone or row.has < row.size for row in snapshot.storages)
+        or any(row.gone or _grows(row) for row in snapshot.storages)
         or bool(snapshot.saved)
     )
+
+
+def _grows(row: Storage) -> bool:
+    return row.has < row.size and row.act != Act.AWAIT
 
 
 def concerned(snapshot: Snapshot) -> frozenset[str]:
@@ -88,7 +92,7 @@ def _due(
     if (row.tag if isinstance(row, Saved) else row.uid) in snapshot.under_way:
         return
     for action in wanted:
-        ours = action.act in (Act.TELL, Act.FORGET)
+        ours = action.act in (Act.AWAIT, Act.TELL, Act.FAIL, Act.FORGET)
         asked = (action.bait, action.witness)
         due = retry.is_due(row.tries, row.again, snapshot.now, asked, snapshot.reports.back)
         if ours or row.act != action.asked or due:

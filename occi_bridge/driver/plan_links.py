@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from occi_bridge.driver import placement
 from occi_bridge.driver.actions import Act, Action
 from occi_bridge.driver.snapshot import Snapshot
-from occi_bridge.store.rows import Attachment, Compute, Interface
+from occi_bridge.store.rows import Attachment, Compute, Interface, Storage
 
 _OUT = "out"  # makes another request of it, that is not held back by pauses between tries
 
@@ -17,6 +17,13 @@ def card(link: Interface, row: Compute, snapshot: Snapshot) -> Iterator[Action]:
 
 def volume(link: Attachment, row: Compute, snapshot: Snapshot) -> Iterator[Action]:
     """What is to be done for a linked volume."""
+    storage = snapshot.by_uid.get(link.storage)
+    if isinstance(storage, Storage) and not link.gone:
+        if storage.node and row.home and storage.node != row.home:
+            what = f"the volume is on {storage.node}, the VM on {row.home}"
+            return iter(() if link.reason == what else [Action(Act.TELL, link.uid, what)])
+        if not storage.made:
+            return iter(())
     if not link.gone and not placement.attachable(link, snapshot):
         return iter(())
     return _linked(link, row, snapshot, Act.ATTACH, Act.DETACH)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 from occi_bridge.driver import lease_end, placement
 from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.plan_volumes import made_for
 from occi_bridge.driver.snapshot import Snapshot
-from occi_bridge.store.rows import Compute
-from occi_bridge.store.states import LIVE
+from occi_bridge.store.rows import Compute, Storage
+from occi_bridge.store.states import LIVE, asked_to_end
 
 
 def actions(row: Compute, snapshot: Snapshot, placements: placement.Placements) -> Iterator[Action]:
@@ -88,13 +89,42 @@ def _submitted(
 
 
 def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
-    """Give the order to whoever says that the lease job waits there, if a witness says so too."""
+    """Give the order to whoever says that the lease job waits there, if a witness says so too.
+
+    Volumes that the node is to keep for itself are made before.
+    """
     for report in snapshot.reports.baits.values():
         waits = row.job in report.waiting.get(row.lease, ()) and report.at > row.acted
         witness = placement.witness(row, report, snapshot.reports)
-        if waits and witness and (report.node == row.node or not row.ran):
-            why = "its lease job waits there"
-            yield Action(Act.ORDER, row.uid, why, report.url, report.node, witness)
+        if not (waits and witness and (report.node == row.node or not row.ran)):
+            continue
+        missing = _missing(row, snapshot, report.node) if report.local_volumes else []
+        if not missing or row.node != report.node:
+            act, why = Act.PLACE if missing else Act.ORDER, "its lease job waits there"
+            yield Action(act, row.uid, why, report.url, report.node, witness)
+        elif (why := _hopeless(row, missing)) and not asked_to_end(row.act):
+            yield Action(Act.FAIL, row.uid, why)  # or its user has started it again meanwhile
+
+
+def _missing(row: Compute, snapshot: Snapshot, node: str) -> list[Storage]:
+    """Its volumes that this node does not have."""
+    linked = {link.storage for link in snapshot.volumes.get(row.uid, []) if not link.gone}
+    return [
+        volume
+        for volume in snapshot.storages
+        if volume.uid in linked and not (volume.made and volume.node in ("", node))
+    ]
+
+
+def _hopeless(row: Compute, missing: list[Storage]) -> str:
+    """Why these will not be there in this lease; "" if they may."""
+    for volume in missing:
+        if volume.node and volume.node != row.node:
+            return f"volume {placement.called(volume)} is on {volume.node}, its lease on {row.node}"
+        refused = volume.reason and not volume.tries
+        if refused and volume.act == made_for(volume, row):
+            return f"volume {placement.called(volume)}: {volume.reason}"
+    return ""
 
 
 def _inactive(row: Compute, snapshot: Snapshot) -> Iterator[Action]:

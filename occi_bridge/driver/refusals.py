@@ -25,7 +25,7 @@ def consequence(act: Act, refusal: RejectedError, later: float) -> Values | None
         case Act.SAVE:
             return over | {"state": "failed", "reason": said}
         case Act.PLUG | Act.ATTACH | Act.MAKE | Act.GROW | Act.COPY:
-            return {"reason": said, "again": later}
+            return {"tries": 0, "reason": said, "again": later}
     return None
 
 

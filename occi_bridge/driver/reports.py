@@ -143,6 +143,7 @@ class Machines:
     end: End | Literal[""] = ""
     tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
+    local_volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class Report:
     """What one bait said at a time; `at` is when it was asked.
 
     `end` is where its node's tunnels to other nodes end, "" if it has none; `tunnels` are the
-    private networks that it was told to have there.
+    private networks that it was told to have there. `local_volumes`: those that are made there are
+    for VMs of its node alone.
     """
 
     url: str
@@ -162,6 +164,7 @@ class Report:
     end: str = ""
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
+    local_volumes: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.store.networks import KINDS, Net, of_user
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
+from occi_bridge.store.states import AWAITS
 
 PATHS: Mapping[type[Row], str] = {
     Compute: "/compute/",
@@ -35,7 +36,9 @@ def storage(row: Storage) -> Entity:
         "occi.storage.state": now,
     }
     if row.reason or row.has < row.size:
-        going = f"being grown from {row.has} GiB" if row.made else "being made"
+        making = "to be made where the first VM is that it is linked to"
+        making = making if row.act == AWAITS else "being made"
+        going = f"being grown from {row.has} GiB" if row.made else making
         going += f" as a copy of {row.origin}" if row.source and not row.made else ""
         attributes["occi.storage.state.message"] = row.reason or going
     actions = ["offline" if row.online else "online"]

@@ -116,7 +116,8 @@ def _check_room(what: str, has: int) -> None:
 def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) -> Attachment:
     links = tables.attachment
     _check_room("volumes of a VM", tx.count(links, links.c.compute == machine.uid))
-    if not tx.held(volume).online:
+    volume = tx.held(volume)
+    if not volume.online:
         raise OcciError(409, f"/storage/{volume.id} is offline")
     row = Attachment(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
@@ -127,8 +128,21 @@ def _attachment(tx: Transaction, machine: Compute, volume: Storage, new: New) ->
             both = "" if other.compute == machine.uid else "; links of which all have the mixin "
             both += "readonly can be several" if both else ""
             raise OcciError(409, f"/storage/{volume.id} is linked to a VM already{both}")
+    _check_place(tx, machine, volume)
     queries.insert(tx.link, row)
     return row
+
+
+def _check_place(tx: Transaction, machine: Compute, volume: Storage) -> None:
+    """What is on one node alone can't meet what is on another."""
+    if machine.home and volume.node and machine.home != volume.node:
+        said = f"the VM is on {machine.node}, /storage/{volume.id} on {volume.node} alone"
+        raise OcciError(409, said)
+    its = sa.select(tables.attachment.c.storage).where(tables.attachment.c.compute == machine.uid)
+    for other in queries.existing(tx.link, Storage, tables.storage.c.uid.in_(its)):
+        if volume.node and other.node and other.node != volume.node:
+            said = f"/storage/{other.id} is on {other.node} alone, /storage/{volume.id} on"
+            raise OcciError(409, f"{said} {volume.node}")
 
 
 def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:

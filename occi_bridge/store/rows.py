@@ -120,6 +120,7 @@ class Storage(Driven):
     size: int
     has: int = 0
     made: bool = False
+    node: str = ""
     online: bool = True
     source: str = ""
     origin: str = ""

@@ -165,6 +165,7 @@ storage = Table(
     Column("size", Integer, nullable=False),  # GiB, as its user wants it
     Column("has", Integer, nullable=False, default=0),  # GiB that it was made or grown to
     _flag("made"),
+    _text("node"),  # that keeps it for itself; "": any can have it, or it is not known yet
     _flag("online", True),  # as the user wants it: offline ones can't be linked
     _text("source"),  # uid of the volume that it is a copy of; "" for none
     _text("origin"),  # that one's path then

@@ -78,7 +78,8 @@ def remains() -> list[str]:
     found += [f"domain {name}" for name in call("virsh", "list", "--all", "--name").split()]
     for folder in root.glob("*/hv[12]/machines/*"):
         found.append(f"files {folder}")
-    for pattern in ("spool/volumes/[!.]*", "spool/saved/*"):  # the pool's lock stays
+    # The pool's lock stays.
+    for pattern in ("spool/volumes/[!.]*", "spool/hv[12]/volumes/[!.]*", "spool/saved/*"):
         found += [f"files {path}" for path in root.glob(pattern)]
     for bridge in ("wn-box-hv1", "wn-box-hv2"):
         taps = Path(f"/sys/class/net/{bridge}/brif")

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -360,6 +362,61 @@ def test_a_guest_that_never_lets_go_of_its_volume(
     wait_until(lambda: alice.ask("GET", new).status_code == 404, 30, "the guest has let go")
     for each in (machine, other):
         each.delete()
+    alice.delete(volume)
+
+
+@pytest.fixture
+def apart(daemons: Box) -> Iterator[list[Path]]:
+    """Each node keeps volumes for itself: their folders."""
+    config, spool = SITE / "etc" / "wnodes.toml", SITE / "spool"
+    before = config.read_text()
+    own = f'volumes = "{spool}/%n/volumes"\npool = {{ shared = false }}\n'
+    changed = before.replace(f'volumes = "{spool}/volumes"\n', own)
+    assert changed != before
+    folders = [spool / node / "volumes" for node in ("hv1", "hv2")]
+    for folder in folders:
+        folder.parent.mkdir(exist_ok=True)
+        folder.parent.chmod(0o711)  # QEMU passes through
+
+    def restart(text: str) -> None:
+        config.write_text(text)
+        for node in ("hv1", "hv2"):
+            daemons.again(f"bait-{node}")
+
+    restart(changed)
+    yield folders
+    wait_until(lambda: not any([*f.glob("*.raw")] for f in folders), 60, "no volume is left")
+    restart(before)
+    for folder in folders:
+        shutil.rmtree(folder.parent)
+
+
+def test_a_volume_that_its_node_keeps_for_itself(
+    apart: list[Path], alice: Cloud, key: Key, submit: Submit
+) -> None:
+    """It is made with the first VM, and the next one goes where it is, whatever is free."""
+    first_node, other_node = apart
+    busy = submit("sleep 600", "--nodelist=hv1", "--exclusive", image=None)
+    wait_until(lambda: busy.state == "RUNNING", 60, "hv1 is busy")
+    volume = alice.create("storage", {"attributes": {"occi.storage.size": 1}})
+    file = f"{volume.rpartition('/')[2]}.raw"
+    links = [interface(public(alice)), disk(volume)]
+    first = alice.machine(key=key, links=links).wait("active")
+    assert (other_node / file).exists()
+    assert not (first_node / file).exists()
+    (link,) = alice.locations("/storagelink/")
+    serial = str(alice.get(link)["attributes"]["wnodes.storagelink.serial"])
+
+    def device(machine: Machine) -> str:
+        return "/dev/" + machine.ssh(f"grep -l {serial} /sys/block/*/serial").split("/")[3]
+
+    first.ssh(f"echo on the volume >{device(first)}; sync")
+    first.delete()
+    busy.cancel()
+    second = alice.machine(key=key, links=links).wait("active")
+    assert [each["node"] for each in machines() if each["id"] == second.id] == ["hv2"]
+    assert second.ssh(f"head -c 13 {device(second)}") == "on the volume"
+    second.delete()
     alice.delete(volume)
 
 

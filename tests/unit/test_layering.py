@@ -53,6 +53,7 @@ PURE = [
     "bait.accounting.apel",
     "bait.checks.file_verdicts",
     "bait.checks.network_verdicts",
+    "bait.checks.storage_verdicts",
     "bait.checks.verdicts",
     "bait.cloud.admission",
     "bait.cloud.offers",

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from contrib.site.box.layout import Memory
 from tests.install.inside import FailedError, Inside
-from tests.install.stages import USER, Stages
+from tests.install.stages import USER
 from tests.vm import charging
+from tests.vm.volumes import LvmStages
 
 _ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
 _TURNS = 5
@@ -23,7 +24,7 @@ _LABELS = """for file in /run/libvirt/qemu/wnodes-*.pid; do
 done"""
 
 
-class VmStages(Stages):
+class VmStages(LvmStages):
     """Those of one Debian, in one VM. Which of them it has passed is remembered."""
 
     def __init__(self, inside: Inside, memory: Memory) -> None:
@@ -45,10 +46,12 @@ class VmStages(Stages):
         """In order, with their names."""
         return [
             ("package", self.package),
+            ("thin pool", self.thin_pool),
             ("ends compared", self.ends),
             ("job, confined and charged", self.confined_job),
             ("cloud VM, confined", self.confined_cloud_vm),
             ("reboot of the whole node", self.reboot),
+            ("volumes in LVM", self.volumes),
             ("AppArmor, whole log", self.nothing_denied),
         ]
 

@@ -104,13 +104,25 @@ class Offer(Section):
 class Pool(Section):
     """Where users' volumes are."""
 
-    kind: Literal["directory", "rbd"] = Field(
-        "directory", description="directory: files in `[cloud] volumes`; rbd: images in Ceph"
+    kind: Literal["directory", "rbd", "lvm"] = Field(
+        "directory",
+        description="directory: files in `[cloud] volumes`; rbd: images in Ceph; lvm: logical"
+        " volumes of a thin pool, which each node has for itself",
+    )
+    shared: bool = Field(
+        True,
+        description="directory: all nodes share the folder; false: each has its own, and a volume"
+        " stays on the node where it was made",
+    )
+    group: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9+_.-]{0,63}$",
+        description="lvm: the volume group that has the thin pool",
     )
     name: str = Field(
         "volumes",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
-        description="rbd: Ceph's pool, which is for nothing else",
+        description="rbd: Ceph's pool; lvm: the thin pool. It is for nothing else",
     )
     user: str = Field(
         "wnodes",
@@ -124,6 +136,16 @@ class Pool(Section):
         " QEMU; without it the cluster is one that asks for no key",
     )
     conf: PathText = Field("/etc/ceph/ceph.conf", description="rbd: Ceph's configuration")
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if not self.shared and self.kind != "directory":
+            raise ValueError(f"shared is of kind directory alone, and kind is {self.kind}")
+        if self.kind == "lvm" and self.group is None:
+            raise ValueError("kind lvm needs `group`: the volume group that has the thin pool")
+        if self.kind != "lvm" and self.group is not None:
+            raise ValueError(f"group is of kind lvm alone, and kind is {self.kind}")
+        return self
 
 
 class Cloud(Section):
@@ -141,7 +163,9 @@ class Cloud(Section):
         60, ge=1, description="seconds that a guest has to shut down before it is ended"
     )
     volumes: PathText = Field(
-        "/var/lib/wnodes/volumes", description="users' volumes; a folder that all nodes share"
+        "/var/lib/wnodes/volumes",
+        description="users' volumes; a folder that all nodes share, unless `[cloud.pool]` says"
+        " otherwise",
     )
     saved: PathText = Field(
         "/var/lib/wnodes/saved", description="images that users save; a folder that all nodes share"
@@ -149,7 +173,8 @@ class Cloud(Section):
     wipe: bool = Field(
         False,
         description="volumes that users delete are overwritten with zeroes before their room is"
-        " free. File systems that write elsewhere than where the data was, and SSDs, keep it",
+        " free. File systems that write elsewhere than where the data was, and SSDs, keep it. In"
+        " LVM they are discarded instead, down to the disk, which then forgets them if it can",
     )
     disk_rate: int = Field(
         0,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.install import pages, stages
+from tests.vm import volumes
 
 PAGES = ("install.md", "install-cloud.md", "occi.md", "drain.md")
 
@@ -34,6 +35,6 @@ def test_the_same_name_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("page", PAGES)
 def test_no_marked_block_is_left_out(page: str) -> None:
     """Each name stands in the stages, so that none is only thought to be tested."""
-    source = Path(stages.__file__).read_text()
+    source = "".join(Path(str(each.__file__)).read_text() for each in (stages, volumes))
     named = set(re.findall(r"[\"']([a-z][a-z0-9. -]+)[\"']", source))
     assert set(pages.blocks(page)) <= named

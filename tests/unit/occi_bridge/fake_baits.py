@@ -92,8 +92,8 @@ class Lrms:
             raise ConflictError("it does not wait here")
         bait.waiting.remove(waits)
         self.orders[order.job] = order
-        if self.fail:
-            bait.outcomes.append({"lease": lease, "reason": self.fail})
+        if self.fail or any(str(each) not in bait.volumes for each in order.volumes):
+            bait.outcomes.append({"lease": lease, "reason": self.fail or "there is no such volume"})
             del self.jobs[order.job]
             return
         bait.begin(order, order.job)
@@ -151,7 +151,12 @@ class FakeBait:
         self.polite = False  # a guest takes its time to shut down
         self.copies = "offline"  # what copies of volumes are like; "" while they are being made
         self.clings = False  # a guest does not let go of its devices
+        self.own: dict[str, int] | None = None  # volumes, where its node keeps them for itself
         lrms.baits.append(self)
+
+    @property
+    def volumes(self) -> dict[str, int]:
+        return self.lrms.volumes if self.own is None else self.own
 
     def knows(self, job: str) -> bool:
         return not self.lrms.drmaa or job in self.mine
@@ -314,6 +319,7 @@ class FakeBait:
                 "end": self.end,
                 "tunnels": self.tunnels,
                 "drain": self.drain,
+                **({} if self.own is None else {"local_volumes": True}),
             }
         )
 
@@ -380,30 +386,32 @@ class FakeBait:
         volume = request.path_params["id"]
         if request.method == "PUT":
             size = (await request.json())["size"]
+            if (request.query_params.get("local") == "true") is (self.own is None):
+                return _fault(409, "volumes are otherwise")
             if size > self.lrms.room:
                 return _fault(422, f"the pool has room for {self.lrms.room} GiB")
             if not self.lrms.breaks or self.lrms.breaks_after:
-                self.lrms.volumes[volume] = size
+                self.volumes[volume] = size
             if self.lrms.breaks:
                 return _fault(500, self.lrms.breaks)
             return Response(status_code=201)
-        self.lrms.volumes.pop(volume, None)
+        self.volumes.pop(volume, None)
         return Response(status_code=204)
 
     async def _volumes(self, request: Request) -> Response:
         await self._answers(request)
-        there = self.lrms.volumes.items()
+        there = self.volumes.items()
         return JSONResponse({"volumes": [{"id": volume, "size": size} for volume, size in there]})
 
     async def _copy(self, request: Request) -> Response:
         await self._answers(request)
         volume, source = request.path_params["id"], (await request.json())["of"]
-        if source not in self.lrms.volumes:
+        if source not in self.volumes:
             return _fault(404, "there is no such volume")
-        told = {"size": self.lrms.volumes[source], "consistency": self.copies, "at": 1e9}
+        told = {"size": self.volumes[source], "consistency": self.copies, "at": 1e9}
         if not self.copies:
             return JSONResponse(told | {"done": False, "consistency": "frozen"})
-        self.lrms.volumes[volume] = self.lrms.volumes[source]
+        self.volumes[volume] = self.volumes[source]
         return JSONResponse(told | {"done": True})
 
     async def _saved(self, request: Request) -> Response:

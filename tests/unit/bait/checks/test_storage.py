@@ -1,10 +1,14 @@
-"""What the doctor says of users' volumes in Ceph. Of a real cluster: see cloud/test_rbd.py."""
+"""What the doctor says of users' volumes in Ceph and LVM. Of a real cluster: see
+cloud/test_rbd.py."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bait.checks import file_verdicts, storage
+from bait.checks import storage, storage_verdicts
+from bait.cloud.lvm import Contents, LogicalVolume, ThinPool
+from tests.unit.bait.cloud.lvmprograms import GROUP, POOL, Programs
 from tests.unit.conftest import settings
 from wnodes_lrms.config import load as config
 from wnodes_lrms.config.load import Config
@@ -31,7 +35,7 @@ def configured(tmp_path: Path) -> Config:
     ],
 )
 def test_room(free: int, written: int, promised: int, expected: Status, said: str) -> None:
-    check = file_verdicts.ceph("volumes", free << 30, written << 30, promised << 30)
+    check = storage_verdicts.ceph("volumes", free << 30, written << 30, promised << 30)
     assert check.status is expected
     assert said in check.seen
 
@@ -57,3 +61,58 @@ def test_what_a_node_lacks_has_a_remedy(
         "install qemu-block-extra",
         "virsh secret-define and secret-set-value: the manual, install-cloud, has the lines",
     ]
+
+
+FIT = ThinPool(10 << 30, 25.0, 10.0, zeroes=True, fails=True, discards="passdown")
+
+
+def in_lvm(configured: Config) -> Config:
+    pool = config.Pool(kind="lvm", group=GROUP, name=POOL)
+    cloud = configured.cloud.model_copy(update={"pool": pool, "wipe": True})
+    return configured.model_copy(update={"cloud": cloud})
+
+
+@pytest.mark.parametrize(
+    ("changes", "gib", "expected", "said"),
+    [
+        ({}, 4, Status.OK, "data/volumes has 10 GiB, of which 4 are promised and 2 are taken"),
+        ({}, 10, Status.WARNING, "of which 10 are promised and 2 are taken: no new one is made"),
+        ({"zeroes": False}, 4, Status.FAULT, "users would read each other's data"),
+        ({"fails": False}, 4, Status.WARNING, "hang for a minute when it is full"),
+        ({"metadata": 80.0}, 4, Status.WARNING, "is full to 80 %"),
+        ({"discards": "nopassdown"}, 4, Status.WARNING, "wipe does nothing to the disks"),
+    ],
+)
+def test_a_thin_pool(changes: dict[str, object], gib: int, expected: Status, said: str) -> None:
+    volume = LogicalVolume("one", gib << 30, frozenset(), True, False)
+    found = Contents(replace(FIT, **changes), {"one": volume})  # type: ignore[arg-type]
+    checks = list(storage_verdicts.thin_pool("data/volumes", found, wipe=True))
+    assert len(checks) == (2 if changes else 1)
+    assert (checks[-1].status, bool(checks[-1].remedy)) == (expected, expected is not Status.OK)
+    assert said in checks[-1].seen
+    if "discards" in changes:
+        assert len(list(storage_verdicts.thin_pool("data/volumes", found, wipe=False))) == 1
+
+
+def test_a_thin_pool_is_looked_at(
+    configured: Config,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    programs = Programs(tmp_path_factory.mktemp("lvm"), 10, monkeypatch)
+    monkeypatch.setattr(storage, "_OF_LVM", {"lvs": "lvm2"})
+    (check,) = storage.checks(in_lvm(configured))
+    assert check.status is Status.OK
+    programs.put(POOL, data_percent="")
+    (check,) = storage.checks(in_lvm(configured))
+    assert check.status is Status.FAULT
+    assert "thin pool data/volumes: lvs: thin pool volumes is not active" in check.seen
+
+
+def test_what_a_node_lacks_for_lvm_has_a_remedy(
+    configured: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (check,) = storage.checks(in_lvm(configured))
+    assert check.status is Status.FAULT
+    assert check.remedy == "install lvm2 util-linux thin-provisioning-tools"

@@ -75,6 +75,8 @@ SHOWN: dict[str, Any] = {
 
 
 class Volumes:
+    local = False
+
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
 
@@ -684,6 +686,7 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "end": "10.1.0.3:4789",
         "tunnels": {},
         "drain": {"since": 5.0, "by": None, "reason": "new disks"},
+        "local_volumes": False,
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 
@@ -724,6 +727,8 @@ def test_private_networks_that_span_nodes(site: Site) -> None:
 def test_volumes(site: Site) -> None:
     client, path = site.client(), f"/volumes/{VOLUME}"
     assert [client.put(path, json={"size": 3}).status_code for _ in range(2)] == [201, 201]
+    otherwise = client.put(f"{path}?local=true", json={"size": 3})
+    assert (otherwise.status_code, "for all nodes" in otherwise.text) == (409, True)
     assert client.get("/volumes").json() == {"volumes": [{"id": VOLUME, "size": 3}]}
     copied = client.put(f"/volumes/{MACHINE}/copy", json={"of": VOLUME})
     assert copied.json() == {"done": True, "size": 3, "consistency": "crash", "at": 7.5}
@@ -739,6 +744,19 @@ def test_volumes(site: Site) -> None:
         ("copy_volume", VOLUME, MACHINE),
         *[("delete_volume", VOLUME)] * 2,
     ]
+
+
+def test_volumes_of_this_node_alone_are_not_made_for_all(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.cloud.volumes, "local", True)
+    client, path = site.client(), f"/volumes/{VOLUME}"
+    assert client.get("/machines").json()["local_volumes"] is True
+    refused = client.put(path, json={"size": 3})  # by a bridge that does not know it
+    assert (refused.status_code, "of this node alone" in refused.text) == (409, True)
+    assert site.cloud.calls == []
+    assert client.put(f"{path}?local=true", json={"size": 3}).status_code == 201
+    assert site.cloud.calls == [("have_volume", VOLUME, 3)]
 
 
 def test_saved_images(site: Site) -> None:

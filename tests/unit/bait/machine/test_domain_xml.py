@@ -15,7 +15,7 @@ from bait.cloud.build import CloudBuilder, Plan
 from bait.hypervisor.domain import MARK
 from bait.hypervisor.domains import Hypervisor
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Blueprint, Drive, Hardware, RbdImage
+from bait.machine.hardware import BlockDevice, Blueprint, Drive, Hardware, RbdImage
 from bait.machine.owner import owner_of
 from bait.machine.vms import NodeVms
 from tests.unit.bait.conftest import MACHINE, an_order
@@ -91,12 +91,17 @@ CLOUD: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], bool]] =
     "cloud-vlans": ({}, {"nics": SWITCHED}, (), False),
     "cloud-limited": ({}, {"volumes": VOLUMES[:1]}, (), False),
     "cloud-rbd": ({}, {"volumes": VOLUMES}, (), False),
+    "cloud-lvm": ({}, {"volumes": VOLUMES}, (), False),
     "cloud-injected": ({"context": "guestfs"}, {"nics": NICS[:1]}, (), False),
 }
-IN_CEPH = (
-    RbdImage("volumes/one", "/etc/ceph/ceph.conf", "wnodes", str(UUID(int=3))),
-    RbdImage("volumes/two", "/etc/ceph/ceph.conf", "wnodes", None),
-)
+# Where volumes are that are no files.
+SOURCES: dict[str, tuple[RbdImage | BlockDevice, ...]] = {
+    "cloud-rbd": (
+        RbdImage("volumes/one", "/etc/ceph/ceph.conf", "wnodes", str(UUID(int=3))),
+        RbdImage("volumes/two", "/etc/ceph/ceph.conf", "wnodes", None),
+    ),
+    "cloud-lvm": tuple(BlockDevice(f"/dev/data/wnodes-{volume}") for volume in VOLUMES),
+}
 LIMITS: dict[str, dict[str, Any]] = {"cloud-limited": {"disk_rate": 100, "disk_iops": 500}}
 EVERY = (*CASES, *CLOUD)
 
@@ -112,10 +117,11 @@ def cloud_domain(vms: NodeVms, image: Image, case: str) -> str:
     folder = Path("/var/lib/wnodes/volumes")
     volumes = tuple(
         Drive(
-            IN_CEPH[n] if case == "cloud-rbd" else folder / f"{volume}.raw",
+            SOURCES[case][n] if case in SOURCES else folder / f"{volume}.raw",
             f"vd{'cd'[n]}",
             volume.hex[:20],
             limit,
+            readonly=case == "cloud-lvm" and n == 1,
         )
         for n, volume in enumerate(order.volumes)
     )

@@ -320,6 +320,105 @@ async def test_a_volume_is_copied_and_what_the_copy_is_like_is_shown(scene: Scen
         await until(lambda: len(service.locations(ANNAS, schema.STORAGE)) == 1)
 
 
+@pytest.fixture
+def keeping(scene: Scene) -> Scene:
+    """Each node keeps volumes for itself, and the batch system is slow to choose one."""
+    scene.hv1.own, scene.hv2.own = {}, {}
+    scene.lrms.auto = False
+    return scene
+
+
+async def test_a_volume_is_where_its_first_vm_is_and_those_that_follow_go_there(
+    keeping: Scene,
+) -> None:
+    scene, state = keeping, "occi.storage.state"
+    hv1, hv2, service = scene.hv1, scene.hv2, scene.bridge.service
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        said = "to be made where the first VM is that it is linked to"
+        await until(lambda: said in str(scene.entity(disk).attributes))
+        first = scene.bridge.create(ANNAS, links=[link])
+        await until(lambda: "1" in scene.lrms.jobs)
+        scene.lrms.place("1", "hv2")
+        await scene.state(first, "active")
+        uid = next(iter(hv2.own or ()))
+        assert (hv1.own, hv2.own, scene.entity(disk).attributes[state]) == (
+            *({}, {uid: 2}),
+            "online",
+        )
+        assert [str(each) for each in scene.lrms.orders["1"].volumes] == [uid]
+
+        copy = service.act(ANNAS, disk.path, f"{schema.INFRA}/storage/action#snapshot", {})
+        assert copy is not None
+        await until(lambda: scene.entity(copy).attributes[state] == "online")
+        assert (hv1.own, sorted((hv2.own or {}).values())) == ({}, [2, 2])
+
+        second = scene.bridge.create(ANNAS)
+        await until(lambda: "2" in scene.lrms.jobs)
+        scene.lrms.place("2", "hv1")
+        await scene.state(second, "active")
+        there = New(schema.STORAGELINK, (), {schema.TARGET: copy.path})
+        with pytest.raises(OcciError, match=r"the VM is on hv1, /storage/.* on hv2 alone"):
+            service.update(ANNAS, second.path, Changes(links=(there,)))
+
+        service.delete(ANNAS, first.path)
+        await until(lambda: len(service.locations(ANNAS, schema.COMPUTE)) == 1)
+        third = scene.bridge.create(ANNAS, links=[link])
+        await until(lambda: "3" in scene.lrms.jobs)
+        assert scene.lrms.requests["3"].node == "hv2"
+        scene.lrms.place("3")
+        await scene.state(third, "active")
+        for made in (second, third, copy, disk):
+            service.delete(ANNAS, made.path)
+        await scene.forgotten()
+    assert (hv1.own, hv2.own, scene.lrms.volumes) == ({}, {}, {})
+
+
+async def test_a_volume_for_a_vm_that_has_run_is_made_before_it_is_attached(keeping: Scene) -> None:
+    scene = keeping
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await until(lambda: "1" in scene.lrms.jobs)
+        scene.lrms.place("1", "hv2")
+        await scene.state(made, "active")
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        scene.bridge.service.update(ANNAS, made.path, Changes(links=(link,)))
+        machine = scene.bridge.row(made).uid
+        await until(lambda: bool(scene.hv2.machines[machine]["volumes"]))
+        assert list((scene.hv2.own or {}).values()) == [2]
+        changes = [each for each in scene.hv2.asked if "volumes" in each]
+        assert [each.partition("/")[0] for each in changes] == ["PUT ", "PUT "]
+        assert changes[0].startswith("PUT /volumes/")
+
+
+async def test_a_vm_whose_volume_has_no_room_gives_its_lease_back(keeping: Scene) -> None:
+    scene = keeping
+    scene.lrms.room = 5
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(
+            ANNAS, schema.STORAGE, occi__storage__size=8, occi__core__title="data"
+        )
+        link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        made = scene.bridge.create(ANNAS, links=[link])
+        await until(lambda: "1" in scene.lrms.jobs)
+        scene.lrms.place("1", "hv2")
+        failed = await scene.state(made, "error")
+        assert failed.attributes[MESSAGE] == "volume data: the pool has room for 5 GiB"
+        await until(lambda: not scene.lrms.jobs)
+        await until(lambda: not scene.bridge.row(made).lease)
+        assert scene.entity(made).attributes[MESSAGE] == failed.attributes[MESSAGE]
+        assert scene.lrms.orders == {}
+        scene.lrms.room = 1000
+        scene.act(made, START)  # and it may come to another node
+        await until(lambda: "2" in scene.lrms.jobs)
+        assert scene.lrms.requests["2"].node == ""
+        scene.lrms.place("2", "hv1")
+        await scene.state(made, "active")
+        assert (list((scene.hv1.own or {}).values()), scene.hv2.own) == ([8], {})
+
+
 async def test_an_image_is_saved(scene: Scene) -> None:
     async with scene.bridge.driving():
         made = scene.bridge.create(ANNAS)
@@ -815,8 +914,12 @@ async def dies_before(scene: Scene, writes: int, settled: Callable[[], bool]) ->
     return died
 
 
-async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene) -> None:
-    """Whatever it had done, the next one makes one VM of it, and leaves nothing."""
+@pytest.mark.parametrize("local", [False, True])
+async def test_a_driver_may_die_before_any_of_its_writes(scene: Scene, local: bool) -> None:
+    """Whatever it had done, the next one makes one VM of it, and leaves nothing; also of volumes
+    that nodes keep for themselves."""
+    if local:
+        scene.hv1.own, scene.hv2.own = {}, {}
     writes = 0
     while await one_death(scene, writes):
         writes += 1
@@ -840,6 +943,7 @@ async def one_death(scene: Scene, writes: int) -> bool:
         bridge.service.delete(ANNAS, disk.path)
         await scene.forgotten()
     assert (scene.hv1.machines, scene.lrms.volumes, scene.lrms.jobs) == ({}, {}, {})
+    assert {**(scene.hv1.own or {}), **(scene.hv2.own or {})} == {}
     return died
 
 

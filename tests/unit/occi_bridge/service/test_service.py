@@ -24,6 +24,7 @@ from occi_bridge.service.quota import Amount
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import leader, tables
 from occi_bridge.store.database import Database
+from occi_bridge.store.rows import Row
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     BOB,
@@ -705,6 +706,37 @@ def test_a_size_changes_only_while_stopped(bridge: LocalBridge) -> None:
     assert (changed.attributes[schema.CORES], changed.attributes[schema.MEMORY]) == (2, 1.0)
     with refused(403, "quota of cores: 2 used, 99 asked"):
         bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
+
+
+def test_volumes_that_are_on_two_nodes_are_never_in_one_vm(bridge: LocalBridge) -> None:
+    disks = [bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1) for _ in range(3)]
+    vms = [bridge.create(ANNAS) for _ in range(2)]
+    links = [New(schema.STORAGELINK, (), {schema.TARGET: disk.path}) for disk in disks]
+
+    def put(row: Row, **values: object) -> None:
+        bridge.db.write(lambda db: persistence.set_columns(db, row, values))
+
+    for row, node in zip(read_all(bridge.db)["storages"], ("hv1", "hv2", ""), strict=True):
+        put(row, made=bool(node), node=node)
+    put(bridge.row(vms[0]), node="hv1", ran=True, state="stopped", desired="inactive")
+
+    def link(vm: int, disk: int) -> None:
+        bridge.service.update(ANNAS, vms[vm].path, Changes(links=(links[disk],)))
+
+    with refused(409, f"the VM is on hv1, {disks[1].path} on hv2 alone"):
+        link(0, 1)
+    link(0, 0)
+    link(1, 2)  # nobody knows yet where that will be
+    link(1, 1)
+    bridge.service.delete(ANNAS, disk_link(bridge, vms[0], disks[0]))
+    with refused(409, f"{disks[1].path} is on hv2 alone, {disks[0].path} on hv1"):
+        link(1, 0)
+
+
+def disk_link(bridge: LocalBridge, vm: Entity, disk: Entity) -> str:
+    """The path of a VM's link to a volume."""
+    links = bridge.service.entity(ANNAS, vm.path).links
+    return next(each.path for each in links if each.attributes[schema.TARGET] == disk.path)
 
 
 def test_a_volume_grows_within_the_quota_and_never_shrinks(bridge: LocalBridge) -> None:

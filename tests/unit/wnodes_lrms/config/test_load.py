@@ -180,14 +180,26 @@ def test_where_volumes_are(file: Path) -> None:
         "cloud",
         "wnodes",
     )
-    wrong = 'kind = "lvm"\nname = "--help"\nuser = "a b"\nsecret = "key"\nconf = "ceph.conf"\n'
-    found = faults(file, GOOD + "[cloud.pool]\n" + wrong)
+    wrong = 'kind = "nfs"\nname = "--help"\nuser = "a b"\nsecret = "key"\nconf = "ceph.conf"\n'
+    found = faults(file, GOOD + '[cloud.pool]\ngroup = "-a"\n' + wrong)
     assert sorted(fault.partition(": ")[0] for fault in found) == [
-        *("cloud.pool.conf", "cloud.pool.kind", "cloud.pool.name", "cloud.pool.secret"),
-        "cloud.pool.user",
+        *("cloud.pool.conf", "cloud.pool.group", "cloud.pool.kind", "cloud.pool.name"),
+        *("cloud.pool.secret", "cloud.pool.user"),
     ]
     (refused,) = faults(file, f"{GOOD}[cloud]\nwipe = true\n{pool}")
     assert refused.startswith("cloud: wipe is for files: Ceph writes elsewhere")
+    file.write_text(f'{GOOD}[cloud]\nwipe = true\n[cloud.pool]\nkind = "lvm"\ngroup = "data"\n')
+    cloud = config.load(file).cloud
+    assert (cloud.wipe, cloud.pool.group, cloud.pool.name) == (True, "data", "volumes")
+    assert faults(file, GOOD + '[cloud.pool]\nkind = "lvm"\n') == [
+        "cloud.pool: kind lvm needs `group`: the volume group that has the thin pool"
+    ]
+    assert faults(file, f"{GOOD}{pool}shared = false\n") == [
+        "cloud.pool: shared is of kind directory alone, and kind is rbd"
+    ]
+    assert faults(file, f'{GOOD}{pool}group = "data"\n') == [
+        "cloud.pool: group is of kind lvm alone, and kind is rbd"
+    ]
 
 
 def test_a_bridge_needs_baits(file: Path) -> None:
