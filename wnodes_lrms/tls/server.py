@@ -10,18 +10,17 @@ import functools
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import tenacity
 import uvicorn
 
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls.context import Trust, opening, server_context
 from wnodes_lrms.tls.http_protocol import Protocol
-from wnodes_lrms.tls.websocket_protocol import WebSocketProtocol
 
 _HANDSHAKE = 10.0  # seconds for a client to complete TLS
 _UNREAD = 30.0  # seconds that a client may leave an answer untaken
@@ -29,6 +28,7 @@ _IDLE = 60  # seconds between two requests
 _PARTING = 5  # seconds for the requests at hand when the service stops
 _BACKLOG = 2048
 _LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
+_AGAIN = 0.1  # seconds between two attempts to have it
 _LOOK = 5.0  # seconds between two looks at certificates and CRLs
 _DATE = 1.0  # seconds for which answers have the same date
 
@@ -209,7 +209,7 @@ def door(
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="none" if messages is None else WebSocketProtocol,
+        ws="none" if messages is None else cast(type[asyncio.Protocol], _websocket),
         ws_max_size=messages or 0,
         ws_per_message_deflate=False,
         log_config=None,
@@ -223,6 +223,13 @@ def door(
     return Door(config, _limited(sock or listener(listen)), trust)
 
 
+def _websocket(**given: Any) -> asyncio.Protocol:
+    """The protocol of one WebSocket. Few nodes have one, ever: its library is not there before."""
+    from wnodes_lrms.tls.websocket_protocol import WebSocketProtocol
+
+    return WebSocketProtocol(**given)
+
+
 def listener(listen: str) -> socket.socket:
     """A listening socket on address:port; an IPv6 address is in brackets.
 
@@ -232,17 +239,16 @@ def listener(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    again = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: getattr(e, "errno", 0) == errno.EADDRINUSE),
-        stop=tenacity.stop_after_delay(_LETTING_GO),
-        wait=tenacity.wait_fixed(0.1),
-        reraise=True,
-    )
-    try:
-        return again(socket.create_server, (host, int(port)), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise WnodesError(f"can't listen on {listen}: {said}") from error
+    until = time.monotonic() + _LETTING_GO
+    while True:
+        try:
+            return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        except (OSError, OverflowError) as error:
+            held = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not held or time.monotonic() > until:
+                said = error.strerror if isinstance(error, OSError) else error
+                raise WnodesError(f"can't listen on {listen}: {said}") from error
+        time.sleep(_AGAIN)
 
 
 def _limited(sock: socket.socket) -> socket.socket:
