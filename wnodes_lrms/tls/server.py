@@ -13,9 +13,11 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, cast
 
 import uvicorn
+from uvicorn.server import ServerState
 
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
@@ -30,7 +32,6 @@ _BACKLOG = 2048
 _LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
 _AGAIN = 0.1  # seconds between two attempts to have it
 _LOOK = 5.0  # seconds between two looks at certificates and CRLs
-_DATE = 1.0  # seconds for which answers have the same date
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,29 @@ class Door:
     trust: Trust
 
 
+class _State(ServerState):
+    """What the connections of a server share. The headers that all answers have are made where
+    there is an answer, and not each second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._config = config
+        self._headers: tuple[int, list[tuple[bytes, bytes]]] = (0, [])  # of which second
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The date, and what is configured."""
+        now = int(time.time())
+        if now != self._headers[0]:
+            date = formatdate(now, usegmt=True).encode()
+            self._headers = now, [(b"date", date), *self._config.encoded_headers]
+        return self._headers[1]
+
+    @default_headers.setter
+    def default_headers(self, _none: list[tuple[bytes, bytes]]) -> None:
+        """Its parent begins with none."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server on our TLS. `run()` serves until `should_exit` is set or SIGTERM comes."""
 
@@ -52,6 +76,7 @@ class Server(uvicorn.Server):
         self._leave = False  # before its parent's, who sets should_exit
         self._left: Callable[[], None] = lambda: None
         super().__init__(doors[0].config)
+        self.server_state = _State(doors[0].config)
         self._doors = doors
         self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,10 +96,8 @@ class Server(uvicorn.Server):
         """Until it is to end. Its parent looks ten times a second whether it is."""
         loop, left = asyncio.get_running_loop(), asyncio.Event()
         self._left = functools.partial(_tell, loop, left.set)
-        while not await self.on_tick(0):  # also makes the date that answers have
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DATE):
-                    await left.wait()
+        if not self._leave:
+            await left.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Start the application, then take connections."""
