@@ -33,10 +33,9 @@ class Placements:
             if KINDS[of_user(net).kind].one_node and not snapshot.spans
         }
         self._on: dict[str, list[Compute]] = {}
-        machines = {row.uid: row for row in snapshot.computes}
         for card in snapshot.interfaces:
             if card.owned in self._one_node and not card.gone:
-                self._on.setdefault(card.owned, []).append(machines[card.compute])
+                self._on.setdefault(card.owned, []).append(snapshot.vms[card.compute])
         self._going: set[str] = set()  # networks whose node a VM of this plan decides
 
     def of(self, row: Compute) -> Placement:
@@ -75,14 +74,10 @@ class Placements:
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:
     """Whether no other VM has the volume any more, unless all of them only read it, and none is
     made a copy of it."""
-    return not any(
-        copy.source == link.storage and not (copy.made or copy.gone or copy.reason)
-        for copy in snapshot.storages
-    ) and not any(
-        other.storage == link.storage
-        and other.uid != link.uid
+    return link.storage not in snapshot.copied and not any(
+        other.uid != link.uid
         and not (link.readonly and other.readonly and other.compute != link.compute)
-        for other in snapshot.attachments
+        for other in snapshot.linked.get(link.storage, ())
     )
 
 

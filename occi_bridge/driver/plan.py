@@ -20,7 +20,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
     placements = placement.Placements(snapshot)
     for row in snapshot.computes:
         actions += _due(row, snapshot, plan_vms.actions(row, snapshot, placements))
-    vms = {row.uid: row for row in snapshot.computes}
+    vms = snapshot.vms
     for card in snapshot.interfaces:
         actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))
     for volume in snapshot.attachments:
@@ -51,20 +51,18 @@ def concerned(snapshot: Snapshot) -> frozenset[str]:
     """Whom what is under way with VMs concerns, and who is therefore worth asking often: URLs of
     baits that have submitted a lease, and nodes. Where a lease that waits begins, its bait tells as
     news; so what this costs does not grow with the number of nodes."""
-    vms = {row.uid: row for row in snapshot.computes}
-    rows = [vms[uid] for uid in _unsettled_vms(snapshot)]
+    rows = [snapshot.vms[uid] for uid in _unsettled_vms(snapshot)]
     return frozenset(name for row in rows for name in (row.via, row.home) if name)
 
 
 def _unsettled_vms(snapshot: Snapshot) -> set[str]:
     """The uids of VMs with which something is under way."""
-    vms = {row.uid: row for row in snapshot.computes}
     found = {row.uid for row in snapshot.computes if row.gone or row.restart or not _settled(row)}
     found |= {
         link.compute
         for links in (snapshot.interfaces, snapshot.attachments)
         for link in links
-        if link.gone or (not link.attached and vms[link.compute].state == "running")
+        if link.gone or (not link.attached and snapshot.vms[link.compute].state == "running")
     }
     return found
 
@@ -97,7 +95,7 @@ def _storage(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
     bait = placement.any_bait(snapshot.reports)
     if row.gone and not row.act:
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.gone and bait and all(link.storage != row.uid for link in snapshot.attachments):
+    elif row.gone and bait and row.uid not in snapshot.linked:
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)
     elif not row.gone and not row.made and row.source:
         if bait := _holder(row.source, snapshot) or bait:
@@ -113,10 +111,9 @@ def _holder(volume: str, snapshot: Snapshot) -> str:
 
     A guest has to see it grow, and how it is copied depends on what its VM does.
     """
-    machines = {row.uid: row for row in snapshot.computes}
-    for link in snapshot.attachments:
-        vm = machines[link.compute]
-        if link.storage == volume and vm.node and (vm.lease or vm.ran):
+    for link in snapshot.linked.get(volume, ()):
+        vm = snapshot.vms[link.compute]
+        if vm.node and (vm.lease or vm.ran):
             return snapshot.reports.nodes.get(vm.node, "")
     return ""
 

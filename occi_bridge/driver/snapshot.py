@@ -45,6 +45,11 @@ class Snapshot:
         return found
 
     @cached_property
+    def vms(self) -> dict[str, Compute]:
+        """The VMs, by their uid."""
+        return {row.uid: row for row in self.computes}
+
+    @cached_property
     def by_uid(self) -> dict[str, Target]:
         """All rows, by their uid (images by their tag)."""
         found: dict[str, Target] = {image.tag: image for image in self.saved}
@@ -83,6 +88,21 @@ class Snapshot:
         for attachment in self.attachments:
             found.setdefault(attachment.compute, []).append(attachment)
         return found
+
+    @cached_property
+    def linked(self) -> dict[str, list[Attachment]]:
+        """The links of each volume, by its uid."""
+        found: dict[str, list[Attachment]] = {}
+        for attachment in self.attachments:
+            found.setdefault(attachment.storage, []).append(attachment)
+        return found
+
+    @cached_property
+    def copied(self) -> frozenset[str]:
+        """The volumes of which a copy is still to be made, by their uids."""
+        return frozenset(
+            copy.source for copy in self.storages if not (copy.made or copy.gone or copy.reason)
+        )
 
     def report_of(self, row: Compute) -> tuple[Report, Machine] | None:
         """What is to be believed of a VM: the word of its own node. None where there is none.
