@@ -85,7 +85,7 @@ def any_bait(reports: Reports, first: str = "") -> str:
     """The URL of a bait that answers, `first` if it does; "" if none does."""
     if first in reports.baits:
         return first
-    return min(reports.baits, default="")
+    return reports.first
 
 
 def submitter(row: Compute, reports: Reports) -> str:
@@ -94,10 +94,9 @@ def submitter(row: Compute, reports: Reports) -> str:
     One that may have submitted it is asked again, and while it is silent nobody is: a second job
     could come of that. Otherwise it is one that gets answers from the batch system, if any does.
     """
-    if row.lease and row.via in reports.nodes.values():
+    if row.lease and row.via in reports.urls:
         return row.via if row.via in reports.baits else ""
-    able = [url for url in reports.baits if url not in reports.mute]
-    return min(able or reports.baits, default="")
+    return reports.submits
 
 
 def witness(row: Compute, claim: Report, reports: Reports) -> str:

@@ -87,8 +87,8 @@ def _submitted(
 
 def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
     """Give the order to whoever says that the lease job waits there, if a witness says so too."""
-    for report in snapshot.reports.baits.values():
-        waits = row.job in report.waiting.get(row.lease, ()) and report.at > row.acted
+    for report in snapshot.claims.get(row.lease, ()):
+        waits = row.job in report.waiting[row.lease] and report.at > row.acted
         witness = placement.witness(row, report, snapshot.reports)
         if waits and witness and (report.node == row.node or not row.ran):
             why = "its lease job waits there"

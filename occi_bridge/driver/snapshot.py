@@ -90,6 +90,15 @@ class Snapshot:
         return found
 
     @cached_property
+    def claims(self) -> dict[str, list[Report]]:
+        """Who says that a job of a lease waits there for its order, by the lease."""
+        found: dict[str, list[Report]] = {}
+        for report in self.reports.baits.values():
+            for lease in report.waiting:
+                found.setdefault(lease, []).append(report)
+        return found
+
+    @cached_property
     def linked(self) -> dict[str, list[Attachment]]:
         """The links of each volume, by its uid."""
         found: dict[str, list[Attachment]] = {}
