@@ -31,33 +31,24 @@ def traffic_of_cards(stats: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     }
 
 
+def condition(domain: libvirt.virDomain) -> tuple[bool, bool, bool, bool]:
+    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself, and
+    its guest's kernel has told of its panic."""
+    try:
+        state, reason = domain.state()
+    except libvirt.libvirtError:
+        return False, False, False, False  # gone since it was listed
+    return *_standstill(state, reason), _panicked(state, reason)
+
+
 def has_panicked(domain: libvirt.virDomain) -> bool:
-    """Whether the guest's kernel has told of its panic. A libvirt that was away then calls it
-    paused."""
-    try:
-        state, reason = domain.state()
-    except libvirt.libvirtError:
-        return False  # gone since it was listed
-    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_CRASHED
-    return bool(paused or state == libvirt.VIR_DOMAIN_CRASHED)
-
-
-def stands_still(domain: libvirt.virDomain) -> tuple[bool, bool, bool]:
-    """Whether QEMU holds it for want of room, somebody has suspended it, it sleeps by itself."""
-    try:
-        state, reason = domain.state()
-    except libvirt.libvirtError:
-        return False, False, False  # gone since it was listed
-    if _asleep(state, reason):
-        return False, False, True
-    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
-    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
-    return paused and full, paused and not full, False
+    """Whether the guest's kernel has told of its panic."""
+    return condition(domain)[3]
 
 
 def is_stuck(domain: libvirt.virDomain) -> bool:
     """Whether QEMU holds it because there was no room for what it wrote."""
-    return stands_still(domain)[0]
+    return condition(domain)[0]
 
 
 def sleeps(domain: libvirt.virDomain) -> bool:
@@ -69,3 +60,17 @@ def _asleep(state: int, reason: int) -> bool:
     # A libvirtd that was away when the guest fell asleep finds it paused, and can't say why.
     unseen = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN)
     return state == libvirt.VIR_DOMAIN_PMSUSPENDED or (state, reason) == unseen
+
+
+def _standstill(state: int, reason: int) -> tuple[bool, bool, bool]:
+    if _asleep(state, reason):
+        return False, False, True
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason not in _PASSING
+    full = reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR
+    return paused and full, paused and not full, False
+
+
+def _panicked(state: int, reason: int) -> bool:
+    """A libvirt that was away then calls it paused."""
+    paused = state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_CRASHED
+    return bool(paused or state == libvirt.VIR_DOMAIN_CRASHED)

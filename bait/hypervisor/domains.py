@@ -19,10 +19,10 @@ from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.consoles import ConsoleThread, Listener
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import (
+    condition,
     has_panicked,
     is_stuck,
     sleeps,
-    stands_still,
     traffic_of_cards,
 )
 from bait.hypervisor.domain_xml import in_new_lease
@@ -354,9 +354,7 @@ class Hypervisor:
         if (mark.get("cluster"), mark.get("node")) != (self.cluster, self.node):
             return None
         job, restart = mark.get("job") or "", int(mark.get("restart") or "0")
-        return Domain(
-            domain.UUIDString(), job, restart, *stands_still(domain), has_panicked(domain)
-        )
+        return Domain(domain.UUIDString(), job, restart, *condition(domain))
 
     def _connect(self) -> libvirt.virConnect:
         return self._connections.shared()

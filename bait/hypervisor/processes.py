@@ -13,13 +13,15 @@ _PROC = Path("/proc")
 _QEMU = re.compile(r"qemu-system-|qemu-kvm|kvm\b")  # Debian's, Enterprise Linux's, older ones
 _LETTING_GO = 5.0  # seconds for the kernel to end a process that was killed
 
+_Entry = os.DirEntry[str]  # a process's folder in /proc
+
 
 @dataclass(frozen=True)
 class Process:
     """A process, as the kernel tells of it."""
 
     uids: frozenset[int]  # real, effective, saved, and that of files
-    program: str  # the file name of what it runs; empty if the kernel does not tell
+    program: str  # the file name of what it runs; empty if the kernel does not let us see
 
 
 def is_qemu(process: Process, uids: Collection[int]) -> bool:
@@ -96,7 +98,10 @@ class Processes:
         for entry in self._entries():
             # Cheap looks first, for a node may have thousands of processes, and what a process
             # writes itself last: there may be much of it.
-            if _owner(entry) not in uids or not _may_be_qemu(program := _program(entry)):
+            if _owner(entry) not in uids:
+                continue
+            program = _program(entry)
+            if program is None or not _may_be_qemu(program):
                 continue
             if is_qemu(Process(_uids(entry), program), uids):
                 words = _command_line(entry)
@@ -111,11 +116,12 @@ class Processes:
         return [
             int(entry.name)
             for entry in self._entries()
-            if is_share_server(_program(entry)) and _command_line(entry)[:1] == [own]
+            if is_share_server(_program(entry) or "") and _command_line(entry)[:1] == [own]
         ]
 
-    def _entries(self) -> Iterator[Path]:
-        return (entry for entry in self.proc.iterdir() if entry.name.isdigit())
+    def _entries(self) -> list[_Entry]:
+        with os.scandir(self.proc) as entries:
+            return [entry for entry in entries if entry.name.isdigit()]
 
 
 def _kill(pid: int, still: Callable[[], bool]) -> bool:
@@ -134,16 +140,16 @@ def _kill(pid: int, still: Callable[[], bool]) -> bool:
     return False
 
 
-def _command_line(process: Path) -> list[str]:
+def _command_line(process: _Entry) -> list[str]:
     """Its words; a process that is gone, or dead and not yet reaped, has none."""
     try:
-        text = (process / "cmdline").read_bytes()
+        text = Path(process.path, "cmdline").read_bytes()
     except OSError:
         return []
     return text.decode("utf-8", "replace").split("\0")
 
 
-def _owner(process: Path) -> int | None:
+def _owner(process: _Entry) -> int | None:
     """Its effective uid, which may be a set-user-ID program's."""
     try:
         return process.stat().st_uid
@@ -151,19 +157,24 @@ def _owner(process: Path) -> int | None:
         return None
 
 
-def _program(process: Path) -> str:
-    """The file name of what it runs; empty for a thread of the kernel, one that is gone, or one
-    that is not to be seen: root's right may be cut down."""
+def _program(process: _Entry) -> str | None:
+    """The file name of what it runs; empty if that is not to be seen: root's right may be cut down.
+
+    None: it runs nothing. It is a thread of the kernel, of which there may be a thousand, or dead.
+    """
     try:
-        return (process / "exe").readlink().name
+        path = os.readlink(f"{process.path}/exe")  # noqa: PTH115 (of each process of root's)
+    except FileNotFoundError:
+        return None
     except OSError:
         return ""
+    return path.rpartition("/")[2]
 
 
-def _uids(process: Path) -> frozenset[int]:
+def _uids(process: _Entry) -> frozenset[int]:
     """Its uids; one that is gone has none."""
     try:
-        status = (process / "status").read_text(errors="replace")
+        status = Path(process.path, "status").read_text(errors="replace")
     except OSError:
         return frozenset()
     # A program's name for itself is in a line before, in which a line break is written as `\n`.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bait.ledger.records import Row
 from bait.network.cards import Taps, guests
+from bait.network.notices import Notices, Topic
 from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
 from bait.network.surroundings import Surroundings, surroundings
 from bait.network.tunnels import device_of
@@ -45,7 +46,9 @@ class Firewall:
         self._held: Elements | None = None  # what is in the kernel's sets; None: no tables
         self._rules = ""  # and the rest of the tables, as nft lists it
         self._ever = False  # whether the guests have been held by this bait
-        self._around = Surroundings()
+        self._around = Surroundings()  # by which the tables were made
+        self._tables, self._places = Notices(Topic.NFTABLES), Notices(Topic.SURROUNDINGS)
+        self._seen: Surroundings | None = None  # as they were seen last
         self._fault = ""  # why nothing holds the guests, as it was said
 
     def admit(self) -> None:
@@ -68,7 +71,8 @@ class Firewall:
     def keep(self) -> None:
         """Have the tables there as they should be; what is wrong with them is said, once.
 
-        Raises WnodesError if the ledger can't be read.
+        While the kernel tells of no change, it is not asked what it has. Raises WnodesError if the
+        ledger can't be read.
         """
         with self._lock:
             wanted = self._wanted()
@@ -101,7 +105,9 @@ class Firewall:
         return elements(guests(self.rows(), self.taps), self.config.cloud.network, far)
 
     def _keep(self, wanted: Elements) -> None:
-        around = surroundings()
+        if self._places.came():
+            self._seen = None  # should ip not say
+        around = self._seen = self._seen or surroundings()
         if self._held is None or self._held.keys() != wanted.keys() or around != self._around:
             self._make(wanted, around)
         elif self._changed(wanted):
@@ -111,6 +117,8 @@ class Firewall:
             self._change(self._held, wanted)
 
     def _changed(self, wanted: Elements) -> bool:
+        if not self._tables.came():
+            return False
         held, rules = self._held, self._rules
         self._held = None  # should nft not say
         found = look(self.node, wanted)

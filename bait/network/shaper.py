@@ -16,6 +16,7 @@ from typing import Any
 from bait.ledger.records import Row
 from bait.network import shaping
 from bait.network.cards import Taps, guests
+from bait.network.notices import Notices, Topic
 from bait.network.shaping import back_of, tap_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
@@ -52,6 +53,8 @@ class Shaper:
         self._looked = False  # at all cards that are here, once: an earlier bait limited others
         self._done: dict[str, tuple[int, Rates]] = {}  # tap: interface's number, its limits
         self._fault = ""  # why something is not limited, as it was said
+        self._notices = Notices(Topic.THROUGHPUT)
+        self._right: Mapping[str, Rates] | None = None  # what was wanted when all was seen to be so
         self._measured: tuple[float, dict[str, Flows]] = (0.0, {})
 
     def vet(self, taps: Collection[str]) -> None:
@@ -82,11 +85,13 @@ class Shaper:
     def keep(self) -> None:
         """Have each card limited as it should be; what is wrong is said, once.
 
-        Raises WnodesError if the ledger can't be read.
+        While the kernel tells of no change, it is not asked how they are. Raises WnodesError if the
+        ledger can't be read.
         """
         with self._lock:
             wanted = self._wanted()
-            if wanted or self._done or self._backs() or not self._looked:
+            if self._notices.came() or wanted != self._right:
+                self._right = None
                 self._try(wanted)
 
     def sweep(self) -> None:
@@ -146,7 +151,7 @@ class Shaper:
         self._sweep()
         wrong = self._wrong(wanted)
         if not wrong:
-            self._looked = True
+            self._is_right(wanted)
             return
         numbers = _numbers()
         for tap in wrong:
@@ -159,9 +164,13 @@ class Shaper:
             fault = error
         self._measured = (0.0, {})
         if not self._wrong(wanted):
-            self._looked = True
+            self._is_right(wanted)
         elif fault:
             raise fault
+
+    def _is_right(self, wanted: Mapping[str, Rates]) -> None:
+        self._looked = True
+        self._right = None if self._strays() else wanted
 
     def _wrong(self, wanted: Mapping[str, Rates]) -> dict[str, Flows]:
         """The cards that are there, and not limited as they should be."""
@@ -220,13 +229,16 @@ class Shaper:
         run([program, "-force", "-batch", str(self._batch)], deadline=LOCAL)
 
     def _sweep(self) -> None:
+        for back in self._strays():
+            try:
+                run(["ip", "link", "delete", back], deadline=LOCAL)
+            except WnodesError as error:  # it is tried again in each round
+                log.warning("%s", error)
+
+    def _strays(self) -> list[str]:
+        """The IFB devices of cards that have gone."""
         there = _numbers()
-        for back in self._backs():
-            if tap_of(back) not in there:
-                try:
-                    run(["ip", "link", "delete", back], deadline=LOCAL)
-                except WnodesError as error:  # it is tried again in each round
-                    log.warning("%s", error)
+        return [back for back in self._backs() if tap_of(back) not in there]
 
     def _here(self) -> list[str]:
         """The cards of this node's guests, limited or not."""

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from bait.network import tunnels
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
-from bait.network.surroundings import TunnelEnd, tunnel_end
+from bait.network.surroundings import TunnelEnd, interfaces, tunnel_end
 from bait.network.tunnels import Device, Devices, bridge_of, device_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import RejectedError, WnodesError
@@ -191,6 +191,8 @@ class Tunnels:
         return wanted
 
     def _found(self) -> Devices:
+        if not any(name.startswith(self._taps.tunnel) for name in interfaces()):
+            return {}  # as on most nodes: what they are like need not be asked
         found = {}
         for link in _links("vxlan"):
             if link["ifname"].startswith(self._taps.tunnel):

@@ -42,7 +42,7 @@ def missing(row: Compute, snapshot: Snapshot) -> str | None:
     if not row.lease or not row.via:
         return None
     if seen is None:
-        known = row.via in snapshot.reports.nodes.values()
+        known = row.via in snapshot.reports.urls
         return None if known else "the batch system has ended its lease"
     if seen.at <= row.lease_at + (CONFIRMED_LATELY if row.job else SUBMITTED_LATELY):
         return None

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 from pydantic import ValidationError
@@ -95,7 +95,7 @@ class Leasing:
 
         def read() -> dict[str, Net]:
             with self._db.reading() as link:
-                return self._nets(link)
+                return self._nets(link, [card])
 
         nets = await asyncio.to_thread(read)
         if card.network not in nets:
@@ -122,18 +122,22 @@ class Leasing:
     def _made(self, link: Connection, row: Compute, node: str) -> Order:
         table = tables.compute
         data = link.execute(sa.select(table.c.user_data).where(table.c.uid == row.uid))
+        cards = queries.read(link, Interface, tables.interface.c.compute == row.uid)
         try:
             return orders.order(
                 row,
                 data.scalar_one(),
-                queries.read(link, Interface, tables.interface.c.compute == row.uid),
-                self._nets(link),
+                cards,
+                self._nets(link, cards),
                 queries.read(link, Attachment, tables.attachment.c.compute == row.uid),
                 node,
             )
         except ValidationError as error:
             raise RejectedError(f"no order can be made of it: {first_fault(error)}") from error
 
-    def _nets(self, link: Connection) -> dict[str, Net]:
-        own = (networks.of_user(row) for row in queries.read(link, Network))
+    def _nets(self, link: Connection, cards: Sequence[Interface]) -> dict[str, Net]:
+        """The networks that these cards may be on: the site's, and of users' own those alone."""
+        owned = {card.owned for card in cards if card.owned}
+        rows = queries.read(link, Network, tables.entity.c.uid.in_(owned)) if owned else ()
+        own = (networks.of_user(row) for row in rows)
         return {**self._site, **{net.name: net for net in own}}

@@ -34,10 +34,9 @@ def observe(snapshot: Snapshot) -> list[Change]:
     changes = [
         _compute(row, snapshot) for row in snapshot.computes if row.uid not in snapshot.under_way
     ]
-    by_uid = {row.uid: row for row in snapshot.computes}
     for links in (snapshot.interfaces, snapshot.attachments):
         changes += [
-            _link(link, by_uid[link.compute], snapshot)
+            _link(link, snapshot.vms[link.compute], snapshot)
             for link in links
             if link.uid not in snapshot.under_way and not link.gone
         ]
@@ -106,7 +105,9 @@ def _under_another(row: Compute, report: Report, machine: Machine, snapshot: Sna
     """Whether it lives under a lease that no row knows, and the row's own is none: the database
     was put back from a backup."""
     return (
-        machine.lease not in ("", *snapshot.leases, *report.outcomes)
+        bool(machine.lease)
+        and machine.lease not in snapshot.leases
+        and machine.lease not in report.outcomes
         and machine.state in LIVE | {"suspended"}
         and (not row.lease or lease_end.missing(row, snapshot) is not None)
     )

@@ -35,10 +35,9 @@ class Placements:
             if KINDS[of_user(net).kind].one_node and not snapshot.spans
         }
         self._on: dict[str, list[Compute]] = {}
-        machines = {row.uid: row for row in snapshot.computes}
         for card in snapshot.interfaces:
             if card.owned in self._one_node and not card.gone:
-                self._on.setdefault(card.owned, []).append(machines[card.compute])
+                self._on.setdefault(card.owned, []).append(snapshot.vms[card.compute])
         self._going: set[str] = set()  # networks whose node a VM of this plan decides
 
     def of(self, row: Compute) -> Placement:
@@ -90,15 +89,11 @@ def attachable(link: Attachment, snapshot: Snapshot) -> bool:
     the VM that runs then.
     """
     return not any(
-        copy.source == link.storage
-        and not (copy.made or copy.gone or copy.reason)
-        and (copy.act or copy.owner == link.owner)
-        for copy in snapshot.storages
+        copy.act or copy.owner == link.owner for copy in snapshot.copies.get(link.storage, ())
     ) and not any(
-        other.storage == link.storage
-        and other.uid != link.uid
+        other.uid != link.uid
         and not (link.readonly and other.readonly and other.compute != link.compute)
-        for other in snapshot.attachments
+        for other in snapshot.linked.get(link.storage, ())
     )
 
 
@@ -117,7 +112,9 @@ def any_bait(reports: Reports, first: str = "", *, shared: bool = False) -> str:
     volumes other nodes have too."""
     if first in reports.baits:
         return first
-    return min(_sharing(reports) if shared else reports.baits, default="")
+    if shared:
+        return next(iter(reports.sharing), "")
+    return reports.first
 
 
 def spread(uid: str, reports: Reports) -> str:
@@ -127,11 +124,7 @@ def spread(uid: str, reports: Reports) -> str:
     def weight(url: str) -> bytes:
         return hashlib.sha256(f"{uid} {url}".encode()).digest()
 
-    return max(_sharing(reports) or reports.baits, key=weight, default="")
-
-
-def _sharing(reports: Reports) -> list[str]:
-    return [url for url, report in reports.baits.items() if not report.local_volumes]
+    return max(reports.sharing or reports.baits, key=weight, default="")
 
 
 def submitter(row: Compute, reports: Reports) -> str:
@@ -140,10 +133,9 @@ def submitter(row: Compute, reports: Reports) -> str:
     One that may have submitted it is asked again, and while it is silent nobody is: a second job
     could come of that. Otherwise it is one that gets answers from the batch system, if any does.
     """
-    if row.lease and row.via in reports.nodes.values():
+    if row.lease and row.via in reports.urls:
         return row.via if row.via in reports.baits else ""
-    able = [url for url in reports.baits if url not in reports.mute]
-    return min(able or reports.baits, default="")
+    return reports.submits
 
 
 def witness(row: Compute, claim: Report, reports: Reports) -> str:

@@ -20,7 +20,7 @@ def plan(snapshot: Snapshot) -> list[Action]:
     placements = placement.Placements(snapshot)
     for row in snapshot.computes:
         actions += _due(row, snapshot, plan_vms.actions(row, snapshot, placements))
-    vms = {row.uid: row for row in snapshot.computes}
+    vms = snapshot.vms
     for card in snapshot.interfaces:
         actions += _due(card, snapshot, plan_links.card(card, vms[card.compute], snapshot))
     for volume in snapshot.attachments:
@@ -57,20 +57,18 @@ def concerned(snapshot: Snapshot) -> frozenset[str]:
     """Whom what is under way with VMs concerns, and who is therefore worth asking often: URLs of
     baits that have submitted a lease, and nodes. Where a lease that waits begins, its bait tells as
     news; so what this costs does not grow with the number of nodes."""
-    vms = {row.uid: row for row in snapshot.computes}
-    rows = [vms[uid] for uid in _unsettled_vms(snapshot)]
+    rows = [snapshot.vms[uid] for uid in _unsettled_vms(snapshot)]
     return frozenset(name for row in rows for name in (row.via, row.home) if name)
 
 
 def _unsettled_vms(snapshot: Snapshot) -> set[str]:
     """The uids of VMs with which something is under way."""
-    vms = {row.uid: row for row in snapshot.computes}
     found = {row.uid for row in snapshot.computes if row.gone or row.restart or not _settled(row)}
     found |= {
         link.compute
         for links in (snapshot.interfaces, snapshot.attachments)
         for link in links
-        if link.gone or (not link.attached and vms[link.compute].state == "running")
+        if link.gone or (not link.attached and snapshot.vms[link.compute].state == "running")
     }
     return found
 

@@ -93,8 +93,8 @@ def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
 
     Volumes that the node is to keep for itself are made before.
     """
-    for report in snapshot.reports.baits.values():
-        waits = row.job in report.waiting.get(row.lease, ()) and report.at > row.acted
+    for report in snapshot.claims.get(row.lease, ()):
+        waits = row.job in report.waiting[row.lease] and report.at > row.acted
         witness = placement.witness(row, report, snapshot.reports)
         if not (waits and witness and (report.node == row.node or not row.ran)):
             continue
@@ -108,11 +108,12 @@ def _ordered(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
 
 def _missing(row: Compute, snapshot: Snapshot, node: str) -> list[Storage]:
     """Its volumes that this node does not have."""
-    linked = {link.storage for link in snapshot.volumes.get(row.uid, []) if not link.gone}
+    links = snapshot.volumes.get(row.uid, ())
+    linked = (snapshot.by_uid.get(link.storage) for link in links if not link.gone)
     return [
         volume
-        for volume in snapshot.storages
-        if volume.uid in linked and not (volume.made and volume.node in ("", node))
+        for volume in linked
+        if isinstance(volume, Storage) and not (volume.made and volume.node in ("", node))
     ]
 
 

@@ -51,7 +51,7 @@ def _is_being_copied(row: Storage, snapshot: Snapshot) -> bool:
 
 
 def _deleted(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
-    if any(link.storage == row.uid for link in snapshot.attachments):
+    if row.uid in snapshot.linked:
         return  # some VM may still have it
     if row.act in ("", Act.AWAIT):
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
@@ -106,10 +106,9 @@ def _detail(row: Storage, vm: Compute) -> str:
 
 def _vms(volume: str, snapshot: Snapshot) -> Iterator[Compute]:
     """The VMs that are linked to it, the first of them first."""
-    vms = {row.uid: row for row in snapshot.computes}
-    for link in snapshot.attachments:
-        if link.storage == volume and not link.gone:
-            yield vms[link.compute]
+    for link in snapshot.linked.get(volume, ()):
+        if not link.gone:
+            yield snapshot.vms[link.compute]
 
 
 def _keeper(row: Storage, node: str, snapshot: Snapshot) -> str:
@@ -129,10 +128,9 @@ def _holder(volume: Storage, row: Storage, snapshot: Snapshot) -> str:
 
     A guest has to see it grow, and how it is copied depends on what its VM does.
     """
-    machines = {each.uid: each for each in snapshot.computes}
-    for link in snapshot.attachments if not volume.node else ():
-        vm = machines[link.compute]
-        if link.storage == volume.uid and vm.node and (vm.lease or vm.ran):
+    for link in snapshot.linked.get(volume.uid, ()) if not volume.node else ():
+        vm = snapshot.vms[link.compute]
+        if vm.node and (vm.lease or vm.ran):
             if url := snapshot.reports.nodes.get(vm.node, ""):
                 return url
             break

@@ -8,6 +8,7 @@ one line and an end.
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -208,6 +209,27 @@ class Reports:
     all_answer: bool = False
     back: Mapping[str, float] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def urls(self) -> frozenset[str]:
+        """Where the nodes' baits are, as far as ever known."""
+        return frozenset(self.nodes.values())
+
+    @cached_property
+    def first(self) -> str:
+        """The URL of a bait for what any can be asked; "" if none answers."""
+        return min(self.baits, default="")
+
+    @cached_property
+    def sharing(self) -> tuple[str, ...]:
+        """The URLs of the baits that answer, and whose volumes other nodes have too; in order."""
+        return tuple(sorted(url for url, said in self.baits.items() if not said.local_volumes))
+
+    @cached_property
+    def submits(self) -> str:
+        """The same for a lease: one that gets answers from the batch system, if any does."""
+        able = (url for url in self.baits if url not in self.mute)
+        return min(able, default=self.first)
 
     def of_node(self, node: str) -> Report | None:
         """What the bait of a node said; None while it is silent."""

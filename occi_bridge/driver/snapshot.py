@@ -45,6 +45,11 @@ class Snapshot:
         return found
 
     @cached_property
+    def vms(self) -> dict[str, Compute]:
+        """The VMs, by their uid."""
+        return {row.uid: row for row in self.computes}
+
+    @cached_property
     def by_uid(self) -> dict[str, Target]:
         """All rows, by their uid (images by their tag)."""
         found: dict[str, Target] = {image.tag: image for image in self.saved}
@@ -82,6 +87,32 @@ class Snapshot:
         found: dict[str, list[Attachment]] = {}
         for attachment in self.attachments:
             found.setdefault(attachment.compute, []).append(attachment)
+        return found
+
+    @cached_property
+    def claims(self) -> dict[str, list[Report]]:
+        """Who says that a job of a lease waits there for its order, by the lease."""
+        found: dict[str, list[Report]] = {}
+        for report in self.reports.baits.values():
+            for lease in report.waiting:
+                found.setdefault(lease, []).append(report)
+        return found
+
+    @cached_property
+    def linked(self) -> dict[str, list[Attachment]]:
+        """The links of each volume, by its uid."""
+        found: dict[str, list[Attachment]] = {}
+        for attachment in self.attachments:
+            found.setdefault(attachment.storage, []).append(attachment)
+        return found
+
+    @cached_property
+    def copies(self) -> dict[str, list[Storage]]:
+        """The copies of each volume that are still to be made, by its uid."""
+        found: dict[str, list[Storage]] = {}
+        for copy in self.storages:
+            if copy.source and not (copy.made or copy.gone or copy.reason):
+                found.setdefault(copy.source, []).append(copy)
         return found
 
     def report_of(self, row: Compute) -> tuple[Report, Machine] | None:

@@ -49,7 +49,7 @@ def tunnels(snapshot: Snapshot, site: Spanned) -> dict[str, dict[str, Tunnel]]:
 
 def _places(snapshot: Snapshot) -> dict[str, dict[str, set[str]]]:
     """The cards (MACs) of VMs that run or are about to, by network and node."""
-    vms = {row.uid: row for row in snapshot.computes}
+    vms = snapshot.vms
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for card in snapshot.interfaces:
         row = vms[card.compute]

@@ -40,8 +40,9 @@ class Watcher:
         news: Callable[[], None],
         belongs: Callable[[str, str], str],
     ) -> None:
-        """`news` is called after each look; `belongs` tells which URL has the node that the bait
-        of a URL says it is: what another one's bait says is not believed."""
+        """`news` is called after each look that something under way waits for: the driver sees the
+        others soon enough by itself. `belongs` tells which URL has the node that the bait of a URL
+        says it is: what another one's bait says is not believed."""
         self.bait = bait
         self._belongs = belongs
         self._db = db
@@ -83,6 +84,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        self.poke()  # the first looks are waited for
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._periodic(self._poked[0], self._look, SELDOM))
@@ -106,12 +108,14 @@ class Watcher:
         self, poked: asyncio.Event, look: Callable[[], Awaitable[None]], seldom: float
     ) -> None:
         while True:
+            awaited = poked.is_set()
             poked.clear()
             try:
                 await look()
             except Exception:  # no descriptor or thread is left, or a fault of ours
                 log.exception("looking at bait %s", self.bait.url)
-            self._news()
+            if awaited or self.often:
+                self._news()
             try:
                 async with asyncio.timeout(OFTEN if self.often else seldom):
                     await poked.wait()

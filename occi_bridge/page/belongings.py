@@ -84,9 +84,10 @@ class Belongings:
         try:
             user.require(Capability.CREATE)
             asked = self._sort.asked(form)
-            new = validate_new.create(self._service.model(user), asked)
+            model = self._service.model(user)
+            new = validate_new.create(model, asked)
             if form.one("id") not in {each.id for each in self._all(user)}:  # a second click
-                self._service.create(user, new)
+                self._service.create(user, new, model)
         except OcciError as fault:
             return self._page(ask, form, fault)
         return see(f"/{self._sort.page}")

@@ -78,7 +78,7 @@ class New:
                 raise OcciError(400, f"{schema.PUBLIC_KEY}: without a key nobody could log in")
             if self._there(user, wanted):
                 return see(f"/vm/{wanted.id}")
-            made = self._service.create(user, new)
+            made = self._service.create(user, new, model)
         except OcciError as fault:
             return self._form(ask, wanted, status=fault.status, fault=fault.message)
         if form.one("key") and form.one("remember"):

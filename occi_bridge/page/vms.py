@@ -124,7 +124,7 @@ class Vms:
         if not kind:
             raise Fault(400, "a network or a volume is needed")
         asked = Body((kind,), {schema.SOURCE: path, schema.TARGET: target})
-        self._service.create(user, validate_new.create(model, asked))
+        self._service.create(user, validate_new.create(model, asked), model)
 
     def _detach(self, user: User, path: str, _verb: str, form: Form) -> None:
         found = self._service.entity(user, path)

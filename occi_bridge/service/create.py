@@ -98,7 +98,7 @@ def _compute(tx: Transaction, model: Model, new: New) -> Compute:
         nets = tx.site.granted(tx.user.grant)
         default = [net for net in nets if net.name == named or (named is None and net.public)]
         for net in default[:1]:
-            interface(tx, row, net, New(schema.NETWORKINTERFACE))
+            interface(tx, row, net, New(schema.NETWORKINTERFACE), cards=())
     return row
 
 

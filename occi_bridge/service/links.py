@@ -50,8 +50,7 @@ def columns(tx: Transaction, new: New, owner: str = "") -> dict[str, object]:
     """
     uid = str(uuid.uuid4())
     check_tags(new.mixins)
-    deleted = (tables.entity.c.owner == tx.user.key, tables.entity.c.id.is_(None))
-    if tx.count(tables.entity, *deleted) >= quota.GOING:
+    if tx.leaving >= quota.GOING:
         said = f"{quota.GOING} things that you have deleted are still being taken away; try again"
         raise OcciError(503, said, _RETRY)
     name = str(new.attributes.get(schema.ID) or uid)
@@ -145,8 +144,16 @@ def _check_place(tx: Transaction, machine: Compute, volume: Storage) -> None:
             raise OcciError(409, f"{said} {volume.node}")
 
 
-def interface(tx: Transaction, machine: Compute, on: Net | Network, new: New) -> Interface:
-    cards = queries.read(tx.link, Interface, tables.interface.c.compute == machine.uid)
+def interface(
+    tx: Transaction,
+    machine: Compute,
+    on: Net | Network,
+    new: New,
+    cards: Sequence[Interface] | None = None,
+) -> Interface:
+    """A card of a VM's on a network; `cards` are those that it has, where that is known."""
+    if cards is None:
+        cards = queries.read(tx.link, Interface, tables.interface.c.compute == machine.uid)
     _check_room("networks of a VM", len(cards))
     cards = [card for card in cards if not card.gone]
     net = networks.of_user(on) if isinstance(on, Network) else on

@@ -115,9 +115,7 @@ class BridgeService:
         with self._requests.reading(user) as tx:
             return tx.entity(tx.find(path))
 
-    def create(self, user: User, new: New) -> Entity:
-        model = self.model(user)
-
+    def create(self, user: User, new: New, model: Model) -> Entity:
         def work(tx: Transaction) -> Entity:
             if new.kind != view.KIND_IDS[Network]:
                 _check_heard(tx)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -159,6 +160,12 @@ class Transaction:
         )
         return Amount(*map(int, used))
 
+    @cached_property
+    def leaving(self) -> int:
+        """How many things that this user has deleted were still there when it was first asked."""
+        of = tables.entity.c
+        return self.count(tables.entity, of.owner == self.user.key, of.id.is_(None))
+
     def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         """How many rows of a table fit."""
         return int(self._row(sa.select(sa.func.count()).select_from(table).where(*where))[0])
@@ -191,9 +198,8 @@ class Transaction:
         ends = {card.owned for card in links[0] if card.owned}
         ends |= {volume.storage for volume in links[1]}
         machines = list(machines)
-        placed = any(row.node for row in machines)
         around = vm_entities.Around(
-            self._ids(ends), self._nets(links[0]), self._nodes() if placed else {}
+            self._ids(ends), self._nets(links[0]), self._nodes({row.node for row in machines})
         )
         return [
             vm_entities.compute(row, cards.get(row.uid, ()), volumes.get(row.uid, ()), around)
@@ -218,6 +224,9 @@ class Transaction:
         own = map(of_user, self.read(Network, tables.network.c.subnet6 != ""))
         return {**self.site.nets, **{net.name: net for net in own}}
 
-    def _nodes(self) -> Mapping[str, vm_entities.Heard]:
-        found = self.link.execute(sa.select(tables.bait))
+    def _nodes(self, names: set[str]) -> Mapping[str, vm_entities.Heard]:
+        names = names - {""}
+        if not names:
+            return {}
+        found = self.link.execute(sa.select(tables.bait).where(tables.bait.c.node.in_(names)))
         return {row.node: vm_entities.Heard(row.seen, row.silent) for row in found}

@@ -12,17 +12,16 @@ from occi_bridge.store.database import Database
 
 def out_of_reach(db: Database, link: Connection, patience: float) -> bool:
     """Whether for `patience` seconds no bait has answered, or no driver has led to ask them."""
-    bait, leader = tables.bait.c, tables.leader.c
+    bait, since = tables.bait.c, db.clock() - patience
+    heard = sa.or_(sa.not_(bait.silent), bait.seen >= since)
     found = link.execute(
-        sa.select(db.clock().label("now"), leader.until, bait.silent, bait.seen).join_from(
-            tables.leader, tables.bait, sa.true(), isouter=True
+        sa.select(
+            (tables.leader.c.until < since).label("unled"),
+            sa.exists().select_from(tables.bait).label("known"),  # else nobody has answered yet
+            sa.exists().where(heard).label("heard"),
         )
-    ).all()
-    since = min(row.now for row in found) - patience
-    if found[0].until < since:
-        return True
-    baits = [row for row in found if row.seen is not None]  # none: nobody has answered yet
-    return bool(baits) and all(row.silent and row.seen < since for row in baits)
+    ).one()
+    return bool(found.unled or (found.known and not found.heard))
 
 
 @dataclass(frozen=True)

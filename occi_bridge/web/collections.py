@@ -159,7 +159,7 @@ def _create(service: Service, call: Call, model: Model, kind: Kind | None, media
     new = validate_new.create(model, call.body)
     if kind and new.kind != kind.id:
         raise OcciError(400, f"{call.path} is for a {kind.term}, not for {new.kind}")
-    found = service.create(call.user, new)
+    found = service.create(call.user, new, model)
     return render.created(media, found, model, call.base, shown=call.shown)
 
 

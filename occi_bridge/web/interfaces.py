@@ -48,8 +48,9 @@ class Service(Protocol):
         """One of them. Raises OcciError 404."""
         ...
 
-    def create(self, user: User, new: New) -> Entity:
+    def create(self, user: User, new: New, model: Model) -> Entity:
         """Make it, with its inline links; a compute starts by itself. Never waits for a boot.
+        `model` is what it was checked by, just now.
 
         Raises OcciError 403 (quota: which, used, asked; an image or network not granted),
         404 (source or target of a link), 409 (the id is taken), 503.

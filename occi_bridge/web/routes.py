@@ -92,7 +92,7 @@ def _instance(service: Service, call: Call, model: Model) -> Answer:
                 raise
             user.require(Capability.CREATE)
             new = validate_new.create_at(model, call.body, kind, path)
-            found = service.create(user, new)
+            found = service.create(user, new, model)
             return render.created(media, found, model, call.base, shown=call.shown)
         user.require(Capability.MODIFY)
         new = validate_changes.replace(model, call.body, old)

@@ -1,23 +1,39 @@
 """The table of the batch systems that are known here; what an entry has: lrms/interface.py."""
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import ConfigError
 from wnodes_lrms.lrms.drmaa.leases import DrmaaLeases
-from wnodes_lrms.lrms.gridengine.system import GRID_ENGINE
 from wnodes_lrms.lrms.interface import System
 from wnodes_lrms.lrms.lease import Leases
-from wnodes_lrms.lrms.openpbs.system import OPENPBS
-from wnodes_lrms.lrms.slurm.system import SLURM
-from wnodes_lrms.lrms.torque.system import TORQUE
 
-SYSTEMS: dict[str, System] = {
-    "slurm": SLURM,
-    "gridengine": GRID_ENGINE,
-    "torque": TORQUE,
-    "openpbs": OPENPBS,
-}
+
+class _Table(Mapping[str, System]):
+    """The entries by the names that the configuration may have.
+
+    A folder is imported when it is asked for: a site has one batch system.
+    """
+
+    _names: tuple[str, ...] = get_args(Config.model_fields["lrms"].annotation)
+
+    def __getitem__(self, name: str) -> System:
+        if name not in self._names:
+            raise KeyError(name)
+        entry: System = import_module(f"wnodes_lrms.lrms.{name}.system").SYSTEM
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+SYSTEMS = _Table()
 
 
 def leases_of(config: Config) -> Leases:

@@ -10,18 +10,19 @@ import functools
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from email.utils import formatdate
+from typing import Any, cast
 
-import tenacity
 import uvicorn
+from uvicorn.server import ServerState
 
 from wnodes_lrms.descriptors import allow_many
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.tls.context import Trust, opening, server_context
 from wnodes_lrms.tls.http_protocol import Protocol
-from wnodes_lrms.tls.websocket_protocol import WebSocketProtocol
 
 _HANDSHAKE = 10.0  # seconds for a client to complete TLS
 _UNREAD = 30.0  # seconds that a client may leave an answer untaken
@@ -29,8 +30,8 @@ _IDLE = 60  # seconds between two requests
 _PARTING = 5  # seconds for the requests at hand when the service stops
 _BACKLOG = 2048
 _LETTING_GO = 5.0  # seconds for a service that was killed to let go of its port
+_AGAIN = 0.1  # seconds between two attempts to have it
 _LOOK = 5.0  # seconds between two looks at certificates and CRLs
-_DATE = 1.0  # seconds for which answers have the same date
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,29 @@ class Door:
     trust: Trust
 
 
+class _State(ServerState):
+    """What the connections of a server share. The headers that all answers have are made where
+    there is an answer, and not each second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._config = config
+        self._headers: tuple[int, list[tuple[bytes, bytes]]] = (0, [])  # of which second
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """The date, and what is configured."""
+        now = int(time.time())
+        if now != self._headers[0]:
+            date = formatdate(now, usegmt=True).encode()
+            self._headers = now, [(b"date", date), *self._config.encoded_headers]
+        return self._headers[1]
+
+    @default_headers.setter
+    def default_headers(self, _none: list[tuple[bytes, bytes]]) -> None:
+        """Its parent begins with none."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server on our TLS. `run()` serves until `should_exit` is set or SIGTERM comes."""
 
@@ -52,6 +76,7 @@ class Server(uvicorn.Server):
         self._leave = False  # before its parent's, who sets should_exit
         self._left: Callable[[], None] = lambda: None
         super().__init__(doors[0].config)
+        self.server_state = _State(doors[0].config)
         self._doors = doors
         self._most = allow_many() // 2  # connections; files are opened beside them
         self._tasks: set[asyncio.Task[None]] = set()
@@ -71,10 +96,8 @@ class Server(uvicorn.Server):
         """Until it is to end. Its parent looks ten times a second whether it is."""
         loop, left = asyncio.get_running_loop(), asyncio.Event()
         self._left = functools.partial(_tell, loop, left.set)
-        while not await self.on_tick(0):  # also makes the date that answers have
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_DATE):
-                    await left.wait()
+        if not self._leave:
+            await left.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         """Start the application, then take connections."""
@@ -209,7 +232,7 @@ def door(
     config = uvicorn.Config(
         app,
         http=Protocol,
-        ws="none" if messages is None else WebSocketProtocol,
+        ws="none" if messages is None else cast(type[asyncio.Protocol], _websocket),
         ws_max_size=messages or 0,
         ws_per_message_deflate=False,
         log_config=None,
@@ -223,6 +246,13 @@ def door(
     return Door(config, _limited(sock or listener(listen)), trust)
 
 
+def _websocket(**given: Any) -> asyncio.Protocol:
+    """The protocol of one WebSocket. Few nodes have one, ever: its library is not there before."""
+    from wnodes_lrms.tls.websocket_protocol import WebSocketProtocol
+
+    return WebSocketProtocol(**given)
+
+
 def listener(listen: str) -> socket.socket:
     """A listening socket on address:port; an IPv6 address is in brackets.
 
@@ -232,17 +262,16 @@ def listener(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    again = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: getattr(e, "errno", 0) == errno.EADDRINUSE),
-        stop=tenacity.stop_after_delay(_LETTING_GO),
-        wait=tenacity.wait_fixed(0.1),
-        reraise=True,
-    )
-    try:
-        return again(socket.create_server, (host, int(port)), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
-        raise WnodesError(f"can't listen on {listen}: {said}") from error
+    until = time.monotonic() + _LETTING_GO
+    while True:
+        try:
+            return socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
+        except (OSError, OverflowError) as error:
+            held = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            if not held or time.monotonic() > until:
+                said = error.strerror if isinstance(error, OSError) else error
+                raise WnodesError(f"can't listen on {listen}: {said}") from error
+        time.sleep(_AGAIN)
 
 
 def _limited(sock: socket.socket) -> socket.socket:

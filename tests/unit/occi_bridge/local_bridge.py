@@ -134,7 +134,11 @@ class LocalBridge:
         """Make an entity; in the attributes' names "__" stands for a dot."""
         given = {name.replace("__", "."): value for name, value in attributes.items()}
         own = (OS_TPL,) if kind == schema.COMPUTE else ()
-        return self.service.create(user, New(kind, (*own, *mixins), given, tuple(links)))
+        return self.make(user, New(kind, (*own, *mixins), given, tuple(links)))
+
+    def make(self, user: User, new: New) -> Entity:
+        """The same of what a request has become."""
+        return self.service.create(user, new, self.service.model(user))
 
     def row(self, entity: Entity) -> Compute:
         """The row of a VM."""

@@ -146,7 +146,7 @@ class Memory:
         with self._lock:
             return self._whole(user, self._at(user, path))
 
-    def create(self, user: User, new: New) -> Entity:
+    def create(self, user: User, new: New, model: Model) -> Entity:  # noqa: ARG002
         with self._lock:
             self._changing()
             machines = [entity for entity in self._of(user).values() if entity.kind == COMPUTE]

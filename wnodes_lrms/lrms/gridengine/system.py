@@ -29,7 +29,7 @@ def _after_failure(failed: Failure) -> str:
     )
 
 
-GRID_ENGINE = System(
+SYSTEM = System(
     job_id=job_id,
     named=named,
     node=_node,

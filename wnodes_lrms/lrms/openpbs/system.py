@@ -8,7 +8,7 @@ from wnodes_lrms.lrms.openpbs.installation import OpenPBSHooks
 from wnodes_lrms.lrms.openpbs.native import DRMAA
 from wnodes_lrms.lrms.openpbs.node import OpenPBS
 
-OPENPBS = System(
+SYSTEM = System(
     job_id=pbs.job_id,
     named=pbs.named,
     node=lambda _config, node: OpenPBS(node),

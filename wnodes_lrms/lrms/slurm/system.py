@@ -26,7 +26,7 @@ def _hooks(config: Config, rules: Policy) -> Hooks:
     return SlurmHooks(site, rules)
 
 
-SLURM = System(
+SYSTEM = System(
     job_id=job_id,
     named=named,
     node=lambda _config, node: Slurm(node, read_block_map()),

@@ -35,7 +35,7 @@ def _hooks(config: Config, rules: Policy) -> Hooks:
     return TorqueHooks(site, rules)
 
 
-TORQUE = System(
+SYSTEM = System(
     job_id=pbs.job_id,
     named=pbs.named,
     node=_node,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import libvirt
 import pytest
 
-from bait.hypervisor.domain_state import sleeps, stands_still
+from bait.hypervisor.domain_state import condition, sleeps
 
-FULL, HELD, ASLEEP, RUNS = (
-    *((True, False, False), (False, True, False)),
-    *((False, False, True), (False, False, False)),
+FULL, HELD, ASLEEP, PANICKED, RUNS = (
+    *((True, False, False, False), (False, True, False, False)),
+    *((False, False, True, False), (False, True, False, True), (False, False, False, False)),
 )
 
 
@@ -18,8 +18,10 @@ class InState:
     """A domain, of which libvirt says this."""
 
     said: tuple[int, int]
+    asked: int = 0
 
     def state(self) -> tuple[int, int]:
+        self.asked += 1
         return self.said
 
 
@@ -33,9 +35,12 @@ class InState:
         (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_UNKNOWN, ASLEEP),
         (libvirt.VIR_DOMAIN_PMSUSPENDED, libvirt.VIR_DOMAIN_PMSUSPENDED_UNKNOWN, ASLEEP),
         (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_UNKNOWN, RUNS),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED, PANICKED),
+        (libvirt.VIR_DOMAIN_CRASHED, libvirt.VIR_DOMAIN_CRASHED_PANICKED, (*RUNS[:3], True)),
     ],
 )
-def test_why_a_domain_stands_still(state: int, reason: int, still: tuple[bool, bool, bool]) -> None:
+def test_why_a_domain_stands_still(state: int, reason: int, still: tuple[bool, ...]) -> None:
     domain = InState((state, reason))
-    assert stands_still(domain) == still
+    assert condition(domain) == still
+    assert domain.asked == 1  # libvirt, for each domain in each round
     assert sleeps(domain) == still[2]

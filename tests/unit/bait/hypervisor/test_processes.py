@@ -307,12 +307,14 @@ def test_odd_things_in_proc(tmp_path: Path, folder: Path, machine: str) -> None:
 def test_nothing_costly_is_read_of_processes_that_are_no_qemu(
     tmp_path: Path, folder: Path, machine: str
 ) -> None:
-    """A node may have thousands: their state, which the kernel writes out for each reader, is not
-    read. Here whoever reads it would wait for ever."""
-    other = tmp_path / "proc" / "7"
-    other.mkdir(parents=True)
+    """A node may have thousands, most of them threads of the kernel, which run no program. What the
+    kernel writes out for each reader is not read: here whoever reads it would wait for ever."""
+    for name in ("7", "8"):
+        other = tmp_path / "proc" / name
+        other.mkdir(parents=True)
+        os.mkfifo(other / "status")
+        os.mkfifo(other / "cmdline")
     (other / "exe").symlink_to("/usr/bin/bash")
-    os.mkfifo(other / "status")
     processes = Processes(folder, lambda: {0}, tmp_path / "proc")
 
     found: list[frozenset[str]] = []

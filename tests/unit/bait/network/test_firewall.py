@@ -8,6 +8,7 @@ import logging
 import re
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -596,6 +597,33 @@ def test_a_network_that_the_node_joins_is_closed(tmp_path: Path, apart: Callable
 
 
 CARDS = ("bridge", "wnodes-hv1", "cards")
+
+
+def test_while_nothing_changes_no_program_is_run(
+    tmp_path: Path, apart: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may have something to tell of new links for a second or so."""
+    ran: list[str] = []
+
+    def noting(argv: list[str], **options: Any) -> str:
+        ran.append(argv[0])
+        return run(argv, **options)
+
+    def rest() -> set[str]:
+        with ExitStack() as stack:
+            world = World(tmp_path, stack)
+            world.firewall.keep()
+            world.firewall.keep()
+            at_first = set(ran)
+            while ran:
+                ran.clear()
+                time.sleep(0.1)
+                world.firewall.keep()
+            return at_first
+
+    for module in ("firewall", "surroundings"):
+        monkeypatch.setattr(f"bait.network.{module}.run", noting)
+    assert apart(rest) == {"ip", "nft"}
 
 
 def test_a_node_without_nftables_says_what_that_means_once(

@@ -242,6 +242,45 @@ def test_a_rate_that_is_right_is_left_alone(place: Place) -> None:
     assert before == (place.tc("qdisc show"), place.tc(f"filter show dev {place.tap} ingress"))
 
 
+def test_while_nothing_changes_no_program_is_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may have something to tell of new links for a second or so."""
+    ran: list[str] = []
+
+    def noting(argv: list[str], **options: Any) -> str:
+        ran.append(argv[0])
+        return run(argv, **options)
+
+    monkeypatch.setattr("bait.network.shaper.run", noting)
+    place.limit(4, 5)
+    assert set(ran) == {"ip", "tc"}
+    while ran:
+        ran.clear()
+        time.sleep(0.1)
+        place.keep()
+
+
+def test_an_ifb_device_that_does_not_go_is_tried_again_though_nothing_changes(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.limit(4, 5)
+    place.ip("node", f"link delete {place.tap}")
+
+    def refuse(argv: list[str], **options: Any) -> str:
+        if argv[:3] == ["ip", "link", "delete"]:
+            raise WnodesError("ip: busy")
+        return run(argv, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bait.network.shaper.run", refuse)
+        for _ in range(3):
+            place.keep()
+    assert [record.getMessage() for record in caplog.records] == ["ip: busy"] * 3
+    place.keep()
+    assert place.devices() == set()
+
+
 def test_the_next_bait_takes_over_what_it_finds(place: Place) -> None:
     place.limit(4, 5)
     before = place.tc("qdisc show")

@@ -55,6 +55,7 @@ def haste(monkeypatch: pytest.MonkeyPatch) -> None:
         (watcher, "SELDOM_LEASES", 0.1),
         (driver, "_RENEW", 0.2),
         (driver, "_PAUSE", 0.01),
+        (driver, "_TICK", 0.05),
         (retry, "CEILING", 0.2),
         (lease_end, "CONFIRMED_LATELY", 0.2),
         (lease_end, "SUBMITTED_LATELY", 0.5),
@@ -93,6 +94,34 @@ class Scene:
 @pytest.fixture
 def scene(file_url: str, make_bridge: Callable[..., LocalBridge], baits: list[FakeBait]) -> Scene:
     return Scene(make_bridge(file_url, *baits), baits)
+
+
+async def test_looks_that_nothing_waits_for_make_no_rounds(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred baits, each looked at every few seconds, would else make a round at each moment."""
+    counts = {"rounds": 0, "looks": 0}
+
+    def counted(kind: type, method: str, what: str) -> None:
+        whole = getattr(kind, method)
+
+        async def each(self: Any) -> None:
+            counts[what] += 1
+            await whole(self)
+
+        monkeypatch.setattr(kind, method, each)
+
+    counted(driver.Driver, "_round", "rounds")
+    counted(watcher.Watcher, "_look", "looks")
+    async with scene.bridge.driving():
+        await scene.state(scene.bridge.create(ANNAS), "active")
+        monkeypatch.setattr(driver, "_TICK", 3600.0)
+        found: list[int] = []
+        while 0 not in found and len(found) < 30:  # what was under way comes to its end
+            before, enough = counts["rounds"], counts["looks"] + 20
+            await until(lambda: counts["looks"] >= enough)  # noqa: B023
+            found.append(counts["rounds"] - before)
+    assert found[-1] == 0, found
 
 
 async def test_a_life(scene: Scene) -> None:

@@ -1,5 +1,6 @@
 """Desired states against evidence, and what must never follow from any."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -7,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from occi_bridge.driver import lease_end
 from occi_bridge.driver.actions import Act, Action
+from occi_bridge.driver.observe import observe
 from occi_bridge.driver.plan import concerned, plan, unsettled
 from occi_bridge.driver.replies import SavedImages
-from occi_bridge.driver.reports import Report, SeenNic, SeenVolume
+from occi_bridge.driver.reports import Report, Reports, SeenNic, SeenVolume
 from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.occi import schema
 from occi_bridge.occi.schema import INBOUND
@@ -637,3 +640,70 @@ def test_only_those_are_asked_often_whom_something_under_way_concerns() -> None:
     assert names(**STOPPED, desired="active") == {"hv1"}
     assert names() == frozenset()
     assert unsettled(snapshot(row()))
+
+
+class Counted(tuple[Any, ...]):
+    """Counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        Counted.times += 1
+        return super().__iter__()
+
+
+class CountedMap(dict[str, Any]):
+    """The same of a mapping."""
+
+    def __iter__(self) -> Iterator[str]:
+        Counted.times += 1
+        return super().__iter__()
+
+    def values(self) -> Any:
+        Counted.times += 1
+        return super().values()
+
+
+@pytest.mark.parametrize("state", ["new", "queued", "running", "stopped"])
+def test_a_round_goes_through_all_as_often_however_many_vms_there_are(state: str) -> None:
+    """Each VM has a card and a volume, of which each other one is to grow."""
+    rows: dict[str, dict[str, Any]] = {
+        "new": {},
+        "queued": {"job": "7", "via": HV1, "lease_state": "pending"},
+    }
+    has = rows.get(state, RUNS | {"acted": NOW - 10})
+
+    def made(many: int) -> Snapshot:
+        ids = [
+            [f"{n:08}-0000-4000-8000-00000000000{kind}" for kind in range(5)] for n in range(many)
+        ]
+        machines: list[Any] = [
+            machine(state, id=vm, lease=lease, nics=(SeenNic(nic),), volumes=(SeenVolume(of),))
+            for vm, lease, nic, _, of in ids
+            if state not in rows
+        ]
+        ended = CountedMap({f"{n:08}-0000-4000-9000-000000000000": "" for n in range(many)})
+        baits = CountedMap({HV1: replace(report(*machines), outcomes=ended)})
+        return Snapshot(
+            now=NOW,
+            computes=Counted(
+                row(**has | {"uid": vm, "lease": "" if state == "new" else lease})
+                for vm, lease, *_ in ids
+            ),
+            interfaces=Counted(card(uid=nic, compute=vm) for vm, _, nic, _, _ in ids),
+            attachments=Counted(link(uid=own, compute=vm, storage=of) for vm, _, _, own, of in ids),
+            storages=Counted(volume(uid=of, has=n % 2) for n, (*_, of) in enumerate(ids)),
+            reports=Reports(baits, CountedMap({"hv1": HV1}), all_answer=True),
+        )
+
+    def times(many: int) -> int:
+        snapshot = made(many)
+        Counted.times = 0
+        observe(snapshot)
+        plan(snapshot)
+        unsettled(snapshot)
+        concerned(snapshot)
+        lease_end.doubtful(snapshot)
+        return Counted.times
+
+    assert times(8) == times(80) > 0

@@ -53,7 +53,7 @@ def whole(key: str = SUBJECT) -> User:
 
 
 WRITES: dict[str, tuple[Capability, Callable[[LocalBridge, User, str], object]]] = {
-    "create": (Capability.CREATE, lambda b, u, _: b.service.create(u, NETWORK)),
+    "create": (Capability.CREATE, lambda b, u, _: b.make(u, NETWORK)),
     "update": (Capability.MODIFY, lambda b, u, p: b.service.update(u, p, Changes({}, (), (), ()))),
     "replace": (
         Capability.MODIFY,
@@ -147,7 +147,7 @@ def asked(
 
 def test_links_in_a_change_need_the_scope_to_create(bridge: LocalBridge) -> None:
     machine = bridge.create(whole())
-    network = bridge.service.create(whole(), NETWORK)
+    network = bridge.make(whole(), NETWORK)
     link = LINK.replace("/network/PLACE", network.path)
     for method in ("POST", "PUT"):
         status, said = asked(bridge, holder(Capability.MODIFY), method, machine.path, link)

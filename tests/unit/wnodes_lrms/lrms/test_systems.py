@@ -24,7 +24,6 @@ NAMED = re.compile(
 MAY_NAME = {
     "wnodes_lrms/config/load.py": "the list of names",
     "wnodes_lrms/config/node.py": "keys for where two of them have their files",
-    "wnodes_lrms/lrms/systems.py": "the table",
     "wnodes_lrms/lrms/pbs.py": "what two of them have in common",
 }
 PARTS = {"allocation", "checks", "hookplan", "installation", "native", "node", "system"}

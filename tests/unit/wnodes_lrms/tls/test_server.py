@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def test_the_chain_is_the_verified_one(service: Service) -> None:
     padded = Credential(mine.certificate, mine.key, (*mine.issuers, service.grid.host.certificate))
     assert service.ask(padded)["names"] == told
     assert service.ask(None)["names"] == []
+
+
+def test_an_answer_has_the_date_of_now(service: Service) -> None:
+    """Though the server does nothing by itself from one second to the next."""
+    for _ in range(2):
+        asked = int(time.time())
+        with contextlib.closing(service.connect(None)) as connection:
+            connection.request("GET", "/whoami")
+            date = connection.getresponse().headers["Date"]
+        assert asked <= parsedate_to_datetime(date).timestamp() <= time.time()
+        time.sleep(1.1)
 
 
 def test_curl_with_a_proxy(service: Service, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def cloud(
         (watcher, "SELDOM", 0.1),
         (watcher, "SELDOM_LEASES", 0.1),
         (driver, "_PAUSE", 0.01),
+        (driver, "_TICK", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
     grid.map(f'"{BASE}/CN=Alice" alice')

@@ -10,7 +10,7 @@ from tests.unit.conftest import NOBODY
 from tests.unit.wnodes_lrms.lrms.gridengine.test_allocation import DATA, number_in, recorded
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.lrms.gridengine.node import GridEngine
-from wnodes_lrms.lrms.gridengine.system import GRID_ENGINE
+from wnodes_lrms.lrms.gridengine.system import SYSTEM
 from wnodes_lrms.lrms.interface import Failure
 
 
@@ -64,4 +64,4 @@ def test_only_its_own_drain_is_lifted(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_restarts_are_times_and_tell_no_number_of_tries() -> None:
     failed = Failure("12", retry=True, restart=1_795_737_483, retries=2)
-    assert GRID_ENGINE.after_failure(failed).startswith("its job is tried 3 times in all")
+    assert SYSTEM.after_failure(failed).startswith("its job is tried 3 times in all")
