@@ -75,7 +75,7 @@ class Actor:
             return await self._leasing.order(action, row, bait)
         if isinstance(row, Compute) and action.act is Act.PLACE:
             return await self._leasing.place(action, row)
-        await self._note(row, {"act": action.asked, "again": 0.0, **_kept(action)})
+        await self._note(row, {"act": action.asked, "again": 0.0, **_placed(action)})
         if isinstance(row, Compute):
             return await self._ask_for_machine(action, row, bait)
         if isinstance(row, Interface):
@@ -205,9 +205,12 @@ def _told(action: Action) -> Values:
     return fails | {"reason": action.why}
 
 
-def _kept(action: Action) -> Values:
-    """Where a volume will be, if on one node alone: written down before that is asked for it."""
-    return {"node": action.node} if action.node else {}
+def _placed(action: Action) -> Values:
+    """Where a volume will be, if on one node alone: written down before that is asked for it. Why
+    it was refused before counts no more: a VM that waits for it gives its lease back for that."""
+    if not action.node:
+        return {}
+    return {"node": action.node} | ({"reason": ""} if action.act is Act.MAKE else {})
 
 
 def _copied(row: Storage, told: Copy, now: float) -> Values:

@@ -43,6 +43,7 @@ class Lrms:
     orders: dict[str, Order] = field(default_factory=dict)  # by job
     volumes: dict[str, int] = field(default_factory=dict)  # in the folder that all nodes share
     room: int = 1000  # GiB for a volume there
+    making: float = 0.0  # seconds that it takes to make one
     breaks: str = ""  # what goes wrong with a volume that is made or grown
     breaks_after: bool = False  # once it is that large
     asked: list[str] = field(default_factory=list)  # changes, of all baits
@@ -390,6 +391,7 @@ class FakeBait:
                 return _fault(409, "volumes are otherwise")
             if size > self.lrms.room:
                 return _fault(422, f"the pool has room for {self.lrms.room} GiB")
+            await asyncio.sleep(self.lrms.making)
             if not self.lrms.breaks or self.lrms.breaks_after:
                 self.volumes[volume] = size
             if self.lrms.breaks:

@@ -440,6 +440,7 @@ async def test_a_vm_whose_volume_has_no_room_gives_its_lease_back(keeping: Scene
         assert scene.entity(made).attributes[MESSAGE] == failed.attributes[MESSAGE]
         assert scene.lrms.orders == {}
         scene.lrms.room = 1000
+        scene.lrms.making = 1.5  # for longer than from one round to the next
         scene.act(made, START)  # and it may come to another node
         await until(lambda: "2" in scene.lrms.jobs)
         assert scene.lrms.requests["2"].node == ""
