@@ -2,19 +2,21 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from bait.checks import storage_verdicts
 from bait.cloud.ceph import Ceph
 from bait.cloud.lvm import Lvm
 from bait.hypervisor.inventory import has_secret
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.doctor import Check, fault, ok
+from wnodes_lrms.doctor import Check, fault, ok, warning
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.run import call
 
 _OF_CEPH = {"rbd": "ceph-common", "rados": "ceph-common", "ceph": "ceph-common"}
 # Without the last LVM activates no thin pool.
 _OF_LVM = {"lvs": "lvm2", "blkdiscard": "util-linux", "thin_check": "thin-provisioning-tools"}
+_RULES = ("/etc/udev/rules.d", "/run/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d")
 _SHORT = 10.0  # seconds for an answer
 
 
@@ -51,6 +53,19 @@ def _in_lvm(config: Config) -> Iterator[Check]:
         yield fault("volumes", f"thin pool {name}: {error}", remedy)
         return
     yield from storage_verdicts.thin_pool(name, found, wipe=config.cloud.wipe)
+    yield _rule()
+
+
+def _rule() -> Check:
+    """By its name: what udev makes of it only a volume shows."""
+    name = "volumes and udev"
+    if any(path for folder in _RULES for path in Path(folder).glob("*-wnodes.rules")):
+        return ok(name, "a rule keeps it out of what users write")
+    return warning(
+        name,
+        "no rule keeps its programs, which are root's, out of what users write into volumes",
+        "the manual, install-cloud, has the rule",
+    )
 
 
 def _in_ceph(config: Config) -> Iterator[Check]:

@@ -101,8 +101,12 @@ def test_a_thin_pool_is_looked_at(
 ) -> None:
     programs = Programs(tmp_path_factory.mktemp("lvm"), 10, monkeypatch)
     monkeypatch.setattr(storage, "_OF_LVM", {"lvs": "lvm2"})
-    (check,) = storage.checks(in_lvm(configured))
-    assert check.status is Status.OK
+    folder = tmp_path_factory.mktemp("rules.d")
+    monkeypatch.setattr(storage, "_RULES", (str(folder), "/nowhere"))
+    pool, rule = storage.checks(in_lvm(configured))
+    assert (pool.status, rule.status) == (Status.OK, Status.WARNING)
+    (folder / "58-wnodes.rules").touch()
+    assert [check.status for check in storage.checks(in_lvm(configured))] == [Status.OK] * 2
     programs.put(POOL, data_percent="")
     (check,) = storage.checks(in_lvm(configured))
     assert check.status is Status.FAULT
