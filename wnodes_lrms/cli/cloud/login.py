@@ -38,7 +38,7 @@ def login(ctx: typer.Context, vo: Voms = "", oidc: Oidc = "") -> None:
     if wanted.voms:
         _by_voms(connection, wanted.voms)
     elif wanted.oidc:
-        _by_token(connection, wanted.oidc)
+        _by_token(connection, wanted.oidc, settings.audience(connection.url, wanted))
     elif wanted == kept:
         raise RejectedError("by what? Give --voms VO, or --oidc NAME; the next time it is known")
     if wanted != kept:
@@ -69,9 +69,9 @@ def _by_voms(connection: Connection, spec: str) -> None:
     _tell_what_comes_first(replace(connection, cert=None, key=None), Credentials((place, place)))
 
 
-def _by_token(connection: Connection, name: str) -> None:
+def _by_token(connection: Connection, name: str, audience: str) -> None:
     place = connection.token or credentials.token_place(os.environ)
-    tokens.get(name, place)
+    tokens.get(name, place, audience)
     mine = credentials.chosen(None, None, None, place, os.environ)
     end = standing.token_end(mine.token or "")
     line(f"{place}: {standing.ago(end - time.time())} left" if end is not None else str(place))

@@ -71,6 +71,14 @@ def write(settings: Settings, environment: Mapping[str, str]) -> None:
     owned.keep(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}), path)
 
 
+def audience(given: str, settings: Settings) -> str:
+    """What a token for the service is to be for: its URL, as services are named in tokens (WLCG
+    Common JWT Profile 1.3); "" where no service is known.
+    """
+    url = given or settings.url
+    return url.rstrip("/").removesuffix(":443") if _URL.fullmatch(url) else ""
+
+
 def service_url(given: str, settings: Settings) -> str:
     """The service's URL, without a slash at its end: given, or remembered, or the one of this host.
 

@@ -28,6 +28,13 @@ def fault(shown: Credentials) -> str | None:
     return None
 
 
+def end(shown: Credentials) -> float | None:
+    """When it ends, in seconds since the epoch; None for what does not say so."""
+    if shown.token:
+        return token_end(shown.token)
+    return certificate_end(shown.files[0]) if shown.files else None
+
+
 def token_end(token: str) -> float | None:
     """When a token ends, in seconds since the epoch; None for one that does not say so."""
     try:

@@ -1,31 +1,44 @@
-"""Bearer tokens by the programs that users have for them: oidc-token, or htgettoken."""
+"""Bearer tokens by the programs that users have for them: oidc-token, or htgettoken.
+
+Neither is told a secret, nor tells one but for the token itself, on its standard output or in a
+file.
+"""
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from wnodes_lrms.cli import owned
-from wnodes_lrms.cli.cloud.programs import ask
+from wnodes_lrms.cli.cloud.programs import Ended, ask
+from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import RejectedError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOKEN = re.compile(r"[!-~]+")
+_LEAST = 300  # seconds that a token is good for when it comes
+# What oidc-token (4.2) says, and what it means.
+_MEANINGS: Sequence[tuple[str, str]] = (
+    (
+        "did not receive any response",
+        'oidc-agent is not running: eval "$(oidc-agent)", then oidc-add {name}',
+    ),
+    ("No account configured", "oidc-agent has no such account: oidc-gen {name} makes it"),
+)
 
 
-def get(name: str, place: Path) -> None:
-    """Have a new token put at a place.
+def get(name: str, place: Path, audience: str = "") -> None:
+    """Have a new token put at a place; for this `audience` alone, if the issuer does that.
 
     `name` is an account of oidc-agent's, whose program oidc-token is, or an issuer of htgettoken's.
-    What is there stays until the new one has come. Raises RejectedError.
+    That one gets tokens as its own settings say: for an audience it needs an exchange of tokens
+    that few servers are set up for. What is there stays until the new one has come. Raises
+    RejectedError.
     """
     if not _NAME.fullmatch(name):
         raise RejectedError(f"«{name}» is not the name of an account of oidc-agent")
-    if shutil.which("oidc-token"):
-        ended = ask(["oidc-token", name], "oidc-agent")
-        token = ended.output.strip()
-        if ended.status != 0 or not _TOKEN.fullmatch(token):
-            raise RejectedError(f"no token of «{name}»: {_meaning(ended.errors, name)}")
-        keep(token, place)
+    if renews_by_itself():
+        keep(_of_agent(name, audience), place)
     elif shutil.which("htgettoken"):
         # It may show a URL to be visited, so what it says is for the user.
         ended = ask(["htgettoken", "-i", name, "-o", str(place)], "htgettoken", show=True)
@@ -36,6 +49,30 @@ def get(name: str, place: Path) -> None:
             "no program here gets tokens: install oidc-agent (or htgettoken), and set it up once"
             f" by oidc-gen {name}"
         )
+
+
+def renews_by_itself() -> bool:
+    """Whether a token is to be had here without a question to the user: oidc-agent is there."""
+    return shutil.which("oidc-token") is not None
+
+
+def _of_agent(name: str, audience: str) -> str:
+    """A token of oidc-agent's, which keeps them: never one that is almost over. Raises
+    RejectedError.
+    """
+    argv = ["oidc-token", f"--time={_LEAST}"]
+    ended = ask([*argv, *(("--aud", audience) if audience else ()), name], "oidc-agent")
+    if audience and not _has_token(ended) and not _known(ended.errors):
+        said = _meaning(ended.errors, name)
+        progress(f"no token for {audience} alone ({said}): one as the issuer has it")
+        ended = ask([*argv, name], "oidc-agent")
+    if not _has_token(ended):
+        raise RejectedError(f"no token of «{name}»: {_meaning(ended.errors, name)}")
+    return ended.output.strip()
+
+
+def _has_token(ended: Ended) -> bool:
+    return ended.status == 0 and _TOKEN.fullmatch(ended.output.strip()) is not None
 
 
 def keep(token: str, place: Path) -> None:
@@ -50,10 +87,13 @@ def keep(token: str, place: Path) -> None:
 
 
 def _meaning(said: str, name: str) -> str:
-    """What oidc-token (4.2) has said, in words; else its last line, without the program's name."""
-    if "did not receive any response" in said:
-        return f'oidc-agent is not running: eval "$(oidc-agent)", then oidc-add {name}'
-    if "No account configured" in said:
-        return f"oidc-agent has no such account: oidc-gen {name} makes it"
+    """What oidc-token has said, in words; else its last line, without the program's name."""
+    if known := _known(said):
+        return known.format(name=name)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^(?:oidc-token: )?(?:Error: )?", "", lines[-1]) if lines else "it says nothing"
+
+
+def _known(said: str) -> str:
+    """The meaning of what oidc-token has said, with a place for the name; "" for something else."""
+    return next((words for part, words in _MEANINGS if part in said), "")

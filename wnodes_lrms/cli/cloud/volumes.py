@@ -54,7 +54,13 @@ def resize(
 
 
 @app.command()
-def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = False) -> None:
+def snapshot(
+    ctx: typer.Context,
+    volume: Volume,
+    name: Name = "",
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
     """Copy a volume, as it is now, into a new one; print that one's id.
 
     Of a volume that a running VM writes on, the copy is as after a power cut, unless the VM has
@@ -63,11 +69,14 @@ def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = F
     with opened(ctx) as service:
         path = f"/storage/{lookup.volume(service, volume)['id']}"
         made = service.act(path, "snapshot", **({"name": name} if name else {}))
-        line(made["id"])
+        if not as_json:
+            line(made["id"])
+        path = f"/storage/{made['id']}"
         if wait:
             further = "it is there: wnodes cloud volumes"
-            path = f"/storage/{made['id']}"
             waiting.until(service, path, f"volume {made['id']}", waiting.volume_is_online, further)
+        if as_json:
+            listing([entities.volume(service.get(path), ())], (), as_json)
 
 
 @app.command()
@@ -92,14 +101,18 @@ def delete(ctx: typer.Context, volume: Volume) -> None:
 
 
 @app.command()
-def attach(ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False) -> None:
+def attach(
+    ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False, as_json: Json = False
+) -> None:
     """Give a VM a volume, now or when it starts; with --wait, print what disk it is there."""
     with opened(ctx) as service:
         target = f"/storage/{lookup.volume(service, volume)['id']}"
         made = attaching.attach(service, "storagelink", target, vm, wait=wait)
-    device = entities.disk(made)["device"]
-    if device:
-        line(device)
+    disk = entities.disk(made)
+    if as_json:
+        listing([disk], (), as_json)
+    elif disk["device"]:
+        line(disk["device"])
 
 
 @app.command()

@@ -90,6 +90,8 @@ def until(
                 seen, heard = look(found), time.monotonic()
             except (AwayError, ServiceError) as fault:
                 if isinstance(fault, ServiceError) and fault.status != 503:
+                    if fault.unknown_user:  # as when a proxy has ended meanwhile
+                        raise ServiceError(fault.status, f"{fault.sentence}; {further}") from fault
                     raise
                 if time.monotonic() - heard > _BORNE:
                     raise AwayError(f"{fault}; {further}") from fault

@@ -41,8 +41,9 @@ def test_a_vm_from_its_beginning_to_its_end(cloud: Cloud) -> None:
 
     assert cloud("stop", "web", "--wait").status == 0
     assert cloud("list", "--json").rows[0]["state"] == "inactive"
-    assert cloud("start", "web", "--wait").status == 0
-    assert cloud("list", "--json").rows[0]["state"] == "active"
+    [started] = cloud("start", "web", "--wait", "--json").rows
+    assert (started["id"], started["state"]) == (vm, "active")
+    assert cloud("list", "--json").rows == [started]
     assert cloud.good("delete", vm) == ""
     assert cloud("list", "--json").rows == []
     gone = cloud("show", vm)
@@ -61,7 +62,8 @@ def test_what_there_is(cloud: Cloud) -> None:
 def test_volumes_come_and_go(cloud: Cloud) -> None:
     vm = cloud.good("create", "web", *IMAGE, "--wait")
     volume = cloud.good("volumes", "create", "data", "--size", "1.5")
-    assert cloud.good("volumes", "attach", "data", "web", "--wait") == "/dev/vdc"
+    [disk] = cloud("volumes", "attach", "data", "web", "--wait", "--json").rows
+    assert (disk["volume"], disk["device"], disk["state"]) == (volume, "/dev/vdc", "active")
     [row] = cloud("volumes", "--json").rows
     assert (row["id"], row["name"], row["size"], row["vm"]) == (volume, "data", 2, vm)
     assert cloud("show", "web", "--json").rows[0]["volumes"][0]["volume"] == volume
@@ -87,7 +89,9 @@ def test_a_volume_is_copied_resized_and_kept_back(cloud: Cloud) -> None:
     eventually(lambda: cloud("volumes", "--json").rows[0]["message"] == "")
     assert cloud("volumes", "--json").rows[0]["size"] == 2
     assert cloud("volumes", "resize", "data", "--size", "1").status == 1
-    copy = cloud.good("volumes", "snapshot", "data", "monday", "--wait")
+    [made] = cloud("volumes", "snapshot", "data", "monday", "--wait", "--json").rows
+    assert (made["name"], made["state"]) == ("monday", "online")
+    copy = made["id"]
     row = next(row for row in cloud("volumes", "--json").rows if row["id"] == copy)
     assert (row["name"], row["size"], row["state"]) == ("monday", 2, "online")
     assert (row["copy_of"], row["consistency"]) == (volume, "offline")

@@ -173,7 +173,7 @@ def test_a_url_alone_is_remembered(host: Host) -> None:
 
 def test_by_oidc_agent(host: Host) -> None:
     given = token({"exp": time.time() + 3605})
-    host.program("oidc-token", f'#!/bin/sh\n[ "$*" = egi ] && echo {given}\n')
+    host.program("oidc-token", f'#!/bin/sh\n[ "$*" = "--time=300 egi" ] && echo {given}\n')
     code, said = host("login", "--oidc", "egi")
     assert (code, said) == (0, f"…/{host.token.name}: 1 h {said.split('1 h ')[1]}")
     assert host.token.read_text() == f"{given}\n"
@@ -181,6 +181,25 @@ def test_by_oidc_agent(host: Host) -> None:
     assert host.remembered == 'oidc = "egi"\n'
     assert host("login")[0] == 0
     assert host("logout") == (0, f"…/{host.token.name} is gone\n")
+
+
+def test_a_token_is_asked_for_this_service_alone(host: Host) -> None:
+    asked = host.folder / "asked"
+    given = token({"exp": time.time() + 3605})
+    host.program("oidc-token", f'#!/bin/sh\necho "$*" >>{asked}\necho {given}\n')
+    assert host("--url", f"{URL}/", "login", "--oidc", "egi")[0] == 0
+    assert host("login")[0] == 0
+    assert asked.read_text() == f"--time=300 --aud {URL} egi\n" * 2
+    assert given not in asked.read_text()
+
+
+def test_an_issuer_that_does_not_do_that_gives_one_as_it_has_it(host: Host) -> None:
+    given = token({"exp": time.time() + 3605})
+    refuses = f'[ "$2" = --aud ] && {{ echo "Error: invalid_target" >&2; exit 1; }}\necho {given}\n'
+    host.program("oidc-token", f"#!/bin/sh\n{refuses}")
+    code, said = host("--url", URL, "login", "--oidc", "egi")
+    assert (code, said.startswith(f"no token for {URL} alone (invalid_target): one")) == (0, True)
+    assert host.token.read_text() == f"{given}\n"
 
 
 @pytest.mark.parametrize(

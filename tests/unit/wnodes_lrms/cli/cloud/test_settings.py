@@ -76,6 +76,19 @@ def test_what_is_no_url(home: dict[str, str], url: str) -> None:
         settings.service_url(url, Settings())
 
 
+@pytest.mark.parametrize(
+    ("given", "kept", "audience"),
+    [
+        ("https://a.example:11443/", "https://b.example", "https://a.example:11443"),
+        ("", "https://b.example:443", "https://b.example"),
+        ("", "", ""),
+        ("http://a.example", "", ""),
+    ],
+)
+def test_what_tokens_are_to_be_for(given: str, kept: str, audience: str) -> None:
+    assert settings.audience(given, Settings(kept)) == audience
+
+
 def test_where_nothing_says_which(home: dict[str, str], tmp_path: Path) -> None:
     assert home
     assert settings.service_url("", Settings(url=URL)) == URL

@@ -105,6 +105,15 @@ def test_a_service_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AwayError, match="gone; go on") as caught:
         until(Told(AwayError("gone")), "/compute/1", "VM 1", vm_is("active"), "go on")
     assert caught.value.exit_status == 6
+    with pytest.raises(ServiceError, match=r"who you are: it has expired; go on$") as refused:
+        until(
+            Told(ServiceError(401, "it has expired")),
+            "/compute/1",
+            "VM 1",
+            vm_is("active"),
+            "go on",
+        )
+    assert refused.value.exit_status == 3
     gone = ServiceError(404, "there is nothing at /compute/1")
     with pytest.raises(ServiceError, match="not found: there is nothing"):
         until(Told(gone), "/compute/1", "VM 1", vm_is("active"), "go on")
