@@ -110,17 +110,21 @@ class _Application:
             _get("/new", pages.new.show),
             _post("/new", pages.new.make, _LARGE, pages.new.again),
             _get("/volumes", pages.volumes.show),
+            _get("/volumes/now", pages.volumes.now),
             _post("/volumes", pages.volumes.make, again=pages.volumes.again),
             _post("/volumes/delete", pages.volumes.delete),
             _get("/networks", pages.networks.show),
+            _get("/networks/now", pages.networks.now),
             _post("/networks", pages.networks.make, again=pages.networks.again),
             _post("/networks/delete", pages.networks.delete),
             _get("/images", pages.images.show),
+            _get("/images/now", pages.images.now),
             _post("/images/delete", pages.images.delete),
             _get("/keys", pages.keys.show),
             _post("/keys/forget", pages.keys.forget),
             _get("/usage", pages.usage.show),
             _get("/site", pages.site.show),
+            _get("/site/now", pages.site.now),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,10 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import Body, Entity, OcciError, Value
-from occi_bridge.page import templates, views
+from occi_bridge.page import cookies, fields, live, templates, views
 from occi_bridge.page.exchange import ANOTHER, Ask, Form, Reply, see
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
+from occi_bridge.web.revisions import Revisions
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 
@@ -56,10 +57,22 @@ class Belongings:
     def __init__(self, service: BridgeService, sort: Sort) -> None:
         self._service = service
         self._sort = sort
+        self._revisions = Revisions(service.revision)
 
     async def show(self, ask: Ask) -> Reply:
         """All of them, and a form for one more."""
         return await run_in_threadpool(self._page, ask, Form(f"id={uuid.uuid4()}"))
+
+    async def now(self, ask: Ask) -> Reply:
+        """The part of it that changes."""
+        visitor = ask.known
+
+        def work() -> Reply:
+            token = cookies.form_token(visitor.secret)
+            shown = self._shown(visitor.user)
+            return templates.page(f"{self._sort.page}-now", all=shown, token=token)
+
+        return await live.part(ask, visitor.user, await self._revisions.now(), work)
 
     async def make(self, ask: Ask) -> Reply:
         """One more."""
@@ -98,17 +111,21 @@ class Belongings:
         return see(f"/{self._sort.page}")
 
     def _page(self, ask: Ask, form: Form, fault: OcciError | None = None) -> Reply:
-        user = ask.known.user
-        user.require(Capability.READ)
-        vms = self._service.entities(user, schema.COMPUTE)
+        said = fault.message if fault else ""
         page = templates.page(
             self._sort.page,
-            all=[views.belonging(each, vms) for each in self._all(user)],
+            all=self._shown(ask.known.user),
             form=form,
-            fault=fault.message if fault else "",
+            fault=said,
+            field=fields.about(said),
             **common(ask),
         )
         return replace(page, status=fault.status if fault else 200)
+
+    def _shown(self, user: User) -> list[views.Belonging]:
+        user.require(Capability.READ)
+        vms = self._service.entities(user, schema.COMPUTE)
+        return [views.belonging(each, vms) for each in self._all(user)]
 
     def _all(self, user: User) -> list[Entity]:
         return list(self._service.entities(user, self._sort.kind))

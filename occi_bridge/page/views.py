@@ -25,7 +25,8 @@ class Link:
     """A VM's card on a network, or a volume in it."""
 
     id: str
-    target: str  # the network's or volume's id
+    path: str  # the network's or volume's
+    title: str  # of that
     state: str
     message: str
     address: str = ""
@@ -108,8 +109,13 @@ class Belonging:
     vms: Sequence[Named]
 
 
-def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
-    """A VM as it is now."""
+def titles(entities: Iterable[Entity]) -> dict[str, str]:
+    """What the user calls each of these, by its path."""
+    return {each.path: _titled(each) for each in entities}
+
+
+def vm(found: Entity, standing: Standing | None, model: Model, called: Mapping[str, str]) -> Vm:
+    """A VM as it is now; `called` are the titles of networks and volumes, by their paths."""
     has = found.attributes
     state = _STATES.get(str(has.get("occi.compute.state")), "stopped")
     if state == "stopped" and standing and standing.wanted:
@@ -118,7 +124,7 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
     verbs = {name.rpartition("#")[2] for name in found.actions}
     if state == "waiting":
         verbs.discard("start")  # it would change nothing
-    cards = [_card(link) for link in found.links if link.kind == schema.NETWORKINTERFACE]
+    cards = [_card(link, called) for link in found.links if link.kind == schema.NETWORKINTERFACE]
     return Vm(
         id=found.id,
         title=str(has.get("occi.core.title", "")),
@@ -131,7 +137,7 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
         standing=standing,
         verbs=frozenset(verbs),
         cards=cards,
-        volumes=[_disk(link) for link in found.links if link.kind == schema.STORAGELINK],
+        volumes=[_disk(link, called) for link in found.links if link.kind == schema.STORAGELINK],
     )
 
 
@@ -238,27 +244,29 @@ def _is(category: object, parent: str) -> bool:
     return getattr(category, "parent", "") == parent
 
 
-def _card(link: Entity) -> Link:
+def _card(link: Entity, called: Mapping[str, str]) -> Link:
     has = link.attributes
     return Link(
         link.id,
-        _last(has),
+        *_end(has, called),
         str(has.get("occi.networkinterface.state", "")),
         str(has.get("occi.networkinterface.state.message", "")),
         address=str(has.get("occi.networkinterface.address", "")).partition("/")[0],
     )
 
 
-def _disk(link: Entity) -> Link:
+def _disk(link: Entity, called: Mapping[str, str]) -> Link:
     has = link.attributes
     return Link(
         link.id,
-        _last(has),
+        *_end(has, called),
         str(has.get("occi.storagelink.state", "")),
         str(has.get("occi.storagelink.state.message", "")),
         device=str(has.get("occi.storagelink.deviceid", "")),
     )
 
 
-def _last(has: Mapping[str, object]) -> str:
-    return str(has[schema.TARGET]).rpartition("/")[2]
+def _end(has: Mapping[str, object], called: Mapping[str, str]) -> tuple[str, str]:
+    """The path of a link's end, and what that is called; its id where nobody knows that."""
+    path = str(has[schema.TARGET])
+    return path, called.get(path, path.rpartition("/")[2])

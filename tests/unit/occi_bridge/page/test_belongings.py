@@ -56,27 +56,29 @@ async def test_a_network_comes_and_goes(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "fields", "said"),
+    ("page", "fields", "said", "beside"),
     [
-        ("/volumes", {"size": ""}, "occi.storage.size"),
-        ("/volumes", {"size": "nan"}, "occi.storage.size"),
-        ("/volumes", {"size": "1e9"}, "occi.storage.size"),
-        ("/volumes", {"size": "0"}, "is less than"),
-        ("/volumes", {"size": "101"}, "quota of storage"),
-        ("/volumes", {"size": "1", "title": "x" * 2000}, "longer than 1024"),
-        ("/volumes", {"size": "1", "id": "../x"}, "occi.core.id"),
-        ("/volumes", {"size": MARKUP, "title": MARKUP}, "occi.storage.size"),
-        ("/networks", {"address": "10.9.0.0"}, "a range from /8 to /30"),
-        ("/networks", {"address": MARKUP}, "occi.network.address"),
+        ("/volumes", {"size": ""}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "nan"}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "1e9"}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "0"}, "is less than", ["size"]),
+        ("/volumes", {"size": "101"}, "quota of storage", ["size"]),
+        ("/volumes", {"size": "1", "title": "x" * 2000}, "longer than 1024", ["title"]),
+        ("/volumes", {"size": "1", "id": "../x"}, "occi.core.id", []),
+        ("/volumes", {"size": MARKUP, "title": MARKUP}, "occi.storage.size", ["size"]),
+        ("/networks", {"address": "10.9.0.0"}, "a range from /8 to /30", ["address"]),
+        ("/networks", {"address": MARKUP}, "occi.network.address", ["address"]),
     ],
 )
-async def test_what_is_wrong_is_said_and_what_was_typed_stays(
-    site: Site, page: str, fields: dict[str, str], said: str
+async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
+    site: Site, page: str, fields: dict[str, str], said: str, beside: list[str]
 ) -> None:
     grace = site.browser("grace")
     answer = await grace.send(page, page, **fields)
     assert 400 <= answer.status_code < 500
     read = Read(answer.text)
     assert said in read.text
+    assert read.invalid == beside
+    assert read.ids.count("fault") == 1
     assert "<script>alert" not in answer.text
     assert read.form(page).items() >= {k: v for k, v in fields.items() if k != "id"}.items()
