@@ -13,8 +13,9 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Room
 
-_EVERY = 30.0  # seconds between two questions
-_OLD = 120.0  # seconds after which an answer is told no more
+# Seconds between two questions. Slurm's own command has all nodes sent for one, and each node asks.
+_EVERY = 120.0
+_OLD = 400.0  # seconds after which an answer is told no more
 
 
 class Facts:

@@ -84,6 +84,8 @@ class Bait:
             end=told.end,
             tunnels=told.tunnels,
             drain=told.drain,
+            room=told.room,
+            sources={name: min(heard, at) for name, heard in told.sources.items()},
         )
 
     async def console(self, machine: str) -> str:

@@ -115,7 +115,7 @@ class New:
             wanted=wanted,
             known=ask.form.one("known") if ask.content else "",
             images=views.images(model),
-            sizes=views.sizes(model, user, used),
+            sizes=views.sizes(model, user, used, self._service.rooms(user)),
             networks=views.networks(entities),
             volumes=views.free_volumes(entities),
             keys=self._keys.of(user.key),

@@ -9,6 +9,7 @@ from occi_bridge.occi.messages import Entity
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.service.quota import Amount, excess
 from occi_bridge.service.standing import Standing
+from wnodes_lrms.model import Room
 
 _STATES = {
     "active": "running",
@@ -79,12 +80,15 @@ class Quota:
 
 @dataclass(frozen=True)
 class Offer:
-    """An image or a size. `why_not`: why the user can't have it now, in a sentence."""
+    """An image or a size. `why_not`: why the user can't have it now, in a sentence; `now`: whether
+    there is room for it now, in words.
+    """
 
     id: str
     title: str
     name: str
     why_not: str = ""
+    now: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,16 +183,30 @@ def images(model: Model) -> list[Offer]:
     return [Offer(m.id, m.title, _about(m)) for m in found]
 
 
-def sizes(model: Model, user: User, used: Amount) -> list[Offer]:
-    """The sizes, each with whether it still fits the quota."""
+def sizes(model: Model, user: User, used: Amount, rooms: Sequence[Room] = ()) -> list[Offer]:
+    """The sizes, each with whether it still fits the quota, and what is free of the nodes."""
     found = []
     for mixin in model.mixins.values():
         if _is(mixin, schema.RESOURCE_TPL) and not mixin.user:
             memory = round(float(mixin.sets.get(schema.MEMORY, 0)) * 1024)
             asked = Amount(1, int(mixin.sets.get(schema.CORES, 0)), memory)
             why = excess(user.grant, used, asked) or ""
-            found.append(Offer(mixin.id, mixin.title, mixin.term, why))
+            now = "" if why else _room(rooms, asked)
+            found.append(Offer(mixin.id, mixin.title, mixin.term, why, now))
     return found
+
+
+def _room(rooms: Sequence[Room], asked: Amount) -> str:
+    """How many nodes have room, in words; "" where none has told."""
+    if not rooms:
+        return ""
+    fits = sum(
+        room.cores >= asked.cores and (room.memory is None or room.memory >= asked.memory)
+        for room in rooms
+    )
+    if not fits:
+        return "no node has room for it now: it would wait"
+    return f"there is room for it now on {fits} node{'' if fits == 1 else 's'}"
 
 
 def free_volumes(entities: Iterable[Entity]) -> list[Offer]:

@@ -143,6 +143,7 @@ class FakeBait:
         self.end = ""  # of its tunnels
         self.tunnels: Json = {}
         self.drain: Json | None = None
+        self.facts: Json = {}  # none: it is of a release that does not tell them
         self.silent = False
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
@@ -311,6 +312,7 @@ class FakeBait:
                 "end": self.end,
                 "tunnels": self.tunnels,
                 "drain": self.drain,
+                **self.facts,
             }
         )
 

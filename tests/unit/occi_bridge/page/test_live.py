@@ -31,7 +31,8 @@ async def site(
     """Grace sees the whole site, and has a VM, a volume in it, another one, and a network."""
     grants = (Grant(match=f"{issuer.url}#grace", site=True, machines=20, cores=20),)
     async with browser.made(grid, issuer, make_bridge(file_url), grant=grants) as site:
-        heard.told(site.bridge.db, "https://hv1:8445", Heard("hv1", 1e9), silent=False)
+        here = Heard("hv1", 1e9, room={"cores": 6, "memory": 12800}, sources={"lrms": 1e9})
+        heard.told(site.bridge.db, "https://hv1:8445", here, silent=False)
         grace = await site.user("grace")
         for kind, name in ((schema.STORAGE, "data"), (schema.STORAGE, "more")):
             site.bridge.create(grace, kind, occi__storage__size=1, occi__core__id=name)
