@@ -12,6 +12,7 @@ Row = dict[str, Any]
 INFRA = "http://schemas.ogf.org/occi/infrastructure"
 OWN = "http://wnodes-lrms.invalid/occi/"  # the scheme of what is not OCCI's
 IPNETWORK = f"{INFRA}/network#ipnetwork"
+LEASE_EXPECTED, LEASE_END = "wnodes.lease.expected", "wnodes.lease.end"
 IMAGES, SIZES = f"{OWN}os_tpl#", f"{OWN}resource_tpl#"
 
 
@@ -26,6 +27,8 @@ def vm(found: Json) -> Row:
         "name": has.get("occi.core.title", ""),
         "state": has["occi.compute.state"],
         "message": has.get("occi.compute.state.message", ""),
+        "expected": has.get(LEASE_EXPECTED, ""),
+        "ends": has.get(LEASE_END, ""),
         "address": next((each["address"] for each in cards if each["address"]), ""),
         "image": _mixin(found, IMAGES),
         "size": _mixin(found, SIZES),

@@ -31,7 +31,7 @@ from wnodes_lrms.cli.cloud.options import (
 from wnodes_lrms.cli.out import Json, line, listing
 from wnodes_lrms.errors import RejectedError
 
-_SHOWN = ("id", "name", "state", "address", "image", "size", "message")
+_SHOWN = ("id", "name", "state", "address", "ends", "image", "size", "message")
 
 
 def create(
@@ -82,7 +82,7 @@ def create(
 
 
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
-    """List your VMs, each with why it is in its state."""
+    """List your VMs, each with why it is in its state, and when its lease ends."""
     with opened(ctx) as service:
         listing(lookup.vms(service), _SHOWN, as_json)
 

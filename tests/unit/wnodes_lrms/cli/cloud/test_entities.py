@@ -7,6 +7,8 @@ from wnodes_lrms.cli.cloud import client, entities
 def test_the_names_are_the_services() -> None:
     assert (client.INFRA, entities.INFRA) == (schema.INFRA, schema.INFRA)
     assert (entities.OWN, entities.IPNETWORK) == (schema.OWN, schema.IPNETWORK)
+    assert entities.LEASE_EXPECTED == schema.LEASE_EXPECTED
+    assert entities.LEASE_END == schema.LEASE_END
 
 
 def test_a_vm_with_little_said_of_it() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wnodes_lrms.cli.cloud import waiting
+from wnodes_lrms.cli.cloud import entities, standing, waiting
 from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
 from wnodes_lrms.cli.cloud.waiting import Look, link_is_active, until, vm_is
@@ -90,6 +90,27 @@ def test_progress_is_told_once(
         "it does not answer: ?[31m",
         "not now: no node answers",
         "inactive: Priority",
+        "active",
+    ]
+
+
+def test_when_it_is_expected_is_told_to_ten_minutes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "_PAUSE", 0.0)
+    monkeypatch.setattr(standing, "when", lambda told, _now: told)
+
+    def pending(expected: str) -> dict[str, Any]:
+        found = vm("inactive", "Priority", STOP)
+        found["attributes"][entities.LEASE_EXPECTED] = f"2026-11-28T{expected}Z"
+        return found
+
+    looks = [pending(at) for at in ("14:21:07", "14:28:59", "14:21:30", "14:31:00")]
+    until(Told(*looks, vm("active")), "/compute/1", "VM 1", vm_is("active"), "go on")
+    said = [line.split("s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "inactive: Priority; expected to begin about 2026-11-28T14:20:00Z",
+        "inactive: Priority; expected to begin about 2026-11-28T14:30:00Z",
         "active",
     ]
 
