@@ -63,7 +63,7 @@ class Connection:
         ours = shown.token and shown.token == credentials.kept_token(place)
         if not (ours and kept.oidc and tokens.renews_by_itself()):
             return None
-        tokens.get(kept.oidc, place, settings.audience(self.url, kept))
+        tokens.get(kept.oidc, place, kept.audience)
         shown = self.shown()
         if not _goes_on(shown):  # another one comes before it
             return None

@@ -24,11 +24,15 @@ _EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", ""})  # noqa: S104 (compared, 
 
 @dataclass(frozen=True)
 class Settings:
-    """The file. `voms` is VO[:FQAN] and `oidc` a name, as given to `login` the last time."""
+    """The file. `voms` is VO[:FQAN] and `oidc` a name, as given to `login` the last time.
+
+    `audience` is what tokens are asked for, where the issuer's usual ones are not for the service.
+    """
 
     url: str = ""
     voms: str = ""
     oidc: str = ""
+    audience: str = ""
 
 
 def folder(environment: Mapping[str, str]) -> Path:

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wnodes_lrms.cli import owned
-from wnodes_lrms.cli.cloud.programs import Ended, ask
-from wnodes_lrms.cli.out import progress
+from wnodes_lrms.cli.cloud.programs import ask
 from wnodes_lrms.errors import RejectedError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -28,12 +27,10 @@ _MEANINGS: Sequence[tuple[str, str]] = (
 
 
 def get(name: str, place: Path, audience: str = "") -> None:
-    """Have a new token put at a place; for this `audience` alone, if the issuer does that.
+    """Have a new token put at a place; for an `audience` alone, or else as its issuer has it.
 
     `name` is an account of oidc-agent's, whose program oidc-token is, or an issuer of htgettoken's.
-    That one gets tokens as its own settings say: for an audience it needs an exchange of tokens
-    that few servers are set up for. What is there stays until the new one has come. Raises
-    RejectedError.
+    What is there stays until the new one has come. Raises RejectedError.
     """
     if not _NAME.fullmatch(name):
         raise RejectedError(f"«{name}» is not the name of an account of oidc-agent")
@@ -41,8 +38,9 @@ def get(name: str, place: Path, audience: str = "") -> None:
         keep(_of_agent(name, audience), place)
     elif shutil.which("htgettoken"):
         # It may show a URL to be visited, so what it says is for the user.
-        ended = ask(["htgettoken", "-i", name, "-o", str(place)], "htgettoken", show=True)
-        if ended.status != 0:
+        argv = ["htgettoken", "-i", name, "-o", str(place)]
+        argv += [f"--audience={audience}"] if audience else []
+        if ask(argv, "htgettoken", show=True).status != 0:
             raise RejectedError(f"no token of «{name}»: htgettoken has said why")
     else:
         raise RejectedError(
@@ -60,19 +58,13 @@ def _of_agent(name: str, audience: str) -> str:
     """A token of oidc-agent's, which keeps them: never one that is almost over. Raises
     RejectedError.
     """
-    argv = ["oidc-token", f"--time={_LEAST}"]
-    ended = ask([*argv, *(("--aud", audience) if audience else ()), name], "oidc-agent")
-    if audience and not _has_token(ended) and not _known(ended.errors):
-        said = _meaning(ended.errors, name)
-        progress(f"no token for {audience} alone ({said}): one as the issuer has it")
-        ended = ask([*argv, name], "oidc-agent")
-    if not _has_token(ended):
-        raise RejectedError(f"no token of «{name}»: {_meaning(ended.errors, name)}")
-    return ended.output.strip()
-
-
-def _has_token(ended: Ended) -> bool:
-    return ended.status == 0 and _TOKEN.fullmatch(ended.output.strip()) is not None
+    argv = ["oidc-token", f"--time={_LEAST}", *(("--aud", audience) if audience else ()), name]
+    ended = ask(argv, "oidc-agent")
+    token = ended.output.strip()
+    if ended.status != 0 or not _TOKEN.fullmatch(token):
+        what = f"«{name}» for {audience}" if audience else f"«{name}»"
+        raise RejectedError(f"no token of {what}: {_meaning(ended.errors, name)}")
+    return token
 
 
 def keep(token: str, place: Path) -> None:
@@ -88,12 +80,8 @@ def keep(token: str, place: Path) -> None:
 
 def _meaning(said: str, name: str) -> str:
     """What oidc-token has said, in words; else its last line, without the program's name."""
-    if known := _known(said):
+    known = next((words for part, words in _MEANINGS if part in said), None)
+    if known:
         return known.format(name=name)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return re.sub(r"^(?:oidc-token: )?(?:Error: )?", "", lines[-1]) if lines else "it says nothing"
-
-
-def _known(said: str) -> str:
-    """The meaning of what oidc-token has said, with a place for the name; "" for something else."""
-    return next((words for part, words in _MEANINGS if part in said), "")

@@ -1,5 +1,6 @@
 """The commands of `wnodes cloud` at a bridge over TLS, with baits in memory behind it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,46 @@ def test_a_token_and_an_expired_one(cloud: Cloud, issuer: LocalIssuer) -> None:
     assert told.status == 3
     assert told.err.startswith("the service does not know who you are: ")
     assert "the token has expired" in told.err
+
+
+def agent(cloud: Cloud, issuer: LocalIssuer) -> dict[str, str]:
+    """oidc-agent, whose tokens are for another service unless they are asked for this one; and the
+    environment in which it is found."""
+    usual, ours = (
+        issuer.token(wlcg__groups=["/testvo"], aud=audience).decode()
+        for audience in ("https://se.example", cloud.url)
+    )
+    programs = cloud.home / "bin"
+    programs.mkdir()
+    script = (
+        f'#!/bin/sh\ncase "$*" in *"--aud {cloud.url} "*) echo {ours};; *) echo {usual};; esac\n'
+    )
+    (programs / "oidc-token").write_text(script)
+    (programs / "oidc-token").chmod(0o755)
+    config = str(cloud.home / "config")
+    return {"PATH": f"{programs}:{os.environ['PATH']}", "XDG_CONFIG_HOME": config}
+
+
+def test_a_token_is_for_the_service_alone_where_it_takes_no_other(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for(cloud.url)
+    with_agent = agent(cloud, issuer)
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    assert done.status == 0, done.err
+    assert f"the token is for {cloud.url} alone" in done.err
+    assert cloud("list", "--json", **with_agent).rows == []
+    again = cloud("login", **with_agent)
+    assert (again.status, again.err) == (0, "")  # it is remembered
+    assert cloud("list", "--json", **with_agent).rows == []
+
+
+def test_a_service_can_not_choose_whom_a_token_is_for(cloud: Cloud, issuer: LocalIssuer) -> None:
+    cloud.takes_tokens_for("https://bank.example")
+    with_agent = agent(cloud, issuer)
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    assert "takes tokens for https://bank.example, which is not its URL" in done.err
+    assert "audience" not in (cloud.home / "config" / "wnodes" / "cloud.toml").read_text()
 
 
 def test_a_service_whose_ca_is_not_trusted(cloud: Cloud, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Host:
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        self.remember(f'url = "{URL}"\noidc = "egi"\n')
+        self.remember(f'url = "{URL}"\noidc = "egi"\naudience = "{URL}"\n')
 
     def remember(self, text: str) -> None:
         """Have the user's file say this."""

@@ -31,7 +31,7 @@ def test_what_is_remembered(home: dict[str, str], tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("url = ", "Invalid value"),
-        ("urls = 'x'", "urls: unknown; there are oidc, url, voms"),
+        ("urls = 'x'", "urls: unknown; there are audience, oidc, url, voms"),
         ("url = 1", "url: text is needed"),
         ("voms = 'a\\nb'\nurl = \"a\\nb\"", "url: text is needed"),
     ],
