@@ -279,6 +279,25 @@ def test_a_token_is_for_the_service_alone_where_it_takes_no_other(
     assert cloud("list", "--json", **with_agent).rows == []
 
 
+def test_an_expired_token_of_an_agent_is_renewed_on_the_way(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for("https://se.example")
+    with_agent = agent(cloud, issuer)
+    assert cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent).status == 0
+    place = cloud.home / f"bt_u{os.geteuid()}"
+    old = {"exp": 1_700_000_000, "iat": 1_699_990_000, "aud": "https://se.example"}
+    place.write_text(issuer.token(wlcg__groups=["/testvo"], **old).decode())
+    made = cloud("create", *IMAGE, "--json", **with_agent)
+    assert (made.status, len(made.rows)) == (0, 1), made.err
+    assert made.err == f"the token had expired: a new one of «egi» is in {place}\n"
+    assert len(cloud("list", "--json", **with_agent).rows) == 1
+    with_agent["PATH"] = os.environ["PATH"]
+    place.write_text(issuer.token(wlcg__groups=["/testvo"], **old).decode())
+    told = cloud("list", **with_agent)
+    assert (told.status, "wnodes cloud login renews it" in told.err) == (3, True)
+
+
 def test_a_service_can_not_choose_whom_a_token_is_for(cloud: Cloud, issuer: LocalIssuer) -> None:
     cloud.takes_tokens_for("https://bank.example")
     with_agent = agent(cloud, issuer)
