@@ -113,6 +113,7 @@ class _Application:
             _get("/volumes/now", pages.volumes.now),
             _post("/volumes", pages.volumes.make, again=pages.volumes.again),
             _post("/volumes/delete", pages.volumes.delete),
+            _post("/volumes/(?P<verb>resize|snapshot)", pages.volumes.act),
             _get("/networks", pages.networks.show),
             _get("/networks/now", pages.networks.now),
             _post("/networks", pages.networks.make, again=pages.networks.again),

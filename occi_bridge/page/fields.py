@@ -1,5 +1,7 @@
 """Which field of a form a fault of the service's is about, by how its sentence begins. Pure."""
 
+from collections.abc import Collection
+
 from occi_bridge.occi import schema
 
 _FIELDS = {
@@ -17,6 +19,7 @@ _FIELDS = {
 }
 
 
-def about(fault: str) -> str:
-    """The field's name; "" where it is about none."""
-    return next((name for start, name in _FIELDS.items() if fault.startswith(start)), "")
+def about(fault: str, of: Collection[str]) -> str:
+    """The name of the one, `of` a form's fields, that it is about; "" where it is about none."""
+    found = (name for start, name in _FIELDS.items() if fault.startswith(start))
+    return next((name for name in found if name in of), "")

@@ -20,6 +20,7 @@ from wnodes_lrms.errors import UnknownError
 
 log = logging.getLogger(__name__)
 
+_FIELDS = frozenset({"title", "size", "key", "links", "data"})
 _NAME = 40  # characters of a remembered key's
 
 
@@ -121,7 +122,7 @@ class New:
             keys=self._keys.of(user.key),
             hours=user.grant.walltime / 3600,
             fault=fault,
-            field=fields.about(fault),
+            field=fields.about(fault, _FIELDS),
             occi=occi,
             line=line,
             **common(ask),

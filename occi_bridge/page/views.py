@@ -110,6 +110,7 @@ class Belonging:
     size: str
     address: str
     own: bool  # the site's can't be changed
+    verbs: frozenset[str]  # the actions that it has now
     vms: Sequence[Named]
 
 
@@ -243,6 +244,7 @@ def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
         size=str(has.get("occi.storage.size", "")),
         address=str(has.get("occi.network.address", "")),
         own=bool(found.actions),
+        verbs=frozenset(name.rpartition("#")[2] for name in found.actions),
         vms=[Named(vm.id, _titled(vm)) for vm in linked],
     )
 

@@ -1,6 +1,6 @@
 // What the page can do beyond plain HTML: times in the reader's zone, what is copied, a word to screen
-// readers of what changes by itself, and no question to the service about what the browser has as it
-// is. All of it works without this, too.
+// readers of what changes by itself, one form for a double click, and no question to the service
+// about what the browser has as it is. All of it works without this, too.
 "use strict";
 
 const tags = new Map(); // of the parts that are asked for again, by their path
@@ -50,6 +50,14 @@ document.addEventListener("click", async (event) => {
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
     button.textContent = "Copied";
     say("Copied");
+});
+
+// A second click does nothing more while the answer to the first one is awaited.
+document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, 3000);
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {

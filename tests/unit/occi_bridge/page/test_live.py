@@ -36,6 +36,8 @@ async def site(
         grace = await site.user("grace")
         for kind, name in ((schema.STORAGE, "data"), (schema.STORAGE, "more")):
             site.bridge.create(grace, kind, occi__storage__size=1, occi__core__id=name)
+        made = sa.update(tables.storage).values(made=True)
+        site.bridge.db.write(lambda link: link.execute(made))
         site.bridge.create(grace, schema.NETWORK, occi__core__id="mine")
         await site.vm(occi__core__id="web", occi__core__title="the web")
         runs = {"lease": "x", "lease_state": "running", "began": 1e9, "state": "running"}
