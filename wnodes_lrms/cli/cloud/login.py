@@ -44,7 +44,7 @@ def login(ctx: typer.Context, vo: Voms = "", oidc: Oidc = "") -> None:
         url = settings.service_url(connection.url, kept)
         wanted = replace(wanted, url=url, audience=kept.audience if wanted == kept else "")
     if wanted.voms:
-        _by_voms(connection, wanted.voms)
+        _by_voms(connection, wanted)
     elif wanted.oidc:
         wanted = _by_token(connection, wanted)
     elif wanted == kept:
@@ -69,12 +69,15 @@ def logout(ctx: typer.Context) -> None:
         line(f"{proxy} is gone")
 
 
-def _by_voms(connection: Connection, spec: str) -> None:
+def _by_voms(connection: Connection, wanted: Settings) -> None:
     place = connection.proxy or credentials.proxy_place(os.environ)
-    voms.get(spec, place, connection.cert, connection.key)
+    voms.get(wanted.voms, place, connection.cert, connection.key)
     left = standing.ago(voms.left(place))
     line(f"{place}: {left} left, for {' '.join(voms.attributes(place))}")
-    _tell_what_comes_first(replace(connection, cert=None, key=None), Credentials((place, place)))
+    mine = Credentials((place, place))
+    if refused := _refusal(connection.url or wanted.url, mine):
+        progress(f"but {refused}")
+    _tell_what_comes_first(replace(connection, cert=None, key=None), mine)
 
 
 def _by_token(connection: Connection, wanted: Settings) -> Settings:
@@ -87,32 +90,33 @@ def _by_token(connection: Connection, wanted: Settings) -> Settings:
     place = connection.token or credentials.token_place(os.environ)
     tokens.get(wanted.oidc, place, wanted.audience)
     mine = credentials.chosen(None, None, None, place, os.environ)
-    own = settings.audience(connection.url, wanted)
-    asked = _audience_asked_for(connection.url or wanted.url, mine) if own else ""
-    if asked and asked != own:
-        progress(f"the service takes tokens for {asked}, which is not its URL: see docs/tokens.md")
-    elif asked and own != wanted.audience:
+    own, url = settings.audience(connection.url, wanted), connection.url or wanted.url
+    refused = _refusal(url, mine)
+    others = _FOR_OTHERS.search(str(refused)) if refused else None
+    if others and others[1] == own != wanted.audience:
         wanted = replace(wanted, audience=own)
         tokens.get(wanted.oidc, place, own)
         mine = credentials.chosen(None, None, None, place, os.environ)
         progress(f"the token is for {own} alone: the service takes no others")
+        refused = _refusal(url, mine)
     end = standing.token_end(mine.token or "")
     line(f"{place}: {standing.ago(end - time.time())} left" if end is not None else str(place))
+    if refused:
+        progress(f"but {refused}")
     _tell_what_comes_first(connection, mine)
     return wanted
 
 
-def _audience_asked_for(url: str, mine: Credentials) -> str:
-    """What the service wants a token to be for, where it refuses this one for that; else ""."""
+def _refusal(url: str, mine: Credentials) -> ServiceError | None:
+    """Why the service does not take it; None where it does, or is not known, or away."""
     try:
-        with closing(Service(url.rstrip("/"), mine, _PATIENCE, tries=1)) as service:
+        with closing(Service(settings.checked(url), mine, _PATIENCE, tries=1)) as service:
             service.get("/-/")
     except ServiceError as fault:
-        found = _FOR_OTHERS.search(fault.sentence) if fault.status == 401 else None
-        return found[1] if found else ""
+        return fault if fault.unknown_user else None
     except WnodesError:
-        pass  # it is away: whether it takes the token is told by the next command
-    return ""
+        pass  # the next command will tell
+    return None
 
 
 def _tell_what_comes_first(connection: Connection, mine: Credentials) -> None:

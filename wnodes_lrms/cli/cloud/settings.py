@@ -92,6 +92,11 @@ def service_url(given: str, settings: Settings) -> str:
     url = given or settings.url or _of_this_host()
     if not url:
         raise RejectedError(_NOWHERE)
+    return checked(url)
+
+
+def checked(url: str) -> str:
+    """A service's URL, without a slash at its end. Raises RejectedError if it is none."""
     if not _URL.fullmatch(url):
         raise RejectedError(f"«{url}» is not a service's URL, as https://host:11443")
     return url.rstrip("/")

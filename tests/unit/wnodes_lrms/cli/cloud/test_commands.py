@@ -1,6 +1,7 @@
 """The commands of `wnodes cloud` at a bridge over TLS, with baits in memory behind it."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -247,11 +248,13 @@ def test_a_token_and_an_expired_one(cloud: Cloud, issuer: LocalIssuer) -> None:
     assert "the token has expired" in told.err
 
 
-def agent(cloud: Cloud, issuer: LocalIssuer) -> dict[str, str]:
+def agent(
+    cloud: Cloud, issuer: LocalIssuer, groups: Sequence[str] = ("/testvo",)
+) -> dict[str, str]:
     """oidc-agent, whose tokens are for another service unless they are asked for this one; and the
     environment in which it is found."""
     usual, ours = (
-        issuer.token(wlcg__groups=["/testvo"], aud=audience).decode()
+        issuer.token(wlcg__groups=list(groups), aud=audience).decode()
         for audience in ("https://se.example", cloud.url)
     )
     programs = cloud.home / "bin"
@@ -298,11 +301,22 @@ def test_an_expired_token_of_an_agent_is_renewed_on_the_way(
     assert (told.status, "wnodes cloud login renews it" in told.err) == (3, True)
 
 
+def test_login_tells_why_the_service_takes_nobody_of_that_name(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for("https://se.example")
+    with_agent = agent(cloud, issuer, groups=["/other"])
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    assert done.status == 0
+    assert done.err.startswith("but refused: no local account for this user in ")
+
+
 def test_a_service_can_not_choose_whom_a_token_is_for(cloud: Cloud, issuer: LocalIssuer) -> None:
     cloud.takes_tokens_for("https://bank.example")
     with_agent = agent(cloud, issuer)
     done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
-    assert "takes tokens for https://bank.example, which is not its URL" in done.err
+    said = "but the service does not know who you are: the token is not for this service (aud): "
+    assert f"{said}https://bank.example\n" in done.err
     assert "audience" not in (cloud.home / "config" / "wnodes" / "cloud.toml").read_text()
 
 
