@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from wnodes_lrms.cli.cloud import attaching, entities, lookup, waiting
+from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.connection import opened
 from wnodes_lrms.cli.cloud.options import Name, VmName, Volume, Wait
 from wnodes_lrms.cli.out import Json, line, listing
@@ -32,16 +33,14 @@ def create(
     ctx: typer.Context,
     size: Annotated[float, typer.Option(help="GiB, rounded up to a whole one")],
     name: Name = "",
+    wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Make a volume; print its id."""
     own = {"occi.core.title": name} if name else {}
     with opened(ctx) as service:
         made = service.create("storage", {"attributes": {"occi.storage.size": size, **own}})
-    if as_json:
-        listing([entities.volume(made, ())], (), as_json)
-    else:
-        line(made["id"])
+        _tell(service, made["id"], wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -69,14 +68,7 @@ def snapshot(
     with opened(ctx) as service:
         path = f"/storage/{lookup.volume(service, volume)['id']}"
         made = service.act(path, "snapshot", **({"name": name} if name else {}))
-        if not as_json:
-            line(made["id"])
-        path = f"/storage/{made['id']}"
-        if wait:
-            further = "it is there: wnodes cloud volumes"
-            waiting.until(service, path, f"volume {made['id']}", waiting.volume_is_online, further)
-        if as_json:
-            listing([entities.volume(service.get(path), ())], (), as_json)
+        _tell(service, made["id"], wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -116,8 +108,20 @@ def attach(
 
 
 @app.command()
-def detach(ctx: typer.Context, volume: Volume, vm: VmName) -> None:
-    """Take a volume out of a VM."""
+def detach(ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False) -> None:
+    """Take a volume out of a VM; with --wait, until the VM has let go of it."""
     with opened(ctx) as service:
         target = f"/storage/{lookup.volume(service, volume)['id']}"
-        attaching.detach(service, "storagelink", target, vm)
+        attaching.detach(service, "storagelink", target, vm, wait=wait)
+
+
+def _tell(service: Service, volume: str, *, wait: bool, as_json: bool) -> None:
+    """What is said of a volume that was just asked for."""
+    path = f"/storage/{volume}"
+    if not as_json:
+        line(volume)
+    if wait:
+        further = "it is there: wnodes cloud volumes"
+        waiting.until(service, path, f"volume {volume}", waiting.volume_is_online, further)
+    if as_json:
+        listing([entities.volume(service.get(path), ())], (), as_json)

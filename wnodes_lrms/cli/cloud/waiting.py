@@ -77,6 +77,27 @@ def link_is_active(kind: str) -> Callable[[Json], Look]:
     return look
 
 
+def link_goes(kind: str) -> Callable[[Json], Look]:
+    """Judges a link of a kind that is being taken away. Pure."""
+
+    def look(found: Json) -> Look:
+        state = found["attributes"][f"occi.{kind}.state"]
+        return Look(found["attributes"].get(f"occi.{kind}.state.message", "") or state)
+
+    return look
+
+
+def until_gone(
+    service: Service, path: str, what: str, look: Callable[[Json], Look], further: str
+) -> None:
+    """Wait until there is nothing at a path any more. Raises as `until`."""
+    try:
+        until(service, path, what, look, further)
+    except ServiceError as fault:
+        if fault.status != 404:
+            raise
+
+
 def until(
     service: Service, path: str, what: str, look: Callable[[Json], Look], further: str
 ) -> dict[str, Any]:

@@ -71,10 +71,12 @@ def test_volumes_come_and_go(cloud: Cloud) -> None:
     assert cloud("show", "web", "--json").rows[0]["volumes"][0]["volume"] == volume
     held = cloud("volumes", "delete", "data")
     assert (held.status, held.err.startswith("conflict: ")) == (5, True)
-    cloud.good("volumes", "detach", "data", "web")
+    cloud.good("volumes", "detach", "data", "web", "--wait")
     assert cloud("volumes", "detach", "data", "web").status == 4
-    eventually(lambda: cloud("volumes", "delete", "data").status == 0)
-    with_it = cloud.good("volumes", "create", "more", "--size", "1")
+    cloud.good("volumes", "delete", "data")
+    [more] = cloud("volumes", "create", "more", "--size", "1", "--wait", "--json").rows
+    assert more["state"] == "online"
+    with_it = more["id"]
     other = cloud.good("create", *IMAGE, "--volume", "more", "--network", "private")
     [row] = cloud("show", other, "--json").rows
     assert [disk["volume"] for disk in row["volumes"]] == [with_it]

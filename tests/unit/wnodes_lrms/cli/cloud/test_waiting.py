@@ -120,6 +120,17 @@ def test_what_is_so_already_is_not_told(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err == ""
 
 
+def test_what_shall_go(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(waiting, "_PAUSE", 0.0)
+    told = {"occi.storagelink.state": "active", "occi.storagelink.state.message": "detaching"}
+    look = waiting.link_goes("storagelink")
+    gone = ServiceError(404, "there is nothing at /storagelink/1")
+    waiting.until_gone(Told({"attributes": told}, gone), "/storagelink/1", "it", look, "go on")
+    assert capsys.readouterr().err.endswith(" s  detaching\n")
+    with pytest.raises(ServiceError, match="refused"):
+        waiting.until_gone(Told(ServiceError(403, "no")), "/storagelink/1", "it", look, "go on")
+
+
 def test_a_service_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_PAUSE", 0.0)
     monkeypatch.setattr(waiting, "_BORNE", 0.0)
