@@ -92,7 +92,7 @@ async def test_whose_vms_are_where(site: Site) -> None:
     assert "https://hv1:8445 batch system answers; last 2" in page.text
     assert "libvirt does not answer ; last 2001-09-09 01:46 UTC" in page.text
     assert "yes 6, 12.5 GiB 2, 1 up 1 2, 3.0 GiB" in page.text
-    assert "hv2 silent ; last 2001-09-09 01:46 UTC https://hv2:8445 batch system" in page.text
+    assert "hv2 silent ; last 2001-09-09 01:46 UTC https://hv2:8445 batch system; last" in page.text
     assert "last never yes not known 0, 0 up 0" in page.text
     assert "Nobody asks" not in page.text
 
