@@ -28,6 +28,7 @@ from bait.network.vxlan import Tunnels, held
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
 from bait.reconcile.drain import Drain
+from bait.reconcile.facts import Facts
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.loop import PeriodicLoop
 from bait.reconcile.reconciler import Controller, Reconciler
@@ -112,11 +113,14 @@ def _serve(config: configuration.Config, node: str) -> int:
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
+    facts = Facts(lrms, config.machine.memory_overhead, reconciler.heard)
 
     def keep() -> None:
         tunnels.keep()
         shaper.keep()
         cloud.freezer.thaw_left()
+        if config.api.clients:
+            facts.keep()
 
     keep()
     stop = threading.Event()
@@ -126,7 +130,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = None
         if config.api.clients:
-            api = start(config, node, cloud, leases_of(config), tunnels)
+            api = start(config, node, cloud, leases_of(config), tunnels, facts)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         loop = PeriodicLoop(reconciler, keep)
         late = threading.Timer(_PATIENCE, notify, ("READY=1",))

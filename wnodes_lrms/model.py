@@ -66,3 +66,14 @@ class Owner:
 def machine_id(cluster: str, job: str, restart: int) -> str:
     """The VM's UUID. It follows from the job: if it is asked for twice, it is still one VM."""
     return str(uuid.uuid5(_NAMESPACE, f"{cluster}/{job}/{restart}"))
+
+
+@dataclass(frozen=True)
+class Room:
+    """What of a node no job has, so that one that asks for no more could begin there now.
+
+    Memory is in MiB, None where the batch system does not count it.
+    """
+
+    cores: int
+    memory: int | None

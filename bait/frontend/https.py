@@ -19,7 +19,7 @@ from bait.frontend import leases as apileases
 from bait.frontend import machines, models
 from bait.frontend.consoles import Consoles
 from bait.frontend.description import describe
-from bait.frontend.ports import Cloud, Tunnels
+from bait.frontend.ports import Cloud, Facts, Tunnels
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.console import LONGEST
 from wnodes_lrms.errors import (
@@ -74,10 +74,12 @@ class Handle:
         self._thread.join(_PARTING)
 
 
-def start(config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels) -> Handle:
+def start(
+    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, facts: Facts
+) -> Handle:
     """Serve in a thread. Raises ConfigError if certificates or the address can't be had."""
     api = config.api
-    app = application(config, node, cloud, leases, tunnels)
+    app = application(config, node, cloud, leases, tunnels, facts)
     server = serve(
         *(app, api.listen, api.certificate, api.key, api.ca_dir),
         proxies=False,
@@ -96,12 +98,12 @@ def _name(chain: Sequence[bytes]) -> str:
 
 
 def application(
-    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels
+    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, facts: Facts
 ) -> ASGIApp:
     """The service as an ASGI application; the server tells it the callers' certificates."""
     endpoints = [
         *apileases.routes(config, node, cloud, leases),
-        *machines.routes(cloud, node, tunnels),
+        *machines.routes(cloud, node, tunnels, facts),
     ]
 
     async def description(_request: Request) -> JSONResponse:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
 from bait.frontend.endpoints import Endpoint, Endpoints
-from bait.frontend.ports import Cloud, Tunnels
+from bait.frontend.ports import Cloud, Facts, Tunnels
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
@@ -25,7 +25,7 @@ _ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a devic
 _COPIES = 8, 60.0  # of volumes: looks at a folder that other nodes share, and that may hang
 
 
-def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
+def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endpoint]:
     """The routes, for the VMs of this node."""
     endpoint = Endpoints()
     listeners = BlockingCalls("the bait", *_LISTENERS)
@@ -46,6 +46,8 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels) -> list[Endpoint]:
                 "tunnels": tunnels.held(),
                 "drain": cloud.draining(),
                 "local_volumes": cloud.volumes.local,
+                "room": facts.room(),
+                "sources": facts.sources(),
             }
         )
 

@@ -206,6 +206,16 @@ class DrainShown(BaseModel):
     reason: str
 
 
+class RoomShown(BaseModel):
+    """What of the node no job has, for people to see: nothing is decided by it."""
+
+    cores: int
+    memory: int | None = Field(
+        description="MiB of a guest; null: the batch system does not count it by node"
+    )
+    at: float = Field(description="when that was so, seconds since the epoch")
+
+
 class MachinesShown(BaseModel):
     """The cloud VMs of a node, the lease jobs that wait for an order, and how the last leases
     ended, the newest 200."""
@@ -218,6 +228,10 @@ class MachinesShown(BaseModel):
     tunnels: dict[NetworkName, Tunnel] = Field(description="as they were put here last")
     drain: DrainShown | None = Field(description="null: it takes new VMs")
     local_volumes: bool = Field(description="volumes made here are for VMs of this node alone")
+    room: RoomShown | None = Field(description="null: not known")
+    sources: dict[Literal["lrms", "libvirt"], float] = Field(
+        description="when each answered this bait last, seconds since the epoch; 0: never"
+    )
 
 
 class SavedLike(BaseModel):

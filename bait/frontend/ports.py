@@ -33,6 +33,13 @@ class Tunnels(Protocol):
     def put(self, wanted: Mapping[str, Tunnel], /) -> None: ...
 
 
+class Facts(Protocol):
+    """What is told for people to see: see bait/reconcile/facts.py."""
+
+    def room(self) -> dict[str, Any] | None: ...
+    def sources(self) -> Mapping[str, float]: ...
+
+
 class Listener(Protocol):
     """Who has a console open: see bait/hypervisor/consoles.py."""
 

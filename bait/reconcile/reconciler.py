@@ -115,6 +115,10 @@ class Reconciler:
         vms.hypervisor.on_stuck(self.stuck)
         vms.hypervisor.on_let_go(self.let_go)
 
+    def heard(self) -> dict[str, float]:
+        """When the batch system and libvirt answered last, seconds since the epoch; 0: never."""
+        return {source.name: source.heard for source in (self._jobs, self._domains)}
+
     def release(self, job: str) -> Row | None:
         """End every VM of the job; when this returns nothing of them runs.
 

@@ -22,6 +22,7 @@ class Source(Generic[T]):
 
     def __init__(self, name: str, question: Callable[[], T]) -> None:
         self.name = name
+        self.heard = 0.0  # when it answered last, seconds since the epoch; 0: never
         self._question = question
         self._since: float | None = None  # when it was last well, if it is away
         self._pause = _FIRST
@@ -41,6 +42,7 @@ class Source(Generic[T]):
             self._is_away(error)
             return None
         metrics.answered(self.name)
+        self.heard = time.time()
         return answer
 
     def _is_back(self) -> bool:

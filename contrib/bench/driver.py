@@ -23,7 +23,7 @@ from bait.reconcile.jobs import Jobs
 from contrib.bench.site import CONFIG, IMAGE, USER
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.slurm.node import Slurm
-from wnodes_lrms.model import Allocation, State
+from wnodes_lrms.model import Allocation, Room, State
 
 _MACHINES = 200
 _SUBNET = ipaddress.IPv4Network("127.77.0.0/23")
@@ -50,6 +50,9 @@ class _Lrms:
 
     def live_jobs(self) -> dict[str, bool]:
         return {str(number): False for number in range(1, _MACHINES + 1)}
+
+    def room(self) -> Room:
+        return Room(1, None)
 
     def drain(self, reason: str) -> str:  # noqa: ARG002
         return ""

@@ -208,9 +208,10 @@ def _told(action: Action) -> Values:
 def _placed(action: Action) -> Values:
     """Where a volume will be, if on one node alone: written down before that is asked for it. Why
     it was refused before counts no more: a VM that waits for it gives its lease back for that."""
-    if not action.node:
-        return {}
-    return {"node": action.node} | ({"reason": ""} if action.act is Act.MAKE else {})
+    values: Values = {"node": action.node} if action.node else {}
+    if values and action.act is Act.MAKE:
+        values["reason"] = ""
+    return values
 
 
 def _copied(row: Storage, told: Copy, now: float) -> Values:

@@ -87,6 +87,8 @@ class Bait:
             tunnels=told.tunnels,
             drain=told.drain,
             local_volumes=told.local_volumes,
+            room=told.room,
+            sources={name: min(heard, at) for name, heard in told.sources.items()},
         )
 
     async def console(self, machine: str) -> str:

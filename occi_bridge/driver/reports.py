@@ -42,6 +42,8 @@ Address = Annotated[
 ]  # with or without a prefix; "": not known
 DeviceName = Annotated[str, StringConstraints(pattern=r"^([a-z]{1,8}[0-9]{0,3})?$")]
 Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+# What a bait asks: lrms, libvirt; a later release may have more.
+SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}$")]
 MachineState = Literal[
     "requested", "building", "running", "crashed", "suspended", "stopping", "stopped", "failed"
 ]
@@ -134,6 +136,14 @@ class Draining:
 
 
 @dataclass(frozen=True)
+class Free:
+    """What of a node no job has, at a time, for people to see."""
+
+    cores: Annotated[int, Field(ge=0, le=1 << 20)]
+    memory: Annotated[int, Field(ge=0, le=1 << 30)] | None = None  # MiB; None: not counted
+
+
+@dataclass(frozen=True)
 class Machines:
     """The reply to GET /machines."""
 
@@ -145,6 +155,8 @@ class Machines:
     tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
     local_volumes: bool = False
+    room: Free | None = None
+    sources: Annotated[Mapping[SourceName, Time], Field(max_length=8)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,6 +178,8 @@ class Report:
     tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
     local_volumes: bool = False
+    room: Free | None = None
+    sources: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.replies import SavedImages, ToldUsage
@@ -217,10 +218,12 @@ class Watcher:
 
 
 def _as_heard(report: Report) -> Heard:
+    room = asdict(report.room) if report.room else {}
+    heard = Heard(report.node, report.at, room=room, sources=report.sources)
     if report.drain is None:
-        return Heard(report.node, report.at)
+        return heard
     reason = report.drain.reason or "it does not say why"
-    return Heard(report.node, report.at, reason, report.drain.by or 0.0)
+    return replace(heard, drained=reason, drained_by=report.drain.by or 0.0)
 
 
 def _usage(told: ToldUsage) -> Usage:

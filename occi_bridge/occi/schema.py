@@ -28,6 +28,7 @@ RESOURCE_TPL = f"{INFRA}#resource_tpl"
 SSH_KEY = f"{INFRA}/credentials#ssh_key"
 USER_DATA = f"{INFRA}/compute#user_data"
 OBSERVED = f"{OWN}compute#observed"
+LEASE = f"{OWN}compute#lease"
 THROUGHPUT = f"{OWN}networkinterface#throughput"
 DISK = f"{OWN}storagelink#disk"
 READONLY = f"{OWN}storagelink#readonly"
@@ -54,6 +55,8 @@ COPY_SOURCE = "wnodes.copy.source"  # path of the volume that it is a copy of
 COPY_TIME = "wnodes.copy.time"  # ISO 8601, UTC: of when it is
 COPY_CONSISTENCY = "wnodes.copy.consistency"  # see wnodes_lrms/volumes.py
 OBSERVED_TIME = "wnodes.observed.time"  # ISO 8601, UTC: when the state was last known
+LEASE_EXPECTED = "wnodes.lease.expected"  # ISO 8601, UTC: when it is to begin, as things are now
+LEASE_END = "wnodes.lease.end"  # ISO 8601, UTC: when it is over at the latest
 
 _NUMBER_MOST = 1e9
 _COMPUTE_ACTION = f"{INFRA}/compute/action#"

@@ -19,7 +19,7 @@ from occi_bridge.page.exchange import ANOTHER, LOG_IN, PLAIN, Ask, Fault, Form, 
 from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login, refused
 from occi_bridge.page.new import New
-from occi_bridge.page.read_only import ReadOnly
+from occi_bridge.page.read_only import Followed, ReadOnly
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.terminal import Terminals
 from occi_bridge.page.vms import Vms
@@ -78,7 +78,7 @@ class Pages:
     images: Images
     keys: Keys
     usage: ReadOnly
-    site: ReadOnly
+    site: Followed
 
 
 def application(page: Page, pages: Pages) -> ASGIApp:
@@ -109,17 +109,22 @@ class _Application:
             _get("/new", pages.new.show),
             _post("/new", pages.new.make, _LARGE, pages.new.again),
             _get("/volumes", pages.volumes.show),
+            _get("/volumes/now", pages.volumes.now),
             _post("/volumes", pages.volumes.make, again=pages.volumes.again),
             _post("/volumes/delete", pages.volumes.delete),
+            _post("/volumes/(?P<verb>resize|snapshot)", pages.volumes.act),
             _get("/networks", pages.networks.show),
+            _get("/networks/now", pages.networks.now),
             _post("/networks", pages.networks.make, again=pages.networks.again),
             _post("/networks/delete", pages.networks.delete),
             _get("/images", pages.images.show),
+            _get("/images/now", pages.images.now),
             _post("/images/delete", pages.images.delete),
             _get("/keys", pages.keys.show),
             _post("/keys/forget", pages.keys.forget),
             _get("/usage", pages.usage.show),
             _get("/site", pages.site.show),
+            _get("/site/now", pages.site.now),
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,10 +6,11 @@ from starlette.concurrency import run_in_threadpool
 
 from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi.messages import OcciError
-from occi_bridge.page import templates
+from occi_bridge.page import cookies, live, templates
 from occi_bridge.page.exchange import Ask, Reply, see
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
+from occi_bridge.web.revisions import Revisions
 
 
 class Images:
@@ -17,10 +18,21 @@ class Images:
 
     def __init__(self, service: BridgeService) -> None:
         self._service = service
+        self._revisions = Revisions(service.revision)
 
     async def show(self, ask: Ask) -> Reply:
         """All that the user may have."""
         return await run_in_threadpool(self._page, ask)
+
+    async def now(self, ask: Ask) -> Reply:
+        """The part of it that changes."""
+        visitor = ask.known
+
+        def work() -> Reply:
+            token = cookies.form_token(visitor.secret)
+            return templates.page("images-now", **self._shown(visitor.user), token=token)
+
+        return await live.part(ask, visitor.user, await self._revisions.now(), work)
 
     async def delete(self, ask: Ask) -> Reply:
         """One less, of those that they have saved."""
@@ -38,16 +50,14 @@ class Images:
         return see("/images")
 
     def _page(self, ask: Ask, fault: OcciError | None = None) -> Reply:
-        user = ask.known.user
-        user.require(Capability.READ)
-        page = templates.page(
-            "images",
-            images=self._service.images(user),
-            mixins=self._mixins(user, saved=False) | self._mixins(user, saved=True),
-            fault=fault.message if fault else "",
-            **common(ask),
-        )
+        said = fault.message if fault else ""
+        page = templates.page("images", **self._shown(ask.known.user), fault=said, **common(ask))
         return replace(page, status=fault.status if fault else 200)
+
+    def _shown(self, user: User) -> dict[str, object]:
+        user.require(Capability.READ)
+        mixins = self._mixins(user, saved=False) | self._mixins(user, saved=True)
+        return {"images": self._service.images(user), "mixins": mixins}
 
     def _mixins(self, user: User, *, saved: bool) -> dict[str, str]:
         """The ids by which requests name the images, by their tags."""

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import OcciError
-from occi_bridge.page import request_text, templates, views
+from occi_bridge.page import fields, request_text, templates, views
 from occi_bridge.page.exchange import ANOTHER, Ask, Form, Reply, see
 from occi_bridge.page.request_text import Wanted
 from occi_bridge.page.vms import common
@@ -18,20 +18,9 @@ from occi_bridge.service.service import BridgeService
 from occi_bridge.store.ssh_keys import SshKey, SshKeys
 from wnodes_lrms.errors import UnknownError
 
-# What a fault of the service's begins with, and the field that it is about.
-_FIELDS = {
-    schema.PUBLIC_KEY: "key",
-    schema.USERDATA: "data",
-    "occi.core.title": "title",
-    "occi.compute.hostname": "title",
-    schema.MEMORY: "size",
-    schema.CORES: "size",
-    "quota of": "size",
-    "Link": "links",
-    schema.TARGET: "links",
-}
 log = logging.getLogger(__name__)
 
+_FIELDS = frozenset({"title", "size", "key", "links", "data"})
 _NAME = 40  # characters of a remembered key's
 
 
@@ -122,19 +111,18 @@ class New:
         model = self._service.model(user)
         used = self._service.used(user)
         entities = self._service.entities(user, None)
-        field = next((name for start, name in _FIELDS.items() if fault.startswith(start)), "")
         page = templates.page(
             "new",
             wanted=wanted,
             known=ask.form.one("known") if ask.content else "",
             images=views.images(model),
-            sizes=views.sizes(model, user, used),
+            sizes=views.sizes(model, user, used, self._service.rooms(user)),
             networks=views.networks(entities),
             volumes=views.free_volumes(entities),
             keys=self._keys.of(user.key),
             hours=user.grant.walltime / 3600,
             fault=fault,
-            field=field if fault else "",
+            field=fields.about(fault, _FIELDS),
             occi=occi,
             line=line,
             **common(ask),

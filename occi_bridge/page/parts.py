@@ -15,7 +15,7 @@ from occi_bridge.page.console import Console, Reader
 from occi_bridge.page.images import Images
 from occi_bridge.page.login import Login
 from occi_bridge.page.new import New
-from occi_bridge.page.read_only import ReadOnly
+from occi_bridge.page.read_only import Followed, ReadOnly
 from occi_bridge.page.ssh_keys import Keys
 from occi_bridge.page.terminal import Limits, Opener, Terminals
 from occi_bridge.page.vms import Vms
@@ -55,7 +55,7 @@ def assemble(
         images=Images(service),
         keys=Keys(keys),
         usage=ReadOnly("usage", lambda user: usage.found(service.usage(user, time.time()))),
-        site=ReadOnly("site", lambda user: {"site": service.overview(user), "now": time.time()}),
+        site=Followed("site", lambda user: {"site": service.overview(user), "now": time.time()}),
     )
     routes = [at_service.route(page, authenticator, sessions)] if page.certificate_login else []
     return app.application(page, pages), routes

@@ -9,6 +9,7 @@ from occi_bridge.occi.messages import Entity
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.service.quota import Amount, excess
 from occi_bridge.service.standing import Standing
+from wnodes_lrms.model import Room
 
 _STATES = {
     "active": "running",
@@ -25,7 +26,8 @@ class Link:
     """A VM's card on a network, or a volume in it."""
 
     id: str
-    target: str  # the network's or volume's id
+    path: str  # the network's or volume's
+    title: str  # of that
     state: str
     message: str
     address: str = ""
@@ -79,12 +81,15 @@ class Quota:
 
 @dataclass(frozen=True)
 class Offer:
-    """An image or a size. `why_not`: why the user can't have it now, in a sentence."""
+    """An image or a size. `why_not`: why the user can't have it now, in a sentence; `now`: whether
+    there is room for it now, in words.
+    """
 
     id: str
     title: str
     name: str
     why_not: str = ""
+    now: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,11 +111,17 @@ class Belonging:
     size: str
     address: str
     own: bool  # the site's can't be changed
+    verbs: frozenset[str]  # the actions that it has now
     vms: Sequence[Named]
 
 
-def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
-    """A VM as it is now."""
+def titles(entities: Iterable[Entity]) -> dict[str, str]:
+    """What the user calls each of these, by its path."""
+    return {each.path: _titled(each) for each in entities}
+
+
+def vm(found: Entity, standing: Standing | None, model: Model, called: Mapping[str, str]) -> Vm:
+    """A VM as it is now; `called` are the titles of networks and volumes, by their paths."""
     has = found.attributes
     state = _STATES.get(str(has.get("occi.compute.state")), "stopped")
     if state == "stopped" and standing and standing.wanted:
@@ -119,7 +130,7 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
     verbs = {name.rpartition("#")[2] for name in found.actions}
     if state == "waiting":
         verbs.discard("start")  # it would change nothing
-    cards = [_card(link) for link in found.links if link.kind == schema.NETWORKINTERFACE]
+    cards = [_card(link, called) for link in found.links if link.kind == schema.NETWORKINTERFACE]
     return Vm(
         id=found.id,
         title=str(has.get("occi.core.title", "")),
@@ -132,7 +143,7 @@ def vm(found: Entity, standing: Standing | None, model: Model) -> Vm:
         standing=standing,
         verbs=frozenset(verbs),
         cards=cards,
-        volumes=[_disk(link) for link in found.links if link.kind == schema.STORAGELINK],
+        volumes=[_disk(link, called) for link in found.links if link.kind == schema.STORAGELINK],
     )
 
 
@@ -174,16 +185,30 @@ def images(model: Model) -> list[Offer]:
     return [Offer(m.id, m.title, _about(m)) for m in found]
 
 
-def sizes(model: Model, user: User, used: Amount) -> list[Offer]:
-    """The sizes, each with whether it still fits the quota."""
+def sizes(model: Model, user: User, used: Amount, rooms: Sequence[Room] = ()) -> list[Offer]:
+    """The sizes, each with whether it still fits the quota, and what is free of the nodes."""
     found = []
     for mixin in model.mixins.values():
         if _is(mixin, schema.RESOURCE_TPL) and not mixin.user:
             memory = round(float(mixin.sets.get(schema.MEMORY, 0)) * 1024)
             asked = Amount(1, int(mixin.sets.get(schema.CORES, 0)), memory)
             why = excess(user.grant, used, asked) or ""
-            found.append(Offer(mixin.id, mixin.title, mixin.term, why))
+            now = "" if why else _room(rooms, asked)
+            found.append(Offer(mixin.id, mixin.title, mixin.term, why, now))
     return found
+
+
+def _room(rooms: Sequence[Room], asked: Amount) -> str:
+    """How many nodes have room, in words; "" where none has told."""
+    if not rooms:
+        return ""
+    fits = sum(
+        room.cores >= asked.cores and (room.memory is None or room.memory >= asked.memory)
+        for room in rooms
+    )
+    if not fits:
+        return "no node has room for it now: it would wait"
+    return f"there is room for it now on {fits} node{'' if fits == 1 else 's'}"
 
 
 def free_volumes(entities: Iterable[Entity]) -> list[Offer]:
@@ -226,6 +251,7 @@ def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
             )
         ),
         own=bool(found.actions),
+        verbs=frozenset(name.rpartition("#")[2] for name in found.actions),
         vms=[Named(vm.id, _titled(vm)) for vm in linked],
     )
 
@@ -245,12 +271,12 @@ def _is(category: object, parent: str) -> bool:
     return getattr(category, "parent", "") == parent
 
 
-def _card(link: Entity) -> Link:
+def _card(link: Entity, called: Mapping[str, str]) -> Link:
     has = link.attributes
     address, address6 = (str(has.get(name, "")) for name in (schema.ADDRESS, schema.ADDRESS6))
     return Link(
         link.id,
-        _last(has),
+        *_end(has, called),
         str(has.get("occi.networkinterface.state", "")),
         str(has.get("occi.networkinterface.state.message", "")),
         address=address.partition("/")[0],
@@ -258,16 +284,18 @@ def _card(link: Entity) -> Link:
     )
 
 
-def _disk(link: Entity) -> Link:
+def _disk(link: Entity, called: Mapping[str, str]) -> Link:
     has = link.attributes
     return Link(
         link.id,
-        _last(has),
+        *_end(has, called),
         str(has.get("occi.storagelink.state", "")),
         str(has.get("occi.storagelink.state.message", "")),
         device=str(has.get("occi.storagelink.deviceid", "")),
     )
 
 
-def _last(has: Mapping[str, object]) -> str:
-    return str(has[schema.TARGET]).rpartition("/")[2]
+def _end(has: Mapping[str, object], called: Mapping[str, str]) -> tuple[str, str]:
+    """The path of a link's end, and what that is called; its id where nobody knows that."""
+    path = str(has[schema.TARGET])
+    return path, called.get(path, path.rpartition("/")[2])

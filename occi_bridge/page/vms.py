@@ -50,39 +50,20 @@ class Vms:
 
     async def one(self, ask: Ask) -> Reply:
         """One VM."""
-        visitor = ask.known
-
-        def work() -> Reply:
-            found = self._one(visitor.user, ask.names["id"])
-            entities = self._service.entities(visitor.user, None)
-            attached = {link.target for link in found.cards}
-            return templates.page(
-                "vm",
-                vm=found,
-                steps=views.steps(found),
-                verbs=VERBS,
-                fragment=f"/vm/{found.id}/now",
-                networks=[
-                    each
-                    for each in views.networks(entities)
-                    if each.id.rpartition("/")[2] not in attached
-                ],
-                volumes=views.free_volumes(entities),
-                **common(ask),
+        visitor, name = ask.known, ask.names["id"]
+        return await run_in_threadpool(
+            lambda: templates.page(
+                "vm", **self._one(visitor.user, name), fragment=f"/vm/{name}/now", **common(ask)
             )
-
-        return await run_in_threadpool(work)
+        )
 
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""
         visitor = ask.known
 
         def work() -> Reply:
-            found = self._one(visitor.user, ask.names["id"])
             token = cookies.form_token(visitor.secret)
-            return templates.page(
-                "now", vm=found, steps=views.steps(found), verbs=VERBS, token=token
-            )
+            return templates.page("now", **self._one(visitor.user, ask.names["id"]), token=token)
 
         return await live.part(ask, visitor.user, await self._revision(), work)
 
@@ -137,15 +118,24 @@ class Vms:
         user.require(Capability.READ)
         model, standings = self._service.model(user), self._service.standings(user)
         found = self._service.entities(user, schema.COMPUTE)
-        vms = [views.vm(each, standings.get(each.path), model) for each in found]
+        vms = [views.vm(each, standings.get(each.path), model, {}) for each in found]
         return {"vms": vms, "quotas": views.quotas(user, self._service.used(user))}
 
-    def _one(self, user: User, name: str) -> views.Vm:
+    def _one(self, user: User, name: str) -> dict[str, object]:
         user.require(Capability.READ)
         path = f"/compute/{name}"
         found = self._service.entity(user, path)
-        standing = self._service.standings(user).get(path)
-        return views.vm(found, standing, self._service.model(user))
+        entities = self._service.entities(user, None)
+        standing, model = self._service.standings(user).get(path), self._service.model(user)
+        vm = views.vm(found, standing, model, views.titles(entities))
+        attached = {link.path for link in vm.cards}
+        return {
+            "vm": vm,
+            "steps": views.steps(vm),
+            "verbs": VERBS,
+            "networks": [each for each in views.networks(entities) if each.id not in attached],
+            "volumes": views.free_volumes(entities),
+        }
 
 
 def common(ask: Ask) -> dict[str, object]:

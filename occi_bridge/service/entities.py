@@ -25,6 +25,7 @@ KIND_IDS: Mapping[type[Row], str] = {
 }
 _NETWORK_ACTION = f"{schema.INFRA}/network/action#"
 _STORAGE_ACTION = f"{schema.INFRA}/storage/action#"
+_LAST = 253_402_300_799.0  # seconds since the epoch: the last that has a date
 
 
 def storage(row: Storage) -> Entity:
@@ -55,8 +56,10 @@ def storage(row: Storage) -> Entity:
 
 
 def instant(when: float) -> str:
-    """A time (seconds since the epoch) as ISO 8601 has it, in UTC."""
-    return datetime.datetime.fromtimestamp(when, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A time (seconds since the epoch) as ISO 8601 has it, in UTC; a later one than has a date, as
+    of a lease without end, as the last that has one."""
+    date = datetime.datetime.fromtimestamp(min(when, _LAST), datetime.UTC)
+    return date.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def network(row: Network) -> Entity:

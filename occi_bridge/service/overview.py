@@ -10,8 +10,11 @@ import sqlalchemy as sa
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import tables
 from occi_bridge.store.states import LIVE
+from wnodes_lrms.model import Room
 
 _MISSING = "no node yet"
+_NAMES = {"lrms": "batch system"}  # of sources, as people call them
+_AWAY = 90.0  # seconds that a source has not answered a bait that does: it is asked every 15 to 30
 
 
 @dataclass
@@ -35,6 +38,15 @@ class Had:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a bait asks: its batch system, or libvirt. `heard`: when it answered last; 0: never."""
+
+    name: str
+    heard: float
+    away: bool
+
+
+@dataclass(frozen=True)
 class Node:
     """A node, or a bait that has not said of which it is. Times in seconds since the epoch."""
 
@@ -45,6 +57,8 @@ class Node:
     drained: str  # why it takes no new VMs; "": it does
     drained_by: float  # when what still runs there is ended; 0: at no set time
     has: Had
+    room: Room | None  # what of it no job has; None: not known
+    sources: list[Source]
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,11 @@ def overview(tx: Transaction) -> Overview:
                 drained=row.drained,
                 drained_by=row.drained_by,
                 has=nodes.get(row.node, Had()),
+                room=Room(**row.room) if row.room and not row.silent else None,
+                sources=[
+                    Source(_NAMES.get(name, name), at, away=row.seen - at > _AWAY)
+                    for name, at in row.sources.items()
+                ],
             )
             for row in heard
         ],

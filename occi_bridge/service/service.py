@@ -30,6 +30,7 @@ from occi_bridge.store import heard, usage
 from occi_bridge.store.database import Database
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Compute, Network, Row
+from wnodes_lrms.model import Room
 
 _UNHEARD = 30.0  # seconds without any bait's answer after which changes are refused
 _MODELS = 256  # kept, for as many users
@@ -71,6 +72,11 @@ class BridgeService:
         """The images that the user may have: their own and their group's first."""
         with self._requests.reading(user) as tx:
             return [*images.saved(tx), *images.of_site(self._site.images(user.grant))]
+
+    def rooms(self, user: User) -> list[Room]:
+        """What is free of each node, as was told within the last minutes."""
+        with self._requests.reading(user) as tx:
+            return heard.rooms(tx.link)
 
     def overview(self, user: User) -> Overview:
         """The whole site. Raises OcciError 403 for those whose grant does not have that."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, Value
 from occi_bridge.service.entities import entity, instant, own
+from occi_bridge.service.standing import standing
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface, Row
 from wnodes_lrms.rates import MOST
@@ -87,16 +88,24 @@ def compute(
             text += f"{'; ' if text else ''}as of {when}: {row.node} has not answered since"
     if text:
         attributes["occi.compute.state.message"] = text
-    observed = (schema.OBSERVED,) if heard else ()
+    lease = _lease(row)
+    observed = (*((schema.OBSERVED,) if heard else ()), *((schema.LEASE,) if lease else ()))
     links = [interface(card, row, around, n) for n, card in enumerate(cards)]
     links += [attachment(volume, row, around) for volume in volumes]
     return entity(
         row,
-        attributes,
+        attributes | lease,
         mixins=observed,
         actions=tuple(_ACTION + action for action in _applicable(row, now)),
         links=tuple(links),
     )
+
+
+def _lease(row: Compute) -> dict[str, Value]:
+    """When its lease is to begin, as far as the batch system says so, or is over."""
+    has = standing(row)
+    times = {schema.LEASE_EXPECTED: has.expected, schema.LEASE_END: has.ends}
+    return {name: instant(at) for name, at in times.items() if at}
 
 
 def _applicable(row: Compute, now: str) -> Iterable[str]:

@@ -1,13 +1,14 @@
 """Which baits were heard of, when, and which node each is on."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from occi_bridge.store import tables
 from occi_bridge.store.database import Database
+from wnodes_lrms.model import Room
 
 
 def out_of_reach(db: Database, link: Connection, patience: float) -> bool:
@@ -32,6 +33,8 @@ class Heard:
     seen: float
     drained: str = ""  # why its node takes no new VMs; "": it does
     drained_by: float = 0.0  # when what still runs there is ended; 0: at no set time
+    room: Mapping[str, int | None] = field(default_factory=dict)  # fields of a Room; or nothing
+    sources: Mapping[str, float] = field(default_factory=dict)  # when each answered last; 0: never
 
 
 def told(db: Database, url: str, by: Heard | None, *, silent: bool) -> None:
@@ -45,6 +48,13 @@ def told(db: Database, url: str, by: Heard | None, *, silent: bool) -> None:
             link.execute(sa.insert(table).values(url=url, **values))
 
     db.write(work)
+
+
+def rooms(link: Connection) -> list[Room]:
+    """What is free of each node that takes VMs and has told it."""
+    table = tables.bait.c
+    found = sa.select(table.room).where(table.silent.is_(False), table.drained == "")
+    return [Room(**told) for told in link.execute(found).scalars() if told]
 
 
 def url(link: Connection, node: str) -> str | None:

@@ -264,6 +264,8 @@ bait = Table(
     _flag("silent"),
     _text("drained"),  # why its node takes no new VMs; "": it does
     _time("drained_by"),  # when what still runs there is ended; 0: at no set time
+    Column("room", JSON, nullable=False, default=dict),  # cores, memory (MiB); empty: not known
+    Column("sources", JSON, nullable=False, default=dict),  # when each answered its bait last
 )
 
 leader = Table(

@@ -62,9 +62,9 @@ class Whoami:
         except DeniedError as error:
             seen |= _who(error.identity, None) | {"refused": error.reason}
             known = error.status == 403 and request.method in {"GET", "HEAD"}
-            headers = dict(bearer.challenges(error))
-            shown = {name.decode(): value.decode() for name, value in headers.items()}
-            return JSONResponse(seen, 200 if known else error.status, shown)
+            refused = JSONResponse(seen, 200 if known else error.status)
+            refused.raw_headers += bearer.challenges(error)  # there may be two of one name
+            return refused
         seen |= _who(user.identity, user) | await self._allowed(user)
         counted = user.identity.kind is Kind.CERTIFICATE
         if chain and not counted:

@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from contrib.site.box.grid import PASSWORD, Grid
 from contrib.site.box.layout import layout
@@ -68,6 +68,17 @@ class Browser:
         path = f"//label[.//*[normalize-space()={json.dumps(words)}]]//input"
         self._until(lambda: self._shown(path).click(), words)
 
+    def select(self, label: str, words: str) -> None:
+        """Of a list with this label, the first choice that begins so."""
+
+        def chosen() -> None:
+            named = self._shown(f"//label[normalize-space()={json.dumps(label)}]")
+            field = self.driver.find_element(By.ID, named.get_attribute("for") or "")
+            choices = Select(field).options
+            next(each for each in choices if each.text.startswith(words)).click()
+
+        self._until(chosen, words)
+
     def sees(self, words: str) -> None:
         """Wait until the page says this, without being loaded anew."""
 
@@ -81,6 +92,15 @@ class Browser:
 
         def said() -> None:
             assert words in self.driver.find_element(By.ID, part).text
+
+        self._until(said, words)
+
+    def hears(self, words: str) -> None:
+        """Wait until a screen reader is told this of what changes by itself."""
+
+        def said() -> None:
+            news = self.driver.find_element(By.ID, "news")
+            assert words in str(news.get_property("textContent"))
 
         self._until(said, words)
 

@@ -45,6 +45,40 @@ def type_into_console(window: Browser) -> None:
     window.check()
 
 
+def use_a_volume(window: Browser) -> None:
+    """Make one, have it in the VM, take it out, delete it; back on the VM's page."""
+    window.press("Volumes")
+    window.fill("Name", "data")
+    window.fill("Size in GiB", "1")
+    window.press("Make the volume")
+    window.sees("online")
+    window.check()
+    window.press("My VMs")
+    window.press("web")
+    window.press("Attach a network or volume")
+    window.select("Which", "Volume data")
+    window.press("Attach")
+    window.sees("Volume data, in the VM /dev/vd")
+    window.check()
+    window.press("Detach data")
+    window.press("Volumes")
+    window.press("Delete data")  # once it is out of the VM
+    window.press("Delete data for good")
+    window.sees("You have none")
+    window.press("My VMs")
+    window.press("web")
+
+
+def suspend_elsewhere(window: Browser) -> None:
+    """As in another tab: whoever can't see this one is told."""
+    window.driver.execute_script(
+        "const form = document.querySelector(\"form[action$='/suspend']\");"
+        "fetch(form.action, {method: 'POST', body: new URLSearchParams(new FormData(form))});"
+    )
+    window.hears("web: suspended")
+    window.check()
+
+
 def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
     with browser(tmp_path) as window:
         logged_in(window)
@@ -68,6 +102,7 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.check()
         type_into_console(window)
         window.press("Back to the VM")
+        use_a_volume(window)
         window.press("Stop")
         window.press("Stop web")
         window.sees("stopped")
@@ -76,6 +111,7 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.press("Start web")
         window.sees("Its lease ends")
         window.sees("running")
+        suspend_elsewhere(window)
         for page, said in (
             ("Volumes", "You have none"),
             ("Networks", "the site's"),

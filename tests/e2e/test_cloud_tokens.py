@@ -41,6 +41,8 @@ Category: small; scheme="{OWN}resource_tpl#"; class="mixin"
     try:
         wait_until(lambda: 'occi.compute.state="active"' in curl(machine), 60, curl(machine))
         assert curl("--header", "Accept: text/uri-list", f"{URL}/compute/").split() == [machine]
+        [row] = json.loads(call("wnodes", "cloud", "list", "--json"))
+        assert (row["state"], f"{URL}/compute/{row['id']}") == ("active", machine)
         assert the_lease().field("UserId").startswith("clouduser(")
         usages = json.loads(call("wnodes", "accounting", "list", "--json"))
         assert [u["fqan"] for u in usages if u["dn"] == subject and not u["ended"]] == ["/testvo"]

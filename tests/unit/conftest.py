@@ -38,7 +38,7 @@ from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image, Part
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.slurm.node import Slurm
-from wnodes_lrms.model import Allocation, Kind
+from wnodes_lrms.model import Allocation, Kind, Room
 
 TAG = "small_linux_x86_64"
 # Loopback's, and of this process alone: other runs of these tests may go on at the same time.
@@ -233,6 +233,11 @@ class Batch:
         if self.jobs is None:
             raise UnknownError("the batch system does not answer")
         return {job: job in self.suspended for job in self.jobs}
+
+    def room(self) -> Room:
+        if self.jobs is None:
+            raise UnknownError("the batch system does not answer")
+        return Room(8 - sum(job.cores for job in self.jobs.values()), 16000)
 
     def drain(self, reason: str) -> str:
         if self.jobs is None:

@@ -78,6 +78,14 @@ def bearer(file: Path | None, environment: Mapping[str, str]) -> str | None:
     return _read(file) if file else discovered(environment)
 
 
+def kept_token(place: Path) -> str | None:
+    """The token in the file that a new one would go to; None where none can be read there."""
+    try:
+        return _read(place)
+    except RejectedError:
+        return None
+
+
 def discovered(environment: Mapping[str, str]) -> str | None:
     """The user's token, by WLCG Bearer Token Discovery 1.0; None where there is none.
 

@@ -11,7 +11,7 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.lrms.hookset import Hooks
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.lrms.lease import Leases, Request
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.model import Allocation, Room
 from wnodes_lrms.policy import Policy
 
 
@@ -34,6 +34,12 @@ class Lrms(Protocol):
     def live_jobs(self) -> Mapping[str, bool]:
         """The jobs that hold an allocation on this node, ending ones too, and whether each is
         suspended."""
+
+    def room(self) -> Room:
+        """What of this node no job has; nothing where it takes no jobs now.
+
+        For people alone, as it is over when it is told: nothing is decided by it.
+        """
 
     def drain(self, reason: str) -> str:
         """Have it send no more jobs here; asked again, success.

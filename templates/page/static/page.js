@@ -1,8 +1,10 @@
-// What the page can do beyond plain HTML: times in the reader's zone, what is copied, and no question
-// to the service about what the browser has as it is. All of it works without this, too.
+// What the page can do beyond plain HTML: times in the reader's zone, what is copied, a word to screen
+// readers of what changes by itself, one form for a double click, and no question to the service
+// about what the browser has as it is. All of it works without this, too.
 "use strict";
 
 const tags = new Map(); // of the parts that are asked for again, by their path
+const known = new Map(); // what the parts that are worth a word say, by their ids
 
 function left(seconds) {
     const minutes = Math.round(seconds / 60);
@@ -26,11 +28,36 @@ function dress(root) {
     root.querySelectorAll("button.copy").forEach((button) => { button.hidden = !navigator.clipboard; });
 }
 
+function say(text) {
+    document.getElementById("news").textContent = text;
+}
+
+// What it says of something else than before; not of what is new, or gone.
+function changed(root) {
+    const found = [];
+    root.querySelectorAll("[data-says]").forEach((part) => {
+        const text = part.textContent.replace(/\s+/g, " ").trim();
+        const before = known.get(part.id);
+        if (before !== undefined && before !== text) found.push(`${part.dataset.says}: ${text}`);
+        known.set(part.id, text);
+    });
+    return found;
+}
+
 document.addEventListener("click", async (event) => {
     const button = event.target.closest("button.copy");
     if (!button) return;
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
     button.textContent = "Copied";
+    say("Copied");
+});
+
+// A second click does nothing more while the answer to the first one is awaited.
+document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    setTimeout(() => delete form.dataset.sent, 3000);
 });
 
 document.addEventListener("htmx:beforeRequest", (event) => {
@@ -52,7 +79,12 @@ document.addEventListener("htmx:afterRequest", (event) => {
     if (xhr.status === 401 || xhr.status === 404) location.reload();
 });
 
-document.addEventListener("htmx:afterSwap", (event) => dress(event.detail.target));
+document.addEventListener("htmx:afterSwap", (event) => {
+    dress(event.detail.target);
+    const news = changed(event.detail.target);
+    if (news.length) say(news.join("; "));
+});
 
 dress(document);
+changed(document);
 setInterval(() => document.querySelectorAll("time.until").forEach(local), 30000);

@@ -22,8 +22,11 @@ def attach(service: Service, kind: str, target: str, vm: str, *, wait: bool) -> 
     )
 
 
-def detach(service: Service, kind: str, target: str, vm: str) -> None:
-    """Take away a VM's link to what is at a path; of several the last. Raises NoneSuchError."""
+def detach(service: Service, kind: str, target: str, vm: str, *, wait: bool = False) -> None:
+    """Take away a VM's link to what is at a path; of several the last. Raises NoneSuchError.
+
+    `wait`: until the VM has let go of it.
+    """
     row = lookup.vm(service, vm)
     source = f"/compute/{row['id']}"
     found = [
@@ -34,4 +37,8 @@ def detach(service: Service, kind: str, target: str, vm: str) -> None:
     ]
     if not found:
         raise NoneSuchError(f"VM {row['id']} has no link to {target}")
-    service.delete(f"/{kind}/{found[-1]}")
+    path = f"/{kind}/{found[-1]}"
+    service.delete(path)
+    if wait:
+        what, further = f"{target} in VM {row['id']}", "it goes on: wnodes cloud volumes"
+        waiting.until_gone(service, path, what, waiting.link_goes(kind), further)

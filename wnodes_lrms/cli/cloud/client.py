@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from wnodes_lrms.cli.cloud import standing
 from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
 from wnodes_lrms.cli.credentials import Credentials
 from wnodes_lrms.cli.out import progress
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import RejectedError, WnodesError
 
 if TYPE_CHECKING:
     import httpx
@@ -25,31 +25,47 @@ PATIENCE = 30.0  # seconds
 _JSON = "application/occi+json"
 _LONGEST = 16 << 20  # bytes of an answer
 _SOON = 30  # seconds
+SKEW = 60.0  # seconds that the service's clock may be ahead
 
 Document = Mapping[str, Any]
+# What the user is known by now, after it was renewed; None where it could not be.
+Renew = Callable[[], Credentials | None]
 
 
 class Service:
     """One service, as one user sees it."""
 
     def __init__(
-        self, url: str, known: Credentials, patience: float = PATIENCE, tries: int = 3
+        self,
+        url: str,
+        known: Credentials,
+        patience: float = PATIENCE,
+        tries: int = 3,
+        renew: Renew | None = None,
     ) -> None:
         """`url` has no slash at its end, `patience` is in seconds.
 
-        Where the service says to come again soon, it is asked as often as `tries`. Raises
+        Where the service says to come again soon, it is asked as often as `tries`. Where it does
+        not take what has ended by now, it is asked once more with what `renew` gives. Raises
         RejectedError if the credentials can't be used.
         """
+        self._url = url
+        self._patience = patience
+        self._tries = tries
+        self._renew = renew
+        self._begin(known)
+
+    def _begin(self, known: Credentials) -> None:
+        """Be known by this from now on."""
         import httpx  # takes longer to import than all else of this command
 
-        self._url = url
-        self._known = known
-        self._tries = tries
         self._http = httpx.Client(
             verify=known.context(os.environ),
             headers={**known.headers, "Accept": _JSON},
-            timeout=patience,
+            timeout=self._patience,
         )
+        self._known = known
+        self._end = standing.end(known) if self._renew else None
 
     def close(self) -> None:
         """Close the connection."""
@@ -85,6 +101,29 @@ class Service:
         self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, document: Document | None = None) -> Any:
+        try:
+            return self._ask_patiently(method, path, document)
+        except ServiceError as fault:
+            if not (fault.unknown_user and self._renewed()):  # what is refused has not been done
+                raise
+        return self._ask_patiently(method, path, document)
+
+    def _renewed(self) -> bool:
+        """Whether what the user was known by has ended, and something else has taken its place."""
+        if not self._renew or self._end is None or time.time() < self._end - SKEW:
+            return False
+        try:
+            known, before = self._renew(), self._http
+            if known is None:
+                return False
+            self._begin(known)
+            before.close()
+        except RejectedError as fault:
+            progress(str(fault))
+            return False
+        return True
+
+    def _ask_patiently(self, method: str, path: str, document: Document | None) -> Any:
         for _ in range(self._tries - 1):
             try:
                 return self._ask_once(method, path, document)

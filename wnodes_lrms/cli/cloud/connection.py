@@ -1,6 +1,7 @@
 """From the options of `wnodes cloud`, which all its commands have in common, to the service."""
 
 import os
+import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 import typer
 
 from wnodes_lrms.cli import credentials
-from wnodes_lrms.cli.cloud import client, settings
+from wnodes_lrms.cli.cloud import client, settings, standing, tokens
 from wnodes_lrms.cli.cloud.client import Service
+from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import RejectedError
 
 
@@ -25,10 +27,17 @@ class Connection:
     proxy: Path | None = None
     token: Path | None = None
 
-    def service(self, patience: float = client.PATIENCE, tries: int = 3) -> Service:
+    def service(self) -> Service:
         """The service. Raises RejectedError, ConfigError."""
-        url = settings.service_url(self.url, settings.read(os.environ))
-        return Service(url, self.shown(), patience, tries)
+        return Service(self._service_url, self.shown(), renew=self.renewed)
+
+    def hurried(self, patience: float) -> Service:
+        """The service, asked once, for `patience` seconds at most. Raises the same."""
+        return Service(self._service_url, self.shown(), patience, tries=1)
+
+    @property
+    def _service_url(self) -> str:
+        return settings.service_url(self.url, settings.read(os.environ))
 
     def shown(self) -> credentials.Credentials:
         """What the service is shown. Raises RejectedError."""
@@ -39,6 +48,32 @@ class Connection:
                 " wnodes cloud login --voms VO, or --oidc NAME"
             )
         return shown
+
+    def renewed(self) -> credentials.Credentials | None:
+        """What the service is shown once the credential of before has ended.
+
+        It may have been renewed elsewhere meanwhile; else oidc-agent gives a new token, if `login`
+        has remembered that, without a question. None where neither is so: what ends with a pass
+        phrase is the user's to renew. Raises RejectedError, ConfigError.
+        """
+        shown = self.shown()
+        if _goes_on(shown):
+            return shown
+        kept, place = settings.read(os.environ), self.token or credentials.token_place(os.environ)
+        ours = shown.token and shown.token == credentials.kept_token(place)
+        if not (ours and kept.oidc and tokens.renews_by_itself()):
+            return None
+        tokens.get(kept.oidc, place, kept.audience)
+        shown = self.shown()
+        if not _goes_on(shown):  # another one comes before it
+            return None
+        progress(f"the token had expired: a new one of «{kept.oidc}» is in {place}")
+        return shown
+
+
+def _goes_on(shown: credentials.Credentials) -> bool:
+    end = standing.end(shown)
+    return end is not None and end > time.time() + client.SKEW
 
 
 def of(ctx: typer.Context) -> Connection:
@@ -61,4 +96,4 @@ def completing(ctx: typer.Context, patience: float) -> AbstractContextManager[Se
     given: Mapping[str, Any] = here.params
     paths = {name: given.get(name) for name in ("cert", "key", "proxy", "token")}
     files = {name: Path(value) for name, value in paths.items() if value}
-    return closing(Connection(given.get("url") or "", **files).service(patience, tries=1))
+    return closing(Connection(given.get("url") or "", **files).hurried(patience))

@@ -13,6 +13,7 @@ INFRA = "http://schemas.ogf.org/occi/infrastructure"
 OWN = "http://wnodes-lrms.invalid/occi/"  # the scheme of what is not OCCI's
 IPNETWORK = f"{INFRA}/network#ipnetwork"
 IPV6NETWORK = f"{OWN}network#ipv6network"
+LEASE_EXPECTED, LEASE_END = "wnodes.lease.expected", "wnodes.lease.end"
 IMAGES, SIZES = f"{OWN}os_tpl#", f"{OWN}resource_tpl#"
 
 
@@ -27,6 +28,8 @@ def vm(found: Json) -> Row:
         "name": has.get("occi.core.title", ""),
         "state": has["occi.compute.state"],
         "message": has.get("occi.compute.state.message", ""),
+        "expected": has.get(LEASE_EXPECTED, ""),
+        "ends": has.get(LEASE_END, ""),
         "address": next((each["address"] for each in cards if each["address"]), ""),
         "image": _mixin(found, IMAGES),
         "size": _mixin(found, SIZES),

@@ -22,10 +22,16 @@ class ServiceError(WnodesError):
     def __init__(self, status: int, sentence: str, again: int = 0) -> None:
         """`status` is HTTP's; `again` the seconds after which to try again, if it says so."""
         self.status = status
+        self.sentence = sentence
         self.again = again
         sentence += f"; try again in {again} s" if again else ""
         self.exit_status, first = _STATUSES.get(status, (1, ""))
         super().__init__(f"{first}: {sentence}" if first else sentence)
+
+    @property
+    def unknown_user(self) -> bool:
+        """Whether it may be about what the user is known by, and not about what they asked for."""
+        return self.exit_status == _DENIED
 
 
 class NoneSuchError(RejectedError):

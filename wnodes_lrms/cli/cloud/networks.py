@@ -59,14 +59,18 @@ def delete(ctx: typer.Context, network: Network) -> None:
 
 
 @app.command()
-def attach(ctx: typer.Context, network: Network, vm: VmName, wait: Wait = False) -> None:
+def attach(
+    ctx: typer.Context, network: Network, vm: VmName, wait: Wait = False, as_json: Json = False
+) -> None:
     """Give a VM a card on a network, now or when it starts; with --wait, print its address."""
     with opened(ctx) as service:
         target = f"/network/{lookup.network(service, network)['id']}"
         made = attaching.attach(service, "networkinterface", target, vm, wait=wait)
-    address = entities.card(made)["address"]
-    if address:
-        line(address)
+    card = entities.card(made)
+    if as_json:
+        listing([card], (), as_json)
+    elif card["address"]:
+        line(card["address"])
 
 
 @app.command()

@@ -24,11 +24,15 @@ _EVERYWHERE = frozenset({"0.0.0.0", "[::]", "::", ""})  # noqa: S104 (compared, 
 
 @dataclass(frozen=True)
 class Settings:
-    """The file. `voms` is VO[:FQAN] and `oidc` a name, as given to `login` the last time."""
+    """The file. `voms` is VO[:FQAN] and `oidc` a name, as given to `login` the last time.
+
+    `audience` is what tokens are asked for, where the issuer's usual ones are not for the service.
+    """
 
     url: str = ""
     voms: str = ""
     oidc: str = ""
+    audience: str = ""
 
 
 def folder(environment: Mapping[str, str]) -> Path:
@@ -71,6 +75,14 @@ def write(settings: Settings, environment: Mapping[str, str]) -> None:
     owned.keep(tomli_w.dumps({k: v for k, v in asdict(settings).items() if v}), path)
 
 
+def audience(given: str, settings: Settings) -> str:
+    """What a token for the service is to be for: its URL, as services are named in tokens (WLCG
+    Common JWT Profile 1.3); "" where no service is known.
+    """
+    url = given or settings.url
+    return url.rstrip("/").removesuffix(":443") if _URL.fullmatch(url) else ""
+
+
 def service_url(given: str, settings: Settings) -> str:
     """The service's URL, without a slash at its end: given, or remembered, or the one of this host.
 
@@ -80,6 +92,11 @@ def service_url(given: str, settings: Settings) -> str:
     url = given or settings.url or _of_this_host()
     if not url:
         raise RejectedError(_NOWHERE)
+    return checked(url)
+
+
+def checked(url: str) -> str:
+    """A service's URL, without a slash at its end. Raises RejectedError if it is none."""
     if not _URL.fullmatch(url):
         raise RejectedError(f"«{url}» is not a service's URL, as https://host:11443")
     return url.rstrip("/")

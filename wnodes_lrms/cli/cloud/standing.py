@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,13 @@ def fault(shown: Credentials) -> str | None:
         if end is not None and end <= time.time():
             return f"{shown.files[0]} has expired {ago(time.time() - end)} ago; {_RENEW}"
     return None
+
+
+def end(shown: Credentials) -> float | None:
+    """When it ends, in seconds since the epoch; None for what does not say so."""
+    if shown.token:
+        return token_end(shown.token)
+    return certificate_end(shown.files[0]) if shown.files else None
 
 
 def token_end(token: str) -> float | None:
@@ -70,6 +78,18 @@ def certificate_end(path: Path) -> float | None:
         return min(each.not_valid_after_utc.timestamp() for each in found)
     except (OSError, ValueError):
         return None
+
+
+def when(told: str, now: float) -> str:
+    """A time as the service tells it (ISO 8601), in the reader's zone: 14:20 CET, with its day if
+    that is not today. "" for what is no such time.
+    """
+    try:
+        at = datetime.fromisoformat(told).astimezone()
+        day = datetime.fromtimestamp(now, at.tzinfo).date()
+    except (ValueError, OverflowError, OSError):
+        return ""
+    return at.strftime("%H:%M %Z" if at.date() == day else "%Y-%m-%d %H:%M %Z")
 
 
 def ago(seconds: float) -> str:

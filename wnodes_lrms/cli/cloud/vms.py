@@ -31,7 +31,7 @@ from wnodes_lrms.cli.cloud.options import (
 from wnodes_lrms.cli.out import Json, line, listing
 from wnodes_lrms.errors import RejectedError
 
-_SHOWN = ("id", "name", "state", "address", "image", "size", "message")
+_SHOWN = ("id", "name", "state", "address", "ends", "image", "size", "message")
 
 
 def create(
@@ -82,7 +82,7 @@ def create(
 
 
 def list_(ctx: typer.Context, as_json: Json = False) -> None:
-    """List your VMs, each with why it is in its state."""
+    """List your VMs, each with why it is in its state, and when its lease ends."""
     with opened(ctx) as service:
         listing(lookup.vms(service), _SHOWN, as_json)
 
@@ -110,14 +110,14 @@ def log_in(
     _log_in(entities.vm(found), user, identity, command or ())
 
 
-def stop(ctx: typer.Context, vm: VmNames, wait: Wait = False) -> None:
+def stop(ctx: typer.Context, vm: VmNames, wait: Wait = False, as_json: Json = False) -> None:
     """Shut VMs down: their cores are given back, their disks are kept."""
-    _act(ctx, vm, "stop", "inactive" if wait else "")
+    _act(ctx, vm, "stop", "inactive" if wait else "", as_json)
 
 
-def start(ctx: typer.Context, vm: VmNames, wait: Wait = False) -> None:
+def start(ctx: typer.Context, vm: VmNames, wait: Wait = False, as_json: Json = False) -> None:
     """Start VMs again, with their disks, as soon as there is room."""
-    _act(ctx, vm, "start", "active" if wait else "")
+    _act(ctx, vm, "start", "active" if wait else "", as_json)
 
 
 def delete(ctx: typer.Context, vm: VmNames) -> None:
@@ -127,13 +127,15 @@ def delete(ctx: typer.Context, vm: VmNames) -> None:
             service.delete(f"/compute/{row['id']}")
 
 
-def _act(ctx: typer.Context, given: Sequence[str], action: str, wanted: str) -> None:
+def _act(ctx: typer.Context, given: Sequence[str], action: str, wanted: str, as_json: bool) -> None:
     with opened(ctx) as service:
-        rows = lookup.each(lookup.vms(service), given, "VM")
-        for row in rows:
-            service.act(f"/compute/{row['id']}", action)
-        for row in rows if wanted else ():
-            _wait(service, row["id"], wanted)
+        paths = [f"/compute/{row['id']}" for row in lookup.each(lookup.vms(service), given, "VM")]
+        for path in paths:
+            service.act(path, action)
+        for path in paths if wanted else ():
+            _wait(service, path.rpartition("/")[2], wanted)
+        if as_json:
+            listing([entities.vm(service.get(path)) for path in paths], (), as_json)
 
 
 def _wait(service: Service, vm: str, wanted: str, *, reachable: bool = False) -> dict[str, Any]:

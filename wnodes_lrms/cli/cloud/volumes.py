@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from wnodes_lrms.cli.cloud import attaching, entities, lookup, waiting
+from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.connection import opened
 from wnodes_lrms.cli.cloud.options import Name, VmName, Volume, Wait
 from wnodes_lrms.cli.out import Json, line, listing
@@ -32,16 +33,14 @@ def create(
     ctx: typer.Context,
     size: Annotated[float, typer.Option(help="GiB, rounded up to a whole one")],
     name: Name = "",
+    wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Make a volume; print its id."""
     own = {"occi.core.title": name} if name else {}
     with opened(ctx) as service:
         made = service.create("storage", {"attributes": {"occi.storage.size": size, **own}})
-    if as_json:
-        listing([entities.volume(made, ())], (), as_json)
-    else:
-        line(made["id"])
+        _tell(service, made["id"], wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -54,7 +53,13 @@ def resize(
 
 
 @app.command()
-def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = False) -> None:
+def snapshot(
+    ctx: typer.Context,
+    volume: Volume,
+    name: Name = "",
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
     """Copy a volume, as it is now, into a new one; print that one's id.
 
     Of a volume that a running VM writes on, the copy is as after a power cut, unless the VM has
@@ -63,11 +68,7 @@ def snapshot(ctx: typer.Context, volume: Volume, name: Name = "", wait: Wait = F
     with opened(ctx) as service:
         path = f"/storage/{lookup.volume(service, volume)['id']}"
         made = service.act(path, "snapshot", **({"name": name} if name else {}))
-        line(made["id"])
-        if wait:
-            further = "it is there: wnodes cloud volumes"
-            path = f"/storage/{made['id']}"
-            waiting.until(service, path, f"volume {made['id']}", waiting.volume_is_online, further)
+        _tell(service, made["id"], wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -92,19 +93,35 @@ def delete(ctx: typer.Context, volume: Volume) -> None:
 
 
 @app.command()
-def attach(ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False) -> None:
+def attach(
+    ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False, as_json: Json = False
+) -> None:
     """Give a VM a volume, now or when it starts; with --wait, print what disk it is there."""
     with opened(ctx) as service:
         target = f"/storage/{lookup.volume(service, volume)['id']}"
         made = attaching.attach(service, "storagelink", target, vm, wait=wait)
-    device = entities.disk(made)["device"]
-    if device:
-        line(device)
+    disk = entities.disk(made)
+    if as_json:
+        listing([disk], (), as_json)
+    elif disk["device"]:
+        line(disk["device"])
 
 
 @app.command()
-def detach(ctx: typer.Context, volume: Volume, vm: VmName) -> None:
-    """Take a volume out of a VM."""
+def detach(ctx: typer.Context, volume: Volume, vm: VmName, wait: Wait = False) -> None:
+    """Take a volume out of a VM; with --wait, until the VM has let go of it."""
     with opened(ctx) as service:
         target = f"/storage/{lookup.volume(service, volume)['id']}"
-        attaching.detach(service, "storagelink", target, vm)
+        attaching.detach(service, "storagelink", target, vm, wait=wait)
+
+
+def _tell(service: Service, volume: str, *, wait: bool, as_json: bool) -> None:
+    """What is said of a volume that was just asked for."""
+    path = f"/storage/{volume}"
+    if not as_json:
+        line(volume)
+    if wait:
+        further = "it is there: wnodes cloud volumes"
+        waiting.until(service, path, f"volume {volume}", waiting.volume_is_online, further)
+    if as_json:
+        listing([entities.volume(service.get(path), ())], (), as_json)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wnodes_lrms.cli.cloud import entities, standing
 from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.faults import AwayError, InterruptedByUserError, ServiceError
 from wnodes_lrms.cli.out import progress
@@ -24,6 +25,7 @@ class Look:
     """What one look at something has shown."""
 
     says: str  # its state, and why
+    expected: str = ""  # when that is to be over, as far as anybody says so (ISO 8601)
     done: bool = False
     fault: str = ""  # why it will not come to what is waited for
 
@@ -44,10 +46,11 @@ def vm_is(wanted: str, *, reachable: bool = False) -> Callable[[Json], Look]:
                 says if address or not reachable else f"{says}, without address yet",
                 done=address or not reachable,
             )
+        expected = has.get(entities.LEASE_EXPECTED, "")
         on_its_way = any(action.endswith("#stop") for action in found["actions"])
         if wanted == "active" and state == "inactive" and not on_its_way:
             return Look(says, fault=f"it is stopped{f' ({message})' if message else ''}")
-        return Look(says)
+        return Look(says, expected)
 
     return look
 
@@ -57,7 +60,8 @@ def volume_is_online(found: Json) -> Look:
     state = found["attributes"]["occi.storage.state"]
     message = found["attributes"].get("occi.storage.state.message", "")
     fault = message or "it failed" if state == "error" else ""
-    return Look(f"{state}: {message}" if message else state, state == "online", fault)
+    says = f"{state}: {message}" if message else state
+    return Look(says, done=state == "online", fault=fault)
 
 
 def link_is_active(kind: str) -> Callable[[Json], Look]:
@@ -67,9 +71,31 @@ def link_is_active(kind: str) -> Callable[[Json], Look]:
         state = found["attributes"][f"occi.{kind}.state"]
         message = found["attributes"].get(f"occi.{kind}.state.message", "")
         fault = message or "it failed" if state == "error" else ""
-        return Look(f"{state}: {message}" if message else state, state == "active", fault)
+        says = f"{state}: {message}" if message else state
+        return Look(says, done=state == "active", fault=fault)
 
     return look
+
+
+def link_goes(kind: str) -> Callable[[Json], Look]:
+    """Judges a link of a kind that is being taken away. Pure."""
+
+    def look(found: Json) -> Look:
+        state = found["attributes"][f"occi.{kind}.state"]
+        return Look(found["attributes"].get(f"occi.{kind}.state.message", "") or state)
+
+    return look
+
+
+def until_gone(
+    service: Service, path: str, what: str, look: Callable[[Json], Look], further: str
+) -> None:
+    """Wait until there is nothing at a path any more. Raises as `until`."""
+    try:
+        until(service, path, what, look, further)
+    except ServiceError as fault:
+        if fault.status != 404:
+            raise
 
 
 def until(
@@ -90,12 +116,15 @@ def until(
                 seen, heard = look(found), time.monotonic()
             except (AwayError, ServiceError) as fault:
                 if isinstance(fault, ServiceError) and fault.status != 503:
+                    if fault.unknown_user:  # as when a proxy has ended meanwhile
+                        raise ServiceError(fault.status, f"{fault.sentence}; {further}") from fault
                     raise
                 if time.monotonic() - heard > _BORNE:
                     raise AwayError(f"{fault}; {further}") from fault
                 seen = Look(str(fault))
-            if seen.says != said and (said or not seen.done):
-                said = seen.says
+            says = _line(seen)
+            if says != said and (said or not seen.done):
+                said = says
                 progress(f"{time.monotonic() - began:4.0f} s  {said}")
             if seen.fault:
                 raise WnodesError(f"{what}: {seen.fault}; {further}")
@@ -104,6 +133,13 @@ def until(
             time.sleep(_PAUSE)
     except KeyboardInterrupt as fault:
         raise InterruptedByUserError(f"{what}: no longer waited for; {further}") from fault
+
+
+def _line(seen: Look) -> str:
+    """What is told of a look; when it is to be over, as the batch system plans it, to ten minutes:
+    it plans anew twice a minute."""
+    at = standing.when(f"{seen.expected[:15]}0:00Z", time.time()) if seen.expected else ""
+    return f"{seen.says}; expected to begin about {at}" if at else seen.says
 
 
 def until_ssh_answers(address: str, what: str, further: str) -> None:

@@ -66,7 +66,7 @@ class Memory:
 
 def parse_job(number: str, said: str) -> Job:
     """The job in the output of `qstat -xml -j NUMBER`. Raises UnknownError if there is none."""
-    found = _tree(said).findall("djob_info/element")
+    found = xml(said).findall("djob_info/element")
     if len(found) != 1 or found[0].findtext("JB_job_number") != number:
         raise UnknownError("qstat does not list the job")
     job = found[0]
@@ -138,7 +138,7 @@ def parse_queues(said: str) -> dict[str, str]:
     """Queue instance to the letters of its state, from `qstat -f -xml`.
 
     Raises UnknownError if the text is no such listing."""
-    queues = _tree(said).findall("queue_info/Queue-List")
+    queues = xml(said).findall("queue_info/Queue-List")
     if not queues:
         raise UnknownError("qstat lists no queue")
     return {_one(queue, "name"): queue.findtext("state", "") for queue in queues}
@@ -227,13 +227,14 @@ def place_of(job: str, shares: Sequence[Held], queued: Container[str]) -> str | 
 
 
 def _listing(said: str) -> ElementTree.Element:
-    tree = _tree(said)
+    tree = xml(said)
     if tree.tag != "job_info" or tree.find("queue_info") is None:
         raise UnknownError("qstat does not answer with a listing")
     return tree
 
 
-def _tree(said: str) -> ElementTree.Element:
+def xml(said: str) -> ElementTree.Element:
+    """qstat's XML. Raises UnknownError if it is none."""
     clean = _NO_XML.sub("?", said.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
     try:
         return ElementTree.fromstring(clean)  # noqa: S314 (no entities: qstat writes no DTD)

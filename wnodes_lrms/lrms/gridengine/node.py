@@ -18,8 +18,9 @@ from wnodes_lrms.lrms.gridengine.allocation import (
     parse_queues,
     place_of,
 )
+from wnodes_lrms.lrms.gridengine.room import parse_room
 from wnodes_lrms.lrms.jobid import JobId
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.model import Allocation, Room
 from wnodes_lrms.policy import DefaultRule
 from wnodes_lrms.run import run
 from wnodes_lrms.users import check_owner
@@ -74,6 +75,10 @@ class GridEngine:
         listing = _ask("qstat", "-xml", "-s", "rs", "-u", "*", "-g", "t", "-q", f"*@{self.node}")
         return {row.job: row.suspended for row in parse_held(listing) if row.host == self.node}
 
+    def room(self) -> Room:
+        """See Lrms."""
+        return parse_room(self._listing())
+
     def drain(self, reason: str) -> str:  # noqa: ARG002 (Grid Engine keeps none)
         """See Lrms: disable this host's queues."""
         queues, ours = self._queues(), self._ours()
@@ -93,7 +98,10 @@ class GridEngine:
         return _foreign(queues, ours)
 
     def _queues(self) -> dict[str, str]:
-        return parse_queues(_ask("qstat", "-f", "-xml", "-q", f"*@{self.node}"))
+        return parse_queues(self._listing())
+
+    def _listing(self) -> str:
+        return _ask("qstat", "-f", "-xml", "-q", f"*@{self.node}")
 
     def _ours(self) -> set[str]:
         try:

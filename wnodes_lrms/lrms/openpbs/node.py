@@ -13,7 +13,8 @@ from wnodes_lrms.lrms.openpbs.allocation import (
     parse_place,
     parse_suspended,
 )
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.lrms.openpbs.room import parse_room
+from wnodes_lrms.model import Allocation, Room
 
 
 class OpenPBS(pbs.PbsNode):
@@ -34,6 +35,10 @@ class OpenPBS(pbs.PbsNode):
             found |= dict.fromkeys(here, True)
         return found
 
+    def room(self) -> Room:
+        """See Lrms."""
+        return parse_room(self.node, self._listed())
+
     def _listing(self, job: JobId) -> str:
         return self._about(job, "qstat", "-f", "-w")
 
@@ -47,7 +52,10 @@ class OpenPBS(pbs.PbsNode):
         return pbs.server_in(named, f"PBS_SERVER in {conf}")
 
     def _described(self) -> dict[str, list[str]]:
-        return parse_node(self.node, pbs.ask("pbsnodes", "-H", self.node))
+        return parse_node(self.node, self._listed())
+
+    def _listed(self) -> str:
+        return pbs.ask("pbsnodes", "-H", self.node)
 
     def _drained(self) -> str | None:
         return parse_drain(self._described())

@@ -16,7 +16,8 @@ from wnodes_lrms.lrms.slurm.allocation import (
     parse_live,
     parse_place,
 )
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.lrms.slurm.room import parse_room
+from wnodes_lrms.model import Allocation, Room
 from wnodes_lrms.run import run
 from wnodes_lrms.users import check_owner
 
@@ -72,11 +73,18 @@ class Slurm(Drainable):
         """See Lrms."""
         return parse_live(_ask("squeue", "-h", "-a", "-w", self.node, "-o", "%A %t"))
 
+    def room(self) -> Room:
+        """See Lrms."""
+        return parse_room(self._described())
+
     def _listing(self, job: str) -> str:
         return _ask("squeue", "-h", "-a", "-j", job, "-O", SQUEUE_FORMAT)
 
     def _drained(self) -> str | None:
-        return parse_drain(_ask("scontrol", "show", "node", self.node))
+        return parse_drain(self._described())
+
+    def _described(self) -> str:
+        return _ask("scontrol", "show", "node", self.node)
 
     def _begin_drain(self, reason: str) -> None:
         self._update("State=DRAIN", f"Reason={reason}")

@@ -18,7 +18,8 @@ from wnodes_lrms.lrms.torque.allocation import (
     parse_once,
     parse_place,
 )
-from wnodes_lrms.model import Allocation
+from wnodes_lrms.lrms.torque.room import parse_room
+from wnodes_lrms.model import Allocation, Room
 from wnodes_lrms.policy import DefaultRule
 from wnodes_lrms.users import check_owner
 
@@ -64,6 +65,10 @@ class Torque(pbs.PbsNode):
         """
         found = dict.fromkeys(self._state().jobs, False)
         return found | {job: True for job in self._marked() if self._is_suspended(job, found)}
+
+    def room(self) -> Room:
+        """See Lrms."""
+        return parse_room(self.node, self._described())
 
     def runs_once(self, job: JobId) -> str:
         """Why Torque refuses to run the job again; empty if it does not. Raises UnknownError."""
@@ -117,7 +122,10 @@ class Torque(pbs.PbsNode):
         return pbs.server_in(first, str(file))
 
     def _state(self) -> NodeState:
-        return parse_node(self.node, pbs.ask("pbsnodes", "-x", self.node))
+        return parse_node(self.node, self._described())
+
+    def _described(self) -> str:
+        return pbs.ask("pbsnodes", "-x", self.node)
 
     def _drained(self) -> str | None:
         found = self._state()

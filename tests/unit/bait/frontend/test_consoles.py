@@ -18,7 +18,7 @@ from bait.frontend import consoles, https
 from bait.frontend.ports import Line, Listener
 from occi_bridge.driver.bait_console import BaitConsole, opened
 from tests.unit.bait.frontend import test_https as api
-from tests.unit.bait.frontend.test_https import MACHINE, Desk, Ends, Queue, Site
+from tests.unit.bait.frontend.test_https import MACHINE, Desk, Ends, Queue, Site, Told
 from tests.unit.conftest import eventually
 from wnodes_lrms.console import LONGEST, End
 from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
@@ -120,7 +120,7 @@ class Opened:
 @pytest.fixture
 def node(site: Site, pki: Path) -> Iterator[Node]:
     guests = Guests()
-    handle = https.start(site.config, "hv1", guests, Queue(), Ends())
+    handle = https.start(site.config, "hv1", guests, Queue(), Ends(), Told())
     port = handle._server._doors[0].sock.getsockname()[1]
     yield Node(f"https://localhost:{port}", guests, pki, handle.stop)
     handle.stop()

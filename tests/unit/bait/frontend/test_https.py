@@ -110,6 +110,16 @@ class Ends:
         self.told = dict(wanted)
 
 
+class Told:
+    """In the place of what is told for people to see."""
+
+    def room(self) -> dict[str, Any]:
+        return {"cores": 3, "memory": None, "at": 9.0}
+
+    def sources(self) -> dict[str, float]:
+        return {"lrms": 8.0, "libvirt": 0.0}
+
+
 USAGE = {"number": 3, "dn": "/C=IT/CN=A", "cores": 2, "began": 5.0, "wall": 60.0, "held": 0.0}
 
 
@@ -281,7 +291,7 @@ class Site:
     def client(self, name: str | None = "bridge") -> Client:
         """A client with the certificate of that name, or none."""
         app = self.app = self.app or https.application(
-            self.config, "hv1", self.cloud, self.queue, self.ends
+            self.config, "hv1", self.cloud, self.queue, self.ends, Told()
         )
         chain = (self.certificates[name],) if name else ()
 
@@ -687,6 +697,8 @@ def test_machines_are_listed_with_the_outcomes(site: Site) -> None:
         "tunnels": {},
         "drain": {"since": 5.0, "by": None, "reason": "new disks"},
         "local_volumes": False,
+        "room": {"cores": 3, "memory": None, "at": 9.0},
+        "sources": {"lrms": 8.0, "libvirt": 0.0},
     }
     assert site.client().get(f"/machines/{MACHINE}").json() == SHOWN
 
@@ -864,7 +876,7 @@ def test_prometheus_can_read_the_metrics(site: Site) -> None:
 @pytest.fixture
 def served(site: Site) -> Iterator[str]:
     """The service's URL, while it runs as in a bait."""
-    handle = https.start(site.config, "hv1", site.cloud, site.queue, Ends())
+    handle = https.start(site.config, "hv1", site.cloud, site.queue, Ends(), Told())
     port = handle._server._doors[0].sock.getsockname()[1]
     yield f"https://localhost:{port}"
     handle.stop()

@@ -40,17 +40,26 @@ HOST = "localhost:11444"
 URL = f"https://{HOST}"
 SERVICE = "https://bridge.example.org:11443"
 CLIENT = ("box", "box-secret")
+_PLACES = frozenset({"a", "button", "input", "select", "summary", "textarea"})
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEw6TXZG7jzGzOWLpz1oxUQTr2BzGUzKo9WvHFrxoFkT ada@laptop"
 
 
 @dataclass
 class Read(HTMLParser):
-    """What a page has: its forms with their fields, its links, its text, and what may not be."""
+    """What a page has: its forms with their fields, its links, its text, and what may not be.
+
+    `places` has the id ("" for none) of each element that the keyboard can get to, `invalid` the
+    fields that a fault is about, and `says` what a screen reader is told of when it changes.
+    """
 
     html: str
     forms: list[dict[str, object]] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     inline: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    places: list[tuple[str, str]] = field(default_factory=list)
+    invalid: list[str] = field(default_factory=list)
+    says: dict[str, str] = field(default_factory=dict)
     words: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -64,6 +73,13 @@ class Read(HTMLParser):
         self.inline += [f"{tag} {name}" for name in has if name.startswith("on") or name == "style"]
         if tag == "style" or (tag == "script" and "src" not in has):
             self.inline.append(tag)
+        self.ids += [has["id"]] if "id" in has else []
+        if (tag in _PLACES and has.get("type") != "hidden") or "tabindex" in has:
+            self.places.append((tag, has.get("id", "")))
+        if has.get("aria-invalid") == "true":
+            self.invalid.append(has["name"])
+        if "data-says" in has:
+            self.says[has["id"]] = has["data-says"]
         if tag == "a":
             self.links.append(has["href"])
         if tag == "form":

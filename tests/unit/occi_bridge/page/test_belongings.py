@@ -1,8 +1,10 @@
 """The pages of volumes and networks."""
 
 import pytest
+import sqlalchemy as sa
 
 from occi_bridge.occi import schema
+from occi_bridge.store import tables
 from tests.unit import ca, issuers
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import Read, Site
@@ -39,6 +41,37 @@ async def test_a_volume_comes_and_goes(site: Site) -> None:
     assert (answer.status_code, "not there any more" in answer.text) == (404, True)
 
 
+async def test_a_volume_grows_and_is_copied(site: Site) -> None:
+    grace, user = site.browser("grace"), await site.user("grace")
+    volume = site.bridge.create(user, schema.STORAGE, occi__storage__size=1, occi__core__id="data")
+    waits = await grace.read("/volumes")
+    assert "Grow" not in waits.text  # not before it is made
+    site.bridge.db.write(lambda link: link.execute(sa.update(tables.storage).values(made=True)))
+    page = await grace.read("/volumes")
+    assert page.form("/volumes/resize")["id"] == page.form("/volumes/snapshot")["id"] == "data"
+    for size, status, said in (
+        ("3", 303, ""),
+        ("2", 400, "a volume never shrinks"),
+        ("x", 400, "size"),
+        ("900", 403, "quota"),
+        ("", 400, "size"),
+    ):
+        answer = await grace.post("/volumes/resize", page.form("/volumes/resize") | {"size": size})
+        read = Read(answer.text)
+        assert (answer.status_code, said in read.text) == (status, True), read.text
+        assert (read.invalid, "fault" in read.ids) == ([], status != 303)  # of another form
+    assert site.bridge.service.entity(user, volume.path).attributes["occi.storage.size"] == 3
+    grown = sa.update(tables.storage).values(has=3)
+    site.bridge.db.write(lambda link: link.execute(grown))
+    copied = await grace.post("/volumes/snapshot", page.form("/volumes/snapshot") | {"name": "b"})
+    assert copied.status_code == 303
+    assert "b 3 GiB offline: being made as a copy of" in (await grace.read("/volumes")).text
+    theirs = site.browser("oscar")
+    form = (await theirs.read("/volumes")).form("/volumes") | {"id": "data", "size": "9"}
+    assert (await theirs.post("/volumes/resize", form)).status_code == 404
+    assert (await grace.post("/volumes/online", page.form("/volumes/resize"))).status_code == 404
+
+
 async def test_a_network_comes_and_goes(site: Site) -> None:
     grace = site.browser("grace")
     before = await grace.read("/networks")
@@ -57,29 +90,31 @@ async def test_a_network_comes_and_goes(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "fields", "said"),
+    ("page", "fields", "said", "beside"),
     [
-        ("/volumes", {"size": ""}, "occi.storage.size"),
-        ("/volumes", {"size": "nan"}, "occi.storage.size"),
-        ("/volumes", {"size": "1e9"}, "occi.storage.size"),
-        ("/volumes", {"size": "0"}, "is less than"),
-        ("/volumes", {"size": "101"}, "quota of storage"),
-        ("/volumes", {"size": "1", "title": "x" * 2000}, "longer than 1024"),
-        ("/volumes", {"size": "1", "id": "../x"}, "occi.core.id"),
-        ("/volumes", {"size": MARKUP, "title": MARKUP}, "occi.storage.size"),
-        ("/networks", {"address": "10.9.0.0"}, "a range from /8 to /30"),
-        ("/networks", {"address": MARKUP}, "occi.network.address"),
-        ("/networks", {"address": "fd12::/48"}, "fd12::/48: a /64 is needed"),
-        ("/networks", {"address": "fd12::/64 fd13::/64"}, "wnodes.network.address6"),
+        ("/volumes", {"size": ""}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "nan"}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "1e9"}, "occi.storage.size", ["size"]),
+        ("/volumes", {"size": "0"}, "is less than", ["size"]),
+        ("/volumes", {"size": "101"}, "quota of storage", ["size"]),
+        ("/volumes", {"size": "1", "title": "x" * 2000}, "longer than 1024", ["title"]),
+        ("/volumes", {"size": "1", "id": "../x"}, "occi.core.id", []),
+        ("/volumes", {"size": MARKUP, "title": MARKUP}, "occi.storage.size", ["size"]),
+        ("/networks", {"address": "10.9.0.0"}, "a range from /8 to /30", ["address"]),
+        ("/networks", {"address": MARKUP}, "occi.network.address", ["address"]),
+        ("/networks", {"address": "fd12::/48"}, "fd12::/48: a /64 is needed", ["address"]),
+        ("/networks", {"address": "fd12::/64 fd13::/64"}, "wnodes.network.address6", ["address"]),
     ],
 )
-async def test_what_is_wrong_is_said_and_what_was_typed_stays(
-    site: Site, page: str, fields: dict[str, str], said: str
+async def test_what_is_wrong_is_said_beside_its_field_and_what_was_typed_stays(
+    site: Site, page: str, fields: dict[str, str], said: str, beside: list[str]
 ) -> None:
     grace = site.browser("grace")
     answer = await grace.send(page, page, **fields)
     assert 400 <= answer.status_code < 500
     read = Read(answer.text)
     assert said in read.text
+    assert read.invalid == beside
+    assert read.ids.count("fault") == 1
     assert "<script>alert" not in answer.text
     assert read.form(page).items() >= {k: v for k, v in fields.items() if k != "id"}.items()

@@ -183,7 +183,11 @@ async def test_a_form_is_told_back_to_browsers_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/logout", "/volumes", "/volumes/delete", "/keys/forget", "/vm/a/stop", "/vm/a/attach"]
+    "path",
+    [
+        *("/logout", "/volumes", "/volumes/delete", "/volumes/resize", "/volumes/snapshot"),
+        *("/keys/forget", "/vm/a/stop", "/vm/a/attach"),
+    ],
 )
 async def test_forms_without_text_are_small(site: Site, path: str) -> None:
     grace = site.browser("grace")
@@ -266,6 +270,10 @@ async def test_a_service_whose_nodes_are_silent_says_so(site: Site) -> None:
         ("POST", "/vm/a/save", b"token={token}&name=%00"),
         ("POST", "/vm/a/attach", b"token={token}&target=%00"),
         ("POST", "/vm/a/attach", b"token={token}&target=https://evil.example/network/public"),
+        ("POST", "/volumes/resize", b"token={token}&id=a&size=nan"),
+        ("POST", "/volumes/resize", b"token={token}&id=..%2f..&size=1e999"),
+        ("POST", "/volumes/snapshot", b"token={token}&id=&name=%0a%01"),
+        ("GET", "/volumes/now?a=%ff", b""),
         ("PUT", "/", b""),
         ("DELETE", "/vm/a", b""),
         ("OPTIONS", "/", b""),

@@ -11,7 +11,8 @@ from occi_bridge.occi import schema
 from occi_bridge.page.exchange import Ask, Visitor
 from occi_bridge.page.vms import Vms
 from occi_bridge.service.service import BridgeService
-from occi_bridge.store import tables
+from occi_bridge.store import heard, tables
+from occi_bridge.store.heard import Heard
 from tests.unit import ca, issuers
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import KEY, Read, Site
@@ -88,6 +89,35 @@ async def test_what_is_over_the_quota_is_said_beside_the_size(site: Site) -> Non
     answer = await grace.post("/new", page.form("/new") | {"do": "make", "key": KEY})
     assert answer.status_code == 403
     assert 'id="fault" role="alert">quota of machines' in answer.text
+
+
+@pytest.mark.parametrize(
+    ("rooms", "said"),
+    [
+        ([{"cores": 1, "memory": 512}], "; there is room for it now on 1 node "),
+        (
+            [{"cores": 1, "memory": None}, {"cores": 8, "memory": 9000}],
+            "room for it now on 2 nodes",
+        ),
+        ([{"cores": 8, "memory": 511}], "; no node has room for it now: it would wait"),
+        ([{"cores": 0, "memory": 9000}], "; no node has room for it now: it would wait"),
+        ([{}], ""),
+    ],
+)
+async def test_which_sizes_there_is_room_for_now(
+    site: Site, rooms: list[dict[str, int | None]], said: str
+) -> None:
+    for number, room in enumerate(rooms):
+        here = Heard(f"hv{number}", 1e9, room=room)
+        heard.told(site.bridge.db, f"https://hv{number}:8445", here, silent=False)
+    full = {"cores": 64, "memory": 512000}
+    for node, silent, drained in (("a", True, ""), ("b", False, "new disks")):
+        away = Heard(node, 1e9, drained=drained, room=full)
+        heard.told(site.bridge.db, f"https://{node}:8445", away, silent=silent)
+    text = (await site.browser("grace").read("/new")).text
+    assert said in text
+    assert ("room for it now" in text) == bool(said)
+    assert ("as the batch system had it" in text) == bool(said)
 
 
 async def test_the_same_as_text(site: Site) -> None:

@@ -14,6 +14,7 @@ from tests.unit.occi_bridge.fake_baits import FakeBait
 from tests.unit.occi_bridge.local_bridge import until
 from tests.unit.occi_bridge.page import browser
 from tests.unit.occi_bridge.page.browser import Read, Site
+from wnodes_lrms.model import Room
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
@@ -49,8 +50,11 @@ async def test_nothing_can_be_asked_there(site: Site) -> None:
 
 async def test_whose_vms_are_where(site: Site) -> None:
     lead(site)
-    heard.told(site.bridge.db, "https://hv1:8445", Heard("hv1", time.time()), silent=False)
-    heard.told(site.bridge.db, "https://hv2:8445", Heard("hv2", 1e9), silent=True)
+    now, room = time.time(), {"cores": 6, "memory": 12800}
+    here = Heard("hv1", now, room=room, sources={"lrms": now - 5, "libvirt": 1e9})
+    heard.told(site.bridge.db, "https://hv1:8445", here, silent=False)
+    gone = Heard("hv2", 1e9, room=room, sources={"lrms": 0.0})
+    heard.told(site.bridge.db, "https://hv2:8445", gone, silent=True)
     one, two = await site.vm("grace"), await site.vm("grace")
     await site.vm("oscar", occi__core__title=MARKUP)
 
@@ -67,8 +71,11 @@ async def test_whose_vms_are_where(site: Site) -> None:
     assert f"{grace} 2, 1 up 2, 3.0 GiB hv1" in page.text
     assert f"{oscar} 1, 0 up 0, 0.0 GiB no node yet" in page.text
     assert "hv1 answers ; last" in page.text
-    assert "https://hv1:8445 yes 2, 1 up 1 2, 3.0 GiB" in page.text
-    assert "hv2 silent ; last 2001-09-09 01:46 UTC https://hv2:8445 yes 0, 0 up 0" in page.text
+    assert "https://hv1:8445 batch system answers; last 2" in page.text
+    assert "libvirt does not answer ; last 2001-09-09 01:46 UTC" in page.text
+    assert "yes 6, 12.5 GiB 2, 1 up 1 2, 3.0 GiB" in page.text
+    assert "hv2 silent ; last 2001-09-09 01:46 UTC https://hv2:8445 batch system; last" in page.text
+    assert "last never yes not known 0, 0 up 0" in page.text
     assert "Nobody asks" not in page.text
 
 
@@ -98,6 +105,23 @@ async def test_a_drain_is_seen_from_its_begin_to_its_end(site: Site, baits: list
         await seen("drained : it does not say why")
         baits[0].drain = None
         await until(lambda: _drained(site, baits[0]) == "")
+
+
+async def test_what_is_free_of_a_node_is_as_its_bait_tells(
+    site: Site, baits: list[FakeBait]
+) -> None:
+    now = time.time()
+    baits[0].facts = {
+        "room": {"cores": 6, "memory": None, "at": now},
+        "sources": {"lrms": now, "libvirt": now + 1e6, "later": now},
+    }
+    ada, user = site.browser("ada"), await site.user("ada")
+    async with site.bridge.driving():
+        await until(lambda: site.bridge.service.rooms(user) == [Room(6, None)])
+    text = (await ada.read("/site")).text
+    assert "yes 6, not counted 0, 0 up" in text
+    assert text.count("libvirt answers; last 2") == text.count("later answers; last 2") == 1
+    assert "there is room for it now on 1 node " in (await ada.read("/new")).text
 
 
 def _drained(site: Site, bait: FakeBait) -> str:

@@ -205,6 +205,40 @@ def test_every_rendering_can_be_sent_back(bridge: LocalBridge, media: str) -> No
         assert bridge.service.entity(ANNAS, entity.path) == before
 
 
+@pytest.mark.parametrize(
+    ("row", "times"),
+    [
+        ({"lease": "x", "lease_state": "pending"}, {}),
+        (
+            {"lease": "x", "lease_state": "pending", "expected": 1e9},
+            {schema.LEASE_EXPECTED: "2001-09-09T01:46:40Z"},
+        ),
+        (
+            {"lease": "x", "lease_state": "running", "began": 1e9, "walltime": 3600},
+            {schema.LEASE_END: "2001-09-09T02:46:40Z"},
+        ),
+        (  # a lease without end
+            {"lease": "x", "lease_state": "running", "began": 1e12, "walltime": 2**31 - 1},
+            {schema.LEASE_END: "9999-12-31T23:59:59Z"},
+        ),
+        ({"lease": "", "began": 1e9, "state": "stopped", "desired": "inactive"}, {}),
+    ],
+)
+def test_when_a_lease_begins_and_ends_is_shown_and_can_be_sent_back(
+    bridge: LocalBridge, row: dict[str, object], times: dict[str, str]
+) -> None:
+    made = bridge.create(ANNAS)
+    put(bridge, made, **row)
+    found = bridge.service.entity(ANNAS, made.path)
+    shown = {k: v for k, v in found.attributes.items() if k.startswith("wnodes.lease.")}
+    assert (shown, schema.LEASE in found.mixins) == (times, bool(times))
+    model = bridge.service.model(ANNAS)
+    for media in (PLAIN, OCCI, JSON):
+        answer = render.entity(media, found, model)
+        body = parse.request(answer.headers, answer.body)
+        assert validate_changes.update(model, body, found) == Changes()
+
+
 def test_what_is_inactive_can_be_changed_or_says_why_not(bridge: LocalBridge) -> None:
     made = bridge.create(ANNAS)
     leased = {"lease": "a-lease", "job": "7", "node": "hv1", "ran": True}

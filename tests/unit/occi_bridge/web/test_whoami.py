@@ -103,6 +103,15 @@ def test_statuses(service: Service, grid: Grid, issuer: LocalIssuer) -> None:
     assert "or a bearer token is needed" in seen["refused"]
 
 
+def test_nobody_is_told_both_ways(service: Service) -> None:
+    with contextlib.closing(service.connect(None)) as connection:
+        connection.request("GET", "/whoami")
+        answer = connection.getresponse()
+        answer.read()
+    challenges = answer.headers.get_all("WWW-Authenticate") or []
+    assert [each.split()[0] for each in challenges] == ["X509", "Bearer"]
+
+
 def test_both_in_one_request_are_the_same_person(
     service: Service, grid: Grid, issuer: LocalIssuer, links: Linked
 ) -> None:

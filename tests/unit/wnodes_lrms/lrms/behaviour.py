@@ -62,6 +62,8 @@ class Recorded:
     waiting: Job  # there is no allocation: refused or unknown, but no allocation
     places: tuple[tuple[Job, str | None], ...]  # the node; None: the job is over
     live: tuple[tuple[Answers, dict[str, bool]], ...]  # job → suspended
+    # what of the node is free: cores, MiB
+    rooms: tuple[tuple[Answers, tuple[int, int | None]], ...]
     # drain or resume; the node as it is; whose drain stands; the commands that change something
     drains: tuple[tuple[str, Answers, str, tuple[str, ...]], ...]
     failure: tuple[str, str]  # what `why` says of job 12: it is tried again, it is not

@@ -190,6 +190,16 @@ def test_the_jobs_that_hold_an_allocation_and_which_are_suspended(
     assert not site.changes()
 
 
+@pytest.mark.parametrize(("version", "answers", "free"), rows("rooms"))
+def test_what_of_the_node_is_free(
+    site: Site, answers: Answers, free: tuple[int, int | None]
+) -> None:
+    site.say(answers)
+    room = site.node().room()
+    assert (room.cores, room.memory) == free
+    assert not site.changes()
+
+
 FAULTS = {
     "fails": "echo 'cannot connect to server' >&2; exit 1",
     "crashes": "kill -SEGV $$",
@@ -202,6 +212,7 @@ ASKS: dict[str, Callable[[Site], object]] = {
     "allocation": lambda site: site.node().allocation(JobId("7")),
     "where": lambda site: site.node().where(JobId("7")),
     "live": lambda site: site.node().live_jobs(),
+    "room": lambda site: site.node().room(),
     "drain": lambda site: site.node().drain("why"),
     "resume": lambda site: site.node().resume(),
     "named": lambda site: SYSTEMS[site.config.lrms].named("wnodes-lease-x", "nobody"),

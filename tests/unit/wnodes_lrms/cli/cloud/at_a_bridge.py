@@ -58,11 +58,17 @@ class Cloud:
     home: Path
     lrms: Lrms
     baits: list[FakeBait]
+    authenticator: Authenticator
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"https://localhost:{self.service.port}"
+
+    def takes_tokens_for(self, audience: str) -> None:
+        """Have the service take tokens for this alone."""
+        for issuer in self.authenticator._tokens.issuers:
+            object.__setattr__(issuer.told, "audiences", (audience,))
 
     def __call__(self, *words: str, **environment: str) -> Done:
         """Type `wnodes cloud` and these words."""
@@ -131,7 +137,7 @@ def cloud(
         "XDG_RUNTIME_DIR": str(home),
     }
     with _driving(bridge):
-        yield Cloud(service, home, baits[0].lrms, baits, environment)
+        yield Cloud(service, home, baits[0].lrms, baits, known, environment)
     service.stop()
 
 

@@ -2,15 +2,17 @@
 
 import http.server
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.unit.conftest import Web
+from tests.unit.wnodes_lrms.cli.cloud.test_standing import token
 from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
 from wnodes_lrms.cli.credentials import Credentials
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.errors import RejectedError, WnodesError
 
 
 def service(url: str) -> Service:
@@ -121,3 +123,54 @@ def test_what_a_token_may_make_and_not_read_is_told_in_a_line() -> None:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(WnodesError, match="the compute is made, but your token may not read"):
             service(f"http://127.0.0.1:{server.server_port}").create("compute", {})
+
+
+@pytest.fixture
+def strict() -> Iterator[tuple[str, list[str]]]:
+    """A service that takes one token alone; and what it was shown."""
+    shown: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers["Authorization"].removeprefix("Bearer "))
+            good = shown[-1] == "the.new.one"
+            body = b'{"resources": []}' if good else b'{"code": 401, "message": "it has expired"}'
+            self.send_response(200 if good else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", shown
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_has_ended_is_renewed_once(strict: tuple[str, list[str]]) -> None:
+    url, shown = strict
+    old = token({"exp": time.time() - 5})
+    renewed = iter([Credentials(token="the.new.one")])
+    known = Service(url, Credentials(token=old), renew=lambda: next(renewed))
+    assert known.members("compute") == known.members("compute") == []
+    assert shown == [old, "the.new.one", "the.new.one"]
+
+
+def test_what_is_not_renewed(
+    strict: tuple[str, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, shown = strict
+    old, good = (token({"exp": time.time() + left}) for left in (-5, 3600))
+
+    def refused() -> None:
+        raise RejectedError("oidc-agent is not running")
+
+    for held, renew in ((good, refused), (old, lambda: None), (old, refused), ("a.b.c", refused)):
+        shown.clear()
+        with pytest.raises(ServiceError, match="who you are: it has expired"):
+            Service(url, Credentials(token=held), renew=renew).members("compute")
+        assert shown == [held]
+    assert capsys.readouterr().err == "oidc-agent is not running\n"

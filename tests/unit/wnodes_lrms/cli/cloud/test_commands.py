@@ -1,6 +1,8 @@
 """The commands of `wnodes cloud` at a bridge over TLS, with baits in memory behind it."""
 
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -42,8 +44,9 @@ def test_a_vm_from_its_beginning_to_its_end(cloud: Cloud) -> None:
 
     assert cloud("stop", "web", "--wait").status == 0
     assert cloud("list", "--json").rows[0]["state"] == "inactive"
-    assert cloud("start", "web", "--wait").status == 0
-    assert cloud("list", "--json").rows[0]["state"] == "active"
+    [started] = cloud("start", "web", "--wait", "--json").rows
+    assert (started["id"], started["state"]) == (vm, "active")
+    assert cloud("list", "--json").rows == [started]
     assert cloud.good("delete", vm) == ""
     assert cloud("list", "--json").rows == []
     gone = cloud("show", vm)
@@ -62,16 +65,19 @@ def test_what_there_is(cloud: Cloud) -> None:
 def test_volumes_come_and_go(cloud: Cloud) -> None:
     vm = cloud.good("create", "web", *IMAGE, "--wait")
     volume = cloud.good("volumes", "create", "data", "--size", "1.5")
-    assert cloud.good("volumes", "attach", "data", "web", "--wait") == "/dev/vdc"
+    [disk] = cloud("volumes", "attach", "data", "web", "--wait", "--json").rows
+    assert (disk["volume"], disk["device"], disk["state"]) == (volume, "/dev/vdc", "active")
     [row] = cloud("volumes", "--json").rows
     assert (row["id"], row["name"], row["size"], row["vm"]) == (volume, "data", 2, vm)
     assert cloud("show", "web", "--json").rows[0]["volumes"][0]["volume"] == volume
     held = cloud("volumes", "delete", "data")
     assert (held.status, held.err.startswith("conflict: ")) == (5, True)
-    cloud.good("volumes", "detach", "data", "web")
+    cloud.good("volumes", "detach", "data", "web", "--wait")
     assert cloud("volumes", "detach", "data", "web").status == 4
-    eventually(lambda: cloud("volumes", "delete", "data").status == 0)
-    with_it = cloud.good("volumes", "create", "more", "--size", "1")
+    cloud.good("volumes", "delete", "data")
+    [more] = cloud("volumes", "create", "more", "--size", "1", "--wait", "--json").rows
+    assert more["state"] == "online"
+    with_it = more["id"]
     other = cloud.good("create", *IMAGE, "--volume", "more", "--network", "private")
     [row] = cloud("show", other, "--json").rows
     assert [disk["volume"] for disk in row["volumes"]] == [with_it]
@@ -88,7 +94,9 @@ def test_a_volume_is_copied_resized_and_kept_back(cloud: Cloud) -> None:
     eventually(lambda: cloud("volumes", "--json").rows[0]["message"] == "")
     assert cloud("volumes", "--json").rows[0]["size"] == 2
     assert cloud("volumes", "resize", "data", "--size", "1").status == 1
-    copy = cloud.good("volumes", "snapshot", "data", "monday", "--wait")
+    [made] = cloud("volumes", "snapshot", "data", "monday", "--wait", "--json").rows
+    assert (made["name"], made["state"]) == ("monday", "online")
+    copy = made["id"]
     row = next(row for row in cloud("volumes", "--json").rows if row["id"] == copy)
     assert (row["name"], row["size"], row["state"]) == ("monday", 2, "online")
     assert (row["copy_of"], row["consistency"]) == (volume, "offline")
@@ -245,6 +253,78 @@ def test_a_token_and_an_expired_one(cloud: Cloud, issuer: LocalIssuer) -> None:
     assert told.status == 3
     assert told.err.startswith("the service does not know who you are: ")
     assert "the token has expired" in told.err
+
+
+def agent(
+    cloud: Cloud, issuer: LocalIssuer, groups: Sequence[str] = ("/testvo",)
+) -> dict[str, str]:
+    """oidc-agent, whose tokens are for another service unless they are asked for this one; and the
+    environment in which it is found."""
+    usual, ours = (
+        issuer.token(wlcg__groups=list(groups), aud=audience).decode()
+        for audience in ("https://se.example", cloud.url)
+    )
+    programs = cloud.home / "bin"
+    programs.mkdir()
+    script = (
+        f'#!/bin/sh\ncase "$*" in *"--aud {cloud.url} "*) echo {ours};; *) echo {usual};; esac\n'
+    )
+    (programs / "oidc-token").write_text(script)
+    (programs / "oidc-token").chmod(0o755)
+    config = str(cloud.home / "config")
+    return {"PATH": f"{programs}:{os.environ['PATH']}", "XDG_CONFIG_HOME": config}
+
+
+def test_a_token_is_for_the_service_alone_where_it_takes_no_other(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for(cloud.url)
+    with_agent = agent(cloud, issuer)
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    assert done.status == 0, done.err
+    assert f"the token is for {cloud.url} alone" in done.err
+    assert cloud("list", "--json", **with_agent).rows == []
+    again = cloud("login", **with_agent)
+    assert (again.status, again.err) == (0, "")  # it is remembered
+    assert cloud("list", "--json", **with_agent).rows == []
+
+
+def test_an_expired_token_of_an_agent_is_renewed_on_the_way(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for("https://se.example")
+    with_agent = agent(cloud, issuer)
+    assert cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent).status == 0
+    place = cloud.home / f"bt_u{os.geteuid()}"
+    old = {"exp": 1_700_000_000, "iat": 1_699_990_000, "aud": "https://se.example"}
+    place.write_text(issuer.token(wlcg__groups=["/testvo"], **old).decode())
+    made = cloud("create", *IMAGE, "--json", **with_agent)
+    assert (made.status, len(made.rows)) == (0, 1), made.err
+    assert made.err == f"the token had expired: a new one of «egi» is in {place}\n"
+    assert len(cloud("list", "--json", **with_agent).rows) == 1
+    with_agent["PATH"] = os.environ["PATH"]
+    place.write_text(issuer.token(wlcg__groups=["/testvo"], **old).decode())
+    told = cloud("list", **with_agent)
+    assert (told.status, "wnodes cloud login renews it" in told.err) == (3, True)
+
+
+def test_login_tells_why_the_service_takes_nobody_of_that_name(
+    cloud: Cloud, issuer: LocalIssuer
+) -> None:
+    cloud.takes_tokens_for("https://se.example")
+    with_agent = agent(cloud, issuer, groups=["/other"])
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    assert done.status == 0
+    assert done.err.startswith("but refused: no local account for this user in ")
+
+
+def test_a_service_can_not_choose_whom_a_token_is_for(cloud: Cloud, issuer: LocalIssuer) -> None:
+    cloud.takes_tokens_for("https://bank.example")
+    with_agent = agent(cloud, issuer)
+    done = cloud("--url", cloud.url, "login", "--oidc", "egi", **with_agent)
+    said = "but the service does not know who you are: the token is not for this service (aud): "
+    assert f"{said}https://bank.example\n" in done.err
+    assert "audience" not in (cloud.home / "config" / "wnodes" / "cloud.toml").read_text()
 
 
 def test_a_service_whose_ca_is_not_trusted(cloud: Cloud, tmp_path: Path) -> None:

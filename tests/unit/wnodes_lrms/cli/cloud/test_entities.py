@@ -8,6 +8,8 @@ def test_the_names_are_the_services() -> None:
     assert (client.INFRA, entities.INFRA) == (schema.INFRA, schema.INFRA)
     assert (entities.OWN, entities.IPNETWORK) == (schema.OWN, schema.IPNETWORK)
     assert entities.IPV6NETWORK == schema.IPV6NETWORK
+    assert entities.LEASE_EXPECTED == schema.LEASE_EXPECTED
+    assert entities.LEASE_END == schema.LEASE_END
 
 
 def test_addresses_of_both_kinds() -> None:

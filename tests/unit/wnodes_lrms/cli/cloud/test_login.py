@@ -23,7 +23,7 @@ from wnodes_lrms.errors import WnodesError
 pytestmark = pytest.mark.integration
 
 common = ca.common
-URL = "https://bridge.example.org:11443"
+URL = "https://localhost:1"  # nobody is there
 VOMS_SERVER = r"""#!/bin/sh
 # In the place of voms-proxy-init, where a VOMS server answers.
 set -- $(echo "$@" | sed 's/-voms \([^: ]*\):[^ ]*/-voms \1/')
@@ -173,7 +173,7 @@ def test_a_url_alone_is_remembered(host: Host) -> None:
 
 def test_by_oidc_agent(host: Host) -> None:
     given = token({"exp": time.time() + 3605})
-    host.program("oidc-token", f'#!/bin/sh\n[ "$*" = egi ] && echo {given}\n')
+    host.program("oidc-token", f'#!/bin/sh\n[ "$*" = "--time=300 egi" ] && echo {given}\n')
     code, said = host("login", "--oidc", "egi")
     assert (code, said) == (0, f"…/{host.token.name}: 1 h {said.split('1 h ')[1]}")
     assert host.token.read_text() == f"{given}\n"
@@ -181,6 +181,17 @@ def test_by_oidc_agent(host: Host) -> None:
     assert host.remembered == 'oidc = "egi"\n'
     assert host("login")[0] == 0
     assert host("logout") == (0, f"…/{host.token.name} is gone\n")
+
+
+def test_a_token_is_the_issuers_usual_one_where_the_service_is_away(host: Host) -> None:
+    asked = host.folder / "asked"
+    given = token({"exp": time.time() + 3605})
+    host.program("oidc-token", f'#!/bin/sh\necho "$*" >>{asked}\necho {given}\n')
+    assert host("--url", URL, "login", "--oidc", "egi")[0] == 0
+    assert host("login")[0] == 0
+    assert asked.read_text() == "--time=300 egi\n" * 2
+    assert given not in asked.read_text()
+    assert host.remembered == f'url = "{URL}"\noidc = "egi"\n'
 
 
 @pytest.mark.parametrize(

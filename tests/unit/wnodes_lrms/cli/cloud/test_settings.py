@@ -31,7 +31,7 @@ def test_what_is_remembered(home: dict[str, str], tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("url = ", "Invalid value"),
-        ("urls = 'x'", "urls: unknown; there are oidc, url, voms"),
+        ("urls = 'x'", "urls: unknown; there are audience, oidc, url, voms"),
         ("url = 1", "url: text is needed"),
         ("voms = 'a\\nb'\nurl = \"a\\nb\"", "url: text is needed"),
     ],
@@ -74,6 +74,19 @@ def test_what_is_no_url(home: dict[str, str], url: str) -> None:
     assert home
     with pytest.raises(RejectedError, match="is not a service's URL"):
         settings.service_url(url, Settings())
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "audience"),
+    [
+        ("https://a.example:11443/", "https://b.example", "https://a.example:11443"),
+        ("", "https://b.example:443", "https://b.example"),
+        ("", "", ""),
+        ("http://a.example", "", ""),
+    ],
+)
+def test_what_tokens_are_to_be_for(given: str, kept: str, audience: str) -> None:
+    assert settings.audience(given, Settings(kept)) == audience
 
 
 def test_where_nothing_says_which(home: dict[str, str], tmp_path: Path) -> None:

@@ -29,6 +29,19 @@ def test_times_in_words(seconds: float, told: str) -> None:
     assert standing.ago(seconds) == told
 
 
+def test_a_time_in_the_readers_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Rome")
+    time.tzset()
+    try:
+        now = 1_795_871_400.0  # 2026-11-28T13:10:00Z
+        assert standing.when("2026-11-28T13:20:00Z", now) == "14:20 CET"
+        assert standing.when("2026-11-28T23:20:00Z", now) == "2026-11-29 00:20 CET"
+        assert [standing.when(odd, now) for odd in ("", "soon")] == ["", ""]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_token_says_when_it_ends() -> None:
     assert standing.token_end(token({"exp": 12})) == 12
     for odd in ("x", "a.b.c", token({}), token([]), token({"exp": "soon"}), token({"exp": None})):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from wnodes_lrms.cli.cloud import waiting
+from wnodes_lrms.cli.cloud import entities, standing, waiting
 from wnodes_lrms.cli.cloud.client import Service
 from wnodes_lrms.cli.cloud.faults import AwayError, ServiceError
 from wnodes_lrms.cli.cloud.waiting import Look, link_is_active, until, vm_is
@@ -94,9 +94,41 @@ def test_progress_is_told_once(
     ]
 
 
+def test_when_it_is_expected_is_told_to_ten_minutes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "_PAUSE", 0.0)
+    monkeypatch.setattr(standing, "when", lambda told, _now: told)
+
+    def pending(expected: str) -> dict[str, Any]:
+        found = vm("inactive", "Priority", STOP)
+        found["attributes"][entities.LEASE_EXPECTED] = f"2026-11-28T{expected}Z"
+        return found
+
+    looks = [pending(at) for at in ("14:21:07", "14:28:59", "14:21:30", "14:31:00")]
+    until(Told(*looks, vm("active")), "/compute/1", "VM 1", vm_is("active"), "go on")
+    said = [line.split("s  ", 1)[1] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        "inactive: Priority; expected to begin about 2026-11-28T14:20:00Z",
+        "inactive: Priority; expected to begin about 2026-11-28T14:30:00Z",
+        "active",
+    ]
+
+
 def test_what_is_so_already_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     until(Told(vm("active")), "/compute/1", "VM 1", vm_is("active"), "go on")
     assert capsys.readouterr().err == ""
+
+
+def test_what_shall_go(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(waiting, "_PAUSE", 0.0)
+    told = {"occi.storagelink.state": "active", "occi.storagelink.state.message": "detaching"}
+    look = waiting.link_goes("storagelink")
+    gone = ServiceError(404, "there is nothing at /storagelink/1")
+    waiting.until_gone(Told({"attributes": told}, gone), "/storagelink/1", "it", look, "go on")
+    assert capsys.readouterr().err.endswith(" s  detaching\n")
+    with pytest.raises(ServiceError, match="refused"):
+        waiting.until_gone(Told(ServiceError(403, "no")), "/storagelink/1", "it", look, "go on")
 
 
 def test_a_service_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +137,15 @@ def test_a_service_that_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AwayError, match="gone; go on") as caught:
         until(Told(AwayError("gone")), "/compute/1", "VM 1", vm_is("active"), "go on")
     assert caught.value.exit_status == 6
+    with pytest.raises(ServiceError, match=r"who you are: it has expired; go on$") as refused:
+        until(
+            Told(ServiceError(401, "it has expired")),
+            "/compute/1",
+            "VM 1",
+            vm_is("active"),
+            "go on",
+        )
+    assert refused.value.exit_status == 3
     gone = ServiceError(404, "there is nothing at /compute/1")
     with pytest.raises(ServiceError, match="not found: there is nothing"):
         until(Told(gone), "/compute/1", "VM 1", vm_is("active"), "go on")

@@ -4,6 +4,15 @@ from tests.unit.wnodes_lrms.lrms.behaviour import Answers, Job, Recorded, read
 
 V = "gridengine-8.1.9"
 QUEUES: Answers = {"qstat -f *": read(V, "queues.listing")}
+
+
+def queues(old: str, new: str) -> Answers:
+    """With words in the place of others."""
+    said = read(V, "queues.listing")
+    assert old in said
+    return {"qstat -f *": said.replace(old, new)}
+
+
 NOBODY = read(V, "none.listing")
 
 
@@ -54,6 +63,12 @@ RECORDED = Recorded(
     ),
     # A queue has no field for a reason: whose drain it is stands in a file. The queue grid was
     # disabled by somebody else, before.
+    rooms=(
+        (QUEUES, (2, None)),
+        (queues("<slots_used>0", "<slots_used>1"), (1, None)),
+        (queues("<slots_resv>0", "<slots_resv>2"), (0, None)),
+        (queues("</arch>", "</arch><state>au</state>"), (0, None)),
+    ),
     drains=(
         ("drain", QUEUES, "disabled: grid@hv1", ("qmod -d main@hv1",)),
         ("resume", QUEUES, "disabled: grid@hv1", ()),

@@ -14,6 +14,11 @@ def node(name: str) -> Answers:
     return {f"pbsnodes -H {NODE}": read(V, f"{name}.node")}
 
 
+def vnodes(*names: str) -> Answers:
+    """A host with several, as none was recorded."""
+    return {f"pbsnodes -H {NODE}": "\n".join(read(V, f"{name}.node") for name in names)}
+
+
 DRAIN, RESUME = f"pbsnodes -o -C wnodes: why {NODE}", f"pbsnodes -r -C  {NODE}"
 GONE = Does("echo 'qstat: Unknown Job Id 12.pbs' >&2; exit 153")
 RECORDED = Recorded(
@@ -52,6 +57,13 @@ RECORDED = Recorded(
             {f"25.{NODE}": True},
         ),
         (node("free"), {}),
+    ),
+    rooms=(
+        (node("free"), (16, 24105)),
+        (node("jobs"), (14, 23705)),
+        (node("offline"), (0, 0)),
+        (vnodes("free", "jobs"), (16, 24105)),
+        (vnodes("offline", "jobs"), (14, 23705)),
     ),
     drains=(
         ("drain", node("free"), "", (DRAIN,)),

@@ -28,6 +28,15 @@ def node(version: str, state: str) -> Answers:
     return {"scontrol show node hv1": read(version, f"{state}.node")}
 
 
+def altered(version: str, *words: str) -> Answers:
+    """An idle node, with some words in the place of others: as no node was recorded."""
+    said = read(version, "idle.node")
+    for old, new in zip(words[::2], words[1::2], strict=True):
+        assert old in said
+        said = said.replace(old, new)
+    return {"scontrol show node hv1": said}
+
+
 def without_reason(version: str) -> Answers:
     """As no node was recorded: slurmctld itself may drain one so."""
     said = read(version, "drained.node")
@@ -85,6 +94,19 @@ def recorded(version: str, drms: str, live: dict[str, bool], halted: dict[str, b
             ({"squeue *": read(version, "suspended.states")}, halted),
             ({"squeue *": "7 R\n8 PD\n9 CG\n10 S\n"}, {"7": False, "9": False, "10": True}),
             ({}, {}),
+        ),
+        rooms=(
+            (node(version, "idle"), (8, 16000)),
+            (node(version, "mixed"), (6, 15000)),
+            (node(version, "drained"), (0, 0)),
+            (node(version, "draining"), (0, 0)),
+            (node(version, "down"), (0, 0)),
+            (
+                altered(version, "CPUEfctv=8 ", "", "AllocMem=0 ", "AllocMem=0 MemSpecLimit=500 "),
+                (8, 15500),
+            ),
+            (altered(version, "State=IDLE ", "State=IDLE* "), (0, 0)),
+            (altered(version, "State=IDLE ", "State=IDLE+PLANNED "), (8, 16000)),
         ),
         drains=(
             ("drain", node(version, "idle"), "", (DRAIN,)),

@@ -50,6 +50,12 @@ RECORDED = Recorded(
         ({**node("free"), **SUSPENDED}, {f"26.{NODE}": True}),
         ({**node("free"), **job("plain", "<job_state>R<", "<job_state>C<").answers}, {}),
     ),
+    rooms=(
+        (node("free"), (4, None)),
+        (node("busy"), (1, None)),
+        (node("array"), (2, None)),
+        (node("ours"), (0, None)),
+    ),
     drains=(
         ("drain", node("free"), "", (DRAIN,)),
         ("drain", node("ours"), "", (DRAIN,)),
