@@ -134,6 +134,7 @@ CREATE TABLE returned (
 ) STRICT;
 """,
 )
+_CACHE = 256  # KiB of pages in memory; a look at all that is old would else fill 2 MiB, for good
 _KEPT = 90 * 86400.0  # seconds that what is over stays
 
 
@@ -149,6 +150,7 @@ class Store:
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute(f"PRAGMA cache_size = -{_CACHE}")
             self._migrate()
             prune(self._db, time.time())
         except (OSError, sqlite3.Error) as error:

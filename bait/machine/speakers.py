@@ -13,6 +13,8 @@ from pathlib import Path
 
 _NEWS = 10.0  # seconds in which the batch system should say what its processes have shown
 
+_BEGIN = 256  # bytes of what the kernel tells of a process, in which its state is
+
 PROC = Path("/proc")
 
 
@@ -62,17 +64,18 @@ class Speakers:
 
     def _look(self) -> None:
         for job, each in list(self._of.items()):
-            state = _state(self._proc / str(each.pid) / "stat")
+            state = _state(f"{self._proc}/{each.pid}/stat")
             if state is None:  # it has ended, and says nothing more
                 del self._of[job]
             elif each.stopped != (state == "T"):
                 self._of[job] = _Speaker(each.pid, state == "T", time.monotonic())
 
 
-def _state(stat: Path) -> str | None:
+def _state(stat: str) -> str | None:
     """The letter of a process's state, from proc_pid_stat(5): its own name, before that, may have
     any character."""
     try:
-        return stat.read_text(errors="replace").rpartition(")")[2].split()[0]
+        with open(stat, "rb", buffering=0) as file:  # noqa: PTH123 (of each job, each second)
+            return file.read(_BEGIN).rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return None

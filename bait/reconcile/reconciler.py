@@ -5,10 +5,12 @@ out: each action in a thread of its own, so that one that hangs keeps no other w
 """
 
 import logging
+import os
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -275,12 +277,12 @@ class Reconciler:
 
     def _folders(self) -> dict[str, bool]:
         """VMs that have files here, and whether these have a disk that a guest wrote on."""
-        found: dict[str, bool] = {}
+        names: set[str] = set()
         for parent in (self.config.bait.state_dir, self.config.bait.run_dir):
-            for folder in Path(parent, "machines").glob("*"):
-                if _ID.fullmatch(folder.name):
-                    found[folder.name] = paths(self.config, folder.name).ran.exists()
-        return found
+            with suppress(FileNotFoundError):
+                names.update(os.listdir(Path(parent, "machines")))  # noqa: PTH208 (names only)
+        found = sorted(name for name in names if _ID.fullmatch(name))
+        return {machine: paths(self.config, machine).ran.exists() for machine in found}
 
     def _last_sign(self, machine: str) -> float:
         """Seconds since the VM wrote on its disk or its console; 0 if it has neither."""
