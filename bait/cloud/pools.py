@@ -14,6 +14,8 @@ from wnodes_lrms.config.load import Cloud
 class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
 
+    forgets: float  # seconds until a QEMU or a bait that was killed is not taken to have a volume
+
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
 

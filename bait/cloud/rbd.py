@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 class Rbd:
     """A pool in Ceph: see Pool."""
 
+    forgets = 75.0  # a claim ends after `_OPENING`, a watcher after 30
+
     def __init__(self, settings: Settings, node: str) -> None:
         self.ceph = Ceph(settings.conf, settings.user, settings.name)
         self.secret = settings.secret
