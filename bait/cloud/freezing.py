@@ -2,9 +2,10 @@
 
 An agent in the guest has to do that: QEMU's guest agent, by libvirt. Without one they do not.
 
-The agent is the guest's: it is not waited for long, and what it says is told to the copy's owner
-and believed by nobody else. The ledger has a note of the guests that may be frozen, written before
-one is asked: it is told to thaw until it has answered, by the next bait too.
+The agent is the guest's: it is not waited for long, what it says is told to the copy's owner and
+believed by nobody else, and the log has only the beginning of its errors. The ledger has a note of
+the guests that may be frozen, written before one is asked: it is told to thaw until it has answered,
+by the next bait too.
 """
 
 import logging
@@ -81,7 +82,7 @@ class Freezer:
             frozen = self.hypervisor.freeze(machine)
             over = not frozen
         except WnodesError as error:  # it may do so yet
-            log.info("its guest is not frozen: %s", error, extra=ids("", machine))
+            log.info("its guest is not frozen: %.500s", error, extra=ids("", machine))
         finally:
             if not frozen:
                 self._let(machine, over=over)
@@ -105,7 +106,7 @@ class Freezer:
             over = row is None or row.state in _THAWED
         except WnodesError as error:
             if machine not in self._unheard:
-                log.warning("its guest may be frozen: %s", error, extra=ids("", machine))
+                log.warning("its guest may be frozen: %.500s", error, extra=ids("", machine))
                 self._unheard.add(machine)
         finally:
             self._let(machine, over=over)

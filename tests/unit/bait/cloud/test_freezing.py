@@ -166,6 +166,22 @@ def test_a_guest_that_is_late_is_thawed_as_soon_as_it_hears(
     assert next(heard, None) is None
 
 
+def test_what_an_agent_says_of_its_faults_does_not_fill_the_log(
+    running: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def rubbish(_: libvirt.virDomain) -> int:
+        raise libvirt.libvirtError("guest agent command failed: " + "x" * (1 << 20))
+
+    for name in ("fsFreeze", "fsThaw"):
+        monkeypatch.setattr(libvirt.virDomain, name, rubbish)
+    assert not freezer(running).freeze(ID)
+    eventually(lambda: "its guest may be frozen" in caplog.text)
+    assert len(caplog.text) < 5000
+    monkeypatch.undo()
+
+
 def test_what_can_not_be_noted_is_not_frozen(running: Site, mocker: MockerFixture) -> None:
     mocker.patch.object(running.node.ledger, "set_note", side_effect=WnodesError("a full disk"))
     with pytest.raises(WnodesError, match="a full disk"):
