@@ -4,8 +4,8 @@ An agent in the guest has to do that: QEMU's guest agent, by libvirt. Without on
 
 The agent is the guest's: it is not waited for long, what it says is told to the copy's owner and
 believed by nobody else, and the log has only the beginning of its errors. The ledger has a note of
-the guests that may be frozen, written before one is asked: it is told to thaw until it has answered,
-by the next bait too.
+the guests that may be frozen, written before one is asked. It is told to thaw until it has
+answered, by the next bait too.
 """
 
 import logging
