@@ -25,6 +25,7 @@ from wnodes_lrms.volumes import Consistency
 NOTE = "guests that may be frozen"  # of the ledger
 _INSISTING = 15.0  # seconds; afterwards it is told in each round
 _AGAIN = 0.5  # seconds between two attempts
+_TURN = 20.0  # seconds for another moment of the same guest to be over
 _THAWED = (State.STOPPED, State.FAILED)  # it boots anew, which a hibernated one does not
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Freezer:
     hypervisor: Hypervisor
     _busy: set[str] = field(init=False, default_factory=set)  # frozen, or being told to thaw
     _unheard: set[str] = field(init=False, default_factory=set)  # of which that is in the log
-    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _guard: threading.Condition = field(init=False, default_factory=threading.Condition)
     _telling: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def moment(self, machine: str) -> "Moment":
@@ -68,9 +69,11 @@ class Freezer:
     def freeze(self, machine: str) -> bool:
         """Whether the guest says that its file systems hold still now; if not, why is logged.
 
-        One that may be frozen since an earlier time is not asked before it has been heard of.
+        One that is frozen for another copy is waited for. One that may be frozen since an earlier
+        time is not asked before it has been heard.
         """
         with self._guard:
+            self._guard.wait_for(lambda: machine not in self._busy, _TURN)
             noted = self._noted()
             if machine in self._busy or machine in noted:
                 log.info("its guest may be frozen already", extra=ids("", machine))
@@ -133,6 +136,7 @@ class Freezer:
     def _let(self, machine: str, *, over: bool = False) -> None:
         with self._guard:
             self._busy.discard(machine)
+            self._guard.notify_all()
             if over:
                 self._unheard.discard(machine)
                 try:

@@ -2,6 +2,7 @@
 account of that as a guest's agent does; one that hangs or lies is told of in its place."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def running(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A VM with a volume and an agent; no answer of which can be late with this driver."""
     monkeypatch.setattr(libvirt.virDomain, "agentSetResponseTimeout", lambda *_: 0)
     monkeypatch.setattr("bait.cloud.freezing._INSISTING", 0.0)
+    monkeypatch.setattr("bait.cloud.freezing._TURN", 0.0)
     site.cloud.volumes.create(ONE, 1)
     site.runs(an_order(volumes=VOLUMES[:1]))
     monkeypatch.setattr(site.libvirt, "has", has)
@@ -304,6 +306,28 @@ def test_a_fault_of_the_baits_own_leaves_no_guest_for_ever_busy(
     domain(running).fsFreeze()  # it had been asked
     freezer(running).thaw_left()
     eventually(lambda: noted(running) is None)
+    assert not is_frozen(running)
+
+
+def test_copies_of_one_guests_disks_that_are_made_at_once_are_all_frozen(
+    running: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Ceph the snapshots of two volumes may be."""
+    monkeypatch.setattr("bait.cloud.freezing._TURN", 60.0)
+    begun = threading.Event()
+
+    def other() -> Consistency:
+        begun.set()
+        with freezer(running).moment(ID) as second:
+            assert is_frozen(running)
+        return second.consistency
+
+    with ThreadPoolExecutor(1) as threads:
+        with freezer(running).moment(ID) as first:
+            second = threads.submit(other)
+            assert begun.wait(60)
+        assert (first.consistency, second.result(60)) == (Consistency.FROZEN, Consistency.FROZEN)
+    assert noted(running) is None
     assert not is_frozen(running)
 
 
