@@ -10,15 +10,13 @@ import ctypes
 import importlib
 import json
 import os
-import queue
 import shutil
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar, cast
 
 from bait.checks import api, file_verdicts, files, network_verdicts, storage, verdicts
+from bait.checks.bounded import LIBVIRT, bounded
 from bait.hypervisor import kvm
 from bait.hypervisor.inventory import look
 from bait.machine import topology
@@ -33,9 +31,6 @@ from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.resources import share_server
 from wnodes_lrms.run import LOCAL, run
 
-_Answer = TypeVar("_Answer")
-
-_LIBVIRT = 60.0  # seconds for one question; its first answer waits for QEMU to be looked at
 _PROGRAMS = {
     "qemu-img": "install qemu-utils (Debian) or qemu-img (EL)",
     kvm.QEMU: "install qemu-system-x86 (Debian) or qemu-kvm (EL)",
@@ -87,29 +82,6 @@ def checks(config: Config, config_file: Path, node: str) -> Iterator[Check]:
             yield unknown(name, f"can't be looked at: {error}")
 
 
-def bounded(seconds: float, question: Callable[[], _Answer]) -> _Answer:
-    """The answer to a question that may hang. Raises UnknownError if it does, and what it raises.
-
-    A thread that hangs in a C library can't be ended; as a daemon it ends with the process.
-    """
-    said: queue.SimpleQueue[tuple[_Answer | None, BaseException | None]] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            said.put((question(), None))
-        except BaseException as error:
-            said.put((None, error))
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer, error = said.get(timeout=seconds)
-    except queue.Empty:
-        raise UnknownError(f"no answer within {seconds:g} s") from None
-    if error is not None:
-        raise error
-    return cast(_Answer, answer)
-
-
 def _kvm(config: Config) -> Check:
     accel = config.machine.accel
     if accel == "tcg":
@@ -124,7 +96,7 @@ def _kvm(config: Config) -> Check:
 def _libvirt(config: Config) -> Iterator[Check]:
     uri = config.bait.libvirt_uri
     try:
-        found = bounded(_LIBVIRT, lambda: look(uri))
+        found = bounded(LIBVIRT, lambda: look(uri))
     except UnknownError as error:
         yield fault(
             "libvirt",

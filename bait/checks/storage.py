@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bait.checks import storage_verdicts
+from bait.checks.bounded import LIBVIRT, bounded
 from bait.cloud.ceph import Ceph
 from bait.cloud.lvm import Lvm
 from bait.hypervisor.inventory import has_secret
 from wnodes_lrms.config.load import Config
-from wnodes_lrms.doctor import Check, fault, ok, warning
-from wnodes_lrms.errors import WnodesError
+from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
+from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.run import call
 
 _OF_CEPH = {"rbd": "ceph-common", "rados": "ceph-common", "ceph": "ceph-common"}
@@ -90,7 +91,10 @@ def _in_ceph(config: Config) -> Iterator[Check]:
 
 def _driver(conf: str) -> Check:
     """A pool that is not there: the driver says so, or QEMU that it has no driver."""
-    ended = call(["qemu-img", "info", f"rbd:none/none:conf={conf}"], deadline=_SHORT)
+    try:
+        ended = call(["qemu-img", "info", f"rbd:none/none:conf={conf}"], deadline=_SHORT)
+    except UnknownError as error:  # it has none, or the driver waits for a cluster that is away
+        return unknown("volumes in QEMU", f"can't be looked at: {error}")
     if "Unknown protocol" in ended.errors or "Unknown driver" in ended.errors:
         return fault(
             "volumes in QEMU",
@@ -101,7 +105,7 @@ def _driver(conf: str) -> Check:
 
 
 def _secret(uri: str, secret: str) -> Check:
-    if has_secret(uri, secret):
+    if bounded(LIBVIRT, lambda: has_secret(uri, secret)):
         return ok("volumes in libvirt", f"it has the secret {secret}")
     return fault(
         "volumes in libvirt",

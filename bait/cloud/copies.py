@@ -139,9 +139,9 @@ class Copies:
             self.tasks.tell()
 
     def _of_running(self, copy: _Copy, source: str, volume: str, row: Row) -> None:
-        device = self.ledger.attached(row.id)[source].device
-        drive = Drive(Path(), device, serial(source))
-        if not self.builder.has(row.id, drive):
+        given = self.ledger.attached(row.id).get(source)
+        drive = Drive(Path(), given.device if given else "", serial(source))
+        if not (given and self.builder.has(row.id, drive)):
             raise ConflictError("the VM does not have the volume yet: ask again")
         moment = self.freezer.moment(row.id)
         self.volumes.copy(

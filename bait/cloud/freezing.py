@@ -2,9 +2,10 @@
 
 An agent in the guest has to do that: QEMU's guest agent, by libvirt. Without one they do not.
 
-The agent is the guest's: it is not waited for long, and what it says is told to the copy's owner
-and believed by nobody else. The ledger has a note of the guests that may be frozen, written before
-one is asked: it is told to thaw until it has answered, by the next bait too.
+The agent is the guest's: it is not waited for long, what it says is told to the copy's owner and
+believed by nobody else, and the log has only the beginning of its errors. The ledger has a note of
+the guests that may be frozen, written before one is asked. It is told to thaw until it has
+answered, by the next bait too.
 """
 
 import logging
@@ -22,8 +23,9 @@ from wnodes_lrms.model import State
 from wnodes_lrms.volumes import Consistency
 
 NOTE = "guests that may be frozen"  # of the ledger
-_INSISTING = 15.0  # seconds; see thaw_left()
+_INSISTING = 15.0  # seconds; afterwards it is told in each round
 _AGAIN = 0.5  # seconds between two attempts
+_TURN = 20.0  # seconds for another moment of the same guest to be over
 _THAWED = (State.STOPPED, State.FAILED)  # it boots anew, which a hibernated one does not
 
 log = logging.getLogger(__name__)
@@ -37,49 +39,58 @@ class Freezer:
     hypervisor: Hypervisor
     _busy: set[str] = field(init=False, default_factory=set)  # frozen, or being told to thaw
     _unheard: set[str] = field(init=False, default_factory=set)  # of which that is in the log
-    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _guard: threading.Condition = field(init=False, default_factory=threading.Condition)
+    _telling: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def moment(self, machine: str) -> "Moment":
         """The moment of a copy, to be entered once."""
         return Moment(self, machine)
 
     def thaw_left(self) -> None:
-        """Begin to thaw all guests that may be frozen, though no copy is being made of them.
+        """Begin to tell all guests that may be frozen to thaw, though no copy is being made of
+        them.
 
-        It is called again and again as long as the bait runs.
+        It is called again and again as long as the bait runs. One is told after the other: while
+        a guest does not answer it has a thread of libvirt's, which all others' VMs need too.
         """
-        for machine in self._noted():
-            threading.Thread(target=self._insist, args=(machine,), daemon=True).start()
+        if self._noted():
+            threading.Thread(target=self._tell_all, name="thaw", daemon=True).start()
 
-    def _insist(self, machine: str) -> None:
-        """Tell a guest to thaw until it has heard: one that was too late with its answer stands
-        still meanwhile."""
-        until = time.monotonic() + _INSISTING
-        try:
-            while machine in self._noted():
-                self.thaw(machine)
-                if time.monotonic() > until:
-                    return
-                time.sleep(_AGAIN)
-        except WnodesError as error:  # of the ledger's; it is tried again
-            log.warning("its guest may be frozen: %s", error, extra=ids("", machine))
+    def _tell_all(self) -> None:
+        if self._telling.acquire(blocking=False):  # otherwise they are just being told
+            try:
+                for machine in self._noted():
+                    self.thaw(machine)
+            except WnodesError as error:  # of the ledger's; it is tried again
+                log.warning("guests may be frozen: %s", error)
+            finally:
+                self._telling.release()
 
     def freeze(self, machine: str) -> bool:
-        """Whether the guest says that its file systems hold still now; if not, why is logged."""
+        """Whether the guest says that its file systems hold still now; if not, why is logged.
+
+        One that is frozen for another copy is waited for. One that may be frozen since an earlier
+        time is not asked before it has been heard.
+        """
         with self._guard:
-            if machine in self._busy:
+            self._guard.wait_for(lambda: machine not in self._busy, _TURN)
+            noted = self._noted()
+            if machine in self._busy or machine in noted:
+                log.info("its guest may be frozen already", extra=ids("", machine))
                 return False
-            self._note({*self._noted(), machine})
+            self._note({*noted, machine})
             self._busy.add(machine)
+        frozen, over = False, False
         try:
             frozen = self.hypervisor.freeze(machine)
+            over = not frozen
         except WnodesError as error:  # it may do so yet
-            log.info("its guest is not frozen: %s", error, extra=ids("", machine))
-            self._let(machine)
-            self.thaw_left()
-            return False
-        if not frozen:
-            self._let(machine, over=True)
+            log.info("its guest is not frozen: %.500s", error, extra=ids("", machine))
+        finally:
+            if not frozen:
+                self._let(machine, over=over)
+        if not (frozen or over):
+            self._begin_to_insist(machine)
         return frozen
 
     def thaw(self, machine: str, *, own: bool = False) -> bool:
@@ -98,15 +109,34 @@ class Freezer:
             over = row is None or row.state in _THAWED
         except WnodesError as error:
             if machine not in self._unheard:
-                log.warning("its guest may be frozen: %s", error, extra=ids("", machine))
+                log.warning("its guest may be frozen: %.500s", error, extra=ids("", machine))
                 self._unheard.add(machine)
         finally:
             self._let(machine, over=over)
+        if own and not over:
+            self._begin_to_insist(machine)
         return bool(thawed)
+
+    def _begin_to_insist(self, machine: str) -> None:
+        threading.Thread(target=self._insist, args=(machine,), name="thaw", daemon=True).start()
+
+    def _insist(self, machine: str) -> None:
+        """Tell a guest to thaw until it has heard: one that was too late with its answer stands
+        still meanwhile."""
+        until = time.monotonic() + _INSISTING
+        try:
+            while machine in self._noted():
+                self.thaw(machine)
+                if time.monotonic() > until:
+                    return
+                time.sleep(_AGAIN)
+        except WnodesError as error:  # of the ledger's; it is tried again
+            log.warning("its guest may be frozen: %s", error, extra=ids("", machine))
 
     def _let(self, machine: str, *, over: bool = False) -> None:
         with self._guard:
             self._busy.discard(machine)
+            self._guard.notify_all()
             if over:
                 self._unheard.discard(machine)
                 try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from bait import metrics
 from bait.cloud.attachments import Attachments
@@ -35,9 +36,10 @@ from wnodes_lrms.policy import may_use
 
 _PRESS_AGAIN = 5.0  # seconds: a guest that still boots does not hear the power button
 _LOOK = 0.2  # seconds between two looks at a guest that shuts down
-_FORGOTTEN = 75.0  # seconds until the site's storage has forgotten who was killed
-_CLAIM_AGAIN = 1.0  # seconds between two looks whether it has
+_TAKE_AGAIN = 1.0  # seconds between two looks whether a volume is free
 _IN_LEASE = (*MAKING, *RUNS, State.STOPPING, State.HIBERNATING)  # what is ended stays ended
+
+_Taken = TypeVar("_Taken")
 
 log = logging.getLogger(__name__)
 
@@ -96,33 +98,31 @@ class Lifecycle:
             task.cancelled.wait(_LOOK)
             task.check()
 
-        drives = self.attachments.take_volumes(order)
+        drives = self._patiently(task, lambda: self.attachments.take_volumes(order))
         plan = Plan(order, row.job, allocation.cpus, image, building.address, drives)
         progress = Progress(self.ledger, row, task)
         with ExitStack() as claims:
 
             def starting() -> None:
-                self._claim(order, task, claims)
+                self._patiently(task, lambda: claims.enter_context(self.attachments.claimed(order)))
                 progress.starting()
 
             self.builder.build(plan, progress.step, starting)
         self._runs(row, task)
 
-    def _claim(self, order: Order, task: Task, claims: ExitStack) -> None:
-        """Have nobody else open the VM's volumes until it has; a QEMU or a bait that was killed may
-        have them for a while.
+    def _patiently(self, task: Task, take: Callable[[], _Taken]) -> _Taken:
+        """Take a VM's volumes; a QEMU or a bait that was killed may seem to have them for a while.
 
         Raises ConflictError if another VM has one.
         """
-        until = time.monotonic() + _FORGOTTEN
+        until = time.monotonic() + self.attachments.volumes.forgets
         while True:
             try:
-                claims.enter_context(self.attachments.claimed(order))
-                return
+                return take()
             except ConflictError:
-                if time.monotonic() > until:
+                if time.monotonic() >= until:
                     raise
-            task.cancelled.wait(_CLAIM_AGAIN)
+            task.cancelled.wait(_TAKE_AGAIN)
             task.check()
 
     def _runs(self, row: Row, task: Task) -> None:

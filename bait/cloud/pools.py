@@ -15,6 +15,8 @@ from wnodes_lrms.config.load import Cloud
 class Pool(Protocol):
     """Where volumes live. Every method raises WnodesError if the pool can't do it."""
 
+    forgets: float  # seconds until a QEMU or a bait that was killed is not taken to have a volume
+
     @property
     def local(self) -> bool:
         """Whether they are this node's alone: VMs of other nodes can't have them."""

@@ -9,6 +9,7 @@ a lock on its header for that time, which ends by itself if its bait does.
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, Unknow
 _GIB = 1 << 30
 _SPARE = 64 << 20  # bytes that are no room, as Ceph counts it late
 _OPENING = 60  # seconds that a claim holds at most, as a bait may be killed meanwhile
+_ASKING = 30.0  # of which so many are for questions: the rest is for QEMU
 _COPYING = 86400.0  # seconds for a copy
 _REMOVING = 3600.0  # seconds for a removal: Ceph removes each piece of an image
 _COPY = ".copy"  # of an image that is to become a volume
@@ -35,19 +37,22 @@ class Rbd:
     """A pool in Ceph: see Pool."""
 
     local = False
+    forgets = 75.0  # a claim ends after `_OPENING`, a watcher after 30
 
     def __init__(self, settings: Settings, node: str) -> None:
         self.ceph = Ceph(settings.conf, settings.user, settings.name)
         self.secret = settings.secret
         self.node = node
         self._claims: set[str] = set()  # cookies of those that are held
-        self._guard = threading.Lock()  # of promises of room, on this node
-        self._sweeping = threading.Lock()
+        self._promising = threading.Lock()  # of room, on this node
+        self._guard = threading.Lock()
+        self._emptying = False  # somebody empties the trash
+        self._deleted = False  # and there is more in it than they have seen
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
         name = self._image(volume)
-        with self._guard:
+        with self._promising:
             has = self._bytes(name)
             if has is None:
                 self._check_room(size * _GIB)
@@ -72,23 +77,36 @@ class Rbd:
         """Remove what deleted volumes and finished copies have left; whoever else does so goes on.
         What can't be removed now is logged and stays for the next time."""
         try:
-            there = self.ceph.ask("ls", "--long", self.ceph.pool) or ()
-            names = {image["image"] for image in there}
+            there = self.ceph.images()
+            names = {image.name for image in there}
             for image in there:
-                if image.get("snapshot") in names and _is_volume(image["image"]):
-                    self._drop(self.ceph.path(f"{image['image']}@{image['snapshot']}"))
+                if image.snapshot in names and _is_volume(image.name):
+                    self._drop(self.ceph.path(f"{image.name}@{image.snapshot}"))
         except WnodesError as error:
             log.warning("snapshots of copies that are made keep their room for now: %s", error)
         self._empty_trash()
 
     def _empty_trash(self) -> None:
-        with self._sweeping:
+        """Remove what is ours of it, in one thread, however often this is asked for: each removal
+        may take an hour."""
+        with self._guard:
+            self._deleted = True
+            if self._emptying:
+                return  # that one looks once more
+            self._emptying = True
+        while self._has_more():
             try:
-                for each in self.ceph.ask("trash", "ls", self.ceph.pool) or ():
-                    if _OURS.fullmatch(each["name"]):
-                        self._remove(each["name"], each["id"])
+                for number, name in self.ceph.trash().items():
+                    if _OURS.fullmatch(name):
+                        self._remove(name, number)
             except WnodesError as error:
                 log.warning("volumes that were deleted keep their room for now: %s", error)
+
+    def _has_more(self) -> bool:
+        """Whether something was deleted since the trash was looked at."""
+        with self._guard:
+            self._emptying, self._deleted = self._deleted, False
+            return self._emptying
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
@@ -108,8 +126,8 @@ class Rbd:
         Raises ConflictError where one has it, or is about to.
         """
         name = self._image(volume)
-        header = f"rbd_header.{self.ceph.image(name)['id']}"
-        cookie = str(uuid4())
+        header = f"rbd_header.{self.ceph.number(name)}"
+        cookie, since = str(uuid4()), time.monotonic()
         self._claims.add(cookie)
         try:
             if not self._lock(header, cookie, shared=readonly):
@@ -117,6 +135,8 @@ class Rbd:
                 raise ConflictError(said)
             self.check_unused(volume, readonly=readonly)
             self.ceph.rbd("image-meta", "set", name, _USE, "read" if readonly else "write")
+            if time.monotonic() > since + _ASKING:
+                raise ConflictError("the site's storage is slow at present: ask again")
             yield
         finally:
             self._claims.discard(cookie)
@@ -158,7 +178,7 @@ class Rbd:
             if self.ceph.watchers(half):
                 raise ConflictError(f"volume {volume} is being made")
             self._discard(half)  # a bait that was killed has left it
-        with self._guard:
+        with self._promising:
             self._check_room(size * _GIB)
         self._drop(snapshot)
         with moment:
@@ -174,9 +194,9 @@ class Rbd:
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
         return {
-            image["image"]: int(image["size"]) // _GIB
-            for image in self.ceph.ask("ls", "--long", self.ceph.pool) or ()
-            if "snapshot" not in image and _is_volume(image["image"])
+            image.name: image.size // _GIB
+            for image in self.ceph.images()
+            if not image.snapshot and _is_volume(image.name)
         }
 
     def size(self, volume: str) -> int:
@@ -203,12 +223,12 @@ class Rbd:
 
     def _bytes(self, name: str) -> int | None:
         try:
-            return int(self.ceph.image(name)["size"])
+            return self.ceph.size(name)
         except AbsentError:
             return None
 
     def _is_only_read(self, name: str) -> bool:
-        return (self.ceph.ask("image-meta", "list", name) or {}).get(_USE) == "read"
+        return self.ceph.metadata(name, _USE) == "read"
 
     def _check_room(self, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.

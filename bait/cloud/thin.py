@@ -36,6 +36,7 @@ class Thin:
     """A pool in LVM: see Pool."""
 
     local = True
+    forgets = 0.0  # a device that is open ends with its process
 
     def __init__(self, settings: Settings, *, wipe: bool = False) -> None:
         """`wipe`: what is deleted is discarded first, in a thread of its own."""

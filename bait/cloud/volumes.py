@@ -35,6 +35,8 @@ _SPARE = 64 << 20  # bytes that are no room: who writes again should not stand s
 class Directory:
     """A pool in a folder: see Pool. QEMU's locks on a file hold that nobody else writes on it."""
 
+    forgets = 0.0  # a lock ends with its process
+
     def __init__(self, folder: Path, *, wipe: bool = False, local: bool = False) -> None:
         """`wipe`: what is deleted is overwritten first, in a thread of its own. `local`: the folder
         is this node's alone."""

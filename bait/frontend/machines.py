@@ -18,11 +18,11 @@ from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
 
-_LISTS = 16, 10.0  # calls at once, seconds: from the ledger and folders
+_LISTS = 16, 10.0  # calls at once, seconds: from the ledger, and saved images
 _LISTENERS = 16, 30.0
 _LISTENING = 20.0  # seconds that nothing happens before that is said
 _ACTIONS = 16, 60.0  # libvirt's; a guest may take its time to let go of a device
-_COPIES = 8, 60.0  # of volumes: looks at a folder that other nodes share, and that may hang
+_VOLUMES = 16, 60.0  # look at a folder that other nodes share, or at Ceph: either may hang
 
 
 def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endpoint]:
@@ -31,7 +31,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endp
     listeners = BlockingCalls("the bait", *_LISTENERS)
     lists = BlockingCalls("the bait's ledger", *_LISTS)
     actions = BlockingCalls("libvirt", *_ACTIONS)
-    copies = BlockingCalls("the volumes' folder", *_COPIES)
+    storage = BlockingCalls("the volumes' storage", *_VOLUMES)
 
     @endpoint("GET", "/machines", answers=models.MachinesShown)
     async def machines() -> dict[str, Any]:
@@ -112,7 +112,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endp
     async def attach_volume(machine: UUID, volume: UUID, readonly: bool = False) -> dict[str, str]:
         """Plug a volume into the running VM. It may be in several if all of them only read it."""
         ids = str(machine), str(volume)
-        return {"device": await actions.call(cloud.attach_volume, *ids, readonly)}
+        return {"device": await storage.call(cloud.attach_volume, *ids, readonly)}
 
     @endpoint("DELETE", "/machines/{machine}/volumes/{volume}", status=204)
     async def detach_volume(machine: UUID, volume: UUID) -> None:
@@ -144,7 +144,7 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endp
     @endpoint("GET", "/volumes", answers=models.VolumesShown)
     async def volumes() -> dict[str, Any]:
         """All volumes of the site; of this node, where it keeps them for itself."""
-        found = await lists.call(cloud.volumes.list)
+        found = await storage.call(cloud.volumes.list)
         return {"volumes": [{"id": volume, "size": size} for volume, size in found.items()]}
 
     @endpoint("PUT", "/volumes/{volume}", status=201)
@@ -155,18 +155,18 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endp
         if local is not cloud.volumes.local:
             here = "for VMs of this node alone" if cloud.volumes.local else "for all nodes"
             raise ConflictError(f"volumes are {here}: see local_volumes")
-        await actions.call(cloud.have_volume, str(volume), asked.size)
+        await storage.call(cloud.have_volume, str(volume), asked.size)
 
     @endpoint("PUT", "/volumes/{volume}/copy", answers=models.CopyShown)
     async def copy_volume(volume: UUID, asked: models.CopyOf) -> dict[str, Any]:
         """Have a volume that is a copy of another. It is begun, and told again how far it is; of
         one that a VM here writes on, as it is at one moment."""
-        return await copies.call(cloud.copy_volume, str(asked.of), str(volume))
+        return await storage.call(cloud.copy_volume, str(asked.of), str(volume))
 
     @endpoint("DELETE", "/volumes/{volume}", status=204)
     async def delete_volume(volume: UUID) -> None:
         """Remove a volume; one that is gone is success."""
-        await lists.call(cloud.delete_volume, str(volume))
+        await storage.call(cloud.delete_volume, str(volume))
 
     @endpoint("PUT", "/tunnels", status=204)
     async def put_tunnels(asked: models.Tunnels) -> None:

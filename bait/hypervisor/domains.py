@@ -226,14 +226,14 @@ class Hypervisor:
     def freeze(self, machine: str) -> bool:
         """Have the guest's agent freeze its file systems; False if there is none, or it does not.
 
-        After any fault but ConflictError, which a VM that does not run is, they may be frozen.
+        After any fault but ConflictError, which is that there is no domain, they may be frozen.
         """
         with self._acting(machine) as domain:
             return operations.freeze(domain)
 
     def thaw(self, machine: str) -> int | None:
-        """Have the agent thaw what is frozen; how many file systems that were. None if there is no
-        agent. Raises ConflictError if the VM does not run."""
+        """Have the agent thaw what is frozen; how many file systems that were. None if none can
+        hear now. Raises ConflictError if there is no domain."""
         with self._acting(machine) as domain:
             return operations.thaw(domain)
 

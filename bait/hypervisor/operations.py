@@ -98,14 +98,14 @@ def freeze(domain: libvirt.virDomain) -> bool:
 
     After an error the guest may freeze them yet.
     """
-    if not _hears(domain) or domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+    if not _hears(domain):
         return False
     domain.agentSetResponseTimeout(_ANSWERS)
     return bool(domain.fsFreeze())
 
 
 def thaw(domain: libvirt.virDomain) -> int | None:
-    """Have the agent thaw all that are frozen; how many it has. None if there is no agent."""
+    """Have the agent thaw all that are frozen; how many it has. None if none can hear now."""
     if not _hears(domain):
         return None
     domain.agentSetResponseTimeout(_ANSWERS)
@@ -113,7 +113,9 @@ def thaw(domain: libvirt.virDomain) -> int | None:
 
 
 def _hears(domain: libvirt.virDomain) -> bool:
-    """Whether an agent in the guest has opened its end of the channel."""
+    """Whether the guest runs, and an agent in it has opened its end of the channel."""
+    if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+        return False
     ends = [device.find(_AGENT) for device in _devices(domain) if device.tag == "channel"]
     return any(end is not None and end.get("state") != "disconnected" for end in ends)
 

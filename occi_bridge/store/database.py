@@ -192,7 +192,7 @@ class Database:
                 if self._counter is None:
                     self._counter = self._connected()
                 found = self._counter.execute("SELECT sum(number) FROM changes").fetchone()
-                if found:
+                if found and found[0] is not None:  # it is where there are no rows
                     return int(found[0])
             except _LOST:
                 self._disconnect()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bait.checks import file_verdicts, files, network_verdicts, node, verdicts
+from bait.checks.bounded import bounded
 from bait.checks.file_verdicts import Copy, Mode, PartSeen
 from bait.hypervisor.domain import Inventory
 from bait.hypervisor.inventory import confined_by, look, qemu_user
@@ -112,14 +113,14 @@ def test_a_libvirt_that_hangs_has_a_deadline(tmp_path: Path) -> None:
         server.listen()
         begun = time.monotonic()
         with pytest.raises(UnknownError, match=r"no answer within 0\.3 s"):
-            node.bounded(0.3, lambda: look(f"qemu:///system?socket={path}"))
+            bounded(0.3, lambda: look(f"qemu:///system?socket={path}"))
         assert time.monotonic() - begun < 30
 
 
 def test_bounded_gives_the_answer_or_its_error() -> None:
-    assert node.bounded(5, lambda: 7) == 7
+    assert bounded(5, lambda: 7) == 7
     with pytest.raises(ZeroDivisionError):
-        node.bounded(5, lambda: 1 // 0)
+        bounded(5, lambda: 1 // 0)
 
 
 class _Server(http.server.BaseHTTPRequestHandler):

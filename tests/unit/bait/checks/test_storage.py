@@ -1,6 +1,7 @@
 """What the doctor says of users' volumes in Ceph and LVM. Of a real cluster: see
 cloud/test_rbd.py."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.unit.conftest import settings
 from wnodes_lrms.config import load as config
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Status
+from wnodes_lrms.errors import UnknownError
 
 SECRET = "7c0f0c6e-62f5-4bb1-9e10-0d2e5f0c9a11"
 
@@ -120,3 +122,27 @@ def test_what_a_node_lacks_for_lvm_has_a_remedy(
     (check,) = storage.checks(in_lvm(configured))
     assert check.status is Status.FAULT
     assert check.remedy == "install lvm2 util-linux thin-provisioning-tools"
+
+
+def test_what_hangs_keeps_nothing_else_from_being_looked_at(
+    configured: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a cluster or a libvirt may."""
+    for name in ("rbd", "rados", "ceph", "qemu-img"):
+        (tmp_path / name).write_text("#!/bin/sh\nexec sleep 300\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(storage, "_SHORT", 0.2)
+    monkeypatch.setattr(storage, "LIBVIRT", 0.2)
+    answer = threading.Event()
+    monkeypatch.setattr(storage, "has_secret", lambda *_: answer.wait(300))
+    found = storage.checks(configured)
+    try:
+        assert "does not answer: ceph: no answer within" in next(found).seen
+        driver = next(found)
+        assert (driver.name, driver.status) == ("volumes in QEMU", Status.UNKNOWN)
+        assert "no answer within 0.2 s" in driver.seen
+        with pytest.raises(UnknownError, match="no answer within"):  # see node.checks
+            next(found)
+    finally:
+        answer.set()

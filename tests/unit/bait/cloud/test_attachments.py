@@ -388,14 +388,15 @@ def test_a_vm_claims_its_volumes_just_before_it_starts(
     pool: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And waits while a QEMU that was killed is not forgotten yet; not for ever."""
-    monkeypatch.setattr("bait.cloud.lifecycle._CLAIM_AGAIN", 0.01)
+    monkeypatch.setattr("bait.cloud.lifecycle._TAKE_AGAIN", 0.01)
+    pool.cloud.volumes.forgets = 60.0
     claims = Claims(pool, mocker, refusals=3)
     order = an_order(volumes=VOLUMES[:2], readonly=VOLUMES[1:2])
     pool.runs(order)
     assert claims.made == [(TWO, True), (ONE, False)]
     pool.cloud.stop(ID, "poweroff")
     pool.reaches(State.STOPPED)
-    monkeypatch.setattr("bait.cloud.lifecycle._FORGOTTEN", 0.1)
+    pool.cloud.volumes.forgets = 0.1
     claims.refusals = 1 << 30
     again = an_order(volumes=VOLUMES[:2], readonly=VOLUMES[1:2])
     told = list(pool.lease(again, "8"))
@@ -404,3 +405,23 @@ def test_a_vm_claims_its_volumes_just_before_it_starts(
     pool.reaches(State.FAILED)
     claims.refusals = 0
     pool.runs(order.model_copy(update={"lease": uuid.uuid4()}), "9")
+
+
+def test_a_vm_that_has_not_had_a_volume_yet_waits_as_long_for_it(
+    pool: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its user has taken it out of another VM, whose QEMU was killed just now, on another node."""
+    monkeypatch.setattr("bait.cloud.lifecycle._TAKE_AGAIN", 0.01)
+    pool.cloud.volumes.forgets = 60.0
+    killed = [ConflictError("in use by a VM, on this node or another")] * 3
+    check = mocker.patch.object(pool.cloud.volumes, "check_unused", side_effect=[*killed, None])
+    pool.runs(an_order(volumes=VOLUMES[:1]))
+    assert list(attached(pool)) == [ONE]
+    pool.cloud.stop(ID, "poweroff")
+    pool.reaches(State.STOPPED)
+    pool.cloud.detach_volume(ID, ONE)
+    check.side_effect = killed[:1]
+    pool.cloud.volumes.forgets = 0.0  # where nobody is remembered who is gone, it fails at once
+    told = list(pool.lease(an_order(volumes=VOLUMES[:1]), "8"))
+    assert "on this node or another" in told[-1]["ended"]
+    pool.reaches(State.FAILED)

@@ -175,6 +175,9 @@ def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFix
     pool.libvirt.plugged = []  # given, and not in yet, or not any more
     with pytest.raises(ConflictError, match="not have the volume yet"):
         copied(pool, THREE)
+    mocker.patch.object(pool.node.ledger, "attached", return_value={})  # taken out just now
+    with pytest.raises(ConflictError, match="not have the volume yet"):
+        copied(pool, THREE)
 
 
 @pytest.mark.parametrize(

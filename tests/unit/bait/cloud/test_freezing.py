@@ -1,6 +1,8 @@
 """A guest's file systems are frozen for a moment, and always thawed. libvirt's test driver keeps
 account of that as a guest's agent does; one that hangs or lies is told of in its place."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def running(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     """A VM with a volume and an agent; no answer of which can be late with this driver."""
     monkeypatch.setattr(libvirt.virDomain, "agentSetResponseTimeout", lambda *_: 0)
     monkeypatch.setattr("bait.cloud.freezing._INSISTING", 0.0)
+    monkeypatch.setattr("bait.cloud.freezing._TURN", 0.0)
     site.cloud.volumes.create(ONE, 1)
     site.runs(an_order(volumes=VOLUMES[:1]))
     monkeypatch.setattr(site.libvirt, "has", has)
@@ -165,6 +168,22 @@ def test_a_guest_that_is_late_is_thawed_as_soon_as_it_hears(
     assert next(heard, None) is None
 
 
+def test_what_an_agent_says_of_its_faults_does_not_fill_the_log(
+    running: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def rubbish(_: libvirt.virDomain) -> int:
+        raise libvirt.libvirtError("guest agent command failed: " + "x" * (1 << 20))
+
+    for name in ("fsFreeze", "fsThaw"):
+        monkeypatch.setattr(libvirt.virDomain, name, rubbish)
+    assert not freezer(running).freeze(ID)
+    eventually(lambda: "its guest may be frozen" in caplog.text)
+    assert len(caplog.text) < 5000
+    monkeypatch.undo()
+
+
 def test_what_can_not_be_noted_is_not_frozen(running: Site, mocker: MockerFixture) -> None:
     mocker.patch.object(running.node.ledger, "set_note", side_effect=WnodesError("a full disk"))
     with pytest.raises(WnodesError, match="a full disk"):
@@ -209,6 +228,107 @@ def test_who_is_just_frozen_is_not_thawed_by_the_way(running: Site) -> None:
     assert moment.consistency is Consistency.FROZEN
     assert second.consistency is Consistency.CRASH
     assert noted(running) is None
+
+
+def test_who_may_be_frozen_is_not_taken_for_thawed_by_the_next_copy(
+    running: Site, mocker: MockerFixture
+) -> None:
+    """Such as one whose VM is suspended by then, so that its agent can't hear."""
+    freezer(running).freeze(ID)
+    running.restarted()
+    mocker.patch.object(running.libvirt, "freeze", return_value=False)
+    with freezer(running).moment(ID) as moment:
+        pass
+    assert moment.consistency is Consistency.CRASH
+    assert noted(running) == ID
+    mocker.stopall()
+    assert freezer(running).thaw(ID)
+
+
+def test_a_guest_that_does_not_hear_the_end_of_the_moment_is_told_again_at_once(
+    running: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bait.cloud.freezing._INSISTING", 60.0)
+    monkeypatch.setattr("bait.cloud.freezing._AGAIN", 0.01)
+    real, deaf = running.libvirt.thaw, iter((True, True))
+
+    def thaw(machine: str) -> int | None:
+        if next(deaf, False):
+            raise WnodesError("it has not answered in time")
+        return real(machine)
+
+    mocker.patch.object(running.libvirt, "thaw", thaw)
+    with freezer(running).moment(ID) as moment:
+        pass
+    assert moment.consistency is Consistency.CRASH  # nobody knows
+    eventually(lambda: noted(running) is None)
+    assert not is_frozen(running)
+
+
+def test_guests_that_do_not_answer_take_one_thread_however_often_they_are_told(
+    running: Site, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the bait's, and of libvirt's: those of all other VMs are the same."""
+    monkeypatch.setattr("bait.cloud.freezing._INSISTING", 60.0)
+    guests = [str(volume) for volume in VOLUMES]
+    running.node.ledger.set_note(NOTE, " ".join(guests))
+    told, answer = [], threading.Semaphore(0)
+
+    def thaw(machine: str) -> int | None:
+        told.append(machine)
+        assert answer.acquire(timeout=60)
+        return 1
+
+    mocker.patch.object(running.libvirt, "thaw", thaw)
+    before = {*threading.enumerate()}
+    for _ in range(5):
+        freezer(running).thaw_left()
+
+    def more() -> int:
+        return len({*threading.enumerate()} - before)
+
+    eventually(lambda: told and more() == 1)
+    assert len(told) == 1
+    for _ in guests:
+        answer.release()
+    eventually(lambda: noted(running) is None)
+    assert sorted(told) == sorted(guests)
+    eventually(lambda: more() == 0)
+
+
+def test_a_fault_of_the_baits_own_leaves_no_guest_for_ever_busy(
+    running: Site, mocker: MockerFixture
+) -> None:
+    mocker.patch.object(running.libvirt, "freeze", side_effect=MemoryError)
+    with pytest.raises(MemoryError):
+        freezer(running).freeze(ID)
+    mocker.stopall()
+    domain(running).fsFreeze()  # it had been asked
+    freezer(running).thaw_left()
+    eventually(lambda: noted(running) is None)
+    assert not is_frozen(running)
+
+
+def test_copies_of_one_guests_disks_that_are_made_at_once_are_all_frozen(
+    running: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Ceph the snapshots of two volumes may be."""
+    monkeypatch.setattr("bait.cloud.freezing._TURN", 60.0)
+    begun = threading.Event()
+
+    def other() -> Consistency:
+        begun.set()
+        with freezer(running).moment(ID) as second:
+            assert is_frozen(running)
+        return second.consistency
+
+    with ThreadPoolExecutor(1) as threads:
+        with freezer(running).moment(ID) as first:
+            second = threads.submit(other)
+            assert begun.wait(60)
+        assert (first.consistency, second.result(60)) == (Consistency.FROZEN, Consistency.FROZEN)
+    assert noted(running) is None
+    assert not is_frozen(running)
 
 
 def test_a_fault_of_the_copy_leaves_nobody_frozen(running: Site) -> None:

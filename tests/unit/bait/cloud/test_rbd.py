@@ -137,7 +137,7 @@ def test_no_more_is_promised_than_there_is_room_for(pool: Rbd, volume: str) -> N
     assert pool.list() == {volume: 2}
     assert pool.has_room()
     pool.delete(volume)
-    eventually(lambda: not pool.ceph.ask("trash", "ls", "volumes"))
+    eventually(lambda: not pool.ceph.trash())
     pool.create(other, 2)
 
 

@@ -805,35 +805,49 @@ def test_a_libvirt_that_hangs_holds_only_those_who_need_it(
     site.cloud.stuck.set()
 
 
-def test_a_folder_of_volumes_that_hangs_holds_no_vm(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+OF_VOLUMES = {
+    "copy_volume": ("PUT", f"/volumes/{VOLUME}/copy", {"of": VOLUME}),
+    "have_volume": ("PUT", f"/volumes/{VOLUME}", {"size": 1}),
+    "delete_volume": ("DELETE", f"/volumes/{VOLUME}", None),
+    "attach_volume": ("PUT", f"/machines/{MACHINE}/volumes/{VOLUME}", None),
+    "list": ("GET", "/volumes", None),
+}
+
+
+@pytest.mark.parametrize("asked", OF_VOLUMES)
+def test_a_storage_of_volumes_that_hangs_holds_no_vm(
+    site: Site, monkeypatch: pytest.MonkeyPatch, asked: str
 ) -> None:
-    monkeypatch.setattr(apimachines, "_ACTIONS", (2, 30.0))
-    monkeypatch.setattr(apimachines, "_COPIES", (2, 30.0))
+    """Nor does its bait fall silent for the bridge."""
+    for lane in ("_ACTIONS", "_LISTS", "_VOLUMES"):
+        monkeypatch.setattr(apimachines, lane, (2, 30.0))
     stuck, client = threading.Event(), site.client()
+    where = site.cloud.volumes if asked == "list" else site.cloud
+    real = getattr(where, asked)
 
-    def copy_volume(_source: str, _volume: str) -> dict[str, Any]:
+    def hangs(*call: object) -> object:
         assert stuck.wait(60)
-        return {"done": True, "size": 1, "consistency": "offline", "at": 0.0}
+        return real(*call)
 
-    monkeypatch.setattr(site.cloud, "copy_volume", copy_volume)
-    told: list[int] = []
+    monkeypatch.setattr(where, asked, hangs)
+    method, path, body = OF_VOLUMES[asked]
+    told: list[bool] = []
 
-    def copy() -> None:
-        path = f"/volumes/{VOLUME}/copy"
-        told.append(client.put(path, json={"of": VOLUME}).status_code)
+    def ask() -> None:
+        told.append(client.request(method, path, json=body).is_success)
 
-    threads = [threading.Thread(target=copy) for _ in range(4)]
+    threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     stop = {"method": "poweroff"}
     for _ in range(5):
         assert client.post(f"/machines/{MACHINE}/stop", json=stop).status_code == 202
+        assert client.get("/machines").status_code == 200
     assert told == []
     stuck.set()
     for thread in threads:
         thread.join(60)
-    assert told == [200] * 4
+    assert told == [True] * 4
 
 
 # The bait itself

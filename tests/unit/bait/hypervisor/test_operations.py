@@ -332,4 +332,5 @@ def test_an_agent_has_five_seconds_for_its_answer() -> None:
 def test_who_can_not_hear_is_not_asked(name: str, state: str, runs: bool) -> None:
     guest = Agent(name, state, runs)
     assert not operations.freeze(guest)
+    assert operations.thaw(guest) is None  # nothing follows from that
     assert guest.asked == []

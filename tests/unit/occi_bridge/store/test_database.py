@@ -171,6 +171,42 @@ def test_who_counts_a_change_waits_for_no_other_one(postgres_url: str) -> None:
         each.close()
 
 
+def test_without_a_count_nothing_is_believed_unchanged(tmp_path: Path) -> None:
+    """As in a database that was put back without that table's rows."""
+    url = f"sqlite:///{tmp_path}/bridge.sqlite"
+    migrate(url)
+    db = Database(url)
+    with db._engine.begin() as link:
+        link.execute(sa.delete(tables.changes))
+    assert db.revision() != db.revision()
+    db.close()
+
+
+def test_two_who_lock_in_opposite_orders_both_come_through(postgres_url: str) -> None:
+    """PostgreSQL ends one of them after a second, as a deadlock; that one is done anew."""
+    db = Database(postgres_url)
+    both = threading.Barrier(2)
+    done: list[tuple[str, ...]] = []
+
+    def act(*names: str) -> None:
+        first = iter((True,))
+
+        def work(link: sa.Connection) -> None:
+            db.lock(link, names[0])
+            if next(first, False):
+                both.wait(60)
+            db.lock(link, names[1])
+            done.append(names)
+
+        db.write(work)
+
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(act, "a", "b"), pool.submit(act, "b", "a")]:
+            each.result(60)
+    assert sorted(done) == [("a", "b"), ("b", "a")]
+    db.close()
+
+
 def test_a_transaction_that_fails_leaves_nothing(db: Database) -> None:
     before = db.revision()
 
