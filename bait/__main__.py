@@ -117,6 +117,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         tunnels.keep()
         shaper.keep()
         cloud.freezer.thaw_left()
+        cloud.restarts.settle_left()
 
     keep()
     stop = threading.Event()

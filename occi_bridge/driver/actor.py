@@ -110,7 +110,7 @@ class Actor:
                 await bait.destroy(row.uid)
             case Act.RESTART:
                 await bait.do(row.uid, "restart", action.detail)
-                return {"restart": "", "act": ""}
+                return {"restart": "", "act": "", "reason": ""}
             case _:
                 await bait.do(row.uid, str(action.act), action.detail)
         return {}
