@@ -119,6 +119,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         tunnels.keep()
         shaper.keep()
         cloud.freezer.thaw_left()
+        cloud.restarts.settle_left()
         if config.api.clients:
             facts.keep()
 

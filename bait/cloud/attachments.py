@@ -151,14 +151,14 @@ class Attachments:
                 try:
                     self.builder.unplug(row.id, drive)
                 except ConflictError:
-                    if not self._restswithout(row, volume):  # it may just have stopped
+                    if not self._rests_without(row, volume):  # it may just have stopped
                         raise
                 else:
                     self._has_gone(row, volume, asked)
-            elif not self._restswithout(row, volume):
+            elif not self._rests_without(row, volume):
                 raise ConflictError("the VM has been started meanwhile: ask again")
 
-    def _restswithout(self, row: Row, volume: str) -> bool:
+    def _rests_without(self, row: Row, volume: str) -> bool:
         """Free a volume, if its VM is at rest now, whatever it did when its row was read."""
         with self.tasks.news:  # nobody starts it meanwhile
             now = self.ledger.get(row.id)

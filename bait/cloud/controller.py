@@ -20,6 +20,7 @@ from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.nics import Nics
 from bait.cloud.pools import Pool
 from bait.cloud.power import Power
+from bait.cloud.restarts import Restarts
 from bait.cloud.saving import Saver
 from bait.cloud.shown import shown, usages_shown
 from bait.hypervisor.consoles import ConsoleThread, Listener
@@ -66,7 +67,9 @@ class CloudController:
         self.freezer = Freezer(ledger, vms.hypervisor)
         self.copies = Copies(ledger, self.builder, tasks, volumes, self.freezer)
         self.saver = Saver(config, ledger, self.builder, self.freezer)
-        parts = self.builder, tasks, self.attachments, self.nics, self.saver
+        patience = config.cloud.shutdown_time
+        self.restarts = Restarts(ledger, vms.hypervisor, tasks, patience)
+        parts = self.builder, tasks, self.attachments, self.nics, self.saver, self.restarts
         self.lifecycle = Lifecycle(config, ledger, jobs.lrms, *parts)
         self.power = Power(ledger, self.builder, self.lifecycle)
         self.guest_events = GuestEvents(ledger, vms.hypervisor, tasks, self.lifecycle)

@@ -16,6 +16,7 @@ from bait import metrics
 from bait.cloud.attachments import Attachments
 from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.nics import Nics
+from bait.cloud.restarts import Restarts
 from bait.cloud.saving import Saver
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -56,11 +57,13 @@ class Lifecycle:
     attachments: Attachments
     nics: Nics
     saver: Saver
+    restarts: Restarts
 
     def end_now(self, row: Row, why: str) -> bool:
         """End it and let it rest; False if there is nothing to end, or its end was begun."""
         if not self.ledger.move(row, why, _IN_LEASE, state=State.STOPPING, reason=why):
             return False
+        self.restarts.end(row.id)
         self.tasks.stop(row.id)
         self._rest(row, why)
         return True
@@ -70,6 +73,7 @@ class Lifecycle:
         if row.state is State.STARTING and self.builder.begun(row.id, row.job):
             self._runs(row, task)  # a bait started it, and was killed before it said so
             return
+        self.restarts.wait(row.id)
         order = Order.model_validate_json(row.spec)
         allocation = ask_allocation(self.lrms, row.job, task.cancelled)
         image = self._image(order)
@@ -221,7 +225,8 @@ class Lifecycle:
         )
 
     def start_now(self, row: Row, do: Callable[[Row, Task], None]) -> None:
-        """Begin a task for the VM, in the place of the one that it may have."""
+        """Begin a task for the VM, in the place of the one that it may have, and of its restart."""
+        self.restarts.end(row.id)
         self.tasks.replace(
             row.id, row.job, lambda task: do(row, task), lambda error: self._fail(row, error)
         )

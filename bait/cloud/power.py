@@ -27,16 +27,18 @@ class Power:
         """Start it anew: by its own shutdown, as by a reset button (warm), as a new one (cold)."""
         self.ledger.record(row.job, row.id, f"restart ({method})")
         if method == "cold":
-            again = self.ledger.move(row, "cold restart", (State.READY,), state=State.BUILDING)
+            changes = {"state": State.BUILDING, "reason": ""}
+            again = self.ledger.move(row, "cold restart", (State.READY,), **changes)
             if again:
                 self.builder.rest(row.id)
                 self.lifecycle.start_now(again, self.lifecycle.make)
         elif method == "warm" or row.reason == PANICKED:  # there is no guest to be asked
             self.ledger.move(row, "reset", (State.READY,), reason="")
             self.builder.vms.hypervisor.reset(row.id)
+            self.lifecycle.restarts.end(row.id)
             self.lifecycle.tasks.tell()
         else:
-            self.builder.vms.hypervisor.reboot(row.id)
+            self.lifecycle.restarts.begin(row)
 
     def suspend(self, row: Row, method: str) -> None:
         """Hold it in its lease, or write its memory down and free the lease (hibernate)."""

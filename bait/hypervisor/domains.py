@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from bait.hypervisor import logs, networks, operations, remains
+from bait.hypervisor import logs, networks, operations, power_button, remains
 from bait.hypervisor.causes import fault
 from bait.hypervisor.connections import Connections, dotted
 from bait.hypervisor.consoles import ConsoleThread, Listener
@@ -29,6 +29,7 @@ from bait.hypervisor.domain_xml import in_new_lease
 from bait.hypervisor.events import Events
 from bait.hypervisor.inventory import qemu_user, usual_qemu_uids
 from bait.hypervisor.operations import IsIt
+from bait.hypervisor.power_button import PowerButton
 from bait.hypervisor.processes import Processes
 from wnodes_lrms.config.load import Network
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
@@ -168,18 +169,33 @@ class Hypervisor:
             return has_panicked(domain)
 
     def shutdown(self, machine: str) -> None:
-        """Press the VM's power button (ACPI); one that is gone is success."""
+        """Press the VM's power button (ACPI), to end it; one that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
+            power_button.at_poweroff(domain, restart=False)
             domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
-    def reboot(self, machine: str) -> None:
-        """Ask the guest to start anew (ACPI)."""
+    def restart_at_poweroff(self, machine: str) -> None:
+        """Have its guest start anew when it shuts down, whoever has it do so, until
+        `end_at_poweroff`, `shutdown`, `reset` or `save`."""
         with self._awake(machine) as domain:
-            domain.reboot(libvirt.VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+            power_button.at_poweroff(domain, restart=True)
+
+    def end_at_poweroff(self, machine: str) -> None:
+        """Have its guest end its VM when it shuts down, as is usual; one that is gone is
+        success."""
+        with suppress(ConflictError), self._acting(machine) as domain:
+            power_button.at_poweroff(domain, restart=False)
+
+    @contextmanager
+    def power_button(self, machine: str) -> Iterator[PowerButton]:
+        """Its power button, to be pressed again until the guest starts anew."""
+        with self._acting(machine) as domain, power_button.listening(domain) as button:
+            yield button
 
     def reset(self, machine: str) -> None:
         """Start the VM anew at once, as a reset button does."""
         with self._awake(machine) as domain:
+            power_button.at_poweroff(domain, restart=False)
             panicked = has_panicked(domain)
             domain.reset()
             if panicked:
@@ -199,6 +215,7 @@ class Hypervisor:
     def save(self, machine: str, file: Path) -> None:
         """Write the VM's memory to a file and end it. One that is gone is success."""
         with suppress(ConflictError), self._acting(machine) as domain:
+            power_button.at_poweroff(domain, restart=False)
             domain.save(str(file))
 
     def backup(

@@ -111,12 +111,18 @@ class Tasks:
         while not self.start(machine, job, do, failed):
             self.stop(machine)
 
-    def stop(self, machine: str) -> None:
-        """Stop the VM's task, and wait for that. Raises UnknownError if it hangs."""
+    def cancel(self, machine: str) -> Task | None:
+        """Tell the VM's task to stop, and wait for nothing; that task."""
         with self.news:
             task = self._tasks.get(machine)
-        if task and task.thread and task.thread is not threading.current_thread():
+        if task and task.thread is not threading.current_thread():
             task.cancelled.set()
+        return task
+
+    def stop(self, machine: str) -> None:
+        """Stop the VM's task, and wait for that. Raises UnknownError if it hangs."""
+        task = self.cancel(machine)
+        if task and task.thread and task.thread is not threading.current_thread():
             task.thread.join(_PATIENCE)
             if task.thread.is_alive():
                 raise UnknownError(f"VM {machine} is still being made: libvirt hangs?")

@@ -123,7 +123,9 @@ class Actor:
                 await bait.destroy(row.uid)
             case Act.RESTART:
                 await bait.do(row.uid, "restart", action.detail)
-                return {"restart": "", "act": ""}
+                # Its user may have asked for another meanwhile.
+                await self._note(row, {"restart": "", "reason": ""}, always=False)
+                return {"act": ""}
             case _:
                 await bait.do(row.uid, str(action.act), action.detail)
         return {}
@@ -169,7 +171,7 @@ class Actor:
         log.warning("%s: %s: %s", name(row), action.asked, error)
         if isinstance(row, Storage) and action.act is Act.GROW:
             values["size"] = row.has  # it is as it was
-        gives_up = "desired" in values
+        gives_up = not values.keys().isdisjoint({"desired", "restart"})
         await self._note(row, values, always=not gives_up)
 
     async def _note(self, row: Target, values: Values, *, always: bool = True) -> None:

@@ -15,6 +15,7 @@ from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.store.rows import Attachment, Compute, Interface, Saved
 from occi_bridge.store.states import LIVE, ON_DISK, asked_to_end
 from wnodes_lrms.lrms.lease import Lease
+from wnodes_lrms.restarts import TOLD
 
 _PLANNED = 60.0  # seconds that a lease's expected begin moves before it is written down anew
 _MEASURED = 60.0  # seconds between two times that what cards carry is written down
@@ -90,6 +91,8 @@ def _reported(change: Change, report: Report, machine: Machine, row: Compute) ->
             change.values["reason"] = ""
     if machine.state == "crashed":
         change.values["reason"] = machine.reason
+    if machine.state == "running" and (machine.reason in TOLD or row.reason in TOLD):
+        change.values["reason"] = machine.reason if machine.reason in TOLD else ""
     if row.lease and machine.lease == row.lease and not row.act.startswith("suspend"):
         # Nobody asked: the guest has put itself to sleep, or has woken by its own clock.
         if (row.state, machine.state, row.desired) == ("running", "suspended", "active"):

@@ -28,6 +28,7 @@ from tests.e2e.occi import (
     interface,
     public,
 )
+from wnodes_lrms.restarts import DEAF
 
 SITE = Path(os.environ["WNODES_SITE"])
 SIX = "wnodes.networkinterface.address6"
@@ -141,6 +142,28 @@ def test_restart(alice: Cloud, key: Key) -> None:
         boots.append(machine.boot_id())
     machine.wait("active")
     assert the_lease().number == job
+
+
+def test_a_restart_that_is_asked_for_before_the_guest_listens(alice: Cloud, key: Key) -> None:
+    """Nor is its shutdown by its own user taken for a restart afterwards."""
+    machine = alice.machine(key=key).wait("active")
+    machine.act("restart", method="graceful")
+    lease = the_lease()
+
+    def anew() -> bool:
+        if machine.message == DEAF:  # the site gives it 20 s to boot and to shut down
+            machine.act("restart", method="graceful")
+        said = call("wnodes", "job", "show", lease.number)
+        ended = "<on_poweroff>destroy<" in call("virsh", "dumpxml", machine.id)
+        return ended and "the guest has started anew" in said
+
+    wait_until(anew, 60, "it has restarted")
+    name = call("virsh", "domname", machine.id).strip()
+    run = Path(os.environ["LIBVIRT_DEFAULT_URI"].partition("socket=")[2]).parent
+    assert "fakereboot" not in (run / "qemu" / f"{name}.xml").read_text()
+    machine.ssh("poweroff")
+    machine.wait("inactive", saying="shut")
+    wait_until(lambda: not leases(), 20, "its lease is freed")
 
 
 def test_suspend_and_hibernate(alice: Cloud, key: Key) -> None:

@@ -318,7 +318,8 @@ class Node:
     def drop_tasks(self) -> None:
         """Have all baits drop their tasks, as if they were killed."""
         for bait in self.baits:
-            for task in list(bait.tasks._tasks.values()):
+            restarts = bait.cloud.restarts._under_way
+            for task in [*bait.tasks._tasks.values(), *restarts._tasks.values()]:
                 task.cancelled.set()
                 assert task.thread
                 task.thread.join(10)

@@ -91,6 +91,7 @@ ALONE = {
         "bait/hypervisor/inventory.py",
         "bait/hypervisor/networks.py",
         "bait/hypervisor/operations.py",
+        "bait/hypervisor/power_button.py",
     ]
 }
 

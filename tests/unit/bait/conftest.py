@@ -4,6 +4,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -19,6 +20,7 @@ from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
 from bait.hypervisor.domains import Hypervisor
+from bait.hypervisor.power_button import PowerButton
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
@@ -85,13 +87,33 @@ def ledger(path: Path) -> Iterator[Ledger]:
     made.close()
 
 
+class Button(PowerButton):
+    """libvirt's test driver has a guest shut down at once, and says nothing when it restarts."""
+
+    def __init__(self, driver: "TestDriver", real: PowerButton) -> None:
+        super().__init__(real._domain)
+        self.driver = driver
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and not self.driver.was_away
+
+    def press(self) -> None:
+        self.driver.pressed += 1
+        if not self.driver.deaf and self._domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+            self._domain.shutdown()
+            if self._domain.isActive():
+                self.restarted.set()
+
+
 class TestDriver(Hypervisor):
     """libvirt's test driver knows neither ACPI, nor devices that come and go, nor a restore with
     another description.
 
     `deaf`: the guest does not hear its power button. `sleeps`: it has put itself to sleep.
     `plugged`: what was plugged in, by its description, as long as it is in. `clings`: the guest
-    does not let go of it. `stuck`: QEMU holds the guest, for there was no room.
+    does not let go of it. `stuck`: QEMU holds the guest, for there was no room. `was_away`: the
+    connections that there were then have not heard everything.
     """
 
     __test__ = False
@@ -100,6 +122,7 @@ class TestDriver(Hypervisor):
     sleeps = False
     panicked = False
     stuck = False
+    was_away = False
     pressed = 0
 
     def __init__(self, *args: Any) -> None:
@@ -157,9 +180,15 @@ class TestDriver(Hypervisor):
         self.sizes[disk] = size
 
     def shutdown(self, machine: str) -> None:
+        self.end_at_poweroff(machine)
         self.pressed += 1
         if not self.deaf:
             self._connect().lookupByUUIDString(machine).shutdown()
+
+    @contextmanager
+    def power_button(self, machine: str) -> Iterator[PowerButton]:
+        with super().power_button(machine) as button:
+            yield Button(self, button)
 
     def restore(self, xml: str, file: Path) -> None:  # noqa: ARG002
         try:

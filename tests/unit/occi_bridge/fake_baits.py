@@ -154,6 +154,7 @@ class FakeBait:
         self.copies = "offline"  # what copies of volumes are like; "" while they are being made
         self.clings = False  # a guest does not let go of its devices
         self.own: dict[str, int] | None = None  # volumes, where its node keeps them for itself
+        self.refuses: dict[str, str] = {}  # «verb method» and why
         lrms.baits.append(self)
 
     @property
@@ -350,6 +351,8 @@ class FakeBait:
         given = (await request.json()) if body else {}
         for asked in (self.asked, self.lrms.asked):
             asked[-1] += f" {given.get('method', given.get('tag', ''))}".rstrip()
+        if why := self.refuses.get(f"{verb} {given.get('method', '')}"):
+            return _fault(422, why)
         if verb == "save":
             self.saved["busy"].append(given["tag"])
         elif verb == "resume":

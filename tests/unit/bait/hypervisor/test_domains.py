@@ -256,7 +256,7 @@ def test_what_libvirt_tells_of_a_panic(
 def test_a_guest_that_sleeps_is_told_nothing_that_it_would_not_hear(tmp_path: Path) -> None:
     one = in_state(tmp_path, libvirt.VIR_DOMAIN_PMSUSPENDED)
     assert one.is_asleep(ID)
-    for act in (one.suspend, one.reboot, one.reset):
+    for act in (one.suspend, one.restart_at_poweroff, one.reset):
         with pytest.raises(ConflictError, match="put itself to sleep: start it first"):
             act(ID)
     with pytest.raises(WnodesError, match="not supported by the connection driver"):

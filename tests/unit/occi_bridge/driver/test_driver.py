@@ -681,6 +681,28 @@ async def waits_for_long(scene: Scene, made: Entity) -> None:
     await asyncio.to_thread(scene.bridge.db.write, lambda link: link.execute(later))
 
 
+@pytest.mark.parametrize("refuses", ["", "not this one"])
+async def test_a_restart_that_is_asked_for_while_another_begins_is_not_lost(
+    scene: Scene, refuses: str
+) -> None:
+    async with scene.bridge.driving():
+        made = scene.bridge.create(ANNAS)
+        await scene.state(made, "active")
+        path = f"POST /machines/{scene.bridge.row(made).uid}/restart"
+        scene.hv1.silent, scene.hv1.refuses["restart graceful"] = True, refuses
+        scene.act(made, RESTART, "graceful")
+        await until(lambda: scene.bridge.row(made).act == "restart graceful")
+        scene.act(made, RESTART, "warm")
+        scene.hv1.silent = False
+        await until(lambda: f"{path} warm" in scene.hv1.asked)
+        await until(lambda: not scene.bridge.row(made).restart)
+        assert [each for each in scene.hv1.asked if each.startswith(path)] == [
+            f"{path} graceful",
+            f"{path} warm",
+        ]
+        assert MESSAGE not in scene.entity(made).attributes
+
+
 async def test_a_guest_that_has_panicked_is_in_error_until_its_user_restarts_it(
     scene: Scene,
 ) -> None:

@@ -28,6 +28,7 @@ from tests.unit.occi_bridge.snapshots import (
     row,
     snapshot,
 )
+from wnodes_lrms.restarts import TOLD
 
 RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True, "act": "submit"}
 OVER: dict[str, Any] = {"lease": "", "job": "", "via": "", "lease_state": ""}
@@ -284,6 +285,18 @@ def test_a_machine_that_could_not_be_hibernated_goes_on() -> None:
     assert (values["desired"], values["reason"]) == ("active", "no room")
     before = row(**(RUNS | {"desired": "suspended"}))
     assert observed(snapshot(before, seen=report(machine("running", reason="no room")))) == {}
+
+
+def test_a_guest_that_did_not_restart_is_told_of_until_its_bait_says_so_no_more() -> None:
+    for said in TOLD:
+        assert observed(snapshot(row(**RUNS), seen=report(machine("running", reason=said)))) == {
+            "reason": said
+        }
+        told = row(**(RUNS | {"reason": said}))
+        assert observed(snapshot(told, seen=report(machine("running", reason=said)))) == {}
+        assert observed(snapshot(told, seen=report(machine("running")))) == {"reason": ""}
+    refused = row(**(RUNS | {"reason": "a restart was refused"}))
+    assert observed(snapshot(refused, seen=report(machine("running")))) == {}
 
 
 def test_a_guest_that_puts_itself_to_sleep_is_not_woken_and_may_wake_by_itself() -> None:
