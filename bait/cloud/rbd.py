@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from bait.cloud.ceph import Ceph
+from bait.cloud.removals import Removals
 from bait.machine.hardware import RbdImage
 from wnodes_lrms.config.load import Pool as Settings
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError, WnodesError
@@ -45,9 +46,7 @@ class Rbd:
         self.node = node
         self._claims: set[str] = set()  # cookies of those that are held
         self._promising = threading.Lock()  # of room, on this node
-        self._guard = threading.Lock()
-        self._emptying = False  # somebody empties the trash
-        self._deleted = False  # and there is more in it than they have seen
+        self._removals = Removals(self._empty_trash)
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
@@ -71,7 +70,7 @@ class Rbd:
         for name in (self._image(volume), self._image(volume) + _COPY):
             with suppress(AbsentError):
                 self._discard(name)
-        threading.Thread(target=self._empty_trash, daemon=True).start()
+        self._removals.begin()
 
     def sweep(self) -> None:
         """Remove what deleted volumes and finished copies have left; whoever else does so goes on.
@@ -84,29 +83,16 @@ class Rbd:
                     self._drop(self.ceph.path(f"{image.name}@{image.snapshot}"))
         except WnodesError as error:
             log.warning("snapshots of copies that are made keep their room for now: %s", error)
-        self._empty_trash()
+        self._removals.run()
 
     def _empty_trash(self) -> None:
-        """Remove what is ours of it, in one thread, however often this is asked for: each removal
-        may take an hour."""
-        with self._guard:
-            self._deleted = True
-            if self._emptying:
-                return  # that one looks once more
-            self._emptying = True
-        while self._has_more():
-            try:
-                for number, name in self.ceph.trash().items():
-                    if _OURS.fullmatch(name):
-                        self._remove(name, number)
-            except WnodesError as error:
-                log.warning("volumes that were deleted keep their room for now: %s", error)
-
-    def _has_more(self) -> bool:
-        """Whether something was deleted since the trash was looked at."""
-        with self._guard:
-            self._emptying, self._deleted = self._deleted, False
-            return self._emptying
+        """Remove what is ours of it."""
+        try:
+            for number, name in self.ceph.trash().items():
+                if _OURS.fullmatch(name):
+                    self._remove(name, number)
+        except WnodesError as error:
+            log.warning("volumes that were deleted keep their room for now: %s", error)
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one

@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bait.cloud.lvm import Contents, LogicalVolume, Lvm
+from bait.cloud.removals import Removals
 from bait.machine.hardware import BlockDevice
 from wnodes_lrms.config.load import Pool as Settings
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
@@ -44,7 +45,7 @@ class Thin:
         self.wipe = wipe
         self._copied: set[str] = set()  # volumes of which a copy is just made
         self._guard = threading.Lock()  # of promises of room, and of names
-        self._sweeping = threading.Lock()
+        self._removals = Removals(self._discard_all)
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
@@ -73,19 +74,21 @@ class Thin:
             else:
                 self.lvm.remove(name)
         if self.wipe:
-            threading.Thread(target=self.sweep, daemon=True).start()
+            self._removals.begin()
 
     def sweep(self) -> None:
         """Discard and remove what is to be wiped. What can't be now is logged, and stays for the
         next time. Raises nothing."""
-        with self._sweeping:
-            try:
-                for each in list(self.lvm.look().volumes.values()):
-                    name = each.name.removesuffix(_GONE)
-                    if name != each.name and _OURS.fullmatch(name) and TAG in each.tags:
-                        self._discard(each)
-            except WnodesError as error:
-                log.warning("volumes that were deleted keep their room for now: %s", error)
+        self._removals.run()
+
+    def _discard_all(self) -> None:
+        try:
+            for each in list(self.lvm.look().volumes.values()):
+                name = each.name.removesuffix(_GONE)
+                if name != each.name and _OURS.fullmatch(name) and TAG in each.tags:
+                    self._discard(each)
+        except WnodesError as error:
+            log.warning("volumes that were deleted keep their room for now: %s", error)
 
     def _discard(self, gone: LogicalVolume) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from uuid import UUID
 
 from bait.cloud import wiping
+from bait.cloud.removals import Removals
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
@@ -43,6 +44,7 @@ class Directory:
         self.folder = folder
         self.local = local
         self.wipe = wipe
+        self._removals = Removals(self._wipe_all)
         self._guard = threading.Lock()
 
     def create(self, volume: str, size: int) -> None:
@@ -79,11 +81,14 @@ class Directory:
         if self.wipe and path.exists():
             # Another of this name, such as half a copy, may still be at it.
             path.replace(path.with_suffix(f".{secrets.token_hex(8)}{wiping.SUFFIX}"))
-            threading.Thread(target=self.sweep, daemon=True).start()
+            self._removals.begin()
         path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
         """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
+        self._removals.run()
+
+    def _wipe_all(self) -> None:
         for path in self.folder.glob(f"*{wiping.SUFFIX}"):
             wiping.wipe(path)
 

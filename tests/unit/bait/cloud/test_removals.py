@@ -1,0 +1,49 @@
+"""Removals: by one thread, and nothing that was deleted meanwhile is left."""
+
+import threading
+
+import pytest
+
+from bait.cloud.removals import Removals
+from tests.unit.conftest import eventually
+
+
+def test_one_thread_removes_and_looks_once_more() -> None:
+    go_on, looks, before = threading.Event(), [], {*threading.enumerate()}
+
+    def remove() -> None:
+        looks.append(threading.current_thread())
+        go_on.wait()
+
+    def more() -> int:
+        return len({*threading.enumerate()} - before)
+
+    removals = Removals(remove)
+    try:
+        removals.begin()
+        eventually(lambda: looks)
+        for _ in range(3):
+            removals.begin()
+        eventually(lambda: more() == 1)
+        removals.run()  # it is left to that thread
+        assert len(looks) == 1
+    finally:
+        go_on.set()
+    eventually(lambda: more() == 0)
+    assert (len(looks), len({*looks})) == (2, 1)
+
+
+def test_a_fault_keeps_no_later_one_from_being_begun(caplog: pytest.LogCaptureFixture) -> None:
+    faults = [ZeroDivisionError("of ours")]
+
+    def remove() -> None:
+        if faults:
+            raise faults.pop()
+        done.append(True)
+
+    done: list[bool] = []
+    removals = Removals(remove)
+    removals.run()
+    assert ("of ours" in caplog.text, done) == (True, [])
+    removals.run()
+    assert done == [True]
