@@ -22,6 +22,22 @@ class Placement:
     wait: str = ""
 
 
+@dataclass
+class _Bound:
+    """What has decided so far where a VM has to be, and where that is; node "" for nothing."""
+
+    what: str
+    node: str
+
+    def by(self, what: str, node: str) -> str:
+        """This has to be there, too; "" for any node. Why it can't be, "" if it can."""
+        if node and self.node and node != self.node:
+            return f"{self.what} is on {self.node}, {what} is on {node}"
+        if not self.node:
+            self.what, self.node = what, node
+        return ""
+
+
 class Placements:
     """The answers for one plan, in which a VM that may go keeps others of its network back."""
 
@@ -42,7 +58,7 @@ class Placements:
 
     def of(self, row: Compute) -> Placement:
         """Where this VM's lease has to be."""
-        node = row.node if row.ran else ""
+        bound = _Bound("its disk", row.node if row.ran else "")
         for link in self._snapshot.volumes.get(row.uid, []):
             volume = self._volumes.get(link.storage)
             if link.gone:
@@ -51,11 +67,8 @@ class Placements:
                 return Placement(wait="waiting for a volume")
             if not volume.made and (row.ran or not made_with_vm(volume, self._snapshot)):
                 return Placement(wait="waiting for a volume")
-            if volume.node and node and volume.node != node:
-                what = "its disk" if row.ran else "another volume of its"
-                where = f"{what} is on {node}, volume {called(volume)} is on {volume.node}"
-                return Placement(wait=where)
-            node = node or volume.node
+            if apart := bound.by(f"volume {called(volume)}", volume.node):
+                return Placement(wait=apart)
         shared = [
             card.owned
             for card in self._snapshot.cards.get(row.uid, [])
@@ -64,21 +77,18 @@ class Placements:
         for net in shared:
             others = [other for other in self._on[net] if other.uid != row.uid and not other.gone]
             for other in others:
-                there = other.home
-                if there and node and there != node:
-                    name = self._one_node[net]
-                    return Placement(wait=f"its disk is on {node}, network {name} is on {there}")
-                node = node or there
+                if apart := bound.by(f"network {self._one_node[net]}", other.home):
+                    return Placement(wait=apart)
             # What is under way may have got its lease since its row was read.
             going = any(
                 (other.lease or other.uid in self._snapshot.under_way) and not other.home
                 for other in others
             )
-            if not node and (going or net in self._going):
+            if not bound.node and (going or net in self._going):
                 return Placement(wait="waiting for another VM of its network to get a node")
-        if not node and not row.lease:
+        if not bound.node and not row.lease:
             self._going.update(net for net in shared if net)
-        return Placement(node=node)
+        return Placement(node=bound.node)
 
 
 def attachable(link: Attachment, snapshot: Snapshot) -> bool:

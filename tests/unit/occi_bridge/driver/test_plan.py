@@ -552,6 +552,9 @@ def test_a_disk_elsewhere_is_said() -> None:
     here = on_net("b", state="stopped", node="hv1", ran=True)
     [told] = plan(shared(there, here))
     assert (told.act, told.why) == (Act.TELL, "its disk is on hv1, network u-5555555500 is on hv2")
+    linked = replace(shared(there, on_net("b")), attachments=(link(compute="b"),))
+    [told] = plan(replace(linked, storages=(volume(node="hv1"),)))
+    assert told.why == f"volume {VOLUME} is on hv1, network u-5555555500 is on hv2"
 
 
 def test_a_network_is_forgotten_after_its_last_card() -> None:

@@ -135,7 +135,7 @@ def test_volumes_of_two_nodes_are_never_in_one_vm() -> None:
     both = (volume(node="hv1"), volume(uid=OTHER, id="o", node="hv2"))
     made = snapshot(row(), seen=local(), storages=both, attachments=links)
     [told] = plan(made)
-    assert told.why == "another volume of its is on hv1, volume o is on hv2"
+    assert told.why == f"volume {VOLUME} is on hv1, volume o is on hv2"
 
 
 def test_a_running_vm_elsewhere_is_told_once() -> None:
