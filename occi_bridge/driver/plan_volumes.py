@@ -48,10 +48,12 @@ def _is_being_copied(row: Storage, snapshot: Snapshot) -> bool:
 
 
 def _copied(row: Storage, snapshot: Snapshot, bait: str) -> Iterator[Action]:
+    """One that was begun in the moment when its source was deleted comes to its end: no bait
+    removes a volume that is being read."""
     source = snapshot.by_uid.get(row.source)
-    if not isinstance(source, Storage) or source.gone:
+    if (not isinstance(source, Storage) or source.gone) and not _is_being_copied(row, snapshot):
         lost = "the volume that it was to be a copy of has been deleted"
-    elif source.size != row.size:
+    elif isinstance(source, Storage) and source.size != row.size:
         lost = "the volume that it was to be a copy of has been grown since: copy that"
     else:
         if bait := _holder(row.source, snapshot) or bait:
