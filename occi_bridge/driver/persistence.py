@@ -59,7 +59,7 @@ def set_columns(
     link: Connection, row: Row | Saved, values: Mapping[str, object], *, always: bool = False
 ) -> bool:
     """Set columns of a row; False if since it was read a VM's user has asked for something
-    else, or it has got another lease.
+    else, or it has got another lease. A volume's size is not set if it is to grow further by now.
 
     `always` for what is so whatever they ask meanwhile: nothing but the row has to be there. Text
     that a bait has told is cut where nobody would read on.
@@ -76,6 +76,8 @@ def set_columns(
         where = [table.c.uid == row.uid]
     if isinstance(row, Compute) and not always:
         where += [table.c.wish == row.wish, table.c.lease == row.lease]
+    if isinstance(row, Storage) and "size" in values:
+        where += [table.c.size == row.size]
     done = link.execute(sa.update(table).where(*where).values(**values))
     return bool(done.rowcount)
 

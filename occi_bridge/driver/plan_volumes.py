@@ -81,22 +81,24 @@ def _made(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
 
 
 def _copied(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
+    """One that was begun in the moment when its source was deleted comes to its end: no bait
+    removes a volume that is being read."""
     source = snapshot.by_uid.get(row.source)
-    if not isinstance(source, Storage) or source.gone:
+    if (not isinstance(source, Storage) or source.gone) and not _is_being_copied(row, snapshot):
         lost = "the volume that it was to be a copy of has been deleted"
-    elif source.size != row.size:
+    elif isinstance(source, Storage) and source.size != row.size:
         lost = "the volume that it was to be a copy of has been grown since: copy that"
     else:
-        if bait := _holder(source, row, snapshot):
-            why = "its owner wants a copy"
-            yield Action(Act.COPY, row.uid, why, bait, row.source, node=source.node)
+        node = source.node if isinstance(source, Storage) else row.node
+        if bait := _holder(row.source, node, row, snapshot):
+            yield Action(Act.COPY, row.uid, "its owner wants a copy", bait, row.source, node=node)
         return
     if row.reason != lost:
         yield Action(Act.TELL, row.uid, lost)
 
 
 def _grown(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
-    if row.has < row.size and (bait := _holder(row, row, snapshot)):
+    if row.has < row.size and (bait := _holder(row.uid, row.node, row, snapshot)):
         yield Action(Act.GROW, row.uid, "its owner wants it larger", bait, str(row.size))
 
 
@@ -123,15 +125,15 @@ def _keeper(row: Storage, node: str, snapshot: Snapshot) -> str:
     return placement.any_bait(reports, shared=True) or placement.any_bait(reports)
 
 
-def _holder(volume: Storage, row: Storage, snapshot: Snapshot) -> str:
-    """As _keeper(), but where a VM has `volume`, which `row` is or is a copy of, its bait.
+def _holder(volume: str, node: str, row: Storage, snapshot: Snapshot) -> str:
+    """As _keeper(), but where a VM has the volume, which `row` is or is a copy of, its bait.
 
     A guest has to see it grow, and how it is copied depends on what its VM does.
     """
-    for link in snapshot.linked.get(volume.uid, ()) if not volume.node else ():
+    for link in snapshot.linked.get(volume, ()) if not node else ():
         vm = snapshot.vms[link.compute]
         if vm.node and (vm.lease or vm.ran):
             if url := snapshot.reports.nodes.get(vm.node, ""):
                 return url
             break
-    return _keeper(row, volume.node, snapshot)
+    return _keeper(row, node, snapshot)

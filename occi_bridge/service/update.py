@@ -136,11 +136,15 @@ def _check_unlinked(tx: Transaction, row: Row) -> None:
 def _check_not_copied(tx: Transaction, row: Row) -> None:
     """Raises OcciError 409 while a copy of this volume is being made.
 
-    Somebody else's that has failed does not keep its owner from what they want.
+    Somebody else's that has failed, or waits for its turn behind other copies of theirs, does not
+    keep its owner from what they want.
     """
-    copies = (tables.storage.c.source == row.uid, sa.not_(tables.storage.c.made))
-    waits = sa.or_(tables.storage.c.reason == "", tables.entity.c.owner == row.owner)
-    for copy in queries.existing(tx.link, Storage, *copies, waits):
+    table = tables.storage.c
+    copies = (table.source == row.uid, sa.not_(table.made))
+    begun = sa.and_(table.act != "", table.reason == "")
+    for copy in queries.existing(
+        tx.link, Storage, *copies, sa.or_(begun, tables.entity.c.owner == row.owner)
+    ):
         said = f"/storage/{copy.id} is being made as a copy of it: try again later, or delete that"
         raise OcciError(409, said)
 

@@ -46,6 +46,7 @@ class Lrms:
     making: float = 0.0  # seconds that it takes to make one
     breaks: str = ""  # what goes wrong with a volume that is made or grown
     breaks_after: bool = False  # once it is that large
+    breaks_once: bool = False  # and then no more
     asked: list[str] = field(default_factory=list)  # changes, of all baits
     baits: list["FakeBait"] = field(default_factory=list)
     refuse: str = ""  # why orders are refused
@@ -399,8 +400,9 @@ class FakeBait:
             await asyncio.sleep(self.lrms.making)
             if not self.lrms.breaks or self.lrms.breaks_after:
                 self.volumes[volume] = size
-            if self.lrms.breaks:
-                return _fault(500, self.lrms.breaks)
+            if why := self.lrms.breaks:
+                self.lrms.breaks = "" if self.lrms.breaks_once else why
+                return _fault(500, why)
             return Response(status_code=201)
         self.volumes.pop(volume, None)
         return Response(status_code=204)

@@ -303,6 +303,22 @@ async def test_a_volume_whose_growth_fails_is_shown_as_large_as_it_is(
         assert scene.entity(disk).attributes[size] == 3
 
 
+async def test_a_growth_that_is_asked_for_while_another_fails_is_not_lost(scene: Scene) -> None:
+    size = "occi.storage.size"
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        await until(lambda: scene.entity(disk).attributes["occi.storage.state"] == "online")
+        scene.lrms.breaks, scene.lrms.breaks_once = "its disk has failed", True
+        scene.hv1.silent = scene.hv2.silent = True
+        scene.bridge.service.update(ANNAS, disk.path, Changes({size: 3}))
+        await until(lambda: read_all(scene.bridge.db)["storages"][0].act == "grow 3")
+        scene.bridge.service.update(ANNAS, disk.path, Changes({size: 4}))
+        scene.hv1.silent = scene.hv2.silent = False
+        await until(lambda: set(scene.lrms.volumes.values()) == {4})
+        await until(lambda: read_all(scene.bridge.db)["storages"][0].has == 4)
+        assert scene.entity(disk).attributes[size] == 4
+
+
 async def test_a_volume_that_can_not_be_made_says_why(scene: Scene) -> None:
     said = "occi.storage.state.message"
     scene.lrms.breaks = "its disk has failed"

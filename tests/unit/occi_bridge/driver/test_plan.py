@@ -418,6 +418,15 @@ def test_a_copy_of_what_is_no_longer_is_told_of_once(
     assert told() == []
 
 
+def test_a_copy_that_has_begun_when_its_source_is_deleted_is_asked_for_to_its_end() -> None:
+    begun = volume(uid="c", made=False, has=0, source="v", act="copy v")
+    for sources in ((volume(uid="v", id=None, act="delete"),), ()):
+        made = snapshot(seen=NOWHERE, storages=(*sources, begun))
+        assert [action.act for action in plan(made) if action.uid == "c"] == [Act.COPY]
+    made = snapshot(seen=NOWHERE, storages=(replace(begun, reason="there is no such volume"),))
+    assert [action.act for action in plan(made)] == [Act.TELL]
+
+
 def test_the_bait_of_the_vm_that_has_a_volume_copies_it() -> None:
     copy = volume(uid="c", made=False, source="v")
     rests = row(desired="inactive", state="stopped", node="hv2", ran=True)
