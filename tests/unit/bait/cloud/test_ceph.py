@@ -158,6 +158,27 @@ def test_what_follows_from_how_rbd_ends(
     assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize(
+    ("said", "is_answer"),
+    [
+        ("error: failed to lock: (16) Device or resource busy", True),
+        ("ERROR: failed getting lock: (2) No such file or directory", True),
+        ("couldn't connect to cluster: (2) No such file or directory", False),
+        ("error opening pool volumes: (2) No such file or directory", False),
+        ("", False),
+    ],
+)
+def test_who_does_not_come_as_far_as_the_lock_was_not_refused_it(
+    programs: Programs, ceph: Ceph, said: str, is_answer: bool
+) -> None:
+    programs.says("lock get", status=1, does=f'echo "{said}" >&2')
+    if is_answer:
+        assert not ceph.lock("header", "c", "hv1", 60, shared=False)
+    else:
+        with pytest.raises(UnknownError):
+            ceph.lock("header", "c", "hv1", 60, shared=False)
+
+
 def test_a_pool_of_which_half_is_told_has_no_room_and_is_not_swept(
     programs: Programs, pool: Rbd, caplog: pytest.LogCaptureFixture
 ) -> None:
