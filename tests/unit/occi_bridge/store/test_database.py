@@ -93,6 +93,8 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         assert link.execute(sa.select(tables.storage.c.has)).scalars().all() == [3]
         [(uid, vni)] = link.execute(sa.select(tables.network.c.uid, tables.network.c.vni)).all()
         assert (uid, vni in USERS_VNIS) == ("n", True)
+        parts = link.execute(sa.select(tables.changes.c.part)).scalars().all()
+        assert sorted(parts) == list(range(tables.PARTS))  # or changes would not be counted
     with pytest.raises(IntegrityError), engine.begin() as link:
         link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
     with pytest.raises(IntegrityError), engine.begin() as link:
