@@ -35,7 +35,7 @@ class Attachments:
     # Lease and volume that its guest has been asked to let go of, and which request that was. Not
     # in the ledger: a bridge asks again as long as it wants it.
     _leaving: dict[tuple[str, str], object] = field(init=False, default_factory=dict)
-    # Who gives a volume, or takes it away, asks the folder that all nodes share, which may hang:
+    # Who gives a volume, or takes it away, asks the storage that all nodes share, which may hang:
     # so it is not all news that waits.
     _giving: threading.Lock = field(init=False, default_factory=threading.Lock)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
-from wnodes_lrms.run import call, told
+from wnodes_lrms.run import Ended, call, told
 
 _LOCK = "wnodes"
 _ENOENT, _EBUSY, _EEXIST = 2, 16, 17
@@ -56,8 +56,7 @@ class Ceph:
         if ended.status == 0:
             return ended.output
         said = told("rbd", ended.errors.strip().replace("\n", "; "))
-        silent = ended.status < 0 or ended.status in _NO_ANSWER
-        if silent or any(word in ended.errors for word in _AWAY):
+        if ended.status in _NO_ANSWER or _has_no_answer(ended):
             raise UnknownError(said, told=_FAILED)
         kinds = {_ENOENT: AbsentError, _EBUSY: ConflictError, _EEXIST: ConflictError}
         raise kinds.get(ended.status, WnodesError)(said, told=_FAILED)
@@ -149,9 +148,15 @@ class Ceph:
         ended = call(argv, deadline=self.patience)
         if ended.status == 0:
             return ended.output
-        if f"({_EBUSY})" in ended.errors or f"({_ENOENT})" in ended.errors:
+        refused = any(f"({number})" in ended.errors for number in (_EBUSY, _ENOENT))
+        if refused and not _has_no_answer(ended):
             return None
         raise UnknownError(told("rados", ended.errors.strip()), told=_FAILED)
+
+
+def _has_no_answer(ended: Ended) -> bool:
+    """Whether a program was killed, or has not come as far as the pool."""
+    return ended.status < 0 or any(word in ended.errors for word in _AWAY)
 
 
 def _value(text: str) -> Any:

@@ -23,7 +23,7 @@ from wnodes_lrms.model import State
 from wnodes_lrms.volumes import Consistency
 
 NOTE = "guests that may be frozen"  # of the ledger
-_INSISTING = 15.0  # seconds; afterwards it is told in each round
+_INSISTING = 60.0  # seconds; afterwards it is told in each round
 _AGAIN = 0.5  # seconds between two attempts
 _TURN = 20.0  # seconds for another moment of the same guest to be over
 _THAWED = (State.STOPPED, State.FAILED)  # it boots anew, which a hibernated one does not

@@ -49,7 +49,7 @@ _FAULTS = {
     404: "There is no such thing on this node.",
     409: "The state of the VM or volume does not allow it.",
     422: "Refused: by policy, for its signature, or by the batch system.",
-    503: "The batch system or libvirt does not answer; nothing follows from that.",
+    503: "The batch system, libvirt or the storage does not answer; nothing follows from that.",
 }
 _RETRY_AFTER = "5"  # seconds
 _LONGEST_BODY = 262144  # bytes; the longest has an order in it

@@ -94,7 +94,7 @@ def make_link(tx: Transaction, machine: Compute, new: New) -> Row:
         raise OcciError(409, "the VM is hibernated: start it before its links are changed")
     with named_in(schema.TARGET):
         target = tx.find(str(new.attributes[schema.TARGET]))
-    tx.db.lock(tx.link, f"machine {machine.uid}")
+    machine = tx.held(machine)
     if new.kind == schema.NETWORKINTERFACE and isinstance(target, Net | Network):
         return interface(tx, machine, target, new)
     if new.kind == schema.STORAGELINK and isinstance(target, Storage):

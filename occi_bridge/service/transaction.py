@@ -20,7 +20,7 @@ from occi_bridge.store.networks import Net, of_user
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Storage
 
 Found = TypeVar("Found", bound=Row)
-Held = TypeVar("Held", bound=Network | Storage)
+Held = TypeVar("Held", bound=Compute | Network | Storage)
 
 _BY_PATH = {path: kind for kind, path in view.PATHS.items()}
 _BY_NAME = {queries.TABLES[kind].name: kind for kind in view.PATHS}
@@ -69,10 +69,10 @@ class Transaction:
         raise OcciError(404, f"there is nothing at {path}")
 
     def held(self, row: Held) -> Held:
-        """A volume or network as it is now; nobody else links to it or changes it meanwhile.
+        """A VM, volume or network as it is now; nobody else links it or deletes it meanwhile.
 
-        Who needs the owner's lock as well takes that one first. Raises OcciError 409 if it has
-        just been deleted.
+        Who needs the owner's lock as well takes that one first, and a VM's before those of what it
+        is linked to. Raises OcciError 409 if it has just been deleted.
         """
         self.db.lock(self.link, f"{queries.TABLES[type(row)].name} {row.uid}")
         found = queries.existing(self.link, type(row), tables.entity.c.uid == row.uid)

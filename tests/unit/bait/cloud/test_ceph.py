@@ -5,7 +5,7 @@ Of a real cluster: see test_rbd.py.
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -158,6 +158,27 @@ def test_what_follows_from_how_rbd_ends(
     assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize(
+    ("said", "is_answer"),
+    [
+        ("error: failed to lock: (16) Device or resource busy", True),
+        ("ERROR: failed getting lock: (2) No such file or directory", True),
+        ("couldn't connect to cluster: (2) No such file or directory", False),
+        ("error opening pool volumes: (2) No such file or directory", False),
+        ("", False),
+    ],
+)
+def test_who_does_not_come_as_far_as_the_lock_was_not_refused_it(
+    programs: Programs, ceph: Ceph, said: str, is_answer: bool
+) -> None:
+    programs.says("lock get", status=1, does=f'echo "{said}" >&2')
+    if is_answer:
+        assert not ceph.lock("header", "c", "hv1", 60, shared=False)
+    else:
+        with pytest.raises(UnknownError):
+            ceph.lock("header", "c", "hv1", 60, shared=False)
+
+
 def test_a_pool_of_which_half_is_told_has_no_room_and_is_not_swept(
     programs: Programs, pool: Rbd, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,6 +199,29 @@ def test_a_claim_that_took_too_long_to_ask_for_is_none(
     with pytest.raises(ConflictError, match="slow at present"), pool.claim(ONE, readonly=False):
         pytest.fail("it is claimed")
     assert len(programs.asked("lock get")) == len(programs.asked("lock info")) == 2
+
+
+def test_a_snapshot_that_can_not_be_dropped_makes_no_copy_fail(
+    programs: Programs, pool: Rbd, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy, dropped = str(VOLUMES[1]), tmp_path / "dropped"
+    programs.says(f"info volumes/{copy}", status=2)
+    programs.says(f"status volumes/{copy}.copy", status=2)
+    programs.says(
+        "df", '{"pools": [{"name": "volumes", "stats": {"max_avail": 1e12, "stored": 0}}]}'
+    )
+    programs.says("pool stats", '{"images": {"provisioned_bytes": 0}}')
+    for words in ("snap create", " cp ", "rename"):
+        programs.says(words)
+    programs.says("snap rm", does=f"[ -e '{dropped}' ] && exit 110; touch '{dropped}'; exit 2")
+    pool.copy(ONE, copy, nullcontext(), lambda _: None)
+    (renamed,) = programs.asked("rename")
+    assert renamed.endswith(f"rename volumes/{copy}.copy volumes/{copy}")
+    assert f"a snapshot of {ONE} keeps its room for now" in caplog.text
+    dropped.unlink()
+    programs.says("rename", status=5, does="echo 'rbd: rename error' >&2")
+    with pytest.raises(WnodesError, match="rename error"):  # its own fault, not the snapshot's
+        pool.copy(ONE, copy, nullcontext(), lambda _: None)
 
 
 def test_what_is_deleted_is_removed_by_one_thread(

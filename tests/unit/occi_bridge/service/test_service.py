@@ -926,6 +926,32 @@ def test_what_is_linked_is_not_deleted_by_another_request_meanwhile(
             second(thing.path)
 
 
+def test_a_vm_that_is_linked_is_not_deleted_by_another_request_meanwhile(
+    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
+
+    def link(machine: str) -> Entity:
+        ends = {schema.SOURCE: machine, schema.TARGET: disk.path}
+        return bridge.make(ANNAS, New(schema.STORAGELINK, (), ends))
+
+    def delete(machine: str) -> None:
+        bridge.service.delete(ANNAS, machine)
+
+    for first in (delete, link):
+        path = bridge.create(ANNAS).path
+        with just_before_the_locks(monkeypatch, functools.partial(first, path)):
+            if first is delete:
+                with refused(409, "has just been deleted"):
+                    link(path)
+            else:
+                delete(path)  # with the link
+        assert bridge.service.locations(ANNAS, schema.STORAGELINK) == []
+    bridge.service.delete(ANNAS, disk.path)
+
+
 def test_a_volume_that_grows_does_not_shrink_by_another_request(
     make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,8 @@ def test_a_database_of_the_first_release_keeps_what_it_has(older: str) -> None:
         net = tables.network.c
         [(uid, vni, subnet6)] = link.execute(sa.select(net.uid, net.vni, net.subnet6)).all()
         assert (uid, vni in USERS_VNIS, subnet6) == ("n", True, "")
+        parts = link.execute(sa.select(tables.changes.c.part)).scalars().all()
+        assert sorted(parts) == list(range(tables.PARTS))  # or changes would not be counted
     with pytest.raises(IntegrityError), engine.begin() as link:
         link.execute(sa.insert(tables.entity).values(uid="x", id="my-n", kind="network", **own))
     with pytest.raises(IntegrityError), engine.begin() as link:
