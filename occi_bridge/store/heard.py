@@ -1,6 +1,6 @@
 """Which baits were heard of, when, and which node each is on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
@@ -45,6 +45,15 @@ def told(db: Database, url: str, by: Heard | None, *, silent: bool) -> None:
             link.execute(sa.insert(table).values(url=url, **values))
 
     db.write(work)
+
+
+def still(db: Database, seen: Mapping[str, float]) -> None:
+    """Write down when baits have answered last, by their URLs."""
+    table = tables.bait
+    known = sa.update(table).where(table.c.url == sa.bindparam("of"))
+    rows = [{"of": url, "at": at} for url, at in sorted(seen.items())]
+    if rows:
+        db.write(lambda link: link.execute(known.values(seen=sa.bindparam("at")), rows))
 
 
 def url(link: Connection, node: str) -> str | None:
