@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pycdlib
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -177,6 +176,8 @@ def _network(guest: Guest) -> dict[str, object]:
 
 def write(path: Path, texts: dict[str, str]) -> None:
     """Write the texts as an ISO 9660 image with the volume label cidata."""
+    import pycdlib  # 2 MiB, which a node that never has a VM does without
+
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, vol_ident="cidata", rock_ridge="1.09")
     for number, (name, text) in enumerate(texts.items()):

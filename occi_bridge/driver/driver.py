@@ -16,6 +16,7 @@ from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.lookups import Lookups
+from occi_bridge.driver.notes import Notes
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.persistence import Rows
 from occi_bridge.driver.plan import concerned, plan, unsettled
@@ -65,8 +66,9 @@ class Driver:
         self._actor = actor
         self._spanning = spanning
         self._news = asyncio.Event()
+        self._notes = Notes(db)
         self._watchers = [
-            Watcher(bait, db, self._news.set, self._belongs) for bait in baits.values()
+            Watcher(bait, db, self._notes, self._news.set, self._belongs) for bait in baits.values()
         ]
         self._lookups = Lookups(baits, self._news.set)
         self._running = _Running(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
@@ -113,6 +115,7 @@ class Driver:
                     self._until = before + _TERM - _RENEW
                 if self.leading and not watching:
                     self._stale = True
+                    self._notes.forget()
                     log.info("this driver leads")
                     watching = [asyncio.create_task(each.run()) for each in self._watchers]
                 elif watching and not self.leading:

@@ -197,7 +197,8 @@ def _limits(flows: Mapping[str, float]) -> dict[str, float]:
 
 
 def _stale(flows: Mapping[str, float], now: float) -> bool:
-    return bool(flows) and now - flows["at"] > _MEASURED
+    """All cards in the same round: after each write whatever users are shown is rendered anew."""
+    return bool(flows) and now // _MEASURED != flows["at"] // _MEASURED
 
 
 def _saved(row: Saved, snapshot: Snapshot) -> Change:

@@ -9,14 +9,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 
 from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.notes import Notes
 from occi_bridge.driver.replies import SavedImages, ToldUsage
-from occi_bridge.driver.reports import Draining, LeasesSeen, Report, Reports
-from occi_bridge.store import heard, usage
+from occi_bridge.driver.reports import LeasesSeen, Report, Reports
+from occi_bridge.store import usage
 from occi_bridge.store.database import Database
-from occi_bridge.store.heard import Heard
 from occi_bridge.store.usage import Usage
 from wnodes_lrms.errors import UnknownError, WnodesError
 
@@ -26,7 +25,6 @@ SELDOM_LEASES = 10.0  # the same for leases: behind each look is the batch syste
 PAUSE = 0.1  # seconds between two looks that a bait's news are the reason for
 SILENT = 15.0  # seconds without an answer after which what a bait said is no more believed
 _METERED = 300.0  # seconds between two readings of what VMs have had of the node
-_NOTED = 30.0  # seconds between two notes in the database that a bait still answers
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +36,7 @@ class Watcher:
         self,
         bait: Bait,
         db: Database,
+        notes: Notes,
         news: Callable[[], None],
         belongs: Callable[[str, str], str],
     ) -> None:
@@ -47,10 +46,9 @@ class Watcher:
         self.bait = bait
         self._belongs = belongs
         self._db = db
+        self._notes = notes
         self._news = news
         self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
-        # What was written down, and when: whether it is silent, and its drain.
-        self._noted: tuple[bool, Draining | None, float] | None = None
         self._begun = time.time()
         self.report: Report | None = None
         self.leases: LeasesSeen | None = None
@@ -141,7 +139,7 @@ class Watcher:
 
     async def _look(self) -> None:
         await asyncio.gather(self._machines(), self._images())
-        await self._note()
+        await self._notes.note(self.bait.url, self.report, silent=self.silent, error=self._error)
 
     async def _machines(self) -> None:
         try:
@@ -194,36 +192,6 @@ class Watcher:
             pass  # it has answered
         self._heard(again=self._away)
         self._doubted, self._away = None, False
-
-    async def _note(self) -> None:
-        silent = self.silent
-        if self.report is None and not silent:
-            return
-        now = time.time()
-        drain = self.report.drain if self.report else None
-        before, drained, when = self._noted or (None, None, 0.0)
-        if (before, drained) == (silent, drain) and (silent or now - when < _NOTED):
-            return
-        if before is not silent:
-            if silent:
-                log.warning("bait %s is silent: %s", self.bait.url, self._error)
-            elif before is not None:
-                log.info("bait %s answers again", self.bait.url)
-        try:
-            by = _as_heard(self.report) if self.report else None
-            await asyncio.to_thread(heard.told, self._db, self.bait.url, by, silent=silent)
-            self._noted = (silent, drain, now)
-        except UnknownError as error:
-            log.warning("%s", error)
-
-
-def _as_heard(report: Report) -> Heard:
-    room = asdict(report.room) if report.room else {}
-    heard = Heard(report.node, report.at, room=room, sources=report.sources)
-    if report.drain is None:
-        return heard
-    reason = report.drain.reason or "it does not say why"
-    return replace(heard, drained=reason, drained_by=report.drain.by or 0.0)
 
 
 def _usage(told: ToldUsage) -> Usage:

@@ -1,7 +1,7 @@
 """Which baits were heard of, when, and which node each is on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -55,6 +55,21 @@ def rooms(link: Connection) -> list[Room]:
     table = tables.bait.c
     found = sa.select(table.room).where(table.silent.is_(False), table.drained == "")
     return [Room(**told) for told in link.execute(found).scalars() if told]
+
+
+def still(db: Database, by: Mapping[str, Heard]) -> None:
+    """Write down that baits still answer, by their URLs, and what they said; one that was never
+    told of stays unknown."""
+    table = tables.bait
+    names = [field.name for field in fields(Heard)]
+    known = sa.update(table).where(table.c.url == sa.bindparam("of"))
+    known = known.values({name: sa.bindparam(f"new_{name}") for name in names})
+    rows = [
+        {"of": url, **{f"new_{name}": value for name, value in asdict(each).items()}}
+        for url, each in sorted(by.items())
+    ]
+    if rows:
+        db.write(lambda link: link.execute(known, rows))
 
 
 def url(link: Connection, node: str) -> str | None:

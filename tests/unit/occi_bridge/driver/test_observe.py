@@ -425,8 +425,9 @@ SHOWN = {"inbound.limit": 5, "inbound.measured": 4.3, "inbound.dropped": 3, "at"
     ("before", "written"),
     [
         ({}, True),
-        (SHOWN | {"at": NOW - 59, "inbound.measured": 1.0}, False),  # it changes all the time
-        (SHOWN | {"at": NOW - 61, "inbound.measured": 1.0}, True),
+        # It changes all the time: of all cards in the same round, where a minute is over.
+        (SHOWN | {"at": NOW - NOW % 60, "inbound.measured": 1.0}, False),
+        (SHOWN | {"at": NOW - NOW % 60 - 1, "inbound.measured": 1.0}, True),
         (SHOWN | {"at": NOW - 1, "inbound.limit": 6}, True),
     ],
 )
