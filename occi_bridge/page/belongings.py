@@ -11,11 +11,10 @@ from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import Body, Entity, OcciError, Value
 from occi_bridge.occi.resolve import action
-from occi_bridge.page import cookies, fields, live, templates, views
+from occi_bridge.page import fields, live, templates, views
 from occi_bridge.page.exchange import ANOTHER, Ask, Fault, Form, Reply, see
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
-from occi_bridge.web.revisions import Revisions
 
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,3})?")
 
@@ -82,7 +81,7 @@ class Belongings:
     def __init__(self, service: BridgeService, sort: Sort) -> None:
         self._service = service
         self._sort = sort
-        self._revisions = Revisions(service.revision)
+        self._parts = live.Parts(service)
 
     async def show(self, ask: Ask) -> Reply:
         """All of them, and a form for one more."""
@@ -90,14 +89,8 @@ class Belongings:
 
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""
-        visitor = ask.known
-
-        def work() -> Reply:
-            token = cookies.form_token(visitor.secret)
-            shown = self._shown(visitor.user)
-            return templates.page(f"{self._sort.page}-now", all=shown, token=token)
-
-        return await live.part(ask, visitor.user, await self._revisions.now(), work)
+        name = f"{self._sort.page}-now"
+        return await self._parts.reply(ask, name, lambda user: {"all": self._shown(user)})
 
     async def make(self, ask: Ask) -> Reply:
         """One more."""

@@ -6,11 +6,10 @@ from starlette.concurrency import run_in_threadpool
 
 from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi.messages import OcciError
-from occi_bridge.page import cookies, live, templates
+from occi_bridge.page import live, templates
 from occi_bridge.page.exchange import Ask, Reply, see
 from occi_bridge.page.vms import common
 from occi_bridge.service.service import BridgeService
-from occi_bridge.web.revisions import Revisions
 
 
 class Images:
@@ -18,7 +17,7 @@ class Images:
 
     def __init__(self, service: BridgeService) -> None:
         self._service = service
-        self._revisions = Revisions(service.revision)
+        self._parts = live.Parts(service)
 
     async def show(self, ask: Ask) -> Reply:
         """All that the user may have."""
@@ -26,13 +25,7 @@ class Images:
 
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""
-        visitor = ask.known
-
-        def work() -> Reply:
-            token = cookies.form_token(visitor.secret)
-            return templates.page("images-now", **self._shown(visitor.user), token=token)
-
-        return await live.part(ask, visitor.user, await self._revisions.now(), work)
+        return await self._parts.reply(ask, "images-now", self._shown)
 
     async def delete(self, ask: Ask) -> Reply:
         """One less, of those that they have saved."""

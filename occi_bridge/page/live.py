@@ -7,19 +7,44 @@ has a digest of the part as well, as what has changed may be somewhere else.
 import functools
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.concurrency import run_in_threadpool
 
 from occi_bridge.identity.user import User
+from occi_bridge.page import cookies, templates
 from occi_bridge.page.exchange import Ask, Reply
+from occi_bridge.service.service import BridgeService
+from occi_bridge.web.revisions import Revisions
 from wnodes_lrms.version import VERSION
 
 _TAG = re.compile(r'"(-?[0-9]{1,20})\.([0-9a-f]{16})\.([0-9a-f]{16})"')
 
 
-async def part(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
-    """A part as of this revision, or 304 where the browser has it as it is."""
+class Parts:
+    """The parts of pages that change, each a template of its own."""
+
+    def __init__(self, service: BridgeService) -> None:
+        self._service = service
+        self._revisions = Revisions(service.revision)
+
+    async def reply(
+        self, ask: Ask, template: str, find: Callable[[User], Mapping[str, object]]
+    ) -> Reply:
+        """A part as it is now, or 304 where the browser has it so. `find` tells what the template
+        shows to a user; it may block."""
+        user, secret = ask.known.user, ask.known.secret
+
+        def render() -> Reply:
+            return templates.page(template, **find(user), token=cookies.form_token(secret))
+
+        return await _as_of(ask, user, await self._revision(), render)
+
+    async def _revision(self) -> int:
+        return await self._revisions.now() if self._service.remote else self._service.revision()
+
+
+async def _as_of(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
     whose = _whose(ask.path, user)
     has = _TAG.fullmatch(ask.header(b"if-none-match"))
     if has and (int(has[1]), has[2]) == (revision, whose):

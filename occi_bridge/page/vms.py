@@ -11,7 +11,6 @@ from occi_bridge.occi.resolve import action
 from occi_bridge.page import cookies, live, templates, views
 from occi_bridge.page.exchange import Ask, Fault, Form, Reply, see
 from occi_bridge.service.service import BridgeService
-from occi_bridge.web.revisions import Revisions
 
 _ACTIONS = f"{schema.INFRA}/compute/action#"
 # What is done, and what the page says of it.
@@ -29,7 +28,7 @@ class Vms:
 
     def __init__(self, service: BridgeService) -> None:
         self._service = service
-        self._revisions = Revisions(service.revision)
+        self._parts = live.Parts(service)
 
     async def show(self, ask: Ask) -> Reply:
         """All VMs, and the quota."""
@@ -40,13 +39,7 @@ class Vms:
 
     async def rows(self, ask: Ask) -> Reply:
         """The part of it that changes."""
-        user = ask.known.user
-        return await live.part(
-            ask,
-            user,
-            await self._revision(),
-            lambda: templates.page("rows", **self._all(user)),
-        )
+        return await self._parts.reply(ask, "rows", self._all)
 
     async def one(self, ask: Ask) -> Reply:
         """One VM."""
@@ -59,16 +52,7 @@ class Vms:
 
     async def now(self, ask: Ask) -> Reply:
         """The part of it that changes."""
-        visitor = ask.known
-
-        def work() -> Reply:
-            token = cookies.form_token(visitor.secret)
-            return templates.page("now", **self._one(visitor.user, ask.names["id"]), token=token)
-
-        return await live.part(ask, visitor.user, await self._revision(), work)
-
-    async def _revision(self) -> int:
-        return await self._revisions.now() if self._service.remote else self._service.revision()
+        return await self._parts.reply(ask, "now", lambda user: self._one(user, ask.names["id"]))
 
     async def act(self, ask: Ask) -> Reply:
         """Do something to it."""
