@@ -44,6 +44,7 @@ class Rbd:
         self.node = node
         self._claims: set[str] = set()  # cookies of those that are held
         self._promising = threading.Lock()  # of room, on this node
+        self._coming: dict[str, int] = {}  # bytes of copies, whose images come after their moment
         self._guard = threading.Lock()
         self._emptying = False  # somebody empties the trash
         self._deleted = False  # and there is more in it than they have seen
@@ -177,21 +178,20 @@ class Rbd:
             if self.ceph.watchers(half):
                 raise ConflictError(f"volume {volume} is being made")
             self._discard(half)  # a bait that was killed has left it
-        with self._promising:
-            self._check_room(size * _GIB)
-        self._drop(snapshot)
-        with moment:
-            self.ceph.rbd("snap", "create", "--no-progress", snapshot)
-        try:
-            if by_qemu is None:
-                self.check_unused(source, readonly=True)  # nobody has begun to write by then
-            self.ceph.rbd("cp", "--no-progress", snapshot, half, deadline=_COPYING)
-            self.ceph.rbd("rename", half, new)
-        finally:
+        with self._room_for(half, size * _GIB):
+            self._drop(snapshot)
+            with moment:
+                self.ceph.rbd("snap", "create", "--no-progress", snapshot)
             try:
-                self._drop(snapshot)
-            except WnodesError as error:  # the next attempt does, or the next sweep()
-                log.warning("a snapshot of %s keeps its room for now: %s", source, error)
+                if by_qemu is None:
+                    self.check_unused(source, readonly=True)  # nobody has begun to write by then
+                self.ceph.rbd("cp", "--no-progress", snapshot, half, deadline=_COPYING)
+                self.ceph.rbd("rename", half, new)
+            finally:
+                try:
+                    self._drop(snapshot)
+                except WnodesError as error:  # the next attempt does, or the next sweep()
+                    log.warning("a snapshot of %s keeps its room for now: %s", source, error)
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -232,6 +232,18 @@ class Rbd:
     def _is_only_read(self, name: str) -> bool:
         return self.ceph.metadata(name, _USE) == "read"
 
+    @contextmanager
+    def _room_for(self, half: str, size: int) -> Iterator[None]:
+        """While a copy of so many bytes is made, under this name. Raises as below."""
+        with self._promising:
+            self._check_room(size)
+            self._coming[half] = size
+        try:
+            yield
+        finally:
+            with self._promising:
+                self._coming.pop(half, None)
+
     def _check_room(self, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
 
@@ -239,7 +251,11 @@ class Rbd:
         moment do not see each other's promise.
         """
         free, written = self.ceph.room()
-        free = max(0, free - _SPARE - max(0, self.ceph.promised() - written))
+        promised = self.ceph.promised()
+        if self._coming:
+            there = {self.ceph.path(image.name) for image in self.ceph.images()}
+            promised += sum(size for half, size in self._coming.items() if half not in there)
+        free = max(0, free - _SPARE - max(0, promised - written))
         if more > free:
             said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
             raise RejectedError(f"the site's storage has no room for that: {said}")
