@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from bait.cloud.ceph import Ceph
+from bait.cloud.trash import Emptier, discard
 from bait.machine.hardware import RbdImage
 from wnodes_lrms.config.load import Pool as Settings
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError, WnodesError
@@ -25,7 +26,6 @@ _SPARE = 64 << 20  # bytes that are no room, as Ceph counts it late
 _OPENING = 60  # seconds that a claim holds at most, as a bait may be killed meanwhile
 _ASKING = 30.0  # of which so many are for questions: the rest is for QEMU
 _COPYING = 86400.0  # seconds for a copy
-_REMOVING = 3600.0  # seconds for an image to be removed piece by piece; snapshots go at once
 _COPY = ".copy"  # of an image that is to become a volume
 _USE = "wnodes.use"  # of its metadata: "read" while those that have it open only read
 _OURS = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}({re.escape(_COPY)})?")
@@ -45,9 +45,7 @@ class Rbd:
         self._claims: set[str] = set()  # cookies of those that are held
         self._promising = threading.Lock()  # of room, on this node
         self._coming: dict[str, int] = {}  # bytes of copies, whose images come after their moment
-        self._guard = threading.Lock()
-        self._emptying = False  # somebody empties the trash
-        self._deleted = False  # and there is more in it than they have seen
+        self._emptier = Emptier(_OURS)
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
@@ -70,8 +68,8 @@ class Rbd:
         self.check_unused(volume)
         for name in (self._image(volume), self._image(volume) + _COPY):
             with suppress(AbsentError):
-                self._discard(name)
-        threading.Thread(target=self._empty_trash, daemon=True).start()
+                discard(self.ceph, name)
+        self._emptier.begin(self.ceph)
 
     def sweep(self) -> None:
         """Remove what deleted volumes and finished copies have left; whoever else does so goes on.
@@ -84,29 +82,7 @@ class Rbd:
                     self._drop(self.ceph.path(f"{image.name}@{image.snapshot}"))
         except WnodesError as error:
             log.warning("snapshots of copies that are made keep their room for now: %s", error)
-        self._empty_trash()
-
-    def _empty_trash(self) -> None:
-        """Remove what is ours of it, in one thread, however often this is asked for: each removal
-        may take an hour."""
-        with self._guard:
-            self._deleted = True
-            if self._emptying:
-                return  # that one looks once more
-            self._emptying = True
-        while self._has_more():
-            try:
-                for number, name in self.ceph.trash().items():
-                    if _OURS.fullmatch(name):
-                        self._remove(name, number)
-            except WnodesError as error:
-                log.warning("volumes that were deleted keep their room for now: %s", error)
-
-    def _has_more(self) -> bool:
-        """Whether something was deleted since the trash was looked at."""
-        with self._guard:
-            self._emptying, self._deleted = self._deleted, False
-            return self._emptying
+        self._emptier.empty(self.ceph)
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
@@ -177,7 +153,7 @@ class Rbd:
         with suppress(AbsentError):
             if self.ceph.watchers(half):
                 raise ConflictError(f"volume {volume} is being made")
-            self._discard(half)  # a bait that was killed has left it
+            discard(self.ceph, half)  # a bait that was killed has left it
         with self._room_for(half, size * _GIB):
             self._drop(snapshot)
             with moment:
@@ -259,22 +235,6 @@ class Rbd:
         if more > free:
             said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
             raise RejectedError(f"the site's storage has no room for that: {said}")
-
-    def _discard(self, name: str) -> None:
-        """Put an image into the trash, with nothing that would keep it there."""
-        self.ceph.rbd("snap", "purge", "--no-progress", name)
-        self.ceph.rbd("trash", "mv", name)
-
-    def _remove(self, name: str, number: str) -> None:
-        try:
-            self.ceph.rbd(
-                "trash", "rm", "--no-progress", self.ceph.path(number), deadline=_REMOVING
-            )
-            log.info("volume %s is removed", name)
-        except AbsentError:
-            pass  # somebody else has
-        except WnodesError as error:
-            log.warning("volume %s is not removed yet: %s", name, error)
 
     def _drop(self, snapshot: str) -> None:
         with suppress(AbsentError):
