@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from bait.cloud import trash
 from bait.cloud.ceph import Ceph
 from bait.cloud.removals import Removals
 from bait.machine.hardware import RbdImage
@@ -26,7 +27,6 @@ _SPARE = 64 << 20  # bytes that are no room, as Ceph counts it late
 _OPENING = 60  # seconds that a claim holds at most, as a bait may be killed meanwhile
 _ASKING = 30.0  # of which so many are for questions: the rest is for QEMU
 _COPYING = 86400.0  # seconds for a copy
-_REMOVING = 3600.0  # seconds for an image to be removed piece by piece; snapshots go at once
 _COPY = ".copy"  # of an image that is to become a volume
 _USE = "wnodes.use"  # of its metadata: "read" while those that have it open only read
 _OURS = re.compile(rf"[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}({re.escape(_COPY)})?")
@@ -46,7 +46,8 @@ class Rbd:
         self.node = node
         self._claims: set[str] = set()  # cookies of those that are held
         self._promising = threading.Lock()  # of room, on this node
-        self._removals = Removals(self._empty_trash)
+        self._coming: dict[str, int] = {}  # bytes of copies, whose images come after their moment
+        self._removals = Removals(lambda: trash.empty(self.ceph, _OURS))
 
     def create(self, volume: str, size: int) -> None:
         """Make a volume of `size` GiB, or have it grow to that; one that has it is success."""
@@ -69,7 +70,7 @@ class Rbd:
         self.check_unused(volume)
         for name in (self._image(volume), self._image(volume) + _COPY):
             with suppress(AbsentError):
-                self._discard(name)
+                trash.discard(self.ceph, name)
         self._removals.begin()
 
     def sweep(self) -> None:
@@ -84,15 +85,6 @@ class Rbd:
         except WnodesError as error:
             log.warning("snapshots of copies that are made keep their room for now: %s", error)
         self._removals.run()
-
-    def _empty_trash(self) -> None:
-        """Remove what is ours of it."""
-        try:
-            for number, name in self.ceph.trash().items():
-                if _OURS.fullmatch(name):
-                    self._remove(name, number)
-        except WnodesError as error:
-            log.warning("volumes that were deleted keep their room for now: %s", error)
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
@@ -163,22 +155,21 @@ class Rbd:
         with suppress(AbsentError):
             if self.ceph.watchers(half):
                 raise ConflictError(f"volume {volume} is being made")
-            self._discard(half)  # a bait that was killed has left it
-        with self._promising:
-            self._check_room(size * _GIB)
-        self._drop(snapshot)
-        with moment:
-            self.ceph.rbd("snap", "create", "--no-progress", snapshot)
-        try:
-            if by_qemu is None:
-                self.check_unused(source, readonly=True)  # nobody has begun to write by then
-            self.ceph.rbd("cp", "--no-progress", snapshot, half, deadline=_COPYING)
-            self.ceph.rbd("rename", half, new)
-        finally:
+            trash.discard(self.ceph, half)  # a bait that was killed has left it
+        with self._room_for(half, size * _GIB):
+            self._drop(snapshot)
+            with moment:
+                self.ceph.rbd("snap", "create", "--no-progress", snapshot)
             try:
-                self._drop(snapshot)
-            except WnodesError as error:  # the next attempt does, or the next sweep()
-                log.warning("a snapshot of %s keeps its room for now: %s", source, error)
+                if by_qemu is None:
+                    self.check_unused(source, readonly=True)  # nobody has begun to write by then
+                self.ceph.rbd("cp", "--no-progress", snapshot, half, deadline=_COPYING)
+                self.ceph.rbd("rename", half, new)
+            finally:
+                try:
+                    self._drop(snapshot)
+                except WnodesError as error:  # the next attempt does, or the next sweep()
+                    log.warning("a snapshot of %s keeps its room for now: %s", source, error)
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -219,6 +210,18 @@ class Rbd:
     def _is_only_read(self, name: str) -> bool:
         return self.ceph.metadata(name, _USE) == "read"
 
+    @contextmanager
+    def _room_for(self, half: str, size: int) -> Iterator[None]:
+        """While a copy of so many bytes is made, under this name. Raises as below."""
+        with self._promising:
+            self._check_room(size)
+            self._coming[half] = size
+        try:
+            yield
+        finally:
+            with self._promising:
+                self._coming.pop(half, None)
+
     def _check_room(self, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
 
@@ -226,26 +229,14 @@ class Rbd:
         moment do not see each other's promise.
         """
         free, written = self.ceph.room()
-        free = max(0, free - _SPARE - max(0, self.ceph.promised() - written))
+        promised = self.ceph.promised()
+        if self._coming:
+            there = {self.ceph.path(image.name) for image in self.ceph.images()}
+            promised += sum(size for half, size in self._coming.items() if half not in there)
+        free = max(0, free - _SPARE - max(0, promised - written))
         if more > free:
             said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
             raise RejectedError(f"the site's storage has no room for that: {said}")
-
-    def _discard(self, name: str) -> None:
-        """Put an image into the trash, with nothing that would keep it there."""
-        self.ceph.rbd("snap", "purge", "--no-progress", name)
-        self.ceph.rbd("trash", "mv", name)
-
-    def _remove(self, name: str, number: str) -> None:
-        try:
-            self.ceph.rbd(
-                "trash", "rm", "--no-progress", self.ceph.path(number), deadline=_REMOVING
-            )
-            log.info("volume %s is removed", name)
-        except AbsentError:
-            pass  # somebody else has
-        except WnodesError as error:
-            log.warning("volume %s is not removed yet: %s", name, error)
 
     def _drop(self, snapshot: str) -> None:
         with suppress(AbsentError):

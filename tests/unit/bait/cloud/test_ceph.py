@@ -4,8 +4,8 @@ Of a real cluster: see test_rbd.py.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from bait.cloud.rbd import Rbd
 from tests.unit.bait.conftest import VOLUMES
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Pool as Settings
-from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError, WnodesError
 
 ONE = str(VOLUMES[0])
 _LOCKS = '{"lockers": [{"name": "client.4", "cookie": "c", "description": "hv1"}]}'
@@ -222,6 +222,37 @@ def test_a_snapshot_that_can_not_be_dropped_makes_no_copy_fail(
     programs.says("rename", status=5, does="echo 'rbd: rename error' >&2")
     with pytest.raises(WnodesError, match="rename error"):  # its own fault, not the snapshot's
         pool.copy(ONE, copy, nullcontext(), lambda _: None)
+
+
+def test_room_that_a_copy_will_need_is_promised_to_nobody_else(
+    programs: Programs, pool: Rbd
+) -> None:
+    """Its image is there only once the snapshot is."""
+    copy, other = map(str, VOLUMES[1:3])
+    for absent in (f"info volumes/{copy}", f"info volumes/{other}", f"status volumes/{copy}.copy"):
+        programs.says(absent, status=2)
+    room = (2 << 30) + (64 << 20)
+    stats = f'{{"max_avail": {room}, "stored": 0}}'
+    programs.says("df", f'{{"pools": [{{"name": "volumes", "stats": {stats}}}]}}')
+    programs.says("pool stats", '{"images": {"provisioned_bytes": 0}}')
+    programs.says("ls --long", "[]")
+    for words in ("snap create", "snap rm", " cp ", "rename", "create --size"):
+        programs.says(words)
+
+    @contextmanager
+    def moment() -> Iterator[None]:
+        with pytest.raises(RejectedError, match="1 GiB are promised to nobody yet, 2 are asked"):
+            pool.create(other, 2)
+        listed = f'[{{"image": "{copy}.copy", "size": {1 << 30}}}]'
+        programs.says("ls --long", listed)  # it is filled, and counts once
+        programs.says("pool stats", f'{{"images": {{"provisioned_bytes": {1 << 30}}}}}')
+        with pytest.raises(RejectedError, match="1 GiB are promised to nobody yet, 2 are asked"):
+            pool.create(other, 2)
+        programs.says("pool stats", '{"images": {"provisioned_bytes": 0}}')
+        yield
+
+    pool.copy(ONE, copy, moment(), lambda _: None)
+    pool.create(other, 2)
 
 
 def test_what_is_deleted_is_removed_by_one_thread(

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import persistence
 from occi_bridge.driver.persistence import read_all
+from occi_bridge.identity.user import User
 from occi_bridge.occi import parse, render, schema, validate_changes
 from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
@@ -950,6 +951,41 @@ def test_a_vm_that_is_linked_is_not_deleted_by_another_request_meanwhile(
                 delete(path)  # with the link
         assert bridge.service.locations(ANNAS, schema.STORAGELINK) == []
     bridge.service.delete(ANNAS, disk.path)
+
+
+def test_of_two_vms_that_want_the_same_volumes_in_opposite_orders_one_is_made(
+    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has locked one when it asks for the other. PostgreSQL ends one of the requests, which is
+    done anew and finds the volumes taken."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    anna, bob = (person(name, "/vo/team", share=True) for name in (ANNA, BOB))
+    disks = [bridge.create(anna, schema.STORAGE, occi__storage__size=1).path for _ in "12"]
+    lock, both, mine = Database.lock, threading.Barrier(2), threading.local()
+
+    def and_wait(db: Database, link: Connection, *names: str) -> None:
+        lock(db, link, *names)
+        if names[0].startswith("storage ") and not hasattr(mine, "has_one"):
+            mine.has_one = True
+            both.wait(60)
+
+    def make(user: User, *paths: str) -> str:
+        try:
+            bridge.create(user, links=[link_to(path, schema.STORAGELINK) for path in paths])
+        except OcciError as error:
+            return f"{error.status} {error.message}"
+        return "made"
+
+    monkeypatch.setattr(Database, "lock", and_wait)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(make, anna, *disks), pool.submit(make, bob, *reversed(disks))]
+        refusal, made = sorted(each.result(120) for each in asked)
+    assert made == "made"
+    assert refusal.startswith("409 ")
+    assert "is linked to a VM already" in refusal
+    assert len(bridge.service.locations(anna, schema.COMPUTE)) == 1
+    assert len(bridge.service.locations(anna, schema.STORAGELINK)) == 2
 
 
 def test_a_volume_that_grows_does_not_shrink_by_another_request(
