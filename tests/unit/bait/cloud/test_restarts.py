@@ -1,6 +1,7 @@
 """A cloud VM's guest that is asked to restart, hears that late or never, or is asked by a bait that
 is killed."""
 
+import threading
 from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import fromstring
 
@@ -12,7 +13,7 @@ from bait.cloud.restarts import NOTE
 from bait.hypervisor.domain import PANICKED
 from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, acts
-from tests.unit.bait.conftest import Site
+from tests.unit.bait.conftest import Button, Site
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.model import State
@@ -138,6 +139,28 @@ def test_one_that_is_stopped_meanwhile_stays_so(deaf: Site, method: str) -> None
     assert deaf.domains() == []
     deaf.runs(job="8")
     assert at_poweroff(deaf) == "destroy"
+
+
+def test_a_button_that_hangs_keeps_no_vm_from_its_end(
+    deaf: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU does not answer until it is killed; and what is asked of it then comes too late."""
+    pressed, killed = threading.Event(), threading.Event()
+
+    def press(_button: Button) -> None:
+        pressed.set()
+        assert killed.wait(60)
+
+    monkeypatch.setattr(Button, "press", press)
+    deaf.cloud.restart(ID, "graceful")
+    assert pressed.wait(60)
+    deaf.bait.reconciler.release("7")
+    assert deaf.row().state is State.STOPPED
+    assert under_way(deaf)
+    threading.Timer(0.1, killed.set).start()
+    deaf.runs(job="8")  # not before
+    assert killed.is_set()
+    assert is_over(deaf)
 
 
 def test_a_reset_is_the_restart_that_was_asked_for(deaf: Site) -> None:
