@@ -6,7 +6,8 @@ restart or another press takes it back: where the guest has not heard the button
 `poweroff` would restart it a day later. So on_poweroff says it here, which can be taken back. And
 since libvirt's own shutdown sets that flag while on_poweroff says so, QEMU is told to press.
 
-Of a restart libvirt tells by an event: whoever caused it, QEMU has reset the VM.
+When such a guest has shut down, libvirt (9.0 and newer) resets its VM, and tells of that by an
+event, as it does of any reset, whoever caused it.
 """
 
 import logging
