@@ -86,6 +86,11 @@ class Ceph:
         found = self.ask("image-meta", "list", name) or {}
         return _read(lambda: str(found.get(key, "")))
 
+    def snapshots(self, name: str) -> list[str]:
+        """The names of an image's snapshots. Raises AbsentError if there is no such image."""
+        found = self.ask("snap", "ls", name) or ()
+        return _read(lambda: [str(each["name"]) for each in found])
+
     def images(self) -> list[Image]:
         """All images of the pool, and their snapshots."""
         found = self.ask("ls", "--long", self.pool) or ()

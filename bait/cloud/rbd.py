@@ -68,10 +68,21 @@ class Rbd:
         It is in the pool's trash until all of it is removed, in a thread of its own.
         """
         self.check_unused(volume)
+        with suppress(AbsentError):
+            self._check_not_read(volume)
         for name in (self._image(volume), self._image(volume) + _COPY):
             with suppress(AbsentError):
                 trash.discard(self.ceph, name)
         self._removals.begin()
+
+    def _check_not_read(self, volume: str) -> None:
+        """Raises ConflictError while a copy of a volume is being made: who reads a snapshot is no
+        watcher, and reads zeroes once it is removed."""
+        for snapshot in self.ceph.snapshots(self._image(volume)):
+            half = snapshot + _COPY
+            with suppress(AbsentError):
+                if _OURS.fullmatch(half) and self.ceph.watchers(self.ceph.path(half)):
+                    raise ConflictError(f"volume {volume} is being copied: ask again")
 
     def sweep(self) -> None:
         """Remove what deleted volumes and finished copies have left; whoever else does so goes on.

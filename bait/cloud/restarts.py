@@ -123,9 +123,9 @@ class Restarts:
     def _press(self, row: Row, task: Task) -> bool | None:
         """Press its button again and again; whether it has restarted, None if it stands still.
         Whichever press it hears, it has its time to shut down from then on."""
-        due = time.monotonic()
-        last, until = due + self.patience, due + 2 * self.patience
         with self.hypervisor.power_button(row.id) as button:
+            due = time.monotonic()
+            last, until = due + self.patience, due + 2 * self.patience
             while not button.restarted.is_set():
                 if not button.is_connected:
                     raise UnknownError("libvirt was away, and may have told of its restart")

@@ -6,7 +6,8 @@ restart or another press takes it back: where the guest has not heard the button
 `poweroff` would restart it a day later. So on_poweroff says it here, which can be taken back. And
 since libvirt's own shutdown sets that flag while on_poweroff says so, QEMU is told to press.
 
-Of a restart libvirt tells by an event: whoever caused it, QEMU has reset the VM.
+When such a guest has shut down, libvirt (9.0 and newer) resets its VM, and tells of that by an
+event, as it does of any reset, whoever caused it.
 """
 
 import logging
@@ -18,6 +19,8 @@ import libvirt
 import libvirt_qemu
 
 _PRESS = '{"execute": "system_powerdown"}'  # of QEMU's machine protocol (QMP)
+
+_HEARING = 0.1  # seconds for what libvirt has told by now to be heard
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +53,15 @@ class PowerButton:
         return bool(self._domain.connect().isAlive())
 
     def press(self) -> None:
-        """Press it once, unless the VM stands still, or libvirt is at something else with it.
-        Raises libvirt.libvirtError.
+        """Press it once, unless the guest has restarted, or the VM stands still, or libvirt is at
+        something else with it. Raises libvirt.libvirtError.
 
-        QEMU itself drops this after a reset, until the guest's kernel listens.
+        QEMU itself drops this after a reset, until the guest's kernel listens: that takes longer
+        than to hear of the reset.
         """
         try:
-            if self._domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+            runs = self._domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+            if runs and not self.restarted.wait(_HEARING):
                 libvirt_qemu.qemuMonitorCommand(self._domain, _PRESS, 0)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_OPERATION_TIMEOUT:

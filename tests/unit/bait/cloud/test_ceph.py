@@ -69,7 +69,8 @@ def pool(programs: Programs) -> Rbd:
     for words in ("image-meta", "lock get", "lock break", "trash mv", "snap purge"):
         programs.says(words)
     programs.says("lock info", '{"lockers": []}')
-    programs.says("trash ls", "[]")
+    for words in ("trash ls", "snap ls"):
+        programs.says(words, "[]")
     return Rbd(Settings(kind="rbd"), "hv1")
 
 
@@ -77,6 +78,7 @@ ASKED: dict[str, Callable[[Ceph], object]] = {
     "info": lambda ceph: (ceph.number("volumes/x"), ceph.size("volumes/x")),
     "status": lambda ceph: ceph.watchers("volumes/x"),
     "image-meta list": lambda ceph: ceph.metadata("volumes/x", "use"),
+    "snap ls": lambda ceph: ceph.snapshots("volumes/x"),
     "ls --long": lambda ceph: ceph.images(),
     "trash ls": lambda ceph: ceph.trash(),
     "df": lambda ceph: ceph.room(),
@@ -106,7 +108,7 @@ def test_nothing_at_all_is_an_answer_only_where_there_may_be_nothing(
     programs: Programs, ceph: Ceph, words: str
 ) -> None:
     programs.says(words, "")
-    if words in ("image-meta list", "ls --long", "trash ls", "lock info"):
+    if words in ("image-meta list", "snap ls", "ls --long", "trash ls", "lock info"):
         assert not ASKED[words](ceph)
     else:
         with pytest.raises(UnknownError, match="Ceph's answer is not"):
@@ -119,18 +121,19 @@ def test_what_is_there_is_read(programs: Programs, ceph: Ceph) -> None:
     programs.says("image-meta list", '{"use": "read"}')
     listed = '[{"image": "x", "size": 5}, {"image": "x", "size": 4, "snapshot": "y"}]'
     programs.says("ls --long", listed)
+    programs.says("snap ls", '[{"id": 4, "name": "y"}]')
     programs.says("trash ls", '[{"id": "9", "name": "x"}]')
     programs.says("df", '{"pools": [{"name": "volumes", "stats": {"max_avail": 7, "stored": 3}}]}')
     programs.says("pool stats", '{"images": {"provisioned_bytes": 8}}')
     programs.says("lock info", _LOCKS)
     programs.says("lock break")
     found = [ask(ceph) for ask in ASKED.values()]
-    assert found[:3] == [("17", 5), 2, "read"]
+    assert found[:4] == [("17", 5), 2, "read", ["y"]]
     assert [(each.name, each.size, each.snapshot) for each in ceph.images()] == [
         ("x", 5, ""),
         ("x", 4, "y"),
     ]
-    assert found[4:] == [{"9": "x"}, (7, 3), 8, 1]
+    assert found[5:] == [{"9": "x"}, (7, 3), 8, 1]
     (broken,) = programs.asked("lock break")
     assert "lock break header wnodes client.4 --lock-cookie c" in broken
 
@@ -253,6 +256,19 @@ def test_room_that_a_copy_will_need_is_promised_to_nobody_else(
 
     pool.copy(ONE, copy, moment(), lambda _: None)
     pool.create(other, 2)
+
+
+def test_what_is_being_copied_is_not_deleted(programs: Programs, pool: Rbd) -> None:
+    """Who reads a snapshot is no watcher of what it is of."""
+    copy = str(VOLUMES[1])
+    programs.says("snap ls", f'[{{"name": "of-an-administrator"}}, {{"name": "{copy}"}}]')
+    programs.says(f"status volumes/{copy}.copy", '{"watchers": [{}]}')
+    with pytest.raises(ConflictError, match="is being copied"):
+        pool.delete(ONE)
+    assert programs.asked("trash mv") == programs.asked("snap purge") == []
+    programs.says(f"status volumes/{copy}.copy", status=2)  # its bait was killed
+    pool.delete(ONE)
+    assert programs.asked("trash mv")
 
 
 def test_what_is_deleted_is_removed_by_one_thread(

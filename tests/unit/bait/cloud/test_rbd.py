@@ -279,6 +279,21 @@ def test_what_a_killed_bait_has_begun_is_begun_anew(
     assert cluster.has(copy, 3, 7)
 
 
+def test_what_is_being_copied_is_not_removed(cluster: Cluster, pool: Rbd, volume: str) -> None:
+    """By whatever node, also where the bridge believes that it is not: the copy would be zeroes."""
+    copy = str(uuid.uuid4())
+    for snapshot in (copy, "an-administrators"):
+        cluster.call("rbd", "snap", "create", f"volumes/{volume}@{snapshot}")
+    cluster.call("rbd", "create", "--size", "1G", f"volumes/{copy}.copy")
+    with opened(cluster, f"{copy}.copy"), pytest.raises(ConflictError, match="is being copied"):
+        pool.delete(volume)
+    assert pool.list() == {volume: 1}
+    assert copy in cluster.call("rbd", "snap", "ls", f"volumes/{volume}")
+    for gone in (copy, volume):  # the copy's bait was killed
+        pool.delete(gone)
+    eventually(lambda: leftovers(cluster) == [])
+
+
 def test_the_snapshot_of_a_copy_that_is_made_does_not_stay(
     cluster: Cluster, pool: Rbd, volume: str
 ) -> None:

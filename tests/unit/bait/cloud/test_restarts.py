@@ -1,6 +1,7 @@
 """A cloud VM's guest that is asked to restart, hears that late or never, or is asked by a bait that
 is killed."""
 
+import threading
 from collections.abc import Callable, Iterator
 from xml.etree.ElementTree import fromstring
 
@@ -12,7 +13,7 @@ from bait.cloud.restarts import NOTE
 from bait.hypervisor.domain import PANICKED
 from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, acts
-from tests.unit.bait.conftest import Site
+from tests.unit.bait.conftest import Button, Site
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import UnknownError, WnodesError
 from wnodes_lrms.model import State
@@ -67,6 +68,14 @@ def told(site: Site) -> list[str]:
     return [event.what for event in site.node.ledger.events(ID)]
 
 
+def says_nothing(site: Site) -> None:
+    """Its deaf guest is asked to restart, and does not."""
+    site.cloud.restarts.patience = 0.1
+    site.cloud.restart(ID, "graceful")
+    eventually(lambda: message(site) == DEAF)
+    over(site)
+
+
 def pressed_for_a_while(site: Site) -> None:
     """Until it was pressed a few times more."""
     so_far = site.libvirt.pressed
@@ -95,23 +104,22 @@ def test_a_guest_that_does_not_hear_yet_is_asked_until_it_restarts(
 
 def test_a_guest_that_never_reacts_is_told_of_until_the_next_act(site: Site) -> None:
     site.libvirt.deaf = True
-    site.cloud.restarts.patience = 0.1
     site.runs()
     restart, suspend = site.cloud.restart, site.cloud.suspend
-    for ask, how in (
-        *((restart, "graceful"), (restart, "warm"), (suspend, "suspend"), (restart, "cold")),
-    ):
-        site.cloud.restart(ID, "graceful")
-        eventually(lambda: message(site) == DEAF)
-        over(site)
+    for ask, how in ((restart, "warm"), (suspend, "suspend"), (restart, "cold")):
+        says_nothing(site)
         ask(ID, how)
         assert site.row().reason == ""
-        eventually(lambda: is_over(site))
         if site.row().state is State.SUSPENDED:
             site.cloud.resume(ID)
         site.reaches(State.READY)
+    says_nothing(site)
+    site.cloud.restarts.patience = 3600
     site.cloud.restart(ID, "graceful")
-    eventually(lambda: message(site) == DEAF)
+    assert message(site) == ""
+    site.cloud.restarts.end(ID)
+    eventually(lambda: is_over(site))
+    says_nothing(site)
     site.cloud.stop(ID, "poweroff")
     assert site.reaches(State.STOPPED)
     assert site.cloud.machine(ID)["reason"] == "its user has stopped it"
@@ -138,6 +146,28 @@ def test_one_that_is_stopped_meanwhile_stays_so(deaf: Site, method: str) -> None
     assert deaf.domains() == []
     deaf.runs(job="8")
     assert at_poweroff(deaf) == "destroy"
+
+
+def test_a_button_that_hangs_keeps_no_vm_from_its_end(
+    deaf: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU does not answer until it is killed; and what is asked of it then comes too late."""
+    pressed, killed = threading.Event(), threading.Event()
+
+    def press(_button: Button) -> None:
+        pressed.set()
+        assert killed.wait(60)
+
+    monkeypatch.setattr(Button, "press", press)
+    deaf.cloud.restart(ID, "graceful")
+    assert pressed.wait(60)
+    deaf.bait.reconciler.release("7")
+    assert deaf.row().state is State.STOPPED
+    assert under_way(deaf)
+    threading.Timer(0.1, killed.set).start()
+    deaf.runs(job="8")  # not before
+    assert killed.is_set()
+    assert is_over(deaf)
 
 
 def test_a_reset_is_the_restart_that_was_asked_for(deaf: Site) -> None:

@@ -44,6 +44,23 @@ def test_one_thread_a_machine() -> None:
     tasks.stop("other")  # nobody has it: success
 
 
+def test_one_that_is_cancelled_is_not_waited_for() -> None:
+    tasks, cancelled, go_on = Tasks(), threading.Event(), threading.Event()
+
+    def do(task: Task) -> None:
+        assert task.cancelled.wait(60)
+        cancelled.set()
+        assert go_on.wait(60)
+
+    tasks.cancel("m")  # nobody has it: success
+    tasks.start("m", "7", do, no_fault)
+    tasks.cancel("m")
+    assert cancelled.wait(60)
+    assert tasks.machines() == {"m"}
+    go_on.set()
+    eventually(lambda: not tasks.machines())
+
+
 def test_the_last_one_who_takes_over_has_it() -> None:
     tasks = Tasks()
     ended: list[int] = []
