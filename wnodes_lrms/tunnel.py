@@ -5,6 +5,7 @@ which other node (VXLAN, RFC 7348). Both read and write it by this description.
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -28,6 +29,7 @@ def split(end: str) -> tuple[ipaddress.IPv4Address, int]:
     return ipaddress.IPv4Address(address), number
 
 
+@lru_cache(1 << 14)  # a driver asks for each node about each other one, again and again
 def another(end: str, own: str, network: ipaddress.IPv4Network) -> bool:
     """Whether an end may be another node's, for the node whose own end that is: at a host's address
     in the network of the tunnels, and at the same port. Nodes that share a host's loopback, as in

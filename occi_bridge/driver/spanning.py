@@ -8,7 +8,7 @@ import ipaddress
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from occi_bridge.driver.bait_client import Bait
@@ -35,14 +35,24 @@ def tunnels(snapshot: Snapshot, site: Spanned) -> dict[str, dict[str, Tunnel]]:
     if site.ends is None:
         return {}
     vnis = {**(site.vnis or {}), **{net.name: net.vni for net in snapshot.networks}}
-    places = _places(snapshot)
+    places = {
+        name: {node: tuple(sorted(macs)) for node, macs in nodes.items()}
+        for name, nodes in _places(snapshot).items()
+        if name in vnis
+    }
     found: dict[str, dict[str, Tunnel]] = {}
     for url, report in snapshot.reports.baits.items():
         if report.end:
-            found[url] = {
-                name: Tunnel(vni=vnis[name], ends=_ends(name, report, nodes, snapshot, site.ends))
+            behind = {
+                name: _ends(name, nodes, report, snapshot.reports.ends, site.ends)
                 for name, nodes in places.items()
-                if name in vnis and report.node in nodes
+                if report.node in nodes
+            }
+            # Each part is checked: to check all cards again for each bait would take most of a
+            # round.
+            found[url] = {
+                name: Tunnel.model_construct(vni=vnis[name], ends=ends)
+                for name, ends in behind.items()
             }
     return found
 
@@ -60,23 +70,32 @@ def _places(snapshot: Snapshot) -> dict[str, dict[str, set[str]]]:
 
 def _ends(
     name: str,
+    nodes: Mapping[str, tuple[str, ...]],
     report: Report,
-    nodes: Mapping[str, set[str]],
-    snapshot: Snapshot,
+    ends: Mapping[str, str],
     network: ipaddress.IPv4Network,
 ) -> dict[str, tuple[str, ...]]:
-    """The cards of a network behind each other node's end, for one bait."""
+    """The cards of a network behind each other node's end, for one bait. `nodes` has the cards of
+    each node, `ends` where its tunnels end."""
     held = report.tunnels.get(name)
-    before = {mac: end for end, macs in held.ends.items() for mac in macs} if held else {}
-    behind: dict[str, set[str]] = defaultdict(set)
+    behind: dict[str, tuple[str, ...]] = {}
     for node, macs in nodes.items():
-        known = snapshot.reports.ends.get(node, "")
-        for mac in macs if node != report.node else ():
-            end = known or before.get(mac, "")
+        if node == report.node:
+            continue
+        end = ends.get(node, "")
+        for at, cards in ((end, macs),) if end else _as_before(macs, held):
             # A node may be in other hands: nobody is told to send elsewhere, or to itself.
-            if end and another(end, report.end, network):
-                behind[end].add(mac)
-    return {end: tuple(sorted(macs)) for end, macs in sorted(behind.items())}
+            if another(at, report.end, network):
+                both = behind.get(at, ())
+                behind[at] = tuple(sorted({*both, *cards})) if both else cards
+    return dict(sorted(behind.items()))
+
+
+def _as_before(macs: Collection[str], held: Tunnel | None) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Where these cards of a silent node were, by what a bait has."""
+    for end, cards in held.ends.items() if held else ():
+        if there := tuple(sorted(mac for mac in cards if mac in macs)):
+            yield end, there
 
 
 def disagreement(ends: Mapping[str, str]) -> str:

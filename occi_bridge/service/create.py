@@ -8,7 +8,7 @@ import secrets
 import sqlalchemy as sa
 
 from occi_bridge.occi import schema
-from occi_bridge.occi.messages import OcciError, Value, named_in
+from occi_bridge.occi.messages import Entity, OcciError, Value, named_in
 from occi_bridge.occi.model import Mixin, Model
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service.addresses import ip_of
@@ -17,24 +17,24 @@ from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import architecture
 from occi_bridge.store import networks, queries, tables
-from occi_bridge.store.rows import Compute, Network, Row, Storage
+from occi_bridge.store.rows import Compute, Network, Storage
 from wnodes_lrms.addresses import fault6
 from wnodes_lrms.tunnel import USERS_VNIS
 
 
-def make(tx: Transaction, model: Model, new: New) -> Row:
+def make(tx: Transaction, model: Model, new: New) -> Entity:
     """Make an entity, with its inline links. Raises OcciError 400, 403, 404, 409."""
     if new.kind == schema.COMPUTE:
         return _compute(tx, model, new)
     if new.kind == schema.NETWORK:
-        return _network(tx, new)
+        return tx.entity(_network(tx, new))
     if new.kind == schema.STORAGE:
-        return _storage(tx, new)
+        return tx.entity(_storage(tx, new))
     with named_in(schema.SOURCE):
         source = tx.find(str(new.attributes[schema.SOURCE]))
     if not isinstance(source, Compute):
         raise OcciError(400, f"{schema.SOURCE}: a VM is needed")
-    return make_link(tx, source, new)
+    return tx.entity(make_link(tx, source, new))
 
 
 def check_quota(tx: Transaction, owner: str, asked: Amount) -> None:
@@ -63,7 +63,7 @@ def hostname(asked: Value | None, uid: str) -> str:
     return text[:63].strip("-") or f"vm-{uid[:8]}"
 
 
-def _compute(tx: Transaction, model: Model, new: New) -> Compute:
+def _compute(tx: Transaction, model: Model, new: New) -> Entity:
     cores = int(new.attributes.get(schema.CORES) or tx.site.size.cores)
     gib = float(new.attributes.get(schema.MEMORY) or tx.site.size.memory / 1024)
     memory = round(gib * 1024)
@@ -91,15 +91,15 @@ def _compute(tx: Transaction, model: Model, new: New) -> Compute:
     if image.id not in row.mixins:
         row.mixins.append(image.id)
     queries.insert(tx.link, row, user_data=str(new.attributes.get(schema.USERDATA, "")))
-    for link in new.links:
-        make_link(tx, row, link)
+    links = [make_link(tx, row, link) for link in new.links]
     if not any(link.kind == schema.NETWORKINTERFACE for link in new.links):
         named = tx.user.grant.network
         nets = tx.site.granted(tx.user.grant)
         default = [net for net in nets if net.name == named or (named is None and net.public)]
-        for net in default[:1]:
-            interface(tx, row, net, New(schema.NETWORKINTERFACE), cards=())
-    return row
+        links += [
+            interface(tx, row, net, New(schema.NETWORKINTERFACE), cards=()) for net in default[:1]
+        ]
+    return tx.machine_with(row, links)
 
 
 def _disk(tx: Transaction, new: New) -> int:

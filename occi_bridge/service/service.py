@@ -125,7 +125,7 @@ class BridgeService:
         def work(tx: Transaction) -> Entity:
             if new.kind != view.KIND_IDS[Network]:
                 _check_heard(tx)
-            return tx.entity(making.make(tx, model, new))
+            return making.make(tx, model, new)
 
         return self._requests.write(user, Capability.CREATE, work)
 

@@ -122,6 +122,13 @@ class Transaction:
             return next(link for link in whole.links if link.id == (row.id or row.uid))
         return view.network(row) if isinstance(row, Network) else view.storage(row)  # type: ignore[arg-type]
 
+    def machine_with(self, row: Compute, links: Iterable[Row]) -> Entity:
+        """A VM with these links, which are all that it has."""
+        links = list(links)
+        cards = [link for link in links if isinstance(link, Interface)]
+        volumes = [link for link in links if isinstance(link, Attachment)]
+        return self._machines([row], (cards, volumes))[0]
+
     def links_of(self, machines: Sequence[Compute]) -> tuple[list[Interface], list[Attachment]]:
         """The links of a VM, or of all that this user sees; also the volumes that a guest has not
         let go of since their links were deleted."""

@@ -11,7 +11,7 @@ from occi_bridge.driver.snapshot import Snapshot
 from occi_bridge.driver.spanning import Spanned, Spanning, disagreement, tunnels
 from occi_bridge.store.rows import Compute, Interface, Network
 from tests.unit.occi_bridge.snapshots import COMMON, HV1, HV2, LEASE, card, report, row, snapshot
-from wnodes_lrms.tunnel import Tunnel
+from wnodes_lrms.tunnel import Tunnel, another
 
 NET, NAME, VNI = "55555555-0000-4000-8000-000000000000", "u-5555555500", 1 << 23
 ENDS = {"hv1": "10.1.0.1:4789", "hv2": "10.1.0.2:4789", "hv3": "10.1.0.3:4789"}
@@ -102,6 +102,31 @@ def test_a_node_in_other_hands_sends_nobody_elsewhere() -> None:
     for lie in ("192.0.2.7:4789", ENDS["hv1"], *edges, *services, ""):
         reports = replace(made.reports, ends=ENDS | {"hv2": lie})
         assert told(replace(made, reports=reports))["hv1"] == {NAME: {}}
+
+
+def test_two_nodes_that_say_they_are_at_the_same_end() -> None:
+    made = seen(on("1", "hv1"), on("3", "hv2"), on("2", "hv3"))
+    reports = replace(made.reports, ends=ENDS | {"hv3": ENDS["hv2"]})
+    both = {ENDS["hv2"]: (MACS["2"], MACS["3"])}
+    assert told(replace(made, reports=reports))["hv1"] == {NAME: both}
+
+
+def test_ends_are_judged_as_often_however_many_cards_are_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged: list[str] = []
+
+    def noting(end: str, *others: Any) -> bool:
+        judged.append(end)
+        return another(end, *others)
+
+    monkeypatch.setattr("occi_bridge.driver.spanning.another", noting)
+    found = []
+    for uids in ("12", "123456"):
+        judged.clear()
+        tunnels(seen(*(on(uid, f"hv{1 + int(uid) % 2}") for uid in uids)), SITE)
+        found.append(sorted(judged))
+    assert found == [[ENDS["hv1"], ENDS["hv2"]]] * 2
 
 
 def test_a_site_without_tunnels_and_a_node_without_one() -> None:
