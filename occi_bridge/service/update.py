@@ -154,6 +154,7 @@ def act(
     if isinstance(row, Storage) and action in schema.COPIES:
         return copy_volume(tx, row, str(attributes.get("name", "")))
     if isinstance(row, Compute):
+        row = tx.held(row)  # others come in until it is held
         method = str(attributes.get("method", ""))
         if verb == "save":
             _save(tx, row, str(attributes.get("name", "")))
