@@ -465,6 +465,22 @@ async def test_a_vm_whose_volume_has_no_room_gives_its_lease_back(keeping: Scene
         assert (list((scene.hv1.own or {}).values()), scene.hv2.own) == ([8], {})
 
 
+async def test_a_vm_whose_volume_a_bait_fails_to_make_keeps_its_lease(
+    keeping: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene, lrms = keeping, keeping.lrms
+    lrms.breaks, lrms.breaks_once = "lvcreate: it does not say why", True
+    async with scene.bridge.driving():
+        disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
+        link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
+        made = scene.bridge.create(ANNAS, links=[link])
+        await until(lambda: "1" in lrms.jobs)
+        lrms.place("1", "hv2")
+        await scene.state(made, "active")
+        assert (list((scene.hv2.own or {}).values()), [*lrms.orders]) == ([2], ["1"])
+        assert "lvcreate: it does not say why; again in" in caplog.text
+
+
 async def test_an_image_is_saved(scene: Scene) -> None:
     async with scene.bridge.driving():
         made = scene.bridge.create(ANNAS)
