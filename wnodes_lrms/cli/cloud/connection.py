@@ -63,7 +63,7 @@ class Connection:
         ours = shown.token and shown.token == credentials.kept_token(place)
         if not (ours and kept.oidc and tokens.renews_by_itself()):
             return None
-        tokens.get(kept.oidc, place, kept.audience)
+        tokens.get(kept.oidc, place, settings.kept_audience(self.url, kept))
         shown = self.shown()
         if not _goes_on(shown):  # another one comes before it
             return None

@@ -71,6 +71,13 @@ def test_oidc_agent_gives_a_new_one(host: Host, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == said
 
 
+def test_a_new_one_for_a_service_alone_is_got_for_no_other(host: Host) -> None:
+    host.place.write_text(good(-5))
+    host.agent(f"echo {good()}")
+    assert Connection("https://other.example.org:11443").renewed()
+    assert host.asked.read_text() == "--time=300 egi\n"
+
+
 def test_what_was_renewed_elsewhere_is_taken_as_it_is(host: Host) -> None:
     fresh = good()
     host.place.write_text(fresh)
