@@ -25,8 +25,7 @@ class Parts:
     """The parts of pages that change, each a template of its own."""
 
     def __init__(self, service: BridgeService) -> None:
-        self._service = service
-        self._revisions = Revisions(service.revision)
+        self._revisions = Revisions(service)
 
     async def reply(
         self, ask: Ask, template: str, find: Callable[[User], Mapping[str, object]]
@@ -38,10 +37,8 @@ class Parts:
         def render() -> Reply:
             return templates.page(template, **find(user), token=token)
 
-        return await _as_of(ask, _whose(ask.path, user, token), await self._revision(), render)
-
-    async def _revision(self) -> int:
-        return await self._revisions.now() if self._service.remote else self._service.revision()
+        revision = await self._revisions.now()
+        return await _as_of(ask, _whose(ask.path, user, token), revision, render)
 
 
 async def _as_of(ask: Ask, whose: str, revision: int, render: Callable[[], Reply]) -> Reply:
