@@ -1,4 +1,4 @@
-"""Parts of the page that change by themselves, for who has a keyboard or a screen reader alone."""
+"""Parts of the page that change by themselves, for users of a keyboard or a screen reader alone."""
 
 import re
 from collections.abc import AsyncIterator, Callable
