@@ -13,6 +13,7 @@ import typer
 from wnodes_lrms.cli import credentials
 from wnodes_lrms.cli.cloud import client, settings, standing, tokens
 from wnodes_lrms.cli.cloud.client import Service
+from wnodes_lrms.cli.cloud.settings import Settings
 from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import RejectedError
 
@@ -40,15 +41,8 @@ class Connection:
         return settings.service_url(self.url, settings.read(os.environ))
 
     def _for_it(self) -> credentials.Credentials:
-        """What this service is shown. Raises RejectedError for a token that `login` got for another
-        one alone: whoever sees it could be known there by it."""
-        shown, url, kept = self.shown(), self._service_url, settings.read(os.environ)
-        alone = bool(kept.audience) and standing.audiences(shown.token or "") == [kept.audience]
-        if alone and not settings.kept_audience(url, kept):
-            raise RejectedError(
-                f"the token is for {kept.audience} alone, and this is {url}: get one for that by"
-                f" wnodes cloud --url {url} login"
-            )
+        shown = self.shown()
+        vet(shown, self._service_url, settings.read(os.environ))
         return shown
 
     def shown(self) -> credentials.Credentials:
@@ -81,6 +75,17 @@ class Connection:
             return None
         progress(f"the token had expired: a new one of «{kept.oidc}» is in {place}")
         return shown
+
+
+def vet(shown: credentials.Credentials, url: str, kept: Settings) -> None:
+    """Raises RejectedError for a token that `login` got for another service alone: whoever sees it
+    could be known there by it."""
+    alone = bool(kept.audience) and standing.audiences(shown.token or "") == [kept.audience]
+    if alone and not settings.kept_audience(url, kept):
+        raise RejectedError(
+            f"the token is for {kept.audience} alone, and this is {url}: get one for that by"
+            f" wnodes cloud --url {url} login"
+        )
 
 
 def _goes_on(shown: credentials.Credentials) -> bool:
