@@ -127,14 +127,17 @@ class Attachments:
     def _alone(self, machine: str, volume: str) -> Iterator[None]:
         """One request at a time: what one is at, the fault of another must not take back."""
         with self._guard:
-            if (machine, volume) in self._coming:
-                raise UnknownError("the volume is being plugged in, and that is slow")
+            self._check_not_coming(machine, volume)
             self._coming.add((machine, volume))
         try:
             yield
         finally:
             with self._guard:
                 self._coming.discard((machine, volume))
+
+    def _check_not_coming(self, machine: str, volume: str) -> None:
+        if (machine, volume) in self._coming:
+            raise UnknownError("the volume is being plugged in, and that is slow")
 
     def _attach(self, row: Row, volume: str, readonly: bool) -> str:
         drive, id_ = self._take(row.id, volume, readonly), UUID(volume)
@@ -161,8 +164,9 @@ class Attachments:
         """Take a volume out; one that is not in is success.
 
         Raises ConflictError as long as the guest has not let go of it: until then it is nobody
-        else's.
+        else's. Raises UnknownError while it is still being plugged in.
         """
+        self._check_not_coming(row.id, volume)
         mine = self.ledger.attached(row.id)
         if volume in mine:
             check_detachable(row)
