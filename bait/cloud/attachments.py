@@ -38,6 +38,10 @@ class Attachments:
     # Who gives a volume, or takes it away, asks the storage that all nodes share, which may hang:
     # so it is not all news that waits.
     _giving: threading.Lock = field(init=False, default_factory=threading.Lock)
+    # VM and volume that is being plugged in: a storage that is slow may take longer than who asked
+    # has waited.
+    _coming: set[tuple[str, str]] = field(init=False, default_factory=set)
+    _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def shown(self, row: Row) -> list[dict[str, str]]:
         """The VM's volumes with their names, as the API has them.
@@ -113,9 +117,29 @@ class Attachments:
 
     def attach_volume(self, row: Row, volume: str, readonly: bool = False) -> str:
         """Plug a volume into the running VM; the device that the guest sees. One that is in is
-        success."""
+        success. Raises UnknownError while it is being plugged in for another request."""
         if (row.lease, volume) in self._leaving:
             raise ConflictError("the guest has been asked to let go of it, and has not yet")
+        with self._alone(row.id, volume):
+            return self._attach(row, volume, readonly)
+
+    @contextmanager
+    def _alone(self, machine: str, volume: str) -> Iterator[None]:
+        """One request at a time: what one is at, the fault of another must not take back."""
+        with self._guard:
+            self._check_not_coming(machine, volume)
+            self._coming.add((machine, volume))
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._coming.discard((machine, volume))
+
+    def _check_not_coming(self, machine: str, volume: str) -> None:
+        if (machine, volume) in self._coming:
+            raise UnknownError("the volume is being plugged in, and that is slow")
+
+    def _attach(self, row: Row, volume: str, readonly: bool) -> str:
         drive, id_ = self._take(row.id, volume, readonly), UUID(volume)
         try:
             if not self.builder.has(row.id, drive):
@@ -140,8 +164,9 @@ class Attachments:
         """Take a volume out; one that is not in is success.
 
         Raises ConflictError as long as the guest has not let go of it: until then it is nobody
-        else's.
+        else's. Raises UnknownError while it is still being plugged in.
         """
+        self._check_not_coming(row.id, volume)
         mine = self.ledger.attached(row.id)
         if volume in mine:
             check_detachable(row)

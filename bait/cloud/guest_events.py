@@ -46,8 +46,7 @@ class GuestEvents:
         if row.state is State.READY:
             panicked = self.hypervisor.has_panicked(row.id)
             what = PANICKED if panicked else "the guest runs anew"
-            reason = PANICKED if panicked else ""
-            if self.ledger.move(row, what, (State.READY,), reason=reason):
+            if self._is_news(row, PANICKED, what, holds=panicked):
                 self.tasks.tell()
 
     def stuck(self, row: Row) -> None:
@@ -56,9 +55,17 @@ class GuestEvents:
         if row.state is State.READY:
             stuck = self.hypervisor.is_stuck(row.id)
             what = FULL if stuck else "there is room again"
-            if self.ledger.move(row, what, (State.READY,), reason=FULL if stuck else ""):
+            if self._is_news(row, FULL, what, holds=stuck):
                 log.warning("%s", what, extra=ids(row.job, row.id))
                 self.tasks.tell()
+
+    def _is_news(self, row: Row, reason: str, what: str, *, holds: bool) -> bool:
+        """Whether it was not yet written down that the reason holds, or holds no more. One that is
+        held is let go in each round, and told of again; and another reason stays."""
+        if holds == (row.reason == reason):
+            return False
+        moved = self.ledger.move(row, what, (State.READY,), reason=reason if holds else "")
+        return moved is not None
 
     def slept(self, row: Row) -> None:
         """The guest has put itself to sleep, or woken: as libvirt has it now, so is it shown."""

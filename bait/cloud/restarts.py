@@ -55,7 +55,22 @@ class Restarts:
         with self._guard:
             if row.id in self._pressed:
                 return
-        self._under_way.stop(row.id)  # an earlier one whose end is being written down
+            self._pressed.add(row.id)  # nobody begins to settle an earlier one
+        try:
+            self._under_way.stop(row.id)  # an earlier one whose end is being written down
+            self._ask(row)
+            self._under_way.start(
+                row.id,
+                row.job,
+                lambda task: self._restart(row, task),
+                lambda error: log.warning("not restarted: %s", error, extra=ids(row.job, row.id)),
+            )
+        except BaseException:
+            with self._guard:
+                self._pressed.discard(row.id)
+            raise
+
+    def _ask(self, row: Row) -> None:
         self._note(row.id, time.time() + 2 * self.patience)
         try:
             self.hypervisor.restart_at_poweroff(row.id)
@@ -66,14 +81,6 @@ class Restarts:
             raise
         if row.reason in TOLD:
             self.ledger.move(row, "the restart begins", (State.READY,), reason="")
-        with self._guard:
-            self._pressed.add(row.id)
-        self._under_way.start(
-            row.id,
-            row.job,
-            lambda task: self._restart(row, task),
-            lambda error: log.warning("not restarted: %s", error, extra=ids(row.job, row.id)),
-        )
 
     def end(self, machine: str) -> None:
         """Something else was begun with the VM: what its guest does then ends it. Waits for
@@ -102,12 +109,14 @@ class Restarts:
                 self._begin_settling(row)
 
     def _begin_settling(self, row: Row) -> None:
-        self._under_way.start(
-            row.id,
-            row.job,
-            lambda task: self._settle(row, task, UNSEEN),
-            lambda error: log.warning("%s", error, extra=ids(row.job, row.id)),
-        )
+        with self._guard:
+            if row.id not in self._pressed:  # or it has just been asked for anew
+                self._under_way.start(
+                    row.id,
+                    row.job,
+                    lambda task: self._settle(row, task, UNSEEN),
+                    lambda error: log.warning("%s", error, extra=ids(row.job, row.id)),
+                )
 
     def _restart(self, row: Row, task: Task) -> None:
         try:

@@ -71,8 +71,13 @@ class Saver:
             self._busy[tag] = row.id
             self._failed.pop(tag, None)
             self._made.pop(tag, None)
-        self.ledger.record(row.job, row.id, f"saving its disk as {tag}")
-        threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
+        try:
+            self.ledger.record(row.job, row.id, f"saving its disk as {tag}")
+            threading.Thread(target=self._write, args=(row, tag), daemon=True).start()
+        except BaseException:  # a full disk, or no thread is left: nobody reads it then
+            with self._guard:
+                del self._busy[tag]
+            raise
 
     def delete(self, tag: str) -> None:
         """Remove an image; one that is gone is success.

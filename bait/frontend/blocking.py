@@ -52,7 +52,11 @@ class BlockingCalls:
         try:
             async with asyncio.timeout(self.deadline):
                 await self._free.acquire()
-                threading.Thread(target=body, name=f"api: {self.whom}", daemon=True).start()
+                try:
+                    threading.Thread(target=body, name=f"api: {self.whom}", daemon=True).start()
+                except RuntimeError:  # no thread is left: the next call may find one
+                    self._free.release()
+                    raise
                 return await future
         except TimeoutError as error:
             raise UnknownError(f"{self.whom} does not answer within {self.deadline:g} s") from error

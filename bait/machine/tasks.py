@@ -97,7 +97,11 @@ class Tasks:
         with self.news:
             if self._tasks.setdefault(machine, task) is not task:
                 return False
-            task.thread.start()
+            try:
+                task.thread.start()
+            except RuntimeError:  # no thread is left: then it has no task, either
+                del self._tasks[machine]
+                raise
             return True
 
     def replace(

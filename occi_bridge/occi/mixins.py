@@ -48,7 +48,7 @@ def _ip(prefix: str) -> tuple[Attribute, ...]:
     either = "an IPv4 or IPv6 address, with or without its prefix's length"
     meaning = "an IPv4 address, with or without its prefix's length"
     return (
-        Attribute(f"{prefix}.address", set_by="creator", form=f"{_V4}|{_V6}", meaning=either),
+        Attribute(f"{prefix}.address", set_by="creator", form=f"({_V4}|{_V6})", meaning=either),
         Attribute(f"{prefix}.gateway", set_by="creator", form=_V4, meaning=meaning),
         Attribute(f"{prefix}.allocation", set_by="creator", values=("dynamic", "static")),
     )

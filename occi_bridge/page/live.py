@@ -32,16 +32,16 @@ class Parts:
     ) -> Reply:
         """A part as it is now, or 304 where the browser has it so. `find` tells what the template
         shows to a user; it may block."""
-        user, secret = ask.known.user, ask.known.secret
+        user, token = ask.known.user, cookies.form_token(ask.known.secret)
 
         def render() -> Reply:
-            return templates.page(template, **find(user), token=cookies.form_token(secret))
+            return templates.page(template, **find(user), token=token)
 
-        return await _as_of(ask, user, await self._revisions.now(), render)
+        revision = await self._revisions.now()
+        return await _as_of(ask, _whose(ask.path, user, token), revision, render)
 
 
-async def _as_of(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:
-    whose = _whose(ask.path, user)
+async def _as_of(ask: Ask, whose: str, revision: int, render: Callable[[], Reply]) -> Reply:
     has = _TAG.fullmatch(ask.header(b"if-none-match"))
     if has and (int(has[1]), has[2]) == (revision, whose):
         return _tagged(Reply(status=304), has[0])
@@ -60,8 +60,10 @@ def same_or(ask: Ask, user: User, found: Reply) -> Reply:
 
 
 @functools.lru_cache(4096)  # the same is asked for every three seconds
-def _whose(path: str, user: User) -> str:
-    return _digest(repr((VERSION, path, user.key, user.groups, user.account, user.grant)))
+def _whose(path: str, user: User, token: str = "") -> str:
+    """Who sees a part. `token`: of the session, where it has forms: another session's are refused,
+    so who has logged in anew, in another window, gets new ones."""
+    return _digest(repr((VERSION, path, user.key, user.groups, user.account, user.grant, token)))
 
 
 def _tagged(reply: Reply, tag: str) -> Reply:

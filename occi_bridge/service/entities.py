@@ -37,7 +37,7 @@ def storage(row: Storage) -> Entity:
         "occi.storage.state": now,
     }
     if row.reason or row.has < row.size:
-        making = "to be made where the first VM is that it is linked to"
+        making = "it will be made on the node of the first VM that it is linked to"
         making = making if row.act == AWAITS else "being made"
         going = f"being grown from {row.has} GiB" if row.made else making
         going += f" as a copy of {row.origin}" if row.source and not row.made else ""

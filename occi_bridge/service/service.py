@@ -76,7 +76,7 @@ class BridgeService:
     def rooms(self, user: User) -> list[Room]:
         """What is free of each node, as was told within the last minutes."""
         with self._requests.reading(user) as tx:
-            return heard.rooms(tx.link)
+            return heard.rooms(self._db, tx.link)
 
     def overview(self, user: User) -> Overview:
         """The whole site. Raises OcciError 403 for those whose grant does not have that."""

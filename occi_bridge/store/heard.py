@@ -10,6 +10,8 @@ from occi_bridge.store import tables
 from occi_bridge.store.database import Database
 from wnodes_lrms.model import Room
 
+_FREE = 120.0  # seconds for which what was free is told; that a bait answers is noted each 30
+
 
 def out_of_reach(db: Database, link: Connection, patience: float) -> bool:
     """Whether for `patience` seconds no bait has answered, or no driver has led to ask them."""
@@ -50,10 +52,12 @@ def told(db: Database, url: str, by: Heard | None, *, silent: bool) -> None:
     db.write(work)
 
 
-def rooms(link: Connection) -> list[Room]:
-    """What is free of each node that takes VMs and has told it."""
-    table = tables.bait.c
-    found = sa.select(table.room).where(table.silent.is_(False), table.drained == "")
+def rooms(db: Database, link: Connection) -> list[Room]:
+    """What is free of each node that takes VMs and has told it; of none that was heard long ago, as
+    all were where no driver leads."""
+    table, since = tables.bait.c, db.clock() - _FREE
+    takes = (table.silent.is_(False), table.drained == "", table.seen >= since)
+    found = sa.select(table.room).where(*takes)
     return [Room(**told) for told in link.execute(found).scalars() if told]
 
 

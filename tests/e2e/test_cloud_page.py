@@ -69,6 +69,24 @@ def use_a_volume(window: Browser) -> None:
     window.press("web")
 
 
+def open_a_question_late(window: Browser) -> None:
+    """While the part of the page that it is in is on its way: it stays open."""
+    window.sees("What you can do")
+    window.driver.execute_script(
+        """
+        const once = { once: true }, hear = document.addEventListener.bind(document);
+        const whole = ({ detail }) => { delete detail.headers["If-None-Match"]; };
+        hear("htmx:configRequest", whole, once);
+        hear("htmx:beforeOnLoad", () => document.getElementById("ask-delete").click(), once);
+        hear("htmx:afterRequest", () => { document.body.append("It has come."); }, once);
+        """
+    )
+    window.sees("It has come.")
+    assert "Delete web for good" in window.text
+    window.press("Delete")
+    window.driver.refresh()
+
+
 def suspend_elsewhere(window: Browser) -> None:
     """As in another tab: whoever can't see this one is told."""
     window.driver.execute_script(
@@ -102,6 +120,7 @@ def test_a_vm_from_create_to_delete(key: Key, tmp_path: Path) -> None:
         window.check()
         type_into_console(window)
         window.press("Back to the VM")
+        open_a_question_late(window)
         use_a_volume(window)
         window.press("Stop")
         window.press("Stop web")

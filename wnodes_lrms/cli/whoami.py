@@ -11,6 +11,7 @@ import typer
 
 from wnodes_lrms.cli import credentials
 from wnodes_lrms.cli.cloud import settings, standing
+from wnodes_lrms.cli.cloud.connection import vet
 from wnodes_lrms.cli.credentials import CertFile, Credentials, KeyFile, ProxyFile, TokenFile, Url
 from wnodes_lrms.cli.out import error, listing, progress, utc
 from wnodes_lrms.errors import RejectedError, UnknownError
@@ -53,7 +54,9 @@ def whoami(
         known = _token_alone(cert, proxy, token)
     else:
         known = credentials.chosen(cert, key, proxy, token, os.environ)
-    service = settings.service_url(url, settings.read(os.environ))
+    kept = settings.read(os.environ)
+    service = settings.service_url(url, kept)
+    vet(known, service, kept)
     if link and not yes:
         _agree(known)
     seen = _ask(service, known, "POST" if link else "DELETE" if unlink else "GET")

@@ -33,7 +33,7 @@ async function make() {
     const made = new Terminal({ cols: 80, rows: 24, scrollback: 2000, screenReaderMode: true });
     // What a guest can ask of a terminal, and gets not: titles, links, the clipboard.
     for (const number of [0, 1, 2, 8, 52]) made.parser.registerOscHandler(number, () => true);
-    // Shift and Tab leave the terminal, for who has no mouse; all other keys are the guest's.
+    // Shift and Tab leave the terminal, for those who have no mouse; all other keys are the guest's.
     made.attachCustomKeyEventHandler((event) => !(event.key === "Tab" && event.shiftKey));
     made.open(terminal);
     return made;

@@ -5,6 +5,7 @@
 
 const tags = new Map(); // of the parts that are asked for again, by their path
 const known = new Map(); // what the parts that are worth a word say, by their ids
+const unshown = new Set(); // paths of parts that have come and are not shown
 
 function left(seconds) {
     const minutes = Math.round(seconds / 60);
@@ -71,10 +72,17 @@ document.addEventListener("htmx:configRequest", (event) => {
     if (tag) event.detail.headers["If-None-Match"] = tag;
 });
 
+document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, pathInfo } = event.detail;
+    if (!target.querySelector("details[open]")) return;
+    event.preventDefault(); // a question was opened while this was on its way
+    unshown.add(pathInfo.requestPath);
+});
+
 document.addEventListener("htmx:afterRequest", (event) => {
     const { xhr, pathInfo } = event.detail;
     const tag = xhr.getResponseHeader("ETag");
-    if (tag) tags.set(pathInfo.requestPath, tag);
+    if (!unshown.delete(pathInfo.requestPath) && tag) tags.set(pathInfo.requestPath, tag);
     // Logged out, or what is shown is gone: the whole page says it.
     if (xhr.status === 401 || xhr.status === 404) location.reload();
 });

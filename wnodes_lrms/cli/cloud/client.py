@@ -159,7 +159,8 @@ class Service:
                 " (X509_CERT_DIR)"
             )
         unheard = isinstance(fault, httpx.ConnectError | httpx.TimeoutException)
-        if isinstance(cause, ssl.SSLError) or not unheard:  # TLS says little of what it refuses
+        # TLS says little of what it refuses: but it never saw a token.
+        if isinstance(cause, ssl.SSLError) or not (unheard or self._known.token):
             why = standing.fault(self._known) or _alert(cause)
             if why:
                 return ServiceError(401, why)

@@ -13,6 +13,7 @@ import typer
 from wnodes_lrms.cli import credentials
 from wnodes_lrms.cli.cloud import client, settings, standing, tokens
 from wnodes_lrms.cli.cloud.client import Service
+from wnodes_lrms.cli.cloud.settings import Settings
 from wnodes_lrms.cli.out import progress
 from wnodes_lrms.errors import RejectedError
 
@@ -29,15 +30,20 @@ class Connection:
 
     def service(self) -> Service:
         """The service. Raises RejectedError, ConfigError."""
-        return Service(self._service_url, self.shown(), renew=self.renewed)
+        return Service(self._service_url, self._for_it(), renew=self.renewed)
 
     def hurried(self, patience: float) -> Service:
         """The service, asked once, for `patience` seconds at most. Raises the same."""
-        return Service(self._service_url, self.shown(), patience, tries=1)
+        return Service(self._service_url, self._for_it(), patience, tries=1)
 
     @property
     def _service_url(self) -> str:
         return settings.service_url(self.url, settings.read(os.environ))
+
+    def _for_it(self) -> credentials.Credentials:
+        shown = self.shown()
+        vet(shown, self._service_url, settings.read(os.environ))
+        return shown
 
     def shown(self) -> credentials.Credentials:
         """What the service is shown. Raises RejectedError."""
@@ -63,12 +69,23 @@ class Connection:
         ours = shown.token and shown.token == credentials.kept_token(place)
         if not (ours and kept.oidc and tokens.renews_by_itself()):
             return None
-        tokens.get(kept.oidc, place, kept.audience)
+        tokens.get(kept.oidc, place, settings.kept_audience(self._service_url, kept))
         shown = self.shown()
         if not _goes_on(shown):  # another one comes before it
             return None
         progress(f"the token had expired: a new one of «{kept.oidc}» is in {place}")
         return shown
+
+
+def vet(shown: credentials.Credentials, url: str, kept: Settings) -> None:
+    """Raises RejectedError for a token that `login` got for another service alone: whoever sees it
+    could be known there by it."""
+    alone = bool(kept.audience) and standing.audiences(shown.token or "") == [kept.audience]
+    if alone and not settings.kept_audience(url, kept):
+        raise RejectedError(
+            f"the token is for {kept.audience} alone, and this is {url}: get one for that by"
+            f" wnodes cloud --url {url} login"
+        )
 
 
 def _goes_on(shown: credentials.Credentials) -> bool:

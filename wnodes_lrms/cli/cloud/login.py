@@ -88,12 +88,13 @@ def _by_token(connection: Connection, wanted: Settings) -> Settings:
     service is believed which other name a token should be for: it could be another service's.
     """
     place = connection.token or credentials.token_place(os.environ)
-    tokens.get(wanted.oidc, place, wanted.audience)
+    asked = settings.kept_audience(connection.url, wanted)
+    tokens.get(wanted.oidc, place, asked)
     mine = credentials.chosen(None, None, None, place, os.environ)
     own, url = settings.audience(connection.url, wanted), connection.url or wanted.url
     refused = _refusal(url, mine)
     others = _FOR_OTHERS.search(str(refused)) if refused else None
-    if others and others[1] == own != wanted.audience:
+    if others and others[1] == own != asked:
         wanted = replace(wanted, audience=own)
         tokens.get(wanted.oidc, place, own)
         mine = credentials.chosen(None, None, None, place, os.environ)

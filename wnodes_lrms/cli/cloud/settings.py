@@ -83,6 +83,12 @@ def audience(given: str, settings: Settings) -> str:
     return url.rstrip("/").removesuffix(":443") if _URL.fullmatch(url) else ""
 
 
+def kept_audience(given: str, settings: Settings) -> str:
+    """What tokens are asked for there: what is remembered, if it is this very service. One that is
+    for a service alone is not for another one to see."""
+    return settings.audience if settings.audience == audience(given, settings) else ""
+
+
 def service_url(given: str, settings: Settings) -> str:
     """The service's URL, without a slash at its end: given, or remembered, or the one of this host.
 

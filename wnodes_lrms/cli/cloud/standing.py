@@ -53,6 +53,15 @@ def token_name(token: str) -> str:
         return "the user of a token that does not say whose it is"
 
 
+def audiences(token: str) -> list[str]:
+    """Whom a token may be shown to (RFC 7519, 4.1.3); none for one that does not say so."""
+    try:
+        told = _claims(token)["aud"]
+    except (IndexError, ValueError, KeyError, TypeError):
+        return []
+    return [str(each) for each in told] if isinstance(told, list) else [str(told)]
+
+
 def certificate_name(path: Path) -> str:
     """The name of the certificate in a file, in one line. Raises RejectedError."""
     from cryptography import x509  # takes long to import

@@ -86,7 +86,7 @@ def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: 
         start.wait()
         try:
             return pool.cloud.attach_volume((ID, OTHER)[number % 2], str(VOLUMES[number % 3]))
-        except ConflictError:
+        except (ConflictError, UnknownError):
             return ""
 
     with ThreadPoolExecutor(12) as workers:
@@ -95,6 +95,36 @@ def test_asked_by_many_at_once_each_volume_has_one_machine_and_one_device(pool: 
     assert sorted([*here, *there]) == sorted((ONE, TWO, THREE))
     assert len(set(here.values())) == len(here)
     assert len(set(there.values())) == len(there)
+
+
+def test_one_that_is_slowly_plugged_in_is_not_taken_back_meanwhile(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Ceph, where a claim that is held is another one's."""
+    claimed, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def claim(_volume: str, *, readonly: bool) -> Iterator[None]:
+        assert not readonly
+        if claimed.is_set():
+            raise ConflictError("the volume is just given to a VM: ask again")
+        claimed.set()
+        assert go_on.wait(60)
+        yield
+
+    pool.runs()
+    monkeypatch.setattr(pool.cloud.volumes, "claim", claim)
+    with ThreadPoolExecutor(1) as worker:
+        first = worker.submit(pool.cloud.attach_volume, ID, ONE)
+        assert claimed.wait(60)
+        for ask in (pool.cloud.attach_volume, pool.cloud.detach_volume):
+            with pytest.raises(UnknownError, match="is being plugged in"):
+                ask(ID, ONE)
+        go_on.set()
+        assert first.result() == "vdc"
+    assert attached(pool) == {ONE: "vdc"}
+    pool.cloud.detach_volume(ID, ONE)
+    assert (attached(pool), pool.libvirt.plugged) == ({}, [])
 
 
 def test_vms_that_only_read_share_a_volume(pool: Site) -> None:

@@ -11,7 +11,7 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
-from bait.hypervisor.domain import FULL
+from bait.hypervisor.domain import FULL, PANICKED
 from bait.reconcile.plan import Act
 from tests.unit.bait.cloud.cloudsite import ID, UID, acts, leaves_nothing, rest_of
 from tests.unit.bait.conftest import VOLUMES, Site, an_order
@@ -19,6 +19,7 @@ from tests.unit.conftest import TAG, needs_root, put
 from wnodes_lrms.errors import ConflictError, RejectedError, UnknownError, WnodesError
 from wnodes_lrms.lrms.jobid import JobId
 from wnodes_lrms.model import State
+from wnodes_lrms.restarts import DEAF
 
 pytestmark = needs_root  # files that only root may write
 
@@ -169,6 +170,26 @@ def test_a_guest_that_has_panicked_is_shown_so_and_started_anew(
     site.cloud.stop(ID, "graceful")
     site.reaches(State.STOPPED)
     assert site.domains() == []
+
+
+def test_what_is_told_again_of_a_guest_is_written_down_once(site: Site) -> None:
+    def told() -> list[str]:
+        return [event.what for event in site.node.ledger.events(ID)]
+
+    site.runs()
+    put(site.node.ledger, ID, reason=DEAF)
+    before = told()
+    for hear in (site.bait.reconciler.panicked, site.bait.reconciler.stuck):
+        hear(ID)  # late: it is over by now
+    assert (site.row().reason, told()) == (DEAF, before)
+    site.libvirt.stuck = True
+    for _ in range(3):
+        site.bait.reconciler.stuck(ID)
+    assert (site.row().reason, told()) == (FULL, [*before, FULL])
+    site.libvirt.stuck, site.libvirt.panicked = False, True
+    for _ in range(3):
+        site.bait.reconciler.panicked(ID)
+    assert (site.row().reason, told()) == (PANICKED, [*before, FULL, PANICKED])
 
 
 def test_a_guest_that_sleeps_is_woken_to_shut_down(site: Site) -> None:

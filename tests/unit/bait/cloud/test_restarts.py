@@ -265,6 +265,32 @@ def test_what_a_killed_bait_has_begun_the_next_one_ends_and_does_not_press(deaf:
     assert acts(deaf) == []
 
 
+def test_one_that_is_asked_for_while_an_old_one_is_settled_is_not_lost(
+    deaf: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round has just seen that the old one's time is over, and settles it."""
+    begun, restarts, libvirt_ = threading.Event(), deaf.cloud.restarts, deaf.libvirt
+    end, restart = libvirt_.end_at_poweroff, libvirt_.restart_at_poweroff
+
+    def end_at_poweroff(machine: str) -> None:
+        assert begun.wait(60)
+        end(machine)
+
+    def restart_at_poweroff(machine: str) -> None:
+        restarts._begin_settling(deaf.row())
+        restart(machine)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(libvirt_, "end_at_poweroff", end_at_poweroff)
+        patch.setattr(libvirt_, "restart_at_poweroff", restart_at_poweroff)
+        deaf.cloud.restart(ID, "graceful")
+        begun.set()
+        pressed_for_a_while(deaf)
+    deaf.libvirt.deaf = False
+    over(deaf)
+    assert message(deaf) == ""
+
+
 def test_a_libvirt_that_does_not_answer_is_asked_again_to_let_it_end(
     deaf: Site, mocker: MockerFixture
 ) -> None:

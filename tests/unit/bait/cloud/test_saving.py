@@ -63,6 +63,17 @@ def stripping(monkeypatch: pytest.MonkeyPatch, program: Callable[[Path], str]) -
     monkeypatch.setattr(disks, "run_confined", run)
 
 
+def test_what_can_not_be_written_down_is_not_begun(stopped: Site, mocker: MockerFixture) -> None:
+    full = WnodesError("the ledger can't be written: its disk is full")
+    record = mocker.patch.object(stopped.cloud.saver.ledger, "record", side_effect=full)
+    with pytest.raises(WnodesError, match="its disk is full"):
+        stopped.cloud.save(ID, TAG)
+    mocker.stop(record)
+    assert not stopped.cloud.saver.reads(ID)
+    stopped.cloud.save(ID, TAG)
+    assert done(stopped)["tags"] == [TAG]
+
+
 def test_a_saved_disk_is_an_image_of_its_own(stopped: Site) -> None:
     stopped.cloud.save(ID, TAG)
     made = {TAG: {"consistency": "offline", "stripped": False}}

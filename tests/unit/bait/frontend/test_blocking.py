@@ -44,6 +44,21 @@ def test_a_call_that_hangs_is_given_up_and_keeps_its_place() -> None:
     run(body)
 
 
+def test_one_for_which_no_thread_is_left_keeps_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def body() -> None:
+        calls = BlockingCalls("libvirt", 1, 5)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError):
+                await calls.call(int)
+        assert await calls.call(int) == 0
+
+    run(body)
+
+
 def test_the_loop_goes_on_while_calls_block() -> None:
     async def body() -> None:
         calls, free = BlockingCalls("libvirt", 2, 5), threading.Event()

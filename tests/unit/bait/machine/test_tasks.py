@@ -44,6 +44,21 @@ def test_one_thread_a_machine() -> None:
     tasks.stop("other")  # nobody has it: success
 
 
+def test_one_for_which_no_thread_is_left_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    tasks, done = Tasks(), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            tasks.start("m", "7", until_cancelled, no_fault)
+    assert tasks.machines() == frozenset()
+    tasks.stop("m")
+    assert tasks.start("m", "7", lambda _task: done.set(), no_fault)
+    assert done.wait(60)
+
+
 def test_one_that_is_cancelled_is_not_waited_for() -> None:
     tasks, cancelled, go_on = Tasks(), threading.Event(), threading.Event()
 

@@ -224,7 +224,7 @@ async def test_a_volume_is_where_its_first_vm_is_and_those_that_follow_go_there(
     async with scene.bridge.driving():
         disk = scene.bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
         link = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
-        said = "to be made where the first VM is that it is linked to"
+        said = "it will be made on the node of the first VM that it is linked to"
         await until(lambda: said in str(scene.entity(disk).attributes))
         first = scene.bridge.create(ANNAS, links=[link])
         await until(lambda: "1" in scene.lrms.jobs)

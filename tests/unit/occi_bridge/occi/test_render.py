@@ -1,6 +1,7 @@
 """Answers as clients have to find them, written out by hand; and what comes back of them."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -233,6 +234,15 @@ def test_created(media: str) -> None:
         JSON: render.entity(JSON, MACHINE, MODEL).body,
     }
     assert answer.body == bodies[media]
+
+
+@pytest.mark.parametrize("wrong", ["10.0.0.2 or so", "see fd12::1", "10.0.0.2|fd12::1"])
+def test_a_form_in_json_is_of_the_whole_value(wrong: str) -> None:
+    mixin = MODEL.mixins[f"{INFRA}/network#ipnetwork"]
+    [told] = json.loads(render.categories(JSON, [mixin]).body)["mixins"]
+    form = told["attributes"]["occi.network.address"]["pattern"]
+    assert [bool(re.search(form, value)) for value in ("10.0.0.0/24", "fd12::/64")] == [True, True]
+    assert not re.search(form, wrong)
 
 
 def test_the_model_in_json() -> None:

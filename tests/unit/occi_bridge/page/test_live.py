@@ -1,4 +1,4 @@
-"""Parts of the page that change by themselves, for who has a keyboard or a screen reader alone."""
+"""Parts of the page that change by themselves, for users of a keyboard or a screen reader alone."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from occi_bridge.occi import schema
+from occi_bridge.page import cookies
 from occi_bridge.store import heard, tables
 from occi_bridge.store.heard import Heard
 from tests.unit import ca, issuers
@@ -65,6 +66,15 @@ async def test_a_part_that_is_replaced_gives_the_focus_back(site: Site, page: st
     assert [place for place in read.places if not place[1]] == []
     same = await grace.get(path, **{"If-None-Match": part.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
+
+
+async def test_forms_are_those_of_the_session_that_is(site: Site) -> None:
+    before, after = site.browser("grace"), site.browser("grace")
+    etag = (await before.get("/volumes/now")).headers["etag"]
+    part = await after.get("/volumes/now", **{"If-None-Match": etag})
+    assert part.status_code == 200
+    given = Read(part.text).form("/volumes/snapshot")["token"]
+    assert cookies.is_form_token(after.cookie() or "", given)
 
 
 @pytest.mark.parametrize(

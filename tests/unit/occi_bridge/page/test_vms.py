@@ -3,6 +3,7 @@
 import asyncio
 import re
 import threading
+import time
 
 import pytest
 import sqlalchemy as sa
@@ -108,11 +109,15 @@ async def test_which_sizes_there_is_room_for_now(
     site: Site, rooms: list[dict[str, int | None]], said: str
 ) -> None:
     for number, room in enumerate(rooms):
-        here = Heard(f"hv{number}", 1e9, room=room)
+        here = Heard(f"hv{number}", time.time(), room=room)
         heard.told(site.bridge.db, f"https://hv{number}:8445", here, silent=False)
-    full = {"cores": 64, "memory": 512000}
-    for node, silent, drained in (("a", True, ""), ("b", False, "new disks")):
-        away = Heard(node, 1e9, drained=drained, room=full)
+    full, now = {"cores": 64, "memory": 512000}, time.time()
+    for node, seen, silent, drained in (
+        ("a", now, True, ""),
+        ("b", now, False, "new disks"),
+        ("c", now - 600, False, ""),  # no driver has led since
+    ):
+        away = Heard(node, seen, drained=drained, room=full)
         heard.told(site.bridge.db, f"https://{node}:8445", away, silent=silent)
     text = (await site.browser("grace").read("/new")).text
     assert said in text

@@ -17,6 +17,7 @@ from occi_bridge.store.links import Made
 from tests.unit import ca, issuers
 from tests.unit.ca import BASE, VO, Grid, Service
 from tests.unit.issuers import LocalIssuer
+from tests.unit.wnodes_lrms.cli.cloud.test_standing import token
 from wnodes_lrms.cli import app
 from wnodes_lrms.cli.credentials import certificate
 from wnodes_lrms.errors import RejectedError, WnodesError
@@ -104,6 +105,18 @@ def test_what_goes_wrong_is_one_line(service: Service, options: list[str], reaso
     assert code == 1
     assert reason in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("options", [(), ("--unlink",), ("--link", "--yes")])
+def test_a_token_for_another_service_alone_is_not_shown(
+    service: Service, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    other, file = "https://other.example.org", tmp_path / "wnodes" / "cloud.toml"
+    file.parent.mkdir()
+    file.write_text(f'url = "{other}"\noidc = "egi"\naudience = "{other}"\n')
+    given = {"BEARER_TOKEN": token({"aud": other}), "XDG_CONFIG_HOME": str(tmp_path)}
+    code, said = whoami(service, *options, **given)
+    assert (code, said.startswith(f"the token is for {other} alone, and this is")) == (1, True)
 
 
 def rows(said: str) -> dict[str, str]:

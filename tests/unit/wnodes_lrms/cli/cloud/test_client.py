@@ -174,3 +174,25 @@ def test_what_is_not_renewed(
             Service(url, Credentials(token=held), renew=renew).members("compute")
         assert shown == [held]
     assert capsys.readouterr().err == "oidc-agent is not running\n"
+
+
+def test_what_may_have_been_done_is_not_asked_for_again_with_a_new_token() -> None:
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Make it, and be killed before that is said."""
+            asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        old = Credentials(token=token({"exp": time.time() - 5}))
+        known = Service(url, old, renew=lambda: Credentials(token="the.new.one"))
+        with pytest.raises(AwayError, match="whether it was done is not known"):
+            known.create("compute", {})
+        server.shutdown()
+    assert len(asked) == 1

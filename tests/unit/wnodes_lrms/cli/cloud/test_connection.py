@@ -71,6 +71,28 @@ def test_oidc_agent_gives_a_new_one(host: Host, capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == said
 
 
+def test_a_new_one_for_a_service_alone_is_got_for_no_other(host: Host) -> None:
+    host.place.write_text(good(-5))
+    host.agent(f"echo {good()}")
+    assert Connection("https://other.example.org:11443").renewed()
+    assert host.asked.read_text() == "--time=300 egi\n"
+
+
+@pytest.mark.parametrize("claim", [URL, [URL]])
+def test_a_token_for_a_service_alone_is_shown_to_no_other(host: Host, claim: object) -> None:
+    other = Connection("https://other.example.org:11443")
+    host.place.write_text(token({"exp": time.time() + 3600, "aud": claim}))
+    for ask in (other.service, lambda: other.hurried(1)):
+        with pytest.raises(RejectedError, match=f"for {URL} alone, and this is {other.url}: get"):
+            ask()
+    Connection().service().close()
+    Connection(f"{URL}/").service().close()
+    host.place.write_text(token({"exp": time.time() + 3600, "aud": [URL, other.url]}))
+    other.service().close()
+    host.place.write_text("a.b.c")
+    other.service().close()
+
+
 def test_what_was_renewed_elsewhere_is_taken_as_it_is(host: Host) -> None:
     fresh = good()
     host.place.write_text(fresh)

@@ -194,6 +194,20 @@ def test_a_token_is_the_issuers_usual_one_where_the_service_is_away(host: Host) 
     assert host.remembered == f'url = "{URL}"\noidc = "egi"\n'
 
 
+@pytest.mark.parametrize("by_variable", [True, False])
+def test_a_token_for_a_service_alone_is_got_for_no_other(host: Host, by_variable: bool) -> None:
+    asked, other = host.folder / "asked", "https://localhost:2"
+    given = token({"exp": time.time() + 3605})
+    host.program("oidc-token", f'#!/bin/sh\necho "$*" >>{asked}\necho {given}\n')
+    file = host.folder / "config" / "wnodes" / "cloud.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'url = "{URL}"\noidc = "egi"\naudience = "{URL}"\n')
+    assert host("login")[0] == 0
+    typed = ("login",) if by_variable else ("--url", other, "login")
+    assert host(*typed, WNODES_URL=other if by_variable else "")[0] == 0
+    assert asked.read_text() == f"--time=300 --aud {URL} egi\n--time=300 egi\n"
+
+
 @pytest.mark.parametrize(
     ("refusal", "meant"),
     [  # as version 4.2.6 has it
