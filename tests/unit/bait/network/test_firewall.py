@@ -317,6 +317,8 @@ def test_a_guest_on_a_bridge_of_the_sites(
                 world.packet(who, door, NODE, f"{who} to node")
                 world.packet(who, door, GATEWAY, f"{who} to node's other address")
                 world.packet(who, BROADCAST, "10.9.0.255", f"{who} to all")
+                for port in (67, 6700):
+                    world.packet(who, BROADCAST, "10.9.0.255", f"{who} as server", ports=(port, 68))
                 world.packet(who, door, WORLD, f"{who} by way of the node")
                 world.packet(who, HOST_MAC, "169.254.169.254", f"{who} to metadata")
                 world.packet(who, HOST_MAC, LAN_HOST, f"{who} as router", source="10.9.0.1")
@@ -396,6 +398,8 @@ def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) 
         "redirect": ipv6(link, everybody, 58, neighbour(137, own, b"<redirect>")),
         "querier": ipv6(link, everybody, 58, neighbour(130, "::", b"<querier>"), alert),
         "dhcp": ipv6(own, there, 17, b"\x02\x23\x02\x22\0\x20\0\0<dhcp>"),
+        "replies": ipv6(own, there, 17, b"\x1a\x2c\x02\x22\0\x20\0\0<replies>"),
+        "greedy": ipv6(link, "ff02::6a", 58, b"\x97\0\0\0\0\0\0\0<greedy>"),
         "lies": ipv6(own, everybody, 58, neighbour(136, other, b"<lies>")),
         "for router": ipv6(link, everybody, 58, neighbour(136, router, b"<for router>")),
         "squats": ipv6("::", everybody, 58, neighbour(135, other, b"<squats>")),
@@ -419,6 +423,44 @@ def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) 
     good = ("good", "link", "asks", "answers", "of link", "probes", "solicits", "member", "joins")
     assert heard == set(good)
     assert node == set()
+
+
+def test_a_closed_network_is_so_under_all_addresses_of_its_hosts(
+    tmp_path: Path, apart: Callable[..., Any]
+) -> None:
+    """Those of the link alone, and those of several hosts at once."""
+    here, everybody = "2001:db8:1::/64", "255.255.255.255"
+    own, link = str(address6_of(LAN_MAC, here)), str(address6_of(LAN_MAC, "fe80::/64"))
+    report = struct.pack("!BBHHHI", 143, 0, 0, 0, 1, 0)
+    alert = bytes([58, 0, 5, 2, 0, 0, 1, 0])
+    sent = {
+        "host": ipv6(own, "2001:db8:1::50", 17, b"\0\x09\0\x09\0\x20\0\0<host>"),
+        "by link": ipv6(link, "fe80::50", 17, b"\0\x09\0\x09\0\x20\0\0<by link>"),
+        "to all": ipv6(link, "ff02::1", 17, b"\0\x09\0\x09\0\x20\0\0<to all>"),
+        "ping": ipv6(link, "ff02::1", 58, b"\x80\0\0\0\0\0\0\0<ping>"),
+        "world": ipv6(own, "2001:db8:9::1", 17, b"\0\x09\0\x09\0\x20\0\0<world>"),
+        "asks": ipv6(link, "ff02::1:ff00:1", 58, neighbour(135, "fe80::1", b"<asks>")),
+        "answers": ipv6(link, "fe80::1", 58, neighbour(136, link, b"<answers>")),
+        "solicits": ipv6(link, "ff02::2", 58, b"\x85\0\0\0\0\0\0\0<solicits>"),
+        "member": ipv6(link, "ff02::16", 58, report + b"<member>", alert),
+        "dhcp": ipv6(link, "ff02::1:2", 17, b"\x02\x22\x02\x23\0\x20\0\0<dhcp>"),
+    }
+
+    def attack() -> set[str]:
+        with ExitStack() as stack:
+            closed = (IPv4Network("10.9.0.0/16"), IPv6Network("2001:db8:1::/48"))
+            world = World(tmp_path, stack, {"subnet6": IPv6Network(here), "closed": closed})
+            world.firewall.keep()
+            for data in sent.values():
+                world.send("guest", frame(HOST_MAC, LAN_MAC, 0x86DD, data))
+            world.packet("guest", BROADCAST, everybody, "broadcast")
+            world.packet("guest", BROADCAST, "224.0.0.251", "multicast")
+            world.packet("guest", HOST_MAC, WORLD, "by ipv4")
+            world.packet("guest", BROADCAST, everybody, "renewal", ports=(68, 67))
+            return world.heard("host")
+
+    good = {"world", "asks", "answers", "solicits", "member", "dhcp", "by ipv4", "renewal"}
+    assert apart(attack) == good
 
 
 def test_ipv6_of_one_card_is_no_other_cards(
