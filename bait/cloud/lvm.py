@@ -126,7 +126,8 @@ class Lvm:
     def discard(self, name: str) -> None:
         """Give all blocks of an active volume back, and tell the disk below that nobody needs what
         is in those that no other volume shares."""
-        self._change("blkdiscard", self.path(name), deadline=_DISCARDING)
+        # Without --force it looks, as root, for what a user may have written there.
+        self._change("blkdiscard", "--force", self.path(name), deadline=_DISCARDING)
 
     def _full(self, name: str) -> str:
         return f"{self.group}/{name}"

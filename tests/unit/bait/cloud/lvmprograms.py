@@ -49,7 +49,7 @@ _WORDS = {
     "lvchange": rf"--yes --activate y {GROUP}/(?P<name>\S+)",
     "lvrename": rf"--yes {GROUP} (?P<name>\S+) (?P<new>\S+)",
     "lvremove": rf"--yes {GROUP}/(?P<name>\S+)",
-    "blkdiscard": rf"/dev/{GROUP}/(?P<name>\S+)",
+    "blkdiscard": rf"--force /dev/{GROUP}/(?P<name>\S+)",
     "lvs": (
         r"--reportformat json --units b --nosuffix --config report \{binary_values_as_numeric=0"
         rf' compact_output=0 list_item_separator=","\}} --options {",".join(FIELDS)} {GROUP}'
