@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from wnodes_lrms.lrms.lease import Lease, LeaseState
 from wnodes_lrms.order import JobText
@@ -143,6 +150,14 @@ class Free:
     memory: Annotated[int, Field(ge=0, le=1 << 30)] | None = None  # MiB; None: not counted
 
 
+def _if_it_is_one(told: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Of what is only shown to people a bait need not be silent."""
+    try:
+        return check(told)
+    except ValidationError:
+        return None
+
+
 @dataclass(frozen=True)
 class Machines:
     """The reply to GET /machines."""
@@ -155,8 +170,11 @@ class Machines:
     tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
     local_volumes: bool = False
-    room: Free | None = None
-    sources: Annotated[Mapping[SourceName, Time], Field(max_length=8)] = field(default_factory=dict)
+    room: Annotated[Free | None, WrapValidator(_if_it_is_one)] = None
+    sources: Annotated[
+        Annotated[Mapping[SourceName, Time], Field(max_length=8)] | None,
+        WrapValidator(_if_it_is_one),
+    ] = None
 
 
 @dataclass(frozen=True)
