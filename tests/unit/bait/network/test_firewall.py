@@ -423,6 +423,7 @@ def test_a_closed_network_is_so_under_all_addresses_of_its_hosts(
         "host": ipv6(own, "2001:db8:1::50", 17, b"\0\x09\0\x09\0\x20\0\0<host>"),
         "by link": ipv6(link, "fe80::50", 17, b"\0\x09\0\x09\0\x20\0\0<by link>"),
         "to all": ipv6(link, "ff02::1", 17, b"\0\x09\0\x09\0\x20\0\0<to all>"),
+        "as dhcp": ipv6(own, "2001:db8:1::50", 17, b"\x02\x22\x02\x23\0\x20\0\0<as dhcp>"),
         "ping": ipv6(link, "ff02::1", 58, b"\x80\0\0\0\0\0\0\0<ping>"),
         "world": ipv6(own, "2001:db8:9::1", 17, b"\0\x09\0\x09\0\x20\0\0<world>"),
         "asks": ipv6(link, "ff02::1:ff00:1", 58, neighbour(135, "fe80::1", b"<asks>")),
