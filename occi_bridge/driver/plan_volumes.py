@@ -55,7 +55,7 @@ def _deleted(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
         return  # some VM may still have it
     if row.act in ("", Act.AWAIT):
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.node and row.node not in snapshot.reports.nodes:
+    elif row.node and snapshot.reports.has_lost(row.node):
         yield Action(Act.FORGET, row.uid, f"deleted, and the site has node {row.node} no more")
     elif bait := _keeper(row, row.node, snapshot):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)

@@ -230,7 +230,7 @@ class Reports:
     that were asked for it and could tell, by URL; `mute` are those that could not. `gone` has the
     jobs of which the batch system says that there is no such one, and for how many seconds it has
     said nothing else. `back` is when a bait, or the batch system through it, was heard again after
-    it had not been.
+    it had not been. `unheard`: some bait has never said which node it is on.
     """
 
     baits: Mapping[str, Report] = field(default_factory=dict)
@@ -241,6 +241,12 @@ class Reports:
     all_answer: bool = False
     back: Mapping[str, float] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
+    unheard: bool = False
+
+    def has_lost(self, node: str) -> bool:
+        """Whether the site has no bait of this node any more. While one has not said where it is,
+        as under a new URL, that may be it."""
+        return not (self.unheard or node in self.nodes)
 
     @cached_property
     def urls(self) -> frozenset[str]:

@@ -169,6 +169,15 @@ def test_its_own_node_is_asked_and_no_other(disk: dict[str, Any], expected: list
     assert [each for each in asked(silent) if each != "forget"] == []
 
 
+@pytest.mark.parametrize("unheard", [False, True])
+def test_what_was_on_a_node_is_forgotten_only_where_no_bait_can_be_its(unheard: bool) -> None:
+    """One that has not said yet which node it is on may be, as under a new URL."""
+    vm = row(id=None, node="gone", ran=True, state="stopped", lease_at=1.0)
+    made = snapshot(vm, seen=local(), storages=(volume(id=None, node="gone", act="make 1"),))
+    made = replace(made, reports=replace(made.reports, unheard=unheard))
+    assert asked(made) == ([] if unheard else ["forget", "forget"])
+
+
 def test_one_that_may_be_there_is_asked_for_there() -> None:
     """Its first VM was deleted before the node has answered."""
     begun = volume(**UNMADE | {"act": ASKED, "node": "hv2"})
