@@ -21,7 +21,7 @@ from bait.ledger.records import Row
 from bait.network.addresses import mac_of
 from bait.network.cards import Taps
 from bait.network.firewall import Firewall
-from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp
+from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp, udp6
 from tests.unit.bait.conftest import an_order
 from tests.unit.bait.network.conftest import enter_new_network
 from tests.unit.conftest import needs_root
@@ -409,6 +409,38 @@ def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) 
     good = ("good", "link", "asks", "answers", "of link", "probes", "solicits", "member", "joins")
     assert heard == set(good)
     assert node == set()
+
+
+def test_a_guest_does_not_reach_its_node_by_ipv6(
+    tmp_path: Path, apart: Callable[..., Any], bridged: int
+) -> None:
+    """Though the node has an address on that network: by that, by the link's, nor with all."""
+    here, node = "2001:db8:1::/64", "2001:db8:1::2"
+
+    def attack() -> set[str]:
+        with ExitStack() as stack:
+            run(["sysctl", "-q", "-w", "net.ipv6.conf.default.accept_dad=0"], deadline=5)
+            world = World(tmp_path, stack, {"subnet6": IPv6Network(here)})
+            run(
+                ["sysctl", "-q", "-w", f"net.bridge.bridge-nf-call-ip6tables={bridged}"], deadline=5
+            )
+            run(["ip", "address", "add", f"{node}/64", "dev", "br0", "nodad"], deadline=5)
+            world.firewall.keep()
+            door = world.door("br0")
+            service = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            service.bind(("::", SERVICE + 1))
+            service.settimeout(0.1)
+            shown = run(["ip", "-6", "-o", "address", "show", "br0", "scope", "link"], deadline=5)
+            targets = {"node": node, "link": shown.split()[3].partition("/")[0], "all": "ff02::1"}
+            for who, mac in (("guest", LAN_MAC), ("host", HOST_MAC)):
+                for name, target in targets.items():
+                    source = str(address6_of(mac, "fe80::/64"))
+                    body = udp6(source, target, (4000, SERVICE + 1), f"<{who} to {name}>".encode())
+                    to = "33:33:00:00:00:01" if name == "all" else door
+                    world.send(who, frame(to, mac, 0x86DD, body))
+            return _names(lambda: service.recv(2000))
+
+    assert apart(attack) == {"host to node", "host to link", "host to all"}
 
 
 def test_a_closed_network_is_so_under_all_addresses_of_its_hosts(
