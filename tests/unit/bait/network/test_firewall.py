@@ -392,6 +392,7 @@ def test_ipv6_where_a_network_has_it(tmp_path: Path, apart: Callable[..., Any]) 
         "hidden": ipv6(link, everybody, 58, b"\x86\0\0\0\0\0\0\0<hidden>", alert),
         "nobody": ipv6("::", there, 17, b"\0\x09\0\x09\0\x20\0\0<nobody>"),
         "closed": ipv6(own, "2001:db8:2::1", 17, b"\0\x09\0\x09\0\x20\0\0<closed>"),
+        "metadata": ipv6(link, "fe80::a9fe:a9fe", 17, b"\0\x09\0\x09\0\x20\0\0<metadata>"),
     }
 
     def attack() -> tuple[set[str], set[str]]:
