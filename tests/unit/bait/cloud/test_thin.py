@@ -3,7 +3,7 @@ lvmprograms.py; on a real thin pool: `make vm-test`."""
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -234,15 +234,17 @@ def test_a_guest_that_is_slow_to_freeze_keeps_no_other_volumes_waiting(
 def test_what_a_copy_that_is_just_made_keeps_others_from(pool: Thin, programs: Programs) -> None:
     pool.create(ONE, 3)
 
+    refused: tuple[Callable[[], None], ...] = (
+        lambda: pool.create(ONE, 4),
+        lambda: pool.create(TWO, 1),
+        lambda: pool.delete(ONE),
+        lambda: pool.delete(TWO),
+        lambda: pool.copy(ONE, TWO, nullcontext()),
+    )
+
     @contextmanager
     def moment() -> Iterator[None]:
-        for act in (
-            lambda: pool.create(ONE, 4),
-            lambda: pool.create(TWO, 1),
-            lambda: pool.delete(ONE),
-            lambda: pool.delete(TWO),
-            lambda: pool.copy(ONE, TWO, nullcontext()),
-        ):
+        for act in refused:
             with pytest.raises(ConflictError):
                 act()
         with pytest.raises(RejectedError, match="3 GiB are promised to nobody yet, 4 are asked"):
