@@ -93,16 +93,17 @@ class Thin:
         next time. Raises nothing."""
         self._removals.run()
 
-    def _discard_all(self) -> None:
+    def _discard_all(self) -> bool:
         try:
-            for each in list(self.lvm.look().volumes.values()):
-                name = each.name.removesuffix(_GONE)
-                if name != each.name and _OURS.fullmatch(name) and TAG in each.tags:
-                    self._discard(each)
+            there = self.lvm.look().volumes.values()
         except WnodesError as error:
             log.warning("volumes that were deleted keep their room for now: %s", error)
+            return True
+        stay = [self._stays(each) for each in there if _is_gone(each)]
+        return any(stay)
 
-    def _discard(self, gone: LogicalVolume) -> None:
+    def _stays(self, gone: LogicalVolume) -> bool:
+        """Discard and remove it; whether that can't be now."""
         try:
             if gone.open:
                 raise ConflictError("somebody has it open")
@@ -113,6 +114,8 @@ class Thin:
             log.info("%s is discarded", gone.name)
         except WnodesError as error:
             log.warning("%s is not discarded yet: %s", gone.name, error)
+            return True
+        return False
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where somebody has the device open; with `readonly` the ledger is
@@ -219,6 +222,11 @@ class Thin:
 
 def _name(volume: str) -> str:
     return f"{_PREFIX}{UUID(volume)}"
+
+
+def _is_gone(each: LogicalVolume) -> bool:
+    name = each.name.removesuffix(_GONE)
+    return name != each.name and TAG in each.tags and _OURS.fullmatch(name) is not None
 
 
 def _ours(found: Contents, name: str) -> LogicalVolume | None:

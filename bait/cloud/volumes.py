@@ -88,9 +88,9 @@ class Directory:
         """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
         self._removals.run()
 
-    def _wipe_all(self) -> None:
-        for path in self.folder.glob(f"*{wiping.SUFFIX}"):
-            wiping.wipe(path)
+    def _wipe_all(self) -> bool:
+        stay = [wiping.wipe(path) for path in self.folder.glob(f"*{wiping.SUFFIX}")]
+        return any(stay)
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one

@@ -295,6 +295,7 @@ def test_what_is_to_be_wiped_is_discarded_first(programs: Programs) -> None:
 
 
 def test_a_bait_goes_on_with_what_a_killed_one_has_begun(programs: Programs) -> None:
+    before = {*threading.enumerate()}
     programs.put(
         f"{LV}.gone", lv_size="1", segtype="thin", pool_lv=POOL, lv_tags="wnodes", lv_active=""
     )
@@ -308,7 +309,10 @@ def test_a_bait_goes_on_with_what_a_killed_one_has_begun(programs: Programs) -> 
     assert programs.names == {f"wnodes-{TWO}.gone"}  # the next time
     assert programs.calls == ["lvchange", "blkdiscard", "lvremove"]  # of the other
     programs.put(f"wnodes-{TWO}.gone", lv_device_open="")
-    pool.sweep()
+    [later] = {*threading.enumerate()} - before
+    assert isinstance(later, threading.Timer)
+    later.cancel()
+    later.function()
     assert programs.names == set()
 
 
