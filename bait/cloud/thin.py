@@ -216,7 +216,8 @@ class Thin:
         coming = sum(copy.size for name, copy in self._coming.items() if name not in found.volumes)
         free = max(0, found.pool.size - _SPARE - found.promised - coming)
         if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {-(-more // _GIB)} are asked"
+            asked = -(-more // _GIB)
+            said = f"{free // _GIB} GiB are promised to nobody yet, {asked} are asked for"
             raise RejectedError(f"the site's storage has no room for that: {said}")
 
 

@@ -240,7 +240,7 @@ class Directory:
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
         free = max(0, _free(self.folder) - _SPARE - owed)
         if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
+            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked for"
             raise RejectedError(f"the site's storage has no room for that: {said}")
 
     @contextmanager
