@@ -32,9 +32,12 @@ class Turns:
     """Whose turn it is: a node makes few copies at a time, so of each owner's one is made."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Those that are being made go on."""
+        """Those that are being made go on; one of a node that is silent keeps no other waiting."""
         self._turns = {
-            row.owner: row.uid for row in snapshot.storages if _is_being_copied(row, snapshot)
+            row.owner: row.uid
+            for row in snapshot.storages
+            if _is_being_copied(row, snapshot)
+            and (not row.node or snapshot.reports.of_node(row.node))
         }
 
     def takes(self, row: Storage) -> bool:

@@ -208,6 +208,19 @@ def test_a_copy_is_made_by_the_node_that_keeps_what_it_is_of_and_else_by_one_tha
         assert [(each.act, each.bait) for each in found] == [(Act.DELETE, bait)] * 3
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_copy_on_a_silent_node_keeps_none_of_its_owners_waiting_elsewhere(gone: bool) -> None:
+    """Though it may be under way there, and though its owner has deleted it by now."""
+    begun = volume(uid="a", source="of-a", node="hv2", made=False, act="copy of-a", again=NOW + 9)
+    begun.id = None if gone else begun.uid
+    waits = volume(uid="b", id="b", source=VOLUME, **UNMADE | {"act": ""})
+    sources = (volume(node="hv1"), volume(uid="of-a", id="of-a", node="hv2"))
+    rows = (*sources, begun, waits)
+    both, one = (snapshot(seen=seen_, storages=rows) for seen_ in (local(), local()[:1]))
+    assert [each.uid for each in plan(both) if each.act is Act.COPY] == []
+    assert [each.uid for each in plan(one) if each.act is Act.COPY] == ["b"]
+
+
 def test_a_node_that_shares_keeps_nothing() -> None:
     """Where nodes are not alike, those are asked whose volumes all can have."""
     shares = (*local()[:1], report(node="hv2"))
