@@ -1,13 +1,14 @@
 """`wnodes-bridge --check`: looks at all that the bridge needs on this host, and changes nothing."""
 
 import asyncio
+import ipaddress
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import httpx
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from occi_bridge import permissions, processes
@@ -15,6 +16,7 @@ from occi_bridge.driver import bait_names
 from occi_bridge.driver.bait_connection import certificate_of, client_context
 from occi_bridge.identity import gridfiles, jwks, signing_policy
 from occi_bridge.identity.issuer_client import IssuerClient
+from occi_bridge.store import networks, tables
 from occi_bridge.store.database import engine, sqlite_file
 from wnodes_lrms.config.load import Bridge, Issuer
 from wnodes_lrms.doctor import Check, fault, ok, warning
@@ -23,6 +25,7 @@ from wnodes_lrms.tls import check as hostcheck
 
 _STATE = 65536  # bytes of a bait's answer
 _PATIENCE = 30.0  # seconds that each bait gets
+_SHOWN = 10  # addresses
 
 
 def report(bridge: Bridge) -> None:
@@ -47,6 +50,7 @@ def checks(bridge: Bridge) -> Iterator[Check]:
         yield fault("order key", str(error), "openssl genpkey -algorithm ed25519; see the manual")
     yield from permissions.checks(bridge)
     yield _database(bridge.database)
+    yield from _addresses(bridge)
     yield from _maps(bridge)
     yield from _lines(bridge)
     yield _voms(bridge)
@@ -64,6 +68,27 @@ def _database(url: str) -> Check:
         said = str(error.__cause__ or error).splitlines()[0]
         return fault("database", said, "see database in [bridge]")
     return ok("database", "answers" if made else "answers; the bridge's first start makes tables")
+
+
+def _addresses(bridge: Bridge) -> Iterator[Check]:
+    """What cards have of the site's networks though these do not give it any more: it stays theirs,
+    and whoever it is for now has it too."""
+    file, of = sqlite_file(bridge.database), tables.interface.c
+    if file and not file.exists():
+        return
+    given = select(of.network, of.assigned).where(of.owned.is_(None), of.assigned.is_not(None))
+    try:
+        with engine(bridge.database).connect() as link:
+            found = [(row.network, row.assigned) for row in link.execute(given)]
+    except SQLAlchemyError:  # as was said, or its tables are still to be made
+        return
+    for each in bridge.network:
+        net = networks.of_site(each)
+        cards = [ipaddress.IPv4Interface(own).ip for name, own in found if name == each.name]
+        if kept := [str(address) for address in sorted(cards) if not net.gives(address)]:
+            said = f"{len(kept)} cards of VMs have addresses that it does not give: "
+            remedy = "have their links deleted before others get these, batch VMs or hosts"
+            yield warning(f"network {each.name}", said + ", ".join(kept[:_SHOWN]), remedy)
 
 
 def _maps(bridge: Bridge) -> Iterator[Check]:

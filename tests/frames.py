@@ -46,6 +46,18 @@ def ipv6(source: str, target: str, kind: int, data: bytes, ahead: bytes = b"") -
     return header + b"".join(ends) + ahead + data
 
 
+def udp6(source: str, target: str, ports: tuple[int, int], data: bytes) -> bytes:
+    """RFC 768 in RFC 8200, where it has to have a checksum."""
+    ends = b"".join(ipaddress.IPv6Address(end).packed for end in (source, target))
+    size = 8 + len(data)
+    words = ends + struct.pack("!IIHHHH", size, 17, *ports, size, 0) + data + bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~total & 0xFFFF or 0xFFFF
+    return ipv6(source, target, 17, struct.pack("!HHHH", *ports, size, checksum) + data)
+
+
 def neighbour(operation: int, target: str, name: bytes) -> bytes:
     """ICMPv6, RFC 4861: 135 asks, 136 answers; no filter looks at its checksum."""
     return struct.pack("!BBHI", operation, 0, 0, 0) + ipaddress.IPv6Address(target).packed + name

@@ -42,6 +42,7 @@ class Attachments:
     # has waited.
     _coming: set[tuple[str, str]] = field(init=False, default_factory=set)
     _guard: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _deleted: set[str] = field(init=False, default_factory=set)  # volumes that just are
 
     def shown(self, row: Row) -> list[dict[str, str]]:
         """The VM's volumes with their names, as the API has them.
@@ -110,10 +111,19 @@ class Attachments:
 
     def delete_volume(self, volume: str) -> None:
         """Remove a volume; one that is gone is success. Raises ConflictError while a VM has it."""
-        with self._giving:  # nobody takes it meanwhile
+        with self._giving:
             for machine in self.ledger.holders(volume):
                 raise ConflictError(f"volume {volume} is in VM {machine}")
+            self._check_not_deleted(volume)
+            self._deleted.add(volume)  # nobody takes it: of a large one it may take long
+        try:
             self.volumes.delete(volume)
+        finally:
+            self._deleted.discard(volume)
+
+    def _check_not_deleted(self, volume: str) -> None:
+        if volume in self._deleted:
+            raise ConflictError(f"volume {volume} is being deleted")
 
     def attach_volume(self, row: Row, volume: str, readonly: bool = False) -> str:
         """Plug a volume into the running VM; the device that the guest sees. One that is in is
@@ -228,6 +238,7 @@ class Attachments:
             device = next((name for name in _NAMES if name not in taken), None)
             if device is None:
                 raise ConflictError(f"the VM has {len(mine)} volumes: no more can be attached")
+            self._check_not_deleted(volume)
             drive = self._drive(volume, Given(device, readonly))
             if not readonly and self.volumes.is_read(volume):
                 raise ConflictError(f"volume {volume} is being copied: ask again")

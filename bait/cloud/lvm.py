@@ -25,7 +25,7 @@ _FORM = 'report {binary_values_as_numeric=0 compact_output=0 list_item_separator
 # See systemd-run(1); what a program says is ours to read, and not the journal's.
 _BESIDE = (
     *("systemd-run", "--quiet", "--collect", "--pipe", "--wait", "--setenv=LC_ALL=C.UTF-8"),
-    *("--property=LogLevelMax=warning", "--"),
+    "--property=LogLevelMax=warning",
 )
 # Seconds for a change. One that is killed before its end may leave a device suspended, and then who
 # writes on it hangs: so it has long.
@@ -92,7 +92,9 @@ class Lvm:
         """What is there now. Raises UnknownError if that can't be told."""
         argv = ["lvs", "--reportformat", "json", "--units", "b", "--nosuffix"]
         argv += ["--config", _FORM, "--options", ",".join(_FIELDS), self.group]
-        ended = call(_beside(argv), deadline=self.patience)
+        # To kill systemd-run does not end what it has started: where LVM hangs, that would pile up.
+        bound = f"--property=RuntimeMaxSec={self.patience:g}"
+        ended = call(_beside(argv, bound), deadline=self.patience)
         if ended.status:
             raise UnknownError(told("lvs", _one_line(ended.errors)), told=_FAILED)
         return contents(ended.output, self.pool)
@@ -126,7 +128,8 @@ class Lvm:
     def discard(self, name: str) -> None:
         """Give all blocks of an active volume back, and tell the disk below that nobody needs what
         is in those that no other volume shares."""
-        self._change("blkdiscard", self.path(name), deadline=_DISCARDING)
+        # Without --force it looks, as root, for what a user may have written there.
+        self._change("blkdiscard", "--force", self.path(name), deadline=_DISCARDING)
 
     def _full(self, name: str) -> str:
         return f"{self.group}/{name}"
@@ -138,9 +141,9 @@ class Lvm:
             raise kind(told(argv[0], _one_line(ended.errors)), told=_FAILED)
 
 
-def _beside(argv: Sequence[str]) -> Sequence[str]:
+def _beside(argv: Sequence[str], *properties: str) -> Sequence[str]:
     started = "INVOCATION_ID" in os.environ  # systemd.exec(5): this is a unit's process
-    return [*_BESIDE, *argv] if started else argv
+    return [*_BESIDE, *properties, "--", *argv] if started else argv
 
 
 def contents(report: str, pool: str) -> Contents:

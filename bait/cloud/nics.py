@@ -45,10 +45,13 @@ class Nics:
 
         They may be in the place of those that `machine` has had.
         """
-        rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
-        others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
+        rows = [row for row in self.ledger.rows() if row.id != machine]
+        orders = [Order.model_validate_json(row.spec) for row in rows if row.kind is Kind.CLOUD]
+        others = [nic for order in orders for nic in order.nics]
+        of_batch = {row.site_address for row in rows if row.site_address}
         config = self.builder.vms.config
-        vet(nics, others, config.cloud.network, own_macs(), surroundings().addresses)
+        addresses = of_batch.union(surroundings().addresses)
+        vet(nics, others, config.cloud.network, own_macs(), addresses)
         tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
         if tunnels and private and self.builder.tunnel_end() is None:
             raise RejectedError(f"this node has no address in {tunnels}: see [network] tunnels")

@@ -33,7 +33,8 @@ def vet(
 ) -> None:
     """Raises RejectedError, with the reason, unless the node can have these cards.
 
-    `others` are the cards of the node's other VMs, `macs` and `addresses` the node's own.
+    `others` are the cards of its other cloud VMs, `macs` the node's own, `addresses` its own and
+    those of batch VMs on the site's networks: one may have what is not in its part any more.
     """
     if len(nics) > _MOST:
         raise RejectedError(f"{len(nics)} cards: a VM has {_MOST} at most")
@@ -80,7 +81,7 @@ def _vet_offered(nic: Nic, offer: Offer, addresses: Collection[str]) -> None:
     if card.network != offer.subnet or not _is_host(card.ip, offer.subnet):
         refuse(f"{nic.address} is not of {offer.subnet}")
     if card.ip == offer.gateway or str(card.ip) in addresses:
-        refuse(f"{card.ip} is the router's or the node's own")
+        refuse(f"{card.ip} is the router's, the node's own, or a batch VM's")
     if any(card.ip in part for part in offer.batch.values()):
         refuse(f"{card.ip} is for VMs of batch jobs")
     if nic.gateway and IPv4Address(nic.gateway) != offer.gateway:

@@ -246,7 +246,7 @@ class Rbd:
             promised += sum(size for half, size in self._coming.items() if half not in there)
         free = max(0, free - _SPARE - max(0, promised - written))
         if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
+            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked for"
             raise RejectedError(f"the site's storage has no room for that: {said}")
 
     def _drop(self, snapshot: str) -> None:

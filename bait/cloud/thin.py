@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
@@ -33,6 +34,14 @@ _LOOK = 0.25  # seconds between two looks whether they still do
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _Copy:
+    """A copy that is just made."""
+
+    source: str  # volume
+    size: int  # bytes
+
+
 class Thin:
     """A pool in LVM: see Pool."""
 
@@ -43,8 +52,9 @@ class Thin:
         """`wipe`: what is deleted is discarded first, in a thread of its own."""
         self.lvm = Lvm(settings.group or "", settings.name)
         self.wipe = wipe
-        self._copied: set[str] = set()  # volumes of which a copy is just made
-        self._guard = threading.Lock()  # of promises of room, and of names
+        self._coming: dict[str, _Copy] = {}  # by name
+        # Of promises of room, and of names. No guest is waited for under it.
+        self._guard = threading.Lock()
         self._removals = Removals(self._discard_all)
 
     def create(self, volume: str, size: int) -> None:
@@ -56,6 +66,7 @@ class Thin:
             has = there.size if there else 0
             if has >= size * _GIB:
                 return
+            self._check_left_alone(volume, name)
             self._check_room(found, size * _GIB - has)
             if there:
                 self.lvm.extend(name, size * _GIB)
@@ -67,6 +78,7 @@ class Thin:
         self.check_unused(volume)
         name = _name(volume)
         with self._guard:
+            self._check_left_alone(volume, name)
             if _ours(self.lvm.look(), name) is None:
                 return
             if self.wipe:
@@ -81,17 +93,20 @@ class Thin:
         next time. Raises nothing."""
         self._removals.run()
 
-    def _discard_all(self) -> None:
+    def _discard_all(self) -> bool:
         try:
-            for each in list(self.lvm.look().volumes.values()):
-                name = each.name.removesuffix(_GONE)
-                if name != each.name and _OURS.fullmatch(name) and TAG in each.tags:
-                    self._discard(each)
+            there = self.lvm.look().volumes.values()
         except WnodesError as error:
             log.warning("volumes that were deleted keep their room for now: %s", error)
+            return True
+        stay = [self._stays(each) for each in there if _is_gone(each)]
+        return any(stay)
 
-    def _discard(self, gone: LogicalVolume) -> None:
+    def _stays(self, gone: LogicalVolume) -> bool:
+        """Discard and remove it; whether that can't be now."""
         try:
+            if gone.open:
+                raise ConflictError("somebody has it open")
             if not gone.active:
                 self.lvm.activate(gone.name)
             self.lvm.discard(gone.name)
@@ -99,6 +114,8 @@ class Thin:
             log.info("%s is discarded", gone.name)
         except WnodesError as error:
             log.warning("%s is not discarded yet: %s", gone.name, error)
+            return True
+        return False
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where somebody has the device open; with `readonly` the ledger is
@@ -118,7 +135,7 @@ class Thin:
 
     def is_read(self, volume: str) -> bool:
         """Whether a copy of it is just made."""
-        return volume in self._copied
+        return any(copy.source == volume for copy in list(self._coming.values()))
 
     def copy(
         self,
@@ -132,17 +149,20 @@ class Thin:
         It is a snapshot, which shares what both have until one of them writes there; each may be
         removed without the other.
         """
+        name = _name(volume)
         with self._guard:
-            found, name = self.lvm.look(), _name(volume)
-            if _ours(found, name):
-                raise ConflictError(f"volume {volume} is there already")
-            self._check_room(found, self._there(found, source).size)
-            self._copied.add(source)  # who has not begun to write by now waits
-            try:
-                with moment:
-                    self.lvm.snapshot(_name(source), name, TAG)
-            finally:
-                self._copied.discard(source)
+            found = self.lvm.look()
+            if _ours(found, name) or name in self._coming:
+                raise ConflictError(f"volume {volume} is there already, or just being made")
+            size = self._there(found, source).size
+            self._check_room(found, size)
+            self._coming[name] = _Copy(source, size)  # who has not begun to write by now waits
+        try:
+            with moment:
+                self.lvm.snapshot(_name(source), name, TAG)
+        finally:
+            with self._guard:  # whoever counts what is promised finds it in one place or the other
+                del self._coming[name]
 
     def list(self) -> dict[str, int]:
         """Every volume and its size in GiB."""
@@ -175,6 +195,11 @@ class Thin:
             raise AbsentError(f"there is no volume {volume} in {self.lvm.group}/{self.lvm.pool}")
         return there
 
+    def _check_left_alone(self, volume: str, name: str) -> None:
+        """Raises ConflictError while it is being copied, or made as a copy."""
+        if name in self._coming or self.is_read(volume):
+            raise ConflictError(f"volume {volume} is being copied: ask again")
+
     def _check_room(self, found: Contents, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
 
@@ -188,14 +213,21 @@ class Thin:
         if found.pool.metadata >= _METADATA:
             said = f"its thin pool's metadata is full to {found.pool.metadata:g} %"
             raise RejectedError(f"the site's storage has no room for that: {said}")
-        free = max(0, found.pool.size - _SPARE - found.promised)
+        coming = sum(copy.size for name, copy in self._coming.items() if name not in found.volumes)
+        free = max(0, found.pool.size - _SPARE - found.promised - coming)
         if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {-(-more // _GIB)} are asked"
+            asked = -(-more // _GIB)
+            said = f"{free // _GIB} GiB are promised to nobody yet, {asked} are asked for"
             raise RejectedError(f"the site's storage has no room for that: {said}")
 
 
 def _name(volume: str) -> str:
     return f"{_PREFIX}{UUID(volume)}"
+
+
+def _is_gone(each: LogicalVolume) -> bool:
+    name = each.name.removesuffix(_GONE)
+    return name != each.name and TAG in each.tags and _OURS.fullmatch(name) is not None
 
 
 def _ours(found: Contents, name: str) -> LogicalVolume | None:

@@ -18,17 +18,19 @@ def discard(ceph: Ceph, name: str) -> None:
     ceph.rbd("trash", "mv", name)
 
 
-def empty(ceph: Ceph, ours: re.Pattern[str]) -> None:
-    """Remove the images whose names are `ours`. What can't be removed now is logged, and stays."""
+def empty(ceph: Ceph, ours: re.Pattern[str]) -> bool:
+    """Remove the images whose names are `ours`; whether some are left. What can't be removed now is
+    logged, and stays."""
     try:
-        for number, name in ceph.trash().items():
-            if ours.fullmatch(name):
-                _remove(ceph, name, number)
+        there = ceph.trash()
     except WnodesError as error:
         log.warning("volumes that were deleted keep their room for now: %s", error)
+        return True
+    stay = [_stays(ceph, name, id_) for id_, name in there.items() if ours.fullmatch(name)]
+    return any(stay)
 
 
-def _remove(ceph: Ceph, name: str, number: str) -> None:
+def _stays(ceph: Ceph, name: str, number: str) -> bool:
     try:
         ceph.rbd("trash", "rm", "--no-progress", ceph.path(number), deadline=_REMOVING)
         log.info("volume %s is removed", name)
@@ -36,3 +38,5 @@ def _remove(ceph: Ceph, name: str, number: str) -> None:
         pass  # somebody else has
     except WnodesError as error:
         log.warning("volume %s is not removed yet: %s", name, error)
+        return True
+    return False

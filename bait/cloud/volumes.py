@@ -88,9 +88,9 @@ class Directory:
         """Wipe what is to be wiped, to its end; whoever else does so goes on. Raises nothing."""
         self._removals.run()
 
-    def _wipe_all(self) -> None:
-        for path in self.folder.glob(f"*{wiping.SUFFIX}"):
-            wiping.wipe(path)
+    def _wipe_all(self) -> bool:
+        stay = [wiping.wipe(path) for path in self.folder.glob(f"*{wiping.SUFFIX}")]
+        return any(stay)
 
     def check_unused(self, volume: str, *, readonly: bool = False) -> None:
         """Raises ConflictError where a VM, of whatever node, has a volume; `readonly`: where one
@@ -240,7 +240,7 @@ class Directory:
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
         free = max(0, _free(self.folder) - _SPARE - owed)
         if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked"
+            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked for"
             raise RejectedError(f"the site's storage has no room for that: {said}")
 
     @contextmanager

@@ -13,8 +13,8 @@ _ZEROES = bytes(1 << 20)
 log = logging.getLogger(__name__)
 
 
-def wipe(path: Path) -> None:
-    """Overwrite a file, where there is something in it, and remove it.
+def wipe(path: Path) -> bool:
+    """Overwrite a file, where there is something in it, and remove it; whether it is still there.
 
     One that another process wipes is left to it, for as long as that lives. What can't be done now
     is logged and stays for the next time.
@@ -23,7 +23,7 @@ def wipe(path: Path) -> None:
         with path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists():
-                return
+                return False
             for at, end in pieces(file.fileno()):
                 while at < end:  # which a file system without holes calls all of it
                     piece = os.pread(file.fileno(), min(len(_ZEROES), end - at), at)
@@ -37,9 +37,12 @@ def wipe(path: Path) -> None:
     except BlockingIOError:
         log.debug("%s is being wiped", path)
     except FileNotFoundError:
-        pass  # somebody else has
+        return False  # somebody else has
     except OSError as error:
         log.error("%s can't be wiped: %s", path, error.strerror)
+    else:
+        return False
+    return True
 
 
 def pieces(file: int) -> Iterator[tuple[int, int]]:

@@ -302,6 +302,8 @@ class Ledger:
             )
             row = sql.row_of(db, machine)
             assert row  # noqa: S101 (it was there, in this transaction)
+            if (row.network, row.site_address) != (old.network, old.site_address):
+                sql.give_back(db, old)
             if "state" in values:
                 sql.follow(db, row, row.state)
             sql.record(db, row.job, machine, what)

@@ -23,6 +23,12 @@ from wnodes_lrms.tunnel import Tunnel, split
 FAMILIES = ("bridge", "inet")
 _LINK = "fe80::/64"
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+# By which the hosts of a network are reached beside their addresses of it: several at once, and
+# with IPv6 each by one that follows from its card.
+_BESIDE: Mapping[int, Sequence[IPNetwork]] = {
+    4: tuple(map(ipaddress.IPv4Network, ("224.0.0.0/4", "255.255.255.255/32"))),
+    6: tuple(map(ipaddress.IPv6Network, ("fe80::/10", "ff00::/8"))),
+}
 Elements = Mapping[tuple[str, str], frozenset[str]]  # (family, set): as nft writes them
 
 
@@ -91,6 +97,20 @@ def _limited(offers: Sequence[Offer]) -> dict[str, Offer]:
     return {f"on{number}": offer for number, offer in enumerate(offers) if offer.closed}
 
 
+def _closed(offer: Offer) -> list[IPNetwork]:
+    """What VMs may not reach by this network. Where its own hosts are among that, they are so under
+    all their addresses."""
+    found: list[IPNetwork] = list(offer.closed)
+    for subnet in (offer.subnet, offer.subnet6):
+        if subnet and any(_overlap(each, subnet) for each in offer.closed):
+            found += _BESIDE[subnet.version]
+    return found
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
 def _beyond(far: Mapping[str, Tunnel]) -> Elements:
     ends = {(device, end): macs for device, each in far.items() for end, macs in each.ends.items()}
     return {
@@ -124,8 +144,8 @@ def whole(
             {
                 "name": name,
                 "ways": [_match(opening(text)) for text in offer.open],
-                "closed": _of(4, offer.closed),
-                "closed6": _of(6, offer.closed),
+                "closed": _of(4, _closed(offer)),
+                "closed6": _of(6, _closed(offer)),
             }
             for name, offer in _limited(offers).items()
         ],

@@ -88,7 +88,7 @@ class Bait:
             drain=told.drain,
             local_volumes=told.local_volumes,
             room=told.room,
-            sources={name: min(heard, at) for name, heard in told.sources.items()},
+            sources={name: min(heard, at) for name, heard in (told.sources or {}).items()},
         )
 
     async def console(self, machine: str) -> str:

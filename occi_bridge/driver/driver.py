@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from occi_bridge.driver import lease_end, persistence
 from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor
+from occi_bridge.driver.alike import Alike
 from occi_bridge.driver.bait_client import Bait
 from occi_bridge.driver.lookups import Lookups
 from occi_bridge.driver.notes import Notes
@@ -67,6 +68,7 @@ class Driver:
         self._spanning = spanning
         self._news = asyncio.Event()
         self._notes = Notes(db)
+        self._alike = Alike()
         self._watchers = [
             Watcher(bait, db, self._notes, self._news.set, self._belongs) for bait in baits.values()
         ]
@@ -171,6 +173,7 @@ class Driver:
                 await self._snapshot(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
             )
         self._choose_sources(snapshot)
+        self._alike.compare(snapshot.reports)
         actions = plan(snapshot)
         for action in actions:
             self._begin(action, snapshot.by_uid[action.uid])

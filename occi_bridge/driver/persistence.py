@@ -1,6 +1,5 @@
 """What the driver reads of the database and writes into it, and who of several drivers leads."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -94,7 +93,7 @@ def forget(db: Database, row: Row) -> None:
         for each in gone:
             queries.remove(link, each)
             if isinstance(each, Interface):
-                returned.give_back(link, each, time.time())
+                returned.give_back(link, each, db.clock())
 
     db.write(work)
 

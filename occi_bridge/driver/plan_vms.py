@@ -37,7 +37,7 @@ def _deleted(row: Compute, snapshot: Snapshot) -> Iterator[Action]:
         return
     where = snapshot.reports.of_node(row.node)
     sure = where is not None and where.at > row.acted if row.node else snapshot.reports.all_answer
-    if sure or not row.lease_at or (row.node and row.node not in snapshot.reports.nodes):
+    if sure or not row.lease_at or (row.node and snapshot.reports.has_lost(row.node)):
         yield Action(Act.FORGET, row.uid, "deleted, and nothing is left of it")
 
 

@@ -32,9 +32,12 @@ class Turns:
     """Whose turn it is: a node makes few copies at a time, so of each owner's one is made."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        """Those that are being made go on."""
+        """Those that are being made go on; one of a node that is silent keeps no other waiting."""
         self._turns = {
-            row.owner: row.uid for row in snapshot.storages if _is_being_copied(row, snapshot)
+            row.owner: row.uid
+            for row in snapshot.storages
+            if _is_being_copied(row, snapshot)
+            and (not row.node or snapshot.reports.of_node(row.node))
         }
 
     def takes(self, row: Storage) -> bool:
@@ -55,7 +58,7 @@ def _deleted(row: Storage, snapshot: Snapshot) -> Iterator[Action]:
         return  # some VM may still have it
     if row.act in ("", Act.AWAIT):
         yield Action(Act.FORGET, row.uid, "deleted before it was made")
-    elif row.node and row.node not in snapshot.reports.nodes:
+    elif row.node and snapshot.reports.has_lost(row.node):
         yield Action(Act.FORGET, row.uid, f"deleted, and the site has node {row.node} no more")
     elif bait := _keeper(row, row.node, snapshot):
         yield Action(Act.DELETE, row.uid, "its owner deleted it", bait)

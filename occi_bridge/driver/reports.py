@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from wnodes_lrms.lrms.lease import Lease, LeaseState
 from wnodes_lrms.order import JobText
@@ -143,6 +150,14 @@ class Free:
     memory: Annotated[int, Field(ge=0, le=1 << 30)] | None = None  # MiB; None: not counted
 
 
+def _if_it_is_one(told: object, check: ValidatorFunctionWrapHandler) -> object:
+    """Of what is only shown to people a bait need not be silent."""
+    try:
+        return check(told)
+    except ValidationError:
+        return None
+
+
 @dataclass(frozen=True)
 class Machines:
     """The reply to GET /machines."""
@@ -155,8 +170,11 @@ class Machines:
     tunnels: Mapping[NetworkName, Tunnel] = field(default_factory=dict)
     drain: Draining | None = None
     local_volumes: bool = False
-    room: Free | None = None
-    sources: Annotated[Mapping[SourceName, Time], Field(max_length=8)] = field(default_factory=dict)
+    room: Annotated[Free | None, WrapValidator(_if_it_is_one)] = None
+    sources: Annotated[
+        Annotated[Mapping[SourceName, Time], Field(max_length=8)] | None,
+        WrapValidator(_if_it_is_one),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -212,7 +230,7 @@ class Reports:
     that were asked for it and could tell, by URL; `mute` are those that could not. `gone` has the
     jobs of which the batch system says that there is no such one, and for how many seconds it has
     said nothing else. `back` is when a bait, or the batch system through it, was heard again after
-    it had not been.
+    it had not been. `unheard`: some bait has never said which node it is on.
     """
 
     baits: Mapping[str, Report] = field(default_factory=dict)
@@ -223,6 +241,12 @@ class Reports:
     all_answer: bool = False
     back: Mapping[str, float] = field(default_factory=dict)
     ends: Mapping[str, str] = field(default_factory=dict)
+    unheard: bool = False
+
+    def has_lost(self, node: str) -> bool:
+        """Whether the site has no bait of this node any more. While one has not said where it is,
+        as under a new URL, that may be it."""
+        return not (self.unheard or node in self.nodes)
 
     @cached_property
     def urls(self) -> frozenset[str]:

@@ -203,6 +203,7 @@ def collected(
 ) -> Reports:
     """What all say at `now` (seconds since the epoch), without what is too old to be believed."""
     answers = [each.report for each in watchers if each.report and now - each.report.at <= SILENT]
+    urls = set(nodes.values())
     return Reports(
         baits={report.url: report for report in answers},
         nodes=nodes,
@@ -216,4 +217,5 @@ def collected(
         all_answer=len(answers) == len(watchers),
         back={each.bait.url: each.back for each in watchers},
         ends={each.report.node: each.report.end for each in watchers if each.report},
+        unheard=any(each.bait.url not in urls for each in watchers),
     )

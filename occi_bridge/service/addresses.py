@@ -2,7 +2,6 @@
 
 import ipaddress
 import secrets
-import time
 
 import sqlalchemy as sa
 
@@ -40,7 +39,7 @@ def new_address(tx: Transaction, net: Net, new: New) -> str | None:
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
     taken = set(tx.link.execute(query).scalars())  # first: what goes meanwhile is found resting
-    rest = set() if net.owned else resting(tx.link, net.name, time.time())
+    rest = set() if net.owned else resting(tx.link, net.name, tx.db.clock())
     if not asked:
         try:
             return net.free_address(taken | rest)

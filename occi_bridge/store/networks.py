@@ -6,7 +6,6 @@ What tells one kind of network from another is in KINDS alone.
 import ipaddress
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from occi_bridge.store.rows import Interface, Network
 from wnodes_lrms.addresses import address6_of
@@ -85,7 +84,7 @@ class Net:
             return None
         for address in self._given:
             found = f"{address}/{self.pool.prefixlen}"
-            if self.gives(address) and found not in taken:
+            if found not in taken and self.gives(address):
                 return found
         raise LookupError(f"network {self.name}: all addresses of {self.pool} are taken")
 
@@ -99,19 +98,14 @@ class Net:
     @property
     def _given(self) -> Iterator[ipaddress.IPv4Address]:
         """The addresses of the pool, without walking through those that are reserved."""
-        ranges = [self.pool] if self.pool else []
-        for kept in self.reserved:
-            ranges = [each for one in ranges for each in _without(one, kept)]
-        return chain.from_iterable(sorted(ranges))
-
-
-def _without(
-    one: ipaddress.IPv4Network, kept: ipaddress.IPv4Network
-) -> Iterable[ipaddress.IPv4Network]:
-    """What of it is not in `kept`."""
-    if not one.overlaps(kept):
-        return (one,)
-    return one.address_exclude(kept) if kept.subnet_of(one) else ()
+        if self.pool is None:
+            return
+        at, over = int(self.pool.network_address), int(self.pool.broadcast_address) + 1
+        for kept in sorted(self.reserved):
+            before = min(int(kept.network_address), over)
+            yield from map(ipaddress.IPv4Address, range(at, before))
+            at = max(at, int(kept.broadcast_address) + 1)
+        yield from map(ipaddress.IPv4Address, range(at, over))
 
 
 def own_name(uid: str) -> str:

@@ -15,8 +15,8 @@ from wnodes_lrms.addresses import QUARANTINE
 _TABLE = tables.returned
 
 
-def give_back(link: Connection, card: Interface, now: float) -> None:
-    """Note that a card has gone; `now` in seconds since the epoch."""
+def give_back(link: Connection, card: Interface, now: sa.ColumnElement[float]) -> None:
+    """Note that a card has gone; `now` is Database.clock(), the same for all bridges."""
     if card.owned or not card.assigned:
         return
     old = sa.or_(_TABLE.c.at < now - QUARANTINE, _is(card.network, card.assigned))
@@ -25,9 +25,9 @@ def give_back(link: Connection, card: Interface, now: float) -> None:
     link.execute(sa.insert(_TABLE).values(**values))
 
 
-def resting(link: Connection, network: str, now: float) -> set[str]:
+def resting(link: Connection, network: str, now: sa.ColumnElement[float]) -> set[str]:
     """The addresses that are nobody's yet. What a clock that was wrong calls the future is not
-    among them."""
+    among them. `now` as above."""
     recent = _TABLE.c.at.between(now - QUARANTINE, now)
     found = link.execute(sa.select(_TABLE.c.address).where(_TABLE.c.network == network, recent))
     return set(found.scalars())

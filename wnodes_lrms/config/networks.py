@@ -92,9 +92,13 @@ def _overlaps(network: Network, offers: Sequence[Offer]) -> Iterator[str]:
 def _parts(offers: Sequence[Offer]) -> Iterator[str]:
     for number, offer in enumerate(offers, start=1):
         for node, part in offer.batch.items():
+            place = f"cloud.network[{number}].batch.{node}"
             if offer.subnet is None or not part.subnet_of(offer.subnet):
-                place = f"cloud.network[{number}].batch.{node}"
                 yield f"{place}: {part} is not of {offer.subnet or 'a subnet: there is none'}"
+                continue
+            never = {offer.subnet.network_address, offer.subnet.broadcast_address, offer.gateway}
+            if part.num_addresses <= len(never) and never.issuperset(part):
+                yield f"{place}: {part} has no address for a VM: the router's, or the subnet's ends"
 
 
 def _common(offers: Iterable[Offer]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bait.cloud import removals
 from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
@@ -35,6 +36,12 @@ MACHINE = uuid.UUID("42830be1-e63b-5316-ad86-9cf7a3034a5f")
 VOLUMES = tuple(uuid.uuid5(MACHINE, f"volume {number}") for number in range(3))
 ROUTER = IPv4Address("10.0.0.1")
 CARD = uuid.uuid5(MACHINE, "card")
+
+
+@pytest.fixture(autouse=True)
+def no_removals_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test has not removed is not come back to in another one."""
+    monkeypatch.setattr(removals, "_AGAIN", 1e6)
 
 
 def private(key: Ed25519PrivateKey) -> str:

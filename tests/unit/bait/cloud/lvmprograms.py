@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pytest
 
 GROUP, POOL = "data", "volumes"
-BESIDE = "--quiet --collect --pipe --wait --setenv=LC_ALL=C.UTF-8 --property=LogLevelMax=warning --"
+BESIDE = "--quiet --collect --pipe --wait --setenv=LC_ALL=C.UTF-8 --property=LogLevelMax=warning"
 PROGRAMS = ("blkdiscard", "lvchange", "lvcreate", "lvextend", "lvremove", "lvrename", "lvs")
 FIELDS = (
     *("lv_name", "lv_size", "segtype", "pool_lv", "lv_tags", "lv_active", "lv_device_open"),
@@ -49,7 +49,7 @@ _WORDS = {
     "lvchange": rf"--yes --activate y {GROUP}/(?P<name>\S+)",
     "lvrename": rf"--yes {GROUP} (?P<name>\S+) (?P<new>\S+)",
     "lvremove": rf"--yes {GROUP}/(?P<name>\S+)",
-    "blkdiscard": rf"/dev/{GROUP}/(?P<name>\S+)",
+    "blkdiscard": rf"--force /dev/{GROUP}/(?P<name>\S+)",
     "lvs": (
         r"--reportformat json --units b --nosuffix --config report \{binary_values_as_numeric=0"
         rf' compact_output=0 list_item_separator=","\}} --options {",".join(FIELDS)} {GROUP}'
@@ -72,9 +72,11 @@ class Programs:
             script.chmod(0o755)
         run = programs / "systemd-run"
         said = f'case "$*" in "{BESIDE} "*) ;; *) exit 2 ;; esac; shift {len(BESIDE.split())}'
-        run.write_text(f'#!/bin/sh\n{said}\necho >>{folder}/beside; exec "$@"\n')
+        more = 'bound=; case "$1" in --property=RuntimeMaxSec=*) bound=${1#*Sec=}; shift ;; esac'
+        more += f'; [ "$1" = -- ] || exit 2; shift; echo "$1 $bound" >>{folder}/beside'
+        run.write_text(f'#!/bin/sh\n{said}\n{more}\nexec "$@"\n')
         run.chmod(0o755)
-        self.beside = folder / "beside"  # a line for each that systemd was asked to run
+        self.beside = folder / "beside"  # what systemd was asked to run, and for how many seconds
         monkeypatch.delenv("INVOCATION_ID", raising=False)
         monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
         monkeypatch.setenv(_STATE, str(self._file))

@@ -181,6 +181,39 @@ def test_a_volume_that_a_vm_has_is_not_deleted(pool: Site) -> None:
     assert ONE not in pool.cloud.volumes.list()
 
 
+def test_while_a_volume_is_deleted_no_vm_takes_it_and_none_waits_for_another(
+    pool: Site, mocker: MockerFixture
+) -> None:
+    pool.runs()
+    begun, goes_on = threading.Event(), threading.Event()
+    delete = pool.cloud.volumes.delete
+
+    def slowly(volume: str) -> None:
+        begun.set()
+        assert goes_on.wait(60)
+        delete(volume)
+
+    mocker.patch.object(pool.cloud.volumes, "delete", slowly)
+    with ThreadPoolExecutor(2) as workers:
+        deleting = workers.submit(pool.cloud.delete_volume, ONE)
+        assert begun.wait(60)
+        taking = workers.submit(pool.cloud.attach_volume, ID, TWO)
+        try:
+            assert taking.result(30) == "vdc"
+            for act in (
+                lambda: pool.cloud.attach_volume(ID, ONE),
+                lambda: pool.cloud.delete_volume(ONE),
+            ):
+                with pytest.raises(ConflictError, match=f"volume {ONE} is being deleted"):
+                    act()
+        finally:
+            goes_on.set()
+        deleting.result(60)
+    pool.cloud.delete_volume(ONE)
+    assert attached(pool) == {TWO: "vdc"}
+    assert ONE not in pool.cloud.volumes.list()
+
+
 def test_a_volume_that_is_not_there_or_is_not_taken_leaves_nothing(
     pool: Site, mocker: MockerFixture
 ) -> None:

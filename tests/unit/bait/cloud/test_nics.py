@@ -10,6 +10,7 @@ from pytest_mock import MockerFixture
 
 from bait.hypervisor.domains import Hypervisor
 from bait.hypervisor.operations import IsIt
+from bait.ledger.records import Row
 from bait.network.shaper import Shaper
 from tests.unit.bait.cloud.cloudsite import spec
 from tests.unit.bait.conftest import CARD, MACHINE, Site, an_order
@@ -49,6 +50,18 @@ def test_a_card_plugged_in_and_taken_out(site: Site) -> None:
         site.cloud.detach_nic(ID, str(LAN.id))
     assert site.libvirt.plugged == []
     assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def test_no_card_has_the_address_that_a_batch_vm_has(site: Site) -> None:
+    """Though it is none of those that nodes have for such VMs, as when the site has given it to the
+    bridge meanwhile."""
+    site.runs()
+    job = Row("batch", "70", 0, State.READY, 0.0, network="lan", site_address="10.0.0.9")
+    site.node.ledger.promise(job)
+    with pytest.raises(RejectedError, match="the node's own, or a batch VM's"):
+        site.cloud.attach_nic(ID, LAN)
+    assert site.libvirt.plugged == []
+    site.cloud.attach_nic(ID, LAN.model_copy(update={"address": "10.0.0.8/24"}))
 
 
 def test_a_card_that_was_written_down_and_not_plugged_in_is_when_asked_again(
@@ -188,7 +201,7 @@ def test_a_real_libvirt_that_can_not_plug_says_so(site: Site, mocker: MockerFixt
     ("changes", "why"),
     [
         ({"network": "storage"}, "network storage is none that this node offers"),
-        ({"address": "10.0.0.1/24"}, "the router's or the node's own"),
+        ({"address": "10.0.0.1/24"}, "the router's, the node's own, or"),
         ({"address": "10.0.0.10/24"}, "another VM's"),
         ({"mac": "52:54:00:00:00:10"}, "another's on this node"),
     ],

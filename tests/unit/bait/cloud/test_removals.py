@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from bait.cloud import removals as module
 from bait.cloud.removals import Removals
 from tests.unit.conftest import eventually
 
@@ -11,9 +12,10 @@ from tests.unit.conftest import eventually
 def test_one_thread_removes_and_looks_once_more() -> None:
     go_on, looks, before = threading.Event(), [], {*threading.enumerate()}
 
-    def remove() -> None:
+    def remove() -> bool:
         looks.append(threading.current_thread())
         go_on.wait()
+        return False
 
     def more() -> int:
         return len({*threading.enumerate()} - before)
@@ -36,10 +38,11 @@ def test_one_thread_removes_and_looks_once_more() -> None:
 def test_a_fault_keeps_no_later_one_from_being_begun(caplog: pytest.LogCaptureFixture) -> None:
     faults = [ZeroDivisionError("of ours")]
 
-    def remove() -> None:
+    def remove() -> bool:
         if faults:
             raise faults.pop()
         done.append(True)
+        return False
 
     done: list[bool] = []
     removals = Removals(remove)
@@ -47,3 +50,26 @@ def test_a_fault_keeps_no_later_one_from_being_begun(caplog: pytest.LogCaptureFi
     assert ("of ours" in caplog.text, done) == (True, [])
     removals.run()
     assert done == [True]
+
+
+def test_what_can_not_be_removed_is_come_back_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By one thread, though each that asks finds it still there."""
+    left, looks, before = threading.Event(), [], {*threading.enumerate()}
+    left.set()
+
+    def remove() -> bool:
+        looks.append(True)
+        return left.is_set()
+
+    waits = Removals(remove)
+    for _ in range(3):
+        waits.run()
+    [timer] = {*threading.enumerate()} - before
+    assert isinstance(timer, threading.Timer)
+    timer.cancel()
+    looks.clear()
+    monkeypatch.setattr(module, "_AGAIN", 0.0)
+    Removals(remove).run()
+    eventually(lambda: len(looks) > 3)
+    left.clear()
+    eventually(lambda: not {*threading.enumerate()} - before)

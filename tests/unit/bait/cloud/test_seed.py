@@ -116,6 +116,22 @@ def test_keys_and_data_stay_data(tmp_path: Path, shell: str) -> None:
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
+def test_no_key_and_no_data_end_what_they_are_in(tmp_path: Path, shell: str) -> None:
+    """Three bytes are DATA in base64; a key may be any line."""
+    data, keys = base64.b64decode("DATA"), ("KEYS", "touch evil", "-n 'x' %s\\n")
+    text = files(guest(data, keys), "script")["user-data"]
+    part = text[text.index("mkdir -p /root/.ssh") :]
+    for place in ("/root", "/var/lib", "/dev/console"):
+        part = part.replace(place, f"{tmp_path}{place}")
+    part = part.replace("echo id >$done", ":")
+    (tmp_path / "dev").mkdir()
+    subprocess.run([*shell.split(), "-eu", "-c", part], cwd=tmp_path, check=True)
+    assert (tmp_path / "root/.ssh/authorized_keys").read_text().splitlines() == [*keys]
+    assert (tmp_path / "var/lib/wnodes-user/data").read_bytes() == data
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox sh"])
 def test_a_vm_made_from_a_saved_image_is_another(tmp_path: Path, shell: str) -> None:
     """It has keys and an id of its own, and those of its user; a VM that starts again stays."""
     key, id_ = tmp_path / "etc/ssh/ssh_host_ed25519_key", tmp_path / "etc/machine-id"

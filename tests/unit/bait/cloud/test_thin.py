@@ -1,8 +1,9 @@
 """A pool in LVM: what is promised, what is ours, and what a copy is. LVM's programs are those of
 lvmprograms.py; on a real thin pool: `make vm-test`."""
 
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from wnodes_lrms.config.load import Cloud, Pool
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 
 SETTINGS = Pool(kind="lvm", group=GROUP, name=POOL)
-ONE, TWO = (str(uuid.UUID(int=number)) for number in (1, 2))
+ONE, TWO, THREE = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
 LV = f"wnodes-{ONE}"
 
 
@@ -212,6 +213,53 @@ def test_a_copy_is_a_volume_of_its_own(pool: Thin, programs: Programs) -> None:
         pool.copy(ONE, ONE.replace("1", "3"), nullcontext())
 
 
+def test_a_guest_that_is_slow_to_freeze_keeps_no_other_volumes_waiting(
+    pool: Thin, programs: Programs
+) -> None:
+    pool.create(ONE, 1)
+    pool.create(THREE, 1)
+
+    @contextmanager
+    def moment() -> Iterator[None]:
+        other = threading.Thread(target=pool.delete, args=(THREE,), daemon=True)
+        other.start()
+        other.join(30)
+        assert programs.names == {LV}
+        yield
+
+    pool.copy(ONE, TWO, moment())
+    assert pool.list() == {ONE: 1, TWO: 1}
+
+
+def test_what_a_copy_that_is_just_made_keeps_others_from(pool: Thin, programs: Programs) -> None:
+    pool.create(ONE, 3)
+
+    refused: tuple[Callable[[], None], ...] = (
+        lambda: pool.create(ONE, 4),
+        lambda: pool.create(TWO, 1),
+        lambda: pool.delete(ONE),
+        lambda: pool.delete(TWO),
+        lambda: pool.copy(ONE, TWO, nullcontext()),
+    )
+
+    @contextmanager
+    def moment() -> Iterator[None]:
+        for act in refused:
+            with pytest.raises(ConflictError):
+                act()
+        with pytest.raises(RejectedError, match="3 GiB are promised to nobody yet, 4 are asked"):
+            pool.create(THREE, 4)
+        pool.create(ONE, 3)
+        pool.copy(ONE, THREE, nullcontext())
+        assert pool.is_read(ONE)
+        yield
+
+    pool.copy(ONE, TWO, moment())
+    assert pool.list() == {ONE: 3, TWO: 3, THREE: 3}
+    assert not pool.is_read(ONE)
+    assert programs.calls == ["lvcreate"] * 3
+
+
 def test_a_copy_of_one_that_a_vm_writes_on_asks_nothing_of_qemu(
     pool: Thin, programs: Programs
 ) -> None:
@@ -247,6 +295,7 @@ def test_what_is_to_be_wiped_is_discarded_first(programs: Programs) -> None:
 
 
 def test_a_bait_goes_on_with_what_a_killed_one_has_begun(programs: Programs) -> None:
+    before = {*threading.enumerate()}
     programs.put(
         f"{LV}.gone", lv_size="1", segtype="thin", pool_lv=POOL, lv_tags="wnodes", lv_active=""
     )
@@ -258,8 +307,12 @@ def test_a_bait_goes_on_with_what_a_killed_one_has_begun(programs: Programs) -> 
     assert pool.list() == {}
     pool.sweep()
     assert programs.names == {f"wnodes-{TWO}.gone"}  # the next time
+    assert programs.calls == ["lvchange", "blkdiscard", "lvremove"]  # of the other
     programs.put(f"wnodes-{TWO}.gone", lv_device_open="")
-    pool.sweep()
+    [later] = {*threading.enumerate()} - before
+    assert isinstance(later, threading.Timer)
+    later.cancel()
+    later.function()
     assert programs.names == set()
 
 

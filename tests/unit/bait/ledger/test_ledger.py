@@ -79,6 +79,21 @@ def test_an_address_of_the_sites_is_one_vms_and_goes_back_with_its_row(ledger: L
     assert ledger.promise(on_lan("11", "10.2.0.64"))
 
 
+def test_an_address_goes_back_also_when_its_vm_is_put_on_another_network(ledger: Ledger) -> None:
+    """As when the site's rules change while it is tried once more."""
+    ledger.promise(on_lan("7", "10.2.0.64"))
+    ledger.change(row("7").id, "building", network="lan", site_address="10.2.0.64")
+    assert ledger.returned("lan", 0.0) == set()
+    ledger.change(row("7").id, "building", network="other", site_address="10.2.0.64")
+    assert ledger.returned("lan", 0.0) == {"10.2.0.64"}
+    ledger.change(row("7").id, "building", network="", site_address=None)
+    assert ledger.returned("other", 0.0) == {"10.2.0.64"}
+    ended = ledger.change(row("7").id, "ending", state=State.ENDING)
+    assert ended
+    ledger.forget(ended, "gone")
+    assert ledger.returned("", 0.0) == set()
+
+
 def test_since_moves_with_the_state_alone(ledger: Ledger) -> None:
     ledger.promise(Row(row().id, "7", 0, State.REQUESTED, 123.5))
     told = ledger.change(row().id, "allocation read", uid=1000)

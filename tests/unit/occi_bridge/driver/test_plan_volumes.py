@@ -169,6 +169,15 @@ def test_its_own_node_is_asked_and_no_other(disk: dict[str, Any], expected: list
     assert [each for each in asked(silent) if each != "forget"] == []
 
 
+@pytest.mark.parametrize("unheard", [False, True])
+def test_what_was_on_a_node_is_forgotten_only_where_no_bait_can_be_its(unheard: bool) -> None:
+    """One that has not said yet which node it is on may be, as under a new URL."""
+    vm = row(id=None, node="gone", ran=True, state="stopped", lease_at=1.0)
+    made = snapshot(vm, seen=local(), storages=(volume(id=None, node="gone", act="make 1"),))
+    made = replace(made, reports=replace(made.reports, unheard=unheard))
+    assert asked(made) == ([] if unheard else ["forget", "forget"])
+
+
 def test_one_that_may_be_there_is_asked_for_there() -> None:
     """Its first VM was deleted before the node has answered."""
     begun = volume(**UNMADE | {"act": ASKED, "node": "hv2"})
@@ -197,6 +206,19 @@ def test_a_copy_is_made_by_the_node_that_keeps_what_it_is_of_and_else_by_one_tha
         deleted = tuple(replace(copy, id=None, act=f"copy {VOLUME}", node=node) for copy in kept)
         found = plan(snapshot(seen=seen_, storages=(volume(node=node), *deleted)))
         assert [(each.act, each.bait) for each in found] == [(Act.DELETE, bait)] * 3
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_copy_on_a_silent_node_keeps_none_of_its_owners_waiting_elsewhere(gone: bool) -> None:
+    """Though it may be under way there, and though its owner has deleted it by now."""
+    begun = volume(uid="a", source="of-a", node="hv2", made=False, act="copy of-a", again=NOW + 9)
+    begun.id = None if gone else begun.uid
+    waits = volume(uid="b", id="b", source=VOLUME, **UNMADE | {"act": ""})
+    sources = (volume(node="hv1"), volume(uid="of-a", id="of-a", node="hv2"))
+    rows = (*sources, begun, waits)
+    both, one = (snapshot(seen=seen_, storages=rows) for seen_ in (local(), local()[:1]))
+    assert [each.uid for each in plan(both) if each.act is Act.COPY] == []
+    assert [each.uid for each in plan(one) if each.act is Act.COPY] == ["b"]
 
 
 def test_a_node_that_shares_keeps_nothing() -> None:

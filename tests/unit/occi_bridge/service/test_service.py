@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -469,6 +470,19 @@ def test_an_address_of_the_sites_goes_back_once_and_rests(bridge: LocalBridge) -
         forget(machine)
     wait(QUARANTINE)
     assert [address(private) for _ in range(4)] == [f"10.1.0.{last}" for last in range(3, 7)]
+
+
+def test_an_address_rests_also_where_a_bridges_clock_is_ahead(
+    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two bridges one gives back, the other gives out: they go by the database's clock."""
+    first = bridge.create(ANNAS, links=[link_to("/network/private")])
+    ahead = SimpleNamespace(time=lambda: time.time() + 90)
+    monkeypatch.setattr(persistence, "time", ahead, raising=False)
+    persistence.forget(bridge.db, bridge.row(first))
+    with refused(409, "10.1.0.2 was another VM's until a moment ago"):
+        asked = {"occi.networkinterface.address": "10.1.0.2"}
+        bridge.create(ANNAS, links=[link_to("/network/private", **asked)])
 
 
 def test_an_address_in_a_network_of_ones_own_is_free_at_once(bridge: LocalBridge) -> None:

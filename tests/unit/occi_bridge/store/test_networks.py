@@ -47,6 +47,11 @@ def test_what_is_reserved_is_never_given_out() -> None:
     nothing = replace(bridged, reserved=(ipaddress.IPv4Network("10.0.0.0/28"),))
     with pytest.raises(LookupError):
         nothing.free_address(())
+    within = tuple(map(ipaddress.IPv4Network, ("10.0.0.8/29", "10.0.0.2/32", "10.0.0.0/29")))
+    with pytest.raises(LookupError):  # in whatever order, and one within another
+        replace(bridged, reserved=within).free_address(())
+    partly = replace(bridged, reserved=(*within[1:], ipaddress.IPv4Network("10.0.0.8/30")))
+    assert partly.free_address(()) == "10.0.0.12/28"
     # The half of a large network is not walked through.
     large = replace(net("bridge", "10.0.0.0/8"), reserved=(ipaddress.IPv4Network("10.0.0.0/9"),))
     assert large.free_address(()) == "10.128.0.0/8"

@@ -299,6 +299,11 @@ batch = { hv5 = "10.2.0.96/28" }
     assert faults(tmp_path, LAN + 'hv1 = "10.2.0.65/28"\n') == [
         "cloud.network[1].batch.hv1: input is not a valid IPv4 network"
     ]
+    router = LAN.replace("/24", '/24"\ngateway = "10.2.0.254', 1)
+    assert faults(tmp_path, router + 'hv1 = "10.2.0.254/31"\nhv2 = "10.2.0.0/31"\n') == [
+        "cloud.network[1].batch.hv1: 10.2.0.254/31 has no address for a VM: the router's, or the"
+        " subnet's ends"
+    ]
 
 
 def test_the_bridge_gives_out_nothing_that_a_node_gives(tmp_path: Path) -> None:
