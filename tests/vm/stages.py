@@ -13,7 +13,7 @@ from tests.vm import charging
 from tests.vm.volumes import LvmStages
 
 _ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
-_TURNS = 5
+_TURNS = 3
 _BY_HAND = "/usr/bin/python3 tests/vm/byhand.py"
 _MAKES_LIKE_IT = f"{_BY_HAND} start wnodes-mysite-{{}}-0"
 _OF_JOBS = "virsh list --name | grep -E --count '^wnodes-mysite-[0-9]+-[0-9]+$' || true"
@@ -48,8 +48,7 @@ class VmStages(LvmStages):
             ("package", self.package),
             ("thin pool", self.thin_pool),
             ("ends compared", self.ends),
-            ("job, confined and charged", self.confined_job),
-            ("cloud VM, confined", self.confined_cloud_vm),
+            ("job and cloud VM, confined", self.confined),
             ("reboot of the whole node", self.reboot),
             ("volumes in LVM", self.volumes),
             ("AppArmor, whole log", self.nothing_denied),
@@ -70,13 +69,17 @@ class VmStages(LvmStages):
         # Until it is needed: there is little CPU, which is for what is looked at.
         self._told("systemctl stop wnodes-bridge")
 
-    def confined_job(self) -> None:
-        """Its VM runs under a profile of its own, writes into a folder that it shares, and is
-        metered and limited by Slurm as the job."""
+    def confined(self) -> None:
+        """The VMs of a job and of a cloud user, which boot at the same time, as there are two CPUs:
+        each runs under a profile of its own. The job's writes into a folder that it shares, and is
+        metered and limited by Slurm as the job. The user's stays for the next stages."""
         job = self._submit(f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}")
         self._until_job(job, "RUNNING")
-        self.inside.until("the job's VM runs", lambda: self._vms() == 1)
-        self._confined(1)
+        self._told("systemctl start wnodes-bridge")
+        self.inside.until("the bridge answers", self._answers)
+        self._create()
+        self.inside.until("two VMs run", lambda: self._vms() == 2)
+        self._confined(2)
         group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
         if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
             raise FailedError(f"QEMU is in {group}")
@@ -86,8 +89,17 @@ class VmStages(LvmStages):
         self._expect(f"cat /home/{USER}/from-the-vm", r"shared\n")
         self._gone()
         self._charged(job, int(used) / 100)
-        self._expect(f"find /sys/fs/cgroup/system.slice -name job_{job}", "")
+        groups = f"find /sys/fs/cgroup/system.slice -name job_{job}"
+        self.inside.until("the job's groups are gone", lambda: not self._told(groups))
+        self._used()
         self.nothing_denied()
+
+    def _answers(self) -> bool:
+        """Whether the bridge does."""
+        try:
+            return self._type_occi("look") != ""
+        except FailedError:
+            return False
 
     def _charged(self, job: str, used: float) -> None:
         """Slurm's record has the CPU time (seconds) of its QEMU, and its memory."""
@@ -99,13 +111,6 @@ class VmStages(LvmStages):
 
     def _record(self, job: str) -> dict[str, charging.Use] | None:
         return charging.record(self._told(charging.RECORD.format(job=job)))
-
-    def confined_cloud_vm(self) -> None:
-        """The same profiles for a cloud VM, which stays for the next stages."""
-        self._told("systemctl start wnodes-bridge")
-        self.create()
-        self._confined(1)
-        self.nothing_denied()
 
     def nothing_denied(self) -> None:
         """AppArmor has kept nothing from what we start. virt-aa-helper may look in vain into disks:
@@ -124,15 +129,17 @@ class VmStages(LvmStages):
         before = set(self._told("virsh list --uuid").split())
         self.inside.machine.reboot()
         self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
+        # Both boot at the same time again.
+        self._until_down()
+        self._type_occi("start")
         self._until_job(job, "COMPLETED")
-        if "Restarts=1 " not in self._told(f"scontrol show job {job}"):
-            raise FailedError(f"job {job} was not requeued once")
+        if "Restarts=0" in self._told(f"scontrol show job {job}"):
+            raise FailedError(f"job {job} was not requeued")
         self._gone()
         left = self._told("find /run/wnodes /var/lib/wnodes -type d")
         disk = {name for name in before if name in left}
         if len(disk) != 1:
             raise FailedError(f"of the VMs {before} there is left:\n{left}")
-        self._type_occi("start")
         self._until_active()
         self._login("test -e /root/file")
         self.nothing_denied()
