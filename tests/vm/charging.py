@@ -19,6 +19,15 @@ cat /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}/memory.max
 while stat=($(cat "/proc/$pid/stat" 2>/dev/null)); do used=$((stat[13] + stat[14])); sleep 1; done
 echo $used
 """
+# The state of its VM, and the control group of that one's QEMU.
+WHERE = """virsh domstate wnodes-mysite-{job}-0
+cat /proc/$(cat /run/libvirt/qemu/wnodes-mysite-{job}-0.pid)/cgroup
+"""
+# Whether anything of the job is frozen, as a line.
+FROZEN = (
+    "cat /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}/step_*/user/cgroup.freeze"
+    " | sort --unique | tail --lines=1"
+)
 RECORD = "sacct --noheader --parsable2 --jobs={job} --format=JobID,End,TotalCPU,MaxRSS"
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0}
 

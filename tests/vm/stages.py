@@ -80,6 +80,7 @@ class VmStages(LvmStages):
         self._create()
         self.inside.until("two VMs run", lambda: self._vms() == 2)
         self._confined(2)
+        self._stands_still(job)
         group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
         if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
             raise FailedError(f"QEMU is in {group}")
@@ -93,6 +94,24 @@ class VmStages(LvmStages):
         self.inside.until("the job's groups are gone", lambda: not self._told(groups))
         self._used()
         self.nothing_denied()
+
+    def _stands_still(self, job: str) -> None:
+        """A VM that boots stands still while its job is suspended, beside what Slurm has frozen, so
+        that libvirt can pause it; then it boots on, charged to the job as before."""
+        self._told(f"scontrol suspend {job}")
+        self._until_it_is(job, "paused", "/step_extern/wnodes")
+        self._expect(charging.FROZEN.format(job=job), "1\n")
+        self._told(f"scontrol resume {job}")
+        self._until_it_is(job, "running", "/step_extern/user/task_0/wnodes")
+
+    def _until_it_is(self, job: str, state: str, group: str) -> None:
+        """Until the job's VM is in a state, and its QEMU in a control group."""
+
+        def so() -> bool:
+            now, where = self._told(charging.WHERE.format(job=job)).split()
+            return now == state and where.endswith(f"/job_{job}{group}")
+
+        self.inside.until(f"the VM of job {job} is {state}, in {group}", so)
 
     def _answers(self) -> bool:
         """Whether the bridge does."""
