@@ -28,6 +28,15 @@ FROZEN = (
     "cat /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}/step_*/user/cgroup.freeze"
     " | sort --unique | tail --lines=1"
 )
+# Half of what the job has in memory is all that it may have from now on.
+SQUEEZE = """cd /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}
+echo $(($(cat memory.current) / 2)) >memory.max
+"""
+# The kernel's word on whom it has ended for that, and in whose group.
+ENDED = (
+    "dmesg | grep -E 'oom_memcg=[^,]*/job_{job},.*/step_extern/user/task_0/wnodes,task=qemu-system'"
+    " || true"
+)
 RECORD = "sacct --noheader --parsable2 --jobs={job} --format=JobID,End,TotalCPU,MaxRSS"
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0}
 

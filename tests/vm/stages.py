@@ -48,6 +48,7 @@ class VmStages(LvmStages):
             ("package", self.package),
             ("thin pool", self.thin_pool),
             ("ends compared", self.ends),
+            ("limit of memory", self.limit),
             ("job and cloud VM, confined", self.confined),
             ("reboot of the whole node", self.reboot),
             ("volumes in LVM", self.volumes),
@@ -119,6 +120,23 @@ class VmStages(LvmStages):
             return self._type_occi("look") != ""
         except FailedError:
             return False
+
+    def limit(self) -> None:
+        """A VM that its job's memory does not hold any more is ended by the kernel, as the job's,
+        before it has booted, and the job is to run again."""
+        job = self._submit("sleep 100000", f"--mem={charging.LIMIT}")
+        self._until_event(job, "booting")
+        self.inside.until("it is charged", lambda: "process" in self._charges(job))
+        self._told(charging.SQUEEZE.format(job=job))
+        ended = charging.ENDED.format(job=job)
+        self.inside.until("the kernel has ended the VM", lambda: self._told(ended) != "")
+        self._until_event(job, "failed")
+        self._told(f"scancel {job}")
+        self._gone()
+
+    def _charges(self, job: str) -> str:
+        """What happened to a job that begins with how it is charged."""
+        return " ".join(what for what in self._events(job) if "charged" in what)
 
     def _charged(self, job: str, used: float) -> None:
         """Slurm's record has the CPU time (seconds) of its QEMU, and its memory."""
