@@ -208,7 +208,13 @@ class VmStages(LvmStages):
         }
 
     def _until_event(self, job: str, what: str) -> None:
-        self.inside.until(f"job {job}: {what}", lambda: what in self._events(job))
+        def so() -> bool:
+            try:
+                return what in self._events(job)
+            except FailedError:  # the bait has not heard of the job yet
+                return False
+
+        self.inside.until(f"job {job}: {what}", so)
 
     def _confined(self, vms: int) -> None:
         """Each VM's QEMU is under the profile that libvirt has made for it alone."""
