@@ -11,7 +11,7 @@ JOB = (
 )
 # Until QEMU has ended: its control group, what that may use, and QEMU's CPU time in hundredths of a
 # second when last seen.
-WATCH = """file=/run/libvirt/qemu/wnodes-mysite-{job}-0.pid
+WATCH = """file=/run/libvirt/qemu/wnodes-mysite-{job}-{restart}.pid
 until [ -s $file ]; do sleep 1; done
 pid=$(cat $file)
 until grep job_{job} /proc/$pid/cgroup; do sleep 1; done

@@ -31,6 +31,7 @@ class VmStages(LvmStages):
         super().__init__(inside)
         self._memory = memory
         self._vm = memory.get("cloud VM", "")
+        self._job = memory.get("job", "")
 
     def passed(self) -> list[str]:
         """The names of those that this VM has passed."""
@@ -40,6 +41,7 @@ class VmStages(LvmStages):
     def passes(self, name: str) -> None:
         """It has passed one more."""
         self._memory.set("cloud VM", self._vm)
+        self._memory.set("job", self._job)
         self._memory.set("passed", [*self.passed(), name])
 
     def all(self) -> list[tuple[str, Callable[[], None]]]:
@@ -51,6 +53,8 @@ class VmStages(LvmStages):
             ("limit of memory", self.limit),
             ("job and cloud VM, confined", self.confined),
             ("reboot of the whole node", self.reboot),
+            ("job, charged", self.charged),
+            ("cloud VM, used", self.used),
             ("volumes in LVM", self.volumes),
             ("AppArmor, whole log", self.nothing_denied),
         ]
@@ -71,18 +75,54 @@ class VmStages(LvmStages):
         self._told("systemctl stop wnodes-bridge")
 
     def confined(self) -> None:
-        """The VMs of a job and of a cloud user, which boot at the same time, as there are two CPUs:
-        each runs under a profile of its own. The job's writes into a folder that it shares, and is
-        metered and limited by Slurm as the job. The user's stays for the next stages."""
-        job = self._submit(f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}")
-        self._until_job(job, "RUNNING")
+        """The VMs of a job and of a cloud user run under profiles of their own. That takes no guest
+        that has booted, which takes long here: they boot after the reboot, both at once, as there
+        are two CPUs."""
         self._told("systemctl start wnodes-bridge")
         self.inside.until("the bridge answers", self._answers)
+        self._job = self._submit(
+            f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}"
+        )
+        self._until_job(self._job, "RUNNING")
         self._create()
         self.inside.until("two VMs run", lambda: self._vms() == 2)
         self._confined(2)
-        self._stands_still(job)
-        group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
+        self._stands_still(self._job)
+        self.nothing_denied()
+
+    def reboot(self) -> None:
+        """Slurm runs the job again, the cloud VM keeps its disk, and nothing is left of the job's
+        first VM."""
+        before = set(self._told("virsh list --uuid").split())
+        self.inside.machine.reboot()
+        self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
+        self._until_down()
+        self._type_occi("start")
+        self._until_job(self._job, "RUNNING")
+        if self._restarts() == 0:
+            raise FailedError(f"job {self._job} was not requeued")
+        self.inside.until("two VMs run", lambda: self._vms() == 2)
+        self._confined(2)
+        self.inside.until("one of two disks is left", lambda: len(self._left(before)) == 1)
+        if self._vm.rpartition("/")[2] not in self._left(before):
+            raise FailedError(f"of the VMs {before} the job's is left")
+
+    def _left(self, vms: set[str]) -> set[str]:
+        """Those of these VMs that have a folder."""
+        folders = self._told("find /run/wnodes /var/lib/wnodes -type d")
+        return {vm for vm in vms if vm in folders}
+
+    def _restarts(self) -> int:
+        """How often the job was requeued."""
+        found = re.search(r"Restarts=(\d+)", self._told(f"scontrol show job {self._job}"))
+        return int(found[1]) if found else 0
+
+    def charged(self) -> None:
+        """The job writes into a folder that it shares, and is metered and limited by Slurm as a job
+        is, until its VM has ended."""
+        job, restart = self._job, self._restarts()
+        watch = charging.WATCH.format(job=job, restart=restart)
+        group, limit, used = self._told(watch).split("\n")[:3]
         if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
             raise FailedError(f"QEMU is in {group}")
         if int(limit) != charging.LIMIT << 20:
@@ -93,6 +133,9 @@ class VmStages(LvmStages):
         self._charged(job, int(used) / 100)
         groups = f"find /sys/fs/cgroup/system.slice -name job_{job}"
         self.inside.until("the job's groups are gone", lambda: not self._told(groups))
+
+    def used(self) -> None:
+        """The user logs in to the cloud VM, which stays for the next stages."""
         self._used()
         self.nothing_denied()
 
@@ -109,8 +152,8 @@ class VmStages(LvmStages):
         """Until the job's VM is in a state, and its QEMU in a control group."""
 
         def so() -> bool:
-            now, where = self._told(charging.WHERE.format(job=job)).split()
-            return now == state and where.endswith(f"/job_{job}{group}")
+            said = self._told(charging.WHERE.format(job=job)).split("\n")
+            return said[0] == state and any(each.endswith(f"/job_{job}{group}") for each in said)
 
         self.inside.until(f"the VM of job {job} is {state}, in {group}", so)
 
@@ -156,30 +199,6 @@ class VmStages(LvmStages):
         denied = [line for line in said.splitlines() if 'profile="virt-aa-helper"' not in line]
         if denied:
             raise FailedError("AppArmor denied:\n" + "\n".join(denied))
-
-    def reboot(self) -> None:
-        """A job and a cloud VM run: Slurm runs the job again, the VM keeps its disk, and nothing
-        is left of the VMs that there were."""
-        job = self._submit("sleep 30; echo done")
-        self._until_job(job, "RUNNING")
-        self.inside.until("the job's VM runs", lambda: self._vms() == 2)
-        before = set(self._told("virsh list --uuid").split())
-        self.inside.machine.reboot()
-        self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
-        # Both boot at the same time again.
-        self._until_down()
-        self._type_occi("start")
-        self._until_job(job, "COMPLETED")
-        if "Restarts=0" in self._told(f"scontrol show job {job}"):
-            raise FailedError(f"job {job} was not requeued")
-        self._gone()
-        left = self._told("find /run/wnodes /var/lib/wnodes -type d")
-        disk = {name for name in before if name in left}
-        if len(disk) != 1:
-            raise FailedError(f"of the VMs {before} there is left:\n{left}")
-        self._until_active()
-        self._login("test -e /root/file")
-        self.nothing_denied()
 
     def ends(self) -> None:
         """A job's VM and the same domain made by hand, both just started, are ended in turns; the
