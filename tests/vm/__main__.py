@@ -26,7 +26,7 @@ PAUSE = 15.0  # seconds between two looks: each takes CPU that what is waited fo
 SAID = """
 journalctl --no-pager --lines=60 --unit='wnodes-*'
 virsh list --all
-tail --lines=30 /var/lib/wnodes/machines/*/console.log /var/log/libvirt/qemu/*.log
+tail --lines=30 /var/lib/wnodes/*/machines/*/console.log /var/log/libvirt/qemu/*.log
 """
 
 
