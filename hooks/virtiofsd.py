@@ -32,7 +32,11 @@ import sys
 from typing import NoReturn
 
 OPEN_FILES = 1_000_000
-DESCRIPTIONS = ("/etc/qemu/vhost-user", "/usr/share/qemu/vhost-user")
+DESCRIPTIONS = (
+    "/etc/qemu/vhost-user",
+    "/usr/share/qemu/vhost-user",
+    "/usr/share/qemu-kvm/vhost-user",  # Enterprise Linux, whose QEMU has folders of its own
+)
 NOBODY = 65534
 ALL = "0 0 4294967295\n"  # every number stands for itself
 

@@ -1,10 +1,10 @@
 """Watching a batch VM boot, from its domain's start until its SSH server answers."""
 
 import logging
-import socket
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
+from bait.batch.greeting import Greeting
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.machine.tasks import Task
@@ -17,6 +17,7 @@ from wnodes_lrms.lrms.systems import SYSTEMS
 from wnodes_lrms.model import State
 
 _POLL = 0.05  # seconds between two looks at a booting guest
+_LISTEN = 0.1  # seconds that one of them takes at most
 _LOOK = 1.0  # seconds between two looks at its domain
 _STEP_PATIENCE = 5.0  # seconds for the LRMS to make the job's control groups
 _STILL = "the batch system has suspended its job: it boots on when that goes on"
@@ -96,12 +97,16 @@ class Boot:
     def _wait(self, row: Row, task: Task) -> None:
         """Until it is ready. While its job is suspended it stands still, and no time counts: then
         it has all of its time anew, for nobody knows for how long it stood still unseen."""
+        with closing(Greeting(str(row.address))) as greeting:
+            self._listen(row, task, greeting)
+
+    def _listen(self, row: Row, task: Task, greeting: Greeting) -> None:
         timeout = self.config.machine.ready_timeout
         runs = self._follow(row, None)
         deadline = time.monotonic() + timeout
         look = time.monotonic() + _LOOK
-        while runs is False or not _says_ssh(str(row.address)):
-            if task.cancelled.wait(_POLL):
+        while runs is False or not greeting.heard(_LISTEN):
+            if task.cancelled.wait(0 if greeting.waits and runs else _POLL):
                 raise CancelledError("cancelled")
             now = time.monotonic()
             if now > look:
@@ -172,13 +177,3 @@ class Boot:
 
 def _not_charged(row: Row, error: WnodesError) -> str:
     return f"not charged to its job: {error.words(row.job)}"
-
-
-def _says_ssh(address: str) -> bool:
-    """Whether an SSH server greets there. The connection is tried briefly and often."""
-    try:
-        with socket.create_connection((address, 22), timeout=_POLL * 2) as link:
-            link.settimeout(5.0)
-            return link.recv(4) == b"SSH-"
-    except OSError:
-        return False

@@ -72,23 +72,29 @@ def main(names: list[str]) -> None:
     # Some have no wheel in the index, but all of those are pure and fit every interpreter.
     _pip("wheel", "--wheel-dir", str(wheels), ".")
     for name in names or USUAL:
-        Builder(TARGETS[name], project, wheels).build()
+        out = ROOT / "build" / "packages" / name
+        shutil.rmtree(out, ignore_errors=True)
+        Builder(TARGETS[name], project, out).build(wheels)
 
 
 class Builder:
     """The packages of one target."""
 
-    def __init__(self, target: Target, project: dict[str, object], wheels: Path) -> None:
+    def __init__(self, target: Target, project: dict[str, object], out: Path) -> None:
         self.target = target
         self.project = project
-        self.wheels = wheels
-        self.out = ROOT / "build" / "packages" / target.name
+        self.out = out
         self.stage = self.out / "stage"
         self.site = self.stage / "prefix" / "lib" / f"python{target.python}" / "site-packages"
 
-    def build(self) -> None:
+    def build(self, wheels: Path) -> None:
         """Lay everything out, and have nFPM pack it."""
-        shutil.rmtree(self.out, ignore_errors=True)
+        self.site.mkdir(parents=True)
+        self._install(wheels)
+        self.pack()
+
+    def pack(self) -> None:
+        """The same, where the Python packages are in their place already."""
         self._environment()
         self._programs()
         self._manual()
@@ -101,17 +107,21 @@ class Builder:
     def _environment(self) -> None:
         """What `python -m venv --system-site-packages` makes, for an interpreter of the target."""
         prefix, python = self.stage / "prefix", f"python{self.target.python}"
-        (prefix / "bin").mkdir(parents=True)
+        (prefix / "bin").mkdir()
         (prefix / "bin" / "python3").symlink_to(f"/usr/bin/{python}")
         (prefix / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = true\n")
-        argv = ["install", "--no-compile", "--find-links", str(self.wheels)]
+
+    def _install(self, wheels: Path) -> None:
+        """The product and what it needs, for an interpreter of the target."""
+        python = f"python{self.target.python}"
+        argv = ["install", "--no-compile", "--find-links", str(wheels)]
         argv += ["--target", str(self.site)]
         argv += ["--implementation", "cp", "--python-version", self.target.python]
         argv += ["--only-binary=:all:", *(f"--platform={name}_x86_64" for name in PLATFORMS)]
-        own = next(self.wheels.glob("wnodes_lrms-*.whl"))
+        own = next(wheels.glob("wnodes_lrms-*.whl"))
         _pip(*argv, str(own))
         if self.target.binding:
-            binding = str(self.wheels)
+            binding = str(wheels)
             _run(f"/usr/bin/{python}", "-m", "pip", "wheel", "-q", "-w", binding, "libvirt-python")
             _pip(*argv, "--no-deps", "--platform=linux_x86_64", "libvirt-python")
         for left in ("bin", "share"):  # for an environment that is the caller's own
@@ -170,7 +180,7 @@ class Builder:
             "release": self.target.release,
             "version": self.project["version"],
             "maintainer": _maintainer(),
-            "stage": self.stage.relative_to(ROOT),
+            "stage": self.stage,
             "doc": f"/usr/share/doc/{name}",
             "other": {"node": "wnodes-controller", "controller": "wnodes-node"}.get(package),
         }

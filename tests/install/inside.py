@@ -11,8 +11,16 @@ from typing import Protocol
 LONG = 900.0  # seconds for a block that installs packages, for a state on a busy machine
 
 
+_FIRST, _GROWS = 0.5, 1.3  # seconds between two looks, and how that grows
+
+
 class FailedError(Exception):
-    """A command that did not do what the documentation says."""
+    """A command that did not do what the documentation says. `code`: its exit code, if it was that
+    which told."""
+
+    def __init__(self, said: str, code: int | None = None) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 class Host(Protocol):
@@ -31,10 +39,12 @@ class Host(Protocol):
 class Inside:
     """A machine, as those see it who type commands there."""
 
-    def __init__(self, machine: Host, patience: float = 1) -> None:
-        """What it is waited for takes `patience` times as long as in a container."""
+    def __init__(self, machine: Host, patience: float = 1, pause: float = _FIRST) -> None:
+        """What it is waited for takes `patience` times as long as in a container. Between two looks
+        there are `pause` seconds at most: where a look is dear, what is waited for comes late."""
         self.machine = machine
         self.patience = patience
+        self.pause = pause
 
     def shell(self, script: str, user: str = "root", deadline: float = LONG) -> str:
         """What a script says, on both streams; it ends with the first command that fails.
@@ -56,17 +66,20 @@ class Inside:
             check=False,
         )
         if done.returncode != 0:
-            raise FailedError(f"exit code {done.returncode} of\n{script}\n{done.stdout}")
+            said = f"exit code {done.returncode} of\n{script}\n{done.stdout}"
+            raise FailedError(said, done.returncode)
         return done.stdout
 
     def until(self, what: str, true: Callable[[], bool], seconds: float = LONG) -> None:
-        """Wait for something. Raises FailedError if it is not so in time."""
+        """Wait for something. Raises FailedError if it is not so in time; a look may raise it too,
+        if it sees that it never will be."""
         seconds *= self.patience
-        deadline = time.monotonic() + seconds
+        deadline, pause = time.monotonic() + seconds, _FIRST
         while not true():
             if time.monotonic() > deadline:
                 raise FailedError(f"after {seconds:g} s not yet: {what}")
-            time.sleep(0.5 * self.patience)
+            time.sleep(pause)
+            pause = min(pause * _GROWS, self.pause)
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Write files, root's, of this content and mode; folders are made."""

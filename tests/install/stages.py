@@ -11,6 +11,11 @@ _PROXY = f"home/{USER}/proxy.pem"
 _GRID = f"export X509_USER_PROXY=/{_PROXY} X509_CERT_DIR=/etc/grid-security/certificates\n"
 PACKAGES = "/usr/src/packages"  # where ours are
 _RUNS = ("RUNNING", "COMPLETING")
+# Where a job stays. Between two states it may show one of them for a moment.
+_OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
+_SSH = 255  # ssh's exit code where the fault is its own, and not the command's
+# The pages' `occi`, but for what it does with a refusal: here it fails, and says what was said.
+_FAILS = 'eval "$(declare -f occi | sed "s/curl -sS/& --fail-with-body/")"\n'
 
 
 def needs(inside: Inside, suite: str) -> None:
@@ -94,9 +99,17 @@ class Stages:
 
     def create(self) -> None:
         """A cloud VM, from the user's request to a login."""
+        self._create()
+        self._used()
+
+    def _create(self) -> None:
+        """Asked for."""
         self._type_occi("look")
         said = self._type_occi("create", after='echo "VM: $VM"')
         self._vm = re.findall("^VM: (.+)$", said, re.MULTILINE)[-1]
+
+    def _used(self) -> None:
+        """Its user logs in, and leaves a file."""
         self._until_active()
         self._login("touch /root/file")
 
@@ -109,6 +122,7 @@ class Stages:
         self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
         self.inside.until("Slurm has noticed", lambda: self._noticed(job))
         self._until_job(job, "COMPLETED")
+        self._until_down()
         self._type_occi("start")
         self._until_active()
         self._login("test -e /root/file")
@@ -165,7 +179,7 @@ class Stages:
         return self.inside.shell(f"cd {folder}\n{page[name]}")
 
     def _type_occi(self, name: str, after: str = "") -> str:
-        before = f"{_GRID}{self._occi['shell']}VM={self._vm}\n"
+        before = f"{_GRID}{self._occi['shell']}{_FAILS}VM={self._vm}\n"
         return self._as_user(f"{self._occi[name]}{after}", before=before)
 
     def _as_user(self, script: str, before: str = "") -> str:
@@ -180,29 +194,63 @@ class Stages:
         return self._as_user(words).strip()
 
     def _until_job(self, job: str, *states: str) -> None:
+        before = False
+
         def so() -> bool:
-            found = re.search(r"JobState=(\w+)", self._told(f"scontrol show job {job}"))
-            return found is not None and found[1] in states
+            nonlocal before
+            said = self._told(f"scontrol show job {job}")
+            if job_state(said) in states:
+                return True
+            if before and is_stuck(said):
+                raise FailedError(f"job {job} never is {' or '.join(states)}:\n{said}")
+            before = is_stuck(said)
+            return False
 
         self.inside.until(f"job {job} is {' or '.join(states)}", so)
 
     def _until_active(self) -> None:
-        self.inside.until(
-            "the cloud VM is active", lambda: 'compute.state="active"' in self._type_occi("show")
-        )
+        def so() -> bool:
+            said = self._type_occi("show")
+            if 'compute.state="error"' in said:
+                raise FailedError(f"the cloud VM has failed:\n{said}")
+            return 'compute.state="active"' in said
+
+        self.inside.until("the cloud VM is active", so)
+
+    def _until_down(self) -> None:
+        """The bridge answers, and has heard that the cloud VM does not run any more."""
+
+        def so() -> bool:
+            try:
+                return 'compute.state="inactive"' in self._type_occi("show")
+            except FailedError:
+                return False
+
+        self.inside.until("the cloud VM is down", so)
+
+    def _address(self) -> str:
+        """Of the cloud VM; empty while it is not told."""
+        found = re.search(r'networkinterface\.address="([\d.]+)', self._type_occi("show"))
+        return found[1] if found else ""
 
     def _login(self, command: str) -> str:
-        """What a command says in the cloud VM, logged into as root from the node."""
-        address = re.findall(r'networkinterface\.address="([\d.]+)', self._type_occi("show"))[0]
+        """What a command says in the cloud VM, logged into as root from the node.
+
+        Raises FailedError, at once if the command fails there.
+        """
+        self.inside.until("the cloud VM has an address", lambda: self._address() != "")
+        address = self._address()
         options = "-F none -o BatchMode=yes -o LogLevel=ERROR -o UserKnownHostsFile=/dev/null"
-        options += " -o StrictHostKeyChecking=no -o ConnectTimeout=5"
+        options += f" -o StrictHostKeyChecking=no -o ConnectTimeout={5 * self.inside.patience:g}"
         last = ""
 
         def logged_in() -> bool:
             nonlocal last
             try:
                 last = self._as_user(f"ssh {options} root@{address} '{command}'")
-            except FailedError:
+            except FailedError as error:
+                if error.code != _SSH:
+                    raise
                 return False
             return True
 
@@ -214,3 +262,15 @@ class Stages:
 
     def _node_state(self) -> str:
         return self._told("sinfo --noheader --format=%T").strip()
+
+
+def job_state(said: str) -> str:
+    """A job's state, from `scontrol show job`; empty if that does not tell. Pure."""
+    found = re.search(r"\bJobState=(\w+)", said)
+    return found[1] if found else ""
+
+
+def is_stuck(said: str) -> bool:
+    """Whether a job stays as it is: over, or held. Pure."""
+    held = re.search(r"\bReason=\w*[Hh]eld", said)
+    return job_state(said) in _OVER or held is not None

@@ -20,7 +20,14 @@ from tests.install.inside import FailedError, Inside
 from tests.vm import site
 from tests.vm.stages import VmStages
 
-PATIENCE = 40  # emulated, on a machine that has more to do, it is that much slower
+PATIENCE = 10  # emulated, on a machine that has more to do, it is that much slower
+PAUSE = 15.0  # seconds between two looks: each takes CPU that what is waited for needs
+# What tells most, if a VM does not come up.
+SAID = """
+journalctl --no-pager --lines=60 --unit='wnodes-*'
+virsh list --all
+tail --lines=30 /var/lib/wnodes/*/machines/*/console.log /var/log/libvirt/qemu/*.log
+"""
 
 
 def main() -> int:
@@ -56,7 +63,7 @@ def test(machine: Machine, suite: str, *, again: bool) -> int:
         code = 0
     except (FailedError, SiteError) as error:
         print(f"\nvm-test: {error.text() if isinstance(error, SiteError) else error}")
-        print(guest.output("journalctl", "--no-pager", "--lines=60", "--unit=wnodes-*"))
+        print(guest.output("sh", "-c", SAID))
     finally:
         guest.down()
         machine.down()
@@ -75,7 +82,7 @@ def make(machine: Machine, suite: str, guest: Guest, figures: Figures) -> None:
 
 def look(guest: Guest, figures: Figures) -> None:
     """All stages that were not passed in this VM. Raises FailedError, SiteError."""
-    stages = VmStages(Inside(guest, PATIENCE), guest.memory)
+    stages = VmStages(Inside(guest, PATIENCE, PAUSE), guest.memory)
     for name, stage in stages.all():
         if name in stages.passed():
             continue

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-SPINS = 60  # seconds, as the guest counts them
+SPINS = 30  # seconds, as the guest counts them
 TOUCHES = 150  # MiB
 LIMIT = 600  # MiB that the job asks for
 JOB = (
@@ -11,7 +11,7 @@ JOB = (
 )
 # Until QEMU has ended: its control group, what that may use, and QEMU's CPU time in hundredths of a
 # second when last seen.
-WATCH = """file=/run/libvirt/qemu/wnodes-mysite-{job}-0.pid
+WATCH = """file=/run/libvirt/qemu/wnodes-mysite-{job}-{restart}.pid
 until [ -s $file ]; do sleep 1; done
 pid=$(cat $file)
 until grep job_{job} /proc/$pid/cgroup; do sleep 1; done
@@ -19,6 +19,24 @@ cat /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}/memory.max
 while stat=($(cat "/proc/$pid/stat" 2>/dev/null)); do used=$((stat[13] + stat[14])); sleep 1; done
 echo $used
 """
+# The state of its VM, and the control group of that one's QEMU.
+WHERE = """virsh domstate wnodes-mysite-{job}-0
+cat /proc/$(cat /run/libvirt/qemu/wnodes-mysite-{job}-0.pid)/cgroup
+"""
+# Whether anything of the job is frozen, as a line.
+FROZEN = (
+    "cat /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}/step_*/user/cgroup.freeze"
+    " | sort --unique | tail --lines=1"
+)
+# Half of what the job has in memory is all that it may have from now on.
+SQUEEZE = """cd /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}
+echo $(($(cat memory.current) / 2)) >memory.max
+"""
+# The kernel's word on whom it has ended for that, and in whose group.
+ENDED = (
+    "dmesg | grep -E 'oom_memcg=[^,]*/job_{job},.*/step_extern/user/task_0/wnodes,task=qemu-system'"
+    " || true"
+)
 RECORD = "sacct --noheader --parsable2 --jobs={job} --format=JobID,End,TotalCPU,MaxRSS"
 _UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0}
 

@@ -13,7 +13,7 @@ from tests.vm import charging
 from tests.vm.volumes import LvmStages
 
 _ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
-_TURNS = 5
+_TURNS = 3
 _BY_HAND = "/usr/bin/python3 tests/vm/byhand.py"
 _MAKES_LIKE_IT = f"{_BY_HAND} start wnodes-mysite-{{}}-0"
 _OF_JOBS = "virsh list --name | grep -E --count '^wnodes-mysite-[0-9]+-[0-9]+$' || true"
@@ -31,6 +31,7 @@ class VmStages(LvmStages):
         super().__init__(inside)
         self._memory = memory
         self._vm = memory.get("cloud VM", "")
+        self._job = memory.get("job", "")
 
     def passed(self) -> list[str]:
         """The names of those that this VM has passed."""
@@ -40,6 +41,7 @@ class VmStages(LvmStages):
     def passes(self, name: str) -> None:
         """It has passed one more."""
         self._memory.set("cloud VM", self._vm)
+        self._memory.set("job", self._job)
         self._memory.set("passed", [*self.passed(), name])
 
     def all(self) -> list[tuple[str, Callable[[], None]]]:
@@ -48,9 +50,11 @@ class VmStages(LvmStages):
             ("package", self.package),
             ("thin pool", self.thin_pool),
             ("ends compared", self.ends),
-            ("job, confined and charged", self.confined_job),
-            ("cloud VM, confined", self.confined_cloud_vm),
+            ("limit of memory", self.limit),
+            ("job and cloud VM, confined", self.confined),
             ("reboot of the whole node", self.reboot),
+            ("job, charged", self.charged),
+            ("cloud VM, used", self.used),
             ("volumes in LVM", self.volumes),
             ("AppArmor, whole log", self.nothing_denied),
         ]
@@ -70,14 +74,55 @@ class VmStages(LvmStages):
         # Until it is needed: there is little CPU, which is for what is looked at.
         self._told("systemctl stop wnodes-bridge")
 
-    def confined_job(self) -> None:
-        """Its VM runs under a profile of its own, writes into a folder that it shares, and is
-        metered and limited by Slurm as the job."""
-        job = self._submit(f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}")
-        self._until_job(job, "RUNNING")
-        self.inside.until("the job's VM runs", lambda: self._vms() == 1)
-        self._confined(1)
-        group, limit, used = self._told(charging.WATCH.format(job=job)).split("\n")[:3]
+    def confined(self) -> None:
+        """The VMs of a job and of a cloud user run under profiles of their own. That takes no guest
+        that has booted, which takes long here: they boot after the reboot, both at once, as there
+        are two CPUs."""
+        self._told("systemctl start wnodes-bridge")
+        self.inside.until("the bridge answers", self._answers)
+        self._job = self._submit(
+            f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}"
+        )
+        self._until_job(self._job, "RUNNING")
+        self._create()
+        self.inside.until("two VMs run", lambda: self._vms() == 2)
+        self._confined(2)
+        self._stands_still(self._job)
+        self.nothing_denied()
+
+    def reboot(self) -> None:
+        """Slurm runs the job again, the cloud VM keeps its disk, and nothing is left of the job's
+        first VM."""
+        before = set(self._told("virsh list --uuid").split())
+        self.inside.machine.reboot()
+        self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
+        self._until_down()
+        self._type_occi("start")
+        self._until_job(self._job, "RUNNING")
+        if self._restarts() == 0:
+            raise FailedError(f"job {self._job} was not requeued")
+        self.inside.until("two VMs run", lambda: self._vms() == 2)
+        self._confined(2)
+        self.inside.until("one of two disks is left", lambda: len(self._left(before)) == 1)
+        if self._vm.rpartition("/")[2] not in self._left(before):
+            raise FailedError(f"of the VMs {before} the job's is left")
+
+    def _left(self, vms: set[str]) -> set[str]:
+        """Those of these VMs that have a folder."""
+        folders = self._told("find /run/wnodes /var/lib/wnodes -type d")
+        return {vm for vm in vms if vm in folders}
+
+    def _restarts(self) -> int:
+        """How often the job was requeued."""
+        found = re.search(r"Restarts=(\d+)", self._told(f"scontrol show job {self._job}"))
+        return int(found[1]) if found else 0
+
+    def charged(self) -> None:
+        """The job writes into a folder that it shares, and is metered and limited by Slurm as a job
+        is, until its VM has ended."""
+        job, restart = self._job, self._restarts()
+        watch = charging.WATCH.format(job=job, restart=restart)
+        group, limit, used = self._told(watch).split("\n")[:3]
         if not re.search(rf"/job_{job}/step_extern/user/task_0/wnodes$", group):
             raise FailedError(f"QEMU is in {group}")
         if int(limit) != charging.LIMIT << 20:
@@ -86,8 +131,55 @@ class VmStages(LvmStages):
         self._expect(f"cat /home/{USER}/from-the-vm", r"shared\n")
         self._gone()
         self._charged(job, int(used) / 100)
-        self._expect(f"find /sys/fs/cgroup/system.slice -name job_{job}", "")
+        groups = f"find /sys/fs/cgroup/system.slice -name job_{job}"
+        self.inside.until("the job's groups are gone", lambda: not self._told(groups))
+
+    def used(self) -> None:
+        """The user logs in to the cloud VM, which stays for the next stages."""
+        self._used()
         self.nothing_denied()
+
+    def _stands_still(self, job: str) -> None:
+        """A VM that boots stands still while its job is suspended, beside what Slurm has frozen, so
+        that libvirt can pause it; then it boots on, charged to the job as before."""
+        self._told(f"scontrol suspend {job}")
+        self._until_it_is(job, "paused", "/step_extern/wnodes")
+        self._expect(charging.FROZEN.format(job=job), "1\n")
+        self._told(f"scontrol resume {job}")
+        self._until_it_is(job, "running", "/step_extern/user/task_0/wnodes")
+
+    def _until_it_is(self, job: str, state: str, group: str) -> None:
+        """Until the job's VM is in a state, and its QEMU in a control group."""
+
+        def so() -> bool:
+            said = self._told(charging.WHERE.format(job=job)).split("\n")
+            return said[0] == state and any(each.endswith(f"/job_{job}{group}") for each in said)
+
+        self.inside.until(f"the VM of job {job} is {state}, in {group}", so)
+
+    def _answers(self) -> bool:
+        """Whether the bridge does."""
+        try:
+            return self._type_occi("look") != ""
+        except FailedError:
+            return False
+
+    def limit(self) -> None:
+        """A VM that its job's memory does not hold any more is ended by the kernel, as the job's,
+        before it has booted, and the job is to run again."""
+        job = self._submit("sleep 100000", f"--mem={charging.LIMIT}")
+        self._until_event(job, "booting")
+        self.inside.until("it is charged", lambda: "process" in self._charges(job))
+        self._told(charging.SQUEEZE.format(job=job))
+        ended = charging.ENDED.format(job=job)
+        self.inside.until("the kernel has ended the VM", lambda: self._told(ended) != "")
+        self._until_event(job, "failed")
+        self._told(f"scancel {job}")
+        self._gone()
+
+    def _charges(self, job: str) -> str:
+        """What happened to a job that begins with how it is charged."""
+        return " ".join(what for what in self._events(job) if "charged" in what)
 
     def _charged(self, job: str, used: float) -> None:
         """Slurm's record has the CPU time (seconds) of its QEMU, and its memory."""
@@ -100,13 +192,6 @@ class VmStages(LvmStages):
     def _record(self, job: str) -> dict[str, charging.Use] | None:
         return charging.record(self._told(charging.RECORD.format(job=job)))
 
-    def confined_cloud_vm(self) -> None:
-        """The same profiles for a cloud VM, which stays for the next stages."""
-        self._told("systemctl start wnodes-bridge")
-        self.create()
-        self._confined(1)
-        self.nothing_denied()
-
     def nothing_denied(self) -> None:
         """AppArmor has kept nothing from what we start. virt-aa-helper may look in vain into disks:
         see docs/packages.md."""
@@ -114,28 +199,6 @@ class VmStages(LvmStages):
         denied = [line for line in said.splitlines() if 'profile="virt-aa-helper"' not in line]
         if denied:
             raise FailedError("AppArmor denied:\n" + "\n".join(denied))
-
-    def reboot(self) -> None:
-        """A job and a cloud VM run: Slurm runs the job again, the VM keeps its disk, and nothing
-        is left of the VMs that there were."""
-        job = self._submit("sleep 30; echo done")
-        self._until_job(job, "RUNNING")
-        self.inside.until("the job's VM runs", lambda: self._vms() == 2)
-        before = set(self._told("virsh list --uuid").split())
-        self.inside.machine.reboot()
-        self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
-        self._until_job(job, "COMPLETED")
-        if "Restarts=1 " not in self._told(f"scontrol show job {job}"):
-            raise FailedError(f"job {job} was not requeued once")
-        self._gone()
-        left = self._told("find /run/wnodes /var/lib/wnodes -type d")
-        disk = {name for name in before if name in left}
-        if len(disk) != 1:
-            raise FailedError(f"of the VMs {before} there is left:\n{left}")
-        self._type_occi("start")
-        self._until_active()
-        self._login("test -e /root/file")
-        self.nothing_denied()
 
     def ends(self) -> None:
         """A job's VM and the same domain made by hand, both just started, are ended in turns; the
@@ -164,7 +227,13 @@ class VmStages(LvmStages):
         }
 
     def _until_event(self, job: str, what: str) -> None:
-        self.inside.until(f"job {job}: {what}", lambda: what in self._events(job))
+        def so() -> bool:
+            try:
+                return what in self._events(job)
+            except FailedError:  # the bait has not heard of the job yet
+                return False
+
+        self.inside.until(f"job {job}: {what}", so)
 
     def _confined(self, vms: int) -> None:
         """Each VM's QEMU is under the profile that libvirt has made for it alone."""

@@ -46,7 +46,7 @@ Category: storagelink; scheme="http://schemas.ogf.org/occi/infrastructure#"; cla
 Category: readonly; scheme="http://wnodes-lrms.invalid/occi/storagelink#"; class="mixin"
 X-OCCI-Attribute: occi.core.source="/compute/{vm}", occi.core.target="/storage/{volume}"
 END
-occi --fail -H 'Content-Type: text/plain' --data-binary @link $WNODES_URL/storagelink/
+occi -H 'Content-Type: text/plain' --data-binary @link $WNODES_URL/storagelink/
 """
 
 

@@ -12,6 +12,7 @@ from .ports import port
 from .process import run, succeeds, wait_until
 
 DATABASE_USER = "mysql"  # of the package; mariadbd does not run as root
+_DATABASE = "slurm"
 # Which account each user charges, unless they say otherwise.
 CHARGES = {"grid": (people.USER,), "cloud": people.CLOUD_USERS}
 
@@ -26,7 +27,7 @@ PidFile={run}/slurmdbd.pid
 StorageType=accounting_storage/mysql
 StorageHost=localhost
 StorageUser=root
-StorageLoc=slurm
+StorageLoc={database}
 """
 
 
@@ -36,7 +37,10 @@ def configure(site: Layout, memory: Memory) -> None:
     path.touch(mode=0o600)
     path.write_text(
         CONFIGURATION.format(
-            port=port(memory, "slurmdbd"), munge_socket=site.munge_socket, run=site.run
+            port=port(memory, "slurmdbd"),
+            munge_socket=site.munge_socket,
+            run=site.run,
+            database=_DATABASE,
         )
     )
     owner = pwd.getpwnam(DATABASE_USER)
@@ -58,9 +62,15 @@ def configure(site: Layout, memory: Memory) -> None:
 
 
 def database(site: Layout) -> Part:
-    """MariaDB: no network, and no log but its own of changes not yet in their place."""
+    """MariaDB: no network, and no log but its own of changes not yet in their place.
+
+    It is ready once it has Slurm's database. If slurmdbd had to make it, it would go on with the
+    connection that failed for want of it, and that has lost its options (Slurm's mysql_common.c):
+    libmariadb 11.8.9 (Debian 13) then takes no answer on it, since it may have no columns (5027).
+    """
     run_dir = _socket_folder(site)
     socket = f"--socket={run_dir}/socket"
+    create = f"--execute=CREATE DATABASE IF NOT EXISTS {_DATABASE}"
     return Part(
         "mariadbd",
         [
@@ -71,7 +81,7 @@ def database(site: Layout) -> Part:
             # What slurmdbd wants, or it complains in its log.
             *("--innodb-lock-wait-timeout=900", "--innodb-buffer-pool-size=128M"),
         ],
-        ready=lambda: succeeds(["mariadb-admin", "--no-defaults", socket, "ping"]),
+        ready=lambda: succeeds(["mariadb", "--no-defaults", socket, create]),
     )
 
 

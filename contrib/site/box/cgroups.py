@@ -7,6 +7,7 @@ charged to its job.
 
 import errno
 import functools
+import re
 from pathlib import Path
 
 from .errors import SiteError
@@ -25,6 +26,12 @@ CgroupMountpoint={MOUNT_POINT}
 ConstrainCores=no
 ConstrainRAMSpace=no
 """
+# Slurm looks for control groups even where nothing of it uses them, and does not start where it
+# finds those of version 2 without controllers.
+_UNUSED = """\
+# No control groups; written by `site up`.
+CgroupPlugin={plugin}
+"""
 _METERED = """\
 ProctrackType=proctrack/cgroup
 JobAcctGatherType=jobacct_gather/cgroup
@@ -37,6 +44,18 @@ JobAcctGatherType=jobacct_gather/linux"""
 def usable() -> bool:
     """Whether this machine has what Slurm needs to meter jobs by control groups."""
     return all(_usable(MOUNT_POINT / name) for name in CONTROLLERS)
+
+
+def configuration(said: str) -> str:
+    """cgroup.conf for the Slurm whose `slurmd -V` says this."""
+    return CONFIGURATION if usable() else _UNUSED.format(plugin=unused_plugin(said))
+
+
+def unused_plugin(said: str) -> str:
+    """The plug-in that looks for nothing. Older Slurms have none; that of version 1 looks when
+    something is to be put into a group. Pure."""
+    found = re.search(r" ([0-9]+)\.", said)
+    return "disabled" if found and int(found[1]) >= 23 else "cgroup/v1"
 
 
 def metering() -> str:

@@ -35,8 +35,8 @@ def configure(site: Layout, memory: Memory) -> None:
         metering=cgroups.metering(),
     )
     site.slurm_conf.write_text(text)
-    if cgroups.usable():
-        site.slurm_conf.with_name("cgroup.conf").write_text(cgroups.CONFIGURATION)
+    groups = cgroups.configuration(run(["slurmd", "-V"]))
+    site.slurm_conf.with_name("cgroup.conf").write_text(groups)
     key = _munge_key(site)
     if not key.exists():
         key.touch(mode=0o600)

@@ -27,6 +27,8 @@ DNS={NAME_SERVER}
 """,
     # An emulated machine has a tenth of the speed.
     "etc/systemd/system.conf.d/vm.conf": "[Manager]\nDefaultTimeoutStartSec=15min\n",
+    # So that the kernel's log has all that AppArmor says, however much that is at once.
+    "etc/sysctl.d/vm.conf": "kernel.printk_ratelimit = 0\n",
     "etc/fstab": "",
 }
 # The container's network came from outside. Profiles of what is not there would take minutes to be

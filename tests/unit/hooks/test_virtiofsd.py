@@ -220,3 +220,15 @@ def test_the_nodes_virtiofsd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (system / "11.json").write_text('["fs"]')
     (tmp_path / "own").chmod(0o644)
     assert virtiofsd.server() == str(tmp_path / "other")
+
+
+def test_enterprise_linux_describes_it_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package qemu-kvm has /usr/share/qemu-kvm where others have /usr/share/qemu."""
+    folders = [f"{tmp_path}{folder}" for folder in virtiofsd.DESCRIPTIONS]
+    monkeypatch.setattr(virtiofsd, "DESCRIPTIONS", tuple(folders))
+    own = tmp_path / "usr/share/qemu-kvm/vhost-user"
+    own.mkdir(parents=True)
+    describe(own, "50-qemu-virtiofsd.json", tmp_path / "virtiofsd")
+    assert virtiofsd.server() == str(tmp_path / "virtiofsd")

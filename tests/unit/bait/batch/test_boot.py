@@ -184,6 +184,28 @@ def test_what_is_charged_is_set_aside_before_it_is_paused_and_put_back_afterward
     ]
 
 
+def test_a_booting_guest_is_set_aside_and_put_back_with_its_job(
+    node: Node, charging: Charged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With control groups v2 it would be frozen with its job, and libvirt could not pause it."""
+    monkeypatch.setattr(boot, "_LOOK", 0.01)
+    node.batch.grant("7")
+    bait = node.bait()
+    bait.batch.charging = bait.batch.boot.charging = charging
+    bait.batch.prepare(JobId("7"), 0)
+    eventually(lambda: charging.done == [("charged", True)])
+    node.batch.suspended = {"7"}
+    bait.reconciler.reconcile()
+    eventually(lambda: charging.done[1:] == [("set aside", False)])
+    eventually(lambda: not runs(charging.link))
+    node.batch.suspended = set()
+    bait.reconciler.reconcile()
+    eventually(lambda: charging.done[2:] == [("charged", True)])
+    node.guests.answer(FIRST)
+    reaches(node, State.READY)
+    assert runs(charging.link)
+
+
 def test_a_booting_guest_is_not_lost_to_a_libvirt_that_does_not_answer(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
