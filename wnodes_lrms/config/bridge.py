@@ -32,6 +32,22 @@ DatabaseUrl = Annotated[
 ]
 
 
+class Host(Section):
+    """An address of a network that the site has registered, with a name in its DNS and the MAC that
+    its switches or its DHCP server know. A card that gets the address has that MAC."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9-]{1,63}){0,8}$",
+        description="its name, with or without the domain: users see it on the link, and a VM whose"
+        " user names none has the first part as its own",
+    )
+    mac: str = Field(
+        pattern=r"^52:54:00(:[0-9a-f]{2}){3}$",
+        description="its MAC: one that begins as those of all cloud VMs do",
+    )
+    address: ipaddress.IPv4Address = Field(description="of the network's `subnet`")
+
+
 class CloudNetwork(Section):
     """A network that cloud users see and link to."""
 
@@ -51,6 +67,7 @@ class CloudNetwork(Section):
         description="addresses of `subnet` that are never given out: those that nodes have for VMs"
         " of batch jobs (`batch` in `[[cloud.network]]`), those of other hosts",
     )
+    host: tuple[Host, ...] = ()
     subnet6: Subnet6 | None = Field(
         None,
         description="IPv6: each card has the one address of it that follows from its MAC; a /64. Of"

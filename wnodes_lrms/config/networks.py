@@ -18,6 +18,7 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
+        found += _hosts(bridge.network)
         found += _without6(bridge.network)
         found += _same(cloud.network, bridge.network)
         found += _reserved(cloud.network, bridge.network)
@@ -133,6 +134,33 @@ def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
             yield f"{place}: {each.vni} is that of bridge.network[{seen[each.vni]}]"
         elif each.vni:
             seen[each.vni] = number
+
+
+def _hosts(networks: Sequence[CloudNetwork]) -> Iterator[str]:
+    """Each name, MAC and address is one host's, and one that cards can have."""
+    seen: dict[str, str] = {}
+    for number, each in enumerate(networks, start=1):
+        table = f"bridge.network[{number}].host"
+        if each.host and each.kind != "bridge":
+            yield f"{table}: only a network of kind bridge has hosts"
+        for count, host in enumerate(each.host, start=1):
+            place = f"{table}[{count}]"
+            for what in (host.name, host.mac, str(host.address)):
+                if what in seen:
+                    yield f"{place}: {what} is that of {seen[what]}"
+                seen.setdefault(what, place)
+            if each.subnet is None or not _for_cards(host.address, each):
+                of = each.subnet or "a subnet: there is none"
+                yield f"{place}.address: {host.address} is not one to give of {of}"
+
+
+def _for_cards(address: ipaddress.IPv4Address, network: CloudNetwork) -> bool:
+    """Whether a card on a network with a subnet may have this address."""
+    subnet = network.subnet
+    if subnet is None or address not in subnet or address == network.gateway:
+        return False
+    ends = (subnet.network_address, subnet.broadcast_address)
+    return address not in ends and not any(address in kept for kept in network.reserved)
 
 
 def _without6(networks: Sequence[CloudNetwork]) -> Iterator[str]:
