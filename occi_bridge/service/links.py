@@ -166,6 +166,7 @@ def interface(
     _check_name(cards, new)
     _check_given(net, new)
     _check_once(tx, cards, net)
+    throughput.check_counted(net, machine, 0, 1)
     _check_node(tx, machine, net)
     limits = throughput.settled(net, tx.user.grant, new.attributes)
     new = replace(new, attributes={**new.attributes, **limits})

@@ -68,12 +68,15 @@ def change(
 
 
 def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> dict[str, Value]:
-    """What a card is to carry after this change. Raises OcciError 403."""
+    """What a card is to carry after this change. Raises OcciError 403, 409."""
     net = net_of(tx, row)
     if net is None or all(asked.get(name) == row.attributes.get(name) for name in throughput.WAYS):
         return {}
+    new = throughput.settled(net, tx.user.grant, asked)
+    sends, to_send = (int(of.get(schema.OUTBOUND, 0)) for of in (row.attributes, new))
+    throughput.check_counted(net, tx.machine(row.compute), sends, to_send)
     queries.change(tx.link, row, flows={}, tries=0, again=0.0)
-    return throughput.settled(net, tx.user.grant, asked)
+    return new
 
 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:

@@ -52,6 +52,7 @@ class Net:
     least: int = 1  # Mbit/s that can be asked for
     most: int | None = None
     feature: str = ""  # of the nodes that have it, in the batch system; "": all may
+    consumable: str = ""  # by which the batch system counts what cards may send; "": it does not
 
     def address6(self, card: Interface) -> str | None:
         """The IPv6 address of a card on it, with the prefix's length; None if it has none."""
@@ -146,6 +147,7 @@ def of_site(network: CloudNetwork) -> Net:
         least=network.throughput_least,
         most=network.throughput_most,
         feature=network.feature,
+        consumable=network.consumable,
     )
 
 

@@ -18,7 +18,7 @@ def come_and_go(env: Environment) -> None:
     what it is about to ask libvirt for, or when libvirt has done that and nobody has heard of it.
     """
     volume = env.have("storage", occi__storage__size=1)
-    network = env.have("network", occi__network__address="10.77.0.0/24")
+    network = env.have("network", occi__network__address="10.99.0.0/24")
     mine = _booted(env)
     _killed_at(env, "plug", done=False)
     link = mine.link(volume)

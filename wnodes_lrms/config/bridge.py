@@ -88,6 +88,14 @@ class CloudNetwork(Section):
         " (a feature, complex, property or resource): leases of VMs on it ask for it, so that they"
         " come to no other node. Without it such a VM may come to a node that refuses it",
     )
+    consumable: str = Field(
+        "",
+        pattern=r"^([A-Za-z][A-Za-z0-9_]{0,30})?$",
+        description="what the batch system counts of each node for it, in Mbit/s (a gres, a"
+        " consumable complex, a resource): leases ask for as many as the cards of their VM may send"
+        " on it, so no node gets more VMs than its link carries, and each can send what it was"
+        " given. It needs `throughput_most`. Without it nothing is counted",
+    )
     throughput: Mbits | None = Field(
         None,
         description="Mbit/s each way of a card for which nothing is asked; without it"

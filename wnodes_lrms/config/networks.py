@@ -204,6 +204,8 @@ def _rates(
     nodes = {offer.name: offer.throughput for offer in offers}
     for number, each in enumerate(networks, start=1):
         place = f"bridge.network[{number}].throughput"
+        if each.consumable and each.throughput_most is None:
+            yield f"{place}_most: is missing, which `consumable` needs: else there is no number"
         own = {"nat": network.throughput, "bridge": nodes.get(each.name)}.get(each.kind)
         most = each.throughput_most
         if most and most < each.throughput_least:

@@ -121,6 +121,31 @@ def test_a_start_gives_what_the_user_may_have_today(bridge: LocalBridge) -> None
     assert rates(card) == (50, 20)
 
 
+def test_what_is_counted_is_not_exceeded_in_a_lease(
+    file_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    bridge = make_bridge(file_url, more=MORE + 'consumable = "lan_mbit"\n')
+    bridge.heard()
+    vm = bridge.create(ANNAS, links=[link("slow", outbound=20)])
+    [card] = vm.links
+    bridge.service.update(ANNAS, card.path, Changes({OUT: 30}))  # none is asked for yet
+
+    def leased(lease: str) -> None:
+        row = bridge.row(vm)
+        bridge.db.write(lambda db: persistence.set_columns(db, row, {"lease": lease}))
+
+    leased("a-lease")
+    said = "what VMs send on network slow is counted when their lease is asked for"
+    with refused(409, f"{said}: stop the VM first"):
+        bridge.service.update(ANNAS, card.path, Changes({OUT: 31}))
+    with refused(409, f"{said}: stop the VM first"):
+        bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
+    assert rates(bridge.service.update(ANNAS, card.path, Changes({OUT: 25, IN: 90}))) == (90, 25)
+    bridge.service.update(ANNAS, vm.path, Changes(links=(link("private"),)))
+    leased("")
+    bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
+
+
 def test_what_passes_is_shown_while_the_vm_runs(bridge: LocalBridge) -> None:
     vm = bridge.create(ANNAS, links=[link("slow", inbound=80)])
     [row] = persistence.read_all(bridge.db)["interfaces"]

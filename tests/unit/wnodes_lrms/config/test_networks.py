@@ -343,6 +343,15 @@ subnet6 = "fd00::/64"
         assert why in fault
 
 
+def test_what_is_counted_has_a_number(tmp_path: Path) -> None:
+    own = '[[bridge.network]]\nname = "lan"\nkind = "bridge"\nconsumable = "lan_mbit"\n'
+    assert faults(tmp_path, BRIDGE + own + "throughput_most = 100\n") == []
+    assert faults(tmp_path, BRIDGE + own) == [
+        "bridge.network[1].throughput_most: is missing, which `consumable` needs: else there is no"
+        " number"
+    ]
+
+
 def test_hosts_that_can_not_be(tmp_path: Path) -> None:
     def host(name: str, mac: int, address: str) -> str:
         values = f'name = "{name}"\nmac = "52:54:00:00:00:{mac:02x}"\naddress = "{address}"\n'
