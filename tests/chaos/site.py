@@ -175,7 +175,7 @@ class Box:
         conf = self.site.slurm_conf.read_text() if self.site.slurm_conf.exists() else ""
         wide = conf.replace("CPUs=2 ", f"CPUs={_CORES} ")
         try:
-            self._anew(conf, wide)
+            self.anew(conf, wide)
             self.lrms.widen(_CORES)
             for folder in state:
                 self._inside("mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=711", "t", folder)
@@ -199,11 +199,11 @@ class Box:
                     self._inside("umount", "--lazy", folder)
             self._pool_image.unlink(missing_ok=True)
             self.parts |= self._plain
-            self._anew(wide, conf)
+            self.anew(wide, conf)
             for node in NODES:
                 self.start(bait_of(node))
 
-    def _anew(self, was: str, conf: str) -> None:
+    def anew(self, was: str, conf: str) -> None:
         """Start Slurm anew if it is to have another configuration."""
         if conf == was:
             return
