@@ -277,10 +277,11 @@ def _os_tpl(tag: str, title: str, taken: set[str], *, saved: bool) -> Mixin:
 def _resource_tpl(template: Template) -> Mixin:
     cores = "core" if template.cores == 1 else "cores"
     disk = f", a disk of {template.disk} GiB" if template.disk else ""
+    rate = f", cards of {template.throughput} Mbit/s" if template.throughput else ""
     return Mixin(
         template.name,
         f"{OWN}resource_tpl#",
-        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}",
+        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}{rate}",
         parent=RESOURCE_TPL,
         location=f"/resource_tpl/{template.name}/",
         applies=(COMPUTE,),

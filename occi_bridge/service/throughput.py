@@ -15,8 +15,11 @@ from wnodes_lrms.rates import least
 WAYS = (schema.INBOUND, schema.OUTBOUND)
 
 
-def settled(net: Net, grant: Grant, given: Mapping[str, Value]) -> dict[str, Value]:
-    """What a card on this network gets each way, in Mbit/s, where that is limited.
+def settled(
+    net: Net, grant: Grant, given: Mapping[str, Value], of_size: int | None
+) -> dict[str, Value]:
+    """What a card on this network gets each way, in Mbit/s, where that is limited; `of_size` is
+    what the size of its VM gives where nothing is asked.
 
     Raises OcciError 403 for more, or less, than its user may have.
     """
@@ -24,7 +27,7 @@ def settled(net: Net, grant: Grant, given: Mapping[str, Value]) -> dict[str, Val
     for name in WAYS:
         most, asked = least(net.most, grant.throughput), given.get(name)
         if asked is None:
-            limit = least(net.throughput, most)
+            limit = least(max(of_size, net.least) if of_size else net.throughput, most)
             found |= {name: limit} if limit else {}
             continue
         for bound, word in ((most, "more"), (net.least, "less")):

@@ -126,6 +126,11 @@ class Template(Section):
     disk: int = Field(
         0, ge=0, le=65536, description="GiB of its root disk, at least; 0: as large as the image"
     )
+    throughput: Mbits | None = Field(
+        None,
+        description="Mbit/s each way of each of its cards for which nothing is asked, within what"
+        " network and grant allow; without it, what the network has for such cards",
+    )
 
 
 class Grant(Section):
