@@ -10,6 +10,7 @@ from tests.chaos.wire import Seen
 from tests.e2e.box import call
 
 _MARK = "written before it was taken out"
+_GIB = {"occi.storage.size": 1}
 _WRITTEN = 96  # MiB: more than is left in a pool that is full
 
 
@@ -17,8 +18,7 @@ def come_and_go(env: Environment) -> None:
     """A volume and a card come and go. Their bait is killed each time: when it has written down
     what it is about to ask libvirt for, or when libvirt has done that and nobody has heard of it.
     """
-    volume = env.have("storage", occi__storage__size=1)
-    network = env.have("network", occi__network__address="10.99.0.0/24")
+    volume, network = env.have("storage", _GIB), env.have("network", {})
     mine = _booted(env)
     _killed_at(env, "plug", done=False)
     link = mine.link(volume)
@@ -30,7 +30,7 @@ def come_and_go(env: Environment) -> None:
     mine.says(f"head -n 1 {mine.disk(link)}", f"{_MARK}\n")
     _killed_at(env, "plug", done=False)
     card = mine.link(network, "networkinterface")
-    mac = mine.machine.cloud.get(card)["attributes"]["occi.networkinterface.mac"]
+    mac = mine.mac(card)
     _killed_at(env, "unplug", done=False)
     mine.unlink(card)
     listed = partial(call, "virsh", "domiflist", mine.machine.id)
@@ -44,7 +44,7 @@ def come_and_go(env: Environment) -> None:
 def pool_fills(env: Environment) -> None:
     """The storage of volumes fills up while a guest writes. It stands still, also when its bait is
     killed meanwhile, and goes on when there is room, with nothing lost."""
-    volume = env.have("storage", occi__storage__size=1)
+    volume = env.have("storage", _GIB)
     mine = _booted(env)
     device = mine.disk(mine.link(volume))
     write = f"dd if=/dev/zero of={device} bs=1M count={_WRITTEN} conv=fsync; echo $? >/tmp/done"

@@ -124,15 +124,14 @@ class Environment:
 
     # Cloud
 
-    def have(self, kind: str, **attributes: object) -> str:
+    def have(self, kind: str, attributes: Mapping[str, object]) -> str:
         """A volume or a network of the cloud user's; its path."""
         user, name = Cloud(USERS / "alice" / "vomsproxy.pem"), uuid4().hex
-        own = {key.replace("__", "."): value for key, value in attributes.items()}
         path = f"/{kind}/{name}"
 
         def ask() -> None:
             if user.ask("GET", path).status_code != 200:
-                user.create(kind, {"attributes": {schema.ID: name, **own}})
+                user.create(kind, {"attributes": {schema.ID: name, **attributes}})
 
         retried(ask)
         return path
@@ -347,7 +346,8 @@ class CloudMachine:
 
         retried(ask)
         self.env.wait(linked, lambda: f"linked to {target}: {self.describe()}")
-        return f"/{kind}/{self._links(target)[0]['id']}"
+        [link] = retried(lambda: self._links(target))
+        return f"/{kind}/{link['id']}"
 
     def unlink(self, path: str) -> None:
         """Delete a link; a volume's stays until the guest has let go of it."""
@@ -372,6 +372,11 @@ class CloudMachine:
 
         self.env.wait(seen, lambda: f"the guest sees {link}: {self.describe()}")
         return f"/dev/{found}"
+
+    def mac(self, card: str) -> str:
+        """The MAC of a link to a network."""
+        attributes = retried(lambda: self.machine.cloud.get(card))["attributes"]
+        return str(attributes["occi.networkinterface.mac"])
 
     def _links(self, target: str) -> list[Mapping[str, Any]]:
         links: list[Mapping[str, Any]] = self.machine.cloud.get(self.machine.path)["links"]
