@@ -7,7 +7,7 @@ from functools import partial
 
 from bait.machine import seed
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.hardware import Blueprint, DiskLimit, Hardware
 from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import ipv6_of, mac_of
@@ -79,7 +79,7 @@ class BatchBuilder:
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
-        allocation = machine.allocation
+        allocation, given = machine.allocation, machine.provision
         return Hardware(
             id=machine.id,
             name=f"{allocation.job}-{allocation.restart}",
@@ -91,7 +91,8 @@ class BatchBuilder:
             cpus=allocation.cpus,
             nics=self.cards(machine),
             # The server wants a folder, not a link to one.
-            scratch=where.scratch if machine.provision.scratch else None,
+            scratch=where.scratch if given.scratch else None,
+            limit=DiskLimit(given.disk_rate << 20, given.disk_iops),
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
 

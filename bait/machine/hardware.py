@@ -96,7 +96,7 @@ class Hardware:
     cpus: tuple[int, ...]
     nics: tuple[Card, ...]
     volumes: tuple[Drive, ...] = ()
-    limit: DiskLimit = DiskLimit()  # of the root disk
+    limit: DiskLimit = DiskLimit()  # of the root disk, and of the scratch disk
     shares: tuple[str, ...] = ()
     seeded: bool = True  # has a seed
     scratch: Path | None = None  # the scratch disk

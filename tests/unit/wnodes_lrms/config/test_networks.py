@@ -128,7 +128,8 @@ outbound = 1.5
     assert found == [
         "network.throughput: input should be greater than or equal to 1",
         "cloud.network[1].throughput: input should be a valid integer",
-        "batch[1]: one of inbound, network, outbound, scratch, scratch_most is needed",
+        "batch[1]: one of disk_iops, disk_rate, inbound, network, outbound, scratch, scratch_most"
+        " is needed",
         "batch[2].inbound: input should be a valid integer",
         "batch[2].outbound: input should be greater than or equal to 1",
         "batch[3].inbound: input should be a valid integer",
