@@ -32,7 +32,7 @@ _RESTART = 2.0  # seconds after which a part that has ended is started once more
 _CORES = 4  # of each node: walks wait more than they compute, and a plain job has one
 _DISK = "6g"  # of each node's state folder while the harness runs
 _POOL = 4 << 30  # bytes of the users' volumes' file system, in a file with holes
-_LITTLE = 32 << 20  # bytes that are left where it is full, for what others begin
+_LITTLE = 64 << 20  # bytes that are left where it is full, for what others begin
 
 
 class Box:
