@@ -13,7 +13,7 @@ from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.lrms.interface import Lrms
 from wnodes_lrms.model import Room
 
-# Seconds between two questions. Slurm's own command has all nodes sent for one, and each node asks.
+# Seconds between two questions. For one node a batch system may send all, and each node asks.
 _EVERY = 120.0
 _OLD = 400.0  # seconds after which an answer is told no more
 

@@ -25,8 +25,7 @@ class Parts:
     """The parts of pages that change, each a template of its own."""
 
     def __init__(self, service: BridgeService) -> None:
-        self._service = service
-        self._revisions = Revisions(service.revision)
+        self._revisions = Revisions(service)
 
     async def reply(
         self, ask: Ask, template: str, find: Callable[[User], Mapping[str, object]]
@@ -38,10 +37,7 @@ class Parts:
         def render() -> Reply:
             return templates.page(template, **find(user), token=cookies.form_token(secret))
 
-        return await _as_of(ask, user, await self._revision(), render)
-
-    async def _revision(self) -> int:
-        return await self._revisions.now() if self._service.remote else self._service.revision()
+        return await _as_of(ask, user, await self._revisions.now(), render)
 
 
 async def _as_of(ask: Ask, user: User, revision: int, render: Callable[[], Reply]) -> Reply:

@@ -133,7 +133,8 @@ def _grow(tx: Transaction, row: Storage, size: int) -> None:
 def delete(tx: Transaction, row: Row) -> None:
     """Delete an entity for its user at once; the driver sees to the rest. Raises OcciError 409."""
     if isinstance(row, Compute):
-        for link in itertools.chain(*tx.links_of([tx.held(row)])):
+        row = tx.held(row)
+        for link in itertools.chain(*tx.links_of([row])):
             queries.change(tx.link, link, id=None)
         queries.change(tx.link, row, wish=row.wish + 1)
     elif isinstance(row, Interface | Attachment):
@@ -187,6 +188,7 @@ def act(
     if isinstance(row, Storage) and action in schema.COPIES:
         return copy_volume(tx, row, str(attributes.get("name", "")))
     if isinstance(row, Compute):
+        row = tx.held(row)  # others come in until it is held
         method = str(attributes.get("method", ""))
         if verb == "save":
             _save(tx, row, str(attributes.get("name", "")))

@@ -50,7 +50,7 @@ class _Occi:
         self._others = frozenset(route.path for route in others)
         self._router = Router(list[BaseRoute](others))
         self._cache = Cache()
-        self._revisions = Revisions(service.revision)
+        self._revisions = Revisions(service)
         self._rendering: dict[Hashable, asyncio.Future[Answer]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,15 +101,12 @@ class _Occi:
             _log.info("%s %s by %s: %d", call.method, call.path, user.subject, answer.status)
             return answer
         user.require(Capability.READ)
-        revision = await self._revision()
+        revision = await self._revisions.now()
         key = (
             *(user.key, user.groups, user.account, user.grant),
             *(scope["path"], scope["query_string"], scope["scheme"], tuple(varies)),
         )
         return self._cache.get(revision, key) or await self._rendered(scope, user, revision, key)
-
-    async def _revision(self) -> int:
-        return await self._revisions.now() if self._service.remote else self._service.revision()
 
     async def _rendered(self, scope: Scope, user: User, revision: int, key: Hashable) -> Answer:
         """The answer to a GET; however many ask for the same at once, it is rendered once."""
@@ -121,7 +118,7 @@ class _Occi:
             self._rendering[revision, key] = running
             running.add_done_callback(lambda _: self._rendering.pop((revision, key)))
         answer = await asyncio.shield(running)
-        if await self._revision() == revision:
+        if await self._revisions.now() == revision:
             self._cache.put(revision, key, answer)
         return answer
 

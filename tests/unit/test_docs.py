@@ -12,6 +12,7 @@ import typer
 
 from contrib.docs import reference
 from guestlink import FORWARDED
+from occi_bridge.store import tables
 from wnodes_lrms.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +25,12 @@ NAMES = {  # what pages and comments name: a file, what lies in a folder of ours
 }
 # QEMU's; what `hooks install` writes. In checklists NAME stands for what is new.
 NOT_OURS = {"docs/interop/vhost-user.json", "policy.lua"}
+
+
+def test_all_tables_of_the_bridges_database_are_described() -> None:
+    section = (ROOT / "docs/bridge.md").read_text().partition("## Tables")[2].partition("## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(tables.metadata.tables)
 
 
 @pytest.mark.parametrize("page", reference.PAGES.values())

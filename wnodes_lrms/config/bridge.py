@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from wnodes_lrms.config.issuer import Issuer, each_url_once
-from wnodes_lrms.config.node import PathText, Section, Subnet6, each_name_once, roomy
 from wnodes_lrms.config.page import Page
+from wnodes_lrms.config.values import PathText, Section, Subnet, Subnet6, each_name_once
 from wnodes_lrms.rates import Mbits
 
 
@@ -58,7 +58,7 @@ class CloudNetwork(Section):
     )
     title: str = Field("", description="a sentence for users")
     public: bool = Field(False, description="reachable from outside; new VMs get the first")
-    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
+    subnet: Subnet | None = Field(
         None, description="addresses to give out; without it the guest asks by DHCP"
     )
     gateway: ipaddress.IPv4Address | None = Field(None, description="its router, never given out")

@@ -5,7 +5,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from wnodes_lrms.config.node import NodeText, PathText, Section, Subnet6, each_name_once, roomy
+from wnodes_lrms.config.values import (
+    NodeText,
+    PathText,
+    Section,
+    Subnet,
+    Subnet6,
+    each_name_once,
+)
 from wnodes_lrms.opening import opening
 from wnodes_lrms.rates import Mbits
 from wnodes_lrms.tls.oneline import normal
@@ -67,7 +74,7 @@ class Offer(Section):
         description="the bridge is one of Open vSwitch's. nftables does not see what passes there:"
         " nothing of ours holds its guests, the switch's own rules have to",
     )
-    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] | None = Field(
+    subnet: Subnet | None = Field(
         None,
         description="cards have an address of it, and can't use another; without it guests ask by"
         " DHCP, and what addresses they use is not held",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from wnodes_lrms.config.node import PathText, Section
+from wnodes_lrms.config.values import PathText, Section
 
 _URL = r"^https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$"
 _VO = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"

@@ -12,8 +12,6 @@ from wnodes_lrms.config.bridge import Bridge, CloudNetwork, Grant, Host, Templat
 from wnodes_lrms.config.cloud import Accounting, Api, Cloud, Offer, Pool
 from wnodes_lrms.config.issuer import Issuer
 from wnodes_lrms.config.node import (
-    NODE_NAME,
-    TAG,
     Allow,
     Bait,
     Batch,
@@ -22,12 +20,10 @@ from wnodes_lrms.config.node import (
     Images,
     Machine,
     Network,
-    PathText,
-    Section,
     Share,
-    Tag,
 )
 from wnodes_lrms.config.page import Page
+from wnodes_lrms.config.values import NODE_NAME, TAG, PathText, Section, Tag
 from wnodes_lrms.errors import ConfigError
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The tables of the configuration file, and what their settings may be.
+"""The tables of the configuration file for the nodes, and what their settings may be.
 
 Docstrings, descriptions, defaults and limits are also the reference manual
 (contrib/docs/reference.py writes it). Those of the cloud service are in config/cloud.py and
@@ -6,89 +6,15 @@ config/bridge.py.
 """
 
 import ipaddress
-import re
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
 
-from wnodes_lrms.addresses import fault6
-from wnodes_lrms.opening import opening
+from wnodes_lrms.config.values import OpeningText, PathText, Section, Subnet, Tag, TagOrAll
 from wnodes_lrms.rates import Mbits
-
-NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
-# At most 239 characters: with a suffix it is a file's name.
-TAG = re.compile(r"[a-z0-9][a-z0-9.-]{0,78}_[a-z0-9.-]{1,79}_[a-z0-9_]{1,79}")
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or any(c.isspace() for c in path):
-        raise ValueError("an absolute path without spaces is needed")
-    return path
-
-
-def roomy(subnet: ipaddress.IPv4Network) -> ipaddress.IPv4Network:
-    """The subnet itself. Raises ValueError where it has no room for the node and a guest."""
-    if subnet.prefixlen > 30:
-        raise ValueError("a /30 or larger is needed: the node itself takes the first address")
-    return subnet
-
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-_Table = TypeVar("_Table", bound=_Named)
-
-
-def each_name_once(tables: tuple[_Table, ...]) -> tuple[_Table, ...]:
-    """The tables themselves. Raises ValueError where two have one name."""
-    names = [table.name for table in tables]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"the name {', '.join(twice)} is there more than once")
-    return tables
-
-
-def _of_hosts(subnet: ipaddress.IPv6Network) -> ipaddress.IPv6Network:
-    if fault := fault6(subnet):
-        raise ValueError(fault)
-    return subnet
-
-
-def _opening(text: str) -> str:
-    opening(text)
-    return text
-
-
-def _tag(tag: str) -> str:
-    if not TAG.fullmatch(tag):
-        raise ValueError(f"«{tag}» is not of the form <name>_<os>_<arch>, in lower case")
-    return tag
-
-
-def _tag_or_all(tag: str) -> str:
-    return tag if tag == "*" else _tag(tag)
-
-
-PathText = Annotated[str, AfterValidator(_absolute)]
-Tag = Annotated[str, AfterValidator(_tag)]
-OpeningText = Annotated[str, AfterValidator(_opening)]
-Subnet6 = Annotated[ipaddress.IPv6Network, AfterValidator(_of_hosts)]
-NodeText = Annotated[str, StringConstraints(pattern=f"^{NODE_NAME.pattern}$")]
-
-
-class Section(BaseModel):
-    """A table of the file. An unknown key is a fault; nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Bait(Section):
@@ -163,7 +89,7 @@ class Network(Section):
         pattern=r"^[a-z0-9][a-z0-9-]{0,11}$",
         description="name of the libvirt network; its bridge is called wn-<name>",
     )
-    subnet: Annotated[ipaddress.IPv4Network, AfterValidator(roomy)] = Field(
+    subnet: Subnet = Field(
         ipaddress.IPv4Network("192.168.190.0/24"), description="addresses of the guests"
     )
     closed: tuple[ipaddress.IPv4Network, ...] = Field(
@@ -241,7 +167,7 @@ class Default(Section):
 class Allow(Section):
     """Who may use an image. An image that no rule names (by tag or "*") is for everybody."""
 
-    image: Annotated[str, AfterValidator(_tag_or_all)] = Field(description='a tag, or "*" for all')
+    image: TagOrAll = Field(description='a tag, or "*" for all')
     users: tuple[str, ...] = Field((), description="these users may")
     groups: tuple[str, ...] = Field((), description="whoever is in one of these groups may")
     accounts: tuple[str, ...] = Field((), description="whoever charges one of these accounts may")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
 
-from wnodes_lrms.config.node import PathText, Section
+from wnodes_lrms.config.values import PathText, Section
 
 _ORIGIN = r"^https://[a-z0-9.-]+(:[1-9][0-9]{0,4})?$"
 

@@ -3,14 +3,12 @@ nftables. The far ends of veth pairs stand for guests, for a host of the site's,
 world's.
 """
 
-import ctypes
 import logging
 import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
@@ -25,6 +23,7 @@ from bait.network.cards import Taps
 from bait.network.firewall import Firewall
 from tests.frames import BROADCAST, advertisement, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
+from tests.unit.bait.network.conftest import enter_new_network
 from tests.unit.conftest import needs_root
 from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Bait, Cloud, Config, Network, Offer
@@ -35,7 +34,6 @@ from wnodes_lrms.run import run
 
 pytestmark = [needs_root, pytest.mark.integration]
 
-NEW_NETWORK = 0x40000000  # unshare(2), CLONE_NEWNET
 TAPS = Taps.of("box", "hv1")
 GATEWAY, ALICE, BOB = "192.168.190.1", "192.168.190.2", "192.168.190.3"
 NODE, LAN_GUEST, LAN_HOST = "10.9.0.2", "10.9.0.7", "10.9.0.50"
@@ -192,18 +190,6 @@ def _names(receive: Callable[[], bytes]) -> set[str]:
 def bridged(request: pytest.FixtureRequest) -> int:
     """What Docker switches on: frames that stay on a bridge go through the rules for packets."""
     return int(request.param)
-
-
-@pytest.fixture
-def apart() -> Iterator[Callable[..., Any]]:
-    """Runs a function in a network of its own: a thread's is its own."""
-    with ThreadPoolExecutor(1) as thread:
-
-        def enter() -> None:
-            assert ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK) == 0
-
-        thread.submit(enter).result()
-        yield lambda function, *arguments: thread.submit(function, *arguments).result()
 
 
 def test_frames_that_a_guest_may_send(tmp_path: Path, apart: Callable[..., Any]) -> None:
@@ -489,7 +475,7 @@ def test_what_the_site_opens(tmp_path: Path, apart: Callable[..., Any]) -> None:
         cases += [("10.9.0.2:5000/udp",), ("10.9.0.0/24",), ("203.0.113.0/30", "10.9.0.50")]
         found = []
         for number, opened in enumerate(cases):
-            assert ctypes.CDLL(None).unshare(NEW_NETWORK) == 0
+            enter_new_network()
             found.append(reach(number, *opened))
         return found
 

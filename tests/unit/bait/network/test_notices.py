@@ -1,9 +1,7 @@
 """network/notices.py in a network of the test's own: each change that looks are about is told."""
 
-import ctypes
 import shlex
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +11,6 @@ from bait.network.notices import Notices, Topic
 from tests.unit.conftest import needs_root
 from wnodes_lrms.run import run
 
-NEW_NETWORK = 0x40000000  # unshare(2), CLONE_NEWNET
 REDIRECT = "u32 match u32 0 0 action mirred egress redirect dev"
 RULES = "{ type filter hook prerouting priority 0; }"
 # Each as it is made, and then changed by somebody.
@@ -58,18 +55,6 @@ CHANGES = {
         "nft flush ruleset",
     ),
 }
-
-
-@pytest.fixture
-def apart() -> Iterator[Callable[..., Any]]:
-    """Runs a function in a network of its own: a thread's is its own."""
-    with ThreadPoolExecutor(1) as thread:
-
-        def enter() -> None:
-            assert ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK) == 0
-
-        thread.submit(enter).result()
-        yield lambda function, *arguments: thread.submit(function, *arguments).result()
 
 
 @needs_root

@@ -2,7 +2,6 @@
 The node's ends of veth pairs have the names of taps.
 """
 
-import ctypes
 import json
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from bait.network.cards import Taps, guests
 from bait.network.shaper import Shaper, trouble
 from bait.network.shaping import back_of
 from tests.unit.bait.conftest import an_order
+from tests.unit.bait.network.conftest import enter_new_network
 from tests.unit.conftest import needs_root
 from wnodes_lrms.config.load import Bait, Config, Network, Offer
 from wnodes_lrms.errors import WnodesError
@@ -32,7 +32,6 @@ from wnodes_lrms.run import run
 
 pytestmark = [needs_root, pytest.mark.integration]
 
-NEW_NETWORK = 0x40000000  # unshare(2), CLONE_NEWNET
 ADDRESS = {"node": "10.77.0.1", "one": "10.77.0.2", "two": "10.77.0.3"}
 LIMITED, OTHER = "52:54:00:00:00:02", "52:54:00:00:00:03"
 PORT = "5001"
@@ -88,7 +87,7 @@ class Place:
         self.ip("node", "link set br0 up")
 
     def _enter(self) -> int:
-        assert ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK) == 0
+        enter_new_network()
         run(["ip", "link", "set", "lo", "up"], deadline=5)
         return threading.get_native_id()
 

@@ -2,7 +2,6 @@
 bridges, nftables and frames. The far ends of veth pairs stand for guests.
 """
 
-import ctypes
 import json
 import re
 import socket
@@ -27,6 +26,7 @@ from bait.network.tunnels import Devices, Entry, bridge_of, device_of
 from bait.network.vxlan import Tunnels, held
 from tests.frames import BROADCAST, arp, frame, ipv6, neighbour, udp
 from tests.unit.bait.conftest import an_order
+from tests.unit.bait.network.conftest import enter_new_network
 from tests.unit.conftest import NOBODY, needs_root
 from wnodes_lrms.addresses import address6_of
 from wnodes_lrms.config.load import Bait, Config, Network
@@ -38,7 +38,6 @@ from wnodes_lrms.tunnel import Tunnel
 
 pytestmark = [needs_root, pytest.mark.integration]
 
-NEW_NETWORK = 0x40000000  # unshare(2), CLONE_NEWNET
 NET, VNI = "u-1111111100", (1 << 23) + 5
 ADDRESS = {"hv1": "10.50.0.1", "hv2": "10.50.0.2"}
 ELSEWHERE = "10.50.0.9"  # beside the nodes, and none of them
@@ -84,7 +83,7 @@ class Node:
         return self.thread.submit(function).result(30)
 
     def _enter(self) -> None:
-        assert ctypes.CDLL(None, use_errno=True).unshare(NEW_NETWORK) == 0
+        enter_new_network()
         self.task = threading.get_native_id()
         run(["ip", "link", "set", "lo", "up"], deadline=5)
         # Or the node's own links talk to their neighbours; libvirt does the same to its bridges.

@@ -1019,6 +1019,21 @@ def test_a_vm_that_is_linked_is_not_deleted_by_another_request_meanwhile(
     bridge.service.delete(ANNAS, disk.path)
 
 
+def test_of_two_requests_at_once_the_second_sees_the_first(
+    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second one has read it, the VM is to run already: it is started all the same."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    path = bridge.create(ANNAS).path
+    [before] = read_all(bridge.db)["computes"]
+    stop = functools.partial(bridge.service.act, ANNAS, path, STOP, {})
+    with just_before_the_locks(monkeypatch, stop):
+        bridge.service.act(ANNAS, path, START, {})
+    [row] = read_all(bridge.db)["computes"]
+    assert (row.desired, row.wish) == ("active", before.wish + 2)
+
+
 def test_of_two_vms_that_want_the_same_volumes_in_opposite_orders_one_is_made(
     make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,12 +12,14 @@ from occi_bridge.web.revisions import Revisions
 class Counter:
     """Answers with how often it was asked, once it may."""
 
+    remote = True
+
     def __init__(self) -> None:
         self.asked = 0
         self.begun = threading.Event()
         self.may = threading.Event()
 
-    def ask(self) -> int:
+    def revision(self) -> int:
         self.asked += 1
         found = self.asked
         self.begun.set()
@@ -29,7 +31,7 @@ def test_who_comes_while_it_is_asked_gets_the_next_answer_and_all_the_same() -> 
     counter = Counter()
 
     async def many() -> list[int]:
-        revisions = Revisions(counter.ask)
+        revisions = Revisions(counter)
         first = asyncio.ensure_future(revisions.now())
         await asyncio.to_thread(counter.begun.wait, 60)
         later = [asyncio.ensure_future(revisions.now()) for _ in range(20)]
@@ -44,7 +46,7 @@ def test_one_who_goes_away_takes_nobody_s_answer() -> None:
     counter = Counter()
 
     async def two() -> int:
-        revisions = Revisions(counter.ask)
+        revisions = Revisions(counter)
         gone, stays = (asyncio.ensure_future(revisions.now()) for _ in range(2))
         await asyncio.to_thread(counter.begun.wait, 60)
         gone.cancel()
@@ -55,16 +57,18 @@ def test_one_who_goes_away_takes_nobody_s_answer() -> None:
 
 
 def test_a_fault_is_had_once() -> None:
-    answers: Iterator[int | Exception] = iter([ValueError("no"), 7])
+    class Faulty:
+        remote = True
+        answers: Iterator[int | Exception] = iter([ValueError("no"), 7])
 
-    def ask() -> int:
-        found = next(answers)
-        if isinstance(found, Exception):
-            raise found
-        return found
+        def revision(self) -> int:
+            found = next(self.answers)
+            if isinstance(found, Exception):
+                raise found
+            return found
 
     async def twice() -> int:
-        revisions = Revisions(ask)
+        revisions = Revisions(Faulty())
         with pytest.raises(ValueError, match="no"):
             await revisions.now()
         return await revisions.now()
