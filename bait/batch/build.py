@@ -57,14 +57,16 @@ class BatchBuilder:
         name = machine.provision.network
         if not name:
             return (own,)
-        return (own, site_card(self.vms.taps.site_card(machine.id, name), self.vms.offer(name)))
+        guest = self.vms.taps.site_card(machine.id, name, machine.site_mac)
+        return (own, site_card(guest, self.vms.offer(name)))
 
     def _on_site(self, machine: Blueprint) -> tuple[seed.Interface, ...]:
         """The card on a network of the site's as its guest is told of it, if there is one."""
         name, address = machine.provision.network, machine.site_address
         if not name:
             return ()
-        offer, mac = self.vms.offer(name), self.vms.taps.site_card(machine.id, name).mac
+        offer = self.vms.offer(name)
+        mac = self.vms.taps.site_card(machine.id, name, machine.site_mac).mac
         address6, gateway6 = ipv6_of(mac, offer)
         return (
             seed.Interface(
@@ -106,7 +108,7 @@ class BatchBuilder:
             file.write_text(text)
         guest = seed.Guest(
             id=machine.id,
-            hostname=f"vm-{machine.allocation.job}",
+            hostname=machine.hostname,
             mac=mac_of(machine.address),
             address=machine.address,
             subnet=self.vms.config.network.subnet,

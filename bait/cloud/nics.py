@@ -48,7 +48,9 @@ class Nics:
         rows = [row for row in self.ledger.rows() if row.kind is Kind.CLOUD and row.id != machine]
         others = [nic for row in rows for nic in Order.model_validate_json(row.spec).nics]
         config = self.builder.vms.config
-        vet(nics, others, config.cloud.network, own_macs(), surroundings().addresses)
+        offers = config.cloud.network
+        macs = own_macs() | {host.mac for offer in offers for host in offer.host}  # batch VMs'
+        vet(nics, others, offers, macs, surroundings().addresses)
         tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
         if tunnels and private and self.builder.tunnel_end() is None:
             raise RejectedError(f"this node has no address in {tunnels}: see [network] tunnels")

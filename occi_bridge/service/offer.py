@@ -32,7 +32,8 @@ class Site:
         self.spans = config.network.tunnels is not None  # private networks, over nodes
         self.nets = {net.name: networks.of_site(net) for net in self.networks}
         self.vnis = {net.name: net.vni for net in self.networks if net.vni}
-        hosts = (host for net in self.nets.values() for host in net.hosts.values())
+        hosts = [host for network in config.bridge.network for host in network.host]
+        hosts += [host for network in config.cloud.network for host in network.host]
         self.macs = frozenset(host.mac for host in hosts)  # those that go with an address
         self._folder = Path(config.images.catalogue)
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.issuer import Issuer, each_url_once
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.config.values import PathText, Section, Subnet, Subnet6, each_name_once
@@ -30,22 +31,6 @@ DatabaseUrl = Annotated[
     StringConstraints(pattern=r"^(sqlite|postgresql\+psycopg)://"),
     AfterValidator(_without_password),
 ]
-
-
-class Host(Section):
-    """An address of a network that the site has registered, with a name in its DNS and the MAC that
-    its switches or its DHCP server know. A card that gets the address has that MAC."""
-
-    name: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9-]{1,63}){0,8}$",
-        description="its name, with or without the domain: users see it on the link, and a VM whose"
-        " user names none has the first part as its own",
-    )
-    mac: str = Field(
-        pattern=r"^52:54:00(:[0-9a-f]{2}){3}$",
-        description="its MAC: one that begins as those of all cloud VMs do",
-    )
-    address: ipaddress.IPv4Address = Field(description="of the network's `subnet`")
 
 
 class CloudNetwork(Section):

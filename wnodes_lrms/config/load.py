@@ -8,8 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from wnodes_lrms.config import networks
-from wnodes_lrms.config.bridge import Bridge, CloudNetwork, Grant, Host, Template
+from wnodes_lrms.config.bridge import Bridge, CloudNetwork, Grant, Template
 from wnodes_lrms.config.cloud import Accounting, Api, Cloud, Offer, Pool
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.issuer import Issuer
 from wnodes_lrms.config.node import (
     Allow,

@@ -15,10 +15,10 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     found += [*_closed6(cloud.network), *_unheld(cloud.network)]
     found += _overlaps(network, cloud.network)
     found += _parts(cloud.network)
+    found += _hosts(bridge.network if bridge else (), cloud.network)
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
-        found += _hosts(bridge.network)
         found += _without6(bridge.network)
         found += _same(cloud.network, bridge.network)
         found += _reserved(cloud.network, bridge.network)
@@ -136,31 +136,38 @@ def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
             seen[each.vni] = number
 
 
-def _hosts(networks: Sequence[CloudNetwork]) -> Iterator[str]:
-    """Each name, MAC and address is one host's, and one that cards can have."""
+def _hosts(networks: Sequence[CloudNetwork], offers: Sequence[Offer]) -> Iterator[str]:
+    """Each name, MAC and address is one host's, and one that cards can have: of the bridge's, or of
+    a node's for batch VMs."""
     seen: dict[str, str] = {}
-    for number, each in enumerate(networks, start=1):
-        table = f"bridge.network[{number}].host"
-        if each.host and each.kind != "bridge":
-            yield f"{table}: only a network of kind bridge has hosts"
+    tables: dict[str, CloudNetwork | Offer] = {}
+    tables |= {f"cloud.network[{number}]": each for number, each in enumerate(offers, start=1)}
+    tables |= {f"bridge.network[{number}]": each for number, each in enumerate(networks, start=1)}
+    for table, each in tables.items():
+        if isinstance(each, CloudNetwork) and each.host and each.kind != "bridge":
+            yield f"{table}.host: only a network of kind bridge has hosts"
         for count, host in enumerate(each.host, start=1):
-            place = f"{table}[{count}]"
+            place = f"{table}.host[{count}]"
             for what in (host.name, host.mac, str(host.address)):
                 if what in seen:
                     yield f"{place}: {what} is that of {seen[what]}"
                 seen.setdefault(what, place)
-            if each.subnet is None or not _for_cards(host.address, each):
+            if not _for_cards(host.address, each):
                 of = each.subnet or "a subnet: there is none"
-                yield f"{place}.address: {host.address} is not one to give of {of}"
+                whose = "to give" if isinstance(each, CloudNetwork) else "that a node gives"
+                yield f"{place}.address: {host.address} is not one {whose} of {of}"
 
 
-def _for_cards(address: ipaddress.IPv4Address, network: CloudNetwork) -> bool:
-    """Whether a card on a network with a subnet may have this address."""
+def _for_cards(address: ipaddress.IPv4Address, network: CloudNetwork | Offer) -> bool:
+    """Whether a card may be given this address: by the bridge, or to a batch VM by its node."""
     subnet = network.subnet
     if subnet is None or address not in subnet or address == network.gateway:
         return False
-    ends = (subnet.network_address, subnet.broadcast_address)
-    return address not in ends and not any(address in kept for kept in network.reserved)
+    if address in (subnet.network_address, subnet.broadcast_address):
+        return False
+    if isinstance(network, Offer):
+        return any(address in part for part in network.batch.values())
+    return not any(address in kept for kept in network.reserved)
 
 
 def _without6(networks: Sequence[CloudNetwork]) -> Iterator[str]:

@@ -378,6 +378,14 @@ def test_hosts_that_can_not_be(tmp_path: Path) -> None:
         "bridge.network[2].host[1].address: 10.2.0.80 is not one to give of a subnet: there is"
         " none",
     ]
+    parts = '[cloud.network.batch]\nhv1 = "10.2.0.64/28"\n'
+    ours = host("vm9", 9, "10.2.0.70") + host("vm1.example.org", 10, "10.2.0.80")
+    lan = '[[cloud.network]]\nname = "lan"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n'
+    lan += 'gateway = "10.2.0.1"\n' + parts + ours.replace("bridge.network", "cloud.network")
+    assert faults(tmp_path, lan + BRIDGE + own + good) == [
+        "cloud.network[1].host[2].address: 10.2.0.80 is not one that a node gives of 10.2.0.0/24",
+        "bridge.network[1].host[1]: vm1.example.org is that of cloud.network[1].host[2]",
+    ]
     for bad in ('mac = "00:16:3e:00:00:01"', 'mac = "52:54:00:AA:00:01"', 'name = "a_b"'):
         key = bad.partition(" ")[0]
         lines = [line for line in host("vm1", 1, "10.2.0.9").splitlines() if key not in line]
