@@ -16,6 +16,7 @@ from tests.chaos.faults import HURT, SLOW, Fault
 from tests.chaos.site import Box, bait_of, end, stopped
 from tests.chaos.wire import Seen
 from wnodes_lrms.config.load import Config
+from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import State
 from wnodes_lrms.run import run
 
@@ -116,14 +117,15 @@ class Injector:
     def _filter(self, seen: Seen) -> None:
         """As by `nft flush ruleset`, which would also take what is not this node's. The VM goes on
         at once: its bait makes the tables again by itself, whatever it is doing."""
-        if not there(seen.node):
-            raise NothingThereError
-        name = table(seen.node)
-        run(["nft", "; ".join(f"delete table {family} {name}" for family in FAMILIES)], deadline=10)
+        lines = [f"delete table {family} {table(seen.node)}" for family in FAMILIES]
+        try:
+            run(["nft", "; ".join(lines)], deadline=10)
+        except WnodesError as error:  # there are none yet
+            raise NothingThereError from error
         threading.Thread(target=self._await_filter, args=(seen,), daemon=True).start()
 
     def _await_filter(self, seen: Seen) -> None:
-        if not wait_until(lambda: there(seen.node), _HELD_AGAIN, pause=1):
+        if not wait_until(lambda: _are_held(seen.node), _HELD_AGAIN, pause=1):
             self.unmended.append(f"{Fault.FILTER} at {seen.step}: {seen.node} has none since")
 
     def _payload(self, job: str, program: str) -> None:
@@ -153,6 +155,14 @@ class Injector:
         _there(len(files))
         for file in files:
             corrupt(file)
+
+
+def _are_held(node: str) -> bool:
+    """Whether the kernel has the tables that hold a node's guests."""
+    try:
+        return there(node)
+    except WnodesError:
+        return False
 
 
 def cached(config: Config, node: str) -> list[Path]:
