@@ -165,7 +165,7 @@ def complexes(daemons: Box, tmp_path: Path) -> Iterator[None]:
         file.write_text(text)
         call("qconf", "-Mc", str(file))
 
-    load(f"{before}\n{counted.CONSUMABLE} lm INT <= YES JOB 0 0\n")
+    load(f"{before}\n{counted.CONSUMABLE} lanmb INT <= YES JOB 0 0\n")
     try:
         for node in NODES:
             own = f"{counted.CONSUMABLE}={counted.HAS}"
