@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from contrib.site.box.layout import NODES
 from tests.chaos.site import Box
 from tests.e2e import counted
 from tests.e2e.box import wait_until
@@ -134,4 +135,4 @@ def gres(daemons: Box) -> Iterator[None]:
 
 @pytest.mark.usefixtures("gres")
 def test_slurm_counts_what_vms_may_send(alice: Cloud) -> None:
-    counted.third_waits(alice)
+    assert counted.third_waits(alice) == {*NODES}

@@ -181,4 +181,4 @@ def complexes(daemons: Box, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("complexes")
 def test_grid_engine_counts_what_vms_may_send(alice: Cloud) -> None:
-    counted.third_waits(alice)
+    assert counted.third_waits(alice) == {*NODES}
