@@ -67,6 +67,8 @@ Address = Annotated[
 Address6 = Annotated[
     str, StringConstraints(pattern=r"^[0-9a-f:]{2,39}/64$"), AfterValidator(_interface6)
 ]
+# A number beyond what the cards of one VM may have together.
+Count = Annotated[int, Field(ge=1, le=1 << 24)]
 Feature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,30}$")]
 Host = Annotated[str, StringConstraints(pattern=r"^[0-9.]{7,15}$"), AfterValidator(_host)]
 
@@ -122,6 +124,7 @@ class LeaseRequest(BaseModel):
     memory: int = Field(ge=64, description="MiB of the guest")
     node: Line = ""  # where it must run; of a request, empty: anywhere
     features: tuple[Feature, ...] = ()  # of the nodes that may have it, in the batch system
+    consumables: dict[Feature, Count] = {}  # how much of what the batch system counts of its node
 
 
 class Order(LeaseRequest):

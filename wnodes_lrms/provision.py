@@ -19,6 +19,8 @@ class Provision:
     network: str = ""  # of the site's, that it has a second card on
     rates: Rates = UNLIMITED  # of each of its cards
     scratch: int = 0  # GiB of its scratch disk; 0: it has none
+    disk_rate: int = 0  # MiB a second of each of its disks, both ways together; 0: no limit
+    disk_iops: int = 0  # requests a second; 0: no limit
 
 
 NOTHING = Provision()
@@ -43,6 +45,10 @@ class Rule(Protocol):
     def scratch(self) -> int: ...
     @property
     def scratch_most(self) -> int | None: ...
+    @property
+    def disk_rate(self) -> int: ...
+    @property
+    def disk_iops(self) -> int: ...
 
 
 def provision(
@@ -57,7 +63,8 @@ def provision(
     for rule in rules:
         if all(getattr(rule, key) in (None, value) for key, value in facts.items()):
             scratch = _scratch(asked, rule.scratch, rule.scratch_most or rule.scratch)
-            return Provision(rule.network or "", Rates(rule.inbound, rule.outbound), scratch)
+            rates = Rates(rule.inbound, rule.outbound)
+            return Provision(rule.network or "", rates, scratch, rule.disk_rate, rule.disk_iops)
     return Provision(scratch=_scratch(asked, 0, 0))
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from bait.machine import seed
 from bait.machine.files import Paths, paths
-from bait.machine.hardware import Blueprint, Hardware
+from bait.machine.hardware import Blueprint, DiskLimit, Hardware
 from bait.machine.scratch import make_scratch
 from bait.machine.vms import NodeVms
 from bait.network.addresses import ipv6_of, mac_of
@@ -57,14 +57,16 @@ class BatchBuilder:
         name = machine.provision.network
         if not name:
             return (own,)
-        return (own, site_card(self.vms.taps.site_card(machine.id, name), self.vms.offer(name)))
+        guest = self.vms.taps.site_card(machine.id, name, machine.site_mac)
+        return (own, site_card(guest, self.vms.offer(name)))
 
     def _on_site(self, machine: Blueprint) -> tuple[seed.Interface, ...]:
         """The card on a network of the site's as its guest is told of it, if there is one."""
         name, address = machine.provision.network, machine.site_address
         if not name:
             return ()
-        offer, mac = self.vms.offer(name), self.vms.taps.site_card(machine.id, name).mac
+        offer = self.vms.offer(name)
+        mac = self.vms.taps.site_card(machine.id, name, machine.site_mac).mac
         address6, gateway6 = ipv6_of(mac, offer)
         return (
             seed.Interface(
@@ -79,7 +81,7 @@ class BatchBuilder:
 
     def hardware(self, where: Paths, machine: Blueprint, shares: tuple[str, ...]) -> Hardware:
         """What the domain is made of."""
-        allocation = machine.allocation
+        allocation, given = machine.allocation, machine.provision
         return Hardware(
             id=machine.id,
             name=f"{allocation.job}-{allocation.restart}",
@@ -91,7 +93,8 @@ class BatchBuilder:
             cpus=allocation.cpus,
             nics=self.cards(machine),
             # The server wants a folder, not a link to one.
-            scratch=where.scratch if machine.provision.scratch else None,
+            scratch=where.scratch if given.scratch else None,
+            limit=DiskLimit(given.disk_rate << 20, given.disk_iops),
             shares=tuple(f"{where.share(number)}/." for number in range(len(shares))),
         )
 
@@ -105,7 +108,7 @@ class BatchBuilder:
             file.write_text(text)
         guest = seed.Guest(
             id=machine.id,
-            hostname=f"vm-{machine.allocation.job}",
+            hostname=machine.hostname,
             mac=mac_of(machine.address),
             address=machine.address,
             subnet=self.vms.config.network.subnet,

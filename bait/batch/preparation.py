@@ -18,7 +18,7 @@ from bait.machine.owner import owner_of
 from bait.machine.progress import Progress
 from bait.machine.tasks import Task, Tasks
 from bait.machine.vms import NodeVms
-from bait.network.addresses import free_address, site_address
+from bait.network.addresses import free_address, host_of, site_address
 from bait.network.cards import guests
 from bait.network.surroundings import surroundings
 from wnodes_lrms.addresses import QUARANTINE
@@ -112,6 +112,7 @@ class Preparation:
         with self.tasks.news:  # two VMs must not see the same address free
             address = self._free_address(row)
             site_address = self._site_address(row, offer, own) if offer else None
+            host = host_of(offer, site_address)
             network = f", network {given.network}" if offer else ""
             network += f" as {site_address}" if site_address else ""
             building = self.ledger.change(
@@ -127,10 +128,13 @@ class Preparation:
                 outbound=given.rates.outbound,
                 network=given.network,
                 site_address=site_address,
+                site_mac=host.mac if host else None,
             )
         if building is None:
             return None
-        return Blueprint(row.id, allocation, owner, image, memory, address, given, site_address)
+        return Blueprint(
+            row.id, allocation, owner, image, memory, address, given, site_address, host
+        )
 
     def _image(self, allocation: Allocation, owner: Owner) -> Image:
         image = catalogue.read(Path(self.config.images.catalogue), allocation.tag)

@@ -50,8 +50,10 @@ class Nics:
         others = [nic for order in orders for nic in order.nics]
         of_batch = {row.site_address for row in rows if row.site_address}
         config = self.builder.vms.config
+        offers = config.cloud.network
+        macs = own_macs() | {host.mac for offer in offers for host in offer.host}  # batch VMs'
         addresses = of_batch.union(surroundings().addresses)
-        vet(nics, others, config.cloud.network, own_macs(), addresses)
+        vet(nics, others, offers, macs, addresses)
         tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
         if tunnels and private and self.builder.tunnel_end() is None:
             raise RejectedError(f"this node has no address in {tunnels}: see [network] tunnels")

@@ -49,6 +49,7 @@ def lease_request(wanted: LeaseRequest, config: Config) -> Request:
         memory=wanted.memory + config.machine.memory_overhead,
         node=wanted.node,
         features=wanted.features,
+        consumables=wanted.consumables,
         program=f"{config.hooks.folder}/{LEASE_PROGRAM}",
         environment={"WNODES_LEASE": str(wanted.lease)},
     )

@@ -33,6 +33,7 @@ class Row:
     outbound: int | None = None
     network: str = ""  # batch: the site's network that it has a second card on; "": none
     site_address: str | None = None  # batch: its address there; None: it asks by DHCP
+    site_mac: str | None = None  # batch: what is registered for that; None: it follows from the VM
 
     @property
     def rates(self) -> Rates:

@@ -133,6 +133,7 @@ CREATE TABLE returned (
     PRIMARY KEY (network, address)
 ) STRICT;
 """,
+    "ALTER TABLE machine ADD COLUMN site_mac TEXT;",
 )
 _CACHE = 256  # KiB of pages in memory; a look at all that is old would else fill 2 MiB, for good
 _KEPT = 90 * 86400.0  # seconds that what is over stays

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bait.network.cards import Card
+from wnodes_lrms.config.load import Host
 from wnodes_lrms.errors import RejectedError
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.model import Allocation, Owner
@@ -40,6 +41,17 @@ class Blueprint:
     address: ipaddress.IPv4Address
     provision: Provision = NOTHING
     site_address: str | None = None  # on the network that it is provided with
+    host: Host | None = None  # what the site has registered for that
+
+    @property
+    def hostname(self) -> str:
+        """Its guest's host name."""
+        return self.host.name.partition(".")[0] if self.host else f"vm-{self.allocation.job}"
+
+    @property
+    def site_mac(self) -> str | None:
+        """The MAC that goes with its address there; None if it follows from the VM."""
+        return self.host.mac if self.host else None
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Hardware:
     cpus: tuple[int, ...]
     nics: tuple[Card, ...]
     volumes: tuple[Drive, ...] = ()
-    limit: DiskLimit = DiskLimit()  # of the root disk
+    limit: DiskLimit = DiskLimit()  # of the root disk, and of the scratch disk
     shares: tuple[str, ...] = ()
     seeded: bool = True  # has a seed
     scratch: Path | None = None  # the scratch disk

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from itertools import islice
 
 from wnodes_lrms.addresses import address6_of
-from wnodes_lrms.config.load import Offer
+from wnodes_lrms.config.load import Host, Offer
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 _MOST = 1022  # guests of a node: DHCP's table is written out for them
@@ -35,13 +35,22 @@ def site_address(offer: Offer, node: str, taken: Collection[str]) -> ipaddress.I
     if node not in offer.batch:
         raise WnodesError(f"node {node} has no addresses for batch VMs on network {offer.name}")
     never = {offer.subnet.network_address, offer.subnet.broadcast_address, offer.gateway}
+    registered = {host.address for host in offer.host}  # if there are any, no others are given
     for address in offer.batch[node]:
+        if registered and address not in registered:
+            continue
         if address not in never and str(address) not in taken:
             return address
     raise UnknownError(
         f"all addresses of node {node} on network {offer.name} are taken: one is free again a"
         " minute after its VM has ended"
     )
+
+
+def host_of(offer: Offer | None, address: str | None) -> Host | None:
+    """What the site has registered for an address of a batch VM's there, if it has."""
+    hosts = offer.host if offer and address else ()
+    return next((host for host in hosts if str(host.address) == address), None)
 
 
 def ipv6_of(mac: str, offer: Offer) -> tuple[str | None, str | None]:

@@ -71,12 +71,18 @@ class Taps:
         return Guest(self.own + mac[6:].replace(":", ""), mac, address, own=True, rates=rates)
 
     def site_card(
-        self, machine: str, network: str, address: str | None = None, rates: Rates = UNLIMITED
+        self,
+        machine: str,
+        network: str,
+        mac: str | None = None,
+        address: str | None = None,
+        rates: Rates = UNLIMITED,
     ) -> Guest:
-        """A batch VM's on a network of the site's. What MACs other nodes give is not known here: it
-        follows from the VM, whose id is nobody else's."""
+        """A batch VM's on a network of the site's, with the MAC that is registered for its address.
+        Without one, what MACs other nodes give is not known here: it follows from the VM, whose id
+        is nobody else's."""
         digest = hashlib.sha256(f"{machine}/{network}".encode()).hexdigest()
-        mac = ":".join(("56", *(digest[at : at + 2] for at in range(0, 10, 2))))
+        mac = mac or ":".join(("56", *(digest[at : at + 2] for at in range(0, 10, 2))))
         return Guest(self._other(mac), mac, address, network, rates=rates)
 
     def other_card(self, nic: Nic) -> Guest:
@@ -100,7 +106,8 @@ def guests(rows: Iterable[Row], taps: Taps) -> list[Guest]:
         nics = Order.model_validate_json(row.spec).nics if row.kind is Kind.CLOUD else ()
         found += [taps.other_card(nic) for nic in nics if nic.kind != "nat"]
         if row.network:
-            found.append(taps.site_card(row.id, row.network, row.site_address, row.rates))
+            where = (row.network, row.site_mac, row.site_address)
+            found.append(taps.site_card(row.id, *where, row.rates))
         if row.address:
             of_nat = (nic.rates for nic in nics if nic.kind == "nat")
             found.append(taps.own_card(row.address, next(of_nat, row.rates)))

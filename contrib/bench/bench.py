@@ -7,7 +7,7 @@ compared is run in turns, so that a slow minute hits both sides.
 import sys
 from pathlib import Path
 
-from contrib.bench import batch, cloud, driver, occi, page, payload, tax, transfer
+from contrib.bench import batch, cloud, devices, driver, occi, page, payload, tax, transfer
 from contrib.bench.report import Section, run
 
 OUT = Path(__file__).parents[2] / "build" / "bench.json"
@@ -22,6 +22,8 @@ SECTIONS: dict[str, Section] = {
     "a guest's transfer of 1 GiB": (transfer.large, "no filter"),
     "a guest's transfer of 64 MiB, packet by packet": (transfer.small, "no filter"),
     "start of a cloud machine": (cloud.start, "virsh create, ssh"),
+    "a volume comes into a machine that runs": (devices.attach, "virsh attach-disk"),
+    "a volume leaves it": (devices.detach, "virsh detach-disk"),
     "bait, 200 machines on libvirt's test driver": (driver.machines, ""),
     "OCCI, answers of the bridge": (occi.reads, ""),
     "OCCI, GETs a second by token": (occi.tokens, ""),

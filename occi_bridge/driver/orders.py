@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from occi_bridge.store.networks import Net
 from occi_bridge.store.rows import Attachment, Compute, Interface
 from wnodes_lrms.order import Order
+from wnodes_lrms.rates import least
 
 SSH_KEY = "occi.credentials.ssh.publickey"
 
@@ -47,6 +48,7 @@ def order(
             "ssh_keys": tuple(key for key in keys if key.strip()),
             "user_data": user_data,
             "features": sorted({nets[card.network].feature for card in linked} - {""}),
+            "consumables": _consumables(linked, nets),
             "nics": tuple(nets[card.network].nic(card) for card in linked),
             "volumes": tuple(volume.storage for volume in volumes if not volume.gone),
             "readonly": tuple(
@@ -54,3 +56,13 @@ def order(
             ),
         }
     )
+
+
+def _consumables(cards: Sequence[Interface], nets: Mapping[str, Net]) -> dict[str, int]:
+    """What the batch system is to count for a VM: the Mbit/s that its cards may send, by name."""
+    found: dict[str, int] = {}
+    for card in cards:
+        net = nets[card.network]
+        if net.consumable and (sends := least(card.rates.outbound, net.most)):
+            found[net.consumable] = found.get(net.consumable, 0) + sends
+    return found

@@ -17,6 +17,7 @@ from occi_bridge.occi.schema import (
     COPY_TIME,
     CORES,
     DISK_SIZE,
+    HOSTNAME,
     INBOUND,
     INFRA,
     KINDS,
@@ -147,6 +148,15 @@ MIXINS = (
         applies=(NETWORKINTERFACE,),
         set_by="service",
     ),
+    Mixin(
+        "registered",
+        f"{OWN}networkinterface#",
+        "Name of a VM's address",
+        (Attribute(HOSTNAME, set_by="service"),),
+        location="/registered/",
+        applies=(NETWORKINTERFACE,),
+        set_by="service",
+    ),
     Mixin("os_tpl", f"{INFRA}#", "Image", location="/os_tpl/", applies=(COMPUTE,)),
     Mixin("resource_tpl", f"{INFRA}#", "Size", location="/resource_tpl/", applies=(COMPUTE,)),
     _SSH_KEY_MIXIN,
@@ -267,10 +277,11 @@ def _os_tpl(tag: str, title: str, taken: set[str], *, saved: bool) -> Mixin:
 def _resource_tpl(template: Template) -> Mixin:
     cores = "core" if template.cores == 1 else "cores"
     disk = f", a disk of {template.disk} GiB" if template.disk else ""
+    rate = f", cards of {template.throughput} Mbit/s" if template.throughput else ""
     return Mixin(
         template.name,
         f"{OWN}resource_tpl#",
-        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}",
+        template.title or f"{template.cores} {cores} and {template.memory} MiB{disk}{rate}",
         parent=RESOURCE_TPL,
         location=f"/resource_tpl/{template.name}/",
         applies=(COMPUTE,),

@@ -32,6 +32,7 @@ class Link:
     message: str
     address: str = ""
     address6: str = ""  # beside it
+    hostname: str = ""  # that the site's DNS has for it
     device: str = ""
 
 
@@ -281,6 +282,7 @@ def _card(link: Entity, called: Mapping[str, str]) -> Link:
         str(has.get("occi.networkinterface.state.message", "")),
         address=address.partition("/")[0],
         address6=address6 if address6 != address else "",
+        hostname=str(has.get(schema.HOSTNAME, "")),
     )
 
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 import secrets
+from collections.abc import Collection
 
 import sqlalchemy as sa
 
@@ -17,12 +18,15 @@ from wnodes_lrms.addresses import QUARANTINE
 _RESTS = f"another VM's until a moment ago: try again in {QUARANTINE:.0f} seconds"
 
 
-def new_mac() -> str:
-    """A link address: on the site's networks they have to be told apart.
+def new_mac(never: Collection[str]) -> str:
+    """A link address that is not one of these: on the site's networks they have to be told apart.
 
     The table takes none twice. What one that is taken was for is then done anew, with another.
     """
-    return "52:54:00:" + secrets.token_bytes(3).hex(":")
+    mac = ""
+    while not mac or mac in never:
+        mac = "52:54:00:" + secrets.token_bytes(3).hex(":")
+    return mac
 
 
 def new_address(tx: Transaction, net: Net, new: New) -> str | None:
@@ -39,6 +43,7 @@ def new_address(tx: Transaction, net: Net, new: New) -> str | None:
     table = tables.interface.c
     query = sa.select(table.assigned).where(table.network == net.name, table.assigned.is_not(None))
     taken = set(tx.link.execute(query).scalars())  # first: what goes meanwhile is found resting
+    taken |= _without_mac(tx, net)
     rest = set() if net.owned else resting(tx.link, net.name, tx.db.clock())
     if not asked:
         try:
@@ -51,6 +56,17 @@ def new_address(tx: Transaction, net: Net, new: New) -> str | None:
     if address in rest:
         raise OcciError(409, f"{name}: {asked} was {_RESTS}")
     return address
+
+
+def _without_mac(tx: Transaction, net: Net) -> set[str]:
+    """The addresses of the network whose MAC is a card's, wherever that is."""
+    if not net.hosts or net.pool is None:
+        return set()
+    column = tables.interface.c.mac
+    used = sa.select(column).where(column.in_([host.mac for host in net.hosts.values()]))
+    macs = set(tx.link.execute(used).scalars())
+    length = net.pool.prefixlen
+    return {f"{at}/{length}" for at, host in net.hosts.items() if host.mac in macs}
 
 
 def ip_of(name: str, text: str) -> ipaddress.IPv4Address:

@@ -4,6 +4,7 @@ import ipaddress
 import math
 import re
 import secrets
+from collections.abc import Sequence
 
 import sqlalchemy as sa
 
@@ -17,9 +18,11 @@ from occi_bridge.service.quota import Amount, excess, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import architecture
 from occi_bridge.store import networks, queries, tables
-from occi_bridge.store.rows import Compute, Network, Storage
+from occi_bridge.store.rows import Compute, Interface, Network, Row, Storage
 from wnodes_lrms.addresses import fault6
 from wnodes_lrms.tunnel import USERS_VNIS
+
+_HOSTNAME = "occi.compute.hostname"
 
 
 def make(tx: Transaction, model: Model, new: New) -> Entity:
@@ -83,7 +86,7 @@ def _compute(tx: Transaction, model: Model, new: New) -> Entity:
         walltime=grant.walltime,
         image=image.value,
         saved=image.saved,
-        hostname=hostname(new.attributes.get("occi.compute.hostname"), uid),
+        hostname=hostname(new.attributes.get(_HOSTNAME), uid),
         cores=cores,
         memory=memory,
         disk=_disk(tx, new),
@@ -99,7 +102,19 @@ def _compute(tx: Transaction, model: Model, new: New) -> Entity:
         links += [
             interface(tx, row, net, New(schema.NETWORKINTERFACE), cards=()) for net in default[:1]
         ]
+    _name_by_address(tx, row, new, links)
     return tx.machine_with(row, links)
+
+
+def _name_by_address(tx: Transaction, row: Compute, new: New, links: Sequence[Row]) -> None:
+    """A VM whose user gives no name has that which the site's DNS has for its first address."""
+    if _HOSTNAME in new.attributes:
+        return
+    for card in links:
+        net = tx.site.nets.get(card.network) if isinstance(card, Interface) else None
+        if net and isinstance(card, Interface) and (host := net.host(card.assigned)):
+            queries.change(tx.link, row, hostname=host.name.partition(".")[0])
+            return
 
 
 def _disk(tx: Transaction, new: New) -> int:

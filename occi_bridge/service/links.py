@@ -166,15 +166,19 @@ def interface(
     _check_name(cards, new)
     _check_given(net, new)
     _check_once(tx, cards, net)
+    throughput.check_counted(net, machine, 0, 1)
     _check_node(tx, machine, net)
-    limits = throughput.settled(net, tx.user.grant, new.attributes)
+    of_size = tx.site.throughput_of(machine.mixins)
+    limits = throughput.settled(net, tx.user.grant, new.attributes, of_size)
     new = replace(new, attributes={**new.attributes, **limits})
+    address = new_address(tx, net, new)
+    host = net.host(address)
     row = Interface(
         **_of_machine(tx, machine, new),  # type: ignore[arg-type]
         network=net.name,
         owned=net.owned,
-        mac=new_mac(),
-        assigned=new_address(tx, net, new),
+        mac=host.mac if host else new_mac(tx.site.macs),
+        assigned=address,
         gateway=str(net.gateway or ""),
     )
     queries.insert(tx.link, row)

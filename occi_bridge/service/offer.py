@@ -3,8 +3,10 @@
 import logging
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
+from occi_bridge.occi.schema import OWN
 from occi_bridge.store import networks
 from occi_bridge.store.networks import Net
 from wnodes_lrms.config.load import Config, Grant, Template
@@ -30,6 +32,9 @@ class Site:
         self.spans = config.network.tunnels is not None  # private networks, over nodes
         self.nets = {net.name: networks.of_site(net) for net in self.networks}
         self.vnis = {net.name: net.vni for net in self.networks if net.vni}
+        hosts = [host for network in config.bridge.network for host in network.host]
+        hosts += [host for network in config.cloud.network for host in network.host]
+        self.macs = frozenset(host.mac for host in hosts)  # those that go with an address
         self._folder = Path(config.images.catalogue)
         self._lock = threading.Lock()
         self._stamp = stamp_of(str(self._folder))
@@ -41,6 +46,11 @@ class Site:
     def size(self) -> Template:
         """The size of a VM whose user names none."""
         return self.templates[0] if self.templates else _SMALLEST
+
+    def throughput_of(self, mixins: Collection[str]) -> int | None:
+        """What the size of a VM, which is among its mixins, gives each of its cards, in Mbit/s."""
+        named = (size for size in self.templates if f"{OWN}resource_tpl#{size.name}" in mixins)
+        return next((size.throughput for size in named), None)
 
     def edition(self) -> int:
         """Counts the changes of the catalogue, with two seconds' delay."""

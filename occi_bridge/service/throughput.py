@@ -8,14 +8,18 @@ from collections.abc import Mapping
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.store.networks import Net
+from occi_bridge.store.rows import Compute
 from wnodes_lrms.config.load import Grant
 from wnodes_lrms.rates import least
 
 WAYS = (schema.INBOUND, schema.OUTBOUND)
 
 
-def settled(net: Net, grant: Grant, given: Mapping[str, Value]) -> dict[str, Value]:
-    """What a card on this network gets each way, in Mbit/s, where that is limited.
+def settled(
+    net: Net, grant: Grant, given: Mapping[str, Value], of_size: int | None
+) -> dict[str, Value]:
+    """What a card on this network gets each way, in Mbit/s, where that is limited; `of_size` is
+    what the size of its VM gives where nothing is asked.
 
     Raises OcciError 403 for more, or less, than its user may have.
     """
@@ -23,7 +27,7 @@ def settled(net: Net, grant: Grant, given: Mapping[str, Value]) -> dict[str, Val
     for name in WAYS:
         most, asked = least(net.most, grant.throughput), given.get(name)
         if asked is None:
-            limit = least(net.throughput, most)
+            limit = least(max(of_size, net.least) if of_size else net.throughput, most)
             found |= {name: limit} if limit else {}
             continue
         for bound, word in ((most, "more"), (net.least, "less")):
@@ -42,6 +46,14 @@ def allowed(net: Net, grant: Grant, has: Mapping[str, Value]) -> dict[str, Value
     return {
         name: limit for name in WAYS if (limit := least(_number(has.get(name)), most)) is not None
     }
+
+
+def check_counted(net: Net, vm: Compute, sends: int, to_send: int) -> None:
+    """Raises OcciError 409 where a card is to send more (Mbit/s) than the lease of its VM has asked
+    the batch system for."""
+    if net.consumable and vm.lease and to_send > sends:
+        said = f"what VMs send on network {net.name} is counted when their lease is asked for"
+        raise OcciError(409, f"{said}: stop the VM first")
 
 
 def _number(value: Value | None) -> int | None:

@@ -3,7 +3,7 @@
 import itertools
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -48,6 +48,7 @@ def change(
     """
     if isinstance(row, Compute):
         _resize(tx, row, attributes)
+        _follow_size(tx, row, mixins)
     elif isinstance(row, Storage):
         _grow(tx, row, whole_gib(attributes.get(_SIZE, row.size)))
     kept = {
@@ -68,12 +69,36 @@ def change(
 
 
 def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> dict[str, Value]:
-    """What a card is to carry after this change. Raises OcciError 403."""
+    """What a card is to carry after this change. Raises OcciError 403, 409."""
     net = net_of(tx, row)
     if net is None or all(asked.get(name) == row.attributes.get(name) for name in throughput.WAYS):
         return {}
+    vm = tx.machine(row.compute)
+    new = throughput.settled(net, tx.user.grant, asked, tx.site.throughput_of(vm.mixins))
+    _check_counted(net, vm, row.attributes, new)
     queries.change(tx.link, row, flows={}, tries=0, again=0.0)
-    return throughput.settled(net, tx.user.grant, asked)
+    return new
+
+
+def _follow_size(tx: Transaction, row: Compute, mixins: Collection[str]) -> None:
+    """Cards that carry what the VM's size gives them are to carry what its new one does."""
+    sizes = (tx.site.throughput_of(row.mixins), tx.site.throughput_of(mixins))
+    for card in tx.links_of([row])[0] if sizes[0] != sizes[1] else ():
+        if net := net_of(tx, card):
+            old, new = (throughput.settled(net, tx.user.grant, {}, size) for size in sizes)
+            has = card.attributes
+            same = [name for name in throughput.WAYS if has.get(name) == old.get(name)]
+            kept = {name: value for name, value in has.items() if name not in same}
+            now = kept | {name: new[name] for name in same if name in new}
+            _check_counted(net, row, has, now)
+            queries.change(tx.link, card, attributes=now)
+
+
+def _check_counted(
+    net: Net, vm: Compute, has: Mapping[str, Value], to_have: Mapping[str, Value]
+) -> None:
+    sends, to_send = (int(of.get(schema.OUTBOUND, 0)) for of in (has, to_have))
+    throughput.check_counted(net, vm, sends, to_send)
 
 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:

@@ -157,6 +157,9 @@ def interface(card: Interface, row: Compute, around: Around, number: int) -> Ent
     if address6:
         mixins.insert(0, schema.IPV6NETWORKINTERFACE)
         attributes[schema.ADDRESS6] = address6.partition("/")[0]
+    if host := net.host(card.assigned) if net else None:
+        mixins.insert(0, schema.REGISTERED)
+        attributes[schema.HOSTNAME] = host.name
     if shown := address or address6:  # OCCI has one attribute for an address of either kind
         mixins.insert(0, schema.IPNETWORKINTERFACE)
         attributes[schema.ADDRESS] = shown.partition("/")[0]

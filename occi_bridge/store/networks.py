@@ -4,12 +4,12 @@ What tells one kind of network from another is in KINDS alone.
 """
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from occi_bridge.store.rows import Interface, Network
 from wnodes_lrms.addresses import address6_of
-from wnodes_lrms.config.load import CloudNetwork, Grant
+from wnodes_lrms.config.load import CloudNetwork, Grant, Host
 from wnodes_lrms.order import Nic
 
 _OWN_PREFIX = "u-"  # a user's network, as the baits know it
@@ -43,18 +43,25 @@ class Net:
     subnet: ipaddress.IPv4Network | None = None
     gateway: ipaddress.IPv4Address | None = None
     reserved: tuple[ipaddress.IPv4Network, ...] = ()  # of the subnet, never given out
+    # Those that the site has registered, by their addresses: if there are any, no others are given.
+    hosts: Mapping[ipaddress.IPv4Address, Host] = field(default_factory=dict, hash=False)
     subnet6: ipaddress.IPv6Network | None = None
     owned: str | None = None  # its uid, where a user made it
     throughput: int | None = None  # Mbit/s of a card for which nothing is asked; None: `most`
     least: int = 1  # Mbit/s that can be asked for
     most: int | None = None
     feature: str = ""  # of the nodes that have it, in the batch system; "": all may
+    consumable: str = ""  # by which the batch system counts what cards may send; "": it does not
 
     def address6(self, card: Interface) -> str | None:
         """The IPv6 address of a card on it, with the prefix's length; None if it has none."""
         if self.subnet6 is None:
             return None
         return f"{address6_of(card.mac, self.subnet6)}/{self.subnet6.prefixlen}"
+
+    def host(self, address: str | None) -> Host | None:
+        """What the site has registered for an address of a card on it, if it has."""
+        return self.hosts.get(ipaddress.IPv4Interface(address).ip) if address else None
 
     def nic(self, card: Interface) -> Nic:
         """A network card on it, as an order has it."""
@@ -86,11 +93,14 @@ class Net:
             found = f"{address}/{self.pool.prefixlen}"
             if found not in taken and self.gives(address):
                 return found
-        raise LookupError(f"network {self.name}: all addresses of {self.pool} are taken")
+        few = f"{len(self.hosts)} " if self.hosts else ""
+        raise LookupError(f"network {self.name}: all {few}addresses of {self.pool} are taken")
 
     def gives(self, address: ipaddress.IPv4Address) -> bool:
         """Whether cards may have this address, if nobody has it."""
         if self.pool is None or address not in self.pool:
+            return False
+        if self.hosts and address not in self.hosts:
             return False
         ends = (self.pool.network_address, self.pool.broadcast_address, self.gateway)
         return address not in ends and not any(address in kept for kept in self.reserved)
@@ -98,6 +108,9 @@ class Net:
     @property
     def _given(self) -> Iterator[ipaddress.IPv4Address]:
         """The addresses of the pool, without walking through those that are reserved."""
+        if self.hosts:
+            yield from self.hosts
+            return
         if self.pool is None:
             return
         at, over = int(self.pool.network_address), int(self.pool.broadcast_address) + 1
@@ -123,11 +136,13 @@ def of_site(network: CloudNetwork) -> Net:
         subnet=network.subnet,
         gateway=network.gateway,
         reserved=network.reserved,
+        hosts={host.address: host for host in network.host},
         subnet6=network.subnet6,
         throughput=network.throughput,
         least=network.throughput_least,
         most=network.throughput_most,
         feature=network.feature,
+        consumable=network.consumable,
     )
 
 

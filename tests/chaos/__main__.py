@@ -86,7 +86,8 @@ def run(
     """Make the walks, and look at what is there afterwards."""
     queue = Queue(box.lrms)
     config = configuration.load(configuration.path_in_use())
-    listener = Listener(box.socket, plan, Injector(box, config))
+    injector = Injector(box, config)
+    listener = Listener(box.socket, plan, injector)
     listener.log, listener.note = report.say, report.note
     for tag, changes in batchwalks.TAGS.items():
         batchwalks.image(tag, **changes)
@@ -111,7 +112,7 @@ def run(
         _records(report, listener, box)
         if plan.injected[Fault.IMAGE]:
             report.violations += _images(config)
-        report.violations += listener.faulty
+        report.violations += listener.faulty + injector.unmended
         report.leases_doubled = queue.doubled()
         report.foreign = foreign.touched(box)
     for tag in (batchwalks.LEAVING, batchwalks.CHANGED):

@@ -1,7 +1,9 @@
 """A node's bait, as it is, under watch: python -m tests.chaos.bait --config … --node …
 
 The harness hears of every change of a machine's state twice: before its transaction is committed,
-and after that, before the act that follows. The thread that makes the change waits each time.
+and after that, before the act that follows. It also hears of each device that comes to a machine
+that runs, or leaves it: before libvirt is asked, and when libvirt has done it. The thread that
+makes the change waits each time.
 """
 
 import sqlite3
@@ -11,9 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import bait.__main__ as program
+import bait.cloud.controller as controller
 import bait.ledger.ledger as ledger
+from bait.cloud.build import CloudBuilder
 from bait.ledger.records import Moved
 from bait.ledger.store import Store
+from bait.machine.hardware import Drive
+from bait.network.cards import Card
 from tests.chaos.wire import Seen, tell
 from wnodes_lrms.model import Kind, State
 
@@ -57,6 +63,26 @@ class WatchedLedger(ledger.Ledger):
         tell(Seen(NODE, True, moved.kind, moved.old, moved.new, moved.machine, moved.job))
 
 
+class WatchedBuilder(CloudBuilder):
+    """Tells of devices that come and go."""
+
+    def plug(self, machine: str, device: Card | Drive) -> None:
+        with _told(machine, "plug"):
+            super().plug(machine, device)
+
+    def unplug(self, machine: str, device: Card | Drive) -> None:
+        with _told(machine, "unplug"):
+            super().unplug(machine, device)
+
+
+@contextmanager
+def _told(machine: str, device: str) -> Iterator[None]:
+    seen = Seen(NODE, False, Kind.CLOUD, None, None, machine, "", device=device)
+    tell(seen)
+    yield
+    tell(replace(seen, done=True))
+
+
 def _states(db: sqlite3.Connection) -> Rows:
     found = db.execute("SELECT id, kind, state, job FROM machine")
     return {machine: (Kind(kind), State(state), job) for machine, kind, state, job in found}
@@ -83,4 +109,5 @@ def _steps(news: set[tuple[int, str]]) -> Iterator[Seen]:
 if __name__ == "__main__":
     vars(ledger)["Store"] = WatchedStore
     vars(program)["Ledger"] = WatchedLedger
+    vars(controller)["CloudBuilder"] = WatchedBuilder
     sys.exit(program.main())

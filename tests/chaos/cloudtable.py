@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tests.chaos import slowwalks
+from tests.chaos import devicewalks, slowwalks
 from tests.chaos.cloudwalks import (
     MAKING,
     bait_dies_starting,
@@ -76,6 +76,7 @@ WALKS: dict[str, Walk] = {
     },
     # Before a lease has its order, its job may be one that wants a machine of its own.
     **slowwalks.WALKS,
+    **devicewalks.WALKS,
     "cloud: its lease is suspended": _cloud(lease_suspended, *along(_S.READY, _S.PAUSED, _S.READY)),
     "cloud: stopped while its lease is suspended": _cloud(
         stopped_while_paused, (_S.PAUSED, _S.STOPPING)

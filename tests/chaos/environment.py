@@ -6,18 +6,22 @@ Whatever a fault may not hurt must come out right; what it may hurt is asked for
 import pwd
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import httpx
 
 from contrib.site.box.layout import IMAGE, NODES
+from occi_bridge.occi import schema
+from tests.chaos.case import Case, Order
 from tests.chaos.faults import Fault
 from tests.chaos.inject import SLOW_FOR
 from tests.chaos.jobs import Queue
-from tests.chaos.listener import Case, Listener, Order
+from tests.chaos.listener import Listener
 from tests.chaos.patience import ForgivenError, Violation, retried, tolerant
 from tests.chaos.site import Box
 from tests.chaos.wire import At, Seen
@@ -50,6 +54,11 @@ class Environment:
     ) -> None:
         """Have something done at the next such move, before what follows from it."""
         self.case.orders.append(Order(old, new, act))
+
+    def at_device(self, device: str, act: Callable[[Seen], None], *, done: bool) -> None:
+        """The same for a device that is about to come to a machine that runs, or to leave it
+        ("plug", "unplug"); `done`: once libvirt has done it, and nobody knows yet."""
+        self.case.orders.append(Order(None, None, act, device, done))
 
     def aside(self, act: Callable[[], object]) -> None:
         """Do something beside the bait's thread, which must not be held up for it."""
@@ -114,6 +123,24 @@ class Environment:
         return BatchJob(self, job)
 
     # Cloud
+
+    def have(self, kind: str, attributes: Mapping[str, object]) -> str:
+        """A volume or a network of the cloud user's; its path."""
+        user, name = Cloud(USERS / "alice" / "vomsproxy.pem"), uuid4().hex
+        path = f"/{kind}/{name}"
+
+        def ask() -> None:
+            if user.ask("GET", path).status_code != 200:
+                user.create(kind, {"attributes": {schema.ID: name, **attributes}})
+
+        retried(ask)
+        return path
+
+    def delete(self, path: str) -> None:
+        """Delete it, once nothing is linked to it any more."""
+        user = Cloud(USERS / "alice" / "vomsproxy.pem")
+        gone = f"{path} is deleted"
+        self.wait(lambda: user.ask("DELETE", path).status_code in (200, 404), gone)
 
     def create(self, image: str = IMAGE, excused: bool = False) -> "CloudMachine":
         """A cloud user's machine; it need not run yet."""
@@ -304,6 +331,63 @@ class CloudMachine:
             return False
 
         self.env.wait(rests, lambda: f"at rest: {self.describe()}")
+
+    def link(self, target: str, kind: str = "storagelink") -> str:
+        """Link it to a volume or a network, until that is in; the link's path."""
+
+        def ask() -> None:
+            if not self._links(target):
+                ends = {schema.SOURCE: self.machine.path, schema.TARGET: target}
+                self.machine.cloud.create(kind, {"attributes": ends})
+
+        def linked() -> bool:
+            states = [link["attributes"][f"occi.{kind}.state"] for link in self._links(target)]
+            return self._goes_on() and states == ["active"]
+
+        retried(ask)
+        self.env.wait(linked, lambda: f"linked to {target}: {self.describe()}")
+        [link] = retried(lambda: self._links(target))
+        return f"/{kind}/{link['id']}"
+
+    def unlink(self, path: str) -> None:
+        """Delete a link; a volume's stays until the guest has let go of it."""
+        cloud = self.machine.cloud
+
+        def gone() -> bool:
+            answers = (cloud.ask(method, path).status_code for method in ("DELETE", "GET"))
+            return [*answers] == [404, 404]
+
+        self.env.wait(gone, lambda: f"{path} is gone: {self.describe()}")
+
+    def disk(self, link: str) -> str:
+        """The device that a linked volume is in the guest, once that sees it."""
+        found = ""
+
+        def seen() -> bool:
+            nonlocal found
+            serial = self.machine.cloud.get(link)["attributes"][schema.SERIAL]
+            if self._goes_on():
+                found = self.machine.ssh(f"grep -l {serial} /sys/block/*/serial").split("/")[3]
+            return bool(found)
+
+        self.env.wait(seen, lambda: f"the guest sees {link}: {self.describe()}")
+        return f"/dev/{found}"
+
+    def mac(self, card: str) -> str:
+        """The MAC of a link to a network."""
+        attributes = retried(lambda: self.machine.cloud.get(card))["attributes"]
+        return str(attributes["occi.networkinterface.mac"])
+
+    def _links(self, target: str) -> list[Mapping[str, Any]]:
+        links: list[Mapping[str, Any]] = self.machine.cloud.get(self.machine.path)["links"]
+        return [link for link in links if link["attributes"][schema.TARGET] == target]
+
+    def _goes_on(self) -> bool:
+        """Whether it runs; one that was hurt is asked to."""
+        if self.env.case.hurts and self.state != "active":
+            self.again("active")
+            return False
+        return True
 
     def lease(self) -> str:
         """The number of its lease's job; empty without one."""

@@ -28,6 +28,7 @@ class Fault(StrEnum):
     CONTROLLER = "slurmctld frozen"
     HUNG_LIBVIRTD = "libvirtd frozen"
     HUNG_QEMU = "QEMU frozen"
+    FILTER = "guests' tables removed"
     PUBLISHER = "bait killed while it publishes"
     FROZEN = "its node's bait frozen"
     OTHER = "the other node's bait frozen"  # one of the two has submitted its lease
@@ -35,7 +36,10 @@ class Fault(StrEnum):
 
 
 # One of these at each move, in turn; all others at each move where there is such a process.
-IN_TURN = (Fault.DISK, Fault.IMAGE, Fault.CONTROLLER, Fault.HUNG_LIBVIRTD, Fault.HUNG_QEMU)
+IN_TURN = (
+    *(Fault.DISK, Fault.IMAGE, Fault.CONTROLLER, Fault.HUNG_LIBVIRTD, Fault.HUNG_QEMU),
+    Fault.FILTER,
+)
 # Those after which a machine may be at its end, or a job in the queue again.
 HURT = frozenset({Fault.QEMU, Fault.STARTER, Fault.LEASE, Fault.DISK})
 

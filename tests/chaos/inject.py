@@ -8,17 +8,23 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from bait.network.firewall import there
+from bait.network.ruleset import FAMILIES, table
 from contrib.site.box.layout import NODES
 from contrib.site.box.process import wait_until
 from tests.chaos.faults import HURT, SLOW, Fault
 from tests.chaos.site import Box, bait_of, end, stopped
 from tests.chaos.wire import Seen
 from wnodes_lrms.config.load import Config
+from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.model import State
+from wnodes_lrms.run import run
 
 _AWAY = 1.0  # seconds that a killed daemon is down
 _HUNG = 5.0  # seconds that a frozen one hangs
 _FULL = 2.0  # seconds that a disk is full
+# Seconds in which a bait makes the tables again: a round, and what may be done to it meanwhile.
+_HELD_AGAIN = 120.0
 SLOW_FOR = (
     22.0  # seconds: more than the bridge remembers, less than a starter's or lease's patience
 )
@@ -36,6 +42,7 @@ class Injector:
         self._box = box
         self._config = config
         self.one = threading.Lock()  # at a time
+        self.unmended: list[str] = []  # what a bait should have mended, and has not
         self._locks = {name: threading.Lock() for name in (*map(bait_of, NODES), _LIBRARY)}
         self._slowed = dict.fromkeys(self._locks, -SLOW_FOR)  # when that was over (monotonic)
         self._acts: dict[Fault, Callable[[Seen], None]] = {
@@ -52,6 +59,7 @@ class Injector:
             Fault.CONTROLLER: lambda _seen: self._freeze(box.lrms.controller),
             Fault.HUNG_LIBVIRTD: lambda _seen: self._freeze("libvirtd"),
             Fault.HUNG_QEMU: self._hung_qemu,
+            Fault.FILTER: self._filter,
             **{fault: partial(self._slow, fault) for fault in SLOW},
         }
 
@@ -106,6 +114,20 @@ class Injector:
         with stopped(_there(self._box.qemu_of(seen.machine))):
             time.sleep(_HUNG)
 
+    def _filter(self, seen: Seen) -> None:
+        """As by `nft flush ruleset`, which would also take what is not this node's. The VM goes on
+        at once: its bait makes the tables again by itself, whatever it is doing."""
+        lines = [f"delete table {family} {table(seen.node)}" for family in FAMILIES]
+        try:
+            run(["nft", "; ".join(lines)], deadline=10)
+        except WnodesError as error:  # there are none yet
+            raise NothingThereError from error
+        threading.Thread(target=self._await_filter, args=(seen,), daemon=True).start()
+
+    def _await_filter(self, seen: Seen) -> None:
+        if not wait_until(lambda: _are_held(seen.node), _HELD_AGAIN, pause=1):
+            self.unmended.append(f"{Fault.FILTER} at {seen.step}: {seen.node} has none since")
+
     def _payload(self, job: str, program: str) -> None:
         # The job's prolog may go on.
         wait_until(lambda: self._box.payload_of(job, program) > 0, 3, pause=0.2)
@@ -133,6 +155,14 @@ class Injector:
         _there(len(files))
         for file in files:
             corrupt(file)
+
+
+def _are_held(node: str) -> bool:
+    """Whether the kernel has the tables that hold a node's guests."""
+    try:
+        return there(node)
+    except WnodesError:
+        return False
 
 
 def cached(config: Config, node: str) -> list[Path]:

@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.case import Case
 from tests.chaos.faults import HURT, SLOW, Fault, Plan
 from tests.chaos.inject import Injector, NothingThereError
 from tests.chaos.wire import At, Seen, heard
@@ -17,38 +17,6 @@ from wnodes_lrms.model import State
 _TURN, _TURN_OPEN = 10.0, 0.5
 _MOST_SLOW = 2  # of the slow faults for one machine: a walk has its time, too
 _BEING_MADE = (State.REQUESTED, State.BUILDING, State.STARTING)
-
-
-@dataclass
-class Order:
-    """What a walk wants done at a move of its machine."""
-
-    old: State | str | None
-    new: State | None
-    act: Callable[[Seen], None]
-
-    def fits(self, seen: Seen) -> bool:
-        """Whether this is the move; "any" stands for each state."""
-        return seen.new == self.new and self.old in ("any", seen.old)
-
-
-@dataclass
-class Case:
-    """A machine, or a job, that a walk looks after, and what has happened to it."""
-
-    name: str
-    orders: list[Order] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    own: int = 0  # how many of these the walk itself has wanted
-    hurt: float = 0.0  # when it was last hurt (monotonic)
-    hurts: int = 0
-    trouble: list[str] = field(default_factory=list)
-    missed: bool = False  # it did not come to where it was to make its move
-
-    def was_hurt(self) -> None:
-        """Something was done that it need not survive."""
-        self.hurts += 1
-        self.hurt = time.monotonic()
 
 
 class Listener:
@@ -160,6 +128,10 @@ class Listener:
             return self._hear_of_message(seen)
         with self._naming:
             case = self.case_of(seen)
+        if seen.device:
+            self.note(f"{seen.step} ({seen.node}, {seen.machine})")
+            self._obey(seen, case)
+            return True
         if seen.done:
             self._note(seen)
             self._obey(seen, case)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from tests.chaos.case import Case
 from tests.chaos.environment import Environment
 from tests.chaos.faults import HURT, Move, Plan
 from tests.chaos.jobs import Queue
-from tests.chaos.listener import Case, Listener
+from tests.chaos.listener import Listener
 from tests.chaos.patience import Violation, tolerant
 from tests.chaos.report import Report
 from tests.chaos.site import Box

@@ -31,6 +31,8 @@ _LOOK = 0.1  # seconds between two looks for new DRMAA sessions
 _RESTART = 2.0  # seconds after which a part that has ended is started once more
 _CORES = 4  # of each node: walks wait more than they compute, and a plain job has one
 _DISK = "6g"  # of each node's state folder while the harness runs
+_POOL = 4 << 30  # bytes of the users' volumes' file system, in a file with holes
+_LITTLE = 64 << 20  # bytes that are left where it is full, for what others begin
 
 
 class Box:
@@ -48,6 +50,7 @@ class Box:
         self.parts = {part.name: part for part in parts}
         self._plain = {name: self.parts[name] for name in map(bait_of, NODES)}
         self.deaths: list[Death] = []
+        self._full = threading.Lock()  # who fills the pool
         self._guard = threading.RLock()  # the site's record of its processes is one file
         self._reading = threading.Lock()
         self._read: dict[str, list[list[str]]] = {}
@@ -161,7 +164,8 @@ class Box:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """The baits run under watch, each with its state on a disk of its own, while this lasts."""
+        """The baits run under watch while this lasts, each with its state on a disk of its own, and
+        with the users' volumes on one that they share."""
         state = [self.site.spool / node for node in NODES]
         shutil.rmtree(self.queue, ignore_errors=True)  # of an earlier run on this site
         self.queue.mkdir()
@@ -171,10 +175,15 @@ class Box:
         conf = self.site.slurm_conf.read_text() if self.site.slurm_conf.exists() else ""
         wide = conf.replace("CPUs=2 ", f"CPUs={_CORES} ")
         try:
-            self._anew(conf, wide)
+            self.anew(conf, wide)
             self.lrms.widen(_CORES)
             for folder in state:
                 self._inside("mount", "-t", "tmpfs", "-o", f"size={_DISK},mode=711", "t", folder)
+            with self._pool_image.open("wb") as file:
+                file.truncate(_POOL)
+            make = ["mkfs.ext4", "-q", "-F", "-m", "0", str(self._pool_image)]
+            subprocess.run(make, check=True, timeout=60)
+            self._inside("mount", "-o", "loop", self._pool_image, self._pool)
             for node in NODES:
                 self.parts[bait_of(node)] = self._under_watch(self._plain[bait_of(node)])
                 self.start(bait_of(node), wait=False)
@@ -185,15 +194,16 @@ class Box:
             for node in NODES:
                 with suppress(Exception):
                     self.processes.stop(bait_of(node))
-            for folder in state:
+            for folder in (*state, self._pool):
                 with suppress(AssertionError):
                     self._inside("umount", "--lazy", folder)
+            self._pool_image.unlink(missing_ok=True)
             self.parts |= self._plain
-            self._anew(wide, conf)
+            self.anew(wide, conf)
             for node in NODES:
                 self.start(bait_of(node))
 
-    def _anew(self, was: str, conf: str) -> None:
+    def anew(self, was: str, conf: str) -> None:
         """Start Slurm anew if it is to have another configuration."""
         if conf == was:
             return
@@ -238,6 +248,32 @@ class Box:
     def drain(self, node: str) -> None:
         """Take away what filled it."""
         assert self._resize(node, _DISK)
+
+    @contextmanager
+    def pool_full(self) -> Iterator[None]:
+        """The users' volumes have no more room than a little while this lasts."""
+        with self._full:
+            filler = self.volumes / "filler"
+            try:
+                with filler.open("wb") as file:
+                    room = shutil.disk_usage(self.volumes).free - _LITTLE
+                    os.posix_fallocate(file.fileno(), 0, room)
+                yield
+            finally:
+                filler.unlink(missing_ok=True)
+
+    @property
+    def volumes(self) -> Path:
+        """The folder of the users' volumes, from outside of the site's namespace."""
+        return self.seen(self._pool)
+
+    @property
+    def _pool(self) -> Path:
+        return self.site.spool / "volumes"
+
+    @property
+    def _pool_image(self) -> Path:
+        return self.site.spool / "chaos-pool"
 
     def _resize(self, node: str, size: str) -> bool:
         folder = self.site.spool / node

@@ -44,9 +44,10 @@ def _files(box: Box, config: Config, strangers: Foreign) -> Iterator[str]:
         for path in cache.glob("*.*"):
             if path.suffix != ".seen":
                 yield f"file {path}"
-    for folder in (config.cloud.volumes, config.cloud.saved):
-        for path in Path(folder).glob("*"):
-            yield f"files {path}"
+    for shared in (box.volumes, Path(config.cloud.saved)):
+        for path in shared.glob("*"):
+            if path.name != "lost+found":
+                yield f"files {path}"
 
 
 def _networks(_box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:

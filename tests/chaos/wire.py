@@ -27,12 +27,15 @@ class Seen:
     machine: str
     job: str
     message: str = ""  # no move, but that of a message to APEL: how far it has come
+    device: str = ""  # no move, but a device of a VM that runs: "plug" or "unplug"; done by libvirt
 
     @property
     def step(self) -> str:
         """The move in words."""
         if self.message:
             return f"message {self.message}"
+        if self.device:
+            return f"{self.device}, {'done' if self.done else 'not yet done'} by libvirt"
         return f"{self.kind} {self.old or 'nothing'} → {self.new or 'nothing'}"
 
 

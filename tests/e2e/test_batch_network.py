@@ -1,6 +1,5 @@
 """A batch VM on a network of the site's on which its node gives the addresses."""
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +22,10 @@ gateway = "10.88.0.1"
 subnet6 = "fd88::/64"
 [cloud.network.batch]
 {NODE} = "10.88.0.64/31"
+[[cloud.network.host]]
+name = "job1.example.org"
+mac = "52:54:00:0a:00:01"
+address = "10.88.0.65"
 """
 
 
@@ -57,6 +60,7 @@ def test_a_batch_vm_has_an_address_of_its_nodes_on_a_network_of_the_sites(submit
     with listening("lan") as port, variant(TAG):
         job = submit(
             f"""
+echo is called $(cat /proc/sys/kernel/hostname)
 ip -o address show dev eth1
 ip route
 until (: </dev/tcp/10.88.0.1/{port}) 2>/dev/null; do sleep 0.2; done
@@ -66,8 +70,9 @@ echo reached
             node=NODE,
         ).says("reached")
         assert job.wait().end == "exit 0"
-    assert "inet 10.88.0.64/24" in job.output
-    assert re.search(r"inet6 fd88::54[0-9a-f:]+/64", job.output)
+    assert "inet 10.88.0.65/24" in job.output  # the one that is registered
+    assert "inet6 fd88::5054:ff:fe0a:1/64" in job.output
+    assert "is called job1\n" in job.output
     assert "default via 10.88.0.1 dev eth1" in job.output
     shown = call("wnodes", "job", "show", job.number)  # by an administrator
-    assert "network lan as 10.88.0.64" in shown
+    assert "network lan as 10.88.0.65" in shown

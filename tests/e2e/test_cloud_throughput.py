@@ -2,10 +2,15 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from contrib.site.box.layout import NODES
+from tests.chaos.site import Box
+from tests.e2e import counted
 from tests.e2e.box import wait_until
 from tests.e2e.occi import INFRA, OWN, Cloud, Key, Machine
 
@@ -111,3 +116,23 @@ def test_cards_carry_what_was_asked_for(alice: Cloud, key: Key) -> None:
         refused = alice.ask("POST", path, {"attributes": {OUT: value}})
         assert (refused.status_code, words in refused.text) == (400, True), value
     assert link(one, "private")["attributes"][OUT] == 4
+
+
+@pytest.fixture
+def gres(daemons: Box) -> Iterator[None]:
+    """Slurm counts Mbit/s of each node, and users have a network where that holds."""
+    before = daemons.site.slurm_conf.read_text()
+    own = f" Gres={counted.CONSUMABLE}:{counted.HAS} Feature=wnodes"
+    changed = before.replace(" Feature=wnodes", own)
+    changed = changed.replace("NodeName=", f"GresTypes={counted.CONSUMABLE}\nNodeName=", 1)
+    daemons.anew(before, changed)
+    try:
+        with counted.offered(daemons):
+            yield
+    finally:
+        daemons.anew(changed, before)
+
+
+@pytest.mark.usefixtures("gres")
+def test_slurm_counts_what_vms_may_send(alice: Cloud) -> None:
+    assert counted.third_waits(alice) == {*NODES}

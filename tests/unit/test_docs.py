@@ -55,9 +55,10 @@ def test_the_reference_has_every_table_and_its_limits() -> None:
 
 def test_optional_and_nested_tables_are_in_the_reference() -> None:
     tables = {table.header: table for table in reference.tables()}
-    inner = ["[[bridge.network]]", "[[bridge.template]]", "[[bridge.grant]]"]
+    inner = ["[[bridge.network]]", "[[bridge.network.host]]", "[[bridge.template]]"]
+    inner.append("[[bridge.grant]]")
     headers = list(tables)
-    assert headers[headers.index("[bridge]") + 1 :][:3] == inner
+    assert headers[headers.index("[bridge]") + 1 :][:4] == inner
     assert not {"network", "template", "grant"} & {key.name for key in tables["[bridge]"].keys}
     keys = {f"{header}.{key.name}": key for header, table in tables.items() for key in table.keys}
     assert keys["[bridge].workers"].kind == "whole number, 1 or more, at most 64"

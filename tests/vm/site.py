@@ -7,7 +7,7 @@ from contrib.site.vm import disk
 from tests.install.__main__ import start
 from tests.install.inside import Inside
 from tests.install.stages import Stages
-from tests.vm import volumes
+from tests.vm import switches, volumes
 
 SHARED = "/home"
 # Slurm as a site has it whose kernel has control groups of version 2, as the container's has not.
@@ -59,6 +59,7 @@ def make(machine: Machine, suite: str, folder: Path) -> None:
     stages.install()
     stages.cloud()
     volumes.needs(inside)
+    switches.needs(inside)
     inside.put(disk.files(folder))
     for script in (disk.PREPARE, _GROUPS, _OURS):
         inside.shell(script)

@@ -10,7 +10,7 @@ from contrib.site.box.layout import Memory
 from tests.install.inside import FailedError, Inside
 from tests.install.stages import USER
 from tests.vm import charging
-from tests.vm.volumes import LvmStages
+from tests.vm.switches import SwitchStages
 
 _ENFORCED = ("libvirtd", "virt-aa-helper")  # Debian's own profiles
 _TURNS = 3
@@ -24,7 +24,7 @@ _LABELS = """for file in /run/libvirt/qemu/wnodes-*.pid; do
 done"""
 
 
-class VmStages(LvmStages):
+class VmStages(SwitchStages):
     """Those of one Debian, in one VM. Which of them it has passed is remembered."""
 
     def __init__(self, inside: Inside, memory: Memory) -> None:
@@ -56,6 +56,7 @@ class VmStages(LvmStages):
             ("job, charged", self.charged),
             ("cloud VM, used", self.used),
             ("volumes in LVM", self.volumes),
+            ("VLAN and Open vSwitch", self.switches),
             ("AppArmor, whole log", self.nothing_denied),
         ]
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.issuer import Issuer, each_url_once
 from wnodes_lrms.config.page import Page
 from wnodes_lrms.config.values import PathText, Section, Subnet, Subnet6, each_name_once
@@ -51,6 +52,7 @@ class CloudNetwork(Section):
         description="addresses of `subnet` that are never given out: those that nodes have for VMs"
         " of batch jobs (`batch` in `[[cloud.network]]`), those of other hosts",
     )
+    host: tuple[Host, ...] = ()
     subnet6: Subnet6 | None = Field(
         None,
         description="IPv6: each card has the one address of it that follows from its MAC; a /64. Of"
@@ -70,6 +72,14 @@ class CloudNetwork(Section):
         description="what nodes that have it are called in the batch system, beside `wnodes`"
         " (a feature, complex, property or resource): leases of VMs on it ask for it, so that they"
         " come to no other node. Without it such a VM may come to a node that refuses it",
+    )
+    consumable: str = Field(
+        "",
+        pattern=r"^([A-Za-z][A-Za-z0-9_]{0,30})?$",
+        description="what the batch system counts of each node for it, in Mbit/s (a gres, a"
+        " consumable complex, a resource): leases ask for as many as the cards of their VM may send"
+        " on it, so no node gets more VMs than its link carries, and each can send what it was"
+        " given. It needs `throughput_most`. Without it nothing is counted",
     )
     throughput: Mbits | None = Field(
         None,
@@ -100,6 +110,11 @@ class Template(Section):
     memory: int = Field(ge=64, description="MiB of the guest")
     disk: int = Field(
         0, ge=0, le=65536, description="GiB of its root disk, at least; 0: as large as the image"
+    )
+    throughput: Mbits | None = Field(
+        None,
+        description="Mbit/s each way of each of its cards for which nothing is asked, within what"
+        " network and grant allow; without it, what the network has for such cards",
     )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.values import (
     NodeText,
     PathText,
@@ -95,6 +96,7 @@ class Offer(Section):
         description="which addresses of `subnet` each node has for VMs of batch jobs, by the nodes'"
         " names in the batch system; no two have the same, and the bridge gives none of them",
     )
+    host: tuple[Host, ...] = ()
     closed: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = Field(
         (), description="networks that VMs may not reach by it, such as those of the site"
     )

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from wnodes_lrms.config import networks
 from wnodes_lrms.config.bridge import Bridge, CloudNetwork, Grant, Template
 from wnodes_lrms.config.cloud import Accounting, Api, Cloud, Offer, Pool
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.issuer import Issuer
 from wnodes_lrms.config.node import (
     Allow,
@@ -40,6 +41,7 @@ __all__ = [
     "Default",
     "Grant",
     "Hooks",
+    "Host",
     "Images",
     "Issuer",
     "Machine",

@@ -15,6 +15,7 @@ def faults(network: Network, cloud: Cloud, bridge: Bridge | None) -> list[str]:
     found += [*_closed6(cloud.network), *_unheld(cloud.network)]
     found += _overlaps(network, cloud.network)
     found += _parts(cloud.network)
+    found += _hosts(bridge.network if bridge else (), cloud.network)
     if bridge:
         found += _routers("bridge.network", bridge.network)
         found += _numbers(bridge.network)
@@ -139,6 +140,40 @@ def _numbers(networks: Sequence[CloudNetwork]) -> Iterator[str]:
             seen[each.vni] = number
 
 
+def _hosts(networks: Sequence[CloudNetwork], offers: Sequence[Offer]) -> Iterator[str]:
+    """Each name, MAC and address is one host's, and one that cards can have: of the bridge's, or of
+    a node's for batch VMs."""
+    seen: dict[str, str] = {}
+    tables: dict[str, CloudNetwork | Offer] = {}
+    tables |= {f"cloud.network[{number}]": each for number, each in enumerate(offers, start=1)}
+    tables |= {f"bridge.network[{number}]": each for number, each in enumerate(networks, start=1)}
+    for table, each in tables.items():
+        if isinstance(each, CloudNetwork) and each.host and each.kind != "bridge":
+            yield f"{table}.host: only a network of kind bridge has hosts"
+        for count, host in enumerate(each.host, start=1):
+            place = f"{table}.host[{count}]"
+            for what in (host.name, host.mac, str(host.address)):
+                if what in seen:
+                    yield f"{place}: {what} is that of {seen[what]}"
+                seen.setdefault(what, place)
+            if not _for_cards(host.address, each):
+                of = each.subnet or "a subnet: there is none"
+                whose = "to give" if isinstance(each, CloudNetwork) else "that a node gives"
+                yield f"{place}.address: {host.address} is not one {whose} of {of}"
+
+
+def _for_cards(address: ipaddress.IPv4Address, network: CloudNetwork | Offer) -> bool:
+    """Whether a card may be given this address: by the bridge, or to a batch VM by its node."""
+    subnet = network.subnet
+    if subnet is None or address not in subnet or address == network.gateway:
+        return False
+    if address in (subnet.network_address, subnet.broadcast_address):
+        return False
+    if isinstance(network, Offer):
+        return any(address in part for part in network.batch.values())
+    return not any(address in kept for kept in network.reserved)
+
+
 def _without6(networks: Sequence[CloudNetwork]) -> Iterator[str]:
     for number, each in enumerate(networks, start=1):
         if each.subnet6 and each.kind == "nat":
@@ -180,6 +215,8 @@ def _rates(
     nodes = {offer.name: offer.throughput for offer in offers}
     for number, each in enumerate(networks, start=1):
         place = f"bridge.network[{number}].throughput"
+        if each.consumable and each.throughput_most is None:
+            yield f"{place}_most: is missing, which `consumable` needs: else there is no number"
         own = {"nat": network.throughput, "bridge": nodes.get(each.name)}.get(each.kind)
         most = each.throughput_most
         if most and most < each.throughput_least:

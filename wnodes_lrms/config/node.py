@@ -204,10 +204,21 @@ class Batch(Section):
         description="GiB that a job may ask for, by WNODES_SCRATCH; without it as much as"
         " `scratch`",
     )
+    disk_rate: int = Field(
+        0,
+        ge=0,
+        le=1 << 20,
+        description="MiB a second that such a VM reads from and writes to each of its disks at"
+        " most, together; 0: no limit",
+    )
+    disk_iops: int = Field(
+        0, ge=0, le=1 << 24, description="the same for requests a second; 0: no limit"
+    )
 
     @model_validator(mode="after")
     def _gives(self) -> "Batch":
         gifts = {"network", "inbound", "outbound", "scratch", "scratch_most"}
+        gifts |= {"disk_rate", "disk_iops"}
         if not gifts & self.model_fields_set:
             raise ValueError(f"one of {', '.join(sorted(gifts))} is needed")
         if self.scratch_most is not None and self.scratch_most < self.scratch:

@@ -13,6 +13,32 @@ def wanted(config: Config) -> dict[str, bool]:
     return {net.feature: net.name in offered for net in networks if net.feature}
 
 
+def counted(config: Config) -> dict[str, bool]:
+    """The consumables of networks, and whether this node is to have some: it has such a network."""
+    offered = {offer.name for offer in config.cloud.network}
+    found: dict[str, bool] = {}
+    for net in config.bridge.network if config.bridge else ():
+        if net.consumable:
+            here = net.kind != "bridge" or net.name in offered
+            found[net.consumable] = here or found.get(net.consumable, False)
+    return found
+
+
+def counts(config: Config, node: str, has: Collection[str]) -> Iterator[Check]:
+    """What follows from the consumables of which a node has some in the batch system."""
+    for name, needed in counted(config).items():
+        if needed and name not in has:
+            yield warning(
+                f"consumable {name}",
+                f"the batch system counts none of it on node {node}: no lease of VMs on its network"
+                " comes here",
+                "say how much the node has, in Mbit/s, or leave `consumable` out of"
+                " [[bridge.network]]",
+            )
+        elif needed:
+            yield ok(f"consumable {name}", f"the batch system counts it on node {node}")
+
+
 def checks(config: Config, node: str, has: Collection[str]) -> Iterator[Check]:
     """What follows from the features that a node has in the batch system."""
     for feature, needed in wanted(config).items():

@@ -2,7 +2,7 @@
 
 import pwd
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from wnodes_lrms.errors import RejectedError
@@ -29,6 +29,7 @@ class Request:
     program: str  # absolute path
     environment: Mapping[str, str]  # what the program gets, beside the LRMS's own
     features: tuple[str, ...] = ()  # what its node must have, beside FEATURE
+    consumables: Mapping[str, int] = field(default_factory=dict)  # how much of what is counted
 
     @property
     def name(self) -> str:

@@ -5,8 +5,13 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
+
+from contrib.site.box.layout import NODES
 from tests.chaos.site import Box
+from tests.e2e import counted
 from tests.e2e.box import USER, call, machines, wait_until
 from tests.e2e.lrms.gridengine import listing
 from tests.e2e.occi import Cloud, Key
@@ -149,3 +154,31 @@ def test_a_library_that_hangs_at_a_submission_makes_no_second_lease(
     assert len(listing()) == 1
     machine.delete()
     wait_until(lambda: not machines() and not listing(), 40, "machine and lease are gone")
+
+
+@pytest.fixture
+def complexes(daemons: Box, tmp_path: Path) -> Iterator[None]:
+    """Grid Engine counts Mbit/s of each host, and users have a network where that holds."""
+    before, file = call("qconf", "-sc"), tmp_path / "complexes"
+
+    def load(text: str) -> None:
+        file.write_text(text)
+        call("qconf", "-Mc", str(file))
+
+    load(f"{before}\n{counted.CONSUMABLE} lanmb INT <= YES JOB 0 0\n")
+    try:
+        for node in NODES:
+            own = f"{counted.CONSUMABLE}={counted.HAS}"
+            call("qconf", "-aattr", "exechost", "complex_values", own, node)
+        with counted.offered(daemons):
+            yield
+    finally:
+        for node in NODES:
+            own = counted.CONSUMABLE
+            call("qconf", "-dattr", "exechost", "complex_values", own, node, check=False)
+        load(before)
+
+
+@pytest.mark.usefixtures("complexes")
+def test_grid_engine_counts_what_vms_may_send(alice: Cloud) -> None:
+    assert counted.third_waits(alice) == {*NODES}

@@ -15,6 +15,7 @@ RULES = (
     Batch(partition="short", inbound=3, outbound=4, scratch=5, scratch_most=50),
     Batch(partition="long", scratch=5),
     Batch(partition="wide", scratch_most=50),
+    Batch(partition="busy", disk_rate=100, disk_iops=2000),
 )
 
 
@@ -25,6 +26,7 @@ RULES = (
         (OTHER, "short", "atlas", Provision("lan", Rates(None, 2))),  # and no other beside it
         (OTHER, "short", "ops", Provision()),
         (OTHER, "short", "cms", Provision(rates=Rates(3, 4), scratch=5)),
+        (OTHER, "busy", "cms", Provision(disk_rate=100, disk_iops=2000)),
         (IMAGE, "night", "cms", Provision()),
         (IMAGE, "", "", Provision()),  # a batch system that tells neither
     ],

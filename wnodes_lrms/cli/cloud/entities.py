@@ -52,6 +52,7 @@ def card(link: Json) -> Row:
         "message": has.get("occi.networkinterface.state.message", ""),
         "address": str(has.get("occi.networkinterface.address", "")).partition("/")[0],
         "address6": has.get("wnodes.networkinterface.address6", ""),
+        "hostname": has.get("wnodes.networkinterface.hostname", ""),
         "mac": has.get("occi.networkinterface.mac", ""),
         "interface": has.get("occi.networkinterface.interface", ""),
     }

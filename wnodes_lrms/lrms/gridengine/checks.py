@@ -32,9 +32,11 @@ def of_node(config: Config, name: str) -> Iterator[Check]:
         yield offers(name, run(["qhost", "-F", f"{FEATURE},vm"], deadline=_DEADLINE))
         said = run(["qstat", "-f", "-xml", "-q", f"*@{name}"], deadline=_DEADLINE, unknown=True)
         yield queues(name, parse_queues(said))
-        if wanted := features.wanted(config):
-            own = resources(name, run(["qhost", "-F", ",".join(wanted)], deadline=_DEADLINE))
+        wanted, counted = features.wanted(config), features.counted(config)
+        if names := [*wanted, *counted]:
+            own = resources(name, run(["qhost", "-F", ",".join(names)], deadline=_DEADLINE))
             yield from features.checks(config, name, [w for w in wanted if f":{w}=1" in own])
+            yield from features.counts(config, name, [w for w in counted if f":{w}=" in own])
     except WnodesError as error:
         yield fault(
             "grid engine node",

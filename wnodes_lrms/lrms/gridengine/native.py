@@ -9,6 +9,8 @@ def _native(request: Request) -> list[str]:
     where = [f"{need}=true" for need in request.needs]
     if request.node:
         where = [f"hostname={request.node}"]
+    # Of consumables that are counted for a job, not for each of its slots (complex(5)).
+    where += [f"{name}={count}" for name, count in request.consumables.items()]
     slots = ["-pe", "smp", str(request.cores)] if request.cores > 1 else []
     memory = -(-request.memory // request.cores)  # asked for each slot
     return [

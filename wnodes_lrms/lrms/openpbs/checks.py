@@ -47,6 +47,8 @@ def of_node(config: Config, name: str) -> Iterator[Check]:
         yield from node(name, said)
         has = [key for key in features.wanted(config) if "True" in said.get(_AVAILABLE + key, [])]
         yield from features.checks(config, name, has)
+        some = [key for key in features.counted(config) if _AVAILABLE + key in said]
+        yield from features.counts(config, name, some)
         yield rights(name, server())
     except WnodesError as error:
         yield fault(

@@ -44,6 +44,7 @@ def of_node(config: Config, name: str) -> Iterator[Check]:
         said = run(["scontrol", "show", "node", name], deadline=_DEADLINE)
         yield from node(name, said)
         yield from features.checks(config, name, active_features(said))
+        yield from features.counts(config, name, gres(said))
     except WnodesError as error:
         yield fault(
             "slurm node",
@@ -120,6 +121,12 @@ def active_features(said: str) -> list[str]:
     """A node's features, by `scontrol show node NAME`."""
     words: dict[str, str] = dict(_WORD.findall(said))
     return words.get("ActiveFeatures", "").split(",")
+
+
+def gres(said: str) -> list[str]:
+    """Of what a node has some to be counted, by the same."""
+    words: dict[str, str] = dict(_WORD.findall(said))
+    return [word.partition(":")[0] for word in words.get("Gres", "").split(",")]
 
 
 def node(name: str, said: str) -> list[Check]:

@@ -99,10 +99,16 @@ def submission(request: Request, notice: int) -> list[str]:
         ("account", request.account),
         ("partition", request.partition),
         ("nodelist", request.node),
+        ("gres", gres(request)),
     ):
         if value:
             argv.append(f"--{option}={value}")
     return [*argv, request.program]
+
+
+def gres(request: Request) -> str:
+    """What a lease takes of what its node has been given of each, as Slurm writes it."""
+    return ",".join(f"{name}:{count}" for name, count in request.consumables.items())
 
 
 def parse_leases(listing: str) -> Sequence[Lease]:

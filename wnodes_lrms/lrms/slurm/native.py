@@ -3,6 +3,7 @@
 from wnodes_lrms.lrms.drmaa.native import given
 from wnodes_lrms.lrms.interface import Drmaa
 from wnodes_lrms.lrms.lease import COMMENT, Request
+from wnodes_lrms.lrms.slurm.leases import gres
 
 
 def _native(request: Request) -> list[str]:
@@ -12,7 +13,7 @@ def _native(request: Request) -> list[str]:
         *(f"--mem={request.memory}", f"--time={minutes // 60}:{minutes % 60:02}"),
         *(f"--constraint={'&'.join(request.needs)}", f"--comment={COMMENT}", "--no-requeue"),
         *given(("--account=", request.account), ("--partition=", request.partition)),
-        *given(("--nodelist=", request.node)),
+        *given(("--nodelist=", request.node), ("--gres=", gres(request))),
     ]
 
 

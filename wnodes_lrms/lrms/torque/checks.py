@@ -79,6 +79,7 @@ def of_node(config: Config, name: str) -> Iterator[Check]:
         state = parse_node(name, said)
         yield from node(name, state)
         yield from features.checks(config, name, state.properties)
+        yield from features.counts(config, name, ())
         settings = run(["qmgr", "-c", "print server"], deadline=_DEADLINE)
         yield operator(name, {name, socket.getfqdn()}, settings)
     except WnodesError as error:

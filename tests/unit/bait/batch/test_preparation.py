@@ -24,7 +24,7 @@ from bait.network.shaper import Shaper
 from tests.unit.bait.batch.batchjobs import FIRST, ID, failed, last, other_image, reaches, state
 from tests.unit.conftest import TAG, Node, eventually, needs_root
 from wnodes_lrms.addresses import address6_of
-from wnodes_lrms.config.load import Allow, Batch, Offer
+from wnodes_lrms.config.load import Allow, Batch, Host, Offer
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images.catalogue import Part
 from wnodes_lrms.lrms.jobid import JobId
@@ -178,6 +178,38 @@ def test_a_node_gives_an_address_of_its_own_and_takes_it_back_once(
     with node.ledger.store.change() as db:
         db.execute("UPDATE returned SET at = at - ?", (long,))
     assert reaches(node, State.READY, "8").site_address == "10.2.0.65"
+
+
+def test_a_batch_vm_is_what_the_site_has_registered_for_its_address(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    build, plans = BatchBuilder.build, list[Blueprint]()
+
+    def noted(self: BatchBuilder, machine: Blueprint, *steps: Callable[..., None]) -> None:
+        plans.append(machine)
+        build(self, machine, *steps)
+
+    monkeypatch.setattr(BatchBuilder, "build", noted)
+    mac = "52:54:00:0a:00:01"
+    host = Host(name="job1.example.org", mac=mac, address=IPv4Address("10.2.0.65"))
+    on_network(node, LAN.model_copy(update={"host": (host,)}))
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    row = reaches(node, State.READY)
+    assert (row.site_address, row.site_mac) == ("10.2.0.65", mac)
+    cards = guests([row], node.vms.taps)
+    held = elements(cards, node.config.cloud.network, None)
+    [other] = [card for card in cards if not card.own]
+    assert f"{other.tap} . {mac} . 10.2.0.65" in held["bridge", "addresses"]
+    six = address6_of(mac, "2001:db8:1::/64")
+    assert f"{other.tap} . {mac} . {six}" in held["bridge", "addresses6"]
+    xml = libvirt.open("test:///default").lookupByUUIDString(ID).XMLDesc()
+    assert f"<mac address='{mac}'/>" in xml
+    [plan] = plans
+    assert (plan.hostname, plan.site_mac) == ("job1", mac)
+    assert dataclasses.replace(plan, host=None).hostname == "vm-7"
 
 
 def test_a_vm_that_is_tried_once_more_keeps_its_address(

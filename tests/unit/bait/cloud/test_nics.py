@@ -3,6 +3,7 @@
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from bait.network.shaper import Shaper
 from tests.unit.bait.cloud.cloudsite import spec
 from tests.unit.bait.conftest import CARD, MACHINE, Site, an_order
 from tests.unit.conftest import GUESTS, needs_root
+from wnodes_lrms.config.load import Host
 from wnodes_lrms.errors import (
     ConflictError,
     RejectedError,
@@ -224,6 +226,20 @@ def test_a_taken_bridge_has_no_more_of_the_node_than_it_offers(
         site.cloud.attach_nic(ID, Nic.model_validate(wish))
     assert site.libvirt.plugged == []
     assert [nic.id for nic in spec(site).nics] == [CARD]
+
+
+def test_no_cloud_vm_has_the_mac_of_a_batch_vm(site: Site) -> None:
+    offers = site.cloud.nics.builder.vms.config.cloud.network
+    host = Host(name="job1", mac=LAN.mac, address=IPv4Address("10.0.0.70"))
+    held = tuple(each.model_copy(update={"host": (host,)}) for each in offers)
+    config = site.cloud.nics.builder.vms.config
+    cloud = config.cloud.model_copy(update={"network": held})
+    vms = replace(site.cloud.nics.builder.vms, config=config.model_copy(update={"cloud": cloud}))
+    site.cloud.nics.builder = replace(site.cloud.nics.builder, vms=vms)
+    site.runs()
+    with pytest.raises(RejectedError, match=f"{LAN.mac} is another's on this node"):
+        site.cloud.attach_nic(ID, LAN)
+    assert site.libvirt.plugged == []
 
 
 def refusals(site: Site, order: Order) -> list[str]:

@@ -51,11 +51,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], bool, tuple[str, ...]]] =
     "both-sockets": (FULL, {"cores": 4, "cpus": (6, 7, 8, 5)}, True, ("/home",)),
     "smt": ({}, {"cores": 4, "cpus": (5, 6, 53, 54)}, True, ()),
     "scratch": (FULL, {}, False, ("/home",)),
+    "scratch-limited": (FULL, {}, False, ()),
     "site-network": ({}, {}, False, ()),
 }
 
 # name: what the site's rules give its VM
-PROVISIONS = {"scratch": Provision(scratch=20), "site-network": Provision(network="vlan")}
+PROVISIONS = {
+    "scratch": Provision(scratch=20),
+    "scratch-limited": Provision(scratch=20, disk_rate=100, disk_iops=2000),
+    "site-network": Provision(network="vlan"),
+}
 
 # name: what machine it is on (see data/topology), and its free huge pages on each node
 MACHINES = {

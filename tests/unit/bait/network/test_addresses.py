@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bait.network.addresses import free_address, ipv6_of, site_address
+from bait.network.addresses import free_address, host_of, ipv6_of, site_address
 from tests.unit.conftest import GUESTS, settings
 from wnodes_lrms.config import load as config
-from wnodes_lrms.config.load import Offer
+from wnodes_lrms.config.load import Host, Offer
 from wnodes_lrms.errors import UnknownError, WnodesError
 
 
@@ -50,6 +50,22 @@ def test_a_node_gives_what_is_its_own_on_a_network_of_the_sites() -> None:
         site_address(LAN, "hv3", taken)
     assert not isinstance(caught.value, UnknownError)  # another node may have some
     assert site_address(Offer(name="lan", bridge="br0"), "hv3", taken) is None
+
+
+def test_where_hosts_are_registered_a_node_gives_those_that_are_its_own() -> None:
+    hosts = tuple(
+        Host(name=f"vm{last}", mac=f"52:54:00:00:00:0{last}", address=IPv4Address(f"10.2.0.{last}"))
+        for last in (3, 9, 5)
+    )
+    lan = LAN.model_copy(update={"host": hosts})
+    taken: set[str] = set()
+    for _ in range(2):
+        taken.add(str(site_address(lan, "hv1", taken)))
+    assert taken == {"10.2.0.3", "10.2.0.5"}
+    with pytest.raises(UnknownError, match="all addresses of node hv1 on network lan"):
+        site_address(lan, "hv1", taken)
+    assert host_of(lan, "10.2.0.5") == hosts[2]
+    assert host_of(lan, "10.2.0.4") is host_of(lan, None) is host_of(None, "10.2.0.5") is None
 
 
 def test_what_a_card_has_by_ipv6() -> None:

@@ -47,6 +47,19 @@ def test_a_lease_asks_for_the_features_of_its_networks() -> None:
     assert "features" not in plain.model_dump(exclude_defaults=True)  # earlier baits know none
 
 
+def test_a_lease_asks_for_what_its_vm_may_send_where_that_is_counted() -> None:
+    nets = {
+        name: Net(name=name, kind="bridge", consumable=counted, most=100)
+        for name, counted in (("a", "lan_mbit"), ("b", "lan_mbit"), ("c", ""), ("d", "wan_mbit"))
+    }
+    cards = [card(network=name, attributes={schema.OUTBOUND: 30}) for name in "abc"]
+    cards += [card(network="d"), card(network="d", id=None), card(network="gone")]
+    asked = order(row(lease=LEASE), "", cards, nets, (), "hv1").lease_request
+    assert asked.consumables == {"lan_mbit": 60, "wan_mbit": 100}
+    plain = order(row(lease=LEASE), "", cards[2:3], nets, (), "").lease_request
+    assert "consumables" not in plain.model_dump(exclude_defaults=True)  # earlier baits know none
+
+
 def test_an_order_says_what_is_only_to_be_read() -> None:
     disk = link(mixins=[schema.READONLY])
     made = order(row(lease=LEASE), "", (), {}, (disk, link(id=None, mixins=disk.mixins)), "hv1")

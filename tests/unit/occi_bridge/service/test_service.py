@@ -485,6 +485,72 @@ def test_an_address_rests_also_where_a_bridges_clock_is_ahead(
         bridge.create(ANNAS, links=[link_to("/network/private", **asked)])
 
 
+REGISTERED = """
+[[bridge.network]]
+name = "lan"
+kind = "bridge"
+subnet = "10.4.0.0/24"
+subnet6 = "2001:db8:4::/64"
+[[bridge.network.host]]
+name = "vm-a.example.org"
+mac = "52:54:00:61:62:63"
+address = "10.4.0.20"
+[[bridge.network.host]]
+name = "vm-b.example.org"
+mac = "52:54:00:00:00:02"
+address = "10.4.0.10"
+"""
+
+
+def test_a_card_has_what_the_site_has_registered_for_its_address(
+    url: str, make_bridge: Callable[..., LocalBridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridge = make_bridge(url, more=REGISTERED)
+    bridge.heard()
+    lan = [link_to("/network/lan")]
+
+    def about(link: Entity) -> tuple[object, ...]:
+        names = (schema.HOSTNAME, "occi.networkinterface.mac", V4)
+        return tuple(link.attributes.get(name) for name in names)
+
+    first = bridge.create(ANNAS, links=lan)
+    assert about(first.links[0]) == ("vm-a.example.org", "52:54:00:61:62:63", "10.4.0.20")
+    assert schema.REGISTERED in first.links[0].mixins
+    assert first.links[0].attributes[V6] == str(address6_of("52:54:00:61:62:63", "2001:db8:4::/64"))
+    assert first.attributes["occi.compute.hostname"] == "vm-a"
+    assert bridge.service.entity(ANNAS, first.path) == first
+    second = bridge.create(ANNAS, links=lan, occi__compute__hostname="mine")
+    assert about(second.links[0]) == ("vm-b.example.org", "52:54:00:00:00:02", "10.4.0.10")
+    assert second.attributes["occi.compute.hostname"] == "mine"
+    with refused(409, "network lan: all 2 addresses of 10.4.0.0/24 are taken"):
+        bridge.create(ANNAS, links=lan)
+    with refused(409, f"{V4}: 10.4.0.30 is taken, or not one of 10.4.0.0/24"):
+        bridge.create(ANNAS, links=[link_to("/network/lan", **{V4: "10.4.0.30"})])
+    persistence.forget(bridge.db, bridge.row(first))
+    with refused(409, "are taken, or another VM's until a moment ago"):
+        bridge.create(ANNAS, links=lan)
+    # What goes with an address is drawn for no other card.
+    drawn = iter((b"abc", b"xyz"))
+    monkeypatch.setattr("secrets.token_bytes", lambda _size: next(drawn))
+    [plain] = bridge.create(ANNAS, links=[link_to("/network/private")]).links
+    assert about(plain) == (None, "52:54:00:78:79:7a", "10.1.0.2")
+    assert schema.REGISTERED not in plain.mixins
+
+
+def test_an_address_whose_mac_an_older_card_has_is_not_given(
+    url: str, make_bridge: Callable[..., LocalBridge], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = make_bridge(url)
+    before.heard()
+    monkeypatch.setattr("secrets.token_bytes", lambda _size: b"abc")
+    before.create(ANNAS, links=[link_to("/network/private")])
+    bridge = make_bridge(url, more=REGISTERED)
+    [link] = bridge.create(ANNAS, links=[link_to("/network/lan")]).links
+    assert link.attributes[schema.HOSTNAME] == "vm-b.example.org"
+    with refused(409, "all 2 addresses of 10.4.0.0/24 are taken"):
+        bridge.create(ANNAS, links=[link_to("/network/lan")])
+
+
 def test_an_address_in_a_network_of_ones_own_is_free_at_once(bridge: LocalBridge) -> None:
     name = "occi.networkinterface.address"
     net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/30")

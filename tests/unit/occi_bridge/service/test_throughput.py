@@ -121,6 +121,71 @@ def test_a_start_gives_what_the_user_may_have_today(bridge: LocalBridge) -> None
     assert rates(card) == (50, 20)
 
 
+def test_a_size_gives_its_cards_what_nobody_asks_for(
+    file_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    sizes = "".join(
+        f'[[bridge.template]]\nname = "{name}"\ncores = 1\nmemory = 512\nthroughput = {rate}\n'
+        for name, rate in (("modest", 2), ("quick", 60))
+    )
+    bridge = make_bridge(file_url, more=MORE + sizes)
+    bridge.heard()
+    quick, modest = (f"{schema.OWN}resource_tpl#{name}" for name in ("quick", "modest"))
+    titles = {mixin.title for mixin in bridge.service.model(ANNAS).mixins.values()}
+    assert "1 core and 512 MiB, cards of 60 Mbit/s" in titles
+    links = [link("slow", inbound=7), link("public")]
+    vm = bridge.create(ANNAS, mixins=[quick], links=links)
+    assert [rates(card) for card in vm.links] == [(7, 60), (60, 60)]
+    assert rates(bridge.create(LESS, mixins=[quick], links=links[1:]).links[0]) == (50, 50)
+    bridge.service.act(ANNAS, vm.path, STOP, {})
+    changed = bridge.service.update(ANNAS, vm.path, Changes(added=(modest,), removed=(quick,)))
+    assert [rates(card) for card in changed.links] == [(7, 5), (2, 2)]  # 5 is the least there
+    replaced = bridge.service.replace(ANNAS, changed.links[0].path, New(schema.NETWORKINTERFACE))
+    assert rates(replaced) == (5, 5)
+
+
+def test_what_is_counted_is_not_exceeded_in_a_lease(
+    file_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    bridge = make_bridge(file_url, more=MORE + 'consumable = "lan_mbit"\n')
+    bridge.heard()
+    vm = bridge.create(ANNAS, links=[link("slow", outbound=20)])
+    [card] = vm.links
+    bridge.service.update(ANNAS, card.path, Changes({OUT: 30}))  # none is asked for yet
+
+    def leased(lease: str) -> None:
+        row = bridge.row(vm)
+        bridge.db.write(lambda db: persistence.set_columns(db, row, {"lease": lease}))
+
+    leased("a-lease")
+    said = "what VMs send on network slow is counted when their lease is asked for"
+    with refused(409, f"{said}: stop the VM first"):
+        bridge.service.update(ANNAS, card.path, Changes({OUT: 31}))
+    with refused(409, f"{said}: stop the VM first"):
+        bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
+    assert rates(bridge.service.update(ANNAS, card.path, Changes({OUT: 25, IN: 90}))) == (90, 25)
+    bridge.service.update(ANNAS, vm.path, Changes(links=(link("private"),)))
+    leased("")
+    bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
+
+
+def test_nor_by_another_size(file_url: str, make_bridge: Callable[..., LocalBridge]) -> None:
+    sizes = "".join(
+        f'[[bridge.template]]\nname = "{name}"\ncores = 1\nmemory = 512\nthroughput = {rate}\n'
+        for name, rate in (("modest", 20), ("quick", 60))
+    )
+    bridge = make_bridge(file_url, more=MORE + 'consumable = "lan_mbit"\n' + sizes)
+    bridge.heard()
+    quick, modest = (f"{schema.OWN}resource_tpl#{name}" for name in ("quick", "modest"))
+    vm = bridge.create(ANNAS, mixins=[modest], links=[link("slow")])
+    row = bridge.row(vm)
+    bridge.db.write(lambda db: persistence.set_columns(db, row, {"lease": "a-lease"}))
+    said = "what VMs send on network slow is counted when their lease is asked for"
+    with refused(409, f"{said}: stop the VM first"):
+        bridge.service.update(ANNAS, vm.path, Changes(added=(quick,), removed=(modest,)))
+    assert bridge.service.entity(ANNAS, vm.path) == vm
+
+
 def test_what_passes_is_shown_while_the_vm_runs(bridge: LocalBridge) -> None:
     vm = bridge.create(ANNAS, links=[link("slow", inbound=80)])
     [row] = persistence.read_all(bridge.db)["interfaces"]

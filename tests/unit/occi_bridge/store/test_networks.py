@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from occi_bridge.store.networks import Net, granted, own_name
 from tests.unit.occi_bridge.snapshots import UID, card
-from wnodes_lrms.config.load import CloudNetwork, Grant
+from wnodes_lrms.config.load import CloudNetwork, Grant, Host
 
 
 def net(kind: str, subnet: str | None = None, gateway: str | None = None) -> Net:
@@ -94,3 +94,23 @@ def test_the_name_of_a_users_network_fits_a_bridge() -> None:
     name = own_name(UID)
     assert name == "u-1111111100"
     assert len(f"wn-{name}") <= 15
+
+
+def test_where_hosts_are_registered_no_other_address_is_given() -> None:
+    hosts = {
+        ipaddress.IPv4Address(f"10.0.0.{last}"): Host.model_validate(
+            {"name": f"vm{last}", "mac": f"52:54:00:00:00:0{last}", "address": f"10.0.0.{last}"}
+        )
+        for last in (5, 3)
+    }
+    bridged = replace(net("bridge", "10.0.0.0/29", "10.0.0.1"), hosts=hosts)
+    assert bridged.free_address(()) == "10.0.0.5/29"
+    assert bridged.free_address(("10.0.0.5/29",)) == "10.0.0.3/29"
+    with pytest.raises(LookupError, match=r"all 2 addresses of 10\.0\.0\.0/29 are taken"):
+        bridged.free_address(("10.0.0.5/29", "10.0.0.3/29"))
+    assert bridged.gives(ipaddress.IPv4Address("10.0.0.3"))
+    assert not bridged.gives(ipaddress.IPv4Address("10.0.0.4"))
+    found = bridged.host("10.0.0.3/29")
+    assert found is not None
+    assert (found.name, found.mac) == ("vm3", "52:54:00:00:00:03")
+    assert bridged.host("10.0.0.4/29") is bridged.host(None) is None

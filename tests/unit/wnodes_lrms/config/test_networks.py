@@ -128,7 +128,8 @@ outbound = 1.5
     assert found == [
         "network.throughput: input should be greater than or equal to 1",
         "cloud.network[1].throughput: input should be a valid integer",
-        "batch[1]: one of inbound, network, outbound, scratch, scratch_most is needed",
+        "batch[1]: one of disk_iops, disk_rate, inbound, network, outbound, scratch, scratch_most"
+        " is needed",
         "batch[2].inbound: input should be a valid integer",
         "batch[2].outbound: input should be greater than or equal to 1",
         "batch[3].inbound: input should be a valid integer",
@@ -346,3 +347,52 @@ subnet6 = "fd00::/64"
         (fault,) = faults(tmp_path, BRIDGE + f"[[bridge.network]]\n{own}")
         assert fault.startswith("bridge.network[1].subnet6: ")
         assert why in fault
+
+
+def test_what_is_counted_has_a_number(tmp_path: Path) -> None:
+    own = '[[bridge.network]]\nname = "lan"\nkind = "bridge"\nconsumable = "lan_mbit"\n'
+    assert faults(tmp_path, BRIDGE + own + "throughput_most = 100\n") == []
+    assert faults(tmp_path, BRIDGE + own) == [
+        "bridge.network[1].throughput_most: is missing, which `consumable` needs: else there is no"
+        " number"
+    ]
+
+
+def test_hosts_that_can_not_be(tmp_path: Path) -> None:
+    def host(name: str, mac: int, address: str) -> str:
+        values = f'name = "{name}"\nmac = "52:54:00:00:00:{mac:02x}"\naddress = "{address}"\n'
+        return f"[[bridge.network.host]]\n{values}"
+
+    own = '[[bridge.network]]\nname = "lan"\nkind = "bridge"\nsubnet = "10.2.0.0/24"\n'
+    own += 'gateway = "10.2.0.1"\nreserved = ["10.2.0.64/28"]\n'
+    good = host("vm1.example.org", 1, "10.2.0.9") + host("vm2.example.org", 2, "10.2.0.8")
+    assert faults(tmp_path, BRIDGE + own + good) == []
+    wrong = host("vm1.example.org", 3, "10.2.0.1") + host("vm4", 2, "10.2.0.9")
+    wrong += host("vm5", 5, "10.2.0.70") + host("vm6", 6, "10.3.0.6") + host("vm7", 7, "10.2.0.255")
+    other = '[[bridge.network]]\nname = "own"\nkind = "isolated"\n' + host("vm8", 1, "10.2.0.80")
+    assert faults(tmp_path, BRIDGE + own + good + wrong + other) == [
+        "bridge.network[1].host[3]: vm1.example.org is that of bridge.network[1].host[1]",
+        "bridge.network[1].host[3].address: 10.2.0.1 is not one to give of 10.2.0.0/24",
+        "bridge.network[1].host[4]: 52:54:00:00:00:02 is that of bridge.network[1].host[2]",
+        "bridge.network[1].host[4]: 10.2.0.9 is that of bridge.network[1].host[1]",
+        "bridge.network[1].host[5].address: 10.2.0.70 is not one to give of 10.2.0.0/24",
+        "bridge.network[1].host[6].address: 10.3.0.6 is not one to give of 10.2.0.0/24",
+        "bridge.network[1].host[7].address: 10.2.0.255 is not one to give of 10.2.0.0/24",
+        "bridge.network[2].host: only a network of kind bridge has hosts",
+        "bridge.network[2].host[1]: 52:54:00:00:00:01 is that of bridge.network[1].host[1]",
+        "bridge.network[2].host[1].address: 10.2.0.80 is not one to give of a subnet: there is"
+        " none",
+    ]
+    parts = '[cloud.network.batch]\nhv1 = "10.2.0.64/28"\n'
+    ours = host("vm9", 9, "10.2.0.70") + host("vm1.example.org", 10, "10.2.0.80")
+    lan = '[[cloud.network]]\nname = "lan"\nbridge = "br0"\nsubnet = "10.2.0.0/24"\n'
+    lan += 'gateway = "10.2.0.1"\n' + parts + ours.replace("bridge.network", "cloud.network")
+    assert faults(tmp_path, lan + BRIDGE + own + good) == [
+        "cloud.network[1].host[2].address: 10.2.0.80 is not one that a node gives of 10.2.0.0/24",
+        "bridge.network[1].host[1]: vm1.example.org is that of cloud.network[1].host[2]",
+    ]
+    for bad in ('mac = "00:16:3e:00:00:01"', 'mac = "52:54:00:AA:00:01"', 'name = "a_b"'):
+        key = bad.partition(" ")[0]
+        lines = [line for line in host("vm1", 1, "10.2.0.9").splitlines() if key not in line]
+        (fault,) = faults(tmp_path, BRIDGE + own + "\n".join([*lines, bad]))
+        assert fault.startswith(f"bridge.network[1].host[1].{key}: ")

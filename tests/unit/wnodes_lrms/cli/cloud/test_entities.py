@@ -18,7 +18,9 @@ def test_addresses_of_both_kinds() -> None:
     assert (row["address"], row["address6"]) == ("10.7.0.0/24", "fd12::/64")
     has = {schema.TARGET: "/network/1", schema.ADDRESS: "10.7.0.1", schema.ADDRESS6: "fd12::1"}
     card = entities.card({"id": "1", "attributes": has})
-    assert (card["address"], card["address6"]) == ("10.7.0.1", "fd12::1")
+    assert (card["address"], card["address6"], card["hostname"]) == ("10.7.0.1", "fd12::1", "")
+    named = entities.card({"id": "1", "attributes": has | {schema.HOSTNAME: "vm1.example.org"}})
+    assert named["hostname"] == "vm1.example.org"
 
 
 def test_a_vm_with_little_said_of_it() -> None:

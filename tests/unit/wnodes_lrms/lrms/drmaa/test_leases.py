@@ -99,6 +99,25 @@ def test_a_lease_comes_to_a_node_that_has_its_networks(drms: str, where: str) ->
     assert "net_" not in native(drms, replace(wanted, node="hv2"), DIALECTS)
 
 
+@pytest.mark.parametrize(
+    ("drms", "asked"),
+    [
+        ("SLURM", " --gres=lan_mbit:100,wan_mbit:5"),
+        ("OpenPBS", ":lan_mbit=100:wan_mbit=5 "),
+        ("GE 8.1.9", ",lan_mbit=100,wan_mbit=5 "),
+    ],
+)
+def test_a_lease_takes_of_what_is_counted_wherever_it_must_run(drms: str, asked: str) -> None:
+    wanted = replace(REQUEST, consumables={"lan_mbit": 100, "wan_mbit": 5})
+    for request in (wanted, replace(wanted, node="hv2")):
+        assert asked in native(drms, request, DIALECTS)
+
+
+def test_torque_counts_nothing_of_its_nodes() -> None:
+    with pytest.raises(RejectedError, match="leave `consumable` out"):
+        native("Torque", replace(REQUEST, consumables={"lan_mbit": 100}), DIALECTS)
+
+
 @pytest.mark.parametrize("value", ["a b", "-x", "a\tb", "a,b", "a;b", "ü", "a\n"])
 @pytest.mark.parametrize("what", ["account", "partition", "node"])
 def test_a_value_is_never_taken_for_an_option(what: str, value: str) -> None:

@@ -72,6 +72,12 @@ def test_a_lease_comes_to_a_node_that_has_its_networks() -> None:
     assert "--constraint=wnodes" in submission(replace(wanted, node="hv2"), 60)
 
 
+def test_a_lease_takes_of_what_is_counted_wherever_it_must_run() -> None:
+    wanted = replace(REQUEST, consumables={"lan_mbit": 100, "wan_mbit": 5})
+    for request in (wanted, replace(wanted, node="hv2")):
+        assert "--gres=lan_mbit:100,wan_mbit:5" in submission(request, 60)
+
+
 @pytest.mark.parametrize(
     ("walltime", "shutdown", "minutes", "notice"),
     [(60, 60, 1, 15), (61, 1, 2, 1), (86399, 60, 1440, 60), (10**6, 10**6, 16667, 65535)],
