@@ -13,7 +13,6 @@ from pathlib import Path
 from bait import alone, heap
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
-from bait.cloud.pools import pool_of
 from bait.frontend.control_socket import Server, notify
 from bait.frontend.https import start
 from bait.hypervisor import kvm as probe
@@ -32,6 +31,7 @@ from bait.reconcile.facts import Facts
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.loop import PeriodicLoop
 from bait.reconcile.reconciler import Controller, Reconciler
+from bait.volumes.pool import pool_of
 from wnodes_lrms.config import load as configuration
 from wnodes_lrms.errors import WnodesError
 from wnodes_lrms.log import set_up

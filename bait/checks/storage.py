@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bait.checks import storage_verdicts
 from bait.checks.bounded import LIBVIRT, bounded
-from bait.cloud.ceph import Ceph
-from bait.cloud.lvm import Lvm
 from bait.hypervisor.inventory import has_secret
+from bait.volumes.ceph import Ceph
+from bait.volumes.lvm import Lvm
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.doctor import Check, fault, ok, unknown, warning
 from wnodes_lrms.errors import UnknownError, WnodesError

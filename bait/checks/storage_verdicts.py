@@ -3,7 +3,7 @@ bait/checks/storage.py does the looking."""
 
 from collections.abc import Iterator
 
-from bait.cloud.lvm import Contents
+from bait.volumes.lvm import Contents
 from wnodes_lrms.doctor import Check, fault, ok, warning
 
 

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.devices import RESTING, Orders, check_detachable, without
-from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Given, Row
 from bait.ledger.states import MAKING, RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
+from bait.volumes.pool import Pool
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.order import Order
 from wnodes_lrms.volumes import serial

@@ -18,7 +18,6 @@ from bait.cloud.guest_events import GuestEvents
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.nics import Nics
-from bait.cloud.pools import Pool
 from bait.cloud.power import Power
 from bait.cloud.restarts import Restarts
 from bait.cloud.saving import Saver
@@ -35,6 +34,7 @@ from bait.reconcile import pausing
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.plan import Act, Action
+from bait.volumes.pool import Pool
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.model import Kind, State

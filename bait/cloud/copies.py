@@ -18,12 +18,12 @@ from typing import Any
 
 from bait.cloud.build import CloudBuilder
 from bait.cloud.freezing import Freezer
-from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
 from bait.ledger.states import RUNS
 from bait.machine.hardware import Drive
 from bait.machine.tasks import Tasks
+from bait.volumes.pool import Pool
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 from wnodes_lrms.model import State
 from wnodes_lrms.volumes import Consistency, serial

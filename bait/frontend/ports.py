@@ -10,7 +10,7 @@ from wnodes_lrms.tunnel import Tunnel
 
 
 class Pool(Protocol):
-    """Users' volumes: see bait/cloud/pools.py."""
+    """Users' volumes: see bait/volumes/pool.py."""
 
     @property
     def local(self) -> bool: ...

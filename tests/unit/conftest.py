@@ -20,7 +20,6 @@ import pytest
 
 from bait.batch.controller import BatchController
 from bait.cloud.controller import CloudController
-from bait.cloud.volumes import Directory
 from bait.hypervisor.domains import Hypervisor
 from bait.hypervisor.events import THREAD
 from bait.ledger.ledger import Ledger
@@ -32,6 +31,7 @@ from bait.network.shaper import Shaper
 from bait.reconcile.drain import Drain
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.reconciler import Controller, Reconciler
+from bait.volumes.directory import Directory
 from wnodes_lrms.config import load as config
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.images import catalogue

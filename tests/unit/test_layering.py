@@ -31,13 +31,15 @@ LAYERS = {
         "network": {"ledger"},
         "hypervisor": {"network"},
         "machine": {"hypervisor", "ledger", "network", "privileges"},
+        "volumes": {"machine"},
         "reconcile": {"hypervisor", "ledger", "machine", "metrics"},
         "batch": {"hypervisor", "ledger", "machine", "metrics", "network", "reconcile"},
         "cloud": {
             *("hypervisor", "ledger", "machine", "metrics", "network", "privileges", "reconcile"),
+            "volumes",
         },
         "frontend": {"accounting", "batch", "cloud", "ledger", "metrics", "reconcile"},
-        "checks": {"batch", "cloud", "hypervisor", "machine", "network", "privileges"},
+        "checks": {"batch", "hypervisor", "machine", "network", "privileges", "volumes"},
     },
     "occi_bridge": {
         "occi": set(),

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from bait.cloud import thin
-from bait.cloud.thin import Thin
+from bait.volumes import thin
+from bait.volumes.thin import Thin
 from wnodes_lrms.config.load import Pool
 from wnodes_lrms.errors import ConflictError, RejectedError
 

@@ -16,7 +16,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bait.cloud import removals
 from bait.cloud.build import CloudBuilder, Plan
 from bait.cloud.controller import CloudController
 from bait.hypervisor.domain import Domain
@@ -24,6 +23,7 @@ from bait.hypervisor.domains import Hypervisor
 from bait.hypervisor.power_button import PowerButton
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
+from bait.volumes import removals
 from tests.unit.conftest import NOBODY, TAG, Bait, Node
 from wnodes_lrms.config.load import Offer
 from wnodes_lrms.errors import ConflictError, WnodesError

@@ -1,5 +1,5 @@
 """What the doctor says of users' volumes in Ceph and LVM. Of a real cluster: see
-cloud/test_rbd.py."""
+volumes/test_rbd.py."""
 
 import threading
 from dataclasses import replace
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bait.checks import storage, storage_verdicts
-from bait.cloud.lvm import Contents, LogicalVolume, ThinPool
-from tests.unit.bait.cloud.lvmprograms import GROUP, POOL, Programs
+from bait.volumes.lvm import Contents, LogicalVolume, ThinPool
+from tests.unit.bait.volumes.lvmprograms import GROUP, POOL, Programs
 from tests.unit.conftest import settings
 from wnodes_lrms.config import load as config
 from wnodes_lrms.config.load import Config

@@ -11,8 +11,8 @@ import pytest
 from pytest_mock import MockerFixture
 
 from bait.cloud.freezing import Moment
-from bait.cloud.volumes import Directory
 from bait.hypervisor.operations import IsIt
+from bait.volumes.directory import Directory
 from tests.unit.bait.conftest import MACHINE, VOLUMES, Site, an_order
 from tests.unit.conftest import eventually, needs_root, put
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bait.cloud.lvm import LogicalVolume, Lvm, contents
-from tests.unit.bait.cloud.lvmprograms import FIELDS, GROUP, POOL, Programs, report
+from bait.volumes.lvm import LogicalVolume, Lvm, contents
+from tests.unit.bait.volumes.lvmprograms import FIELDS, GROUP, POOL, Programs, report
 from wnodes_lrms.errors import ConflictError, UnknownError, WnodesError
 
 RECORDED = Path(__file__).parents[2] / "data" / "lvm-2.03.16"

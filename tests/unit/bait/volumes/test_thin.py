@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bait.cloud import thin
-from bait.cloud.lvm import Contents
-from bait.cloud.pools import pool_of
-from bait.cloud.thin import Thin
 from bait.machine.hardware import BlockDevice
-from tests.unit.bait.cloud.lvmprograms import GROUP, POOL, Programs
+from bait.volumes import thin
+from bait.volumes.lvm import Contents
+from bait.volumes.pool import pool_of
+from bait.volumes.thin import Thin
+from tests.unit.bait.volumes.lvmprograms import GROUP, POOL, Programs
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Cloud, Pool
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from bait.cloud import wiping
-from bait.cloud.removals import Removals
+from bait.volumes import wiping
+from bait.volumes.removals import Removals
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 

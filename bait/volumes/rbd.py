@@ -15,10 +15,10 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from bait.cloud import trash
-from bait.cloud.ceph import Ceph
-from bait.cloud.removals import Removals
 from bait.machine.hardware import RbdImage
+from bait.volumes import trash
+from bait.volumes.ceph import Ceph
+from bait.volumes.removals import Removals
 from wnodes_lrms.config.load import Pool as Settings
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError, WnodesError
 

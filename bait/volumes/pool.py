@@ -5,10 +5,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from bait.cloud.rbd import Rbd
-from bait.cloud.thin import Thin
-from bait.cloud.volumes import Directory
 from bait.machine.hardware import BlockDevice, RbdImage
+from bait.volumes.directory import Directory
+from bait.volumes.rbd import Rbd
+from bait.volumes.thin import Thin
 from wnodes_lrms.config.load import Cloud
 
 

@@ -4,7 +4,7 @@ piece by piece, which may take an hour."""
 import logging
 import re
 
-from bait.cloud.ceph import Ceph
+from bait.volumes.ceph import Ceph
 from wnodes_lrms.errors import AbsentError, WnodesError
 
 _REMOVING = 3600.0  # seconds for an image

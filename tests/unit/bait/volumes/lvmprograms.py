@@ -1,4 +1,4 @@
-"""LVM's programs as bait/cloud/lvm.py calls them, for what needs a kernel of its own.
+"""LVM's programs as bait/volumes/lvm.py calls them, for what needs a kernel of its own.
 
 What they print and refuse was recorded (tests/unit/data/lvm-2.03.16), but without a kernel that has
 thin pools: what such a one adds was read in the sources of lvm2 2.03.16 (lib/report/values.h,

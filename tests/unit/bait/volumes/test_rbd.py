@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bait.checks import storage
-from bait.cloud import rbd
-from bait.cloud.pools import pool_of
-from bait.cloud.rbd import Rbd
-from tests.unit.bait.cloud import cephcluster
-from tests.unit.bait.cloud.cephcluster import Cluster
+from bait.volumes import rbd
+from bait.volumes.pool import pool_of
+from bait.volumes.rbd import Rbd
+from tests.unit.bait.volumes import cephcluster
+from tests.unit.bait.volumes.cephcluster import Cluster
 from tests.unit.conftest import eventually, needs_root
 from wnodes_lrms.config.load import Api, Cloud, Config
 from wnodes_lrms.doctor import Check, Status

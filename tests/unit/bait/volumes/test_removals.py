@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from bait.cloud import removals as module
-from bait.cloud.removals import Removals
+from bait.volumes import removals as module
+from bait.volumes.removals import Removals
 from tests.unit.conftest import eventually
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from bait.cloud.lvm import Contents, LogicalVolume, Lvm
-from bait.cloud.removals import Removals
 from bait.machine.hardware import BlockDevice
+from bait.volumes.lvm import Contents, LogicalVolume, Lvm
+from bait.volumes.removals import Removals
 from wnodes_lrms.config.load import Pool as Settings
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bait.cloud import rbd
-from bait.cloud.ceph import Ceph
-from bait.cloud.rbd import Rbd
+from bait.volumes import rbd
+from bait.volumes.ceph import Ceph
+from bait.volumes.rbd import Rbd
 from tests.unit.bait.conftest import VOLUMES
 from tests.unit.conftest import eventually
 from wnodes_lrms.config.load import Pool as Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bait.cloud.volumes import Directory
+from bait.volumes.directory import Directory
 from tests.unit.conftest import eventually
 from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
 

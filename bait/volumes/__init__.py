@@ -1,0 +1,1 @@
+"""Users' volumes, and where they are kept: in a folder, in Ceph, or in LVM."""
