@@ -93,6 +93,7 @@ ALONE = {
         "bait/hypervisor/inventory.py",
         "bait/hypervisor/networks.py",
         "bait/hypervisor/operations.py",
+        "bait/hypervisor/own_domains.py",
         "bait/hypervisor/power_button.py",
     ]
 }

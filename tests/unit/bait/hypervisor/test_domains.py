@@ -10,7 +10,7 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
-from bait.hypervisor import domains, inventory
+from bait.hypervisor import inventory, own_domains
 from bait.hypervisor.domain import MARK, Domain
 from bait.hypervisor.domain_state import traffic_of_cards
 from bait.hypervisor.domains import Hypervisor
@@ -328,7 +328,7 @@ def out_of_sight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[tuple[Hypervisor, Process]]:
     """A libvirt that does not know a VM of ours, and the process of that VM."""
-    monkeypatch.setattr(domains, "_DYING", 0.1)
+    monkeypatch.setattr(own_domains, "_DYING", 0.1)
     process = started(QEMU, *guest(ID, tmp_path))
     yield Hypervisor(URI, "box", "hv1", Network(), tmp_path), process
     end(process)
