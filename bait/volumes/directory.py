@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from bait.volumes import wiping
+from bait.volumes import room, wiping
 from bait.volumes.removals import Removals
-from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
@@ -30,7 +30,6 @@ _READ = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 99, 1, 0)
 _FILLED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 99, 1, 0)
 _COPY = ".copy"  # of a file that is to become a volume
 _PIECE = 1 << 20  # bytes of a copy that are in memory
-_SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 
 
 class Directory:
@@ -196,7 +195,7 @@ class Directory:
     def has_room(self) -> bool:
         """Whether what is written into volumes finds room."""
         try:
-            return _free(self.folder) > _SPARE
+            return room.is_left(_free(self.folder))
         except OSError:
             return False
 
@@ -231,17 +230,11 @@ class Directory:
                 os.ftruncate(file.fileno(), size)
 
     def _check_room(self, more: int) -> None:
-        """Raises RejectedError where so many bytes more could not be written.
-
-        What volumes were promised counts, not what was written of it.
-        """
+        """Raises RejectedError where so many bytes more could not be written."""
         files = [path for form in ("*.raw", f"*{_COPY}") for path in self.folder.glob(form)]
         status = (status for _path, status in _there(files))
         owed = sum(max(0, each.st_size - each.st_blocks * _BLOCK) for each in status)
-        free = max(0, _free(self.folder) - _SPARE - owed)
-        if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked for"
-            raise RejectedError(f"the site's storage has no room for that: {said}")
+        room.check_promise(_free(self.folder) - owed, more)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

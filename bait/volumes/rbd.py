@@ -16,14 +16,13 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from bait.machine.hardware import RbdImage
-from bait.volumes import trash
+from bait.volumes import room, trash
 from bait.volumes.ceph import Ceph
 from bait.volumes.removals import Removals
 from wnodes_lrms.config.load import Pool as Settings
-from wnodes_lrms.errors import AbsentError, ConflictError, RejectedError, UnknownError, WnodesError
+from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
 
 _GIB = 1 << 30
-_SPARE = 64 << 20  # bytes that are no room, as Ceph counts it late
 _OPENING = 60  # seconds that a claim holds at most, as a bait may be killed meanwhile
 _ASKING = 30.0  # of which so many are for questions: the rest is for QEMU
 _COPYING = 86400.0  # seconds for a copy
@@ -200,7 +199,7 @@ class Rbd:
     def has_room(self) -> bool:
         """Whether what is written into volumes finds room."""
         try:
-            return self.ceph.room()[0] > _SPARE
+            return room.is_left(self.ceph.room()[0])
         except WnodesError:
             return False
 
@@ -236,18 +235,14 @@ class Rbd:
     def _check_room(self, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
 
-        What images were promised counts, not what was written of it. Two nodes that ask at the same
-        moment do not see each other's promise.
+        Two nodes that ask at the same moment do not see each other's promise.
         """
         free, written = self.ceph.room()
         promised = self.ceph.promised()
         if self._coming:
             there = {self.ceph.path(image.name) for image in self.ceph.images()}
             promised += sum(size for half, size in self._coming.items() if half not in there)
-        free = max(0, free - _SPARE - max(0, promised - written))
-        if more > free:
-            said = f"{free // _GIB} GiB are promised to nobody yet, {more // _GIB} are asked for"
-            raise RejectedError(f"the site's storage has no room for that: {said}")
+        room.check_promise(free - max(0, promised - written), more)
 
     def _drop(self, snapshot: str) -> None:
         with suppress(AbsentError):

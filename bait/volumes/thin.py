@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bait.machine.hardware import BlockDevice
+from bait.volumes import room
 from bait.volumes.lvm import Contents, LogicalVolume, Lvm
 from bait.volumes.removals import Removals
 from wnodes_lrms.config.load import Pool as Settings
@@ -26,7 +27,6 @@ _PREFIX = "wnodes-"
 _GONE = ".gone"  # of what is no volume any more
 _OURS = re.compile(rf"{_PREFIX}([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})")
 _GIB = 1 << 30
-_SPARE = 64 << 20  # bytes that are no room: who writes again should not stand still at once
 _METADATA = 90.0  # percent from which nothing new is made: a pool without any fails for all
 _FOR_A_MOMENT = 5.0  # seconds that udev and LVM may look into a device that has changed
 _LOOK = 0.25  # seconds between two looks whether they still do
@@ -174,7 +174,7 @@ class Thin:
         """Whether what is written into volumes finds room."""
         try:
             pool = self.lvm.look().pool
-            return pool.free > _SPARE and pool.metadata < 100
+            return room.is_left(pool.free) and pool.metadata < 100
         except WnodesError:
             return False
 
@@ -203,8 +203,7 @@ class Thin:
     def _check_room(self, found: Contents, more: int) -> None:
         """Raises RejectedError where so many bytes more could not be written.
 
-        What volumes were promised counts, not what was written of it: a copy shares blocks with
-        what it was made of, and needs its own for all of them in the end.
+        A copy shares blocks with what it was made of, and needs its own for all of them in the end.
         """
         if not found.pool.zeroes:
             what = f"thin pool {self.lvm.group}/{self.lvm.pool}"
@@ -214,11 +213,7 @@ class Thin:
             said = f"its thin pool's metadata is full to {found.pool.metadata:g} %"
             raise RejectedError(f"the site's storage has no room for that: {said}")
         coming = sum(copy.size for name, copy in self._coming.items() if name not in found.volumes)
-        free = max(0, found.pool.size - _SPARE - found.promised - coming)
-        if more > free:
-            asked = -(-more // _GIB)
-            said = f"{free // _GIB} GiB are promised to nobody yet, {asked} are asked for"
-            raise RejectedError(f"the site's storage has no room for that: {said}")
+        room.check_promise(found.pool.size - found.promised - coming, more)
 
 
 def _name(volume: str) -> str:

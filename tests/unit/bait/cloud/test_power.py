@@ -427,7 +427,7 @@ def test_a_vm_that_finds_no_room_waits_for_it_and_says_so(
     with pytest.raises(ConflictError, match="the site's storage is full"):
         site.cloud.resume(ID)
     with monkeypatch.context() as full:
-        full.setattr("bait.volumes.directory._SPARE", 1 << 60)
+        full.setattr("bait.volumes.room._SPARE", 1 << 60)
         assert acts(site) == [Act.WAKE]
         assert site.libvirt.stuck
     assert acts(site) == [Act.WAKE]
