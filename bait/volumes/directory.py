@@ -4,7 +4,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -12,22 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from bait.volumes import room, wiping
+from bait.volumes import filelocks, room, wiping
 from bait.volumes.removals import Removals
 from wnodes_lrms.errors import AbsentError, ConflictError, WnodesError
 from wnodes_lrms.folders import PASSED, have
 
 _GIB = 1 << 30
 _BLOCK = 512  # bytes of what stat(2) counts in
-# Where QEMU keeps its locks in a file: block/file-posix.c, RAW_LOCK_PERM_BASE and what follows it.
-_FLOCK = "hhqqi"  # struct flock, see fcntl(2): type, whence, start, length, process
-_LOCKED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 100, 200, 0)
-_WRITTEN = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 101, 1, 0)  # BLK_PERM_WRITE
-# So says a QEMU that nobody else may write, RAW_LOCK_SHARED_BASE: then none that would opens it.
-_STAYS = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0)
-# Our own, of who makes a copy: held on what is read, and on what is written.
-_READ = struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 99, 1, 0)
-_FILLED = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 99, 1, 0)
 _COPY = ".copy"  # of a file that is to become a volume
 _PIECE = 1 << 20  # bytes of a copy that are in memory
 
@@ -73,7 +63,7 @@ class Directory:
         does."""
         half = self._file(volume).with_suffix(_COPY)
         with suppress(FileNotFoundError), half.open("r+b") as file:
-            _hold(file, _FILLED, f"volume {volume} is being made")
+            filelocks.hold(file, filelocks.FILLED, f"volume {volume} is being made")
             self._remove(half)
 
     def _remove(self, path: Path) -> None:
@@ -99,12 +89,14 @@ class Directory:
         """
         try:
             with self._file(volume).open("rb") as file:
-                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _WRITTEN if readonly else _LOCKED)
+                in_use = filelocks.is_held(
+                    file, filelocks.WRITTEN if readonly else filelocks.LOCKED
+                )
         except FileNotFoundError:
             return
         except OSError as error:
             raise WnodesError(f"volume {volume}: {self.folder}: {error.strerror}") from error
-        if struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK:
+        if in_use:
             raise ConflictError(f"volume {volume} is in use by a VM, on this node or another")
 
     def claim(self, volume: str, *, readonly: bool) -> AbstractContextManager[None]:  # noqa: ARG002
@@ -118,8 +110,8 @@ class Directory:
         Raises ConflictError where one does.
         """
         with self.path(volume).open("rb") as file:
-            _hold(file, _READ, f"volume {volume} is being made")
-            _hold(file, _STAYS, f"volume {volume} is in use by a VM")
+            filelocks.hold(file, filelocks.READ, f"volume {volume} is being made")
+            filelocks.hold(file, filelocks.STAYS, f"volume {volume} is in use by a VM")
             self.check_unused(volume, readonly=True)
             yield file
 
@@ -127,10 +119,9 @@ class Directory:
         """Whether somebody, on whatever node, holds the volume so."""
         try:
             with self._file(volume).open("rb") as file:
-                held = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _FILLED)
+                return filelocks.is_held(file, filelocks.FILLED)
         except OSError:
             return False
-        return bool(struct.unpack(_FLOCK, held)[0] != fcntl.F_UNLCK)
 
     def copy(
         self,
@@ -168,7 +159,7 @@ class Directory:
             with self._alone():
                 self._drop_half(volume)
                 file = undo.enter_context(open(new, "a+b", opener=_private))
-                _hold(file, _FILLED, f"volume {volume} is being made")
+                filelocks.hold(file, filelocks.FILLED, f"volume {volume} is being made")
                 if not _same(file, new):
                     raise ConflictError(f"volume {volume} has just been made")
                 undo.callback(self._remove, new)
@@ -251,14 +242,6 @@ class Directory:
 
     def _file(self, volume: str) -> Path:
         return self.folder / f"{UUID(volume)}.raw"
-
-
-def _hold(file: BinaryIO, lock: bytes, otherwise: str) -> None:
-    """Take a lock, for as long as the file is open. Raises ConflictError if others have one."""
-    try:
-        fcntl.fcntl(file, fcntl.F_OFD_SETLK, lock)
-    except BlockingIOError:
-        raise ConflictError(otherwise) from None
 
 
 def _same(file: BinaryIO, path: Path) -> bool:
