@@ -2,12 +2,9 @@
 
 import contextlib
 import functools
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -15,18 +12,15 @@ from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import persistence
 from occi_bridge.driver.persistence import read_all
-from occi_bridge.identity.user import User
 from occi_bridge.occi import parse, render, schema, validate_changes
-from occi_bridge.occi.messages import Definition, Entity, OcciError, Value
+from occi_bridge.occi.messages import Definition, OcciError
 from occi_bridge.occi.negotiate import JSON, OCCI, PLAIN
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
-from occi_bridge.service import create, quota
+from occi_bridge.service import quota
 from occi_bridge.service.quota import Amount
-from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
-from occi_bridge.store.rows import Row
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
     BOB,
@@ -39,63 +33,22 @@ from tests.unit.occi_bridge.local_bridge import (
     LocalBridge,
     person,
 )
-from wnodes_lrms.addresses import QUARANTINE, address6_of
+from tests.unit.occi_bridge.service.conftest import (
+    ANNAS,
+    BOBS,
+    MESSAGE,
+    STATE,
+    link_to,
+    put,
+    refused,
+)
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
-
-ANNAS = person(ANNA)
-BOBS = person(BOB)
-STATE = "occi.compute.state"
-MESSAGE = "occi.compute.state.message"
 DOWN = f"{schema.INFRA}/network/action#down"
 OFFLINE = f"{schema.INFRA}/storage/action#offline"
 MINE = "http://example.org/mine#web"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJUhyUO+J5VhmWrZ9pOaKJ8Cf0u2ExPGw6GVRbRk2UuW ada"
-
-
-@pytest.fixture
-def bridge(url: str, make_bridge: Callable[..., LocalBridge]) -> LocalBridge:
-    made = make_bridge(url)
-    made.heard()
-    return made
-
-
-@contextlib.contextmanager
-def just_before_the_locks(
-    monkeypatch: pytest.MonkeyPatch, other: Callable[[], object]
-) -> Iterator[None]:
-    """Another request comes in, whole, when the next one has read, and has locked nothing yet."""
-    lock = Database.lock
-
-    def between(db: Database, link: Connection, *names: str) -> None:
-        monkeypatch.setattr(Database, "lock", lock)
-        other()
-        lock(db, link, *names)
-
-    monkeypatch.setattr(Database, "lock", between)
-    yield
-    monkeypatch.setattr(Database, "lock", lock)
-
-
-@contextlib.contextmanager
-def refused(status: int, *words: str) -> Iterator[None]:
-    with pytest.raises(OcciError) as caught:
-        yield
-    assert caught.value.status == status, caught.value.message
-    for word in words:
-        assert word in caught.value.message
-
-
-def put(bridge: LocalBridge, entity: Entity, **values: object) -> None:
-    """Have the driver have written this into a VM's row."""
-    row = bridge.row(entity)
-    bridge.db.write(lambda link: persistence.set_columns(link, row, values))
-
-
-def link_to(target: str, kind: str = schema.NETWORKINTERFACE, **more: str) -> New:
-    given = {name.replace("__", "."): value for name, value in more.items()}
-    return New(kind, (), {schema.TARGET: target, **given})
 
 
 @contextlib.contextmanager
@@ -335,230 +288,6 @@ def test_what_cant_be_made(bridge: LocalBridge) -> None:
     ]
 
 
-def test_cards_with_an_address_of_ones_own(bridge: LocalBridge) -> None:
-    name = "occi.networkinterface.address"
-
-    def card(target: str, address: str) -> Entity:
-        return bridge.create(ANNAS, links=[link_to(target, **{name: address})]).links[0]
-
-    assert card("/network/private", "10.1.0.5").attributes[name] == "10.1.0.5"
-    for wrong in ("10.1.0.5", "10.1.0.1", "10.1.0.0", "10.1.0.7", "10.2.0.1"):
-        with refused(409, wrong):
-            card("/network/private", wrong)
-    with refused(409, "by itself"):
-        card("/network/public", "10.1.0.6")
-
-
-SIX = """
-[[bridge.network]]
-name = "six"
-kind = "isolated"
-subnet6 = "fd12:0:0:5::/64"
-[[bridge.network]]
-name = "dual"
-kind = "bridge"
-subnet = "10.3.0.0/24"
-subnet6 = "2001:db8:3::/64"
-"""
-V4, V6 = schema.ADDRESS, schema.ADDRESS6
-
-
-def test_the_ipv6_address_of_a_card_is_shown(
-    url: str, make_bridge: Callable[..., LocalBridge]
-) -> None:
-    """Beside the IPv4 address, which OCCI's own attribute has; in that, where there is no other."""
-    bridge = make_bridge(url, more=SIX)
-    bridge.heard()
-    own = bridge.create(
-        ANNAS,
-        schema.NETWORK,
-        mixins=[schema.IPNETWORK, schema.IPV6NETWORK],
-        occi__network__address="10.9.0.0/24",
-        wnodes__network__address6="FD12:3456:789a:1::7/64",
-    )
-    assert own.attributes[schema.NETWORK_ADDRESS6] == "fd12:3456:789a:1::/64"
-    assert own.attributes[schema.NETWORK_ADDRESS] == "10.9.0.0/24"
-    assert own.mixins == (schema.IPNETWORK, schema.IPV6NETWORK)
-    only = bridge.create(ANNAS, schema.NETWORK, occi__network__address="fd99::/64")
-    for name in (schema.NETWORK_ADDRESS, schema.NETWORK_ADDRESS6):
-        assert only.attributes[name] == "fd99::/64"
-    assert only.mixins == (schema.IPNETWORK, schema.IPV6NETWORK)
-    assert only.attributes["occi.network.allocation"] == "static"
-    dual = bridge.service.entity(ANNAS, "/network/dual")
-    assert dual.attributes[schema.NETWORK_ADDRESS6] == "2001:db8:3::/64"
-    assert schema.IPV6NETWORK in dual.mixins
-    paths = (own.path, only.path, "/network/six", "/network/dual", "/network/private")
-    made = bridge.create(ANNAS, links=[link_to(path) for path in paths])
-    ranges = ("fd12:3456:789a:1::/64", "fd99::/64", "fd12:0:0:5::/64", "2001:db8:3::/64")
-    for link, path, subnet in zip(made.links, paths, ranges, strict=False):
-        assert bridge.service.entity(ANNAS, link.path) == link
-        mac = str(link.attributes["occi.networkinterface.mac"])
-        six = str(address6_of(mac, subnet))
-        assert link.attributes[V6] == six
-        assert (link.attributes[V4] == six) is (path in (only.path, "/network/six"))
-        assert link.attributes["occi.networkinterface.allocation"] == "static"
-        mixins = {schema.IPNETWORKINTERFACE, schema.IPV6NETWORKINTERFACE, schema.THROUGHPUT}
-        assert set(link.mixins) == mixins
-    assert V6 not in made.links[4].attributes
-    # A rendering can be sent back.
-    model = bridge.service.model(ANNAS)
-    for media in (JSON, PLAIN, OCCI):
-        for entity in (own, only, made.links[0], made.links[1]):
-            answer = render.entity(media, entity, model)
-            body = parse.request(answer.headers, answer.body)
-            new = validate_changes.replace(model, body, entity)
-            assert bridge.service.replace(ANNAS, entity.path, new) == entity
-
-
-@pytest.mark.parametrize(
-    ("asked", "why"),
-    [
-        ({schema.NETWORK_ADDRESS: "fd12::/48"}, "fd12::/48: a /64 is needed"),
-        ({schema.NETWORK_ADDRESS6: "fe80::/64"}, "hosts have addresses of 2000::/3 and fc00::/7"),
-        ({schema.NETWORK_ADDRESS6: "fd12::1"}, "a /64 is needed"),
-        ({schema.NETWORK_ADDRESS6: "fd12:::/64"}, "does not appear to be an IPv4 or IPv6 network"),
-        (
-            {schema.NETWORK_ADDRESS: "fd12::/64", schema.NETWORK_ADDRESS6: "fd13::/64"},
-            "fd13::/64, but fd12::/64 is asked for already",
-        ),
-        (
-            {schema.NETWORK_ADDRESS: "fd12::/64", "occi.network.gateway": "10.0.0.1"},
-            "10.0.0.1 is not in the network's address range",
-        ),
-    ],
-)
-def test_ipv6_that_a_network_can_not_have(
-    bridge: LocalBridge, asked: dict[str, Value], why: str
-) -> None:
-    with refused(400, *asked if len(asked) == 1 else (), why):
-        bridge.make(ANNAS, New(schema.NETWORK, (), asked))
-    with refused(400, f"{V4}: a card's IPv6 address follows from its MAC; leave it out"):
-        bridge.create(ANNAS, links=[link_to("/network/private", **{V4: "fd12::7"})])
-
-
-def test_an_address_of_the_sites_goes_back_once_and_rests(bridge: LocalBridge) -> None:
-    """Five addresses: when all have been given, the first that was given back is not free at once,
-    and another that goes back later leaves it alone."""
-    name = "occi.networkinterface.address"
-    private = [link_to("/network/private")]
-
-    def address(links: list[New]) -> str:
-        return str(bridge.create(ANNAS, links=links).links[0].attributes[name])
-
-    def forget(machine: Entity) -> None:
-        persistence.forget(bridge.db, bridge.row(machine))
-
-    def wait(seconds: float) -> None:
-        earlier = {"at": tables.returned.c.at - seconds}
-        bridge.db.write(lambda link: link.execute(sa.update(tables.returned).values(earlier)))
-
-    first, *others = [bridge.create(ANNAS, links=private) for _ in range(5)]
-    with refused(409, "all addresses of 10.1.0.0/29 are taken"):
-        address(private)
-    gone = bridge.row(first)
-    forget(first)
-    with refused(409, "are taken, or another VM's until a moment ago: try again in 60 seconds"):
-        address(private)
-    with refused(409, f"{name}: 10.1.0.2 was another VM's until a moment ago"):
-        address([link_to("/network/private", **{name: "10.1.0.2"})])
-    wait(QUARANTINE)
-    assert address(private) == "10.1.0.2"
-    persistence.forget(bridge.db, gone)  # by a driver that has not seen that it is done
-    with refused(409, "10.1.0.2 is taken, or not one of 10.1.0.0/29"):
-        address([link_to("/network/private", **{name: "10.1.0.2"})])
-    for machine in others:
-        forget(machine)
-    wait(QUARANTINE)
-    assert [address(private) for _ in range(4)] == [f"10.1.0.{last}" for last in range(3, 7)]
-
-
-def test_an_address_rests_also_where_a_bridges_clock_is_ahead(
-    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of two bridges one gives back, the other gives out: they go by the database's clock."""
-    first = bridge.create(ANNAS, links=[link_to("/network/private")])
-    ahead = SimpleNamespace(time=lambda: time.time() + 90)
-    monkeypatch.setattr(persistence, "time", ahead, raising=False)
-    persistence.forget(bridge.db, bridge.row(first))
-    with refused(409, "10.1.0.2 was another VM's until a moment ago"):
-        asked = {"occi.networkinterface.address": "10.1.0.2"}
-        bridge.create(ANNAS, links=[link_to("/network/private", **asked)])
-
-
-REGISTERED = """
-[[bridge.network]]
-name = "lan"
-kind = "bridge"
-subnet = "10.4.0.0/24"
-subnet6 = "2001:db8:4::/64"
-[[bridge.network.host]]
-name = "vm-a.example.org"
-mac = "52:54:00:61:62:63"
-address = "10.4.0.20"
-[[bridge.network.host]]
-name = "vm-b.example.org"
-mac = "52:54:00:00:00:02"
-address = "10.4.0.10"
-"""
-
-
-def test_a_card_has_what_the_site_has_registered_for_its_address(
-    url: str, make_bridge: Callable[..., LocalBridge], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bridge = make_bridge(url, more=REGISTERED)
-    bridge.heard()
-    lan = [link_to("/network/lan")]
-
-    def about(link: Entity) -> tuple[object, ...]:
-        names = (schema.HOSTNAME, "occi.networkinterface.mac", V4)
-        return tuple(link.attributes.get(name) for name in names)
-
-    first = bridge.create(ANNAS, links=lan)
-    assert about(first.links[0]) == ("vm-a.example.org", "52:54:00:61:62:63", "10.4.0.20")
-    assert schema.REGISTERED in first.links[0].mixins
-    assert first.links[0].attributes[V6] == str(address6_of("52:54:00:61:62:63", "2001:db8:4::/64"))
-    assert first.attributes["occi.compute.hostname"] == "vm-a"
-    assert bridge.service.entity(ANNAS, first.path) == first
-    second = bridge.create(ANNAS, links=lan, occi__compute__hostname="mine")
-    assert about(second.links[0]) == ("vm-b.example.org", "52:54:00:00:00:02", "10.4.0.10")
-    assert second.attributes["occi.compute.hostname"] == "mine"
-    with refused(409, "network lan: all 2 addresses of 10.4.0.0/24 are taken"):
-        bridge.create(ANNAS, links=lan)
-    with refused(409, f"{V4}: 10.4.0.30 is taken, or not one of 10.4.0.0/24"):
-        bridge.create(ANNAS, links=[link_to("/network/lan", **{V4: "10.4.0.30"})])
-    persistence.forget(bridge.db, bridge.row(first))
-    with refused(409, "are taken, or another VM's until a moment ago"):
-        bridge.create(ANNAS, links=lan)
-    # What goes with an address is drawn for no other card.
-    drawn = iter((b"abc", b"xyz"))
-    monkeypatch.setattr("secrets.token_bytes", lambda _size: next(drawn))
-    [plain] = bridge.create(ANNAS, links=[link_to("/network/private")]).links
-    assert about(plain) == (None, "52:54:00:78:79:7a", "10.1.0.2")
-    assert schema.REGISTERED not in plain.mixins
-
-
-def test_an_address_whose_mac_an_older_card_has_is_not_given(
-    url: str, make_bridge: Callable[..., LocalBridge], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = make_bridge(url)
-    before.heard()
-    monkeypatch.setattr("secrets.token_bytes", lambda _size: b"abc")
-    before.create(ANNAS, links=[link_to("/network/private")])
-    bridge = make_bridge(url, more=REGISTERED)
-    [link] = bridge.create(ANNAS, links=[link_to("/network/lan")]).links
-    assert link.attributes[schema.HOSTNAME] == "vm-b.example.org"
-    with refused(409, "all 2 addresses of 10.4.0.0/24 are taken"):
-        bridge.create(ANNAS, links=[link_to("/network/lan")])
-
-
-def test_an_address_in_a_network_of_ones_own_is_free_at_once(bridge: LocalBridge) -> None:
-    name = "occi.networkinterface.address"
-    net = bridge.create(ANNAS, schema.NETWORK, occi__network__address="10.9.0.0/30")
-    links = [link_to(net.path, **{name: "10.9.0.2"})]
-    persistence.forget(bridge.db, bridge.row(bridge.create(ANNAS, links=links)))
-    assert bridge.create(ANNAS, links=links).links[0].attributes[name] == "10.9.0.2"
-
-
 def test_what_is_shown_is_what_is(bridge: LocalBridge) -> None:
     """Of what a client names, what can't be given is refused, and nothing is only repeated."""
     architecture, name = schema.ARCHITECTURE, "occi.networkinterface.interface"
@@ -605,16 +334,6 @@ def test_one_card_on_the_nodes_own_network(bridge: LocalBridge) -> None:
     bridge.service.update(ANNAS, made.path, Changes(links=(link_to("/network/public"),)))
 
 
-def test_a_network_runs_out_of_addresses(bridge: LocalBridge) -> None:
-    for _ in range(5):
-        bridge.create(ANNAS, links=[link_to("/network/private")])
-    with refused(409, "all addresses of 10.1.0.0/29 are taken"):
-        bridge.create(ANNAS, links=[link_to("/network/private")])
-    bridge.service.delete(ANNAS, bridge.service.locations(ANNAS, schema.COMPUTE)[0])
-    with refused(409, "taken"):  # it is given out again when its VM is really gone
-        bridge.create(ANNAS, links=[link_to("/network/private")])
-
-
 # Quota.
 
 
@@ -635,45 +354,6 @@ def test_quota_is_said(bridge: LocalBridge) -> None:
         bridge.create(poor, schema.STORAGE, occi__storage__size=1)
     assert bridge.service.used(poor) == Amount(2, 3, 1024, 2)
     bridge.create(person(BOB, machines=1))
-
-
-def test_two_bridges_at_once_keep_the_quota(
-    url: str, make_bridge: Callable[..., LocalBridge]
-) -> None:
-    bridges = [make_bridge(url), make_bridge(url)]
-    bridges[0].heard()
-    limited = person(machines=5)
-    go = threading.Barrier(8)
-
-    def one(number: int) -> int:
-        go.wait()
-        try:
-            bridges[number % 2].create(limited)
-        except OcciError as error:
-            return error.status
-        return 201
-
-    with ThreadPoolExecutor(8) as pool:
-        made = sorted(pool.map(one, range(8)))
-    assert made == [201] * 5 + [403] * 3
-    assert len(bridges[0].service.locations(limited, schema.COMPUTE)) == 5
-
-
-def test_two_bridges_at_once_never_give_an_address_twice(
-    url: str, make_bridge: Callable[..., LocalBridge]
-) -> None:
-    bridges = [make_bridge(url), make_bridge(url)]
-    bridges[0].heard()
-    go = threading.Barrier(5)
-
-    def one(number: int) -> str:
-        go.wait()
-        user = person(f"/CN={number}")  # each is alone with their quota
-        made = bridges[number % 2].create(user, links=[link_to("/network/private")])
-        return str(made.links[0].attributes["occi.networkinterface.address"])
-
-    with ThreadPoolExecutor(5) as pool:
-        assert sorted(pool.map(one, range(5))) == [f"10.1.0.{last}" for last in range(2, 7)]
 
 
 # Seeing.
@@ -823,281 +503,6 @@ def test_a_size_changes_only_while_stopped(bridge: LocalBridge) -> None:
         bridge.service.update(ANNAS, made.path, Changes({schema.CORES: 101}))
 
 
-def test_volumes_that_are_on_two_nodes_are_never_in_one_vm(bridge: LocalBridge) -> None:
-    disks = [bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1) for _ in range(3)]
-    vms = [bridge.create(ANNAS) for _ in range(2)]
-    links = [New(schema.STORAGELINK, (), {schema.TARGET: disk.path}) for disk in disks]
-
-    def put(row: Row, **values: object) -> None:
-        bridge.db.write(lambda db: persistence.set_columns(db, row, values))
-
-    for row, node in zip(read_all(bridge.db)["storages"], ("hv1", "hv2", ""), strict=True):
-        put(row, made=bool(node), node=node)
-    put(bridge.row(vms[0]), node="hv1", ran=True, state="stopped", desired="inactive")
-
-    def link(vm: int, disk: int) -> None:
-        bridge.service.update(ANNAS, vms[vm].path, Changes(links=(links[disk],)))
-
-    with refused(409, f"the VM is on hv1, {disks[1].path} on hv2 alone"):
-        link(0, 1)
-    link(0, 0)
-    link(1, 2)  # nobody knows yet where that will be
-    link(1, 1)
-    bridge.service.delete(ANNAS, disk_link(bridge, vms[0], disks[0]))
-    with refused(409, f"{disks[1].path} is on hv2 alone, {disks[0].path} on hv1"):
-        link(1, 0)
-
-
-def disk_link(bridge: LocalBridge, vm: Entity, disk: Entity) -> str:
-    """The path of a VM's link to a volume."""
-    links = bridge.service.entity(ANNAS, vm.path).links
-    return next(each.path for each in links if each.attributes[schema.TARGET] == disk.path)
-
-
-def test_a_volume_grows_within_the_quota_and_never_shrinks(bridge: LocalBridge) -> None:
-    name, said = "occi.storage.size", "occi.storage.state.message"
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2)
-    [row] = read_all(bridge.db)["storages"]
-    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
-    with refused(400, f"{name}: it has 2 GiB, and a volume never shrinks"):
-        bridge.service.update(ANNAS, disk.path, Changes({name: 1}))
-    with refused(403, "quota of storage: 2 GiB used, 999 asked"):
-        bridge.service.update(ANNAS, disk.path, Changes({name: 1001}))
-    assert bridge.service.entity(ANNAS, disk.path).attributes[name] == 2
-    grown = bridge.service.update(ANNAS, disk.path, Changes({name: 2.5}))
-    assert (grown.attributes[name], grown.attributes[said]) == (3, "being grown from 2 GiB")
-    assert bridge.service.used(ANNAS).storage == 3
-
-
-def test_a_volume_is_copied_into_one_of_its_own(bridge: LocalBridge) -> None:
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=2, occi__core__title="data")
-
-    def act(verb: str, **values: Value) -> Entity:
-        return bridge.service.act(ANNAS, disk.path, f"{schema.INFRA}/storage/action#{verb}", values)
-
-    with refused(409, "just being made"):
-        act("snapshot")
-    [row] = read_all(bridge.db)["storages"]
-    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
-    names = [name.rpartition("#")[2] for name in bridge.service.entity(ANNAS, disk.path).actions]
-    assert names == ["offline", "resize", "snapshot", "backup"]
-    made = act("snapshot")
-    assert made.path != disk.path
-    assert made.attributes["occi.core.title"] == "copy of data"
-    assert made.attributes["occi.storage.size"] == 2
-    assert made.attributes["occi.storage.state"] == "offline"
-    said = f"being made as a copy of {disk.path}"
-    assert made.attributes["occi.storage.state.message"] == said
-    assert made.attributes[schema.COPY_SOURCE] == disk.path
-    assert schema.COPY in made.mixins
-    assert bridge.service.used(ANNAS).storage == 4
-    for refuse in (lambda: bridge.service.delete(ANNAS, disk.path), lambda: act("resize", size=3)):
-        with refused(409, "is being made as a copy of it: try again later"):
-            refuse()
-    with refused(403, "quota of storage: 4 GiB used"):
-        act("resize", size=10**6)
-    named = act("backup", name="Monday")
-    assert named.attributes["occi.core.title"] == "Monday"
-    for copy in (made, named):
-        bridge.service.delete(ANNAS, copy.path)
-    act("resize", size=2.5)
-    assert bridge.service.entity(ANNAS, disk.path).attributes["occi.storage.size"] == 3
-    with refused(400, "a volume never shrinks"):
-        act("resize", size=1)
-    with refused(400, "size: the action resize needs it"):
-        act("resize")
-    with refused(409, "or grown"):
-        act("snapshot")
-
-
-@pytest.mark.parametrize("change", ["grow", "delete"])
-def test_somebody_elses_copy_that_waits_or_has_failed_holds_nothing(
-    bridge: LocalBridge, change: str
-) -> None:
-    """Who copies much would keep others from their own volumes for as long as they like."""
-    anna, bob = (person(dn, "atlas", share=True) for dn in (ANNA, BOB))
-    disk = bridge.create(anna, schema.STORAGE, occi__storage__size=2)
-    [row] = read_all(bridge.db)["storages"]
-    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 2}))
-
-    def act() -> None:
-        if change == "grow":
-            bridge.service.update(anna, disk.path, Changes({"occi.storage.size": 3}))
-        else:
-            bridge.service.delete(anna, disk.path)
-
-    for whose in (bob, anna):
-        snapshot = f"{schema.INFRA}/storage/action#snapshot"
-        made = bridge.service.act(whose, disk.path, snapshot, {})
-        [copy] = [each for each in read_all(bridge.db)["storages"] if each.id == made.id]
-        for values, holds in (
-            ({"act": "copy v"}, True),
-            ({"reason": "full"}, whose is anna),
-            ({"act": "", "reason": ""}, whose is anna),
-        ):
-            bridge.db.write(functools.partial(persistence.set_columns, row=copy, values=values))
-            if holds:
-                with refused(409, "try again later, or delete that"):
-                    act()
-        if whose is anna:
-            bridge.service.delete(anna, made.path)
-    act()
-
-
-@pytest.mark.parametrize("change", ["grown", "deleted"])
-def test_what_is_copied_is_not_changed_by_another_request_meanwhile(
-    make_bridge: Callable[..., LocalBridge],
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    change: str,
-) -> None:
-    """On SQLite one writes at a time. What is copied counts for what it is."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    [row] = read_all(bridge.db)["storages"]
-    bridge.db.write(lambda link: persistence.set_columns(link, row, {"made": True, "has": 1}))
-    action = f"{schema.INFRA}/storage/action#"
-
-    def other() -> None:
-        if change == "grown":
-            bridge.service.act(ANNAS, disk.path, f"{action}resize", {"size": 5})
-        else:
-            bridge.service.delete(ANNAS, disk.path)
-
-    why = "has just been changed: try again" if change == "grown" else "has just been deleted"
-    with just_before_the_locks(monkeypatch, other), refused(409, why):
-        bridge.service.act(ANNAS, disk.path, f"{action}snapshot", {})
-    assert len(read_all(bridge.db)["storages"]) == 1
-
-
-@pytest.mark.parametrize("kind", [schema.STORAGE, schema.NETWORK])
-def test_what_is_linked_is_not_deleted_by_another_request_meanwhile(
-    make_bridge: Callable[..., LocalBridge],
-    postgres_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    kind: str,
-) -> None:
-    """On SQLite one writes at a time. Whichever request comes second is refused."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    machine = bridge.create(ANNAS)
-    of_link = schema.STORAGELINK if kind == schema.STORAGE else schema.NETWORKINTERFACE
-
-    def make() -> Entity:
-        if kind == schema.NETWORK:
-            return bridge.create(ANNAS, kind)
-        return bridge.create(ANNAS, kind, occi__storage__size=1)
-
-    def link(path: str) -> Entity:
-        ends = {schema.SOURCE: machine.path, schema.TARGET: path}
-        return bridge.make(ANNAS, New(of_link, (), ends))
-
-    def delete(path: str) -> None:
-        bridge.service.delete(ANNAS, path)
-
-    for first, second, why in (
-        (delete, link, "has just been deleted"),
-        (link, delete, "unlink"),
-        (delete, delete, "has just been deleted"),
-    ):
-        thing = make()
-        other = functools.partial(first, thing.path)
-        with just_before_the_locks(monkeypatch, other), refused(409, why):
-            second(thing.path)
-
-
-def test_a_vm_that_is_linked_is_not_deleted_by_another_request_meanwhile(
-    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-
-    def link(machine: str) -> Entity:
-        ends = {schema.SOURCE: machine, schema.TARGET: disk.path}
-        return bridge.make(ANNAS, New(schema.STORAGELINK, (), ends))
-
-    def delete(machine: str) -> None:
-        bridge.service.delete(ANNAS, machine)
-
-    for first in (delete, link):
-        path = bridge.create(ANNAS).path
-        with just_before_the_locks(monkeypatch, functools.partial(first, path)):
-            if first is delete:
-                with refused(409, "has just been deleted"):
-                    link(path)
-            else:
-                delete(path)  # with the link
-        assert bridge.service.locations(ANNAS, schema.STORAGELINK) == []
-    bridge.service.delete(ANNAS, disk.path)
-
-
-def test_of_two_requests_at_once_the_second_sees_the_first(
-    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the second one has read it, the VM is to run already: it is started all the same."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    path = bridge.create(ANNAS).path
-    [before] = read_all(bridge.db)["computes"]
-    stop = functools.partial(bridge.service.act, ANNAS, path, STOP, {})
-    with just_before_the_locks(monkeypatch, stop):
-        bridge.service.act(ANNAS, path, START, {})
-    [row] = read_all(bridge.db)["computes"]
-    assert (row.desired, row.wish) == ("active", before.wish + 2)
-
-
-def test_of_two_vms_that_want_the_same_volumes_in_opposite_orders_one_is_made(
-    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each has locked one when it asks for the other. PostgreSQL ends one of the requests, which is
-    done anew and finds the volumes taken."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    anna, bob = (person(name, "/vo/team", share=True) for name in (ANNA, BOB))
-    disks = [bridge.create(anna, schema.STORAGE, occi__storage__size=1).path for _ in "12"]
-    lock, both, mine = Database.lock, threading.Barrier(2), threading.local()
-
-    def and_wait(db: Database, link: Connection, *names: str) -> None:
-        lock(db, link, *names)
-        if names[0].startswith("storage ") and not hasattr(mine, "has_one"):
-            mine.has_one = True
-            both.wait(60)
-
-    def make(user: User, *paths: str) -> str:
-        try:
-            bridge.create(user, links=[link_to(path, schema.STORAGELINK) for path in paths])
-        except OcciError as error:
-            return f"{error.status} {error.message}"
-        return "made"
-
-    monkeypatch.setattr(Database, "lock", and_wait)
-    with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(make, anna, *disks), pool.submit(make, bob, *reversed(disks))]
-        refusal, made = sorted(each.result(120) for each in asked)
-    assert made == "made"
-    assert refusal.startswith("409 ")
-    assert "is linked to a VM already" in refusal
-    assert len(bridge.service.locations(anna, schema.COMPUTE)) == 1
-    assert len(bridge.service.locations(anna, schema.STORAGELINK)) == 2
-
-
-def test_a_volume_that_grows_does_not_shrink_by_another_request(
-    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    grow = f"{schema.INFRA}/storage/action#resize"
-    act = functools.partial(bridge.service.act, ANNAS, disk.path, grow)
-    other = functools.partial(act, {"size": 5})
-    with just_before_the_locks(monkeypatch, other), refused(409, "has just been changed"):
-        act({"size": 3})
-    [row] = read_all(bridge.db)["storages"]
-    assert row.size == 5
-
-
 def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None:
     plain = bridge.create(ANNAS)
     assert schema.DISK_SIZE not in plain.attributes
@@ -1109,24 +514,6 @@ def test_the_root_disk_is_as_large_as_the_size_says(bridge: LocalBridge) -> None
     for asked, has in ((30, 30), (10, 30)):  # a smaller size leaves it as it is
         changed = bridge.service.update(ANNAS, large.path, Changes({schema.DISK_SIZE: asked}))
         assert changed.attributes[schema.DISK_SIZE] == has
-
-
-def test_a_volume_that_is_only_read_is_linked_to_many(bridge: LocalBridge) -> None:
-    disk = bridge.create(ANNAS, schema.STORAGE, occi__storage__size=1)
-    reads = New(schema.STORAGELINK, (schema.READONLY,), {schema.TARGET: disk.path})
-    writes = New(schema.STORAGELINK, (), {schema.TARGET: disk.path})
-    pair = [bridge.create(ANNAS, links=[reads]) for _ in range(2)]
-    for vm in pair:
-        assert schema.READONLY in vm.links[-1].mixins
-        with refused(409, "is linked to a VM already"):
-            bridge.service.update(ANNAS, vm.path, Changes(links=(reads,)))
-    with refused(409, "linked to a VM already; links of which all have the mixin readonly"):
-        bridge.create(ANNAS, links=[writes])
-    for vm in pair:
-        bridge.service.delete(ANNAS, vm.links[-1].path)
-    bridge.create(ANNAS, links=[writes])
-    with refused(409, "linked to a VM already"):
-        bridge.create(ANNAS, links=[reads])
 
 
 def test_links_come_and_go(bridge: LocalBridge) -> None:
@@ -1440,36 +827,6 @@ def test_what_was_made_is_answered_as_it_is_shown_later(bridge: LocalBridge) -> 
     for made in (bridge.create(ANNAS), bridge.create(ANNAS, links=links, occi__core__title="x")):
         assert made == bridge.service.entity(ANNAS, made.path)
     assert len(made.links) == 4
-
-
-def test_users_of_the_nodes_own_network_wait_for_nobody(
-    postgres_url: str, make_bridge: Callable[..., LocalBridge]
-) -> None:
-    """Nobody gives addresses there. SQLite has one writer at a time, whatever they write."""
-    bridge = make_bridge(postgres_url)
-    bridge.heard()
-    model = bridge.service.model(ANNAS)
-
-    def make_two(link: Connection) -> Entity:
-        tx = Transaction(link, bridge.db, bridge.site, ANNAS)
-        create.make(tx, model, New(schema.COMPUTE))
-        return pool.submit(bridge.create, BOBS).result(60)  # before the first one is committed
-
-    with ThreadPoolExecutor(1) as pool:
-        made = bridge.db.write(make_two)
-    assert made.links[0].attributes[schema.TARGET] == "/network/public"
-    for user in (ANNAS, BOBS):
-        assert len(bridge.service.locations(user, schema.COMPUTE)) == 1
-
-
-def test_a_link_address_that_is_taken_is_not_given_again(
-    bridge: LocalBridge, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn = iter((b"abc", b"abc", b"xyz"))
-    monkeypatch.setattr("secrets.token_bytes", lambda _size: next(drawn))
-    macs = [bridge.create(ANNAS).links[0].attributes["occi.networkinterface.mac"] for _ in "12"]
-    assert macs == ["52:54:00:61:62:63", "52:54:00:78:79:7a"]
-    assert len(bridge.service.locations(ANNAS, schema.COMPUTE)) == 2
 
 
 # What nobody needs more of.
