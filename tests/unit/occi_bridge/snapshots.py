@@ -18,6 +18,9 @@ COMMON: dict[str, Any] = {
     "attributes": {},
 }
 HV1, HV2 = "https://hv1:8445", "https://hv2:8445"
+# Changes for row(): a VM that runs, and one that is at rest on its node.
+RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True}
+STOPPED: dict[str, Any] = {"state": "stopped", "node": "hv1", "ran": True}
 
 
 def row(**changes: Any) -> Compute:

@@ -20,8 +20,7 @@ from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store import heard, leader, tables
 from occi_bridge.store.database import Database
-from tests.unit.occi_bridge.driver import scenes
-from tests.unit.occi_bridge.driver.scenes import ANNAS, MESSAGE, STATE, Scene
+from tests.unit.occi_bridge.driver.conftest import ANNAS, MESSAGE, STATE, Scene
 from tests.unit.occi_bridge.fake_baits import FakeBait, Lrms
 from tests.unit.occi_bridge.local_bridge import (
     ANNA,
@@ -38,8 +37,6 @@ from wnodes_lrms.errors import UnknownError
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.usefixtures("haste")]
-
-haste, scene = scenes.haste, scenes.scene
 
 
 async def test_looks_that_nothing_waits_for_make_no_rounds(

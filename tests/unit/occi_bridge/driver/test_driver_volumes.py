@@ -7,8 +7,7 @@ from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, OcciError
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
-from tests.unit.occi_bridge.driver import scenes
-from tests.unit.occi_bridge.driver.scenes import ANNAS, MESSAGE, Scene
+from tests.unit.occi_bridge.driver.conftest import ANNAS, MESSAGE, Scene
 from tests.unit.occi_bridge.local_bridge import (
     START,
     STOP,
@@ -17,8 +16,6 @@ from tests.unit.occi_bridge.local_bridge import (
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.usefixtures("haste")]
-
-haste, scene = scenes.haste, scenes.scene
 
 
 async def test_volumes_and_cards_while_it_runs_and_before(scene: Scene) -> None:

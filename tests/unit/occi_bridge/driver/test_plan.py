@@ -26,6 +26,8 @@ from tests.unit.occi_bridge.snapshots import (
     LEASE,
     LINK,
     NOW,
+    RUNS,
+    STOPPED,
     UID,
     VOLUME,
     card,
@@ -48,8 +50,6 @@ def asked(made: Snapshot) -> list[str]:
     return [action.asked for action in actions]
 
 
-RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True}
-STOPPED: dict[str, Any] = {"state": "stopped", "node": "hv1", "ran": True}
 PAUSED: dict[str, Any] = {"leased": True, "state": "suspended", "ran": True}
 NOWHERE = report()
 

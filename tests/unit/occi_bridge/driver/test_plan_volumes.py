@@ -16,6 +16,8 @@ from tests.unit.occi_bridge.snapshots import (
     LEASE,
     LINK,
     NOW,
+    RUNS,
+    STOPPED,
     UID,
     VOLUME,
     link,
@@ -29,8 +31,6 @@ from tests.unit.occi_bridge.snapshots import (
 OTHER = "55555555-0000-4000-8000-000000000000"
 WAITS: dict[str, Any] = {"leased": True, "node": ""}  # its lease job waits for an order
 PLACED: dict[str, Any] = {"leased": True, "node": "hv1", "act": "place hv1"}
-RUNS: dict[str, Any] = {"leased": True, "state": "running", "ran": True}
-STOPPED: dict[str, Any] = {"state": "stopped", "node": "hv1", "ran": True}
 UNMADE: dict[str, Any] = {"made": False, "has": 0, "act": "await"}
 ASKED = f"make 1 {LEASE}"
 

@@ -1,8 +1,6 @@
 """A bridge whose driver drives baits behind real HTTP, and the pauses of real life made short.
 
-Test modules take the fixtures by `from tests.unit.occi_bridge.driver import scenes` and `haste,
-scene = scenes.haste, scenes.scene`, and are marked `usefixtures("haste")`; they need those of
-bridgefixtures.py, too.
+Modules that use `haste` or `scene` need the fixtures of bridgefixtures.py, too.
 """
 
 from collections.abc import Callable
