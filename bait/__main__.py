@@ -124,9 +124,7 @@ def _serve(config: configuration.Config, node: str) -> int:
             facts.keep()
 
     keep()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_by_signal()
     with closing(Server(Path(config.bait.socket), reconciler, batch, cloud)) as server:
         threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = None
@@ -134,21 +132,33 @@ def _serve(config: configuration.Config, node: str) -> int:
             api = start(config, node, cloud, leases_of(config), tunnels, facts)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         loop = PeriodicLoop(reconciler, keep)
-        late = threading.Timer(_PATIENCE, notify, ("READY=1",))
-        late.daemon = True
-        late.start()
-        wait = loop.run_once()
-        notify("READY=1")  # a second time means nothing
-        while not stop.is_set():
-            loop.wait(stop, wait)
-            wait = loop.run_once()
-        notify("STOPPING=1")
+        _run_until(stop, loop)
         if api:
             api.stop()
     Path(config.bait.socket).unlink(missing_ok=True)
     ledger.close()
     log.info("stopped; the VMs live on")
     return 0
+
+
+def _stop_by_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _run_until(stop: threading.Event, loop: PeriodicLoop) -> None:
+    """Make rounds, and tell systemd when the first is done, or takes too long."""
+    late = threading.Timer(_PATIENCE, notify, ("READY=1",))
+    late.daemon = True
+    late.start()
+    wait = loop.run_once()
+    notify("READY=1")  # a second time means nothing
+    while not stop.is_set():
+        loop.wait(stop, wait)
+        wait = loop.run_once()
+    notify("STOPPING=1")
 
 
 if __name__ == "__main__":
