@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import OcciError
-from occi_bridge.page import fields, request_text, templates, views
+from occi_bridge.page import fields, offers, request_text, templates
 from occi_bridge.page.exchange import ANOTHER, Ask, Form, Reply, see
 from occi_bridge.page.request_text import Wanted
 from occi_bridge.page.vms import common
@@ -93,7 +93,7 @@ class New:
 
     def _first(self, user: User) -> Wanted:
         model = self._service.model(user)
-        sizes = views.sizes(model, user, self._service.used(user))
+        sizes = offers.sizes(model, user, self._service.used(user))
         fits = next((size.id for size in sizes if not size.why_not), "")
         return Wanted(id=str(uuid.uuid4()), size=fits)
 
@@ -115,10 +115,10 @@ class New:
             "new",
             wanted=wanted,
             known=ask.form.one("known") if ask.content else "",
-            images=views.images(model),
-            sizes=views.sizes(model, user, used, self._service.rooms(user)),
-            networks=views.networks(entities),
-            volumes=views.free_volumes(entities),
+            images=offers.images(model),
+            sizes=offers.sizes(model, user, used, self._service.rooms(user)),
+            networks=offers.networks(entities),
+            volumes=offers.free_volumes(entities),
             keys=self._keys.of(user.key),
             hours=user.grant.walltime / 3600,
             fault=fault,

@@ -1,15 +1,12 @@
-"""What the page shows of VMs, offers and quotas: entities as values for the templates. Pure."""
+"""What the page shows of VMs, volumes and networks: entities as values for the templates. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity
-from occi_bridge.occi.model import Mixin, Model
-from occi_bridge.service.quota import Amount, excess
+from occi_bridge.occi.model import Model
 from occi_bridge.service.standing import Standing
-from wnodes_lrms.model import Room
 
 _STATES = {
     "active": "running",
@@ -17,8 +14,6 @@ _STATES = {
     "error": "failed",
     "inactive": "stopped",
 }
-_LIMITS = {"machines": ("VMs", ""), "cores": ("Cores", ""), "memory": ("Memory", "MiB")}
-_LIMITS |= {"storage": ("Volumes", "GiB")}
 
 
 @dataclass(frozen=True)
@@ -71,29 +66,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Quota:
-    """Something that is limited."""
-
-    title: str
-    used: int
-    allowed: int
-    unit: str
-
-
-@dataclass(frozen=True)
-class Offer:
-    """An image or a size. `why_not`: why the user can't have it now, in a sentence; `now`: whether
-    there is room for it now, in words.
-    """
-
-    id: str
-    title: str
-    name: str
-    why_not: str = ""
-    now: str = ""
-
-
-@dataclass(frozen=True)
 class Named:
     """A VM, as others refer to it."""
 
@@ -118,7 +90,7 @@ class Belonging:
 
 def titles(entities: Iterable[Entity]) -> dict[str, str]:
     """What the user calls each of these, by its path."""
-    return {each.path: _titled(each) for each in entities}
+    return {each.path: titled(each) for each in entities}
 
 
 def vm(found: Entity, standing: Standing | None, model: Model, called: Mapping[str, str]) -> Vm:
@@ -127,7 +99,7 @@ def vm(found: Entity, standing: Standing | None, model: Model, called: Mapping[s
     state = _STATES.get(str(has.get("occi.compute.state")), "stopped")
     if state == "stopped" and standing and standing.wanted:
         state = "waiting"
-    images = [m for name in found.mixins if (m := model.find(name)) and _is(m, schema.OS_TPL)]
+    images = [m for name in found.mixins if (m := model.find(name)) and is_of(m, schema.OS_TPL)]
     verbs = {name.rpartition("#")[2] for name in found.actions}
     if state == "waiting":
         verbs.discard("start")  # it would change nothing
@@ -172,66 +144,6 @@ def steps(vm: Vm) -> list[Step]:
     return [asked, *found]
 
 
-def quotas(user: User, used: Amount) -> list[Quota]:
-    """What the user has, of what they may have."""
-    return [
-        Quota(title, asdict(used)[name], getattr(user.grant, name), unit)
-        for name, (title, unit) in _LIMITS.items()
-    ]
-
-
-def images(model: Model) -> list[Offer]:
-    """The images that the user may have, those that they saved last."""
-    found = [m for m in model.mixins.values() if _is(m, schema.OS_TPL) and not m.user]
-    return [Offer(m.id, m.title, _about(m)) for m in found]
-
-
-def sizes(model: Model, user: User, used: Amount, rooms: Sequence[Room] = ()) -> list[Offer]:
-    """The sizes, each with whether it still fits the quota, and what is free of the nodes."""
-    found = []
-    for mixin in model.mixins.values():
-        if _is(mixin, schema.RESOURCE_TPL) and not mixin.user:
-            memory = round(float(mixin.sets.get(schema.MEMORY, 0)) * 1024)
-            asked = Amount(1, int(mixin.sets.get(schema.CORES, 0)), memory)
-            why = excess(user.grant, used, asked) or ""
-            now = "" if why else _room(rooms, asked)
-            found.append(Offer(mixin.id, mixin.title, mixin.term, why, now))
-    return found
-
-
-def _room(rooms: Sequence[Room], asked: Amount) -> str:
-    """How many nodes have room, in words; "" where none has told."""
-    if not rooms:
-        return ""
-    fits = sum(
-        room.cores >= asked.cores and (room.memory is None or room.memory >= asked.memory)
-        for room in rooms
-    )
-    if not fits:
-        return "no node has room for it now: it would wait"
-    return f"there is room for it now on {fits} node{'' if fits == 1 else 's'}"
-
-
-def free_volumes(entities: Iterable[Entity]) -> list[Offer]:
-    """The volumes that are in no VM."""
-    found = list(entities)
-    taken = {link.attributes[schema.TARGET] for each in found for link in each.links}
-    return [
-        Offer(each.path, _titled(each), f"{each.attributes.get('occi.storage.size')} GiB")
-        for each in found
-        if each.kind == schema.STORAGE and each.path not in taken
-    ]
-
-
-def networks(entities: Iterable[Entity]) -> list[Offer]:
-    """The networks that there are for the user."""
-    return [
-        Offer(each.path, _titled(each), "yours" if each.actions else "the site's")
-        for each in entities
-        if each.kind == schema.NETWORK
-    ]
-
-
 def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
     """A volume or a network."""
     has, kind = found.attributes, found.kind.rpartition("#")[2]
@@ -240,7 +152,7 @@ def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
     ]
     return Belonging(
         id=found.id,
-        title=_titled(found),
+        title=titled(found),
         state=str(has.get(f"occi.{kind}.state", "")),
         message=str(has.get(f"occi.{kind}.state.message", "")),
         size=str(has.get("occi.storage.size", "")),
@@ -253,22 +165,17 @@ def belonging(found: Entity, vms: Iterable[Entity]) -> Belonging:
         ),
         own=bool(found.actions),
         verbs=frozenset(name.rpartition("#")[2] for name in found.actions),
-        vms=[Named(vm.id, _titled(vm)) for vm in linked],
+        vms=[Named(vm.id, titled(vm)) for vm in linked],
     )
 
 
-def _about(image: Mixin) -> str:
-    """What is said beside an image's title."""
-    if image.saved:
-        return "saved"
-    return image.value if image.value != image.title else ""
-
-
-def _titled(found: Entity) -> str:
+def titled(found: Entity) -> str:
+    """What its user calls it."""
     return str(found.attributes.get("occi.core.title") or found.id)
 
 
-def _is(category: object, parent: str) -> bool:
+def is_of(category: object, parent: str) -> bool:
+    """Whether a mixin is one of those that depend on `parent`, such as images."""
     return getattr(category, "parent", "") == parent
 
 

@@ -8,7 +8,7 @@ from occi_bridge.identity.user import Capability, User
 from occi_bridge.occi import schema, validate_new
 from occi_bridge.occi.messages import Body, OcciError, Value
 from occi_bridge.occi.resolve import action
-from occi_bridge.page import cookies, live, templates, views
+from occi_bridge.page import cookies, live, offers, templates, views
 from occi_bridge.page.exchange import Ask, Fault, Form, Reply, see
 from occi_bridge.service.service import BridgeService
 
@@ -103,7 +103,7 @@ class Vms:
         model, standings = self._service.model(user), self._service.standings(user)
         found = self._service.entities(user, schema.COMPUTE)
         vms = [views.vm(each, standings.get(each.path), model, {}) for each in found]
-        return {"vms": vms, "quotas": views.quotas(user, self._service.used(user))}
+        return {"vms": vms, "quotas": offers.quotas(user, self._service.used(user))}
 
     def _one(self, user: User, name: str) -> dict[str, object]:
         user.require(Capability.READ)
@@ -117,8 +117,8 @@ class Vms:
             "vm": vm,
             "steps": views.steps(vm),
             "verbs": VERBS,
-            "networks": [each for each in views.networks(entities) if each.id not in attached],
-            "volumes": views.free_volumes(entities),
+            "networks": [each for each in offers.networks(entities) if each.id not in attached],
+            "volumes": offers.free_volumes(entities),
         }
 
 
