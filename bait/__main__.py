@@ -27,9 +27,9 @@ from bait.network.vxlan import Tunnels, held
 from bait.privileges import ownership
 from bait.privileges.sandbox import onlooker
 from bait.reconcile.drain import Drain
-from bait.reconcile.facts import Facts
 from bait.reconcile.jobs import Jobs
 from bait.reconcile.loop import PeriodicLoop
+from bait.reconcile.node_status import NodeStatus
 from bait.reconcile.reconciler import Controller, Reconciler
 from bait.volumes.pool import pool_of
 from wnodes_lrms.config import load as configuration
@@ -113,7 +113,7 @@ def _serve(config: configuration.Config, node: str) -> int:
     controllers: dict[Kind, Controller] = {Kind.BATCH: batch, Kind.CLOUD: cloud}
     reconciler = Reconciler(config, ledger, jobs, vms, tasks, controllers, drain)
     ledger.on_move = reconciler.moved
-    facts = Facts(lrms, config.machine.memory_overhead, reconciler.heard)
+    status = NodeStatus(lrms, config.machine.memory_overhead, reconciler.heard)
 
     def keep() -> None:
         tunnels.keep()
@@ -121,7 +121,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         cloud.freezer.thaw_left()
         cloud.restarts.settle_left()
         if config.api.clients:
-            facts.keep()
+            status.keep()
 
     keep()
     stop = _stop_by_signal()
@@ -129,7 +129,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         threading.Thread(target=server.serve, name="server", daemon=True).start()
         api = None
         if config.api.clients:
-            api = start(config, node, cloud, leases_of(config), tunnels, facts)
+            api = start(config, node, cloud, leases_of(config), tunnels, status)
         log.info("node %s of %s, %s", node, config.cluster, "KVM" if kvm else "emulation")
         loop = PeriodicLoop(reconciler, keep)
         _run_until(stop, loop)

@@ -19,7 +19,7 @@ from bait.frontend import leases as apileases
 from bait.frontend import machines, models
 from bait.frontend.consoles import Consoles
 from bait.frontend.description import describe
-from bait.frontend.ports import Cloud, Facts, Tunnels
+from bait.frontend.ports import Cloud, NodeStatus, Tunnels
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.console import LONGEST
 from wnodes_lrms.errors import (
@@ -75,11 +75,11 @@ class Handle:
 
 
 def start(
-    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, facts: Facts
+    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, status: NodeStatus
 ) -> Handle:
     """Serve in a thread. Raises ConfigError if certificates or the address can't be had."""
     api = config.api
-    app = application(config, node, cloud, leases, tunnels, facts)
+    app = application(config, node, cloud, leases, tunnels, status)
     server = serve(
         *(app, api.listen, api.certificate, api.key, api.ca_dir),
         proxies=False,
@@ -98,12 +98,12 @@ def _name(chain: Sequence[bytes]) -> str:
 
 
 def application(
-    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, facts: Facts
+    config: Config, node: str, cloud: Cloud, leases: Leases, tunnels: Tunnels, status: NodeStatus
 ) -> ASGIApp:
     """The service as an ASGI application; the server tells it the callers' certificates."""
     endpoints = [
         *apileases.routes(config, node, cloud, leases),
-        *machines.routes(cloud, node, tunnels, facts),
+        *machines.routes(cloud, node, tunnels, status),
     ]
 
     async def description(_request: Request) -> JSONResponse:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from bait.frontend import models
 from bait.frontend.blocking import BlockingCalls
 from bait.frontend.endpoints import Endpoint, Endpoints
-from bait.frontend.ports import Cloud, Facts, Tunnels
+from bait.frontend.ports import Cloud, NodeStatus, Tunnels
 from wnodes_lrms.config.load import Tag
 from wnodes_lrms.errors import AbsentError, ConflictError
 from wnodes_lrms.order import Nic
@@ -35,10 +35,10 @@ class _Calls:
         self.storage = BlockingCalls("the volumes' storage", *_VOLUMES)
 
 
-def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endpoint]:
+def routes(cloud: Cloud, node: str, tunnels: Tunnels, status: NodeStatus) -> list[Endpoint]:
     """The routes, for the VMs of this node."""
     endpoint, calls = Endpoints(), _Calls()
-    _reports(endpoint, calls, cloud, node, tunnels, facts)
+    _reports(endpoint, calls, cloud, node, tunnels, status)
     _actions(endpoint, calls, cloud)
     _devices(endpoint, calls, cloud)
     _images(endpoint, calls, cloud)
@@ -53,7 +53,12 @@ def routes(cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts) -> list[Endp
 
 
 def _reports(
-    endpoint: Endpoints, calls: _Calls, cloud: Cloud, node: str, tunnels: Tunnels, facts: Facts
+    endpoint: Endpoints,
+    calls: _Calls,
+    cloud: Cloud,
+    node: str,
+    tunnels: Tunnels,
+    status: NodeStatus,
 ) -> None:
     @endpoint("GET", "/machines", answers=models.MachinesShown)
     async def machines() -> dict[str, Any]:
@@ -68,8 +73,8 @@ def _reports(
                 "tunnels": tunnels.held(),
                 "drain": cloud.draining(),
                 "local_volumes": cloud.volumes.local,
-                "room": facts.room(),
-                "sources": facts.sources(),
+                "room": status.room(),
+                "sources": status.sources(),
             }
         )
 

@@ -33,8 +33,8 @@ class Tunnels(Protocol):
     def put(self, wanted: Mapping[str, Tunnel], /) -> None: ...
 
 
-class Facts(Protocol):
-    """What is told for people to see: see bait/reconcile/facts.py."""
+class NodeStatus(Protocol):
+    """What is told for people to see: see bait/reconcile/node_status.py."""
 
     def room(self) -> dict[str, Any] | None: ...
     def sources(self) -> Mapping[str, float]: ...

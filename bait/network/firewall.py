@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bait.ledger.records import Row
 from bait.network.cards import Taps, guests
-from bait.network.notices import Notices, Topic
+from bait.network.notifications import Notifications, Topic
 from bait.network.ruleset import FAMILIES, Elements, changes, elements, seen, table, whole
 from bait.network.surroundings import Surroundings, surroundings
 from bait.network.tunnels import device_of
@@ -47,7 +47,8 @@ class Firewall:
         self._rules = ""  # and the rest of the tables, as nft lists it
         self._ever = False  # whether the guests have been held by this bait
         self._around = Surroundings()  # by which the tables were made
-        self._tables, self._places = Notices(Topic.NFTABLES), Notices(Topic.SURROUNDINGS)
+        self._tables = Notifications(Topic.NFTABLES)
+        self._places = Notifications(Topic.SURROUNDINGS)
         self._seen: Surroundings | None = None  # as they were seen last
         self._fault = ""  # why nothing holds the guests, as it was said
 

@@ -16,7 +16,7 @@ from typing import Any
 from bait.ledger.records import Row
 from bait.network import shaping
 from bait.network.cards import Taps, guests
-from bait.network.notices import Notices, Topic
+from bait.network.notifications import Notifications, Topic
 from bait.network.shaping import back_of, tap_of
 from wnodes_lrms.config.load import Config
 from wnodes_lrms.errors import WnodesError
@@ -53,7 +53,7 @@ class Shaper:
         self._looked = False  # at all cards that are here, once: an earlier bait limited others
         self._done: dict[str, tuple[int, Rates]] = {}  # tap: interface's number, its limits
         self._fault = ""  # why something is not limited, as it was said
-        self._notices = Notices(Topic.THROUGHPUT)
+        self._notifications = Notifications(Topic.THROUGHPUT)
         self._right: Mapping[str, Rates] | None = None  # what was wanted when all was seen to be so
         self._measured: tuple[float, dict[str, Flows]] = (0.0, {})
 
@@ -90,7 +90,7 @@ class Shaper:
         """
         with self._lock:
             wanted = self._wanted()
-            if self._notices.came() or wanted != self._right:
+            if self._notifications.came() or wanted != self._right:
                 self._right = None
                 self._try(wanted)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from occi_bridge.driver import lease_end, persistence
 from occi_bridge.driver.actions import Action
 from occi_bridge.driver.actor import Actor
-from occi_bridge.driver.alike import Alike
 from occi_bridge.driver.bait_client import Bait
+from occi_bridge.driver.heartbeats import Heartbeats
 from occi_bridge.driver.lookups import Lookups
-from occi_bridge.driver.notes import Notes
+from occi_bridge.driver.mismatches import Mismatches
 from occi_bridge.driver.observe import observe
 from occi_bridge.driver.persistence import Rows
 from occi_bridge.driver.plan import concerned, plan, unsettled
@@ -67,10 +67,11 @@ class Driver:
         self._actor = actor
         self._spanning = spanning
         self._news = asyncio.Event()
-        self._notes = Notes(db)
-        self._alike = Alike()
+        self._heartbeats = Heartbeats(db)
+        self._mismatches = Mismatches()
         self._watchers = [
-            Watcher(bait, db, self._notes, self._news.set, self._belongs) for bait in baits.values()
+            Watcher(bait, db, self._heartbeats, self._news.set, self._belongs)
+            for bait in baits.values()
         ]
         self._lookups = Lookups(baits, self._news.set)
         self._running = _Running(places={url: asyncio.Semaphore(_AT_ONCE) for url in baits})
@@ -117,7 +118,7 @@ class Driver:
                     self._until = before + _TERM - _RENEW
                 if self.leading and not watching:
                     self._stale = True
-                    self._notes.forget()
+                    self._heartbeats.forget()
                     log.info("this driver leads")
                     watching = [asyncio.create_task(each.run()) for each in self._watchers]
                 elif watching and not self.leading:
@@ -173,7 +174,7 @@ class Driver:
                 await self._snapshot(), reports=snapshot.reports, saved_seen=snapshot.saved_seen
             )
         self._choose_sources(snapshot)
-        self._alike.compare(snapshot.reports)
+        self._mismatches.compare(snapshot.reports)
         actions = plan(snapshot)
         for action in actions:
             self._begin(action, snapshot.by_uid[action.uid])

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from occi_bridge.driver.observe import Change
-from occi_bridge.store import queries, returned, tables
+from occi_bridge.store import quarantine, queries, tables
 from occi_bridge.store.database import Database
 from occi_bridge.store.queries import TABLES
 from occi_bridge.store.rows import Attachment, Compute, Interface, Network, Row, Saved, Storage
@@ -93,7 +93,7 @@ def forget(db: Database, row: Row) -> None:
         for each in gone:
             queries.remove(link, each)
             if isinstance(each, Interface):
-                returned.give_back(link, each, db.clock())
+                quarantine.give_back(link, each, db.clock())
 
     db.write(work)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from occi_bridge.driver.bait_client import Bait
-from occi_bridge.driver.notes import Notes
+from occi_bridge.driver.heartbeats import Heartbeats
 from occi_bridge.driver.replies import SavedImages, ToldUsage
 from occi_bridge.driver.reports import LeasesSeen, Report, Reports
 from occi_bridge.store import usage
@@ -36,7 +36,7 @@ class Watcher:
         self,
         bait: Bait,
         db: Database,
-        notes: Notes,
+        heartbeats: Heartbeats,
         news: Callable[[], None],
         belongs: Callable[[str, str], str],
     ) -> None:
@@ -46,7 +46,7 @@ class Watcher:
         self.bait = bait
         self._belongs = belongs
         self._db = db
-        self._notes = notes
+        self._heartbeats = heartbeats
         self._news = news
         self._poked = tuple(asyncio.Event() for _ in range(3))  # of the kinds of looks
         self._begun = time.time()
@@ -139,7 +139,8 @@ class Watcher:
 
     async def _look(self) -> None:
         await asyncio.gather(self._machines(), self._images())
-        await self._notes.note(self.bait.url, self.report, silent=self.silent, error=self._error)
+        bait, said = self.bait.url, self.report
+        await self._heartbeats.record(bait, said, silent=self.silent, error=self._error)
 
     async def _machines(self) -> None:
         try:

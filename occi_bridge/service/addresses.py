@@ -12,7 +12,7 @@ from occi_bridge.occi.validate_new import New
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store import tables
 from occi_bridge.store.networks import Net
-from occi_bridge.store.returned import resting
+from occi_bridge.store.quarantine import resting
 from wnodes_lrms.addresses import QUARANTINE
 
 _RESTS = f"another VM's until a moment ago: try again in {QUARANTINE:.0f} seconds"

@@ -147,7 +147,7 @@ class FakeBait:
         self.end = ""  # of its tunnels
         self.tunnels: Json = {}
         self.drain: Json | None = None
-        self.facts: Json = {}  # none: it is of a release that does not tell them
+        self.status: Json = {}  # none: it is of a release that does not tell them
         self.silent = False
         self.hung = False  # its library does not answer
         self.delay = 0.0  # seconds before each answer
@@ -324,7 +324,7 @@ class FakeBait:
                 "tunnels": self.tunnels,
                 "drain": self.drain,
                 **({} if self.own is None else {"local_volumes": True}),
-                **self.facts,
+                **self.status,
             }
         )
 

@@ -111,7 +111,7 @@ async def test_what_is_free_of_a_node_is_as_its_bait_tells(
     site: Site, baits: list[FakeBait]
 ) -> None:
     now = time.time()
-    baits[0].facts = {
+    baits[0].status = {
         "room": {"cores": 6, "memory": None, "at": now},
         "sources": {"lrms": now, "libvirt": now + 1e6, "later": now},
     }

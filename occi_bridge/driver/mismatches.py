@@ -7,7 +7,7 @@ from occi_bridge.driver.reports import Reports
 log = logging.getLogger(__name__)
 
 
-class Alike:
+class Mismatches:
     """Compares what baits say of their nodes."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ _EVERY = 120.0
 _OLD = 400.0  # seconds after which an answer is told no more
 
 
-class Facts:
+class NodeStatus:
     """The node as people want to see it. Its methods are called from many threads."""
 
     def __init__(self, lrms: Lrms, overhead: int, heard: Callable[[], Mapping[str, float]]) -> None:

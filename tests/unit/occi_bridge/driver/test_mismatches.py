@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from occi_bridge.driver.alike import Alike
+from occi_bridge.driver.mismatches import Mismatches
 from occi_bridge.driver.reports import Report
 from tests.unit.occi_bridge.snapshots import report, snapshot
 
@@ -24,7 +24,7 @@ APART = "[cloud.pool] is not the same everywhere: hv2 keep volumes for themselve
 def test_that_some_keep_volumes_for_themselves_is_said_once(
     rounds: list[tuple[Report, ...]], said: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    alike = Alike()
+    mismatches = Mismatches()
     for seen in rounds:
-        alike.compare(snapshot(seen=seen).reports)
+        mismatches.compare(snapshot(seen=seen).reports)
     assert [line.startswith(APART) for line in caplog.messages] == [True] * said

@@ -25,7 +25,7 @@ class Topic(Enum):
     NFTABLES = _NETFILTER, _TABLES
 
 
-class Notices:
+class Notifications:
     """The news of one topic, in the network of the thread that asks. Not for many threads."""
 
     def __init__(self, topic: Topic, clock: Callable[[], float] = time.monotonic) -> None:

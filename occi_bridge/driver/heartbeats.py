@@ -16,7 +16,7 @@ from occi_bridge.store.database import Database
 from occi_bridge.store.heard import Heard
 from wnodes_lrms.errors import UnknownError
 
-EVERY = 30.0  # seconds between two notes that baits still answer
+EVERY = 30.0  # seconds between two records that baits still answer
 _AGAIN = 5.0  # seconds, where the database has not answered
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _Said = tuple[bool, str, Draining | None]  # whether it is silent, its node, and whether that drains
 
 
-class Notes:
-    """The notes of one driver. For one event loop."""
+class Heartbeats:
+    """What one driver has heard, as it is written down. For one event loop."""
 
     def __init__(self, db: Database, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` tells seconds, and never goes back."""
@@ -40,7 +40,7 @@ class Notes:
         self._said.clear()
         self._heard.clear()
 
-    async def note(self, url: str, report: Report | None, *, silent: bool, error: str) -> None:
+    async def record(self, url: str, report: Report | None, *, silent: bool, error: str) -> None:
         """A bait was asked: what it said last, whether that is long ago, and why it does not
         answer. Nothing is written before it has answered once, or is silent."""
         if report is None and not silent:

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bait.reconcile import facts
-from bait.reconcile.facts import Facts
+from bait.reconcile import node_status
+from bait.reconcile.node_status import NodeStatus
 from tests.unit.conftest import Batch, eventually
 from wnodes_lrms.errors import UnknownError
 from wnodes_lrms.model import Room
@@ -35,8 +35,8 @@ def node() -> Node:
     return Node()
 
 
-def told(node: Node, overhead: int = 100) -> Facts:
-    return Facts(node, overhead, lambda: {"lrms": 7.0, "libvirt": 0.0})
+def told(node: Node, overhead: int = 100) -> NodeStatus:
+    return NodeStatus(node, overhead, lambda: {"lrms": 7.0, "libvirt": 0.0})
 
 
 def test_what_a_guest_could_have(node: Node) -> None:
@@ -82,7 +82,7 @@ def test_what_is_old_or_not_known_is_not_told(node: Node, monkeypatch: pytest.Mo
     made = told(node)
     made._ask()
     with monkeypatch.context() as patch:
-        patch.setattr(facts, "_OLD", -1.0)
+        patch.setattr(node_status, "_OLD", -1.0)
         assert made.room() is None
     assert made.room()
     node.free = None

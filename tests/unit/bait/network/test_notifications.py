@@ -1,4 +1,4 @@
-"""network/notices.py in a network of the test's own: each change that looks are about is told."""
+"""What the kernel tells, in a network of the test's own: each change that looks are about."""
 
 import shlex
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bait.network import notices
-from bait.network.notices import Notices, Topic
+from bait.network import notifications
+from bait.network.notifications import Notifications, Topic
 from tests.unit.conftest import needs_root
 from wnodes_lrms.run import run
 
@@ -63,7 +63,7 @@ CHANGES = {
 def test_each_change_is_told(apart: Callable[..., Any], topic: Topic) -> None:
     def changes() -> list[str]:
         """Those of which nothing was told."""
-        news, missed = Notices(topic), []
+        news, missed = Notifications(topic), []
         assert news.came()
         for line in CHANGES[topic]:
             run(shlex.split(line), deadline=60)
@@ -81,9 +81,9 @@ def test_where_nothing_changes_there_is_no_news_for_a_while(
 ) -> None:
     def rest() -> list[bool]:
         now = 0.0
-        news = Notices(topic, clock=lambda: now)
+        news = Notifications(topic, clock=lambda: now)
         told = [news.came() for _ in range(3)]
-        now = notices.LONGEST
+        now = notifications.LONGEST
         return [*told, news.came(), news.came()]
 
     assert apart(rest) == [True, False, False, True, False]
@@ -93,7 +93,7 @@ def test_where_nothing_changes_there_is_no_news_for_a_while(
 @pytest.mark.integration
 def test_more_news_than_a_socket_holds_is_news(apart: Callable[..., Any]) -> None:
     def flood() -> list[bool]:
-        news = Notices(Topic.NFTABLES)
+        news = Notifications(Topic.NFTABLES)
         news.came()
         for _ in range(20):
             run(["nft", "add table inet many; delete table inet many"], deadline=60)
@@ -105,7 +105,7 @@ def test_more_news_than_a_socket_holds_is_news(apart: Callable[..., Any]) -> Non
 def test_where_the_kernel_can_not_be_heard_there_is_always_news(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unheard = Notices(Topic.NFTABLES)
+    unheard = Notifications(Topic.NFTABLES)
 
     def refuse(*_arguments: object) -> None:
         raise PermissionError

@@ -1,4 +1,4 @@
-"""Notes of baits that are heard: at once where something is new, else of all together."""
+"""Heartbeats of baits that are heard: at once where something is new, else of all together."""
 
 import logging
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from occi_bridge.driver.notes import Notes
+from occi_bridge.driver.heartbeats import Heartbeats
 from occi_bridge.driver.reports import Draining, Free, Report
 from occi_bridge.store import tables
 from occi_bridge.store.database import Database
@@ -36,15 +36,15 @@ def time() -> Time:
 
 
 @pytest.fixture
-def noting(db: Database, time: Time) -> Notes:
-    return Notes(db, time)
+def beats(db: Database, time: Time) -> Heartbeats:
+    return Heartbeats(db, time)
 
 
-async def heard(noting: Notes, *, at: float, silent: bool = False, **changes: object) -> None:
+async def heard(beats: Heartbeats, *, at: float, silent: bool = False, **changes: object) -> None:
     """What all nodes' baits have said then."""
     for node in NODES:
         said: Report = replace(report(node=node, at=at), **changes)  # type: ignore[arg-type]
-        await noting.note(said.url, said, silent=silent, error="it hangs")
+        await beats.record(said.url, said, silent=silent, error="it hangs")
 
 
 def written(db: Database) -> set[tuple[object, ...]]:
@@ -55,30 +55,30 @@ def written(db: Database) -> set[tuple[object, ...]]:
 
 
 async def test_that_they_still_answer_is_one_change_for_all(
-    db: Database, noting: Notes, time: Time
+    db: Database, beats: Heartbeats, time: Time
 ) -> None:
-    await heard(noting, at=1.0)
+    await heard(beats, at=1.0)
     assert written(db) == {(1.0, False, "", 0.0)}
     before = db.revision()
     for now in (5.0, 10.0, 29.0):
         time.now = now
-        await heard(noting, at=now)
+        await heard(beats, at=now)
     assert db.revision() == before
     time.now = 31.0
-    await heard(noting, at=31.0)
+    await heard(beats, at=31.0)
     assert db.revision() == before + 1
     # It came with the first answer: the others' last ones were of before.
     assert written(db) == {(31.0, False, "", 0.0), (29.0, False, "", 0.0)}
 
 
 async def test_what_is_free_of_nodes_is_written_with_that(
-    db: Database, noting: Notes, time: Time
+    db: Database, beats: Heartbeats, time: Time
 ) -> None:
-    await heard(noting, at=1.0)
+    await heard(beats, at=1.0)
     time.now = 29.0
-    await heard(noting, at=29.0, room=Free(3, None), sources={"lrms": 28.0})
+    await heard(beats, at=29.0, room=Free(3, None), sources={"lrms": 28.0})
     time.now = 30.0
-    await heard(noting, at=30.0, room=Free(2, 512), sources={"lrms": 28.0})
+    await heard(beats, at=30.0, room=Free(2, 512), sources={"lrms": 28.0})
     bait = tables.bait.c
     with db.reading() as link:
         found = link.execute(sa.select(bait.room, bait.sources).order_by(bait.node)).all()
@@ -89,61 +89,63 @@ async def test_what_is_free_of_nodes_is_written_with_that(
 
 
 async def test_what_is_new_is_written_at_once(
-    db: Database, noting: Notes, caplog: pytest.LogCaptureFixture
+    db: Database, beats: Heartbeats, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    await heard(noting, at=1.0)
-    await heard(noting, at=2.0, drain=Draining("new kernel", 9.0))
+    await heard(beats, at=1.0)
+    await heard(beats, at=2.0, drain=Draining("new kernel", 9.0))
     assert written(db) == {(2.0, False, "new kernel", 9.0)}
     assert not caplog.messages
-    await heard(noting, at=2.0, silent=True, drain=Draining("new kernel", 9.0))
+    await heard(beats, at=2.0, silent=True, drain=Draining("new kernel", 9.0))
     assert written(db) == {(2.0, True, "new kernel", 9.0)}
     assert caplog.messages == [f"bait https://{node}:8445 is silent: it hangs" for node in NODES]
     caplog.clear()
-    await heard(noting, at=3.0)
+    await heard(beats, at=3.0)
     assert written(db) == {(3.0, False, "", 0.0)}
     assert caplog.messages == [f"bait https://{node}:8445 answers again" for node in NODES]
 
 
-async def test_one_that_is_silent_was_not_heard(db: Database, noting: Notes, time: Time) -> None:
-    await heard(noting, at=1.0)
-    await heard(noting, at=1.0, silent=True)
+async def test_one_that_is_silent_was_not_heard(
+    db: Database, beats: Heartbeats, time: Time
+) -> None:
+    await heard(beats, at=1.0)
+    await heard(beats, at=1.0, silent=True)
     time.now = 1e6
-    await heard(noting, at=1.0, silent=True)
+    await heard(beats, at=1.0, silent=True)
     assert written(db) == {(1.0, True, "", 0.0)}
 
 
 async def test_nothing_is_known_of_one_that_was_never_asked_for_long(
-    db: Database, noting: Notes
+    db: Database, beats: Heartbeats
 ) -> None:
-    await noting.note("https://hv1:8445", None, silent=False, error="")
+    await beats.record("https://hv1:8445", None, silent=False, error="")
     assert written(db) == set()
-    await noting.note("https://hv1:8445", None, silent=True, error="it hangs")
+    await beats.record("https://hv1:8445", None, silent=True, error="it hangs")
     assert written(db) == {(0.0, True, "", 0.0)}
 
 
-async def test_another_driver_may_have_written_meanwhile(db: Database, noting: Notes) -> None:
-    await heard(noting, at=1.0)
-    await heard(Notes(db), at=2.0, silent=True)
-    await heard(noting, at=3.0)
+async def test_another_driver_may_have_written_meanwhile(db: Database, beats: Heartbeats) -> None:
+    await heard(beats, at=1.0)
+    await heard(Heartbeats(db), at=2.0, silent=True)
+    await heard(beats, at=3.0)
     assert written(db) == {(2.0, True, "", 0.0)}
-    noting.forget()
-    await heard(noting, at=4.0)
+    beats.forget()
+    await heard(beats, at=4.0)
     assert written(db) == {(4.0, False, "", 0.0)}
 
 
 async def test_a_database_that_is_away_is_tried_again_soon(
-    db: Database, noting: Notes, time: Time, monkeypatch: pytest.MonkeyPatch
+    db: Database, beats: Heartbeats, time: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_arguments: object) -> None:
         raise UnknownError("the database does not answer")
 
-    await heard(noting, at=1.0)
+    await heard(beats, at=1.0)
     time.now = 30.0
     with monkeypatch.context() as patch:
         patch.setattr("occi_bridge.store.heard.still", away)
-        await heard(noting, at=30.0)
+        await heard(beats, at=30.0)
     assert written(db) == {(1.0, False, "", 0.0)}
     time.now = 35.0
-    await heard(noting, at=35.0)
+    await heard(beats, at=35.0)
     assert (35.0, False, "", 0.0) in written(db)
