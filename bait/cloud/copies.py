@@ -1,7 +1,7 @@
 """Copies of volumes: each is a volume of its own, made by a thread of its own.
 
-How a pool makes one is its affair: see pools.py. What it is like follows from whether a VM wrote on
-the volume at that moment, and from whether the guest's file systems stood still then.
+How a pool makes one is its affair: see bait/volumes/pool.py. What it is like follows from whether a
+VM wrote on the volume at that moment, and from whether the guest's file systems stood still then.
 
 Nothing of it is in the ledger: what a killed bait has not finished is begun anew when it is asked
 for again, and until then there is no such volume.
