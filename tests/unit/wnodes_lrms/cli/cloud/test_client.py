@@ -4,6 +4,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -36,24 +37,34 @@ def test_an_answer_without_end(web: Web) -> None:
     assert web.sent < 100_000_000
 
 
+class Quiet(http.server.BaseHTTPRequestHandler):
+    """What answers requests, and writes no log of them."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@contextmanager
+def serving(handler: type[Quiet]) -> Iterator[str]:
+    """A server with this handler; its URL."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.fixture
 def silent() -> Iterator[str]:
     """A server that takes requests and closes."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             self.close_connection = True
 
         do_POST = do_GET  # noqa: N815 (as http.server has it)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url
 
 
 def test_an_answer_that_is_lost(silent: str) -> None:
@@ -71,7 +82,7 @@ def busy() -> Iterator[tuple[str, list[str]]]:
     """A bridge that can't do it now, but can a second later; and what it was asked."""
     asked: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             asked.append(self.command)
             body = b'{"code": 503, "message": "no node answers"}'
@@ -83,14 +94,8 @@ def busy() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url, asked
 
 
 def test_a_service_that_says_when_to_come_again(
@@ -108,7 +113,7 @@ def test_a_service_that_says_when_to_come_again(
 
 
 def test_what_a_token_may_make_and_not_read_is_told_in_a_line() -> None:
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(201)
@@ -116,13 +121,9 @@ def test_what_a_token_may_make_and_not_read_is_told_in_a_line() -> None:
             self.end_headers()
             self.wfile.write(b"{}")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        with pytest.raises(WnodesError, match="the compute is made, but your token may not read"):
-            service(f"http://127.0.0.1:{server.server_port}").create("compute", {})
+    made = "the compute is made, but your token may not read"
+    with serving(Handler) as url, pytest.raises(WnodesError, match=made):
+        service(url).create("compute", {})
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def strict() -> Iterator[tuple[str, list[str]]]:
     """A service that takes one token alone; and what it was shown."""
     shown: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self) -> None:
             shown.append(self.headers["Authorization"].removeprefix("Bearer "))
             good = shown[-1] == "the.new.one"
@@ -140,14 +141,8 @@ def strict() -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", shown
-    server.shutdown()
-    server.server_close()
+    with serving(Handler) as url:
+        yield url, shown
 
 
 def test_what_has_ended_is_renewed_once(strict: tuple[str, list[str]]) -> None:
@@ -179,20 +174,14 @@ def test_what_is_not_renewed(
 def test_what_may_have_been_done_is_not_asked_for_again_with_a_new_token() -> None:
     asked: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             """Make it, and be killed before that is said."""
             asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with serving(Handler) as url:
         old = Credentials(token=token({"exp": time.time() - 5}))
         known = Service(url, old, renew=lambda: Credentials(token="the.new.one"))
         with pytest.raises(AwayError, match="whether it was done is not known"):
             known.create("compute", {})
-        server.shutdown()
     assert len(asked) == 1
