@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from tests.chaos.environment import BatchJob, Environment
+from tests.chaos.batchjob import BatchJob
+from tests.chaos.environment import Environment
 from tests.chaos.patience import tolerant
 from tests.chaos.site import bait_of
 from tests.chaos.walk import Walk, along, walk

@@ -15,7 +15,8 @@ from tests.chaos.batchwalks import (
     take_out,
     wrong,
 )
-from tests.chaos.environment import CloudMachine, Environment
+from tests.chaos.cloudmachine import CloudMachine
+from tests.chaos.environment import Environment
 from tests.chaos.patience import ForgivenError, retried, tolerant
 from tests.chaos.site import bait_of
 from tests.chaos.wire import Seen

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
-from tests.chaos.environment import CloudMachine, Environment
+from tests.chaos.cloudmachine import CloudMachine
+from tests.chaos.environment import Environment
 from tests.chaos.site import bait_of
 from tests.chaos.walk import Walk
 from tests.chaos.wire import Seen
