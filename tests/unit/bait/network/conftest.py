@@ -21,3 +21,9 @@ def apart() -> Iterator[Callable[..., Any]]:
     with ThreadPoolExecutor(1) as thread:
         thread.submit(enter_new_network).result()
         yield lambda function, *arguments: thread.submit(function, *arguments).result()
+
+
+@pytest.fixture(params=[0, 1], ids=["", "bridged packets meet the tables of IP"])
+def bridged(request: pytest.FixtureRequest) -> int:
+    """What Docker switches on: frames that stay on a bridge go through the rules for packets."""
+    return int(request.param)
