@@ -119,6 +119,14 @@ def plan(
         lines.append("NodeName=... Feature=wnodes    (added on each node that runs a bait)")
 
     adopt, script = _site_script(site, now)
+    # The loader comes last: Slurm reads it as soon as it stands there.
+    files.append(_loader(site, script, sources))
+    places = (Place(site.loader, site.site_script),) if adopt else ()
+    return HookSet(tuple(files), tuple(links), tuple(lines), places)
+
+
+def _loader(site: Site, script: bytes | None, sources: Mapping[str, bytes]) -> File:
+    """What slurmctld reads as its job_submit.lua: ours, and before it the site's own `script`."""
     loaded = [sources["job_submit.lua"], sources["wish.lua"]] + ([script] if script else [])
     loader = render(
         "slurm/loader.lua.j2",
@@ -128,10 +136,7 @@ def plan(
         folder=site.folder,
         digests=[hashlib.sha256(content).hexdigest()[:16] for content in loaded],
     )
-    # The loader comes last: Slurm reads it as soon as it stands there.
-    files.append(File(site.loader, loader.encode(), 0o644))
-    places = (Place(site.loader, site.site_script),) if adopt else ()
-    return HookSet(tuple(files), tuple(links), tuple(lines), places)
+    return File(site.loader, loader.encode(), 0o644)
 
 
 def policy_file(site: Site, policy: Policy) -> File:
