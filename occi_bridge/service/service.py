@@ -130,30 +130,36 @@ class BridgeService:
         return self._requests.write(user, Capability.CREATE, work)
 
     def update(self, user: User, path: str, changes: Changes) -> Entity:
-        if changes.links:
-            user.require(Capability.CREATE)
-
-        def work(tx: Transaction) -> Entity:
-            row = _own(tx, path)
-            if changes.links:
-                _check_heard(tx)
+        def mixins(row: Row) -> list[str]:
             kept = [mixin for mixin in row.mixins if mixin not in changes.removed]
-            mixins = [*kept, *(mixin for mixin in changes.added if mixin not in kept)]
-            changing.change(tx, row, changes.attributes, mixins, changes.links, whole=False)
-            return tx.entity(tx.find(path))
+            return [*kept, *(mixin for mixin in changes.added if mixin not in kept)]
 
-        return self._requests.write(user, Capability.MODIFY, work)
+        return self._change(user, path, changes.attributes, mixins, changes.links, whole=False)
 
     def replace(self, user: User, path: str, new: New) -> Entity:
-        if new.links:
+        def mixins(_row: Row) -> list[str]:
+            return list(new.mixins)
+
+        return self._change(user, path, new.attributes, mixins, new.links, whole=True)
+
+    def _change(
+        self,
+        user: User,
+        path: str,
+        attributes: Mapping[str, Value],
+        mixins: Callable[[Row], list[str]],
+        links: Sequence[New],
+        *,
+        whole: bool,
+    ) -> Entity:
+        if links:
             user.require(Capability.CREATE)
 
         def work(tx: Transaction) -> Entity:
             row = _own(tx, path)
-            if new.links:
+            if links:
                 _check_heard(tx)
-            mixins = list(new.mixins)
-            changing.change(tx, row, new.attributes, mixins, new.links, whole=True)
+            changing.change(tx, row, attributes, mixins(row), links, whole=whole)
             return tx.entity(tx.find(path))
 
         return self._requests.write(user, Capability.MODIFY, work)
