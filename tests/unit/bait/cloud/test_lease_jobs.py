@@ -250,7 +250,8 @@ def test_an_order_is_for_the_job_that_waits_for_it(site: Site) -> None:
 def test_a_lease_job_does_not_wait_for_ever(
     site: Site, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bait.cloud.lease_jobs._PATIENCE", 0.3)
+    if why == "patience":
+        monkeypatch.setattr("bait.cloud.lease_jobs._PATIENCE", 0.3)
     monkeypatch.setattr("bait.cloud.lease_jobs._NEWS", 0.05)
     order = an_order()
     site.node.batch.grant("7", tag="")
