@@ -174,6 +174,7 @@ def take_back(site: Site, conf: SlurmConf, now: Present, lone: Collection[str]) 
 
 
 def has_lua(conf: SlurmConf) -> bool:
+    """Whether this configuration loads scripts in Lua at submission."""
     return any(_is_lua(plugin) for plugin in conf.submit_plugins)
 
 
