@@ -17,21 +17,35 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from bait.frontend import consoles, https
 from bait.frontend.ports import Line, Listener
 from occi_bridge.driver.bait_console import BaitConsole, opened
-from tests.unit.bait.frontend import test_https as api
-from tests.unit.bait.frontend.test_https import MACHINE, Desk, Ends, Queue, Site, Told
+from tests.unit.bait.frontend.fakeparts import (
+    MACHINE,
+    VOLUME,
+    FakeCloud,
+    FakeLeases,
+    FakeStatus,
+    FakeTunnels,
+    Site,
+    context,
+    make_site,
+)
 from tests.unit.conftest import eventually
 from wnodes_lrms.console import LONGEST, End
 from wnodes_lrms.errors import AbsentError, ConflictError, UnknownError, WnodesError
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
 
-pki, site = api.pki, api.site
 ALICE = "/DC=org/O=Box/CN=Alice é"
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture
+def site(tmp_path: Path, pki: Path) -> Site:
+    """A service of the test's own."""
+    return make_site(tmp_path, pki)
 
 
 class Guest:
@@ -67,7 +81,7 @@ class Guest:
             listener.ended(error)
 
 
-class Guests(Desk):
+class Guests(FakeCloud):
     """The cloud VMs of a node: this one of Alice's, and as many more as one asks for, of hers and
     her sisters'."""
 
@@ -88,8 +102,8 @@ class Node:
         self.url = url
         self.stop = stop
         self.guests = guests
-        self.context = api.context(pki, "bridge")
-        self.strangers = api.context(pki, "other")
+        self.context = context(pki, "bridge")
+        self.strangers = context(pki, "other")
 
     @property
     def guest(self) -> Guest:
@@ -120,7 +134,7 @@ class Opened:
 @pytest.fixture
 def node(site: Site, pki: Path) -> Iterator[Node]:
     guests = Guests()
-    handle = https.start(site.config, "hv1", guests, Queue(), Ends(), Told())
+    handle = https.start(site.config, "hv1", guests, FakeLeases(), FakeTunnels(), FakeStatus())
     port = handle._server._doors[0].sock.getsockname()[1]
     yield Node(f"https://localhost:{port}", guests, pki, handle.stop)
     handle.stop()
@@ -223,7 +237,7 @@ async def test_a_guest_that_floods_its_console_stalls_nobody(node: Node) -> None
             told += await heard(console, 1)
         assert b"bytes were left out]" in told
         assert len(told) < 1 << 18
-        async with node.console(machine=api.VOLUME) as other:
+        async with node.console(machine=VOLUME) as other:
             await other.write(b"a")
             assert await heard(other, 1) == b"A"
 
