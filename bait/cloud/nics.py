@@ -52,6 +52,7 @@ class Nics:
         config = self.builder.vms.config
         offers = config.cloud.network
         macs = own_macs() | {host.mac for offer in offers for host in offer.host}  # batch VMs'
+        macs |= {row.site_mac for row in rows if row.site_mac}  # as it was when each was made
         addresses = of_batch.union(surroundings().addresses)
         vet(nics, others, offers, macs, addresses)
         tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
