@@ -4,6 +4,7 @@ import itertools
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,6 +31,8 @@ from occi_bridge.store.states import asked_to_end
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
 _AT_REST = ("stopped", "failed")  # of a VM that a lease can't start again
+# Of a card that is to carry something else: its bait is told, whatever came of what it was told last.
+_AT_ONCE: Mapping[str, Any] = {"flows": {}, "tries": 0, "again": 0.0}
 
 
 def change(
@@ -76,7 +79,7 @@ def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> 
     vm = tx.machine(row.compute)
     new = throughput.settled(net, tx.user.grant, asked, tx.site.throughput_of(vm.mixins))
     _check_counted(net, vm, row.attributes, new)
-    queries.change(tx.link, row, flows={}, tries=0, again=0.0)
+    queries.change(tx.link, row, **_AT_ONCE)
     return new
 
 
@@ -90,8 +93,9 @@ def _follow_size(tx: Transaction, row: Compute, mixins: Collection[str]) -> None
             same = [name for name in throughput.WAYS if has.get(name) == old.get(name)]
             kept = {name: value for name, value in has.items() if name not in same}
             now = kept | {name: new[name] for name in same if name in new}
-            _check_counted(net, row, has, now)
-            queries.change(tx.link, card, attributes=now)
+            if now != has:
+                _check_counted(net, row, has, now)
+                queries.change(tx.link, card, attributes=now, **_AT_ONCE)
 
 
 def _check_counted(

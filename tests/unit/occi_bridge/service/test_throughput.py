@@ -144,6 +144,24 @@ def test_a_size_gives_its_cards_what_nobody_asks_for(
     assert rates(replaced) == (5, 5)
 
 
+def test_the_bait_is_told_at_once_of_what_another_size_gives(
+    file_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    """Though it was told of the card a moment ago; of one that stays as it was it is not."""
+    size = '[[bridge.template]]\nname = "quick"\ncores = 1\nmemory = 1024\nthroughput = 60\n'
+    bridge = make_bridge(file_url, more=MORE + size)
+    bridge.heard()
+    vm = bridge.create(ANNAS, links=[link("slow"), link("private", inbound=7, outbound=7)])
+    just_now = {"act": "plug", "tries": 3, "again": 4e9, "flows": {"inbound.limit": 10, "at": 1.0}}
+    for row in persistence.read_all(bridge.db)["interfaces"]:
+        bridge.db.write(lambda db, row=row: persistence.set_columns(db, row, just_now))
+    quick = f"{schema.OWN}resource_tpl#quick"
+    bridge.service.update(ANNAS, vm.path, Changes(added=(quick,)))
+    slow, private = persistence.read_all(bridge.db)["interfaces"]
+    assert (slow.rates.outbound, slow.tries, slow.again, slow.flows) == (60, 0, 0.0, {})
+    assert (private.rates.outbound, private.tries, private.again) == (7, 3, 4e9)
+
+
 def test_what_is_counted_is_not_exceeded_in_a_lease(
     file_url: str, make_bridge: Callable[..., LocalBridge]
 ) -> None:
