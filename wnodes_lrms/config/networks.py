@@ -100,6 +100,9 @@ def _parts(offers: Sequence[Offer]) -> Iterator[str]:
             never = {offer.subnet.network_address, offer.subnet.broadcast_address, offer.gateway}
             if part.num_addresses <= len(never) and never.issuperset(part):
                 yield f"{place}: {part} has no address for a VM: the router's, or the subnet's ends"
+            elif offer.host and not any(host.address in part for host in offer.host):
+                hosts = f"cloud.network[{number}].host"
+                yield f"{place}: {part} has no address for a VM: none of {hosts}"
 
 
 def _common(offers: Iterable[Offer]) -> Iterator[str]:

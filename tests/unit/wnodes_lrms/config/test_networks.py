@@ -391,6 +391,11 @@ def test_hosts_that_can_not_be(tmp_path: Path) -> None:
         "cloud.network[1].host[2].address: 10.2.0.80 is not one that a node gives of 10.2.0.0/24",
         "bridge.network[1].host[1]: vm1.example.org is that of cloud.network[1].host[2]",
     ]
+    host70 = host("vm9", 9, "10.2.0.70").replace("bridge.network", "cloud.network")
+    assert faults(tmp_path, LAN + 'hv1 = "10.2.0.64/29"\nhv2 = "10.2.0.72/29"\n' + host70) == [
+        "cloud.network[1].batch.hv2: 10.2.0.72/29 has no address for a VM: none of"
+        " cloud.network[1].host"
+    ]
     for bad in ('mac = "00:16:3e:00:00:01"', 'mac = "52:54:00:AA:00:01"', 'name = "a_b"'):
         key = bad.partition(" ")[0]
         lines = [line for line in host("vm1", 1, "10.2.0.9").splitlines() if key not in line]
