@@ -31,7 +31,7 @@ from occi_bridge.store.states import asked_to_end
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
 _AT_REST = ("stopped", "failed")  # of a VM that a lease can't start again
-# Of a card that is to carry something else: its bait is told, whatever came of what it was told last.
+# Of a card that is to carry something else: its bait is told, whatever came of what was asked last.
 _AT_ONCE: Mapping[str, Any] = {"flows": {}, "tries": 0, "again": 0.0}
 
 
@@ -119,6 +119,8 @@ def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> N
     if not row.saved:
         check_image(tx, row.image, memory)
     check_quota(tx, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
+    if tx.held(row).wish != row.wish:  # others come in until it is held
+        raise OcciError(409, f"/compute/{row.id} has just been changed: try again")
     size = {"cores": cores, "memory": memory, "disk": disk}
     queries.change(tx.link, row, **size, hostname=name, wish=row.wish + 1)
 

@@ -1048,6 +1048,21 @@ def test_of_two_requests_at_once_the_second_sees_the_first(
     assert (row.desired, row.wish) == ("active", before.wish + 2)
 
 
+def test_a_vm_that_is_started_by_another_request_gets_no_other_size(
+    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its lease would be as large as it was, and the VM that is ordered into it another."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    vm = bridge.create(ANNAS)
+    put(bridge, vm, desired="inactive", state="stopped")
+    start = functools.partial(bridge.service.act, ANNAS, vm.path, START, {})
+    with just_before_the_locks(monkeypatch, start), refused(409, "has just been changed"):
+        bridge.service.update(ANNAS, vm.path, Changes({schema.CORES: 2}))
+    [row] = read_all(bridge.db)["computes"]
+    assert (row.desired, row.cores) == ("active", 1)
+
+
 def test_of_two_vms_that_want_the_same_volumes_in_opposite_orders_one_is_made(
     make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
