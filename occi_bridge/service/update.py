@@ -19,7 +19,7 @@ from occi_bridge.service.create import (
     hostname,
     whole_gib,
 )
-from occi_bridge.service.links import check_tags, make_link, net_of, stored
+from occi_bridge.service.links import check_counted, check_tags, make_link, net_of, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import state
@@ -78,7 +78,7 @@ def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> 
         return {}
     vm = tx.machine(row.compute)
     new = throughput.settled(net, tx.user.grant, asked, tx.site.throughput_of(vm.mixins))
-    _check_counted(net, vm, row.attributes, new)
+    _check_counted(tx, net, vm, row.attributes, new)
     queries.change(tx.link, row, **_AT_ONCE)
     return new
 
@@ -94,15 +94,15 @@ def _follow_size(tx: Transaction, row: Compute, mixins: Collection[str]) -> None
             kept = {name: value for name, value in has.items() if name not in same}
             now = kept | {name: new[name] for name in same if name in new}
             if now != has:
-                _check_counted(net, row, has, now)
+                _check_counted(tx, net, row, has, now)
                 queries.change(tx.link, card, attributes=now, **_AT_ONCE)
 
 
 def _check_counted(
-    net: Net, vm: Compute, has: Mapping[str, Value], to_have: Mapping[str, Value]
+    tx: Transaction, net: Net, vm: Compute, has: Mapping[str, Value], to_have: Mapping[str, Value]
 ) -> None:
     sends, to_send = (int(of.get(schema.OUTBOUND, 0)) for of in (has, to_have))
-    throughput.check_counted(net, vm, sends, to_send)
+    check_counted(tx, net, vm, sends, to_send)
 
 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:
