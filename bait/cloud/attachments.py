@@ -154,11 +154,15 @@ class Attachments:
         try:
             if not self.builder.has(row.id, drive):
                 with self.volumes.claim(volume, readonly=readonly):
+                    if self._has_begun_anew(row):
+                        raise ConflictError("the VM has ended meanwhile, and begun anew: ask again")
                     self.builder.plug(row.id, drive)
         except UnknownError:
             raise  # it may be in
         except WnodesError:
-            self.ledger.detach(row.id, volume)
+            with self.tasks.news:  # nobody begins meanwhile
+                if not self._has_begun_anew(row):  # then its new order says what it has
+                    self.ledger.detach(row.id, volume)
             raise
         reads = (id_,) if drive.readonly else ()
         self.orders.change(
@@ -169,6 +173,10 @@ class Attachments:
             },
         )
         return drive.device
+
+    def _has_begun_anew(self, row: Row) -> bool:
+        now = self.ledger.get(row.id)
+        return now is not None and now.lease not in (row.lease, "")
 
     def detach_volume(self, row: Row, volume: str) -> None:
         """Take a volume out; one that is not in is success.
