@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bait.cloud.build import CloudBuilder
-from bait.cloud.devices import RESTING, Orders, check_detachable, without
+from bait.cloud.devices import RESTING, Orders, check_detachable, has_begun_anew, without
 from bait.cloud.pools import Pool
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Given, Row
@@ -154,14 +154,14 @@ class Attachments:
         try:
             if not self.builder.has(row.id, drive):
                 with self.volumes.claim(volume, readonly=readonly):
-                    if self._has_begun_anew(row):
+                    if has_begun_anew(self.ledger, row):
                         raise ConflictError("the VM has ended meanwhile, and begun anew: ask again")
                     self.builder.plug(row.id, drive)
         except UnknownError:
             raise  # it may be in
         except WnodesError:
             with self.tasks.news:  # nobody begins meanwhile
-                if not self._has_begun_anew(row):  # then its new order says what it has
+                if not has_begun_anew(self.ledger, row):  # then its new order says what it has
                     self.ledger.detach(row.id, volume)
             raise
         reads = (id_,) if drive.readonly else ()
@@ -173,10 +173,6 @@ class Attachments:
             },
         )
         return drive.device
-
-    def _has_begun_anew(self, row: Row) -> bool:
-        now = self.ledger.get(row.id)
-        return now is not None and now.lease not in (row.lease, "")
 
     def detach_volume(self, row: Row, volume: str) -> None:
         """Take a volume out; one that is not in is success.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
-from bait.cloud.devices import Orders, check_detachable, without
+from bait.cloud.devices import Orders, check_detachable, has_begun_anew, without
 from bait.cloud.offers import vet
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -96,7 +96,9 @@ class Nics:
             except UnknownError:
                 raise  # it may be in
             except WnodesError:
-                self.orders.change(row.id, lambda order: {"nics": without(order.nics, nic)})
+                with self.tasks.news:  # nobody begins meanwhile
+                    if not has_begun_anew(self.ledger, row):
+                        self.orders.change(row.id, lambda order: {"nics": without(order.nics, nic)})
                 self._has_come(row, nic)
                 raise
             self._has_come(row, nic)
