@@ -401,3 +401,23 @@ def test_hosts_that_can_not_be(tmp_path: Path) -> None:
         lines = [line for line in host("vm1", 1, "10.2.0.9").splitlines() if key not in line]
         (fault,) = faults(tmp_path, BRIDGE + own + "\n".join([*lines, bad]))
         assert fault.startswith(f"bridge.network[1].host[1].{key}: ")
+
+
+def test_no_two_nodes_are_told_otherwise_of_a_host(tmp_path: Path) -> None:
+    def node(number: int, mac: int) -> str:
+        table, address = f"nodes.hv{number}.cloud.network", f"10.2.0.{64 + 8 * number}"
+        return f'''[[{table}]]
+name = "lan"
+bridge = "br0"
+subnet = "10.2.0.0/24"
+batch = {{ hv{number} = "{address}/29" }}
+[[{table}.host]]
+name = "job{number}"
+mac = "52:54:00:00:00:{mac:02x}"
+address = "{address}"
+'''
+
+    assert faults(tmp_path, node(1, 1) + node(2, 2)) == []
+    assert faults(tmp_path, node(1, 1) + node(2, 1)) == [
+        "cloud.network.host: 52:54:00:00:00:01 is that of job1 (10.2.0.72) and job2 (10.2.0.80)"
+    ]
