@@ -223,9 +223,8 @@ def test_a_mac_that_a_vm_has_goes_to_no_other_though_it_is_registered_for_anothe
     )
     part = {"hv1": IPv4Network("10.2.0.64/30")}
     on_network(node, LAN.model_copy(update={"host": hosts, "batch": part}))
-    before = Row("id", "6", 0, State.READY, 0.0, network="lan")
-    own = {"site_address": "10.2.0.65", "site_mac": mac}
-    assert node.ledger.promise(dataclasses.replace(before, **own))
+    before = Row("id", "6", 0, State.READY, 0.0, network="lan", site_address="10.2.0.65")
+    assert node.ledger.promise(dataclasses.replace(before, site_mac=mac))
     node.guests.answer(FIRST)
     node.batch.grant("7")
     node.bait().batch.prepare(JobId("7"), 0)

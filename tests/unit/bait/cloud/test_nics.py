@@ -273,8 +273,8 @@ def test_no_card_has_the_mac_that_a_batch_vm_has_since_it_was_registered_otherwi
 ) -> None:
     """As when the site has given it to the bridge meanwhile, with another address."""
     site.runs()
-    own = {"network": "lan", "site_address": "10.0.0.70", "site_mac": LAN.mac}
-    site.node.ledger.promise(replace(Row("batch", "70", 0, State.READY, 0.0), **own))
+    job = Row("batch", "70", 0, State.READY, 0.0, network="lan", site_address="10.0.0.70")
+    site.node.ledger.promise(replace(job, site_mac=LAN.mac))
     with pytest.raises(RejectedError, match=f"{LAN.mac} is another's on this node"):
         site.cloud.attach_nic(ID, LAN)
     assert site.libvirt.plugged == []
