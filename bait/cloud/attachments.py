@@ -154,7 +154,8 @@ class Attachments:
         try:
             if not self.builder.has(row.id, drive):
                 with self.volumes.claim(volume, readonly=readonly):
-                    if has_begun_anew(self.ledger, row):
+                    lost = volume not in self.ledger.attached(row.id)  # as in a cold restart
+                    if lost or has_begun_anew(self.ledger, row):
                         raise ConflictError("the VM has ended meanwhile, and begun anew: ask again")
                     self.builder.plug(row.id, drive)
         except UnknownError:

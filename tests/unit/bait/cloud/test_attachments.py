@@ -161,6 +161,34 @@ def test_one_that_is_slowly_plugged_in_is_not_one_of_a_vm_that_has_begun_anew(
     assert set(pool.node.ledger.attached(ID)) == set(has)
 
 
+def test_one_that_is_slowly_plugged_in_does_not_come_into_a_vm_that_has_lost_it(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cold restart a VM has what it was seen to have: nobody would know of this one."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def claim(_volume: str, *, readonly: bool) -> Iterator[None]:
+        assert not readonly
+        if not asked.is_set():
+            asked.set()
+            assert go_on.wait(60)
+        yield
+
+    pool.runs()
+    monkeypatch.setattr(pool.cloud.volumes, "claim", claim)
+    with ThreadPoolExecutor(1) as worker:
+        first = worker.submit(pool.cloud.attach_volume, ID, ONE)
+        assert asked.wait(60)
+        pool.cloud.restart(ID, "cold")
+        pool.reaches(State.READY)
+        go_on.set()
+        with pytest.raises(ConflictError, match="begun anew"):
+            first.result()
+    assert (attached(pool), pool.libvirt.plugged) == ({}, [])
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+
+
 def test_vms_that_only_read_share_a_volume(pool: Site) -> None:
     def text(machine: str) -> str:
         return str(pool.libvirt._connect().lookupByUUIDString(machine).XMLDesc())
