@@ -24,7 +24,7 @@ demo: setup-demo ## Bring up a whole site, run a job and a cloud user's VM on it
 	@$(ON_SITE) contrib/site/demo
 
 .PHONY: test
-test: setup lint unit integration fuzz e2e scale-small ## Lint, and all tests that must pass: half an hour
+test: setup lint unit integration fuzz e2e scale-small ## Lint, and all tests that must pass: 40 minutes
 
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, shellcheck

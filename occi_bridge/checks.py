@@ -47,7 +47,9 @@ def checks(bridge: Bridge) -> Iterator[Check]:
         known = hostcheck.secret("order key", bridge.order_key)
         yield known or ok("order key", bridge.order_key)
     except WnodesError as error:
-        yield fault("order key", str(error), "openssl genpkey -algorithm ed25519; see the manual")
+        yield fault(
+            "order key", str(error), "openssl genpkey -algorithm ed25519: see docs/install-cloud.md"
+        )
     yield from permissions.checks(bridge)
     yield _database(bridge.database)
     yield from _addresses(bridge)

@@ -156,7 +156,11 @@ class Preparation:
         now = rows.pop(row.id, row)
         if now.network == offer.name and now.site_address:
             return now.site_address  # it is tried once more
-        taken = {guest.address for guest in guests(rows.values(), self.builder.vms.taps)}
+        others = guests(rows.values(), self.builder.vms.taps)
+        taken = {guest.address for guest in others}
+        # A MAC that the site has registered for another address meanwhile is still its VM's.
+        macs = {guest.mac for guest in others}
+        taken |= {str(host.address) for host in offer.host if host.mac in macs}
         taken |= self.ledger.returned(offer.name, time.time() - QUARANTINE)
         found = site_address(offer, self.builder.vms.node, {*filter(None, taken), *own})
         return str(found) if found else None

@@ -23,7 +23,9 @@ def checks(config: Config) -> Iterator[Check]:
     yield from (_order_key(Path(path)) for path in api.order_keys)
     if not api.order_keys:
         yield fault(
-            "order keys", "none: every order is refused", "set order_keys in [api]: see the manual"
+            "order keys",
+            "none: every order is refused",
+            "set order_keys in [api]: see docs/install-cloud.md",
         )
     yield from _accounts(config.cloud.accounts)
     pool = config.cloud.pool
@@ -44,7 +46,7 @@ def _order_key(path: Path) -> Check:
     except (OSError, ValueError) as error:
         return fault(name, f"{path}: {error}", "copy the bridge's public key there")
     if not isinstance(key, Ed25519PublicKey):
-        return fault(name, f"{path} is no Ed25519 key", "openssl genpkey -algorithm ed25519")
+        return fault(name, f"{path} is no Ed25519 key", "copy the bridge's public key there")
     return ok(name, str(path))
 
 

@@ -50,7 +50,7 @@ def _in_lvm(config: Config) -> Iterator[Check]:
     try:
         found = Lvm(pool.group or "", pool.name, patience=_SHORT).look()
     except WnodesError as error:
-        remedy = f"lvcreate --type thin-pool makes {name}: the manual, install-cloud, has the lines"
+        remedy = f"lvcreate --type thin-pool makes {name}: docs/install-cloud.md has the lines"
         yield fault("volumes", f"thin pool {name}: {error}", remedy)
         return
     yield from storage_verdicts.thin_pool(name, found, wipe=config.cloud.wipe)
@@ -65,7 +65,7 @@ def _rule() -> Check:
     return warning(
         name,
         "no rule keeps its programs, which are root's, out of what users write into volumes",
-        "the manual, install-cloud, has the rule",
+        "docs/install-cloud.md has the rule",
     )
 
 
@@ -81,8 +81,8 @@ def _in_ceph(config: Config) -> Iterator[Check]:
             yield fault(
                 "volumes",
                 f"Ceph's pool {pool.name} does not answer: {error}",
-                f"see {pool.conf} and the keyring and capabilities of client.{pool.user}: the"
-                " manual, install-cloud, has them",
+                f"see {pool.conf} and the keyring and capabilities of client.{pool.user}:"
+                " docs/install-cloud.md has them",
             )
     yield _driver(pool.conf)
     if pool.secret:
@@ -110,5 +110,5 @@ def _secret(uri: str, secret: str) -> Check:
     return fault(
         "volumes in libvirt",
         f"it has no secret {secret} for Ceph: no VM with a volume starts",
-        "virsh secret-define and secret-set-value: the manual, install-cloud, has the lines",
+        "virsh secret-define and secret-set-value: docs/install-cloud.md has the lines",
     )

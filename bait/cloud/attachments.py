@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bait.cloud.build import CloudBuilder
-from bait.cloud.devices import RESTING, Orders, check_detachable, without
+from bait.cloud.devices import RESTING, Orders, check_detachable, has_begun_anew, without
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Given, Row
 from bait.ledger.states import MAKING, RUNS
@@ -154,11 +154,16 @@ class Attachments:
         try:
             if not self.builder.has(row.id, drive):
                 with self.volumes.claim(volume, readonly=readonly):
+                    lost = volume not in self.ledger.attached(row.id)  # as in a cold restart
+                    if lost or has_begun_anew(self.ledger, row):
+                        raise ConflictError("the VM has ended meanwhile, and begun anew: ask again")
                     self.builder.plug(row.id, drive)
         except UnknownError:
             raise  # it may be in
         except WnodesError:
-            self.ledger.detach(row.id, volume)
+            with self.tasks.news:  # nobody begins meanwhile
+                if not has_begun_anew(self.ledger, row):  # then its new order says what it has
+                    self.ledger.detach(row.id, volume)
             raise
         reads = (id_,) if drive.readonly else ()
         self.orders.change(

@@ -41,6 +41,12 @@ def check_detachable(row: Row) -> None:
         raise ConflictError(f"the VM is {row.state}: nothing can be taken out of it now")
 
 
+def has_begun_anew(ledger: Ledger, row: Row) -> bool:
+    """Whether the VM has another lease since its row was read: it has what its new order says."""
+    now = ledger.get(row.id)
+    return now is not None and now.lease not in (row.lease, "")
+
+
 def without(devices: tuple[_T, ...], gone: _T) -> tuple[_T, ...]:
     """The devices but this one."""
     return tuple(device for device in devices if device != gone)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bait.cloud.build import CloudBuilder
-from bait.cloud.devices import Orders, check_detachable, without
+from bait.cloud.devices import Orders, check_detachable, has_begun_anew, without
 from bait.cloud.offers import vet
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
@@ -52,6 +52,7 @@ class Nics:
         config = self.builder.vms.config
         offers = config.cloud.network
         macs = own_macs() | {host.mac for offer in offers for host in offer.host}  # batch VMs'
+        macs |= {row.site_mac for row in rows if row.site_mac}  # as it was when each was made
         addresses = of_batch.union(surroundings().addresses)
         vet(nics, others, offers, macs, addresses)
         tunnels, private = config.network.tunnels, any(nic.kind == "isolated" for nic in nics)
@@ -95,7 +96,9 @@ class Nics:
             except UnknownError:
                 raise  # it may be in
             except WnodesError:
-                self.orders.change(row.id, lambda order: {"nics": without(order.nics, nic)})
+                with self.tasks.news:  # nobody begins meanwhile
+                    if not has_begun_anew(self.ledger, row):
+                        self.orders.change(row.id, lambda order: {"nics": without(order.nics, nic)})
                 self._has_come(row, nic)
                 raise
             self._has_come(row, nic)

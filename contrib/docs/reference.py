@@ -50,11 +50,13 @@ _CODE = re.compile(r"`([^`]+)`")
 
 @dataclass(frozen=True)
 class Key:
-    """A setting: what it may be, and its default as it would stand in the file."""
+    """A setting: what it may be, and its default as it would stand in the file. One that is
+    `needed` has none: whoever writes its table has to set it."""
 
     name: str
     kind: str
     default: str
+    needed: bool
     meaning: str
 
 
@@ -87,7 +89,13 @@ def _inner(model: type[Section], prefix: str, extra: bool) -> Iterator[Table]:
 
 def _table(header: str, model: type[Section], extra: bool) -> Table:
     keys = (
-        Key(name, kind(field.annotation, field.metadata), _default(field), field.description or "")
+        Key(
+            name,
+            kind(field.annotation, field.metadata),
+            _default(field),
+            field.is_required(),
+            field.description or "",
+        )
         for name, field in model.model_fields.items()
         if not _is_section(_set(field.annotation)) and not _is_section(_item(field.annotation))
     )

@@ -166,7 +166,7 @@ def interface(
     _check_name(cards, new)
     _check_given(net, new)
     _check_once(tx, cards, net)
-    throughput.check_counted(net, machine, 0, 1)
+    check_counted(tx, net, machine, 0, 1)
     _check_node(tx, machine, net)
     of_size = tx.site.throughput_of(machine.mixins)
     limits = throughput.settled(net, tx.user.grant, new.attributes, of_size)
@@ -183,6 +183,14 @@ def interface(
     )
     queries.insert(tx.link, row)
     return row
+
+
+def check_counted(tx: Transaction, net: Net, vm: Compute, sends: int, to_send: int) -> None:
+    """Raises OcciError 409 where a card is to send more (Mbit/s) than the lease of its VM has asked
+    the batch system for."""
+    if throughput.is_counted(net, sends, to_send) and tx.lease_of(vm):
+        said = f"what VMs send on network {net.name} is counted when their lease is asked for"
+        raise OcciError(409, f"{said}: stop the VM first")
 
 
 def _of_machine(tx: Transaction, machine: Compute, new: New) -> dict[str, object]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import OcciError, Value
 from occi_bridge.store.networks import Net
-from occi_bridge.store.rows import Compute
 from wnodes_lrms.config.load import Grant
 from wnodes_lrms.rates import least
 
@@ -48,12 +47,9 @@ def allowed(net: Net, grant: Grant, has: Mapping[str, Value]) -> dict[str, Value
     }
 
 
-def check_counted(net: Net, vm: Compute, sends: int, to_send: int) -> None:
-    """Raises OcciError 409 where a card is to send more (Mbit/s) than the lease of its VM has asked
-    the batch system for."""
-    if net.consumable and vm.lease and to_send > sends:
-        said = f"what VMs send on network {net.name} is counted when their lease is asked for"
-        raise OcciError(409, f"{said}: stop the VM first")
+def is_counted(net: Net, sends: int, to_send: int) -> bool:
+    """Whether a card is to send more (Mbit/s) of what the batch system counts."""
+    return bool(net.consumable) and to_send > sends
 
 
 def _number(value: Value | None) -> int | None:

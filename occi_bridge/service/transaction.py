@@ -84,6 +84,13 @@ class Transaction:
         """The VM of a link."""
         return queries.read(self.link, Compute, tables.entity.c.uid == uid)[0]
 
+    def lease_of(self, vm: Compute) -> str:
+        """The lease that a VM has, "" for none: then the driver asks for none before this
+        transaction is over, and for all that the VM has by then."""
+        table = tables.compute.c
+        query = sa.select(table.lease).where(table.uid == vm.uid).with_for_update()
+        return str(self.link.execute(query).scalar_one())
+
     def locations(self, kind: type[Row] | None) -> list[str]:
         """The paths of all there is of a kind, or of all; the site's networks last.
 

@@ -4,6 +4,7 @@ import itertools
 import re
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,7 +19,7 @@ from occi_bridge.service.create import (
     hostname,
     whole_gib,
 )
-from occi_bridge.service.links import check_tags, make_link, net_of, stored
+from occi_bridge.service.links import check_counted, check_tags, make_link, net_of, stored
 from occi_bridge.service.quota import FAILED, Amount, full
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.service.vm_entities import state
@@ -30,6 +31,8 @@ from occi_bridge.store.states import asked_to_end
 _HOSTNAME = "occi.compute.hostname"
 _SIZE = "occi.storage.size"
 _AT_REST = ("stopped", "failed")  # of a VM that a lease can't start again
+# Of a card that is to carry something else: its bait is told, whatever came of what was asked last.
+_AT_ONCE: Mapping[str, Any] = {"flows": {}, "tries": 0, "again": 0.0}
 
 
 def change(
@@ -75,8 +78,8 @@ def _throughput(tx: Transaction, row: Interface, asked: Mapping[str, Value]) -> 
         return {}
     vm = tx.machine(row.compute)
     new = throughput.settled(net, tx.user.grant, asked, tx.site.throughput_of(vm.mixins))
-    _check_counted(net, vm, row.attributes, new)
-    queries.change(tx.link, row, flows={}, tries=0, again=0.0)
+    _check_counted(tx, net, vm, row.attributes, new)
+    queries.change(tx.link, row, **_AT_ONCE)
     return new
 
 
@@ -90,15 +93,16 @@ def _follow_size(tx: Transaction, row: Compute, mixins: Collection[str]) -> None
             same = [name for name in throughput.WAYS if has.get(name) == old.get(name)]
             kept = {name: value for name, value in has.items() if name not in same}
             now = kept | {name: new[name] for name in same if name in new}
-            _check_counted(net, row, has, now)
-            queries.change(tx.link, card, attributes=now)
+            if now != has:
+                _check_counted(tx, net, row, has, now)
+                queries.change(tx.link, card, attributes=now, **_AT_ONCE)
 
 
 def _check_counted(
-    net: Net, vm: Compute, has: Mapping[str, Value], to_have: Mapping[str, Value]
+    tx: Transaction, net: Net, vm: Compute, has: Mapping[str, Value], to_have: Mapping[str, Value]
 ) -> None:
     sends, to_send = (int(of.get(schema.OUTBOUND, 0)) for of in (has, to_have))
-    throughput.check_counted(net, vm, sends, to_send)
+    check_counted(tx, net, vm, sends, to_send)
 
 
 def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> None:
@@ -115,6 +119,8 @@ def _resize(tx: Transaction, row: Compute, attributes: Mapping[str, Value]) -> N
     if not row.saved:
         check_image(tx, row.image, memory)
     check_quota(tx, row.owner, Amount(cores=cores - row.cores, memory=memory - row.memory))
+    if tx.held(row).wish != row.wish:  # others come in until it is held
+        raise OcciError(409, f"/compute/{row.id} has just been changed: try again")
     size = {"cores": cores, "memory": memory, "disk": disk}
     queries.change(tx.link, row, **size, hostname=name, wish=row.wish + 1)
 

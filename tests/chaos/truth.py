@@ -6,6 +6,7 @@ from pathlib import Path
 from contrib.site.box.layout import NODES
 from tests.chaos.cgroups import left
 from tests.chaos.foreign import Foreign
+from tests.chaos.shared import kept
 from tests.chaos.site import Box
 from tests.e2e.box import call
 from wnodes_lrms.config.load import Config
@@ -45,9 +46,8 @@ def _files(box: Box, config: Config, strangers: Foreign) -> Iterator[str]:
             if path.suffix != ".seen":
                 yield f"file {path}"
     for shared in (box.volumes, Path(config.cloud.saved)):
-        for path in shared.glob("*"):
-            if path.name != "lost+found":
-                yield f"files {path}"
+        for path in kept(shared):
+            yield f"files {path}"
 
 
 def _networks(_box: Box, _config: Config, _strangers: Foreign) -> Iterator[str]:

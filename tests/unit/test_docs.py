@@ -51,6 +51,8 @@ def test_the_reference_has_every_table_and_its_limits() -> None:
     assert keys["[[default]].image"].kind == "tag of an image"
     assert keys["[network].subnet"].default == '"192.168.190.0/24"'
     assert (keys[".cluster"].default, keys["[[default]].partition"].default) == ("", "")
+    assert keys[".cluster"].needed
+    assert not keys["[[default]].partition"].needed
 
 
 def test_optional_and_nested_tables_are_in_the_reference() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from wnodes_lrms.config.bridge import Bridge, CloudNetwork
 from wnodes_lrms.config.cloud import Cloud, Offer
+from wnodes_lrms.config.hosts import Host
 from wnodes_lrms.config.node import Batch, Network
 
 
@@ -40,7 +41,7 @@ def batch_faults(rules: Sequence[Batch], offers: Collection[Offer]) -> list[str]
                 f"{place}: «{rule.network}» has a subnet, and no node has addresses of it to give:"
                 " say which in its batch"
             )
-    return [*found, *_common(offers)]
+    return [*found, *_common(offers), *_twice(offers)]
 
 
 def _tunnels(network: Network) -> Iterator[str]:
@@ -100,6 +101,9 @@ def _parts(offers: Sequence[Offer]) -> Iterator[str]:
             never = {offer.subnet.network_address, offer.subnet.broadcast_address, offer.gateway}
             if part.num_addresses <= len(never) and never.issuperset(part):
                 yield f"{place}: {part} has no address for a VM: the router's, or the subnet's ends"
+            elif offer.host and not any(host.address in part for host in offer.host):
+                hosts = f"cloud.network[{number}].host"
+                yield f"{place}: {part} has no address for a VM: none of {hosts}"
 
 
 def _common(offers: Iterable[Offer]) -> Iterator[str]:
@@ -113,6 +117,18 @@ def _common(offers: Iterable[Offer]) -> Iterator[str]:
     for (one, here), (other, there) in pairwise(sorted(parts)):
         if one.overlaps(other):
             yield f"cloud.network.batch: {one}, {here}, and {other}, {there}, overlap"
+
+
+def _twice(offers: Iterable[Offer]) -> Iterator[str]:
+    """What nodes are told of hosts each in a table of its own: it is about the same hosts."""
+    seen: dict[str, tuple[Host, Offer]] = {}
+    for offer in offers:
+        for host in offer.host:
+            for what in (host.name, host.mac, str(host.address)):
+                other, its = seen.setdefault(what, (host, offer))
+                if other != host and its is not offer:  # in one table it has been said already
+                    both = f"{other.name} ({other.address}) and {host.name} ({host.address})"
+                    yield f"cloud.network.host: {what} is that of {both}"
 
 
 def _reserved(offers: Sequence[Offer], networks: Sequence[CloudNetwork]) -> Iterator[str]:

@@ -15,7 +15,7 @@ class Page(Section):
     """The page in the browser. Where there is no such table, there is no page."""
 
     url: Origin = Field(
-        description="what users type: host and port in small letters, nothing behind them. Issuers"
+        description="what users type: host and port in lower case, nothing behind them. Issuers"
         " send users back to it, and requests to another host are refused"
     )
     listen: str = Field(

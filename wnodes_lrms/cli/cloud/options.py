@@ -17,7 +17,7 @@ VmNames = Annotated[
 Volume = Annotated[str, Argument(help=_ONE, metavar="VOLUME", autocompletion=completion.volume)]
 Network = Annotated[str, Argument(help=_ONE, metavar="NETWORK", autocompletion=completion.network)]
 Name = Annotated[str, Argument(help="what you call it", metavar="NAME")]
-Wait = Annotated[bool, Option("--wait", help="until it is so; says meanwhile how far it is")]
+Wait = Annotated[bool, Option("--wait", help="wait until it is done, and say how far it is")]
 
 # Of `create`:
 Image = Annotated[
@@ -37,11 +37,21 @@ UserData = Annotated[
 ]
 OnNetworks = Annotated[
     list[str] | None,
-    Option("--network", metavar="NETWORK", help="once for each", autocompletion=completion.network),
+    Option(
+        "--network",
+        metavar="NETWORK",
+        help="a network to be on; can be repeated",
+        autocompletion=completion.network,
+    ),
 ]
 WithVolumes = Annotated[
     list[str] | None,
-    Option("--volume", metavar="VOLUME", help="once for each", autocompletion=completion.volume),
+    Option(
+        "--volume",
+        metavar="VOLUME",
+        help="a volume to attach; can be repeated",
+        autocompletion=completion.volume,
+    ),
 ]
 Ssh = Annotated[bool, Option("--ssh", help="wait, and log in as root")]
 

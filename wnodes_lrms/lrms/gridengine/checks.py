@@ -68,7 +68,7 @@ def resources(name: str, said: str) -> str:
 
 
 def offers(name: str, said: str) -> Check:
-    """Whether jobs with machines are sent to the host, by `qhost -F wnodes,vm`."""
+    """Whether jobs with VMs are sent to the host, by `qhost -F wnodes,vm`."""
     own = resources(name, said)
     missing = [word for word in (FEATURE, "vm") if f":{word}=" not in own]
     if not missing:

@@ -72,7 +72,7 @@ def history(said: Mapping[str, str]) -> Check:
 
 
 def resources(now: Present) -> Iterator[Check]:
-    """The resources by which a wish is said, and a node with a bait found."""
+    """The resources that say an image request, and that a node has a bait."""
     for name, wanted in RESOURCES.items():
         found = now.resources.get(name)
         if found and all(set(found.get(key, "")) == set(value) for key, value in wanted.items()):
@@ -85,7 +85,9 @@ def resources(now: Present) -> Iterator[Check]:
 def hook(now: Present, code: bytes) -> Check:
     """Whether PBS runs our hook, in this version, at all its events."""
     if now.hook is None:
-        return fault("openpbs hook", f"there is no hook {HOOK}: wishes are not seen", _INSTALL)
+        return fault(
+            "openpbs hook", f"there is no hook {HOOK}: image requests are not seen", _INSTALL
+        )
     if now.hook.get("enabled", "").lower() != "true":
         return fault("openpbs hook", f"the hook {HOOK} is not enabled", _INSTALL)
     if set(now.hook.get("event", "").split(",")) != set(EVENTS):
@@ -96,7 +98,7 @@ def hook(now: Present, code: bytes) -> Check:
 
 
 def node(name: str, said: Mapping[str, list[str]]) -> Iterator[Check]:
-    """What `pbsnodes -H NAME` says: does PBS send it jobs, and jobs with machines?"""
+    """What `pbsnodes -H NAME` says: does PBS send it jobs, and jobs with VMs?"""
     if "True" in said.get(_AVAILABLE + FEATURE, []):
         yield ok("openpbs resource", f"node {name} has {FEATURE}=True")
     else:

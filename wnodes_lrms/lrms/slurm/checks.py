@@ -63,7 +63,7 @@ def controller(said: str) -> Check:
 
 
 def settings(said: str) -> list[Check]:
-    """The settings that machines stand on, from `scontrol show config`."""
+    """The settings that VMs depend on, from `scontrol show config`."""
     values = metering.settings(said)
     selects = f"SelectTypeParameters={values.get('SelectTypeParameters', '')}"
     requeue = values.get("JobRequeue", "")
@@ -130,7 +130,7 @@ def gres(said: str) -> list[str]:
 
 
 def node(name: str, said: str) -> list[Check]:
-    """What `scontrol show node NAME` says: does Slurm send it jobs, and jobs with machines?"""
+    """What `scontrol show node NAME` says: does Slurm send it jobs, and jobs with VMs?"""
     words = dict(_WORD.findall(said))
     state = words.get("State", "")
     reason = _REASON.search(said)

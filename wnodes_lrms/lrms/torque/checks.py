@@ -17,7 +17,7 @@ _AWAY = frozenset(("down", "offline", "unknown"))
 
 
 def node(name: str, said: NodeState) -> list[Check]:
-    """Does Torque send it jobs, and jobs with machines?"""
+    """Does Torque send it jobs, and jobs with VMs?"""
     state = ",".join(sorted(said.state))
     why = f": {said.note}" if said.note else ""
     return [

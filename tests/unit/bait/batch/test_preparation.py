@@ -212,6 +212,26 @@ def test_a_batch_vm_is_what_the_site_has_registered_for_its_address(
     assert dataclasses.replace(plan, host=None).hostname == "vm-7"
 
 
+def test_a_mac_that_a_vm_has_goes_to_no_other_though_it_is_registered_for_another_address(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Shaper, "_trouble", lambda _: "")
+    mac, free = "52:54:00:0a:00:01", "52:54:00:0a:00:02"
+    hosts = (
+        Host(name="job1.example.org", mac=mac, address=IPv4Address("10.2.0.66")),
+        Host(name="job2.example.org", mac=free, address=IPv4Address("10.2.0.67")),
+    )
+    part = {"hv1": IPv4Network("10.2.0.64/30")}
+    on_network(node, LAN.model_copy(update={"host": hosts, "batch": part}))
+    before = Row("id", "6", 0, State.READY, 0.0, network="lan", site_address="10.2.0.65")
+    assert node.ledger.promise(dataclasses.replace(before, site_mac=mac))
+    node.guests.answer(FIRST)
+    node.batch.grant("7")
+    node.bait().batch.prepare(JobId("7"), 0)
+    row = reaches(node, State.READY)
+    assert (row.site_address, row.site_mac) == ("10.2.0.67", free)
+
+
 def test_a_vm_that_is_tried_once_more_keeps_its_address(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

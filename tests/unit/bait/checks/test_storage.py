@@ -61,7 +61,7 @@ def test_what_a_node_lacks_has_a_remedy(
     assert [check.remedy.partition(" (")[0] for check in found] == [
         "install ceph-common",
         "install qemu-block-extra",
-        "virsh secret-define and secret-set-value: the manual, install-cloud, has the lines",
+        "virsh secret-define and secret-set-value: docs/install-cloud.md has the lines",
     ]
 
 

@@ -127,6 +127,68 @@ def test_one_that_is_slowly_plugged_in_is_not_taken_back_meanwhile(
     assert (attached(pool), pool.libvirt.plugged) == ({}, [])
 
 
+@pytest.mark.parametrize("again", [VOLUMES[:1], ()], ids=["with it", "without it"])
+@pytest.mark.parametrize("given", [True, False], ids=["claimed late", "refused late"])
+def test_one_that_is_slowly_plugged_in_is_not_one_of_a_vm_that_has_begun_anew(
+    pool: Site, monkeypatch: pytest.MonkeyPatch, again: tuple[uuid.UUID, ...], given: bool
+) -> None:
+    """What that has, its new order says: nothing is taken from it, and nothing comes to it."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def claim(_volume: str, *, readonly: bool) -> Iterator[None]:
+        assert not readonly
+        if not asked.is_set():
+            asked.set()
+            assert go_on.wait(60)
+            if not given:
+                raise ConflictError("the site's storage is slow at present: ask again")
+        yield
+
+    pool.runs()
+    monkeypatch.setattr(pool.cloud.volumes, "claim", claim)
+    with ThreadPoolExecutor(1) as worker:
+        first = worker.submit(pool.cloud.attach_volume, ID, ONE)
+        assert asked.wait(60)
+        pool.cloud.stop(ID, "poweroff")
+        pool.reaches(State.STOPPED)
+        pool.runs(an_order(volumes=again), "8")
+        go_on.set()
+        with pytest.raises(ConflictError):
+            first.result()
+    has = {str(volume): "vdc" for volume in again}
+    assert (attached(pool), pool.libvirt.plugged) == (has, [])
+    assert set(pool.node.ledger.attached(ID)) == set(has)
+
+
+def test_one_that_is_slowly_plugged_in_does_not_come_into_a_vm_that_has_lost_it(
+    pool: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cold restart a VM has what it was seen to have: nobody would know of this one."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def claim(_volume: str, *, readonly: bool) -> Iterator[None]:
+        assert not readonly
+        if not asked.is_set():
+            asked.set()
+            assert go_on.wait(60)
+        yield
+
+    pool.runs()
+    monkeypatch.setattr(pool.cloud.volumes, "claim", claim)
+    with ThreadPoolExecutor(1) as worker:
+        first = worker.submit(pool.cloud.attach_volume, ID, ONE)
+        assert asked.wait(60)
+        pool.cloud.restart(ID, "cold")
+        pool.reaches(State.READY)
+        go_on.set()
+        with pytest.raises(ConflictError, match="begun anew"):
+            first.result()
+    assert (attached(pool), pool.libvirt.plugged) == ({}, [])
+    assert pool.cloud.attach_volume(ID, ONE) == "vdc"
+
+
 def test_vms_that_only_read_share_a_volume(pool: Site) -> None:
     def text(machine: str) -> str:
         return str(pool.libvirt._connect().lookupByUUIDString(machine).XMLDesc())

@@ -32,9 +32,9 @@ def path(site: Site, volume: str) -> Path:
 
 @pytest.fixture
 def pool(site: Site) -> Site:
-    site.cloud.volumes.create(ONE, 2)
+    site.cloud.volumes.create(ONE, 1)
     with path(site, ONE).open("r+b") as file:
-        for at in (5, 1500 << 20):
+        for at in (5, 700 << 20):
             file.seek(at)
             file.write(WORK)
     return site
@@ -54,7 +54,7 @@ def copied(site: Site, volume: str = TWO) -> dict[str, Any]:
 
 def content(site: Site, volume: str = TWO) -> list[bytes]:
     with path(site, volume).open("rb") as file:
-        return [os.pread(file.fileno(), len(WORK), at) for at in (5, 1500 << 20)]
+        return [os.pread(file.fileno(), len(WORK), at) for at in (5, 700 << 20)]
 
 
 class Held:
@@ -80,13 +80,13 @@ def held(mocker: MockerFixture) -> Held:
 
 def test_a_copy_has_what_the_volume_had(pool: Site) -> None:
     told = copied(pool)
-    assert (told["size"], told["consistency"]) == (2, "offline")
+    assert (told["size"], told["consistency"]) == (1, "offline")
     assert content(pool) == [WORK, WORK]
-    assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
+    assert pool.cloud.volumes.list() == {ONE: 1, TWO: 1}
     blocks = [path(pool, volume).stat().st_blocks for volume in (ONE, TWO)]
     assert blocks[1] <= blocks[0]  # what was never written takes no room
     again = copied(pool)
-    assert (again["size"], again["consistency"], again["at"]) == (2, "", 0.0)
+    assert (again["size"], again["consistency"], again["at"]) == (1, "", 0.0)
     with path(pool, TWO).open("r+b") as file:
         file.write(b"another's")
     assert content(pool, ONE) == [WORK, WORK]
@@ -98,7 +98,7 @@ def test_no_copy_of_what_is_not_there_or_finds_no_room(pool: Site, mocker: Mocke
     mocker.patch.object(Directory, "_check_room", side_effect=RejectedError("no room for that"))
     with pytest.raises(RejectedError, match="no room"):
         copied(pool)
-    assert pool.cloud.volumes.list() == {ONE: 2}
+    assert pool.cloud.volumes.list() == {ONE: 1}
     mocker.stopall()
     copied(pool)
 
@@ -157,7 +157,7 @@ def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFix
         disk = Element("disk")
         SubElement(disk, "serial").text = serial(ONE)
         asked.append((machine, is_it(disk), form))
-        assert file.stat().st_size == 2 << 30
+        assert file.stat().st_size == 1 << 30
         with moment:
             moment.at = 17.0  # it has to wait for another one of that VM first
 
@@ -167,11 +167,11 @@ def test_of_a_vm_that_runs_its_qemu_makes_the_copy(pool: Site, mocker: MockerFix
     told = copied(pool)
     assert (told["consistency"], told["at"]) == ("crash", 17.0)
     assert asked == [(ID, True, "raw")]
-    assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
+    assert pool.cloud.volumes.list() == {ONE: 1, TWO: 1}
     mocker.patch.object(pool.libvirt, "backup", side_effect=WnodesError("no"))
     with pytest.raises(WnodesError, match="no"):
         copied(pool, THREE)
-    assert pool.cloud.volumes.list() == {ONE: 2, TWO: 2}
+    assert pool.cloud.volumes.list() == {ONE: 1, TWO: 1}
     pool.libvirt.plugged = []  # given, and not in yet, or not any more
     with pytest.raises(ConflictError, match="not have the volume yet"):
         copied(pool, THREE)

@@ -1,5 +1,6 @@
 """Which cards and addresses VMs have, while they come, go and start again."""
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -86,6 +87,31 @@ def test_a_card_that_was_written_down_and_not_plugged_in_is_when_asked_again(
     assert [nic.mac for nic in spec(site).nics[1:]] == [LAN.mac]
     assert [nic["mac"] for nic in site.cloud.machine(ID)["nics"][1:]] == [LAN.mac]
     assert site.node.ledger.note("cards being plugged in") is None
+
+
+def test_a_card_that_fails_late_stays_with_a_vm_that_has_begun_anew_with_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a libvirt that hung until the VM's domain had gone."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def attach(_machine: str, _xml: str, _is_it: IsIt) -> None:
+        asked.set()
+        assert go_on.wait(60)
+        raise ConflictError("the VM does not run")
+
+    site.runs()
+    monkeypatch.setattr(site.libvirt, "attach", attach)
+    with ThreadPoolExecutor(1) as worker:
+        first = worker.submit(site.cloud.attach_nic, ID, LAN)
+        assert asked.wait(60)
+        site.cloud.stop(ID, "poweroff")
+        site.reaches(State.STOPPED)
+        site.runs(an_order(nics=(LAN.model_dump(),)), "8")
+        go_on.set()
+        with pytest.raises(ConflictError):
+            first.result()
+    assert [nic.id for nic in spec(site).nics] == [LAN.id]
 
 
 def test_a_card_on_a_bridge_that_the_node_has_lost_is_refused(site: Site) -> None:
@@ -237,6 +263,18 @@ def test_no_cloud_vm_has_the_mac_of_a_batch_vm(site: Site) -> None:
     vms = replace(site.cloud.nics.builder.vms, config=config.model_copy(update={"cloud": cloud}))
     site.cloud.nics.builder = replace(site.cloud.nics.builder, vms=vms)
     site.runs()
+    with pytest.raises(RejectedError, match=f"{LAN.mac} is another's on this node"):
+        site.cloud.attach_nic(ID, LAN)
+    assert site.libvirt.plugged == []
+
+
+def test_no_card_has_the_mac_that_a_batch_vm_has_since_it_was_registered_otherwise(
+    site: Site,
+) -> None:
+    """As when the site has given it to the bridge meanwhile, with another address."""
+    site.runs()
+    job = Row("batch", "70", 0, State.READY, 0.0, network="lan", site_address="10.0.0.70")
+    site.node.ledger.promise(replace(job, site_mac=LAN.mac))
     with pytest.raises(RejectedError, match=f"{LAN.mac} is another's on this node"):
         site.cloud.attach_nic(ID, LAN)
     assert site.libvirt.plugged == []

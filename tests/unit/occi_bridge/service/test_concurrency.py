@@ -14,12 +14,13 @@ from occi_bridge.driver.persistence import read_all
 from occi_bridge.identity.user import User
 from occi_bridge.occi import schema
 from occi_bridge.occi.messages import Entity, OcciError
+from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.service import create
 from occi_bridge.service.transaction import Transaction
 from occi_bridge.store.database import Database
 from tests.unit.occi_bridge.local_bridge import ANNA, BOB, START, STOP, LocalBridge, person
-from tests.unit.occi_bridge.service.conftest import ANNAS, BOBS, link_to, refused
+from tests.unit.occi_bridge.service.conftest import ANNAS, BOBS, link_to, put, refused
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
@@ -166,6 +167,21 @@ def test_of_two_requests_at_once_the_second_sees_the_first(
         bridge.service.act(ANNAS, path, START, {})
     [row] = read_all(bridge.db)["computes"]
     assert (row.desired, row.wish) == ("active", before.wish + 2)
+
+
+def test_a_vm_that_is_started_by_another_request_gets_no_other_size(
+    make_bridge: Callable[..., LocalBridge], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its lease would be as large as it was, and the VM that is ordered into it another."""
+    bridge = make_bridge(postgres_url)
+    bridge.heard()
+    vm = bridge.create(ANNAS)
+    put(bridge, vm, desired="inactive", state="stopped")
+    start = functools.partial(bridge.service.act, ANNAS, vm.path, START, {})
+    with just_before_the_locks(monkeypatch, start), refused(409, "has just been changed"):
+        bridge.service.update(ANNAS, vm.path, Changes({schema.CORES: 2}))
+    [row] = read_all(bridge.db)["computes"]
+    assert (row.desired, row.cores) == ("active", 1)
 
 
 def test_of_two_vms_that_want_the_same_volumes_in_opposite_orders_one_is_made(

@@ -1,10 +1,14 @@
 """What cards may carry: asked for by users, within what site and grant allow."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from occi_bridge.driver import persistence
 from occi_bridge.identity.user import User
@@ -14,12 +18,14 @@ from occi_bridge.occi.mixins import site_model
 from occi_bridge.occi.validate_changes import Changes
 from occi_bridge.occi.validate_new import New
 from occi_bridge.store.rows import Interface
+from tests.unit.conftest import eventually
 from tests.unit.occi_bridge.local_bridge import ANNA, START, STOP, LocalBridge, person
 
 pytest_plugins = ["tests.unit.occi_bridge.bridgefixtures"]
 pytestmark = pytest.mark.integration
 
 IN, OUT = schema.INBOUND, schema.OUTBOUND
+COUNTED = "what VMs send on network slow is counted when their lease is asked for"
 MORE = """
 [[bridge.network]]
 name = "slow"
@@ -144,6 +150,24 @@ def test_a_size_gives_its_cards_what_nobody_asks_for(
     assert rates(replaced) == (5, 5)
 
 
+def test_the_bait_is_told_at_once_of_what_another_size_gives(
+    file_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    """Though it was told of the card a moment ago; of one that stays as it was it is not."""
+    size = '[[bridge.template]]\nname = "quick"\ncores = 1\nmemory = 1024\nthroughput = 60\n'
+    bridge = make_bridge(file_url, more=MORE + size)
+    bridge.heard()
+    vm = bridge.create(ANNAS, links=[link("slow"), link("private", inbound=7, outbound=7)])
+    just_now = {"act": "plug", "tries": 3, "again": 4e9, "flows": {"inbound.limit": 10, "at": 1.0}}
+    for row in persistence.read_all(bridge.db)["interfaces"]:
+        bridge.db.write(functools.partial(persistence.set_columns, row=row, values=just_now))
+    quick = f"{schema.OWN}resource_tpl#quick"
+    bridge.service.update(ANNAS, vm.path, Changes(added=(quick,)))
+    slow, private = persistence.read_all(bridge.db)["interfaces"]
+    assert (slow.rates.outbound, slow.tries, slow.again, slow.flows) == (60, 0, 0.0, {})
+    assert (private.rates.outbound, private.tries, private.again) == (7, 3, 4e9)
+
+
 def test_what_is_counted_is_not_exceeded_in_a_lease(
     file_url: str, make_bridge: Callable[..., LocalBridge]
 ) -> None:
@@ -158,15 +182,36 @@ def test_what_is_counted_is_not_exceeded_in_a_lease(
         bridge.db.write(lambda db: persistence.set_columns(db, row, {"lease": lease}))
 
     leased("a-lease")
-    said = "what VMs send on network slow is counted when their lease is asked for"
-    with refused(409, f"{said}: stop the VM first"):
+    with refused(409, f"{COUNTED}: stop the VM first"):
         bridge.service.update(ANNAS, card.path, Changes({OUT: 31}))
-    with refused(409, f"{said}: stop the VM first"):
+    with refused(409, f"{COUNTED}: stop the VM first"):
         bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
     assert rates(bridge.service.update(ANNAS, card.path, Changes({OUT: 25, IN: 90}))) == (90, 25)
     bridge.service.update(ANNAS, vm.path, Changes(links=(link("private"),)))
     leased("")
     bridge.service.update(ANNAS, vm.path, Changes(links=(link("slow"),)))
+
+
+def test_nor_while_the_lease_is_being_asked_for(
+    postgres_url: str, make_bridge: Callable[..., LocalBridge]
+) -> None:
+    """The driver has read what the cards send, and nobody sees yet that it has."""
+    bridge = make_bridge(postgres_url, more=MORE + 'consumable = "lan_mbit"\n')
+    bridge.heard()
+    vm = bridge.create(ANNAS, links=[link("slow", outbound=20)])
+    row, more = bridge.row(vm), Changes({OUT: 30})
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor(1) as pool:
+
+        def asks(driver: Connection) -> Future[Entity]:
+            assert persistence.set_columns(driver, row, {"lease": "a-lease"})
+            user = pool.submit(bridge.service.update, ANNAS, vm.links[0].path, more)
+            eventually(lambda: user.done() or driver.execute(waiting).scalar_one())
+            return user
+
+        user = bridge.db.write(asks)
+        with refused(409, f"{COUNTED}: stop the VM first"):
+            user.result(60)
 
 
 def test_nor_by_another_size(file_url: str, make_bridge: Callable[..., LocalBridge]) -> None:
@@ -180,8 +225,7 @@ def test_nor_by_another_size(file_url: str, make_bridge: Callable[..., LocalBrid
     vm = bridge.create(ANNAS, mixins=[modest], links=[link("slow")])
     row = bridge.row(vm)
     bridge.db.write(lambda db: persistence.set_columns(db, row, {"lease": "a-lease"}))
-    said = "what VMs send on network slow is counted when their lease is asked for"
-    with refused(409, f"{said}: stop the VM first"):
+    with refused(409, f"{COUNTED}: stop the VM first"):
         bridge.service.update(ANNAS, vm.path, Changes(added=(quick,), removed=(modest,)))
     assert bridge.service.entity(ANNAS, vm.path) == vm
 

@@ -391,8 +391,33 @@ def test_hosts_that_can_not_be(tmp_path: Path) -> None:
         "cloud.network[1].host[2].address: 10.2.0.80 is not one that a node gives of 10.2.0.0/24",
         "bridge.network[1].host[1]: vm1.example.org is that of cloud.network[1].host[2]",
     ]
+    host70 = host("vm9", 9, "10.2.0.70").replace("bridge.network", "cloud.network")
+    assert faults(tmp_path, LAN + 'hv1 = "10.2.0.64/29"\nhv2 = "10.2.0.72/29"\n' + host70) == [
+        "cloud.network[1].batch.hv2: 10.2.0.72/29 has no address for a VM: none of"
+        " cloud.network[1].host"
+    ]
     for bad in ('mac = "00:16:3e:00:00:01"', 'mac = "52:54:00:AA:00:01"', 'name = "a_b"'):
         key = bad.partition(" ")[0]
         lines = [line for line in host("vm1", 1, "10.2.0.9").splitlines() if key not in line]
         (fault,) = faults(tmp_path, BRIDGE + own + "\n".join([*lines, bad]))
         assert fault.startswith(f"bridge.network[1].host[1].{key}: ")
+
+
+def test_no_two_nodes_are_told_otherwise_of_a_host(tmp_path: Path) -> None:
+    def node(number: int, mac: int) -> str:
+        table, address = f"nodes.hv{number}.cloud.network", f"10.2.0.{64 + 8 * number}"
+        return f'''[[{table}]]
+name = "lan"
+bridge = "br0"
+subnet = "10.2.0.0/24"
+batch = {{ hv{number} = "{address}/29" }}
+[[{table}.host]]
+name = "job{number}"
+mac = "52:54:00:00:00:{mac:02x}"
+address = "{address}"
+'''
+
+    assert faults(tmp_path, node(1, 1) + node(2, 2)) == []
+    assert faults(tmp_path, node(1, 1) + node(2, 1)) == [
+        "cloud.network.host: 52:54:00:00:00:01 is that of job1 (10.2.0.72) and job2 (10.2.0.80)"
+    ]
