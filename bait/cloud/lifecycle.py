@@ -187,10 +187,14 @@ class Lifecycle:
                 raise  # it may be on its way
             except WnodesError as error:
                 why = f"it could not be hibernated: {error.words(row.id)}"
-                hypervisor.resume(row.id)
-                held = (State.HIBERNATING,)
-                self.ledger.move(row, why, held, state=State.READY, reason=why)
-                raise
+                try:
+                    hypervisor.resume(row.id)
+                except ConflictError:  # it has ended meanwhile: it rests from now on
+                    log.warning("%s", why, extra=ids(row.job, row.id))
+                else:
+                    held = (State.HIBERNATING,)
+                    self.ledger.move(row, why, held, state=State.READY, reason=why)
+                    raise
         if new.exists():
             new.replace(where.memory)
         self.builder.rest(row.id)

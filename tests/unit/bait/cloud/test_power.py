@@ -316,6 +316,23 @@ def test_what_can_not_be_hibernated_goes_on_running(site: Site) -> None:
     assert site.outcome(order) == (None, None)
 
 
+def test_one_that_dies_while_its_memory_is_written_rests_at_once(
+    site: Site, mocker: MockerFixture
+) -> None:
+    """And not only when it is looked at again, which is booked until then."""
+    order = site.runs()
+
+    def dies(machine: str, _file: Path) -> None:
+        site.libvirt.destroy(machine)
+        raise WnodesError("its QEMU was killed")
+
+    mocker.patch.object(site.libvirt, "save", dies)
+    site.cloud.suspend(ID, "hibernate")
+    site.reaches(State.STOPPED)
+    assert not site.domains()
+    assert site.outcome(order)[1] == 0
+
+
 def test_the_lease_ends_while_its_memory_is_written(site: Site, mocker: MockerFixture) -> None:
     order = site.runs()
     save, go_on = site.libvirt.save, threading.Event()
