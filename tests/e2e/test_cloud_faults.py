@@ -144,8 +144,9 @@ def _children_of_bridge() -> list[str]:
 
 def test_the_bait_dies_in_the_middle(alice: Cloud, key: Key, daemons: Box) -> None:
     machine = alice.machine(key=key)
-    wait_until(machines, 30, "its VM is begun")
-    node = str(machines()[0]["node"])
+    # Beside it the promise of a VM may be listed that any job, and so a lease, has first.
+    wait_until(lambda: machine.id in [m["id"] for m in machines()], 30, "its VM is begun")
+    node = next(str(m["node"]) for m in machines() if m["id"] == machine.id)
     with daemons.down(f"bait-{node}"):
         pass
     machine.wait("active")

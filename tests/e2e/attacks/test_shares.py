@@ -46,7 +46,8 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     raw, disk, late = folder / "disk.raw", folder / "disk.qcow2", folder / "late"
     call("qemu-img", "convert", "-O", "raw", GOOD.disk.source, str(raw))
     call("debugfs", "-R", f"dump {LATE} {late}", str(raw))
-    late.write_text(late.read_text().replace("\nexec ", f"{DOOR.rstrip()} &\nexec "))
+    shebang, _, rest = late.read_text().partition("\n")
+    late.write_text(f"{shebang}{DOOR.rstrip()} &\n{rest}")
     steps = folder / "steps"
     steps.write_text(f"rm {LATE}\nwrite {late} {LATE}\nset_inode_field {LATE} mode 0100755\n")
     call("debugfs", "-w", "-f", str(steps), str(raw))
