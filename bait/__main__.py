@@ -120,6 +120,7 @@ def _serve(config: configuration.Config, node: str) -> int:
         shaper.keep()
         cloud.freezer.thaw_left()
         cloud.restarts.settle_left()
+        cloud.isolated.keep()
         if config.api.clients:
             status.keep()
 

@@ -15,6 +15,7 @@ from bait.cloud.copies import Copies
 from bait.cloud.devices import Orders
 from bait.cloud.freezing import Freezer
 from bait.cloud.guest_events import GuestEvents
+from bait.cloud.isolated import IsolatedNetworks
 from bait.cloud.lease_jobs import LeaseJobs
 from bait.cloud.lifecycle import Lifecycle
 from bait.cloud.nics import Nics
@@ -69,8 +70,9 @@ class CloudController:
         self.saver = Saver(config, ledger, self.builder, self.freezer)
         patience = config.cloud.shutdown_time
         self.restarts = Restarts(ledger, vms.hypervisor, tasks, patience)
+        self.isolated = IsolatedNetworks(ledger, vms.hypervisor)
         parts = self.builder, tasks, self.attachments, self.nics, self.saver, self.restarts
-        self.lifecycle = Lifecycle(config, ledger, jobs.lrms, *parts)
+        self.lifecycle = Lifecycle(config, ledger, jobs.lrms, *parts, self.isolated)
         self.power = Power(ledger, self.builder, self.lifecycle)
         self.guest_events = GuestEvents(ledger, vms.hypervisor, tasks, self.lifecycle)
         self.tasks = tasks
@@ -201,6 +203,7 @@ class CloudController:
     def detach_nic(self, machine: str, card: str) -> None:
         """Take a card out; one that is not in is success."""
         self.nics.detach_nic(self._row(machine), card)
+        self.isolated.drop_spare()
 
     def save(self, machine: str, tag: str) -> None:
         """Begin to save its disk as an image."""

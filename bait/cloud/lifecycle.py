@@ -15,12 +15,13 @@ from typing import TypeVar
 from bait import metrics
 from bait.cloud.attachments import Attachments
 from bait.cloud.build import CloudBuilder, Plan
+from bait.cloud.isolated import IsolatedNetworks
 from bait.cloud.nics import Nics
 from bait.cloud.restarts import Restarts
 from bait.cloud.saving import Saver
 from bait.ledger.ledger import Ledger
 from bait.ledger.records import Row
-from bait.ledger.states import AT_REST, MAKING, RUNS
+from bait.ledger.states import MAKING, RUNS
 from bait.machine.allocation import ask_allocation
 from bait.machine.owner import owner_of
 from bait.machine.progress import Progress
@@ -31,7 +32,7 @@ from wnodes_lrms.images import catalogue
 from wnodes_lrms.images.catalogue import Image
 from wnodes_lrms.log import ids
 from wnodes_lrms.lrms.interface import Lrms
-from wnodes_lrms.model import Kind, State
+from wnodes_lrms.model import State
 from wnodes_lrms.order import Order
 from wnodes_lrms.policy import may_use
 
@@ -58,6 +59,7 @@ class Lifecycle:
     nics: Nics
     saver: Saver
     restarts: Restarts
+    isolated: IsolatedNetworks
 
     def end_now(self, row: Row, why: str) -> bool:
         """End it and let it rest; False if there is nothing to end, or its end was begun."""
@@ -176,7 +178,7 @@ class Lifecycle:
             self.ledger.forget(row, why)
         log.info("stopped: %s", why, extra=ids(row.job, row.id))
         self.tasks.tell()
-        self._drop_networks()
+        self.isolated.drop_spare()
 
     def _at_rest(self, row: Row) -> State:
         """Memory that was written to its end is kept, whatever came in between."""
@@ -206,21 +208,14 @@ class Lifecycle:
         self.builder.rest(row.id)
         self.ledger.rest(row, self._at_rest(row), "its user has suspended it", 0)
         self.tasks.tell()
-        self._drop_networks()
+        self.isolated.drop_spare()
 
     def remove(self, row: Row, _task: Task) -> None:
         """End it, with all that it has."""
         self.builder.vms.remove(row.id)
         self.ledger.forget(row, "its user has deleted it")
         log.info("gone", extra=ids(row.job, row.id))
-        self._drop_networks()
-
-    def _drop_networks(self) -> None:
-        """Remove the isolated networks that no VM is on or will be."""
-        active = [r for r in self.ledger.rows() if r.kind is Kind.CLOUD and r.state not in AT_REST]
-        orders = (Order.model_validate_json(row.spec) for row in active)
-        keep = {nic.network for order in orders for nic in order.nics}
-        self.builder.vms.hypervisor.drop_isolated(keep)
+        self.isolated.drop_spare()
 
     def start(self, row: Row, do: Callable[[Row, Task], None]) -> None:
         """Begin a task for the VM, unless it has one."""

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
@@ -31,6 +31,7 @@ class Hypervisor(OwnDomains):
         """`machines` is the folder of the VMs' folders of files."""
         super().__init__(uri, cluster, node, network, machines)
         self._copying: dict[str, threading.Lock] = {}  # by VM
+        self._isolated = threading.Lock()  # none is removed just after it was found to be there
 
     def create(self, xml: str, *, held: bool = False) -> None:
         """Start a transient domain; one that runs already under the same UUID is success.
@@ -223,15 +224,18 @@ class Hypervisor(OwnDomains):
             return operations.has(domain, is_it)
 
     def have_isolated(self, name: str) -> str:
-        """Have an isolated network of this name; what libvirt calls it."""
-        return networks.have_isolated(self._connect(), self.node, name)
+        """Have an isolated network of this name; what libvirt calls it. That it is needed has been
+        written down before."""
+        with self._isolated:
+            return networks.have_isolated(self._connect(), self.node, name)
 
-    def drop_isolated(self, keep: Collection[str]) -> None:
-        """Remove the isolated networks that no domain is on, but those named in `keep`."""
-        try:
-            networks.drop_isolated(self._connect(), self.node, keep)
-        except UnknownError as error:  # the next VM's end tries again
-            log.warning("%s", error)
+    def drop_isolated(self, needed: Callable[[], Collection[str]]) -> None:
+        """Remove the isolated networks that no domain is on, but those that are `needed`.
+
+        Raises UnknownError if libvirt does not answer.
+        """
+        with self._isolated:
+            networks.drop_isolated(self._connect(), self.node, needed())
 
     def sweep_logs(self) -> None:
         """Remove libvirt's logs of VMs of this cluster that have ended long ago. Raises nothing:

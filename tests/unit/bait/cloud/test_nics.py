@@ -16,7 +16,7 @@ from bait.ledger.records import Row
 from bait.network.shaper import Shaper
 from tests.unit.bait.cloud.cloudsite import spec
 from tests.unit.bait.conftest import CARD, MACHINE, Site, an_order
-from tests.unit.conftest import GUESTS, needs_root
+from tests.unit.conftest import GUESTS, eventually, needs_root
 from wnodes_lrms.config.load import Host
 from wnodes_lrms.errors import (
     ConflictError,
@@ -183,15 +183,43 @@ def test_an_isolated_network_lives_as_long_as_who_is_on_it(site: Site) -> None:
     nic = LAN.model_copy(update={"kind": "isolated", "network": "mine"})
     site.cloud.attach_nic(ID, nic)
     assert name in site.libvirt.networks()
-    site.libvirt.drop_isolated({"mine"})
+    site.libvirt.drop_isolated(lambda: {"mine"})
     assert name in site.libvirt.networks()
     site.cloud.restart(ID, "cold")
     site.reaches(State.READY)
-    site.libvirt.drop_isolated(())  # its domain is on it
+    site.libvirt.drop_isolated(tuple)  # its domain is on it
     assert name in site.libvirt.networks()
     site.cloud.stop(ID, "poweroff")
     site.reaches(State.STOPPED)
     assert name not in site.libvirt.networks()
+
+
+def test_an_isolated_network_goes_with_the_last_card_on_it(site: Site) -> None:
+    site.runs()
+    nic = LAN.model_copy(update={"kind": "isolated", "network": "mine"})
+    site.cloud.attach_nic(ID, nic)
+    site.cloud.detach_nic(ID, str(nic.id))
+    assert "wnodes-mine@hv1" not in site.libvirt.networks()
+
+
+def test_an_isolated_network_that_a_killed_bait_has_left_goes(
+    site: Site, mocker: MockerFixture
+) -> None:
+    """And where libvirt is away then, as soon as it is back."""
+    name = "wnodes-mine@hv1"
+    site.libvirt.have_isolated("mine")
+    silent = mocker.patch.object(site.libvirt, "drop_isolated", side_effect=UnknownError("away"))
+    site.restarted()
+    site.cloud.isolated.keep()
+    eventually(lambda: silent.called)
+    mocker.stop(silent)
+    assert name in site.libvirt.networks()
+
+    def gone() -> bool:
+        site.cloud.isolated.keep()
+        return name not in site.libvirt.networks()
+
+    eventually(gone)
 
 
 def test_devices_that_come_at_once_are_all_kept(site: Site) -> None:

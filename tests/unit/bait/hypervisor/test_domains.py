@@ -116,7 +116,7 @@ def test_a_network_goes_although_another_domain_ends_at_that_moment(
     listed = link.listAllDomains()
     ours.destroy(ID)
     mocker.patch.object(link, "listAllDomains", return_value=listed)  # as it was a moment before
-    ours.drop_isolated(())
+    ours.drop_isolated(tuple)
     assert "wnodes-mine@hv1" not in link.listNetworks()
 
 
