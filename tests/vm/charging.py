@@ -32,9 +32,9 @@ FROZEN = (
 SQUEEZE = """cd /sys/fs/cgroup/system.slice/*slurmstepd.scope/job_{job}
 echo $(($(cat memory.current) / 2)) >memory.max
 """
-# The kernel's word on whom it has ended for that, and in whose group.
+# The kernel's word on whom it has ended for that, and in whose group: QEMU's own has no controller.
 ENDED = (
-    "dmesg | grep -E 'oom_memcg=[^,]*/job_{job},.*/step_extern/user/task_0/wnodes,task=qemu-system'"
+    "dmesg | grep -E 'oom_memcg=[^,]*/job_{job},.*/step_extern/user/task_0,task=qemu-system'"
     " || true"
 )
 RECORD = "sacct --noheader --parsable2 --jobs={job} --format=JobID,End,TotalCPU,MaxRSS"

@@ -167,14 +167,19 @@ class VmStages(SwitchStages):
 
     def limit(self) -> None:
         """A VM that its job's memory does not hold any more is ended by the kernel, as the job's,
-        before it has booted, and the job is to run again."""
+        before it has booted, and this run of the job with it.
+
+        How it ends varies: guest memory that a share's server still holds may make the kernel end
+        the script as well, which is OUT_OF_MEMORY for Slurm; else the VM has failed.
+        """
         job = self._submit("sleep 100000", f"--mem={charging.LIMIT}")
         self._until_event(job, "booting")
         self.inside.until("it is charged", lambda: "process" in self._charges(job))
         self._told(charging.SQUEEZE.format(job=job))
         ended = charging.ENDED.format(job=job)
         self.inside.until("the kernel has ended the VM", lambda: self._told(ended) != "")
-        self._until_event(job, "failed")
+        runs = f"squeue --noheader --states=RUNNING --jobs={job} || true"
+        self.inside.until("its run is over", lambda: not self._told(runs).strip())
         self._told(f"scancel {job}")
         self._gone()
 
