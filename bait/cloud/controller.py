@@ -203,7 +203,7 @@ class CloudController:
     def detach_nic(self, machine: str, card: str) -> None:
         """Take a card out; one that is not in is success."""
         self.nics.detach_nic(self._row(machine), card)
-        self.isolated.drop_spare()
+        self.isolated.drop_soon()
 
     def save(self, machine: str, tag: str) -> None:
         """Begin to save its disk as an image."""

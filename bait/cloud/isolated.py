@@ -26,11 +26,16 @@ class IsolatedNetworks:
 
     def drop_spare(self) -> None:
         """Remove those that no VM is on or will be. Raises nothing: a later round tries again."""
+        self._left = False  # what is left from now on is for a later round
         try:
             self.hypervisor.drop_isolated(self._needed)
-            self._left = False
         except WnodesError:  # who does not answer is told of elsewhere
             self._left = True
+
+    def drop_soon(self) -> None:
+        """The same, for a caller who does not wait for libvirt."""
+        self._left = True
+        self.keep()
 
     def _needed(self) -> set[str]:
         rows = self.ledger.rows()

@@ -199,7 +199,12 @@ def test_an_isolated_network_goes_with_the_last_card_on_it(site: Site) -> None:
     nic = LAN.model_copy(update={"kind": "isolated", "network": "mine"})
     site.cloud.attach_nic(ID, nic)
     site.cloud.detach_nic(ID, str(nic.id))
-    assert "wnodes-mine@hv1" not in site.libvirt.networks()
+
+    def gone() -> bool:
+        site.cloud.isolated.keep()
+        return "wnodes-mine@hv1" not in site.libvirt.networks()
+
+    eventually(gone)
 
 
 def test_an_isolated_network_that_a_killed_bait_has_left_goes(
